@@ -1,0 +1,240 @@
+// The seams between rooms: what the kernel asks of drivers and of the host, and what it hands to them. Drivers are handed memory,
+// offsets and a reader; they never see kernel internals. Everything here is synchronous: one thread, one clock.
+
+import type { Refusal } from './errno.ts';
+
+/** The whole arena as typed views. Offsets (`…At`) are bytes from its beginning; element views are indexed by `at >> 2` and so on. */
+export interface ArenaView {
+  readonly buffer: ArrayBuffer;
+  readonly u8: Uint8Array;
+  readonly u16: Uint16Array;
+  readonly i32: Int32Array;
+  readonly u32: Uint32Array;
+  readonly f32: Float32Array;
+  readonly f64: Float64Array;
+  readonly view: DataView;
+}
+
+/**
+ * The compute device: the exports of the WebAssembly module that shares the arena. Arguments and results are i32 only (a BigInt or a
+ * float would allocate). Addresses are arena offsets.
+ */
+export interface Compute {
+  /** Which build runs: SIMD128, or relaxed SIMD with the same results to the bit. */
+  readonly build: 'simd128' | 'relaxed';
+  /** hot: runs the plan's op records from `opAt` to the segment's end. Returns StepBlock.status. */
+  run(stepAt: number, opAt: number): number;
+  /** Expands `n` values (whole blocks) of a ggml type to f32. Returns 0, or -1 when the type is not known to this build. */
+  dequantize(type: number, fromAt: number, n: number, toAt: number): number;
+  /** hot: the K largest of f32[n], descending, ties by lower id, as {u32 id, f32 logit} pairs. */
+  top_k(logitsAt: number, n: number, k: number, outAt: number): void;
+}
+
+/** Reads storage into the arena. Returns bytes read (fewer at the end of the file), or -errno. */
+export type Dma = (fileAt: number, arenaAt: number, length: number) => number;
+
+// ── Host directories ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface HostStat {
+  readonly kind: number; // KIND.file or KIND.dir
+  readonly size: number;
+  readonly mode: number;
+}
+
+/** A directory of the host given to the machine as a device. Paths are relative, '/'-separated, already free of `.` and `..`. Numbers < 0 are -errno. */
+export interface HostDirectory {
+  readonly source: string; // what `mount` and `df` print
+  readonly readOnly: boolean;
+  stat(path: string): HostStat | number;
+  list(path: string): readonly { name: string; kind: number }[] | number;
+  read(path: string, position: number, into: Uint8Array, at: number, length: number): number;
+  write(path: string, position: number, from: Uint8Array, at: number, length: number): number;
+  create(path: string, mode: number): number;
+  mkdir(path: string, mode: number): number;
+  remove(path: string): number;
+  removeDirectory(path: string): number;
+  rename(from: string, to: string): number;
+  truncate(path: string, size: number): number;
+}
+
+// ── Terminals and other character devices ────────────────────────────────────────────────────────────────────────────────────────
+
+/** A read or a call that cannot finish yet: not an errno. The process yields and asks again. */
+export const BLOCKED = -0x40000000;
+
+export interface CharDevice {
+  /** Into arena memory; 0 = end of input; BLOCKED; or -errno. */
+  read(memory: Uint8Array, at: number, length: number): number;
+  write(memory: Uint8Array, at: number, length: number): number;
+  ioctl?(command: number, argument: number): number;
+}
+
+/** ioctl commands. */
+export const IOCTL = {
+  isatty: 1, // 1 when a person is there
+  columns: 2,
+  rows: 3,
+  execDone: 16, // /dev/exec: the command just read has ended with status `argument`
+} as const;
+
+/** What readline answers in its first byte; the rest is text. */
+export const READLINE = { line: 0x4c /* L */, complete: 0x54 /* T: the line up to the cursor */, end: 0x45 /* E: Ctrl-D */, interrupt: 0x43 /* C: Ctrl-C */ } as const;
+
+/** The console: line discipline and editor. Its host end (node, xterm) feeds bytes in and takes bytes out. */
+export interface TtyDevice extends CharDevice {
+  readonly interactive: boolean;
+  readonly columns: number;
+  readonly rows: number;
+  /** Edits one line with `prompt`; BLOCKED until there is an answer, then writes READLINE byte + UTF-8 text at `at` and returns its length. */
+  readline(prompt: string, memory: Uint8Array, at: number, capacity: number): number;
+  /** Answers a completion request: candidates for the last word, each the whole replacement (`/models/` keeps editing, others get a space). */
+  complete(candidates: readonly string[]): void;
+  /** Takes a pending Ctrl-C: true once per press. */
+  takeInterrupt(): boolean;
+}
+
+// ── Randomness ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A generator whose state lies in the arena (16 bytes at `stateAt`). */
+export interface RngDriver {
+  seed(arena: ArenaView, stateAt: number, seed: number): void;
+  /** hot: advances the state and returns 32 random bits. */
+  next(arena: ArenaView, stateAt: number): number;
+}
+
+// ── Models and engines ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface TensorInfo {
+  readonly name: string;
+  readonly type: number; // GGML_TYPE
+  readonly shape: readonly number[]; // ne[0] first: ne[0] is the contiguous direction
+  readonly fileAt: number; // absolute, in the file
+  readonly bytes: number;
+}
+
+/** An array in the metadata, not read: only where it lies. Strings are stored as u64 length + bytes, one after the other. */
+export interface MetaArray {
+  readonly elementType: number; // GGUF value type 0…12
+  readonly count: number;
+  readonly fileAt: number; // of the first element
+  readonly bytes: number; // of all elements, length prefixes included
+}
+export type MetaValue = number | bigint | string | boolean | MetaArray;
+
+/** A parsed and checked GGUF file, as the loader hands it to an engine. */
+export interface ModelImage {
+  readonly path: string;
+  readonly fileBytes: number;
+  readonly version: number;
+  readonly architecture: string;
+  readonly keys: readonly string[];
+  meta(key: string): MetaValue | undefined;
+  readonly tensors: readonly TensorInfo[];
+  tensor(name: string): TensorInfo | undefined;
+  readonly read: Dma;
+  /** Scratch for transfers while parsing and loading. */
+  readonly dmaAt: number;
+  readonly dmaBytes: number;
+}
+
+export interface EngineOptions {
+  readonly ctx: number; // ≥ 1
+  readonly kvType: number; // GGML_TYPE.F32 or F16
+  readonly batch: number; // prompt positions per pass, ≥ 1
+}
+
+/** The regions a model takes, in bytes, each a multiple of 32; pure function of image and options. */
+export interface EngineBudget {
+  readonly weights: number;
+  readonly tensors: number;
+  readonly vocabulary: number;
+  readonly kv: number;
+  readonly scratch: number;
+  readonly plan: number;
+  readonly session: number;
+}
+/** In arena order. */
+export const ENGINE_REGIONS = ['weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session'] as const;
+export type EnginePlace = { readonly [R in keyof EngineBudget as `${R}At`]: number };
+
+export interface ModelShape {
+  readonly name: string;
+  readonly architecture: string;
+  readonly tokenizer: string;
+  readonly layers: number;
+  readonly embedding: number;
+  readonly heads: number;
+  readonly headsKv: number;
+  readonly feedForward: number;
+  readonly vocabulary: number;
+  readonly contextTrained: number; // 0 = no limit of its own
+  readonly parameters: number;
+  readonly kvBytesPerToken: (kvType: number) => number;
+}
+
+export interface EngineDriver {
+  readonly name: string; // 'transformer', 'stub'
+  /** Says what the model is, or why this engine does not run it. Reads metadata only. */
+  describe(image: ModelImage): ModelShape | Refusal;
+  budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal;
+  /** Fills the regions: weights in the kernels' layout, tensor directory, vocabulary, plan. On refusal the regions are garbage and the kernel releases them. */
+  load(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): Engine | Refusal;
+}
+
+/** A loaded model. */
+export interface Engine {
+  readonly name: string;
+  readonly shape: ModelShape;
+  readonly options: EngineOptions;
+  readonly vocabulary: Vocabulary;
+  /** Segments of the plan (arena offsets of their first op), or 0 when the engine has none. */
+  readonly bodyAt: number; // tokens → hidden state, KV written
+  readonly headAt: number; // hidden state of StepBlock.row → logits
+  readonly sampleAt: number; // logits → StepBlock.next
+  readonly scoreAt: number; // logits, StepBlock.target → StepBlock.loss
+  readonly logitsAt: number;
+  readonly kvAt: number;
+  readonly historyAt: number; // u32[ctx]: the session's tokens
+  readonly batchAt: number; // u32[batch]: ids of the batch being run
+  /** A session begins: the stub prepares its reply; others have nothing to do. */
+  begin(promptAt: number, promptTokens: number, maxTokens: number): void;
+  /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */
+  ops(): readonly { readonly segment: string; readonly op: string; readonly detail: string }[];
+}
+
+export const ENCODE = { bos: 1, special: 2 } as const;
+
+/**
+ * A vocabulary in the arena with its tokenizer. Encoding streams: text comes in pieces, ids go out; a piece is cut only where no token
+ * can cross. All work is done by kernels in the arena.
+ */
+export interface Vocabulary {
+  readonly model: string; // 'llama', 'gpt2', 'stub'
+  readonly count: number;
+  readonly bytes: number;
+  readonly bos: number; // -1 = none
+  readonly eos: number;
+  readonly addBos: boolean;
+  readonly addEos: boolean;
+  /** Any token that ends generation: EOS, and EOT/EOM where the file names them. */
+  isEnd(id: number): boolean;
+  /** Starts a text. flags: ENCODE. `workAt`/`workBytes`: memory for the text being cut and its symbols. */
+  begin(flags: number, workAt: number, workBytes: number): void;
+  /** Where and how many bytes the next piece of text may be put; 0 bytes when `encode` must run first. */
+  inputAt(): number;
+  inputBytes(): number;
+  /** `length` bytes were put at inputAt(); `final` = no more follow. */
+  input(length: number, final: boolean): void;
+  /** hot: writes up to `capacity` u32 ids at `outAt`; returns how many; 0 = needs more input, or the end. -1 = refused: see refusal(). */
+  encode(outAt: number, capacity: number): number;
+  refusal(): Refusal | null;
+  /** Writes the bytes that `id` stands for; returns their number (0 for control tokens unless `special`); -1 when `id` is out of range; -2 when `capacity` is too small. */
+  piece(id: number, outAt: number, capacity: number, special: boolean): number;
+}
+
+/** Builds a vocabulary from a file's own metadata: used by engines, and by `llmctl tokenize --vocab` on vocabulary-only files. */
+export interface TokenizerDriver {
+  /** Bytes the vocabulary takes (multiple of 32) and the least working memory an encode needs. */
+  budget(image: ModelImage): { readonly bytes: number; readonly workBytes: number } | Refusal;
+  load(image: ModelImage, at: number, bytes: number): Vocabulary | Refusal;
+}

@@ -1,0 +1,7 @@
+// The ABI leaf: everything every room may import, and the only thing. It imports nothing.
+export * from './device.ts';
+export * from './errno.ts';
+export * from './limits.ts';
+export * from './records.ts';
+export * from './syscalls.ts';
+export * from './utf8.ts';

@@ -1,0 +1,62 @@
+// Every size limit of the machine, in one place. They live in the ABI because every room obeys them and the ABI is the only thing every
+// room may import. Sums are shown; docs/MEMORY.md draws the arena they add up to. Changing one changes the machine, never its meaning.
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+export const LIMITS = {
+  // Arena
+  arenaBytes: 8 * MiB, // 128 WebAssembly pages; initial = maximum
+  arenaAlign: 32, // a block of 32 int8 values, two SIMD registers
+  nullBytes: 64, // address 0 stays unused so that 0 can mean "no address"
+  constantsBytes: 16 * KiB, // Unicode classes for the pre-tokenizers and kernel constants
+  windowBytes: 16 * KiB, // the system-call window: arguments and results of one call; also ARG_MAX
+  dmaBytes: 16 * KiB, // block-device transfers while loading; one gzip-sized piece
+  pipeBytes: 2 * KiB, // capacity of one pipe
+  pipesMax: 8, // 8 × 2 KiB = 16 KiB, taken from the window region when a pipe opens
+  auditRecordsMax: 32, // the ring of recent audit records
+  auditRecordBytes: 64, // 32 × 64 B = 2 KiB
+
+  // Processes
+  processesMax: 32,
+  filesPerProcess: 32,
+  filesMax: 256, // open file descriptions in the system
+  pathBytes: 1024,
+  nameBytes: 255,
+  argBytes: 16 * KiB, // one program's argv + environment: they cross the window
+  argsMax: 1024,
+  lineBytes: 64 * KiB, // one shell line
+  symlinkDepth: 8,
+  kernelLogBytes: 32 * KiB, // dmesg ring (bookkeeping, outside the arena)
+
+  // Storage devices beside the arena (as a disk is)
+  tmpfsBytes: 64 * MiB,
+  tmpfsInodes: 16384,
+  mountsMax: 32,
+
+  // Models
+  modelsDirectory: '/models',
+  ggufKeysMax: 65536,
+  ggufTensorsMax: 4096, // directory record 64 B: at most 256 KiB of arena
+  ggufKeyBytes: 1024,
+  ggufTensorNameBytes: 128,
+  ggufStringBytes: 64 * MiB, // one metadata string as text (chat templates are long)
+  ggufArrayDepth: 1, // arrays of arrays are not in the format's use
+  tensorDimsMax: 4,
+  tokenBytes: 1024,
+  vocabularyMax: 1 << 20,
+  layersMax: 512,
+  contextDefault: 512,
+  contextMax: 131072,
+  promptTokensMax: 2048,
+  generationTokensMax: 512,
+  stopStringsMax: 8,
+  stopBytes: 64,
+  prefillBatch: 8, // prompt positions per pass over the weights; a plan may take 4, 2 or 1 when memory is short
+  topLogitsMax: 64, // llminfer --logits K
+
+  // Sessions
+  sessionsMax: 32,
+  sessionTimeoutMs: 30000,
+  tokensPerHourPerUser: 10000,
+} as const;

@@ -1,0 +1,356 @@
+// Records that cross the system-call window or live in the arena: name, type and order of every field, once. A layout is little-endian
+// and packed in the order written, each field aligned to its own size; docs/ABI.md is printed from these tables.
+
+import { utf8Decode, utf8Write } from './utf8.ts';
+
+type Scalar = 'i32' | 'u32' | 'f32' | 'f64' | 'u64';
+/** `s64` is a fixed field of 64 bytes holding UTF-8, zero-padded, cut at a character's end. */
+export type FieldType = Scalar | `s${number}`;
+type ValueOf<T extends FieldType> = T extends Scalar ? number : string;
+export type RecordValue<T extends Record<string, FieldType>> = { -readonly [K in keyof T]: ValueOf<T[K]> };
+
+const scalarBytes: Record<Scalar, number> = { i32: 4, u32: 4, f32: 4, f64: 8, u64: 8 };
+
+export interface Layout<T extends Record<string, FieldType>> {
+  readonly fields: T;
+  readonly bytes: number;
+  /** Byte offset of each field inside the record. */
+  readonly at: { readonly [K in keyof T]: number };
+  read(memory: Uint8Array, at: number): RecordValue<T>;
+  /** Fields not given are written as zero. */
+  write(memory: Uint8Array, at: number, value: Partial<RecordValue<T>>): void;
+}
+
+export function layout<const T extends Record<string, FieldType>>(fields: T): Layout<T> {
+  const at: Record<string, number> = {};
+  let bytes = 0;
+  let widest = 4;
+  for (const [name, type] of Object.entries(fields)) {
+    const size = type in scalarBytes ? scalarBytes[type as Scalar] : Number(type.slice(1));
+    const align = type in scalarBytes ? size : 4;
+    widest = Math.max(widest, align);
+    bytes = (bytes + align - 1) & -align;
+    at[name] = bytes;
+    bytes += size;
+  }
+  bytes = (bytes + widest - 1) & -widest;
+  return {
+    fields,
+    bytes,
+    at: at as Layout<T>['at'],
+    read(memory, base) {
+      const v = new DataView(memory.buffer, memory.byteOffset + base, bytes);
+      const out: Record<string, number | string> = {};
+      for (const [name, type] of Object.entries(fields)) {
+        const p = at[name]!;
+        if (type === 'i32') out[name] = v.getInt32(p, true);
+        else if (type === 'u32') out[name] = v.getUint32(p, true);
+        else if (type === 'f32') out[name] = v.getFloat32(p, true);
+        else if (type === 'f64') out[name] = v.getFloat64(p, true);
+        else if (type === 'u64') out[name] = v.getUint32(p, true) + v.getUint32(p + 4, true) * 2 ** 32;
+        else {
+          const size = Number(type.slice(1));
+          let end = 0;
+          while (end < size && memory[base + p + end] !== 0) end++;
+          out[name] = utf8Decode(memory, base + p, base + p + end);
+        }
+      }
+      return out as RecordValue<T>;
+    },
+    write(memory, base, value) {
+      const v = new DataView(memory.buffer, memory.byteOffset + base, bytes);
+      const given = value as Record<string, number | string | undefined>;
+      for (const [name, type] of Object.entries(fields)) {
+        const p = at[name]!;
+        const x = given[name];
+        if (type === 'i32') v.setInt32(p, Number(x ?? 0), true);
+        else if (type === 'u32') v.setUint32(p, Number(x ?? 0), true);
+        else if (type === 'f32') v.setFloat32(p, Number(x ?? 0), true);
+        else if (type === 'f64') v.setFloat64(p, Number(x ?? 0), true);
+        else if (type === 'u64') {
+          const n = Number(x ?? 0);
+          v.setUint32(p, n % 2 ** 32, true);
+          v.setUint32(p + 4, Math.floor(n / 2 ** 32), true);
+        } else writeFixed(memory, base + p, Number(type.slice(1)), String(x ?? ''));
+      }
+    },
+  };
+}
+
+function writeFixed(memory: Uint8Array, at: number, size: number, text: string): void {
+  memory.fill(0, at, at + size);
+  let s = text;
+  while (utf8Write(s, memory, at, size) < 0) {
+    // Cut to whole characters: at most `size` UTF-16 units can fit, then one character less until it does.
+    const shorter = s.length > size ? size : s.length - 1;
+    const c = s.charCodeAt(shorter - 1);
+    s = s.slice(0, (c & 0xfc00) === 0xd800 ? shorter - 1 : shorter);
+    memory.fill(0, at, at + size);
+  }
+}
+
+/** What an inode is; the high digits are Linux's S_IFMT >> 12, so `kind << 12 | mode` is st_mode. */
+export const KIND = { fifo: 1, char: 2, dir: 4, block: 6, file: 8, link: 10 } as const;
+export type Kind = (typeof KIND)[keyof typeof KIND];
+
+export const Stat = layout({
+  kind: 'u32',
+  mode: 'u32', // permission bits, e.g. 0o644
+  size: 'u64',
+  inode: 'u64',
+  device: 'u32',
+  links: 'u32',
+  uid: 'u32',
+  gid: 'u32',
+  modifiedNs: 'u64', // virtual time
+});
+
+/** statfs: sizes of the file system a path is on. */
+export const FsStat = layout({
+  type: 's16',
+  source: 's128',
+  target: 's128',
+  totalBytes: 'u64',
+  usedBytes: 'u64',
+  files: 'u64',
+  readOnly: 'u32',
+});
+
+/** Storage types of a KV cache and of tensors: ggml's numbers. */
+export const GGML_TYPE = {
+  F32: 0,
+  F16: 1,
+  Q4_0: 2,
+  Q4_1: 3,
+  Q5_0: 6,
+  Q5_1: 7,
+  Q8_0: 8,
+  Q8_1: 9,
+  Q2_K: 10,
+  Q3_K: 11,
+  Q4_K: 12,
+  Q5_K: 13,
+  Q6_K: 14,
+  Q8_K: 15,
+  IQ2_XXS: 16,
+  IQ2_XS: 17,
+  IQ3_XXS: 18,
+  IQ1_S: 19,
+  IQ4_NL: 20,
+  IQ3_S: 21,
+  IQ2_S: 22,
+  IQ4_XS: 23,
+  I8: 24,
+  I16: 25,
+  I32: 26,
+  I64: 27,
+  F64: 28,
+  IQ1_M: 29,
+  BF16: 30,
+  TQ1_0: 34,
+  TQ2_0: 35,
+} as const;
+export type GgmlTypeName = keyof typeof GGML_TYPE;
+
+/** Values per block and bytes per block of every tensor type whose size is known. */
+export const GGML_BLOCK: Record<GgmlTypeName, readonly [values: number, bytes: number]> = {
+  F32: [1, 4],
+  F16: [1, 2],
+  BF16: [1, 2],
+  F64: [1, 8],
+  I8: [1, 1],
+  I16: [1, 2],
+  I32: [1, 4],
+  I64: [1, 8],
+  Q4_0: [32, 18],
+  Q4_1: [32, 20],
+  Q5_0: [32, 22],
+  Q5_1: [32, 24],
+  Q8_0: [32, 34],
+  Q8_1: [32, 36],
+  Q2_K: [256, 84],
+  Q3_K: [256, 110],
+  Q4_K: [256, 144],
+  Q5_K: [256, 176],
+  Q6_K: [256, 210],
+  Q8_K: [256, 292],
+  IQ2_XXS: [256, 66],
+  IQ2_XS: [256, 74],
+  IQ2_S: [256, 82],
+  IQ3_XXS: [256, 98],
+  IQ3_S: [256, 110],
+  IQ1_S: [256, 50],
+  IQ1_M: [256, 56],
+  IQ4_NL: [32, 18],
+  IQ4_XS: [256, 136],
+  TQ1_0: [256, 54],
+  TQ2_0: [256, 66],
+};
+
+const typeNames = new Map<number, GgmlTypeName>();
+for (const name of Object.keys(GGML_TYPE) as GgmlTypeName[]) typeNames.set(GGML_TYPE[name], name);
+
+/** The name of a ggml type number, or undefined when no such type is known. */
+export function ggmlTypeName(type: number): GgmlTypeName | undefined {
+  return typeNames.get(type);
+}
+
+export const LoadOptions = layout({
+  ctx: 'u32', // context length in positions; 0 = min(model's, 512, what fits)
+  kvType: 'u32', // GGML_TYPE.F16 (default) or F32
+});
+
+/** What a model takes, region by region, in bytes. `total` = fixed + every region; loading takes exactly that. */
+export const PlanReport = layout({
+  fits: 'u32',
+  ctx: 'u32',
+  kvType: 'u32',
+  batch: 'u32', // prompt positions per pass
+  fixed: 'u64', // the machine itself: null page, constants, kernel tables, buffers
+  weights: 'u64',
+  tensors: 'u64', // tensor directory
+  vocabulary: 'u64',
+  kv: 'u64',
+  scratch: 'u64', // activations, logits; the tokenizer's working memory overlays it
+  plan: 'u64',
+  session: 'u64', // token history
+  total: 'u64',
+  capacity: 'u64',
+  kvBytesPerToken: 'u64',
+  parameters: 'u64',
+  ctxThatFits: 'u32', // the largest context that would have fitted; 0 when none does
+  reserved: 'u32',
+  typeThatFits: 's16', // the widest uniform weight type that would fit at `ctx`, or empty
+  message: 's256', // the refusal, when it does not fit
+});
+
+export const ModelInfo = layout({
+  loaded: 'u32',
+  layers: 'u32',
+  embedding: 'u32',
+  heads: 'u32',
+  headsKv: 'u32',
+  feedForward: 'u32',
+  vocabulary: 'u32',
+  contextTrained: 'u32',
+  ctx: 'u32',
+  kvType: 'u32',
+  bos: 'i32', // -1 when the model has none
+  eos: 'i32',
+  addBos: 'u32',
+  tensors: 'u32',
+  parameters: 'u64',
+  fileBytes: 'u64',
+  name: 's64',
+  architecture: 's32',
+  tokenizer: 's32',
+  types: 's64', // tensor types present, e.g. `Q8_0 F32`
+  path: 's256',
+  digest: 's64', // SHA-256 of the file, hex
+  engine: 's16',
+});
+
+export const RNG = { xor128: 0, lcg: 1 } as const;
+
+export const SessionOptions = layout({
+  maxTokens: 'u32',
+  topK: 'u32', // 0 = off
+  temp: 'f32', // 0 = argmax
+  topP: 'f32', // 1 = off
+  minP: 'f32', // 0 = off
+  repeatPenalty: 'f32', // 1 = off
+  seed: 'i32',
+  rng: 'u32', // RNG
+  logitsK: 'u32', // 0 = no logits in the events
+  kind: 'u32', // SESSION_KIND
+  stopCount: 'u32',
+  stopBytes: 's512', // stop strings: each a length byte, then its bytes (raw; not zero-terminated)
+});
+export const SESSION_KIND = { generate: 0, score: 1 } as const;
+
+export const SESSION_STATE = ['FREE', 'QUEUED', 'PREFILL', 'DECODE', 'DONE', 'FAULTED'] as const;
+export const FINISH = ['', 'eos', 'length', 'stop', 'context', 'cancel', 'timeout', 'quota', 'fault'] as const;
+export type FinishReason = (typeof FINISH)[number];
+
+/** One thing that happened in a session, read by session_read: this header, then `pieceBytes` of text, then `topCount` × {u32 id, f32 logit}. */
+export const SessionEvent = layout({
+  kind: 'u32', // EVENT
+  token: 'u32', // the token drawn; for progress, tokens done
+  pieceBytes: 'u32',
+  topCount: 'u32',
+  nll: 'f64', // score sessions: the sum so far
+});
+export const EVENT = { token: 1, progress: 2, end: 3 } as const;
+
+export const SessionReport = layout({
+  id: 'u32',
+  state: 'u32', // index into SESSION_STATE
+  finish: 'u32', // index into FINISH
+  promptTokens: 'u32',
+  outputTokens: 'u32',
+  seed: 'i32',
+  scored: 'u32', // score sessions: tokens scored
+  reserved: 'u32',
+  nll: 'f64', // score sessions: mean natural-log loss per scored token
+  arenaPeak: 'u64', // the machine's peak since submission
+  kvBytes: 'u64',
+  cycles: 'u64',
+  submittedNs: 'u64',
+  firstTokenNs: 'u64',
+  endedNs: 'u64',
+  model: 's64',
+});
+
+export const LlmStats = layout({
+  sessionsTotal: 'u32',
+  sessionsActive: 'u32',
+  queueDepth: 'u32',
+  queueDepthMax: 'u32',
+  promptTokens: 'u64',
+  outputTokens: 'u64',
+  cancelled: 'u32',
+  faulted: 'u32',
+  deadlineMisses: 'u32',
+  rejects: 'u32',
+  lastLatencyNs: 'u64',
+  lastFirstTokenNs: 'u64',
+  cyclesTotal: 'u64',
+});
+
+/** The error of a process's last failed call: errno, the specification's code, and the sentence. */
+export const LastError = layout({ errno: 'u32', code: 'u32', message: 's512' });
+
+/**
+ * The step block: registers between the kernel and the plan executor, one per machine, in the kernel tables. The kernel writes what the
+ * step needs, calls the executor once per segment, and reads what came out. All i32/u32.
+ */
+export const StepBlock = layout({
+  status: 'i32', // out: 0, or a FAULT
+  pos: 'i32', // position of the batch's first token
+  n: 'i32', // tokens in the batch, 1 … plan's batch
+  row: 'i32', // which token of the batch the head segment reads
+  tokensAt: 'i32', // u32 ids of the batch
+  draw: 'u32', // one 32-bit random draw, for the sample segment
+  next: 'i32', // out: the token sampled
+  historyAt: 'i32', // u32 ids of prompt + output so far, for the repetition penalty
+  historyLength: 'i32',
+  samplerAt: 'i32', // SamplerRecord
+  logitsAt: 'i32', // f32[vocabulary], written by the head segment
+  vocabulary: 'i32',
+  kvAt: 'i32', // this session's KV cache
+  ctx: 'i32', // its length in positions
+  target: 'i32', // score segment: the token whose loss is wanted
+  replyAt: 'i32', // stub engine: its reply
+  cycles: 'u64', // accumulated by the executor, op by op
+  loss: 'f64', // score segment, out: -ln p(target)
+});
+export const FAULT = { none: 0, nan: 1, badOp: 2 } as const;
+
+export const SamplerRecord = layout({
+  temp: 'f32',
+  topK: 'i32',
+  topP: 'f32',
+  minP: 'f32',
+  repeatPenalty: 'f32',
+  reserved: 'i32',
+});

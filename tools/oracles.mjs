@@ -1,0 +1,20 @@
+// The outside programs that tests compare with, in one place. As root on a Debian machine missing ones are installed; elsewhere the tests
+// that need them are skipped by name. When CI=true a missing oracle fails its test instead.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+
+export const ORACLES = [
+  { package: 'cpio', file: '/usr/bin/cpio', why: 'lists and unpacks the boot image' },
+  { package: 'chromium', file: '/usr/bin/chromium', why: 'the same bytes in Chromium' },
+  { package: 'firefox-esr', file: '/usr/bin/firefox-esr', why: 'the same bytes in Firefox' },
+];
+
+const missing = ORACLES.filter(o => !existsSync(o.file));
+if (missing.length > 0 && process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')) {
+  const names = missing.map(o => o.package);
+  console.error(`setup: installing ${names.join(' ')}`);
+  const apt = args => spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 2], env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } });
+  apt(['update', '-qq']);
+  apt(['install', '-y', '-qq', '--no-install-recommends', ...names]);
+}
+for (const o of ORACLES) if (!existsSync(o.file)) console.error(`setup: ${o.package} is not here (${o.why}); its tests will be skipped`);
