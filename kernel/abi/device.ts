@@ -174,6 +174,8 @@ export interface ModelShape {
 
 export interface EngineDriver {
   readonly name: string; // 'transformer', 'stub'
+  /** An engine that needs no file: its own image, in one of its forms ('' = the first). Such an engine is never asked to run files. */
+  builtin?(form: string): ModelImage | Refusal;
   /** Says what the model is, or why this engine does not run it. Reads metadata only. */
   describe(image: ModelImage): ModelShape | Refusal;
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal;
@@ -196,6 +198,7 @@ export interface Engine {
   readonly kvAt: number;
   readonly historyAt: number; // u32[ctx]: the session's tokens
   readonly batchAt: number; // u32[batch]: ids of the batch being run
+  readonly replyAt: number; // for StepBlock.replyAt: the stub's reply; 0 = none
   /** A session begins: the stub prepares its reply; others have nothing to do. */
   begin(promptAt: number, promptTokens: number, maxTokens: number): void;
   /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */

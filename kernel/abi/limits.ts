@@ -26,6 +26,8 @@ export const LIMITS = {
   argBytes: 16 * KiB, // one program's argv + environment: they cross the window
   argsMax: 1024,
   lineBytes: 64 * KiB, // one shell line
+  typeAheadBytes: 64 * KiB, // terminal input not yet read (bookkeeping, outside the arena)
+  historyLines: 256, // lines the editor remembers (bookkeeping, outside the arena)
   symlinkDepth: 8,
   kernelLogBytes: 32 * KiB, // dmesg ring (bookkeeping, outside the arena)
 

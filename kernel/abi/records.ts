@@ -253,7 +253,7 @@ export const ModelInfo = layout({
 export const RNG = { xor128: 0, lcg: 1 } as const;
 
 export const SessionOptions = layout({
-  maxTokens: 'u32',
+  maxTokens: 'u32', // 0 = the default (64), or what the context leaves
   topK: 'u32', // 0 = off
   temp: 'f32', // 0 = argmax
   topP: 'f32', // 1 = off
@@ -264,8 +264,11 @@ export const SessionOptions = layout({
   logitsK: 'u32', // 0 = no logits in the events
   kind: 'u32', // SESSION_KIND
   stopCount: 'u32',
-  stopBytes: 's512', // stop strings: each a length byte, then its bytes (raw; not zero-terminated)
+  flags: 'u32', // SESSION_FLAG
+  stopBytes: 's512', // stop strings: each a length byte, then its bytes; written and read raw, not as text
 });
+/** special: special tokens in the prompt's text are parsed as such. */
+export const SESSION_FLAG = { special: 1 } as const;
 export const SESSION_KIND = { generate: 0, score: 1 } as const;
 
 export const SESSION_STATE = ['FREE', 'QUEUED', 'PREFILL', 'DECODE', 'DONE', 'FAULTED'] as const;

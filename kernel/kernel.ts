@@ -1,0 +1,321 @@
+// The kernel, put together: lays out the arena, mounts the root, registers what /proc and /dev show, and runs the machine — processes
+// first, then one step of the running session, then the clock jumps to the next timer. It never names an engine or a host.
+
+import { sha256 } from '@noble/hashes/sha2.js';
+import { bytesToHex } from '@noble/hashes/utils.js';
+import {
+  FINISH,
+  isRefusal,
+  LIMITS,
+  ggmlTypeName,
+  SESSION_STATE,
+  type CharDevice,
+  type Compute,
+  type EngineDriver,
+  type HostDirectory,
+  type ProgramTable,
+  type RngDriver,
+  type TokenizerDriver,
+  type TtyDevice,
+} from './abi/index.ts';
+import { DevFs } from '../vfs/fs-dev.ts';
+import { HostFs } from '../vfs/fs-host.ts';
+import { ProcFs } from '../vfs/fs-proc.ts';
+import { Vfs } from '../vfs/vfs.ts';
+import type { Arena } from './arena.ts';
+import { AuditRing } from './audit.ts';
+import { Clock } from './clock.ts';
+import { unpackImage } from './initramfs.ts';
+import { layFixed, type Layout } from './layout.ts';
+import { Loader } from './loader.ts';
+import { KernelLog } from './log.ts';
+import { Mounter } from './mounter.ts';
+import { formatPanic, KernelPanic, panic } from './panic.ts';
+import { Pipes } from './pipes.ts';
+import { Processes } from './process.ts';
+import { Sessions } from './session.ts';
+import { checkTable, SystemCalls } from './syscall.ts';
+
+/** What power-on hands to the kernel. */
+export interface Hardware {
+  readonly arena: Arena;
+  readonly compute: Compute;
+  readonly engines: readonly EngineDriver[];
+  readonly tokenizer: TokenizerDriver;
+  readonly xor128: RngDriver;
+  readonly lcg: RngDriver;
+  readonly console: TtyDevice;
+  /** Further character devices under /dev. */
+  readonly devices: ReadonlyMap<string, CharDevice>;
+  readonly hostDirectories: readonly { readonly guest: string; readonly directory: HostDirectory }[];
+  /** The boot image, cpio newc. */
+  readonly image: Uint8Array;
+  readonly programs: ProgramTable;
+  /** Writes the constants the kernels read, at most LIMITS.constantsBytes; returns the bytes written. */
+  readonly loadConstants: (constantsAt: number) => number;
+  readonly version: string;
+  readonly seed: number;
+  /** Cycles a second of the simulated processor. */
+  readonly hz: number;
+  readonly processor: string;
+  readonly log: (line: string) => void;
+}
+
+export type RunState = 'idle' | 'busy' | 'halted';
+
+export class Kernel {
+  readonly lay: Layout;
+  readonly vfs: Vfs;
+  readonly clock: Clock;
+  readonly loader: Loader;
+  readonly sessions: Sessions;
+  private readonly log: KernelLog;
+  private readonly audit: AuditRing;
+  private readonly processes: Processes;
+  private readonly proc = new ProcFs();
+  private halted = false;
+
+  constructor(private readonly hw: Hardware) {
+    const { arena } = hw;
+    checkTable();
+    this.lay = layFixed(arena);
+    this.clock = new Clock(arena, this.lay.clockAt, hw.hz);
+    this.log = new KernelLog(() => this.clock.nowNs(), hw.log);
+    this.audit = new AuditRing(arena, this.lay.auditAt, this.clock);
+    this.log.print(`arena8 ${hw.version}: ${hw.processor}, ${hw.hz / 1e6} MHz, compute ${hw.compute.build}, seed ${hw.seed}`);
+    const constants = hw.loadConstants(this.lay.constantsAt);
+    if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
+
+    this.vfs = new Vfs(arena, () => this.clock.nowNs());
+    const dev = new DevFs();
+    const mounter = new Mounter(arena, this.lay, this.vfs, dev, this.proc, () =>
+      [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
+    );
+    this.loader = new Loader(arena, this.lay, this.clock, this.vfs, hw.engines, hw.tokenizer, text => this.log.print(text));
+    this.sessions = new Sessions(
+      arena,
+      this.lay,
+      this.clock,
+      this.loader,
+      { compute: hw.compute, xor128: hw.xor128, lcg: hw.lcg },
+      report => this.audit.session(report),
+    );
+    const calls = new SystemCalls({
+      arena,
+      lay: this.lay,
+      clock: this.clock,
+      vfs: this.vfs,
+      pipes: new Pipes(this.vfs, this.lay.pipesAt),
+      mounter,
+      loader: this.loader,
+      sessions: this.sessions,
+      console: hw.console,
+      processes: () => this.processes,
+      audit: text => this.audit.note(text),
+    });
+    this.processes = new Processes(
+      this.vfs,
+      this.clock,
+      hw.programs,
+      arena.u8,
+      this.lay.dmaAt,
+      p => calls.gateOf(p),
+      p => this.sessions.closeOwnedBy(p.pid),
+    );
+
+    this.sayMemoryMap();
+    this.log.print(
+      `drivers: console ${hw.console.interactive ? `${hw.console.columns}×${hw.console.rows}` : 'not a terminal'}; engines ${this.loader.engineNames().join(' ')}; rng xor128 lcg`,
+    );
+    this.mountRoot(mounter, dev);
+    arena.seal(['weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
+    this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
+  }
+
+  // ── Boot ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private sayMemoryMap(): void {
+    const { arena } = this.hw;
+    this.log.print(`memory: ${arena.capacity} bytes, one arena, ${LIMITS.arenaAlign}-byte aligned`);
+    for (const r of arena.regions())
+      this.log.print(`memory: ${hex(r.startAt)}-${hex(r.startAt + r.bytes)} ${r.name.padEnd(9)} ${r.bytes}`);
+    this.log.print(`memory: ${hex(arena.usage().offset)}-${hex(arena.capacity)} free      ${arena.remaining()}`);
+  }
+
+  private mountRoot(mounter: Mounter, dev: DevFs): void {
+    const { hw, vfs } = this;
+    vfs.mount('/', vfs.tmpfs(), 'rootfs', false);
+    this.log.print(`image: ${hw.image.length} bytes, sha256 ${bytesToHex(sha256(hw.image))}`);
+    const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
+    if (isRefusal(made)) panic(made.message);
+    this.clock.advance(made.bytes);
+    this.log.print(`image: ${made.files} files, ${made.bytes} bytes on /`);
+
+    this.registerDevices(dev);
+    this.registerProc();
+    for (const [type, target] of [
+      ['proc', '/proc'],
+      ['dev', '/dev'],
+      ['tmpfs', '/tmp'],
+    ] as const) {
+      vfs.mkdir('/', target, 0o755);
+      const r = mounter.mount(type, type, target, '/');
+      if (isRefusal(r) || r < 0) panic(`cannot mount ${type} on ${target}`);
+    }
+    for (const name of ['/home', '/mnt', '/var']) vfs.mkdir('/', name, 0o755);
+    for (const { guest, directory } of hw.hostDirectories) {
+      const r = mounter.mountHost(guest, new HostFs(directory), directory.source, directory.readOnly);
+      if (r < 0) this.log.print(`mount: ${directory.source} on ${guest}: error ${-r}`);
+    }
+    for (const m of vfs.mounts()) this.log.print(`mount: ${m.source} on ${m.target} type ${m.fs.type}${m.readOnly ? ' ro' : ''}`);
+  }
+
+  private registerDevices(dev: DevFs): void {
+    const { console: tty, arena, xor128, seed } = this.hw;
+    dev.register('console', tty);
+    dev.register('tty', tty);
+    const stateAt = arena.alloc(32, LIMITS.arenaAlign, 'tables');
+    xor128.seed(arena, stateAt, seed);
+    dev.register('random', {
+      read(memory, at, length) {
+        for (let i = 0; i < length; i++) memory[at + i] = xor128.next(arena, stateAt) & 0xff;
+        return length;
+      },
+      write: (_memory, _at, length) => length,
+    });
+    for (const [name, device] of this.hw.devices) dev.register(name, device);
+  }
+
+  private registerProc(): void {
+    const { arena } = this.hw;
+    const proc = (path: string, text: () => string): void => this.proc.register(path, text);
+    proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\n`);
+    proc('kmsg', () => this.log.text());
+    proc('uptime', () => `${(this.clock.nowNs() / 1e9).toFixed(2)} ${(this.clock.nowNs() / 1e9).toFixed(2)}\n`);
+    proc('cpuinfo', () => `model name\t: ${this.hw.processor}\ncpu MHz\t\t: ${this.hw.hz / 1e6}\ncycles\t\t: ${this.clock.cycles()}\n`);
+    proc('arena', () => this.arenaText());
+    proc('meminfo', () => {
+      const kB = (bytes: number): string => `${String(Math.floor(bytes / 1024)).padStart(8)} kB\n`;
+      const s = arena.stats();
+      return (
+        `MemTotal:   ${kB(s.total_size)}MemFree:    ${kB(arena.remaining())}MemAvailable: ${kB(arena.remaining())}` +
+        `MemPeak:    ${kB(s.high_water_mark)}Storage:    ${kB(LIMITS.tmpfsBytes)}StorageUsed:${kB(this.vfs.mounts()[0]!.fs.usage().usedBytes)}`
+      );
+    });
+    proc('mounts', () =>
+      this.vfs
+        .mounts()
+        .map(m => `${m.source} ${m.target} ${m.fs.type} ${m.readOnly ? 'ro' : 'rw'}\n`)
+        .join(''),
+    );
+    proc('filesystems', () => 'nodev\ttmpfs\nnodev\tproc\nnodev\tdev\n\tgguf\n');
+    proc('ps', () => {
+      const rows = [...this.processes.all()].map(
+        p => `${String(p.pid).padStart(5)} ${String(p.parent).padStart(5)} ${p.status === null ? 'S' : 'Z'} ${p.cycles} ${p.name}\n`,
+      );
+      return `  PID  PPID S CYCLES COMMAND\n${rows.join('')}`;
+    });
+    proc('sessions', () => {
+      const rows = this.sessions
+        .list()
+        .map(
+          s =>
+            `${s.id} ${SESSION_STATE[s.state]} ${FINISH[s.finish] || '-'} prompt=${s.promptTokens} output=${s.outputTokens} cycles=${s.cycles}\n`,
+        );
+      return rows.join('');
+    });
+    proc('models', () => {
+      const m = this.loader.current();
+      if (m === null) return '';
+      const { shape, options } = m.engine;
+      return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
+    });
+    proc('audit', () => this.audit.lines().join(''));
+  }
+
+  /** /proc/arena: header, one line per region, totals. Peaks are each region's largest size since power-on. */
+  private arenaText(): string {
+    const { arena } = this.hw;
+    const s = arena.stats();
+    const rows = arena.regions().map(r => `${r.name.replace(' ', '-')} ${r.startAt} ${r.startAt + r.bytes} ${r.bytes} ${r.bytes} ${arena.regionPeak(r.name)}\n`);
+    return (
+      `region start end bytes used peak\n${rows.join('')}` +
+      `free ${s.current_offset} ${s.total_size} ${arena.remaining()} 0 ${arena.capacity - s.current_offset}\n` +
+      `total 0 ${s.total_size} ${s.total_size} ${s.current_offset} ${s.high_water_mark}\n`
+    );
+  }
+
+  // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Starts a program whose descriptors 0, 1, 2 are these devices. Returns the pid or -errno. */
+  start(path: string, cwd: string, args: Uint8Array, devices: readonly [string, string, string]): number {
+    const files = [];
+    for (const [fd, name] of devices.entries()) {
+      const file = this.vfs.open('/', `/dev/${name}`, fd === 0 ? 0 : 1, 0);
+      if (typeof file === 'number') {
+        for (const f of files) f.close();
+        return file;
+      }
+      files.push(file);
+    }
+    const pid = this.processes.spawn(0, path, cwd, args, files, null);
+    if (pid < 0) for (const f of files) f.close();
+    return pid;
+  }
+
+  /** Exit status of a program the host started, once it has ended. */
+  statusOf(pid: number): number | undefined {
+    return this.processes.get(pid)?.status ?? undefined;
+  }
+  reap(pid: number): void {
+    const p = this.processes.get(pid);
+    if (p !== undefined && p.status !== null) this.processes.reap(p);
+  }
+
+  interrupt(): void {
+    this.processes.interruptAll();
+  }
+
+  /** At most `slices` rounds. 'idle': everything waits for input from outside. */
+  run(slices: number): RunState {
+    if (this.halted) return 'halted';
+    try {
+      for (let i = 0; i < slices; i++) if (!this.round()) return 'idle';
+      return 'busy';
+    } catch (e) {
+      this.halted = true;
+      const what = e instanceof Error ? e.message : String(e);
+      this.log.print(`kernel panic: ${what}`);
+      for (const line of formatPanic(e instanceof KernelPanic ? what : `${what}\n${e instanceof Error ? e.stack : ''}`, {
+        cycles: this.clock.cycles(),
+        seed: this.hw.seed,
+        session: this.sessions.current(),
+        audit: this.audit.lines().map(l => l.trimEnd()),
+      }).split('\n'))
+        this.hw.log(line);
+      return 'halted';
+    }
+  }
+
+  /** Every process once, one step of a session; when nothing moved, the clock jumps. False: nothing can move. */
+  private round(): boolean {
+    if (this.hw.console.takeInterrupt()) this.interrupt();
+    const before = this.processes.progress;
+    this.processes.runAll();
+    const stepped = this.sessions.run();
+    if (stepped || this.processes.progress !== before) return true;
+    const wake = this.processes.nextWake();
+    if (wake === null) return false;
+    this.clock.jumpTo(wake);
+    return true;
+  }
+
+  /** For tools that write a line to the log: the host's own boot messages. */
+  say(text: string): void {
+    this.log.print(text);
+  }
+}
+
+function hex(n: number): string {
+  return `0x${n.toString(16).padStart(6, '0')}`;
+}

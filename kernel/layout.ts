@@ -1,0 +1,53 @@
+// The arena's fixed part, from address 0 up: what exists whether or not a model is loaded. The model region follows it and is re-planned
+// under mark/release; nothing here ever moves. docs/MEMORY.md draws it and a test holds the drawing to this.
+
+import { LIMITS, SamplerRecord, StepBlock } from './abi/index.ts';
+import { alignUp, type Arena } from './arena.ts';
+import { panic } from './panic.ts';
+import { SessionRecord } from './session.ts';
+
+/** Addresses of the fixed part. */
+export interface Layout {
+  readonly constantsAt: number; // Unicode classes
+  readonly clockAt: number; // u64 cycles
+  readonly stepAt: number; // StepBlock
+  readonly samplerAt: number; // SamplerRecord of the running session
+  readonly topAt: number; // top logits of the last step: topLogitsMax × {u32 id, f32 logit}
+  readonly sessionsAt: number; // sessionsMax × SessionRecord
+  readonly auditAt: number; // ring of auditRecordsMax × auditRecordBytes
+  readonly windowAt: number; // system-call window
+  readonly dmaAt: number; // storage transfers
+  readonly pipesAt: number; // pipesMax × pipeBytes
+  readonly fixedBytes: number;
+}
+
+export function layFixed(arena: Arena): Layout {
+  const take = (region: string, bytes: number): number => {
+    const at = arena.alloc(alignUp(bytes, LIMITS.arenaAlign), LIMITS.arenaAlign, region);
+    return at < 0 ? panic(`the fixed part does not fit: ${region} ${bytes} B`) : at;
+  };
+  take('null', LIMITS.nullBytes);
+  const constantsAt = take('constants', LIMITS.constantsBytes);
+  const clockAt = take('tables', 8);
+  const stepAt = take('tables', StepBlock.bytes);
+  const samplerAt = take('tables', SamplerRecord.bytes);
+  const topAt = take('tables', LIMITS.topLogitsMax * 8); // 64 × 8 B = 512 B
+  const sessionsAt = take('tables', LIMITS.sessionsMax * SessionRecord.bytes);
+  const auditAt = take('tables', LIMITS.auditRecordsMax * LIMITS.auditRecordBytes); // 32 × 64 B = 2 KiB
+  const windowAt = take('window', LIMITS.windowBytes);
+  const dmaAt = take('dma', LIMITS.dmaBytes);
+  const pipesAt = take('pipes', LIMITS.pipesMax * LIMITS.pipeBytes); // 8 × 2 KiB = 16 KiB
+  return {
+    constantsAt,
+    clockAt,
+    stepAt,
+    samplerAt,
+    topAt,
+    sessionsAt,
+    auditAt,
+    windowAt,
+    dmaAt,
+    pipesAt,
+    fixedBytes: arena.usage().offset,
+  };
+}

@@ -1,0 +1,451 @@
+// The loader: treats a GGUF image as exec treats an executable — parse, check, budget, map — and hands it to the engine that runs it. The
+// budget is exact: what `plan` says is what `load` takes, and one byte less is refused here, with the sum, before anything is allocated.
+// A load validates everything first; when it fails the previous model is as it was.
+
+import { sha256 } from '@noble/hashes/sha2.js';
+import { bytesToHex } from '@noble/hashes/utils.js';
+import {
+  E,
+  ENGINE_REGIONS,
+  GGML_BLOCK,
+  GGML_TYPE,
+  ggmlTypeName,
+  isRefusal,
+  LIMITS,
+  O,
+  PlanReport,
+  refuse,
+  strerror,
+  type Engine,
+  type EngineBudget,
+  type EngineDriver,
+  type EngineOptions,
+  type EnginePlace,
+  type GgmlTypeName,
+  type ModelImage,
+  type ModelShape,
+  type Refusal,
+  type TokenizerDriver,
+  type Vocabulary,
+} from './abi/index.ts';
+import type { OpenFile } from '../vfs/file.ts';
+import { parseGguf } from '../vfs/gguf.ts';
+import type { Vfs } from '../vfs/vfs.ts';
+import { alignUp, type Arena, type Mark } from './arena.ts';
+import { CYCLES, type Clock } from './clock.ts';
+import type { Layout } from './layout.ts';
+import { panic } from './panic.ts';
+
+/** What the caller asked for: ctx 0 = as much as the default allows and fits. */
+export interface LoadRequest {
+  readonly ctx: number;
+  readonly kvType: number;
+}
+
+/** What is loaded. */
+export interface Loaded {
+  readonly engine: Engine;
+  readonly path: string; // absolute; '' for an engine that needs no file
+  readonly request: LoadRequest;
+  readonly budget: EngineBudget;
+  readonly place: EnginePlace;
+  readonly digest: string; // SHA-256 of the file
+  readonly fileBytes: number;
+  readonly tensors: number;
+  readonly types: string;
+}
+
+type Report = ReturnType<typeof PlanReport.read>;
+interface Prepared {
+  readonly driver: EngineDriver;
+  readonly image: ModelImage;
+  readonly shape: ModelShape;
+  readonly options: EngineOptions;
+  readonly budget: EngineBudget | null; // null: does not fit
+  readonly report: Report;
+}
+
+/** The fewest positions a default context may shrink to before loading is refused instead. */
+const CTX_LEAST = 16;
+
+export class Loader {
+  private loaded: Loaded | null = null;
+  /** Counts loads and unloads: what was tokenised for another model is stale. */
+  generation = 0;
+  private readonly base: Mark;
+  private lastFile: { readonly path: string; readonly request: LoadRequest } | null = null;
+
+  constructor(
+    private readonly arena: Arena,
+    private readonly lay: Layout,
+    private readonly clock: Clock,
+    private readonly vfs: Vfs,
+    private readonly drivers: readonly EngineDriver[],
+    private readonly tokenizer: TokenizerDriver,
+    private readonly say: (text: string) => void,
+  ) {
+    this.base = arena.mark();
+  }
+
+  engine(): Engine | null {
+    return this.loaded?.engine ?? null;
+  }
+  current(): Loaded | null {
+    return this.loaded;
+  }
+
+  /** What loading `path` would take. Allocates nothing; the refusal, when it does not fit, is in `message`. */
+  plan(path: string, request: LoadRequest): Report | Refusal {
+    return this.withImage(path, image => {
+      const prepared = this.prepare(image, request);
+      return isRefusal(prepared) ? prepared : prepared.report;
+    });
+  }
+
+  /** Loads `path` in place of what is loaded. */
+  load(path: string, request: LoadRequest): Refusal | null {
+    const r = this.withImage(path, (image, file) => {
+      const prepared = this.prepare(image, request);
+      if (isRefusal(prepared)) return prepared;
+      if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
+      const digest = this.digest(file, image.fileBytes);
+      if (isRefusal(digest)) return digest;
+      const previous = this.loaded;
+      this.release();
+      const loaded = this.commit(prepared, prepared.budget, path, request, digest);
+      if (isRefusal(loaded)) {
+        this.restore(previous);
+        return loaded;
+      }
+      return null;
+    });
+    return r;
+  }
+
+  /** Loads an engine that needs no file (the stub), in one of its forms. */
+  loadBuiltin(name: string, form: string): Refusal | null {
+    const driver = this.drivers.find(d => d.name === name && d.builtin !== undefined);
+    if (driver === undefined) return refuse('INVAL', 7001, `no engine '${name}': ${this.drivers.map(d => d.name).join(', ')}`);
+    const image = driver.builtin!(form);
+    if (isRefusal(image)) return image;
+    const prepared = this.prepareWith(driver, image, { ctx: 0, kvType: GGML_TYPE.F16 });
+    if (isRefusal(prepared)) return prepared;
+    if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
+    const previous = this.loaded;
+    this.release();
+    const loaded = this.commit(prepared, prepared.budget, '', { ctx: 0, kvType: GGML_TYPE.F16 }, '');
+    if (!isRefusal(loaded)) return null;
+    this.restore(previous);
+    return loaded;
+  }
+
+  /** Back from a built-in engine to the model file that was loaded last. */
+  reloadFile(): Refusal | null {
+    if (this.loaded !== null && this.loaded.path !== '') return null;
+    if (this.lastFile === null) return refuse('NODEV', 2001, 'no model file was loaded yet: llmctl load FILE');
+    return this.load(this.lastFile.path, this.lastFile.request);
+  }
+
+  unload(): boolean {
+    if (this.loaded === null) return false;
+    this.release();
+    return true;
+  }
+
+  engineNames(): readonly string[] {
+    return this.drivers.map(d => d.name);
+  }
+
+  /**
+   * Token ids of everything `text` still holds, as u32 in an anonymous file. Work memory is the plan's scratch, which no step is using.
+   */
+  tokenizeToFile(v: Vocabulary, text: OpenFile, flags: number): { file: OpenFile; count: number } | Refusal {
+    const loaded = this.loaded;
+    if (loaded === null || loaded.engine.vocabulary !== v) return panic('tokenizing with a vocabulary that is not loaded');
+    return this.encodeAll(v, text, flags, loaded.place.scratchAt, loaded.budget.scratch);
+  }
+
+  /** The same with the vocabulary of a file (vocabulary-only files too), held in the arena only meanwhile. */
+  tokenizeWith(path: string, text: OpenFile, flags: number): { file: OpenFile; count: number } | Refusal {
+    return this.withVocabulary(path, (v, workAt, workBytes) => this.encodeAll(v, text, flags, workAt, workBytes));
+  }
+
+  private withVocabulary<T>(path: string, use: (v: Vocabulary, workAt: number, workBytes: number) => T | Refusal): T | Refusal {
+    return this.withImage(path, image => {
+      const need = this.tokenizer.budget(image);
+      if (isRefusal(need)) return need;
+      const work = Math.max(need.workBytes, Math.min(256 * 1024, this.arena.remaining() - need.bytes - 64));
+      const total = alignUp(need.bytes, LIMITS.arenaAlign) + alignUp(work, LIMITS.arenaAlign);
+      if (!this.arena.can_allocate(total))
+        return refuse(
+          'NOMEM',
+          3001,
+          `the vocabulary of ${path} needs ${total} bytes, ${this.arena.remaining()} are free` +
+            (this.loaded === null ? '' : `; 'llmctl unload' would free ${this.arena.usage().offset - this.base.offset} more`),
+        );
+      const mark = this.arena.mark();
+      try {
+        const at = this.take('vocabulary only', need.bytes);
+        const workAt = this.take('vocabulary only', work);
+        const v = this.tokenizer.load(image, at, need.bytes);
+        return isRefusal(v) ? v : use(v, workAt, work);
+      } finally {
+        this.arena.release(mark);
+      }
+    });
+  }
+
+  private encodeAll(
+    v: Vocabulary,
+    text: OpenFile,
+    flags: number,
+    workAt: number,
+    workBytes: number,
+  ): { file: OpenFile; count: number } | Refusal {
+    const ids = this.vfs.memfd('tokens');
+    if (typeof ids === 'number') return refuse('NFILE', 4001, `no file for the token ids: ${strerror(ids)}`);
+    let count = 0;
+    v.begin(flags, workAt, workBytes);
+    for (let final = false; ; ) {
+      const room = v.inputBytes();
+      if (!final && room > 0) {
+        const got = text.read(v.inputAt(), room);
+        if (got < 0) {
+          ids.close();
+          return refuse('IO', 4001, `cannot read the text: ${strerror(got)}`);
+        }
+        final = got === 0;
+        v.input(got, final);
+      }
+      const before = count;
+      for (;;) {
+        const n = v.encode(this.lay.dmaAt, LIMITS.dmaBytes >> 2);
+        if (n < 0) {
+          ids.close();
+          return v.refusal() ?? panic('a tokenizer refused without saying why');
+        }
+        if (n === 0) break;
+        const wrote = ids.write(this.lay.dmaAt, n * 4);
+        if (wrote !== n * 4) {
+          ids.close();
+          return refuse('NOSPC', 4001, `no room in memory storage for ${count + n} token ids`);
+        }
+        count += n;
+      }
+      if (final) break;
+      if (count === before && v.inputBytes() === 0) {
+        ids.close();
+        return panic('a tokenizer neither takes nor gives');
+      }
+    }
+    ids.seek(0, 0);
+    return { file: ids, count };
+  }
+
+  // ── Opening, preparing, committing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  private withImage<T>(path: string, use: (image: ModelImage, file: OpenFile) => T | Refusal): T | Refusal {
+    const file = this.vfs.open('/', path, O.RDONLY, 0);
+    if (typeof file === 'number')
+      return { errno: -file, code: -file === E.NOENT ? 1001 : 0, message: `${path}: ${strerror(file)}` };
+    try {
+      const stat = file.stat();
+      const read = (fileAt: number, arenaAt: number, length: number): number => {
+        this.clock.advance(length * CYCLES.dmaByte);
+        return file.readAt(fileAt, arenaAt, length);
+      };
+      const image = parseGguf({ path, size: stat.size, read }, this.arena, this.lay.dmaAt, LIMITS.dmaBytes);
+      if (isRefusal(image)) return image;
+      const r = use(image, file);
+      // A refusal about a file names the file, once.
+      if (isRefusal(r) && !r.message.includes(path)) return { ...r, message: `${path}: ${r.message}` };
+      return r;
+    } finally {
+      file.close();
+    }
+  }
+
+  private prepare(image: ModelImage, request: LoadRequest): Prepared | Refusal {
+    let first: Refusal | null = null;
+    for (const driver of this.drivers) {
+      if (driver.builtin !== undefined) continue;
+      const prepared = this.prepareWith(driver, image, request);
+      if (!isRefusal(prepared)) return prepared;
+      first ??= prepared;
+    }
+    return first ?? refuse('NODEV', 5001, 'no engine runs model files');
+  }
+
+  /** Chooses context and batch: the largest that fit, the asked context first. */
+  private prepareWith(driver: EngineDriver, image: ModelImage, request: LoadRequest): Prepared | Refusal {
+    const shape = driver.describe(image);
+    if (isRefusal(shape)) return shape;
+    if (request.kvType !== GGML_TYPE.F32 && request.kvType !== GGML_TYPE.F16)
+      return refuse('INVAL', 7001, `KV type ${ggmlTypeName(request.kvType) ?? request.kvType}: f32 and f16 are known`);
+    const trained = shape.contextTrained === 0 ? LIMITS.contextMax : shape.contextTrained;
+    const most = Math.min(trained, LIMITS.contextMax);
+    if (request.ctx > most)
+      return refuse('INVAL', 2003, `context ${request.ctx} asked, the model was made for ${most}`);
+    const wanted = request.ctx > 0 ? request.ctx : Math.min(most, LIMITS.contextDefault);
+    const budgetFor = (ctx: number, batch: number): EngineBudget | Refusal =>
+      driver.budget(image, { ctx, batch, kvType: request.kvType });
+    const smallest = budgetFor(wanted, 1);
+    if (isRefusal(smallest)) return smallest;
+
+    for (let batch: number = LIMITS.prefillBatch; batch >= 1; batch >>= 1) {
+      const budget = budgetFor(wanted, batch);
+      if (!isRefusal(budget) && this.fits(budget))
+        return this.prepared(driver, image, shape, { ctx: wanted, batch, kvType: request.kvType }, budget, true, wanted);
+    }
+    const ctxThatFits = this.largestContext(ctx => budgetFor(ctx, 1), wanted);
+    if (request.ctx === 0 && ctxThatFits >= Math.min(CTX_LEAST, wanted)) {
+      const budget = budgetFor(ctxThatFits, 1);
+      if (!isRefusal(budget))
+        return this.prepared(driver, image, shape, { ctx: ctxThatFits, batch: 1, kvType: request.kvType }, budget, true, ctxThatFits);
+    }
+    return this.prepared(driver, image, shape, { ctx: wanted, batch: 1, kvType: request.kvType }, smallest, false, ctxThatFits);
+  }
+
+  private largestContext(budgetFor: (ctx: number) => EngineBudget | Refusal, below: number): number {
+    let low = 0;
+    let high = below;
+    while (low + 1 < high) {
+      const middle = (low + high) >> 1;
+      const budget = budgetFor(middle);
+      if (!isRefusal(budget) && this.fits(budget)) low = middle;
+      else high = middle;
+    }
+    return low;
+  }
+
+  private fits(budget: EngineBudget): boolean {
+    return this.total(budget) <= this.arena.capacity;
+  }
+  private total(budget: EngineBudget): number {
+    return ENGINE_REGIONS.reduce((sum, r) => sum + alignUp(budget[r], LIMITS.arenaAlign), this.base.offset);
+  }
+
+  private prepared(
+    driver: EngineDriver,
+    image: ModelImage,
+    shape: ModelShape,
+    options: EngineOptions,
+    budget: EngineBudget,
+    fits: boolean,
+    ctxThatFits: number,
+  ): Prepared {
+    const total = this.total(budget);
+    const over = total - this.arena.capacity;
+    const typeThatFits = fits ? '' : this.typeThatFits(image, over);
+    const ways = [
+      ctxThatFits >= CTX_LEAST ? `context ${ctxThatFits}` : '',
+      typeThatFits === '' ? '' : `${typeThatFits} weights`,
+    ].filter(w => w !== '');
+    const message = fits
+      ? ''
+      : `need=${total} have=${this.arena.capacity} over=${over} (weights ${budget.weights} + kv ${budget.kv} + vocabulary ${budget.vocabulary} + ` +
+        `other ${total - budget.weights - budget.kv - budget.vocabulary}); ` +
+        (ways.length === 0 ? 'nothing smaller of this model fits' : `would fit: ${ways.join(' or ')}`);
+    const report: Report = {
+      fits: fits ? 1 : 0,
+      ctx: options.ctx,
+      kvType: options.kvType,
+      batch: options.batch,
+      fixed: this.base.offset,
+      ...budget,
+      total,
+      capacity: this.arena.capacity,
+      kvBytesPerToken: shape.kvBytesPerToken(options.kvType),
+      parameters: shape.parameters,
+      ctxThatFits,
+      reserved: 0,
+      typeThatFits,
+      message,
+    };
+    return { driver, image, shape, options, budget: fits ? budget : null, report };
+  }
+
+  /** The widest type in which all matrices together save at least `over` bytes; rows that are no multiple of the block stay as they are. */
+  private typeThatFits(image: ModelImage, over: number): string {
+    const candidates: readonly GgmlTypeName[] = ['F16', 'Q8_0', 'Q4_1', 'Q4_0'];
+    for (const name of candidates) {
+      const [values, bytes] = GGML_BLOCK[name];
+      let saved = 0;
+      for (const t of image.tensors) {
+        if (t.shape.length < 2 || t.shape[0]! % values !== 0) continue;
+        const elements = t.shape.reduce((a, b) => a * b, 1);
+        saved += Math.max(0, t.bytes - (elements / values) * bytes);
+      }
+      if (saved >= over) return name;
+    }
+    return '';
+  }
+
+  private commit(p: Prepared, budget: EngineBudget, path: string, request: LoadRequest, digest: string): Loaded | Refusal {
+    const place: Record<string, number> = {};
+    for (const region of ENGINE_REGIONS) place[`${region}At`] = this.take(region, budget[region]);
+    if (this.arena.usage().offset !== p.report.total)
+      panic(`planned ${p.report.total} bytes, took ${this.arena.usage().offset}`);
+    const engine = p.driver.load(p.image, p.options, budget, place as unknown as EnginePlace);
+    if (isRefusal(engine)) {
+      this.arena.release(this.base);
+      return engine;
+    }
+    const types = new Set(p.image.tensors.map(t => ggmlTypeName(t.type) ?? String(t.type)));
+    this.loaded = {
+      engine,
+      path,
+      request,
+      budget,
+      place: place as unknown as EnginePlace,
+      digest,
+      fileBytes: p.image.fileBytes,
+      tensors: p.image.tensors.length,
+      types: [...types].join(' '),
+    };
+    this.generation++;
+    if (path !== '') this.lastFile = { path, request };
+    this.say(
+      `model: ${engine.shape.name} (${engine.shape.architecture}, ${engine.shape.parameters} parameters) ` +
+        `${p.report.total - p.report.fixed} B: weights ${budget.weights}, kv ${budget.kv} (context ${p.options.ctx} ${ggmlTypeName(p.options.kvType)}), ` +
+        `vocabulary ${budget.vocabulary}, scratch ${budget.scratch}; free ${this.arena.remaining()} B`,
+    );
+    return this.loaded;
+  }
+
+  private take(region: string, bytes: number): number {
+    if (bytes === 0) return 0;
+    const at = this.arena.alloc(alignUp(bytes, LIMITS.arenaAlign), LIMITS.arenaAlign, region);
+    return at < 0 ? panic(`region ${region}: ${bytes} bytes were planned and are not there`) : at;
+  }
+
+  private release(): void {
+    this.arena.release(this.base);
+    this.loaded = null;
+    this.generation++;
+  }
+
+  /** A load failed after the region was given up (its file changed or broke under us): the previous model is loaded again. */
+  private restore(previous: Loaded | null): void {
+    this.release();
+    if (previous === null) return;
+    const failed =
+      previous.path === ''
+        ? this.loadBuiltin(previous.engine.name, previous.engine.shape.name)
+        : this.load(previous.path, previous.request);
+    if (failed !== null) this.say(`model: ${previous.path} could not be restored: ${failed.message}`);
+  }
+
+  private digest(file: OpenFile, bytes: number): string | Refusal {
+    const hash = sha256.create();
+    const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
+    for (let done = 0; done < bytes; ) {
+      const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));
+      if (n <= 0) return refuse('IO', 1002, `read failed at byte ${done} of ${bytes}`);
+      hash.update(dma.subarray(0, n));
+      done += n;
+    }
+    this.clock.advance(Math.min(bytes * CYCLES.dmaByte, 0xffffffff));
+    return bytesToHex(hash.digest());
+  }
+}

@@ -1,0 +1,175 @@
+// Processes: programs as coroutines. A program runs until a call cannot finish (it then yields and is resumed to try again), until its
+// quantum of calls is used up, or until it ends. Round robin by pid: the order, and so the output, depends on nothing outside the machine.
+
+import { E, LIMITS, O, SIG, type Gate, type ProgramTable, type Refusal } from './abi/index.ts';
+import type { OpenFile } from '../vfs/file.ts';
+import type { Vfs } from '../vfs/vfs.ts';
+import { CYCLES, type Clock } from './clock.ts';
+
+/** What a signal does to a process. */
+export const CATCH = { default: 0, interrupt: 1, ignore: 2 } as const;
+
+/** Calls a program may make before it must let others run. */
+const QUANTUM_CALLS = 64;
+
+export class Process {
+  readonly files: (OpenFile | null)[] = [];
+  readonly signals = new Map<number, number>(); // signal → CATCH
+  cwd: string;
+  status: number | null = null; // exit status once ended
+  interrupted = false; // a caught signal waits for the next blocked call
+  callsLeft = QUANTUM_CALLS;
+  wakeAt: number | null = null; // cycles: inside sleep
+  yielded = false; // inside sched_yield
+  cycles = 0;
+  lastError: Refusal = { errno: 0, code: 0, message: '' };
+  body!: Generator<void, number, void>;
+
+  constructor(
+    readonly pid: number,
+    readonly parent: number,
+    readonly name: string,
+    /** The block getargs returns. */
+    readonly args: Uint8Array,
+    /** Where strace lines go, or null. */
+    readonly trace: OpenFile | null,
+    cwd: string,
+  ) {
+    this.cwd = cwd;
+  }
+
+  /** Lowest free descriptor, or -EMFILE. */
+  install(file: OpenFile): number {
+    for (let fd = 0; fd < LIMITS.filesPerProcess; fd++) {
+      if ((this.files[fd] ?? null) === null) {
+        this.files[fd] = file;
+        return fd;
+      }
+    }
+    return -E.MFILE;
+  }
+
+  file(fd: number): OpenFile | null {
+    return this.files[fd] ?? null;
+  }
+}
+
+export class Processes {
+  private readonly table = new Map<number, Process>();
+  private nextPid = 1;
+  /** Rises whenever a call finishes or a process ends: nothing rising means that everything waits. */
+  progress = 0;
+
+  constructor(
+    private readonly vfs: Vfs,
+    private readonly clock: Clock,
+    private readonly programs: ProgramTable,
+    private readonly memory: Uint8Array,
+    private readonly headAt: number, // where in it the first bytes of a program file are read to
+    private readonly gate: (p: Process) => Gate,
+    private readonly ended: (p: Process) => void,
+  ) {}
+
+  get(pid: number): Process | undefined {
+    return this.table.get(pid);
+  }
+  all(): IterableIterator<Process> {
+    return this.table.values();
+  }
+  childrenOf(pid: number): Process[] {
+    return [...this.table.values()].filter(p => p.parent === pid);
+  }
+
+  /** Starts the program that `path` names with these descriptors; they now belong to it. Returns the pid or -errno. */
+  spawn(
+    parent: number,
+    path: string,
+    cwd: string,
+    args: Uint8Array,
+    files: readonly (OpenFile | null)[],
+    trace: OpenFile | null,
+  ): number {
+    const name = this.programOf(cwd, path);
+    if (typeof name === 'number') return name;
+    const entry = this.programs.get(name);
+    if (entry === undefined) return -E.NOEXEC;
+    if (this.table.size >= LIMITS.processesMax) return -E.AGAIN;
+    const p = new Process(this.nextPid++, parent, name, args, trace, cwd);
+    for (const f of files) p.files.push(f);
+    p.body = entry(this.gate(p));
+    this.table.set(p.pid, p);
+    this.progress++;
+    return p.pid;
+  }
+
+  /** The program linked into the kernel that a file names in its first line: `#!arena8 NAME`. */
+  private programOf(cwd: string, path: string): string | number {
+    const file = this.vfs.open(cwd, path, O.RDONLY, 0);
+    if (typeof file === 'number') return file;
+    try {
+      const stat = file.stat();
+      if (stat.kind !== 8) return -E.ACCES;
+      if ((stat.mode & 0o111) === 0) return -E.ACCES;
+      const n = file.readAt(0, this.headAt, 64);
+      if (n < 0) return n;
+      const head = String.fromCharCode(...this.memory.subarray(this.headAt, this.headAt + n));
+      return /^#!arena8 ([a-z0-9_.[-]+)\n/.exec(head)?.[1] ?? -E.NOEXEC;
+    } finally {
+      file.close();
+    }
+  }
+
+  /** Resumes every live process once, in order of pid. */
+  runAll(): void {
+    for (const p of [...this.table.values()]) {
+      if (p.status !== null) continue;
+      p.callsLeft = QUANTUM_CALLS;
+      const before = this.progress;
+      const r = p.body.next();
+      if (this.progress !== before) this.clock.advance(CYCLES.contextSwitch);
+      if (r.done === true) this.end(p, r.value & 0xff);
+    }
+  }
+
+  /** SIGINT to everything on the console. */
+  interruptAll(): void {
+    for (const p of [...this.table.values()]) this.signal(p, SIG.INT);
+  }
+
+  signal(p: Process, signal: number): void {
+    if (p.status !== null) return;
+    const action = p.signals.get(signal) ?? CATCH.default;
+    if (action === CATCH.ignore) return;
+    if (action === CATCH.interrupt) p.interrupted = true;
+    else {
+      p.body.return(0);
+      this.end(p, 128 + signal);
+    }
+  }
+
+  end(p: Process, status: number): void {
+    if (p.status !== null) return;
+    p.status = status;
+    this.progress++;
+    for (const f of p.files) f?.close();
+    p.files.length = 0;
+    p.trace?.close();
+    for (const child of this.childrenOf(p.pid)) if (child.status !== null) this.table.delete(child.pid);
+    // Nobody waits for a process whose parent is gone, except the machine for those it started itself (parent 0).
+    if (p.parent !== 0 && this.table.get(p.parent)?.status !== null) this.table.delete(p.pid);
+    this.ended(p);
+  }
+
+  /** Forgets an ended process; its status was taken. */
+  reap(p: Process): void {
+    this.table.delete(p.pid);
+  }
+
+  /** The earliest moment a sleeper wakes, in cycles. */
+  nextWake(): number | null {
+    let next: number | null = null;
+    for (const p of this.table.values())
+      if (p.status === null && p.wakeAt !== null && (next === null || p.wakeAt < next)) next = p.wakeAt;
+    return next;
+  }
+}

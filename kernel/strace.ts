@@ -1,0 +1,60 @@
+// strace: one line per finished system call, formatted from the call table: `open("/etc/motd", O_RDONLY, 0) = 3`.
+
+import { errnoName, LIMITS, O, strerror, utf8Decode, type ArgKind, type CallSpec } from './abi/index.ts';
+
+const SHOWN_BYTES = 32;
+
+/** `integers` are the call's raw integers; `memory` holds the window as it is after the call. */
+export function formatCall(name: string, spec: CallSpec, integers: readonly number[], result: number, memory: Uint8Array): string {
+  let i = 0;
+  const shown = spec.args.map(([, kind]) => {
+    const wide = kind === 'path' || kind === 'in' || kind === 'out';
+    const a = integers[i]!;
+    const b = wide ? integers[i + 1]! : 0;
+    i += wide ? 2 : 1;
+    return formatArgument(kind, a, b, result, memory);
+  });
+  const end = result < 0 ? `-1 ${errnoName(result)} (${strerror(result)})` : String(result);
+  return `${name}(${shown.join(', ')}) = ${end}`;
+}
+
+function formatArgument(kind: ArgKind, a: number, b: number, result: number, memory: Uint8Array): string {
+  switch (kind) {
+    case 'path':
+      return quote(memory, a, Math.min(b, LIMITS.pathBytes), b);
+    case 'in':
+      return `${quote(memory, a, Math.min(b, SHOWN_BYTES), b)}, ${b}`;
+    case 'out':
+      return result > 0 && result <= b ? `${quote(memory, a, Math.min(result, SHOWN_BYTES), result)}, ${b}` : `…, ${b}`;
+    case 'octal':
+      return `0${a.toString(8)}`;
+    case 'open':
+      return openFlags(a);
+    case 'whence':
+      return ['SEEK_SET', 'SEEK_CUR', 'SEEK_END'][a] ?? String(a);
+    case 'signal':
+      return ({ 2: 'SIGINT', 13: 'SIGPIPE', 15: 'SIGTERM' } as Record<number, string>)[a] ?? String(a);
+    default:
+      return String(a);
+  }
+}
+
+function openFlags(flags: number): string {
+  const parts = [['O_RDONLY', 'O_WRONLY', 'O_RDWR'][flags & O.ACCMODE] ?? String(flags & O.ACCMODE)];
+  for (const name of ['CREAT', 'EXCL', 'TRUNC', 'APPEND', 'DIRECTORY'] as const)
+    if ((flags & O[name]) !== 0) parts.push(`O_${name}`);
+  return parts.join('|');
+}
+
+function quote(memory: Uint8Array, at: number, shown: number, total: number): string {
+  let s = '';
+  for (const c of utf8Decode(memory, at, at + shown)) {
+    const code = c.codePointAt(0)!;
+    if (c === '\n') s += '\\n';
+    else if (c === '\t') s += '\\t';
+    else if (c === '"' || c === '\\') s += `\\${c}`;
+    else if (code < 32 || code === 127) s += `\\x${code.toString(16).padStart(2, '0')}`;
+    else s += c;
+  }
+  return `"${s}"${total > shown ? '...' : ''}`;
+}

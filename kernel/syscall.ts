@@ -1,0 +1,554 @@
+// System calls: decode and check everything, then commit. The table in kernel/abi/syscalls.ts says what each call takes; this file says
+// what it does. A handler gets integers and returns one: >= 0, -errno, or BLOCKED.
+
+import {
+  BLOCKED,
+  E,
+  FsStat,
+  isRefusal,
+  LastError,
+  LIMITS,
+  LlmStats,
+  LoadOptions,
+  ModelInfo,
+  PlanReport,
+  refuse,
+  SessionReport,
+  SpawnHeader,
+  SPEC_CODE,
+  Stat,
+  strerror,
+  SYSCALLS,
+  Times,
+  utf8Decode,
+  utf8Length,
+  utf8Write,
+  type CallName,
+  type CallSpec,
+  type Gate,
+  type Handler,
+  type Refusal,
+  type TtyDevice,
+} from './abi/index.ts';
+import type { OpenFile } from '../vfs/file.ts';
+import type { Vfs } from '../vfs/vfs.ts';
+import type { Arena } from './arena.ts';
+import { CYCLES, type Clock } from './clock.ts';
+import type { Layout } from './layout.ts';
+import type { Loader } from './loader.ts';
+import type { Mounter } from './mounter.ts';
+import { panic } from './panic.ts';
+import type { Pipes } from './pipes.ts';
+import { CATCH, type Process, type Processes } from './process.ts';
+import type { Sessions } from './session.ts';
+import { formatCall } from './strace.ts';
+
+/** What the calls act on. */
+export interface CallContext {
+  readonly arena: Arena;
+  readonly lay: Layout;
+  readonly clock: Clock;
+  readonly vfs: Vfs;
+  readonly pipes: Pipes;
+  readonly mounter: Mounter;
+  readonly loader: Loader;
+  readonly sessions: Sessions;
+  readonly console: TtyDevice;
+  readonly processes: () => Processes;
+  readonly audit: (text: string) => void;
+}
+
+type Handlers = { readonly [N in CallName]: Handler<N> };
+interface Entry {
+  readonly name: string;
+  readonly spec: CallSpec;
+  /** Positions among the call's integers of (address, length) pairs. */
+  readonly ranges: readonly number[];
+  readonly integers: number;
+  readonly handler: (...integers: number[]) => number;
+}
+
+export class SystemCalls {
+  private readonly entries: (Entry | undefined)[] = [];
+  /** The process whose call is being served. */
+  private caller!: Process;
+
+  constructor(private readonly k: CallContext) {
+    const handlers = this.handlers();
+    for (const [name, spec] of Object.entries(SYSCALLS) as [CallName, CallSpec][]) {
+      const ranges: number[] = [];
+      let n = 0;
+      for (const [, kind] of spec.args) {
+        const wide = kind === 'path' || kind === 'in' || kind === 'out';
+        if (wide) ranges.push(n);
+        n += wide ? 2 : 1;
+      }
+      const handler = handlers[name] as (...integers: number[]) => number;
+      this.entries[spec.nr] = { name, spec, ranges, integers: n, handler };
+    }
+  }
+
+  /** The way into the kernel that process `p` gets. */
+  gateOf(p: Process): Gate {
+    return {
+      memory: this.k.arena.u8,
+      windowAt: this.k.lay.windowAt,
+      windowBytes: LIMITS.windowBytes,
+      trap: (nr, a, b, c, d, e, f) => this.trap(p, nr, a, b, c, d, e, f),
+      mustYield: () => p.callsLeft <= 0,
+    };
+  }
+
+  private trap(p: Process, nr: number, a: number, b: number, c: number, d: number, e: number, f: number): number {
+    const entry = this.entries[nr];
+    if (entry === undefined) return -E.NOSYS;
+    this.caller = p;
+    const integers = [a, b, c, d, e, f].slice(0, entry.integers);
+    let r = this.checkRanges(entry, integers);
+    if (r === 0) r = entry.handler(...integers);
+    if (r === BLOCKED) {
+      if (!p.interrupted) return BLOCKED;
+      p.interrupted = false;
+      p.wakeAt = null;
+      r = -E.INTR;
+    }
+    this.k.clock.advance(CYCLES.syscall);
+    p.cycles += CYCLES.syscall;
+    p.callsLeft--;
+    this.k.processes().progress++;
+    if (r < 0 && p.lastError.errno !== -r) p.lastError = { errno: -r, code: 0, message: strerror(r) };
+    if (p.trace !== null) this.strace(p.trace, formatCall(entry.name, entry.spec, integers, r, this.k.arena.u8));
+    return r;
+  }
+
+  private checkRanges(entry: Entry, integers: readonly number[]): number {
+    const { windowAt } = this.k.lay;
+    for (const i of entry.ranges) {
+      const at = integers[i]!;
+      const length = integers[i + 1]!;
+      if (!(at >= windowAt && length >= 0 && at + length <= windowAt + LIMITS.windowBytes)) return -E.FAULT;
+    }
+    return 0;
+  }
+
+  private strace(to: OpenFile, line: string): void {
+    const bytes = utf8Write(`${line}\n`, this.k.arena.u8, this.k.lay.dmaAt, LIMITS.dmaBytes);
+    if (bytes > 0) to.write(this.k.lay.dmaAt, bytes);
+  }
+
+  private fail(r: Refusal): number {
+    this.caller.lastError = r;
+    return -r.errno;
+  }
+
+  private text(at: number, length: number): string {
+    return utf8Decode(this.k.arena.u8, at, at + length);
+  }
+
+  /** A path argument; -errno when it is none. */
+  private path(at: number, length: number): string | number {
+    if (length === 0) return -E.NOENT;
+    if (length > LIMITS.pathBytes) return -E.NAMETOOLONG;
+    const s = this.text(at, length);
+    return s.includes('\0') ? -E.INVAL : s;
+  }
+
+  /** Text as an answer: its bytes at `at`, or -ERANGE. */
+  private answer(s: string, at: number, capacity: number): number {
+    const n = utf8Write(s, this.k.arena.u8, at, capacity);
+    return n < 0 ? -E.RANGE : n;
+  }
+
+  private withFile(fd: number, use: (file: OpenFile) => number): number {
+    const file = this.caller.file(fd);
+    return file === null ? -E.BADF : use(file);
+  }
+
+  private install(file: OpenFile | number): number {
+    if (typeof file === 'number') return file;
+    const fd = this.caller.install(file);
+    if (fd < 0) file.close();
+    return fd;
+  }
+
+  private handlers(): Handlers {
+    const k = this.k;
+    const u8 = k.arena.u8;
+    const { vfs, loader, sessions } = k;
+    return {
+      // ── Processes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      exit: status => {
+        // The program yields on BLOCKED and is never resumed.
+        k.processes().end(this.caller, status & 0xff);
+        return BLOCKED;
+      },
+      getpid: () => this.caller.pid,
+      getargs: (at, capacity) => {
+        const block = this.caller.args;
+        if (block.length > capacity) return -E.RANGE;
+        u8.set(block, at);
+        return block.length;
+      },
+      spawn: (pathAt, pathBytes, at, bytes) => {
+        const path = this.path(pathAt, pathBytes);
+        if (typeof path === 'number') return path;
+        if (bytes < SpawnHeader.bytes) return -E.INVAL;
+        const head = SpawnHeader.read(u8, at);
+        if (head.argc + head.envc > LIMITS.argsMax) return -E.TOOBIG;
+        const block = u8.slice(at, at + bytes);
+        const files: (OpenFile | null)[] = [];
+        for (const fd of [head.fd0, head.fd1, head.fd2]) {
+          const file = fd < 0 ? null : this.caller.file(fd);
+          if (fd >= 0 && file === null) return -E.BADF;
+          files.push(file);
+        }
+        const trace = head.trace < 0 ? this.caller.trace : this.caller.file(head.trace);
+        if (head.trace >= 0 && trace === null) return -E.BADF;
+        for (const f of files) f?.retain();
+        trace?.retain();
+        const pid = k.processes().spawn(this.caller.pid, path, this.caller.cwd, block, files, trace);
+        if (pid < 0) {
+          for (const f of files) f?.close();
+          trace?.close();
+        }
+        return pid;
+      },
+      wait: (pid, at, capacity) => {
+        const children = k.processes().childrenOf(this.caller.pid);
+        const wanted = pid === -1 ? children : children.filter(c => c.pid === pid);
+        if (wanted.length === 0) return -E.CHILD;
+        const ended = wanted.find(c => c.status !== null);
+        if (ended === undefined) return BLOCKED;
+        if (capacity >= 4) k.arena.view.setUint32(at, ended.status!, true);
+        k.processes().reap(ended);
+        return ended.pid;
+      },
+      kill: (pid, signal) => {
+        const p = k.processes().get(pid);
+        if (p === undefined || p.status !== null) return -E.SRCH;
+        if (signal < 0 || signal > 31) return -E.INVAL;
+        if (signal === 0) return 0;
+        if (p === this.caller) {
+          p.interrupted = true;
+          return 0;
+        }
+        k.processes().signal(p, signal);
+        return 0;
+      },
+      signal: (signal, action) => {
+        if (signal < 1 || signal > 31 || action < CATCH.default || action > CATCH.ignore) return -E.INVAL;
+        this.caller.signals.set(signal, action);
+        return 0;
+      },
+      sleep: milliseconds => {
+        const p = this.caller;
+        if (milliseconds < 0) return -E.INVAL;
+        p.wakeAt ??= k.clock.cycles() + k.clock.toCycles(milliseconds * 1e6);
+        if (k.clock.cycles() < p.wakeAt) return BLOCKED;
+        p.wakeAt = null;
+        return 0;
+      },
+      sched_yield: () => {
+        this.caller.yielded = !this.caller.yielded;
+        if (!this.caller.yielded) return 0;
+        k.processes().progress++;
+        return BLOCKED;
+      },
+      last_error: (at, capacity) => {
+        if (capacity < LastError.bytes) return -E.RANGE;
+        const { errno, code, message } = this.caller.lastError;
+        LastError.write(u8, at, { errno, code: code in SPEC_CODE ? code : 0, message });
+        return LastError.bytes;
+      },
+      times: (at, capacity) => {
+        if (capacity < Times.bytes) return -E.RANGE;
+        const { clock } = k;
+        Times.write(u8, at, {
+          nowNs: clock.nowNs(),
+          cycles: clock.cycles(),
+          hz: clock.hz,
+          processCycles: this.caller.cycles,
+          bootEpochSeconds: 0,
+        });
+        return Times.bytes;
+      },
+
+      // ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      open: (at, bytes, flags, mode) => {
+        const path = this.path(at, bytes);
+        return typeof path === 'number' ? path : this.install(vfs.open(this.caller.cwd, path, flags, mode));
+      },
+      close: fd =>
+        this.withFile(fd, file => {
+          this.caller.files[fd] = null;
+          file.close();
+          return 0;
+        }),
+      read: (fd, at, capacity) => this.withFile(fd, file => file.read(at, capacity)),
+      write: (fd, at, bytes) =>
+        this.withFile(fd, file => {
+          const r = file.write(at, bytes);
+          // A writer nobody reads any more ends, as on Unix, unless it asked not to.
+          if (r === -E.PIPE && (this.caller.signals.get(13) ?? CATCH.default) === CATCH.default) {
+            k.processes().end(this.caller, 128 + 13);
+            return BLOCKED;
+          }
+          return r;
+        }),
+      lseek: (fd, offset, whence) => this.withFile(fd, file => file.seek(offset, whence)),
+      fstat: (fd, at, capacity) =>
+        this.withFile(fd, file => {
+          if (capacity < Stat.bytes) return -E.RANGE;
+          Stat.write(u8, at, file.stat());
+          return 0;
+        }),
+      ftruncate: (fd, size) => this.withFile(fd, file => file.truncate(size)),
+      dup: fd => this.withFile(fd, file => this.install(file.retain())),
+      pipe: (at, capacity) => {
+        if (capacity < 8) return -E.RANGE;
+        const ends = k.pipes.open();
+        if (typeof ends === 'number') return ends;
+        const reader = this.install(ends[0]);
+        const writer = reader < 0 ? reader : this.install(ends[1]);
+        if (writer < 0) {
+          if (reader < 0) ends[1].close();
+          else {
+            this.caller.files[reader] = null;
+            ends[0].close();
+          }
+          return writer;
+        }
+        k.arena.view.setUint32(at, reader, true);
+        k.arena.view.setUint32(at + 4, writer, true);
+        return 0;
+      },
+      memfd: (at, bytes) => this.install(vfs.memfd(this.text(at, bytes))),
+      ioctl: (fd, command, argument) => this.withFile(fd, file => file.ioctl(command, argument)),
+      readdir: (fd, at, capacity) => this.withFile(fd, file => file.readdir(at, capacity)),
+      readline: (fd, promptAt, promptBytes, at, capacity) =>
+        this.withFile(fd, file => {
+          if (file.ioctl(1, 0) < 0) return -E.NOTTY;
+          return k.console.readline(this.text(promptAt, promptBytes), u8, at, capacity);
+        }),
+      complete: (fd, at, bytes) =>
+        this.withFile(fd, file => {
+          if (file.ioctl(1, 0) < 0) return -E.NOTTY;
+          k.console.complete(this.text(at, bytes).split('\0').slice(0, -1));
+          return 0;
+        }),
+
+      // ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      stat: (pathAt, pathBytes, at, capacity) => {
+        const path = this.path(pathAt, pathBytes);
+        if (typeof path === 'number') return path;
+        if (capacity < Stat.bytes) return -E.RANGE;
+        const s = vfs.stat(this.caller.cwd, path);
+        if (typeof s === 'number') return s;
+        Stat.write(u8, at, s);
+        return 0;
+      },
+      mkdir: (at, bytes, mode) => this.withPath(at, bytes, path => vfs.mkdir(this.caller.cwd, path, mode)),
+      rmdir: (at, bytes) => this.withPath(at, bytes, path => vfs.rmdir(this.caller.cwd, path)),
+      unlink: (at, bytes) => this.withPath(at, bytes, path => vfs.unlink(this.caller.cwd, path)),
+      rename: (fromAt, fromBytes, toAt, toBytes) =>
+        this.withPath(fromAt, fromBytes, from =>
+          this.withPath(toAt, toBytes, to => vfs.rename(this.caller.cwd, from, to)),
+        ),
+      chdir: (at, bytes) =>
+        this.withPath(at, bytes, path => {
+          const dir = vfs.chdir(this.caller.cwd, path);
+          if (typeof dir === 'number') return dir;
+          this.caller.cwd = dir;
+          return 0;
+        }),
+      getcwd: (at, capacity) => this.answer(this.caller.cwd, at, capacity),
+      mount: (typeAt, typeBytes, sourceAt, sourceBytes, targetAt, targetBytes) =>
+        this.withPath(targetAt, targetBytes, target => {
+          const source = this.text(sourceAt, sourceBytes);
+          const r = k.mounter.mount(this.text(typeAt, typeBytes), source, target, this.caller.cwd);
+          return isRefusal(r) ? this.fail(r) : r;
+        }),
+      umount: (at, bytes) =>
+        this.withPath(at, bytes, target => k.mounter.umount(vfs.normalize(this.caller.cwd, target))),
+      statfs: (pathAt, pathBytes, at, capacity) =>
+        this.withPath(pathAt, pathBytes, path => {
+          if (capacity < FsStat.bytes) return -E.RANGE;
+          const s = vfs.statfs(this.caller.cwd, path);
+          if (typeof s === 'number') return s;
+          FsStat.write(u8, at, s);
+          return 0;
+        }),
+
+      // ── Models ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      model_load: (pathAt, pathBytes, at, bytes) =>
+        this.withPath(pathAt, pathBytes, path => {
+          if (bytes < LoadOptions.bytes) return -E.INVAL;
+          if (sessions.active() > 0) return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
+          const full = vfs.normalize(this.caller.cwd, path);
+          const r = loader.load(full, LoadOptions.read(u8, at));
+          k.audit(`load ${full}: ${r === null ? 'ok' : r.message}`);
+          return r === null ? 0 : this.fail(r);
+        }),
+      model_unload: () => {
+        if (sessions.active() > 0) return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
+        if (!loader.unload()) return this.fail(refuse('NODEV', 2001, 'no model loaded'));
+        k.audit('unload');
+        return 0;
+      },
+      model_plan: (pathAt, pathBytes, at, bytes, toAt, capacity) =>
+        this.withPath(pathAt, pathBytes, path => {
+          if (bytes < LoadOptions.bytes) return -E.INVAL;
+          if (capacity < PlanReport.bytes) return -E.RANGE;
+          const r = loader.plan(vfs.normalize(this.caller.cwd, path), LoadOptions.read(u8, at));
+          if (isRefusal(r)) return this.fail(r);
+          PlanReport.write(u8, toAt, r);
+          return 0;
+        }),
+      model_info: (at, capacity) => {
+        if (capacity < ModelInfo.bytes) return -E.RANGE;
+        const loaded = loader.current();
+        if (loaded === null) return this.fail(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE'));
+        const { engine } = loaded;
+        const { shape, vocabulary, options } = engine;
+        ModelInfo.write(u8, at, {
+          loaded: 1,
+          layers: shape.layers,
+          embedding: shape.embedding,
+          heads: shape.heads,
+          headsKv: shape.headsKv,
+          feedForward: shape.feedForward,
+          vocabulary: vocabulary.count,
+          contextTrained: shape.contextTrained,
+          ctx: options.ctx,
+          kvType: options.kvType,
+          bos: vocabulary.bos,
+          eos: vocabulary.eos,
+          addBos: vocabulary.addBos ? 1 : 0,
+          tensors: loaded.tensors,
+          parameters: shape.parameters,
+          fileBytes: loaded.fileBytes,
+          name: shape.name,
+          architecture: shape.architecture,
+          tokenizer: shape.tokenizer,
+          types: loaded.types,
+          path: loaded.path,
+          digest: loaded.digest,
+          engine: engine.name,
+        });
+        return ModelInfo.bytes;
+      },
+      model_ops: (from, at, capacity) => {
+        const engine = loader.engine();
+        if (engine === null) return this.fail(refuse('NODEV', 2001, 'no model loaded'));
+        let skip = from;
+        let n = 0;
+        for (const op of engine.ops()) {
+          const line = `${op.segment}\t${op.op}\t${op.detail}\n`;
+          const bytes = utf8Length(line);
+          if (skip >= bytes) {
+            skip -= bytes;
+            continue;
+          }
+          if (skip > 0 || n + bytes > capacity) break; // whole lines only: `from` is always at a line's start
+          n += utf8Write(line, u8, at + n, capacity - n);
+        }
+        return n;
+      },
+      backend: (nameAt, nameBytes, at, capacity) => {
+        const name = this.text(nameAt, nameBytes);
+        if (name !== '') {
+          if (sessions.active() > 0) return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
+          const [engine = '', form = ''] = name.split(':');
+          const r = engine === 'transformer' ? loader.reloadFile() : loader.loadBuiltin(engine, form);
+          if (r !== null) return this.fail(r);
+          k.audit(`backend ${name}`);
+        }
+        return this.answer(loader.engine()?.name ?? 'none', at, capacity);
+      },
+      tokenize: (pathAt, pathBytes, fd, flags) =>
+        this.withFile(fd, text => {
+          const loaded = loader.current();
+          if (pathBytes === 0 && loaded === null)
+            return this.fail(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE, or --vocab FILE'));
+          const path = pathBytes === 0 ? '' : vfs.normalize(this.caller.cwd, this.text(pathAt, pathBytes));
+          const r =
+            path === ''
+              ? loader.tokenizeToFile(loaded!.engine.vocabulary, text, flags)
+              : loader.tokenizeWith(path, text, flags);
+          return isRefusal(r) ? this.fail(r) : this.install(r.file);
+        }),
+      detokenize: (idsAt, idsBytes, at, capacity, flags) => {
+        const engine = loader.engine();
+        if (engine === null) return this.fail(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE'));
+        let n = 0;
+        for (let i = 0; i < idsBytes >> 2; i++) {
+          const id = k.arena.view.getUint32(idsAt + i * 4, true);
+          const bytes = engine.vocabulary.piece(id, at + n, capacity - n, (flags & 1) !== 0);
+          if (bytes === -1)
+            return this.fail(refuse('INVAL', 4002, `token ${id} is not in 0…${engine.vocabulary.count - 1}`));
+          if (bytes < 0) return -E.RANGE;
+          n += bytes;
+        }
+        return n;
+      },
+
+      // ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      session_open: (at, bytes, fd) =>
+        this.withFile(fd, prompt => {
+          const r = sessions.open(this.caller.pid, at, prompt);
+          return isRefusal(r) ? this.fail(r) : r;
+        }),
+      session_read: (id, at, capacity) => {
+        const n = sessions.read(id, at, capacity);
+        if (n === undefined) return -E.BADF;
+        if (n === null) return BLOCKED;
+        return n < 0 ? -E.RANGE : n;
+      },
+      session_cancel: id => (sessions.cancel(id) ? 0 : -E.BADF),
+      session_report: (id, at, capacity) => {
+        if (capacity < SessionReport.bytes) return -E.RANGE;
+        const r = sessions.report(id);
+        if (r === undefined) return -E.BADF;
+        SessionReport.write(u8, at, r);
+        return SessionReport.bytes;
+      },
+      session_tokens: (id, from, at, capacity) => sessions.tokens(id, from, at, capacity) ?? -E.BADF,
+      session_close: id => (sessions.close(id) ? 0 : -E.BADF),
+      llm_stats: (at, capacity) => {
+        if (capacity < LlmStats.bytes) return -E.RANGE;
+        const t = sessions.totals;
+        LlmStats.write(u8, at, {
+          sessionsTotal: t.total,
+          sessionsActive: sessions.active(),
+          queueDepth: sessions.queueDepth(),
+          queueDepthMax: t.queueDepthMax,
+          promptTokens: t.promptTokens,
+          outputTokens: t.outputTokens,
+          cancelled: t.cancelled,
+          faulted: t.faulted,
+          deadlineMisses: t.deadlineMisses,
+          rejects: t.rejects,
+          lastLatencyNs: t.lastLatencyNs,
+          lastFirstTokenNs: t.lastFirstTokenNs,
+          cyclesTotal: t.cycles,
+        });
+        return LlmStats.bytes;
+      },
+    };
+  }
+
+  private withPath(at: number, bytes: number, use: (path: string) => number): number {
+    const path = this.path(at, bytes);
+    return typeof path === 'number' ? path : use(path);
+  }
+}
+
+/** Every number names one call; checked once at boot. */
+export function checkTable(): void {
+  const seen = new Map<number, string>();
+  for (const [name, spec] of Object.entries(SYSCALLS)) {
+    const other = seen.get(spec.nr);
+    if (other !== undefined) panic(`system calls ${other} and ${name} share number ${spec.nr}`);
+    seen.set(spec.nr, name);
+  }
+}

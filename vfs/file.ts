@@ -1,0 +1,164 @@
+// The open file description: what a descriptor points at. It holds the position and the access mode, is shared by dup and by children,
+// and ends when its last holder closes it. All data moves between storage and arena offsets. After POSIX.1 "open file description".
+
+import { E, KIND, O, SEEK, utf8Write } from '../kernel/abi/index.ts';
+import type { ArenaView, CharDevice, RecordValue, Stat } from '../kernel/abi/index.ts';
+import { CharInode } from './inode.ts';
+import type { DirEntry, Handle, Inode } from './inode.ts';
+
+export type StatValue = RecordValue<typeof Stat.fields>;
+
+/** Positions cross the system-call boundary as one i32. */
+export const POSITION_MAX = 0x7fffffff;
+
+export function statOf(inode: Inode, device: number): StatValue {
+  return {
+    kind: inode.kind,
+    mode: inode.mode,
+    size: inode.size(),
+    inode: inode.number,
+    device,
+    links: inode.links,
+    uid: 0,
+    gid: 0,
+    modifiedNs: inode.modifiedNs,
+  };
+}
+
+export class OpenFile {
+  readonly inode: Inode;
+  /** Canonical path at the time of opening; for messages. */
+  readonly path: string;
+  readonly flags: number;
+  position = 0;
+  private references = 1;
+  private entries: readonly DirEntry[] = [];
+  private readonly handle: Handle;
+  private readonly memory: Uint8Array;
+  private readonly deviceNumber: number;
+  private readonly onClosed: () => void;
+
+  /** Made by Vfs.open and its relatives. */
+  constructor(
+    inode: Inode,
+    handle: Handle,
+    path: string,
+    flags: number,
+    arena: ArenaView,
+    device: number,
+    onClosed: () => void,
+  ) {
+    this.inode = inode;
+    this.handle = handle;
+    this.path = path;
+    this.flags = flags;
+    this.memory = arena.u8;
+    this.deviceNumber = device;
+    this.onClosed = onClosed;
+  }
+
+  get readable(): boolean {
+    return (this.flags & O.ACCMODE) !== O.WRONLY;
+  }
+  get writable(): boolean {
+    return (this.flags & O.ACCMODE) !== O.RDONLY;
+  }
+  /** The device behind /dev/NAME; undefined for everything else. */
+  get device(): CharDevice | undefined {
+    return this.inode instanceof CharInode ? this.inode.device : undefined;
+  }
+  private get stream(): boolean {
+    return this.inode.kind === KIND.char || this.inode.kind === KIND.fifo;
+  }
+
+  /** Into the arena at `at`. Returns bytes read, 0 at the end, BLOCKED, or -errno. */
+  read(at: number, length: number): number {
+    const n = this.readAt(this.position, at, length);
+    if (n > 0 && !this.stream) this.position += n;
+    return n;
+  }
+
+  /** As read, from a given position of the file and without moving this one's: the block device's DMA. */
+  readAt(position: number, at: number, length: number): number {
+    if (!this.readable) return -E.BADF;
+    if (this.inode.kind === KIND.dir) return -E.ISDIR;
+    if (length === 0) return 0;
+    return this.handle.read(this.memory, position, at, length);
+  }
+
+  /** From the arena at `at`. Returns bytes written (perhaps fewer), BLOCKED, or -errno. */
+  write(at: number, length: number): number {
+    if (!this.writable) return -E.BADF;
+    if (this.stream) return length === 0 ? 0 : this.handle.write(this.memory, 0, at, length);
+    if ((this.flags & O.APPEND) !== 0) this.position = this.inode.size();
+    if (length === 0) return 0;
+    if (this.position >= POSITION_MAX) return -E.FBIG;
+    const n = this.handle.write(this.memory, this.position, at, Math.min(length, POSITION_MAX - this.position));
+    if (n > 0) this.position += n;
+    return n;
+  }
+
+  seek(offset: number, whence: number): number {
+    if (this.stream) return -E.SPIPE;
+    let base = 0;
+    if (whence === SEEK.cur) base = this.position;
+    else if (whence === SEEK.end) base = this.inode.size();
+    else if (whence !== SEEK.set) return -E.INVAL;
+    const position = base + offset;
+    if (position < 0) return -E.INVAL;
+    if (position > POSITION_MAX) return -E.OVERFLOW;
+    this.position = position;
+    return position;
+  }
+
+  stat(): StatValue {
+    return statOf(this.inode, this.deviceNumber);
+  }
+
+  truncate(size: number): number {
+    if (!this.writable || this.inode.kind !== KIND.file || size < 0) return -E.INVAL;
+    return this.inode.truncate(size);
+  }
+
+  /**
+   * Entries from the position on, packed {u8 kind, u8 name bytes, name}…; `.` and `..` are not listed. The directory is read as a whole
+   * when the position is 0, so what changes afterwards is not seen until rewind. Returns bytes, 0 at the end, -EINVAL when the next
+   * entry does not fit.
+   */
+  readdir(at: number, capacity: number): number {
+    if (this.inode.kind !== KIND.dir) return -E.NOTDIR;
+    if (this.position === 0) {
+      if (this.inode.links === 0) return -E.NOENT;
+      const entries = this.inode.list();
+      if (typeof entries === 'number') return entries;
+      this.entries = entries;
+    }
+    let p = at;
+    for (; this.position < this.entries.length; this.position++) {
+      const { name, kind } = this.entries[this.position]!;
+      const n = p + 2 > at + capacity ? -1 : utf8Write(name, this.memory, p + 2, Math.min(255, at + capacity - p - 2));
+      if (n < 0) return p > at ? p - at : -E.INVAL;
+      this.memory[p] = kind;
+      this.memory[p + 1] = n;
+      p += 2 + n;
+    }
+    return p - at;
+  }
+
+  ioctl(command: number, argument: number): number {
+    return this.handle.ioctl?.(command, argument) ?? -E.NOTTY;
+  }
+
+  /** One more holder: dup, or a child's descriptor. */
+  retain(): this {
+    this.references++;
+    return this;
+  }
+  close(): number {
+    if (--this.references === 0) {
+      this.handle.release?.();
+      this.onClosed();
+    }
+    return 0;
+  }
+}

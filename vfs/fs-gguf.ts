@@ -1,0 +1,302 @@
+// fs-gguf: a model file as a directory, read-only and without copying. metadata/KEY is the value as text, one line for a scalar and one line
+// per element for an array; tensors/NAME/ holds type, shape, offset, size and data, which is the tensor's bytes straight from the
+// file. Arrays are turned to text while they are read, through the DMA buffer, and never held. docs/IMAGE.md draws the tree.
+
+import { E, ggmlTypeName, KIND, LIMITS, utf8Encode, utf8Length, utf8Write } from '../kernel/abi/index.ts';
+import type { ArenaView, MetaArray, MetaValue, TensorInfo } from '../kernel/abi/index.ts';
+import { DmaWindow, GGUF_TYPE, GGUF_VALUE_BYTES, readScalar } from './gguf.ts';
+import type { GgufImage } from './gguf.ts';
+import type { DirEntry, FileSystem, FsUsage, Handle } from './inode.ts';
+import { Inode, readBytes, StaticDir } from './inode.ts';
+
+/** The shortest decimal that reads back as the same f32: 1e-5 stored as f32 prints as 0.00001, not as the f64 beneath it. */
+function f32Text(x: number): string {
+  for (let digits = 1; digits < 9; digits++) {
+    const shorter = Number(x.toPrecision(digits));
+    if (Math.fround(shorter) === x) return String(shorter);
+  }
+  return String(x);
+}
+
+function scalarText(type: number, value: MetaValue): string {
+  return type === GGUF_TYPE.f32 ? f32Text(value as number) : String(value);
+}
+
+/**
+ * A name from the file as a file name: `/`, `%` and control characters as %XX, `.` and `..` too; one that is too long is cut and ends in
+ * `%~` and its index. Different names stay different.
+ */
+export function fileNameOf(name: string, index: number): string {
+  let s = '';
+  for (const c of name) {
+    const code = c.codePointAt(0)!;
+    s +=
+      c === '/' || c === '%' || code < 32 || code === 127 ? `%${code.toString(16).toUpperCase().padStart(2, '0')}` : c;
+  }
+  if (s === '.' || s === '..') s = s.replaceAll('.', '%2E');
+  if (utf8Length(s) <= LIMITS.nameBytes) return s;
+  const end = `%~${index}`;
+  while (utf8Length(s) + end.length > LIMITS.nameBytes)
+    s = s.slice(0, (s.charCodeAt(s.length - 1) & 0xfc00) === 0xdc00 ? -2 : -1);
+  return s + end;
+}
+
+/** A file whose few bytes are made when it is asked for. */
+class TextFile extends Inode {
+  readonly kind = KIND.file;
+  private readonly text: () => string;
+
+  constructor(number: number, text: () => string) {
+    super(number, 0o444);
+    this.text = text;
+  }
+  override size(): number {
+    return utf8Length(this.text());
+  }
+  override open(): Handle {
+    const bytes = utf8Encode(this.text());
+    return {
+      read: (memory, position, at, length) => readBytes(bytes, memory, position, at, length),
+      write: () => -E.ROFS,
+    };
+  }
+}
+
+/** A tensor's bytes where they lie in the file. */
+class DataFile extends Inode {
+  readonly kind = KIND.file;
+  private readonly image: GgufImage;
+  private readonly tensor: TensorInfo;
+
+  constructor(number: number, image: GgufImage, tensor: TensorInfo) {
+    super(number, 0o444);
+    this.image = image;
+    this.tensor = tensor;
+  }
+  override size(): number {
+    return this.tensor.bytes;
+  }
+  override read(_memory: Uint8Array, position: number, at: number, length: number): number {
+    const n = Math.min(length, this.tensor.bytes - position);
+    return n <= 0 ? 0 : this.image.read(this.tensor.fileAt + position, at, n);
+  }
+}
+
+/**
+ * The text of an array, made piece by piece: a piece is one number with its newline, one character of a string, or the newline after a
+ * string. Reading on is cheap; reading back starts over. In strings `\` and control characters are escaped as in C, so that a line is
+ * an element; all other bytes are as in the file.
+ */
+class ArrayText implements Handle {
+  private readonly array: MetaArray;
+  private readonly window: DmaWindow;
+  private readonly piece = new Uint8Array(32);
+  private pieceAt = 0; // of the piece, in the text
+  private pieceBytes = 0;
+  private element = 0; // the next one to begin
+  private fileAt = 0; // the next byte to take
+  private stringBytes = -1; // left of the string being given out; -1 = between elements
+
+  constructor(array: MetaArray, window: DmaWindow) {
+    this.array = array;
+    this.window = window;
+    this.fileAt = array.fileAt;
+  }
+
+  read(memory: Uint8Array, position: number, at: number, length: number): number {
+    if (position < this.pieceAt) this.rewind();
+    this.window.forget();
+    let done = 0;
+    while (done < length) {
+      const from = position + done - this.pieceAt;
+      if (from >= this.pieceBytes) {
+        const status = this.advance();
+        if (status <= 0) return done > 0 ? done : status;
+      } else memory[at + done++] = this.piece[from]!;
+    }
+    return done;
+  }
+  write(): number {
+    return -E.ROFS;
+  }
+
+  /** Bytes of the whole text, or -errno. */
+  length(): number {
+    this.rewind();
+    this.window.forget();
+    for (;;) {
+      const status = this.advance();
+      if (status <= 0) return status < 0 ? status : this.pieceAt;
+    }
+  }
+
+  private rewind(): void {
+    this.pieceAt = this.pieceBytes = this.element = 0;
+    this.fileAt = this.array.fileAt;
+    this.stringBytes = -1;
+  }
+
+  /** Makes the next piece. 1, or 0 at the end, or -errno. */
+  private advance(): number {
+    this.pieceAt += this.pieceBytes;
+    this.pieceBytes = 0;
+    const { elementType, count } = this.array;
+    if (this.stringBytes < 0 && this.element >= count) return 0;
+    if (elementType !== GGUF_TYPE.string) return this.takeNumber(elementType);
+    if (this.stringBytes < 0) {
+      const p = this.window.hold(this.fileAt, 8);
+      if (p < 0) return p;
+      this.stringBytes = this.window.view.getUint32(p + 4, true) * 2 ** 32 + this.window.view.getUint32(p, true);
+      this.fileAt += 8;
+      this.element++;
+    }
+    if (this.stringBytes === 0) {
+      this.stringBytes = -1;
+      this.piece[0] = 0x0a;
+      this.pieceBytes = 1;
+      return 1;
+    }
+    return this.takeCharacter();
+  }
+
+  private takeNumber(type: number): number {
+    const bytes = GGUF_VALUE_BYTES[type]!;
+    const p = this.window.hold(this.fileAt, bytes);
+    if (p < 0) return p;
+    this.fileAt += bytes;
+    this.element++;
+    const text = scalarText(type, readScalar(this.window.view, type, p));
+    this.pieceBytes = utf8Write(`${text}\n`, this.piece, 0, this.piece.length);
+    return 1;
+  }
+
+  private takeCharacter(): number {
+    const p = this.window.hold(this.fileAt, 1);
+    if (p < 0) return p;
+    this.fileAt++;
+    this.stringBytes--;
+    const c = this.window.u8[p]!;
+    if (c >= 0x20 && c !== 0x5c && c !== 0x7f) {
+      this.piece[0] = c;
+      this.pieceBytes = 1;
+      return 1;
+    }
+    const short = c === 0x0a ? 'n' : c === 0x09 ? 't' : c === 0x0d ? 'r' : c === 0x5c ? '\\' : '';
+    const escape = short === '' ? `\\x${c.toString(16).padStart(2, '0')}` : `\\${short}`;
+    this.pieceBytes = utf8Write(escape, this.piece, 0, this.piece.length);
+    return 1;
+  }
+}
+
+class ArrayFile extends Inode {
+  readonly kind = KIND.file;
+  private readonly array: MetaArray;
+  private readonly window: () => DmaWindow;
+  private bytes = -1;
+
+  constructor(number: number, array: MetaArray, window: () => DmaWindow) {
+    super(number, 0o444);
+    this.array = array;
+    this.window = window;
+  }
+  /** Found by reading the array once. */
+  override size(): number {
+    if (this.bytes < 0) this.bytes = new ArrayText(this.array, this.window()).length();
+    return Math.max(0, this.bytes);
+  }
+  override open(): Handle {
+    return new ArrayText(this.array, this.window());
+  }
+}
+
+/** A directory with a fixed list of names whose inodes are made when they are looked up: a model has thousands of files. */
+class NamedDir extends Inode {
+  readonly kind = KIND.dir;
+  private readonly names: ReadonlyMap<string, number>;
+  private readonly childKind: DirEntry['kind'];
+  private readonly make: (index: number) => Inode;
+
+  constructor(
+    number: number,
+    names: ReadonlyMap<string, number>,
+    childKind: DirEntry['kind'],
+    make: (index: number) => Inode,
+  ) {
+    super(number, 0o555);
+    this.names = names;
+    this.childKind = childKind;
+    this.make = make;
+  }
+  override lookup(name: string): Inode | number {
+    const index = this.names.get(name);
+    return index === undefined ? -E.NOENT : this.make(index);
+  }
+  override list(): readonly DirEntry[] {
+    return Array.from(this.names.keys(), name => ({ name, kind: this.childKind }));
+  }
+}
+
+const TENSOR_FILES = new Map([
+  ['type', 0],
+  ['shape', 1],
+  ['offset', 2],
+  ['size', 3],
+  ['data', 4],
+]);
+/** Inode numbers: root 1, metadata 2, tensors 3, then keys, then each tensor's directory and its files. */
+const FIRST_NUMBER = 4;
+const NUMBERS_PER_TENSOR = 1 + TENSOR_FILES.size;
+
+export class GgufFs implements FileSystem {
+  readonly type = 'gguf';
+  readonly readOnly = true;
+  readonly root: StaticDir;
+  private readonly image: GgufImage;
+  private readonly onRelease: () => void;
+
+  /** `image.read` and the image's DMA buffer are used until unmounting, which calls `onRelease`. */
+  constructor(image: GgufImage, arena: ArenaView, onRelease: () => void) {
+    this.image = image;
+    this.onRelease = onRelease;
+    const window = (): DmaWindow =>
+      new DmaWindow({ path: image.path, size: image.fileBytes, read: image.read }, arena, image.dmaAt, image.dmaBytes);
+    this.root = new StaticDir(1, 0o555);
+    const keys = new Map(image.keys.map((key, i) => [fileNameOf(key, i), i]));
+    const tensors = new Map(image.tensors.map((t, i) => [fileNameOf(t.name, i), i]));
+    this.root.children.set('metadata', new NamedDir(2, keys, KIND.file, i => this.metadata(i, window)));
+    this.root.children.set('tensors', new NamedDir(3, tensors, KIND.dir, i => this.tensor(i)));
+  }
+
+  private metadata(index: number, window: () => DmaWindow): Inode {
+    const key = this.image.keys[index]!;
+    const value = this.image.meta(key)!;
+    const number = FIRST_NUMBER + index;
+    if (typeof value === 'object') return new ArrayFile(number, value, window);
+    const type = this.image.typeOf(key)!;
+    return new TextFile(number, () => `${scalarText(type, value)}\n`);
+  }
+
+  private tensor(index: number): Inode {
+    const t = this.image.tensors[index]!;
+    const number = FIRST_NUMBER + this.image.keys.length + index * NUMBERS_PER_TENSOR;
+    const text = [ggmlTypeName(t.type)!, t.shape.join(' '), String(t.fileAt), String(t.bytes)];
+    return new NamedDir(number, TENSOR_FILES, KIND.file, i => {
+      const line = text[i];
+      return line === undefined
+        ? new DataFile(number + 1 + i, this.image, t)
+        : new TextFile(number + 1 + i, () => `${line}\n`);
+    });
+  }
+
+  usage(): FsUsage {
+    const bytes = this.image.fileBytes;
+    return {
+      totalBytes: bytes,
+      usedBytes: bytes,
+      files: this.image.keys.length + this.image.tensors.length * TENSOR_FILES.size,
+    };
+  }
+  release(): void {
+    this.onRelease();
+  }
+}

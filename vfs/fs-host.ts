@@ -1,0 +1,98 @@
+// A directory of the host, mounted as a file system. Every operation goes to the HostDirectory by path; nothing is cached, so the host's
+// own changes show at once, and a file removed on either side is gone for those who hold it open. A name that could mean another
+// directory never reaches the host; that links on the host do not lead out of the directory is the HostDirectory's promise.
+
+import { E, KIND } from '../kernel/abi/index.ts';
+import type { HostDirectory, Kind } from '../kernel/abi/index.ts';
+import type { DirEntry, FileSystem, FsUsage } from './inode.ts';
+import { Inode } from './inode.ts';
+
+/** Inode numbers are FNV-1a of the path: the host's own are not part of the machine. */
+function numberOf(path: string): number {
+  let h = 0x811c9dc5;
+  for (let i = 0; i < path.length; i++) h = Math.imul(h ^ path.charCodeAt(i), 0x01000193);
+  return h >>> 0;
+}
+
+class HostInode extends Inode {
+  readonly kind: Kind;
+  private readonly host: HostDirectory;
+  private readonly path: string;
+
+  constructor(host: HostDirectory, path: string, kind: Kind, mode: number) {
+    super(numberOf(path), mode);
+    this.host = host;
+    this.path = path;
+    this.kind = kind;
+  }
+
+  /** The path of an entry, or -EINVAL for a name that is not one plain component. */
+  private child(name: string): string | number {
+    if (name === '' || name === '.' || name === '..' || name.includes('/') || name.includes('\0')) return -E.INVAL;
+    return this.path === '' ? name : `${this.path}/${name}`;
+  }
+
+  override size(): number {
+    if (this.kind === KIND.dir) return 0;
+    const stat = this.host.stat(this.path);
+    return typeof stat === 'number' ? 0 : stat.size;
+  }
+  override read(memory: Uint8Array, position: number, at: number, length: number): number {
+    return this.host.read(this.path, position, memory, at, length);
+  }
+  override write(memory: Uint8Array, position: number, at: number, length: number): number {
+    return this.host.write(this.path, position, memory, at, length);
+  }
+  override truncate(size: number): number {
+    return this.host.truncate(this.path, size);
+  }
+
+  override lookup(name: string): Inode | number {
+    const path = this.child(name);
+    if (typeof path === 'number') return path;
+    const stat = this.host.stat(path);
+    if (typeof stat === 'number') return stat;
+    return new HostInode(this.host, path, stat.kind as Kind, stat.mode);
+  }
+  override list(): readonly DirEntry[] | number {
+    return this.host.list(this.path) as readonly DirEntry[] | number;
+  }
+  override create(name: string, mode: number): Inode | number {
+    const path = this.child(name);
+    if (typeof path === 'number') return path;
+    const status = this.host.create(path, mode);
+    return status < 0 ? status : new HostInode(this.host, path, KIND.file, mode);
+  }
+  override mkdir(name: string, mode: number): number {
+    const path = this.child(name);
+    return typeof path === 'number' ? path : this.host.mkdir(path, mode);
+  }
+  override unlink(name: string): number {
+    const path = this.child(name);
+    return typeof path === 'number' ? path : this.host.remove(path);
+  }
+  override rmdir(name: string): number {
+    const path = this.child(name);
+    return typeof path === 'number' ? path : this.host.removeDirectory(path);
+  }
+  override rename(name: string, to: HostInode, toName: string): number {
+    const from = this.child(name);
+    const target = to.child(toName);
+    if (typeof from === 'number') return from;
+    return typeof target === 'number' ? target : this.host.rename(from, target);
+  }
+}
+
+export class HostFs implements FileSystem {
+  readonly type = 'hostfs';
+  readonly readOnly: boolean;
+  readonly root: Inode;
+
+  constructor(host: HostDirectory) {
+    this.readOnly = host.readOnly;
+    this.root = new HostInode(host, '', KIND.dir, 0o755);
+  }
+  usage(): FsUsage {
+    return { totalBytes: 0, usedBytes: 0, files: 0 };
+  }
+}
