@@ -23,6 +23,7 @@ process.once('exit', code => {
 export default {
   files: ['build/tests/**/*.test.js'],
   nodeArguments: ['--enable-source-maps', '--experimental-wasm-relaxed-simd', '--expose-gc'],
+  workerThreads: false, // V8 flags are per process
   timeout: '10m',
   concurrency: 2,
   nonSemVerExperiments: { observeRunsFromConfig: true },

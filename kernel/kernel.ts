@@ -310,6 +310,11 @@ export class Kernel {
     return true;
   }
 
+  /** SHA-256 of everything allocated in the arena, the clock included: equal machines have equal digests, on every host. */
+  arenaDigest(): string {
+    return bytesToHex(sha256(this.hw.arena.u8.subarray(0, this.hw.arena.usage().offset)));
+  }
+
   /** For tools that write a line to the log: the host's own boot messages. */
   say(text: string): void {
     this.log.print(text);

@@ -1,6 +1,6 @@
 // strace: one line per finished system call, formatted from the call table: `open("/etc/motd", O_RDONLY, 0) = 3`.
 
-import { errnoName, LIMITS, O, strerror, utf8Decode, type ArgKind, type CallSpec } from './abi/index.ts';
+import { errnoName, LIMITS, O, strerror, utf8Decode, utf8Step, type ArgKind, type CallSpec } from './abi/index.ts';
 
 const SHOWN_BYTES = 32;
 
@@ -46,15 +46,18 @@ function openFlags(flags: number): string {
   return parts.join('|');
 }
 
+/** Text as C would write it; bytes that are no UTF-8 as \xNN. */
 function quote(memory: Uint8Array, at: number, shown: number, total: number): string {
   let s = '';
-  for (const c of utf8Decode(memory, at, at + shown)) {
-    const code = c.codePointAt(0)!;
-    if (c === '\n') s += '\\n';
-    else if (c === '\t') s += '\\t';
-    else if (c === '"' || c === '\\') s += `\\${c}`;
-    else if (code < 32 || code === 127) s += `\\x${code.toString(16).padStart(2, '0')}`;
-    else s += c;
+  for (let i = at; i < at + shown; ) {
+    const n = utf8Step(memory, i, at + shown);
+    const c = memory[i]!;
+    if (c === 10) s += '\\n';
+    else if (c === 9) s += '\\t';
+    else if (c === 34 || c === 92) s += `\\${String.fromCharCode(c)}`;
+    else if (n <= 0 || c < 32 || c === 127) s += `\\x${c.toString(16).padStart(2, '0')}`;
+    else s += utf8Decode(memory, i, i + n);
+    i += Math.max(1, n);
   }
   return `"${s}"${total > shown ? '...' : ''}`;
 }

@@ -1,0 +1,222 @@
+// Directories of the host, given to the machine as devices: node:fs behind HostDirectory. Nothing outside the directory is reached: links
+// are followed only while they stay inside. Reads go straight into the arena. Entries are sorted, so that the host's own order, which is
+// not the same on every machine, is not seen. The host may change files at any time; this is a window on them, not a copy.
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { E, KIND, type HostDirectory, type HostStat } from '../kernel/abi/index.ts';
+
+/** Files kept open for reading; one a model, and a few to spare. */
+const openFilesMax = 16;
+
+/** The directory at `hostPath`. Throws an Error of one line when it is not a directory that can be read. */
+export function directory(hostPath: string, readOnly: boolean): HostDirectory {
+  let root: string;
+  try {
+    root = fs.realpathSync(hostPath);
+    fs.accessSync(root, fs.constants.R_OK | fs.constants.X_OK);
+  } catch (error) {
+    throw new Error(`cannot use directory '${hostPath}': ${reason(error)}`, { cause: error });
+  }
+  if (!fs.statSync(root).isDirectory()) throw new Error(`cannot use directory '${hostPath}': Not a directory`);
+  return new NodeDirectory(hostPath, root, readOnly);
+}
+
+/** A directory that holds one file, in memory, read-only: how a script of the host reaches the machine. */
+export function singleFile(name: string, bytes: Uint8Array): HostDirectory {
+  const fileStat: HostStat = { kind: KIND.file, size: bytes.length, mode: 0o644 };
+  const stat = (p: string): HostStat | number =>
+    p === '' ? { kind: KIND.dir, size: 0, mode: 0o755 } : p === name ? fileStat : -E.NOENT;
+  const refused = (): number => -E.ROFS;
+  return {
+    source: name,
+    readOnly: true,
+    stat,
+    list: p => (p === '' ? [{ name, kind: KIND.file }] : -E.NOTDIR),
+    read(p, position, into, at, length) {
+      if (p !== name) return p === '' ? -E.ISDIR : -E.NOENT;
+      const part = bytes.subarray(position, position + length);
+      into.set(part, at);
+      return part.length;
+    },
+    write: refused,
+    create: refused,
+    mkdir: refused,
+    remove: refused,
+    removeDirectory: refused,
+    rename: refused,
+    truncate: refused,
+  };
+}
+
+/** The text of what node:fs threw, without the call and the path: `ENOENT: no such file or directory`. */
+export function reason(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/, \w+( '.*)?$/s, '').replace(/^[A-Z0-9]+: /, '');
+}
+
+/** -errno for what node:fs threw. */
+function errnoOf(error: unknown): number {
+  const name = String((error as NodeJS.ErrnoException).code).replace(/^E/, '');
+  return -((E as Readonly<Record<string, number>>)[name] ?? E.IO);
+}
+
+/** Runs a call of node:fs; what it throws becomes -errno. */
+function attempt<T>(call: () => T): T | number {
+  try {
+    return call();
+  } catch (error) {
+    return errnoOf(error);
+  }
+}
+
+interface OpenFile {
+  readonly fd: number;
+  readonly device: number;
+  readonly inode: number;
+}
+
+class NodeDirectory implements HostDirectory {
+  /** Descriptors for reading by real path, least recently used first. */
+  readonly #open = new Map<string, OpenFile>();
+
+  constructor(
+    readonly source: string,
+    private readonly root: string,
+    readonly readOnly: boolean,
+  ) {}
+
+  /** The real path of something that exists, inside the directory; or -errno. */
+  #real(p: string): string | number {
+    return attempt(() => {
+      const real = fs.realpathSync(path.join(this.root, p));
+      return this.#contains(real) ? real : -E.ACCES;
+    });
+  }
+
+  /** The real path of a name in its directory, which exists; the name itself may not, and is not followed if it is a link. */
+  #place(p: string): string | number {
+    const parent = this.#real(path.dirname(p));
+    return typeof parent === 'number' ? parent : path.join(parent, path.basename(p));
+  }
+
+  #contains(real: string): boolean {
+    return real === this.root || real.startsWith(this.root.endsWith(path.sep) ? this.root : this.root + path.sep);
+  }
+
+  stat(p: string): HostStat | number {
+    const real = this.#real(p);
+    if (typeof real === 'number') return real;
+    return attempt(() => {
+      const s = fs.statSync(real);
+      // Pipes, sockets and devices would stop the whole machine when read.
+      if (!s.isFile() && !s.isDirectory()) return -E.ACCES;
+      return { kind: s.isFile() ? KIND.file : KIND.dir, size: s.size, mode: s.mode & 0o777 };
+    });
+  }
+
+  /** What a link leads to is told by stat(); a link that leads nowhere, or out, is listed as a file. */
+  list(p: string): readonly { name: string; kind: number }[] | number {
+    const real = this.#real(p);
+    if (typeof real === 'number') return real;
+    return attempt(() =>
+      fs
+        .readdirSync(real, { withFileTypes: true })
+        .map(entry => {
+          const linked = entry.isSymbolicLink() ? this.stat(path.join(p, entry.name)) : null;
+          const isDirectory = linked === null ? entry.isDirectory() : typeof linked === 'object' && linked.kind === KIND.dir;
+          return { name: entry.name, kind: isDirectory ? KIND.dir : KIND.file };
+        })
+        .sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name))),
+    );
+  }
+
+  read(p: string, position: number, into: Uint8Array, at: number, length: number): number {
+    const real = this.#real(p);
+    if (typeof real === 'number') return real;
+    return attempt(() => {
+      const fd = this.#descriptor(real);
+      return fd < 0 ? fd : fs.readSync(fd, into, at, length, position);
+    });
+  }
+
+  /** An open descriptor for a real path, opened anew when the host has put another file there. */
+  #descriptor(real: string): number {
+    const now = fs.statSync(real);
+    if (!now.isFile()) return now.isDirectory() ? -E.ISDIR : -E.ACCES;
+    let file = this.#open.get(real);
+    if (file !== undefined && (file.device !== now.dev || file.inode !== now.ino)) {
+      this.#close(real);
+      file = undefined;
+    }
+    file ??= { fd: fs.openSync(real, fs.constants.O_RDONLY | (fs.constants.O_NOFOLLOW ?? 0)), device: now.dev, inode: now.ino };
+    this.#open.delete(real);
+    this.#open.set(real, file);
+    if (this.#open.size > openFilesMax) this.#close(this.#open.keys().next().value!);
+    return file.fd;
+  }
+
+  #close(real: string): void {
+    fs.closeSync(this.#open.get(real)!.fd);
+    this.#open.delete(real);
+  }
+
+  write(p: string, position: number, from: Uint8Array, at: number, length: number): number {
+    return this.#change(p, fd => fs.writeSync(fd, from, at, length, position));
+  }
+
+  truncate(p: string, size: number): number {
+    return this.#change(p, fd => {
+      fs.ftruncateSync(fd, size);
+      return 0;
+    });
+  }
+
+  /** Opens an existing regular file for writing, for one operation. */
+  #change(p: string, operation: (fd: number) => number): number {
+    if (this.readOnly) return -E.ROFS;
+    const stat = this.stat(p);
+    if (typeof stat === 'number') return stat;
+    if (stat.kind === KIND.dir) return -E.ISDIR;
+    const real = this.#real(p);
+    if (typeof real === 'number') return real;
+    return attempt(() => {
+      const fd = fs.openSync(real, fs.constants.O_WRONLY | (fs.constants.O_NOFOLLOW ?? 0));
+      try {
+        return operation(fd);
+      } finally {
+        fs.closeSync(fd);
+      }
+    });
+  }
+
+  create(p: string, mode: number): number {
+    return this.#entry(p, real => fs.closeSync(fs.openSync(real, 'wx', mode & 0o777)));
+  }
+  mkdir(p: string, mode: number): number {
+    return this.#entry(p, real => void fs.mkdirSync(real, { mode: mode & 0o777 }));
+  }
+  remove(p: string): number {
+    return this.#entry(p, real => {
+      if (fs.lstatSync(real).isDirectory()) return -E.ISDIR; // some hosts say EPERM
+      fs.unlinkSync(real);
+    });
+  }
+  removeDirectory(p: string): number {
+    return this.#entry(p, real => fs.rmdirSync(real));
+  }
+  rename(from: string, to: string): number {
+    const target = this.#place(to);
+    if (typeof target === 'number') return this.readOnly ? -E.ROFS : target;
+    return this.#entry(from, real => fs.renameSync(real, target));
+  }
+
+  /** An operation on a name in its directory. */
+  #entry(p: string, operation: (real: string) => number | void): number {
+    if (this.readOnly) return -E.ROFS;
+    if (p === '') return -E.BUSY; // the mount point itself
+    const place = this.#place(p);
+    if (typeof place === 'number') return place;
+    return attempt(() => operation(place) ?? 0);
+  }
+}

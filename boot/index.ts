@@ -1,0 +1,45 @@
+// The library: `import { boot } from 'arena8'`. boot() returns a running machine; machine.exec(line) runs a shell command line in it.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import v8 from 'node:v8';
+import { directory } from './host-directory.ts';
+import { Machine, type BootOptions as MachineOptions } from './machine.ts';
+
+export interface BootOptions extends Partial<Omit<MachineOptions, 'mounts'>> {
+  /** Host directories: `{ '/guest/path': '/host/path' }`, or with options. */
+  readonly mounts?: MachineOptions['mounts'] | Readonly<Record<string, string | { path: string; readOnly?: boolean }>>;
+}
+
+export type { ExecResult, RunState } from './machine.ts';
+export { Machine, VERSION };
+
+import { VERSION } from './version.ts';
+
+/** The boot image that was built beside this file. */
+export function defaultImage(): Uint8Array {
+  const path = fileURLToPath(new URL('boot.cpio', import.meta.url));
+  if (!existsSync(path)) throw new Error(`boot image ${path} is missing: npm run build`);
+  return readFileSync(path);
+}
+
+/** Node 20 keeps relaxed SIMD behind a flag; later versions ignore it. Call before the kernels are compiled. */
+export function allowRelaxedSimd(): void {
+  v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
+}
+
+/** Powers a machine on. Throws when the image is unusable: there is no machine then. */
+export function boot(options: BootOptions = {}): Machine {
+  allowRelaxedSimd();
+  const { mounts, ...rest } = options;
+  return new Machine({ ...rest, image: options.image ?? defaultImage(), mounts: mountList(mounts) });
+}
+
+function mountList(mounts: BootOptions['mounts']): NonNullable<MachineOptions['mounts']> {
+  if (mounts === undefined) return [];
+  if (Array.isArray(mounts)) return mounts as NonNullable<MachineOptions['mounts']>;
+  return Object.entries(mounts as Record<string, string | { path: string; readOnly?: boolean }>).map(([guest, m]) => {
+    const { path, readOnly = false } = typeof m === 'string' ? { path: m } : m;
+    return { guest, directory: directory(path, readOnly) };
+  });
+}

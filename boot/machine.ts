@@ -1,0 +1,142 @@
+// Power-on: creates the arena (WebAssembly memory, initial = maximum), instantiates the compute kernels on it, plugs the drivers in and
+// hands everything to the kernel, which never sees the host again. The only file that knows every room.
+
+import simd128Bytes from '../build/kernels.simd128.wasm';
+import relaxedBytes from '../build/kernels.relaxed.wasm';
+import { SpawnHeader, utf8Encode, type HostDirectory, type TtyDevice } from '../kernel/abi/index.ts';
+import type { EngineCompute } from '../drivers/engine/compute.ts';
+import { StubDriver } from '../drivers/engine/stub/stub.ts';
+import { Tokenizers } from '../drivers/engine/tokenizer.ts';
+import { TransformerDriver } from '../drivers/engine/transformer/transformer.ts';
+import { loadUnicode } from '../drivers/engine/unicode.ts';
+import { lcg } from '../drivers/rng/lcg.ts';
+import { xor128 } from '../drivers/rng/xor128.ts';
+import { Tty } from '../drivers/tty/tty.ts';
+import { Arena } from '../kernel/arena.ts';
+import { Kernel, type RunState } from '../kernel/kernel.ts';
+import { LIMITS } from '../kernel/abi/index.ts';
+import { programs } from '../shell/index.ts';
+import { ExecDevice, type ExecResult } from './exec-device.ts';
+import { VERSION } from './version.ts';
+
+export interface BootOptions {
+  /** Boot image, cpio newc. */
+  readonly image: Uint8Array;
+  /** Host directories and where they appear. */
+  readonly mounts?: readonly { readonly guest: string; readonly directory: HostDirectory }[];
+  /** Seed of /dev/random; sessions name their own. */
+  readonly seed?: number;
+  /** The console; without one, output of console programs goes nowhere. */
+  readonly console?: TtyDevice;
+  /** Sees each line of the kernel log as it is written. */
+  readonly log?: (line: string) => void;
+  /** Which build of the kernels: the fastest this engine takes, or a given one. Results are the same to the bit. */
+  readonly build?: 'simd128' | 'relaxed';
+}
+
+export type { ExecResult, RunState };
+
+/** Provisional target: Cortex-A72 at 1.5 GHz. */
+const PROCESSOR = { name: 'cortex-a72', hz: 1_500_000_000 } as const;
+
+export class Machine {
+  readonly arena: Arena;
+  readonly kernel: Kernel;
+  private readonly execDevice = new ExecDevice();
+  private execPid = 0;
+
+  constructor(options: BootOptions) {
+    const memory = new WebAssembly.Memory({ initial: LIMITS.arenaBytes / 65536, maximum: LIMITS.arenaBytes / 65536 });
+    this.arena = new Arena(memory.buffer);
+    const compute = instantiate(memory, options.build ?? bestBuild());
+    const tokenizer = new Tokenizers(this.arena, compute, LIMITS.nullBytes);
+    this.kernel = new Kernel({
+      arena: this.arena,
+      compute,
+      tokenizer,
+      engines: [new TransformerDriver({ arena: this.arena, compute, tokenizer }), new StubDriver({ arena: this.arena, compute })],
+      xor128,
+      lcg,
+      console: options.console ?? new Tty({ interactive: false, output: () => {} }),
+      devices: new Map([
+        ['exec', this.execDevice.input],
+        ['exec-out', this.execDevice.output],
+        ['exec-err', this.execDevice.errors],
+      ]),
+      hostDirectories: options.mounts ?? [],
+      image: options.image,
+      programs,
+      loadConstants: at => loadUnicode(this.arena, at),
+      version: VERSION,
+      seed: options.seed ?? 0,
+      hz: PROCESSOR.hz,
+      processor: PROCESSOR.name,
+      log: options.log ?? (() => {}),
+    });
+  }
+
+  /** Starts a program on the console. Returns its pid, or -errno. */
+  start(argv: readonly string[], cwd = '/home'): number {
+    return this.kernel.start(`/bin/${argv[0]}`, cwd, argumentBlock(argv), ['console', 'console', 'console']);
+  }
+
+  /** Runs the machine: at most `slices` rounds. */
+  run(slices: number): RunState {
+    return this.kernel.run(slices);
+  }
+
+  /** Exit status of a program given to start(), once it has ended. */
+  statusOf(pid: number): number | undefined {
+    return this.kernel.statusOf(pid);
+  }
+
+  /** Ctrl-C from outside. */
+  interrupt(): void {
+    this.kernel.interrupt();
+  }
+
+  /**
+   * Runs one shell command line to its end. Working directory and variables last from one call to the next. A command that waits for
+   * input that cannot come is interrupted (status 130).
+   */
+  exec(line: string): ExecResult {
+    if (this.execPid === 0 || this.statusOf(this.execPid) !== undefined) {
+      this.execPid = this.kernel.start('/bin/sh', '/home', argumentBlock(['sh', '--serve']), ['exec', 'exec-out', 'exec-err']);
+      if (this.execPid < 0) throw new Error(`no shell in the boot image (errno ${-this.execPid})`);
+    }
+    this.execDevice.submit(line);
+    while (this.execDevice.running) {
+      const state = this.kernel.run(1024);
+      if (state === 'halted') throw new Error('the machine has halted: see the kernel log');
+      const status = this.statusOf(this.execPid);
+      if (status !== undefined) return this.execDevice.result(status); // `exit` in the line
+      if (state === 'idle' && this.execDevice.running) {
+        this.kernel.interrupt();
+        if (this.kernel.run(1024) === 'idle' && this.execDevice.running) return this.execDevice.result(130);
+      }
+    }
+    return this.execDevice.result();
+  }
+}
+
+/** True when this engine compiles the relaxed build. Node 20 needs the flag that boot/node.ts sets. */
+export function bestBuild(): 'simd128' | 'relaxed' {
+  return WebAssembly.validate(relaxedBytes) ? 'relaxed' : 'simd128';
+}
+
+function instantiate(memory: WebAssembly.Memory, build: 'simd128' | 'relaxed'): EngineCompute {
+  const module = new WebAssembly.Module(build === 'relaxed' ? relaxedBytes : simd128Bytes);
+  const instance = new WebAssembly.Instance(module, { env: { memory } });
+  return { build, ...instance.exports } as unknown as EngineCompute;
+}
+
+const ENVIRONMENT = ['PATH=/bin', 'HOME=/home', 'USER=root'];
+
+/** A SpawnHeader block for a program that the host starts. */
+function argumentBlock(argv: readonly string[]): Uint8Array {
+  const text = utf8Encode([...argv, ...ENVIRONMENT].map(s => `${s}\0`).join(''));
+  const block = new Uint8Array(SpawnHeader.bytes + text.length);
+  SpawnHeader.write(block, 0, { argc: argv.length, envc: ENVIRONMENT.length, fd0: 0, fd1: 1, fd2: 2, trace: -1 });
+  block.set(text, SpawnHeader.bytes);
+  return block;
+}

@@ -1,0 +1,128 @@
+// The same machine in Debian's Chromium and Firefox: boots from the same image, runs the same commands, and must give the same bytes as in
+// Node — text, logits, virtual clock, and the digest of the whole arena. The page is nothing but boot/machine.ts and a list of commands.
+import test, { type ExecutionContext } from 'ava';
+import { build } from 'esbuild';
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import puppeteer from 'puppeteer-core';
+import { boot } from '../boot/index.ts';
+
+const COMMANDS = [
+  'cat /etc/hostname',
+  'llmctl load /models/fable-f16.gguf',
+  'llminfer --json --logits 5 --temp 0 --max-tokens 24 Once upon a time',
+  'llminfer --json --seed 7 --max-tokens 40 --temp 1.2 --top-k 0 The old man',
+  'llmctl load /models/fable-q4_0.gguf --kv f32 --ctx 128',
+  'llminfer --json --logits 3 --seed 11 --max-tokens 32 --repeat-penalty 1.3 --min-p 0.05 Lily',
+  'llmctl tokenize "Zażółć gęślą jaźń 123  456\n\ttab"',
+  'uptime; cat /proc/arena',
+];
+
+interface Transcript {
+  readonly build?: string;
+  readonly digest: string;
+  readonly results: readonly { status: number; stdout: string; stderr: string }[];
+}
+
+function inNode(build: 'simd128' | 'relaxed'): Transcript {
+  const machine = boot({ build });
+  const results = COMMANDS.map(c => {
+    const { status, stdout, stderr } = machine.exec(c);
+    return { status, stdout, stderr };
+  });
+  return { digest: machine.kernel.arenaDigest(), results };
+}
+
+const PAGE = `
+import { Machine, bestBuild } from './boot/machine.ts';
+const run = async () => {
+  const image = new Uint8Array(await (await fetch('/boot.cpio')).arrayBuffer());
+  const machine = new Machine({ image, build: 'simd128' });
+  const results = ${JSON.stringify(COMMANDS)}.map(c => { const { status, stdout, stderr } = machine.exec(c); return { status, stdout, stderr }; });
+  return { build: bestBuild(), digest: machine.kernel.arenaDigest(), results };
+};
+globalThis.transcript = run().catch(e => ({ error: String(e && e.stack || e) }));
+`;
+
+async function inBrowser(t: ExecutionContext, browserName: 'chrome' | 'firefox', executablePath: string): Promise<Transcript> {
+  const bundle = await build({
+    stdin: { contents: PAGE, resolveDir: process.cwd(), loader: 'ts' },
+    bundle: true,
+    write: false,
+    format: 'esm',
+    platform: 'browser',
+    target: 'es2023',
+    loader: { '.wasm': 'binary' },
+  });
+  const script = bundle.outputFiles[0]!.contents;
+  const server = createServer((request, response) => {
+    const [type, body] =
+      request.url === '/page.js'
+        ? ['text/javascript', script]
+        : request.url === '/boot.cpio'
+          ? ['application/octet-stream', readFileSync('build/boot.cpio')]
+          : ['text/html', '<!doctype html><meta charset=utf-8><script type=module src=/page.js></script>'];
+    response.writeHead(200, { 'content-type': type });
+    response.end(body);
+  });
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  const userDataDir = mkdtempSync(path.join(tmpdir(), 'arena8-browser-'));
+  const browser = await puppeteer.launch({
+    browser: browserName,
+    executablePath,
+    headless: true,
+    userDataDir,
+    args:
+      browserName === 'chrome'
+        ? [
+            '--no-sandbox',
+            '--disable-gpu',
+            '--disable-quic',
+            '--no-first-run',
+            '--disable-background-networking',
+            '--disable-component-update',
+            '--disable-sync',
+          ]
+        : [],
+  });
+  try {
+    const page = await browser.newPage();
+    await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+    await page.waitForFunction('globalThis.transcript !== undefined', { timeout: 60_000 });
+    const result = (await page.evaluate('globalThis.transcript')) as Transcript & { error?: string };
+    t.is(result.error, undefined);
+    return result;
+  } finally {
+    await browser.close();
+    server.close();
+  }
+}
+
+test.serial('both builds of the kernels give the same bytes in Node', t => {
+  const simd128 = inNode('simd128');
+  const relaxed = inNode('relaxed');
+  t.deepEqual(relaxed.results, simd128.results);
+  t.is(relaxed.digest, simd128.digest);
+  t.true(simd128.results.every(r => r.status === 0), JSON.stringify(simd128.results.filter(r => r.status !== 0)));
+});
+
+for (const [name, file] of [
+  ['chrome', '/usr/bin/chromium'],
+  ['firefox', '/usr/bin/firefox-esr'],
+] as const) {
+  const here = existsSync(file);
+  const declare = here || process.env['CI'] === 'true' ? test.serial : test.serial.skip;
+  declare(`${file} gives the same bytes as Node`, async t => {
+    t.timeout(120_000);
+    if (!here) return t.fail(`${file} is missing`);
+    const browser = await inBrowser(t, name, file);
+    const { results, digest } = inNode('simd128');
+    t.deepEqual(browser.results, results);
+    t.is(browser.digest, digest);
+    t.log(`${name}: fastest build it takes is ${browser.build}`);
+    return undefined;
+  });
+}

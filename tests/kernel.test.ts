@@ -1,0 +1,517 @@
+// The kernel alone: a machine with programs, a compute device and an engine made for the tests. Each program misuses or uses some calls;
+// what is checked is what Linux would answer, and that nothing is left behind.
+import test from 'ava';
+import * as abi from '../kernel/abi/index.ts';
+import { BLOCKED, E, EVENT, FINISH, O, SIG, type Compute, type Engine, type EngineDriver, type Sys } from '../kernel/abi/index.ts';
+import { Arena } from '../kernel/arena.ts';
+import { Kernel } from '../kernel/kernel.ts';
+import { argumentBlock } from '../shell/lib/program.ts';
+import { makeSys } from '../shell/lib/sys.ts';
+import { writeCpio } from '../vfs/cpio.ts';
+import { KIND } from '../kernel/abi/index.ts';
+
+type Main = (sys: Sys, argv: readonly string[]) => Generator<void, number, void>;
+
+const encode = (s: string): Uint8Array => new TextEncoder().encode(s);
+const decode = (b: Uint8Array): string => new TextDecoder().decode(b);
+
+/** Token i of the fake model is the byte i; it answers with the alphabet, from the last prompt byte on. */
+class FakeCompute implements Compute {
+  readonly build = 'simd128';
+  steps = 0;
+  fault = 0;
+  constructor(private readonly arena: Arena) {}
+  run(stepAt: number, opAt: number): number {
+    const at = abi.StepBlock.at;
+    const step = (field: number): number => this.arena.i32[(stepAt + field) >> 2]!;
+    this.arena.u32[(stepAt + at.cycles) >> 2] = 1000;
+    if (opAt === 1) this.steps += step(at.n);
+    if (opAt === 3) {
+      const last = this.arena.u32[(step(at.historyAt) >> 2) + step(at.historyLength) - 1]!;
+      this.arena.i32[(stepAt + at.next) >> 2] = last + 1;
+    }
+    if (opAt === 4) this.arena.f64[(stepAt + at.loss) >> 3] = 0.5;
+    return this.fault;
+  }
+  dequantize(): number {
+    return -1;
+  }
+  top_k(): void {}
+}
+
+class FakeEngine implements EngineDriver {
+  readonly name = 'fake';
+  constructor(private readonly ctx: number) {}
+  private readonly shape = {
+    name: 'fake',
+    architecture: 'fake',
+    tokenizer: 'fake',
+    layers: 1,
+    embedding: 1,
+    heads: 1,
+    headsKv: 1,
+    feedForward: 1,
+    vocabulary: 256,
+    contextTrained: 0,
+    parameters: 0,
+    kvBytesPerToken: () => 4,
+  };
+  builtin(): abi.ModelImage {
+    return {
+      path: '',
+      fileBytes: 0,
+      version: 3,
+      architecture: 'fake',
+      keys: [],
+      meta: () => undefined,
+      tensors: [],
+      tensor: () => undefined,
+      read: () => 0,
+      dmaAt: 0,
+      dmaBytes: 0,
+    };
+  }
+  describe(): abi.ModelShape {
+    return { ...this.shape, contextTrained: this.ctx };
+  }
+  budget(_image: abi.ModelImage, o: abi.EngineOptions): abi.EngineBudget {
+    return { weights: 0, tensors: 0, vocabulary: 32, kv: o.ctx * 4, scratch: 4096, plan: 32, session: o.ctx * 4 };
+  }
+  load(_image: abi.ModelImage, options: abi.EngineOptions, _budget: abi.EngineBudget, place: abi.EnginePlace): Engine {
+    let pending = 0;
+    const vocabulary: abi.Vocabulary = {
+      model: 'fake',
+      count: 256,
+      bytes: 32,
+      bos: -1,
+      eos: 122,
+      addBos: false,
+      addEos: false,
+      isEnd: id => id === 122, // 'z'
+      begin: () => (pending = 0),
+      inputAt: () => place.scratchAt,
+      inputBytes: () => (pending === 0 ? 4096 : 0),
+      input: n => (pending = n),
+      encode: outAt => {
+        const n = pending;
+        for (let i = 0; i < n; i++) memory.u32[(outAt >> 2) + i] = memory.u8[place.scratchAt + i]!;
+        pending = 0;
+        return n;
+      },
+      refusal: () => null,
+      piece: (id, at) => {
+        memory.u8[at] = id;
+        return 1;
+      },
+    };
+    return {
+      name: 'fake',
+      shape: this.describe(),
+      options,
+      vocabulary,
+      bodyAt: 1,
+      headAt: 2,
+      sampleAt: 3,
+      scoreAt: 4,
+      logitsAt: place.scratchAt,
+      kvAt: place.kvAt,
+      historyAt: place.sessionAt,
+      batchAt: place.scratchAt,
+      begin: () => {},
+      ops: () => [{ segment: 'body', op: 'NOTHING', detail: '' }],
+    };
+  }
+}
+let memory: Arena;
+
+interface Rig {
+  kernel: Kernel;
+  compute: FakeCompute;
+  console: { typed: Uint8Array[]; interrupt: boolean };
+  /** What programs wrote to fd 1 of the console. */
+  output: () => string;
+  log: string[];
+  run: (main: Main, ...argv: string[]) => { status: number | undefined; output: string };
+}
+
+function rig(programs: Record<string, Main>, options: { ctx?: number } = {}): Rig {
+  const arena = new Arena(new ArrayBuffer(abi.LIMITS.arenaBytes));
+  memory = arena;
+  const compute = new FakeCompute(arena);
+  const log: string[] = [];
+  const written: string[] = [];
+  const console = { typed: [] as Uint8Array[], interrupt: false };
+  let main: Main = function* () {
+    return 0;
+  };
+  const wrap =
+    (m: () => Main): abi.Entry =>
+    gate => {
+      const sys = makeSys(gate);
+      return (function* () {
+        const block = new Uint8Array(4096);
+        const n = yield* sys.getargs(block);
+        const argv = decode(block.subarray(abi.SpawnHeader.bytes, n)).split('\0').slice(0, abi.SpawnHeader.read(block, 0).argc);
+        return yield* m()(sys, argv);
+      })();
+    };
+  const table = new Map<string, abi.Entry>([['main', wrap(() => main)]]);
+  for (const [name, m] of Object.entries(programs)) table.set(name, wrap(() => m));
+  const files = [...table.keys()].map(name => ({ name: `bin/${name}`, kind: KIND.file, mode: 0o755, data: encode(`#!arena8 ${name}\n`) }));
+  const image = writeCpio([
+    { name: 'bin', kind: KIND.dir, mode: 0o755, data: new Uint8Array(0) },
+    { name: 'home', kind: KIND.dir, mode: 0o755, data: new Uint8Array(0) },
+    ...files,
+    { name: 'etc/motd', kind: KIND.file, mode: 0o644, data: encode('hello\n') },
+    { name: 'bin/text', kind: KIND.file, mode: 0o755, data: encode('#!/bin/sh\n') },
+    { name: 'bin/stale', kind: KIND.file, mode: 0o755, data: encode('#!arena8 gone\n') },
+  ]);
+  const rng = { seed: () => {}, next: () => 0 };
+  const kernel = new Kernel({
+    arena,
+    compute,
+    engines: [new FakeEngine(options.ctx ?? 64)],
+    tokenizer: { budget: () => abi.refuse('NOSYS', 0, 'no'), load: () => abi.refuse('NOSYS', 0, 'no') },
+    xor128: rng,
+    lcg: rng,
+    console: {
+      interactive: false,
+      columns: 80,
+      rows: 24,
+      read: (m, at, length) => {
+        const b = console.typed.shift();
+        if (b === undefined) return BLOCKED;
+        m.set(b.subarray(0, length), at);
+        return Math.min(b.length, length);
+      },
+      write: (m, at, length) => {
+        written.push(decode(m.subarray(at, at + length)));
+        return length;
+      },
+      readline: () => BLOCKED,
+      complete: () => {},
+      takeInterrupt: () => {
+        const i = console.interrupt;
+        console.interrupt = false;
+        return i;
+      },
+    },
+    devices: new Map(),
+    hostDirectories: [],
+    image,
+    programs: table,
+    loadConstants: () => 0,
+    version: 'test',
+    seed: 42,
+    hz: 1e9,
+    processor: 'test',
+    log: line => log.push(line),
+  });
+  const output = (): string => written.join('');
+  return {
+    kernel,
+    compute,
+    console,
+    output,
+    log,
+    run: (m, ...argv) => {
+      main = m;
+      written.length = 0;
+      const pid = kernel.start('/bin/main', '/', argumentBlock(['main', ...argv], new Map(), [0, 1, 2]), ['console', 'console', 'console']);
+      while (kernel.run(100) === 'busy');
+      const status = kernel.statusOf(pid);
+      kernel.reap(pid);
+      return { status, output: output() };
+    },
+  };
+}
+
+function* print(sys: Sys, text: string): Generator<void, void, void> {
+  yield* sys.write(1, encode(text));
+}
+
+test('spawn, wait, exit status, arguments', t => {
+  const r = rig({
+    *child(sys, argv) {
+      yield* print(sys, `[${argv.join(',')}]`);
+      return 7;
+    },
+  });
+  const { status, output } = r.run(function* (sys) {
+    const pid = yield* sys.spawn('/bin/child', argumentBlock(['child', 'a b', ''], new Map(), [-1, 1, -1]));
+    const code = new Uint8Array(4);
+    t.is(yield* sys.wait(pid, code), pid);
+    t.is(yield* sys.wait(-1, code), -E.CHILD);
+    return code[0]!;
+  });
+  t.is(status, 7);
+  t.is(output, '[child,a b,]');
+});
+
+test('spawn refuses: missing, not a program, a directory, a program that is not linked in', t => {
+  const r = rig({});
+  r.run(function* (sys) {
+    const block = argumentBlock(['x'], new Map(), [-1, -1, -1]);
+    t.is(yield* sys.spawn('/bin/none', block), -E.NOENT);
+    t.is(yield* sys.spawn('/bin/text', block), -E.NOEXEC);
+    t.is(yield* sys.spawn('/bin/stale', block), -E.NOEXEC);
+    t.is(yield* sys.spawn('/etc/motd', block), -E.ACCES);
+    t.is(yield* sys.spawn('/etc', block), -E.ACCES);
+    t.is(yield* sys.spawn('/bin/main', argumentBlock(['x'], new Map(), [9, -1, -1])), -E.BADF);
+    return 0;
+  });
+});
+
+test('the window is the only memory a call may name', t => {
+  const r = rig({});
+  const gates: abi.Gate[] = [];
+  r.run(function* () {
+    return 0;
+  });
+  const calls = (r.kernel as unknown as { processes: { gate: (p: unknown) => abi.Gate } }).processes;
+  gates.push(calls.gate({ files: [], signals: new Map(), callsLeft: 9, lastError: {}, trace: null, cycles: 0 }));
+  const [gate] = gates;
+  const nr = abi.SYSCALLS.getcwd.nr;
+  t.is(gate!.trap(nr, 0, 16, 0, 0, 0, 0), -E.FAULT);
+  t.is(gate!.trap(nr, gate!.windowAt - 1, 16, 0, 0, 0, 0), -E.FAULT);
+  t.is(gate!.trap(nr, gate!.windowAt, gate!.windowBytes + 1, 0, 0, 0, 0), -E.FAULT);
+  t.is(gate!.trap(nr, gate!.windowAt, -1, 0, 0, 0, 0), -E.FAULT);
+  t.is(gate!.trap(nr, NaN, 4, 0, 0, 0, 0), -E.FAULT);
+  t.is(gate!.trap(9999, 0, 0, 0, 0, 0, 0), -E.NOSYS);
+});
+
+test('descriptors: lowest free, EBADF, EMFILE, and none left over after a process ended', t => {
+  const r = rig({});
+  const { status } = r.run(function* (sys) {
+    t.is(yield* sys.open('/etc/motd', O.RDONLY, 0), 3);
+    t.is(yield* sys.open('/etc/motd', O.RDONLY, 0), 4);
+    yield* sys.close(3);
+    t.is(yield* sys.dup(4), 3);
+    t.is(yield* sys.close(99), -E.BADF);
+    t.is(yield* sys.read(98, new Uint8Array(4)), -E.BADF);
+    let last = 0;
+    while (last >= 0) last = yield* sys.open('/etc/motd', O.RDONLY, 0);
+    t.is(last, -E.MFILE);
+    return 0;
+  });
+  t.is(status, 0);
+  t.is((r.kernel.vfs as unknown as { filesOpen: number }).filesOpen, 0);
+});
+
+test('a pipe streams through its ring; the reader sees the end; a writer without reader gets SIGPIPE', t => {
+  const r = rig({
+    *writer(sys) {
+      const data = new Uint8Array(10_000).fill(65);
+      for (let done = 0; done < data.length; ) done += yield* sys.write(1, data.subarray(done));
+      return 0;
+    },
+    *yes(sys) {
+      for (;;) yield* sys.write(1, encode('y\n'));
+    },
+  });
+  const { status } = r.run(function* (sys) {
+    const fds = new Uint8Array(8);
+    yield* sys.pipe(fds);
+    const [reader, writer] = [fds[0]!, fds[4]!];
+    yield* sys.spawn('/bin/writer', argumentBlock(['w'], new Map(), [-1, writer, -1]));
+    yield* sys.close(writer);
+    let total = 0;
+    const buffer = new Uint8Array(4096);
+    for (;;) {
+      const n = yield* sys.read(reader, buffer);
+      if (n <= 0) break;
+      t.true(n <= abi.LIMITS.pipeBytes);
+      total += n;
+    }
+    t.is(total, 10_000);
+    yield* sys.close(reader);
+    const code = new Uint8Array(4);
+    yield* sys.wait(-1, code);
+    t.is(code[0], 0);
+
+    yield* sys.pipe(fds);
+    const pid = yield* sys.spawn('/bin/yes', argumentBlock(['y'], new Map(), [-1, fds[4]!, -1]));
+    yield* sys.close(fds[4]!);
+    yield* sys.read(fds[0]!, buffer);
+    yield* sys.close(fds[0]!);
+    yield* sys.wait(pid, code);
+    t.is(code[0], 128 + SIG.PIPE);
+    return 0;
+  });
+  t.is(status, 0);
+});
+
+test('sleep moves the clock, not the host; sleepers wake in order', t => {
+  const r = rig({
+    *late(sys) {
+      yield* sys.sleep(2000);
+      yield* print(sys, 'late ');
+      return 0;
+    },
+    *soon(sys) {
+      yield* sys.sleep(1000);
+      yield* print(sys, 'soon ');
+      return 0;
+    },
+  });
+  const { output } = r.run(function* (sys) {
+    for (const name of ['late', 'soon']) yield* sys.spawn(`/bin/${name}`, argumentBlock([name], new Map(), [-1, 1, -1]));
+    const code = new Uint8Array(4);
+    yield* sys.wait(-1, code);
+    yield* sys.wait(-1, code);
+    return 0;
+  });
+  t.is(output, 'soon late ');
+  t.true(r.kernel.clock.nowNs() >= 2e9 && r.kernel.clock.nowNs() < 2.01e9);
+});
+
+test('Ctrl-C: ends what does not catch it (130), interrupts a blocked call of what does', t => {
+  const r = rig({
+    *sleeper(sys) {
+      yield* sys.read(0, new Uint8Array(1));
+      return 0;
+    },
+  });
+  let pid = 0;
+  const r1 = r.run(function* (sys) {
+    yield* sys.signal(SIG.INT, 1);
+    pid = yield* sys.spawn('/bin/sleeper', argumentBlock(['s'], new Map(), [0, 1, -1]));
+    r.console.interrupt = true;
+    const code = new Uint8Array(4);
+    let got = yield* sys.wait(pid, code);
+    if (got === -E.INTR) got = yield* sys.wait(pid, code);
+    return code[0]!;
+  });
+  t.is(r1.status, 130);
+});
+
+test('strace prints each call as the table describes it', t => {
+  const r = rig({
+    *reader(sys) {
+      const fd = yield* sys.open('/etc/motd', O.RDONLY, 0);
+      yield* sys.read(fd, new Uint8Array(100));
+      yield* sys.open('/nowhere', O.WRONLY | O.CREAT | O.EXCL | O.DIRECTORY, 0o644);
+      return 0;
+    },
+  });
+  const { output } = r.run(function* (sys) {
+    yield* sys.spawn('/bin/reader', argumentBlock(['r'], new Map(), [0, 1, 2], 1));
+    yield* sys.wait(-1, new Uint8Array(4));
+    return 0;
+  });
+  t.true(output.includes('open("/etc/motd", O_RDONLY, 00) = 3\n'), output);
+  t.true(output.includes('read(3, "hello\\n", 100) = 6\n'), output);
+  t.true(output.includes('open("/nowhere", O_WRONLY|O_CREAT|O_EXCL|O_DIRECTORY, 0644) = -1 EINVAL (Invalid argument)\n'), output);
+});
+
+/** Submits a prompt and reads events to the end. */
+function* infer(sys: Sys, prompt: string, options: Partial<abi.RecordValue<typeof abi.SessionOptions.fields>> & { stops?: string[] }) {
+  const record = new Uint8Array(abi.SessionOptions.bytes);
+  abi.SessionOptions.write(record, 0, { temp: 0, topP: 1, repeatPenalty: 1, ...options, stopCount: options.stops?.length ?? 0 });
+  let p = abi.SessionOptions.at.stopBytes;
+  for (const s of options.stops ?? []) {
+    const b = encode(s);
+    record[p] = b.length;
+    record.set(b, p + 1);
+    p += 1 + b.length;
+  }
+  const fd = yield* sys.memfd('prompt');
+  yield* sys.write(fd, encode(prompt));
+  yield* sys.lseek(fd, 0, 0);
+  const id = yield* sys.session_open(record, fd);
+  yield* sys.close(fd);
+  if (id < 0) return { id, text: '', finish: '', tokens: [] as number[] };
+  const buffer = new Uint8Array(2048);
+  let text = '';
+  const tokens: number[] = [];
+  for (;;) {
+    const n = yield* sys.session_read(id, buffer);
+    if (n <= 0) return { id, text, finish: 'error', tokens };
+    const e = abi.SessionEvent.read(buffer, 0);
+    text += decode(buffer.subarray(abi.SessionEvent.bytes, abi.SessionEvent.bytes + e.pieceBytes));
+    if (e.kind === EVENT.token) tokens.push(e.token);
+    if (e.kind === EVENT.end) {
+      yield* sys.session_close(id);
+      return { id, text, finish: FINISH[e.token]!, tokens };
+    }
+  }
+}
+
+test('sessions end for the stated reasons', t => {
+  const r = rig({}, { ctx: 64 });
+  const { status } = r.run(function* (sys) {
+    t.is((yield* infer(sys, 'a', {})).id, -E.NODEV);
+    const name = new Uint8Array(32);
+    t.is(yield* sys.backend('fake', name), 4);
+    t.like(yield* infer(sys, 'a', { maxTokens: 3 }), { text: 'bcd', finish: 'length', tokens: [98, 99, 100] });
+    t.like(yield* infer(sys, 'w', { maxTokens: 9 }), { text: 'xy', finish: 'eos', tokens: [120, 121, 122] });
+    t.like(yield* infer(sys, 'a', { maxTokens: 9, stops: ['ef', 'd!'] }), { text: 'bcd', finish: 'stop', tokens: [98, 99, 100, 101, 102] });
+    t.like(yield* infer(sys, 'a', { maxTokens: 4, stops: ['ex'] }), { text: 'bcde', finish: 'length' });
+    t.is((yield* infer(sys, 'a'.repeat(60), { maxTokens: 5 })).id, -E.OVERFLOW);
+    t.like(yield* infer(sys, 'a'.repeat(60), { maxTokens: 4 }), { text: 'bcde', finish: 'length' });
+    t.like(yield* infer(sys, 'a'.repeat(60), {}), { text: 'bcde', finish: 'context' });
+    t.is((yield* infer(sys, 'a'.repeat(64), {})).id, -E.OVERFLOW);
+    t.is((yield* infer(sys, '', {})).id, -E.INVAL);
+    t.is((yield* infer(sys, 'a', { temp: -1 })).id, -E.INVAL);
+    t.is((yield* infer(sys, 'a', { temp: NaN })).id, -E.INVAL);
+    t.is((yield* infer(sys, 'a', { topP: 0 })).id, -E.INVAL);
+    t.is((yield* infer(sys, 'a', { maxTokens: 513 })).id, -E.INVAL);
+    return 0;
+  });
+  t.is(status, 0);
+});
+
+test('a fault of one session ends it, not the machine', t => {
+  const r = rig({});
+  r.run(function* (sys) {
+    yield* sys.backend('fake', new Uint8Array(32));
+    r.compute.fault = abi.FAULT.nan;
+    t.like(yield* infer(sys, 'a', { maxTokens: 3 }), { finish: 'fault' });
+    r.compute.fault = 0;
+    t.like(yield* infer(sys, 'a', { maxTokens: 3 }), { text: 'bcd', finish: 'length' });
+    return 0;
+  });
+});
+
+test('32 sessions queue in order; the 33rd is refused; ids are never reused; a dead owner frees its sessions', t => {
+  const r = rig({
+    *hog(sys) {
+      const fd = yield* sys.memfd('p');
+      yield* sys.write(fd, encode('a'));
+      const record = new Uint8Array(abi.SessionOptions.bytes);
+      abi.SessionOptions.write(record, 0, { topP: 1, repeatPenalty: 1, maxTokens: 2 });
+      let last = 0;
+      for (let i = 0; i < 33; i++) {
+        yield* sys.lseek(fd, 0, 0);
+        last = yield* sys.session_open(record, fd);
+      }
+      t.is(last, -E.AGAIN);
+      return 0;
+    },
+  });
+  r.run(function* (sys) {
+    yield* sys.backend('fake', new Uint8Array(32));
+    yield* sys.spawn('/bin/hog', argumentBlock(['hog'], new Map(), [-1, -1, -1]));
+    yield* sys.wait(-1, new Uint8Array(4));
+    const again = yield* infer(sys, 'a', { maxTokens: 1 });
+    t.is(again.id, 33);
+    t.is(again.finish, 'length');
+    return 0;
+  });
+});
+
+test('a kernel bug halts the machine with tick, seed, session and audit', t => {
+  const r = rig({});
+  r.run(function* (sys) {
+    yield* sys.backend('fake', new Uint8Array(32));
+    yield* infer(sys, 'a', { maxTokens: 1 });
+    r.compute.run = () => {
+      throw new Error('boom');
+    };
+    yield* infer(sys, 'a', { maxTokens: 1 });
+    return 0;
+  });
+  t.is(r.kernel.run(1), 'halted');
+  const screen = r.log.join('\n');
+  for (const part of ['kernel panic: boom', 'seed 42', 'session 2', 'op=3 session=1']) t.true(screen.includes(part), screen);
+});
