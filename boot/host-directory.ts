@@ -13,21 +13,21 @@ const openFilesMax = 16;
 export function directory(hostPath: string, readOnly: boolean): HostDirectory {
   let root: string;
   try {
-    root = fs.realpathSync(hostPath);
-    fs.accessSync(root, fs.constants.R_OK | fs.constants.X_OK);
+    root = fs.realpathSync.native(hostPath);
+    fs.opendirSync(root).closeSync();
   } catch (error) {
     throw new Error(`cannot use directory '${hostPath}': ${reason(error)}`, { cause: error });
   }
-  if (!fs.statSync(root).isDirectory()) throw new Error(`cannot use directory '${hostPath}': Not a directory`);
   return new NodeDirectory(hostPath, root, readOnly);
 }
+
+const refused = (): number => -E.ROFS;
 
 /** A directory that holds one file, in memory, read-only: how a script of the host reaches the machine. */
 export function singleFile(name: string, bytes: Uint8Array): HostDirectory {
   const fileStat: HostStat = { kind: KIND.file, size: bytes.length, mode: 0o644 };
   const stat = (p: string): HostStat | number =>
     p === '' ? { kind: KIND.dir, size: 0, mode: 0o755 } : p === name ? fileStat : -E.NOENT;
-  const refused = (): number => -E.ROFS;
   return {
     source: name,
     readOnly: true,
@@ -89,7 +89,7 @@ class NodeDirectory implements HostDirectory {
   /** The real path of something that exists, inside the directory; or -errno. */
   #real(p: string): string | number {
     return attempt(() => {
-      const real = fs.realpathSync(path.join(this.root, p));
+      const real = fs.realpathSync.native(path.join(this.root, p));
       return this.#contains(real) ? real : -E.ACCES;
     });
   }
@@ -124,7 +124,8 @@ class NodeDirectory implements HostDirectory {
         .readdirSync(real, { withFileTypes: true })
         .map(entry => {
           const linked = entry.isSymbolicLink() ? this.stat(path.join(p, entry.name)) : null;
-          const isDirectory = linked === null ? entry.isDirectory() : typeof linked === 'object' && linked.kind === KIND.dir;
+          const isDirectory =
+            linked === null ? entry.isDirectory() : typeof linked === 'object' && linked.kind === KIND.dir;
           return { name: entry.name, kind: isDirectory ? KIND.dir : KIND.file };
         })
         .sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name))),
@@ -149,7 +150,11 @@ class NodeDirectory implements HostDirectory {
       this.#close(real);
       file = undefined;
     }
-    file ??= { fd: fs.openSync(real, fs.constants.O_RDONLY | (fs.constants.O_NOFOLLOW ?? 0)), device: now.dev, inode: now.ino };
+    file ??= {
+      fd: fs.openSync(real, fs.constants.O_RDONLY | (fs.constants.O_NOFOLLOW ?? 0)),
+      device: now.dev,
+      inode: now.ino,
+    };
     this.#open.delete(real);
     this.#open.set(real, file);
     if (this.#open.size > openFilesMax) this.#close(this.#open.keys().next().value!);

@@ -3,11 +3,11 @@
 
 import simd128Bytes from '../build/kernels.simd128.wasm';
 import relaxedBytes from '../build/kernels.relaxed.wasm';
-import { SpawnHeader, utf8Encode, type HostDirectory, type TtyDevice } from '../kernel/abi/index.ts';
+import { SpawnHeader, utf8Encode, type CharDevice, type HostDirectory, type TtyDevice } from '../kernel/abi/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
-import { StubDriver } from '../drivers/engine/stub/stub.ts';
+import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { Tokenizers } from '../drivers/engine/tokenizer.ts';
-import { TransformerDriver } from '../drivers/engine/transformer/transformer.ts';
+import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { loadUnicode } from '../drivers/engine/unicode.ts';
 import { lcg } from '../drivers/rng/lcg.ts';
 import { xor128 } from '../drivers/rng/xor128.ts';
@@ -28,6 +28,8 @@ export interface BootOptions {
   readonly seed?: number;
   /** The console; without one, output of console programs goes nowhere. */
   readonly console?: TtyDevice;
+  /** Where error output of console programs goes when not to the console. */
+  readonly errors?: CharDevice;
   /** Sees each line of the kernel log as it is written. */
   readonly log?: (line: string) => void;
   /** Which build of the kernels: the fastest this engine takes, or a given one. Results are the same to the bit. */
@@ -49,19 +51,21 @@ export class Machine {
     const memory = new WebAssembly.Memory({ initial: LIMITS.arenaBytes / 65536, maximum: LIMITS.arenaBytes / 65536 });
     this.arena = new Arena(memory.buffer);
     const compute = instantiate(memory, options.build ?? bestBuild());
+    const tty = options.console ?? new Tty({ interactive: false, output: () => {} });
     const tokenizer = new Tokenizers(this.arena, compute, LIMITS.nullBytes);
     this.kernel = new Kernel({
       arena: this.arena,
       compute,
       tokenizer,
-      engines: [new TransformerDriver({ arena: this.arena, compute, tokenizer }), new StubDriver({ arena: this.arena, compute })],
+      engines: [new TransformerDriver({ arena: this.arena, compute, tokenizer }), new StubDriver(this.arena)],
       xor128,
       lcg,
-      console: options.console ?? new Tty({ interactive: false, output: () => {} }),
+      console: tty,
       devices: new Map([
         ['exec', this.execDevice.input],
         ['exec-out', this.execDevice.output],
         ['exec-err', this.execDevice.errors],
+        ['console-err', options.errors ?? tty],
       ]),
       hostDirectories: options.mounts ?? [],
       image: options.image,
@@ -77,7 +81,7 @@ export class Machine {
 
   /** Starts a program on the console. Returns its pid, or -errno. */
   start(argv: readonly string[], cwd = '/home'): number {
-    return this.kernel.start(`/bin/${argv[0]}`, cwd, argumentBlock(argv), ['console', 'console', 'console']);
+    return this.kernel.start(`/bin/${argv[0]}`, cwd, argumentBlock(argv), ['console', 'console', 'console-err']);
   }
 
   /** Runs the machine: at most `slices` rounds. */

@@ -336,6 +336,7 @@ export class Sessions {
     this.setStep(step.ctx, engine.options.ctx);
     this.setStep(step.historyAt, engine.historyAt);
     this.setStep(step.samplerAt, this.lay.samplerAt);
+    this.setStep(step.replyAt, engine.replyAt);
     SamplerRecord.write(this.arena.u8, this.lay.samplerAt, {
       temp: this.f32(s, at.temp),
       topK: this.get(s, at.topK),

@@ -47,7 +47,11 @@ const run = async () => {
 globalThis.transcript = run().catch(e => ({ error: String(e && e.stack || e) }));
 `;
 
-async function inBrowser(t: ExecutionContext, browserName: 'chrome' | 'firefox', executablePath: string): Promise<Transcript> {
+async function inBrowser(
+  t: ExecutionContext,
+  browserName: 'chrome' | 'firefox',
+  executablePath: string,
+): Promise<Transcript> {
   const bundle = await build({
     stdin: { contents: PAGE, resolveDir: process.cwd(), loader: 'ts' },
     bundle: true,
@@ -106,7 +110,10 @@ test.serial('both builds of the kernels give the same bytes in Node', t => {
   const relaxed = inNode('relaxed');
   t.deepEqual(relaxed.results, simd128.results);
   t.is(relaxed.digest, simd128.digest);
-  t.true(simd128.results.every(r => r.status === 0), JSON.stringify(simd128.results.filter(r => r.status !== 0)));
+  t.true(
+    simd128.results.every(r => r.status === 0),
+    JSON.stringify(simd128.results.filter(r => r.status !== 0)),
+  );
 });
 
 for (const [name, file] of [

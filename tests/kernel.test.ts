@@ -2,7 +2,18 @@
 // what is checked is what Linux would answer, and that nothing is left behind.
 import test from 'ava';
 import * as abi from '../kernel/abi/index.ts';
-import { BLOCKED, E, EVENT, FINISH, O, SIG, type Compute, type Engine, type EngineDriver, type Sys } from '../kernel/abi/index.ts';
+import {
+  BLOCKED,
+  E,
+  EVENT,
+  FINISH,
+  O,
+  SIG,
+  type Compute,
+  type Engine,
+  type EngineDriver,
+  type Sys,
+} from '../kernel/abi/index.ts';
 import { Arena } from '../kernel/arena.ts';
 import { Kernel } from '../kernel/kernel.ts';
 import { argumentBlock } from '../shell/lib/program.ts';
@@ -117,6 +128,7 @@ class FakeEngine implements EngineDriver {
       kvAt: place.kvAt,
       historyAt: place.sessionAt,
       batchAt: place.scratchAt,
+      replyAt: 0,
       begin: () => {},
       ops: () => [{ segment: 'body', op: 'NOTHING', detail: '' }],
     };
@@ -151,13 +163,24 @@ function rig(programs: Record<string, Main>, options: { ctx?: number } = {}): Ri
       return (function* () {
         const block = new Uint8Array(4096);
         const n = yield* sys.getargs(block);
-        const argv = decode(block.subarray(abi.SpawnHeader.bytes, n)).split('\0').slice(0, abi.SpawnHeader.read(block, 0).argc);
+        const argv = decode(block.subarray(abi.SpawnHeader.bytes, n))
+          .split('\0')
+          .slice(0, abi.SpawnHeader.read(block, 0).argc);
         return yield* m()(sys, argv);
       })();
     };
   const table = new Map<string, abi.Entry>([['main', wrap(() => main)]]);
-  for (const [name, m] of Object.entries(programs)) table.set(name, wrap(() => m));
-  const files = [...table.keys()].map(name => ({ name: `bin/${name}`, kind: KIND.file, mode: 0o755, data: encode(`#!arena8 ${name}\n`) }));
+  for (const [name, m] of Object.entries(programs))
+    table.set(
+      name,
+      wrap(() => m),
+    );
+  const files = [...table.keys()].map(name => ({
+    name: `bin/${name}`,
+    kind: KIND.file,
+    mode: 0o755,
+    data: encode(`#!arena8 ${name}\n`),
+  }));
   const image = writeCpio([
     { name: 'bin', kind: KIND.dir, mode: 0o755, data: new Uint8Array(0) },
     { name: 'home', kind: KIND.dir, mode: 0o755, data: new Uint8Array(0) },
@@ -217,7 +240,11 @@ function rig(programs: Record<string, Main>, options: { ctx?: number } = {}): Ri
     run: (m, ...argv) => {
       main = m;
       written.length = 0;
-      const pid = kernel.start('/bin/main', '/', argumentBlock(['main', ...argv], new Map(), [0, 1, 2]), ['console', 'console', 'console']);
+      const pid = kernel.start('/bin/main', '/', argumentBlock(['main', ...argv], new Map(), [0, 1, 2]), [
+        'console',
+        'console',
+        'console',
+      ]);
       while (kernel.run(100) === 'busy');
       const status = kernel.statusOf(pid);
       kernel.reap(pid);
@@ -302,7 +329,7 @@ test('a pipe streams through its ring; the reader sees the end; a writer without
   const r = rig({
     *writer(sys) {
       const data = new Uint8Array(10_000).fill(65);
-      for (let done = 0; done < data.length; ) done += yield* sys.write(1, data.subarray(done));
+      for (let done = 0; done < data.length;) done += yield* sys.write(1, data.subarray(done));
       return 0;
     },
     *yes(sys) {
@@ -355,7 +382,8 @@ test('sleep moves the clock, not the host; sleepers wake in order', t => {
     },
   });
   const { output } = r.run(function* (sys) {
-    for (const name of ['late', 'soon']) yield* sys.spawn(`/bin/${name}`, argumentBlock([name], new Map(), [-1, 1, -1]));
+    for (const name of ['late', 'soon'])
+      yield* sys.spawn(`/bin/${name}`, argumentBlock([name], new Map(), [-1, 1, -1]));
     const code = new Uint8Array(4);
     yield* sys.wait(-1, code);
     yield* sys.wait(-1, code);
@@ -401,13 +429,26 @@ test('strace prints each call as the table describes it', t => {
   });
   t.true(output.includes('open("/etc/motd", O_RDONLY, 00) = 3\n'), output);
   t.true(output.includes('read(3, "hello\\n", 100) = 6\n'), output);
-  t.true(output.includes('open("/nowhere", O_WRONLY|O_CREAT|O_EXCL|O_DIRECTORY, 0644) = -1 EINVAL (Invalid argument)\n'), output);
+  t.true(
+    output.includes('open("/nowhere", O_WRONLY|O_CREAT|O_EXCL|O_DIRECTORY, 0644) = -1 EINVAL (Invalid argument)\n'),
+    output,
+  );
 });
 
 /** Submits a prompt and reads events to the end. */
-function* infer(sys: Sys, prompt: string, options: Partial<abi.RecordValue<typeof abi.SessionOptions.fields>> & { stops?: string[] }) {
+function* infer(
+  sys: Sys,
+  prompt: string,
+  options: Partial<abi.RecordValue<typeof abi.SessionOptions.fields>> & { stops?: string[] },
+) {
   const record = new Uint8Array(abi.SessionOptions.bytes);
-  abi.SessionOptions.write(record, 0, { temp: 0, topP: 1, repeatPenalty: 1, ...options, stopCount: options.stops?.length ?? 0 });
+  abi.SessionOptions.write(record, 0, {
+    temp: 0,
+    topP: 1,
+    repeatPenalty: 1,
+    ...options,
+    stopCount: options.stops?.length ?? 0,
+  });
   let p = abi.SessionOptions.at.stopBytes;
   for (const s of options.stops ?? []) {
     const b = encode(s);
@@ -445,7 +486,11 @@ test('sessions end for the stated reasons', t => {
     t.is(yield* sys.backend('fake', name), 4);
     t.like(yield* infer(sys, 'a', { maxTokens: 3 }), { text: 'bcd', finish: 'length', tokens: [98, 99, 100] });
     t.like(yield* infer(sys, 'w', { maxTokens: 9 }), { text: 'xy', finish: 'eos', tokens: [120, 121, 122] });
-    t.like(yield* infer(sys, 'a', { maxTokens: 9, stops: ['ef', 'd!'] }), { text: 'bcd', finish: 'stop', tokens: [98, 99, 100, 101, 102] });
+    t.like(yield* infer(sys, 'a', { maxTokens: 9, stops: ['ef', 'd!'] }), {
+      text: 'bcd',
+      finish: 'stop',
+      tokens: [98, 99, 100, 101, 102],
+    });
     t.like(yield* infer(sys, 'a', { maxTokens: 4, stops: ['ex'] }), { text: 'bcde', finish: 'length' });
     t.is((yield* infer(sys, 'a'.repeat(60), { maxTokens: 5 })).id, -E.OVERFLOW);
     t.like(yield* infer(sys, 'a'.repeat(60), { maxTokens: 4 }), { text: 'bcde', finish: 'length' });
@@ -513,5 +558,6 @@ test('a kernel bug halts the machine with tick, seed, session and audit', t => {
   });
   t.is(r.kernel.run(1), 'halted');
   const screen = r.log.join('\n');
-  for (const part of ['kernel panic: boom', 'seed 42', 'session 2', 'op=3 session=1']) t.true(screen.includes(part), screen);
+  for (const part of ['kernel panic: boom', 'seed 42', 'session 2', 'op=3 session=1'])
+    t.true(screen.includes(part), screen);
 });

@@ -235,6 +235,21 @@ class Reader {
     return value === 1;
   }
 
+  /** Steps over `count` bools, checking each. */
+  private bools(count: number): void {
+    for (let left = count; left > 0; ) {
+      const n = Math.min(left, this.window.reach(this.at));
+      const p = this.take(n);
+      if (p < 0) return;
+      for (let i = p; i < p + n; i++) {
+        if (this.window.u8[i]! <= 1) continue;
+        this.fail(`${this.subject}: bool is ${this.window.u8[i]} at ${this.at - n + i - p}, want 0 or 1`);
+        return;
+      }
+      left -= n;
+    }
+  }
+
   /** Steps over an array, checking that all of it is there. */
   array(): MetaArray {
     const elementType = this.u32();
@@ -257,7 +272,7 @@ class Reader {
         this.at += bytes;
       }
     } else if (elementType === GGUF_TYPE.bool) {
-      for (let i = 0; i < count && this.refusal === null; i++) this.scalar(elementType);
+      this.bools(count);
     } else this.at += count * bytesMin;
     return { elementType, count, fileAt, bytes: this.at - fileAt };
   }

@@ -29,12 +29,12 @@ export interface Place {
   readonly path: string; // canonical: absolute, no `.`, `..`, links or doubled slashes
 }
 
-/** The end of a walk: the directory it came to and the last name in it. */
+/** A path up to its last name, which is not looked at yet. */
 interface Last {
-  readonly parent: Place;
+  readonly parent: Place; // a directory
   readonly name: string; // '' when the path is the root
-  readonly place: Place | null; // null: no such name in parent
   readonly slash: boolean; // the path ended in '/': only a directory will do
+  readonly links: number; // symbolic links followed on the way
 }
 
 /** Device number of what lies on no mount: pipes and anonymous files. */
@@ -127,42 +127,65 @@ export class Vfs {
 
   /** What `path` names, links followed. */
   resolve(cwd: string, path: string): Place | number {
-    const last = this.walk(cwd, path, true);
-    if (typeof last === 'number') return last;
-    if (last.place === null) return -E.NOENT;
-    return last.slash && last.place.inode.kind !== KIND.dir ? -E.NOTDIR : last.place;
-  }
-
-  private walk(cwd: string, path: string, followLast: boolean): Last | number {
-    if (path === '') return -E.NOENT;
-    if (path.includes('\0')) return -E.INVAL;
-    if (utf8Length(path) >= LIMITS.pathBytes) return -E.NAMETOOLONG;
-    const root = this.rootPlace();
-    if (typeof root === 'number') return root;
-    let here = path.startsWith('/') || cwd === '/' ? root : this.resolve('/', cwd);
-    if (typeof here === 'number') return here;
-    const pending = namesReversed(path);
-    let slash = path.endsWith('/');
-    let links = 0;
+    let last = this.walk(cwd, path);
     for (;;) {
-      const name = pending.pop();
-      if (name === undefined) return { parent: here, name: '', place: here, slash };
-      const isLast = pending.length === 0;
-      const next = this.step(here, name);
-      if (next === -E.NOENT && isLast) return { parent: here, name, place: null, slash };
-      if (typeof next === 'number') return next;
-      if (next.inode.kind === KIND.link && (!isLast || followLast)) {
-        if (++links > LIMITS.symlinkDepth) return -E.LOOP;
-        const target = next.inode.readlink();
-        if (isLast && target.endsWith('/')) slash = true;
-        pending.push(...namesReversed(target));
-        if (target.startsWith('/')) here = root;
-      } else if (isLast) return { parent: here, name, place: next, slash };
-      else here = next;
+      if (typeof last === 'number') return last;
+      const place = this.find(last);
+      if (typeof place === 'number') return place;
+      if (place.inode.kind !== KIND.link) return last.slash && place.inode.kind !== KIND.dir ? -E.NOTDIR : place;
+      last = this.through(last, place.inode);
     }
   }
 
-  /** One component: `name` in the directory `here`. -ENOENT only says that a good name is not there. */
+  private walk(cwd: string, path: string): Last | number {
+    if (path === '') return -E.NOENT;
+    if (path.includes('\0')) return -E.INVAL;
+    if (utf8Length(path) >= LIMITS.pathBytes) return -E.NAMETOOLONG;
+    const from = path.startsWith('/') || cwd === '/' ? this.rootPlace() : this.resolve('/', cwd);
+    return typeof from === 'number' ? from : this.walkFrom(from, path, 0);
+  }
+
+  /** All but the last name of `path`, from `from` on or from the root. */
+  private walkFrom(from: Place, path: string, linksBefore: number): Last | number {
+    const root = this.rootPlace();
+    if (typeof root === 'number') return root;
+    let here = path.startsWith('/') ? root : from;
+    let links = linksBefore;
+    const pending = namesReversed(path);
+    while (pending.length > 1) {
+      const next = this.step(here, pending.pop()!);
+      if (typeof next === 'number') return next;
+      if (next.inode.kind !== KIND.link) here = next;
+      else {
+        if (++links > LIMITS.symlinkDepth) return -E.LOOP;
+        const target = next.inode.readlink();
+        pending.push(...namesReversed(target));
+        if (target.startsWith('/')) here = root;
+      }
+    }
+    if (here.inode.kind !== KIND.dir) return -E.NOTDIR;
+    return { parent: here, name: pending[0] ?? '', slash: path.endsWith('/'), links };
+  }
+
+  /** The last name goes on through the link that it is. */
+  private through(last: Last, link: Inode): Last | number {
+    if (last.links >= LIMITS.symlinkDepth) return -E.LOOP;
+    const next = this.walkFrom(last.parent, link.readlink(), last.links + 1);
+    return typeof next === 'number' ? next : { ...next, slash: last.slash || next.slash };
+  }
+
+  /** What the last name stands for, a link not followed. */
+  private find(last: Last): Place | number {
+    return last.name === '' ? last.parent : this.step(last.parent, last.name);
+  }
+
+  /** As find, for a name that may be free: null. */
+  private findOrFree(last: Last): Place | null | number {
+    const place = this.find(last);
+    return place === -E.NOENT ? null : place;
+  }
+
+  /** One component: `name` in the directory `here`. */
   private step(here: Place, name: string): Place | number {
     if (here.inode.kind !== KIND.dir) return -E.NOTDIR;
     if (name === '.') return here;
@@ -187,26 +210,25 @@ export class Vfs {
     const creating = (flags & O.CREAT) !== 0;
     if (access === O.ACCMODE || (creating && (flags & O.DIRECTORY) !== 0)) return -E.INVAL;
     const exclusive = creating && (flags & O.EXCL) !== 0;
-    const last = this.walk(cwd, path, !exclusive);
-    if (typeof last === 'number') return last;
-    if (last.place === null) {
-      if (!creating) return -E.NOENT;
-      if (last.slash) return -E.ISDIR;
-      if (last.parent.mount.readOnly) return -E.ROFS;
-      if (this.filesOpen >= LIMITS.filesMax) return -E.NFILE;
-      const inode = last.parent.inode.create(last.name, mode & 0o777);
-      if (typeof inode === 'number') return inode;
-      return this.openInode(inode, join(last.parent.path, last.name), flags, last.parent.mount);
+    let last = this.walk(cwd, path);
+    let place: Place | null | number;
+    for (;;) {
+      if (typeof last === 'number') return last;
+      if (creating && last.slash && isName(last.name)) return -E.ISDIR;
+      place = this.findOrFree(last);
+      if (typeof place === 'number') return place;
+      if (exclusive || place?.inode.kind !== KIND.link) break;
+      last = this.through(last, place.inode);
     }
-    const { inode, mount } = last.place;
-    if (creating && last.slash) return -E.ISDIR;
+    if (place === null) return creating ? this.create(last, flags, mode) : -E.NOENT;
+    const { inode, mount } = place;
     if (exclusive) return -E.EXIST;
     if (inode.kind === KIND.dir) {
       if (access !== O.RDONLY || creating || (flags & O.TRUNC) !== 0) return -E.ISDIR;
     } else if (last.slash || (flags & O.DIRECTORY) !== 0) return -E.NOTDIR;
     const changes = access !== O.RDONLY || (flags & O.TRUNC) !== 0;
     if (inode.kind === KIND.file && changes && mount.readOnly) return -E.ROFS;
-    const file = this.openInode(inode, last.place.path, flags, mount);
+    const file = this.openInode(inode, place.path, flags, mount);
     if (typeof file !== 'number' && inode.kind === KIND.file && (flags & O.TRUNC) !== 0) {
       const status = inode.truncate(0);
       if (status < 0) {
@@ -215,6 +237,14 @@ export class Vfs {
       }
     }
     return file;
+  }
+
+  private create(last: Last, flags: number, mode: number): OpenFile | number {
+    if (last.parent.mount.readOnly) return -E.ROFS;
+    if (this.filesOpen >= LIMITS.filesMax) return -E.NFILE;
+    const inode = last.parent.inode.create(last.name, mode & 0o777);
+    if (typeof inode === 'number') return inode;
+    return this.openInode(inode, join(last.parent.path, last.name), flags, last.parent.mount);
   }
 
   /** An open file on an inode that lies on no mount: what the kernel makes for itself. */
@@ -279,66 +309,73 @@ export class Vfs {
   }
 
   mkdir(cwd: string, path: string, mode: number): number {
-    const last = this.walk(cwd, path, false);
-    if (typeof last === 'number') return last;
-    if (last.place !== null) return -E.EXIST;
-    return last.parent.mount.readOnly ? -E.ROFS : last.parent.inode.mkdir(last.name, mode & 0o777);
+    const last = this.free(cwd, path);
+    return typeof last === 'number' ? last : last.parent.inode.mkdir(last.name, mode & 0o777);
   }
 
   /** A symbolic link at `path` to `target`, which need not exist. */
   symlink(cwd: string, target: string, path: string): number {
     if (target === '') return -E.NOENT;
     if (utf8Length(target) >= LIMITS.pathBytes) return -E.NAMETOOLONG;
-    const last = this.walk(cwd, path, false);
+    const last = this.free(cwd, path);
     if (typeof last === 'number') return last;
-    if (last.place !== null) return -E.EXIST;
-    if (last.slash) return -E.NOENT;
-    return last.parent.mount.readOnly ? -E.ROFS : last.parent.inode.symlink(last.name, target);
+    return last.slash ? -E.NOENT : last.parent.inode.symlink(last.name, target);
+  }
+
+  /** A name that something new can have. */
+  private free(cwd: string, path: string): Last | number {
+    const last = this.walk(cwd, path);
+    if (typeof last === 'number') return last;
+    const place = this.findOrFree(last);
+    if (place !== null) return typeof place === 'number' ? place : -E.EXIST;
+    return last.parent.mount.readOnly ? -E.ROFS : last;
   }
 
   rmdir(cwd: string, path: string): number {
-    const last = this.walk(cwd, path, false);
+    const last = this.walk(cwd, path);
     if (typeof last === 'number') return last;
     if (last.name === '') return -E.BUSY;
     if (last.name === '.') return -E.INVAL;
     if (last.name === '..') return -E.NOTEMPTY;
     if (last.parent.mount.readOnly) return -E.ROFS;
-    if (last.place === null) return -E.NOENT;
-    if (last.place.inode.kind !== KIND.dir) return -E.NOTDIR;
-    return this.table.has(last.place.path) ? -E.BUSY : last.parent.inode.rmdir(last.name);
+    const place = this.find(last);
+    if (typeof place === 'number') return place;
+    if (place.inode.kind !== KIND.dir) return -E.NOTDIR;
+    return this.table.has(place.path) ? -E.BUSY : last.parent.inode.rmdir(last.name);
   }
 
   unlink(cwd: string, path: string): number {
-    const last = this.walk(cwd, path, false);
+    const last = this.walk(cwd, path);
     if (typeof last === 'number') return last;
     if (!isName(last.name)) return -E.ISDIR;
     if (last.parent.mount.readOnly) return -E.ROFS;
-    if (last.place === null) return -E.NOENT;
-    if (last.place.inode.kind === KIND.dir) return -E.ISDIR;
+    const place = this.find(last);
+    if (typeof place === 'number') return place;
+    if (place.inode.kind === KIND.dir) return -E.ISDIR;
     return last.slash ? -E.NOTDIR : last.parent.inode.unlink(last.name);
   }
 
   rename(cwd: string, from: string, to: string): number {
-    const a = this.walk(cwd, from, false);
+    const a = this.walk(cwd, from);
     if (typeof a === 'number') return a;
-    const b = this.walk(cwd, to, false);
+    const b = this.walk(cwd, to);
     if (typeof b === 'number') return b;
     if (a.parent.mount !== b.parent.mount) return -E.XDEV;
     if (!isName(a.name) || !isName(b.name)) return -E.BUSY;
     if (a.parent.mount.readOnly) return -E.ROFS;
-    if (a.place === null) return -E.NOENT;
-    const directory = a.place.inode.kind === KIND.dir;
+    const source = this.find(a);
+    if (typeof source === 'number') return source;
+    const old = this.findOrFree(b);
+    if (typeof old === 'number') return old;
+    const directory = source.inode.kind === KIND.dir;
     if (!directory && (a.slash || b.slash)) return -E.NOTDIR;
     const target = join(b.parent.path, b.name);
-    if (target === a.place.path) return this.table.has(target) ? -E.BUSY : 0;
-    if (within(target, a.place.path)) return -E.INVAL;
-    if (within(a.place.path, target)) return -E.NOTEMPTY;
-    if (b.place !== null) {
-      const onto = b.place.inode.kind === KIND.dir;
-      if (directory && !onto) return -E.NOTDIR;
-      if (!directory && onto) return -E.ISDIR;
-    }
-    if (this.table.has(target) || this.table.has(a.place.path) || this.mountedBelow(a.place.path)) return -E.BUSY;
+    if (target === source.path) return this.table.has(target) ? -E.BUSY : 0;
+    if (within(target, source.path)) return -E.INVAL;
+    if (within(source.path, target)) return -E.NOTEMPTY;
+    if (old !== null && directory && old.inode.kind !== KIND.dir) return -E.NOTDIR;
+    if (old !== null && !directory && old.inode.kind === KIND.dir) return -E.ISDIR;
+    if (this.table.has(target) || this.table.has(source.path) || this.mountedBelow(source.path)) return -E.BUSY;
     return a.parent.inode.rename(a.name, b.parent.inode, b.name);
   }
 }

@@ -219,6 +219,8 @@ export interface Vocabulary {
   readonly eos: number;
   readonly addBos: boolean;
   readonly addEos: boolean;
+  /** True when encoding puts a space before the text: whoever decodes a whole text drops the first byte. */
+  readonly spacePrefix?: boolean;
   /** Any token that ends generation: EOS, and EOT/EOM where the file names them. */
   isEnd(id: number): boolean;
   /** Starts a text. flags: ENCODE. `workAt`/`workBytes`: memory for the text being cut and its symbols. */

@@ -265,7 +265,7 @@ export const SessionOptions = layout({
   kind: 'u32', // SESSION_KIND
   stopCount: 'u32',
   flags: 'u32', // SESSION_FLAG
-  stopBytes: 's512', // stop strings: each a length byte, then its bytes; written and read raw, not as text
+  stopBytes: 's520', // stop strings, 8 × (1 + 64) B: each a length byte, then its bytes; written and read raw, not as text
 });
 /** special: special tokens in the prompt's text are parsed as such. */
 export const SESSION_FLAG = { special: 1 } as const;

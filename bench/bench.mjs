@@ -1,0 +1,167 @@
+// `npm run bench`: how fast the machine writes, on one thread, measured from outside: shell commands into a booted machine, host time around
+// them. Prefill and decode rates for the default image and for two synthetic llamas that fill the arena, for each build of the kernels this
+// engine runs, beside this machine's own ceilings measured in the same process. --quick: fewer repetitions; --json FILE: everything as JSON.
+import { writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import { parseArgs } from 'node:util';
+import { allowRelaxedSimd, ceilings } from './ceilings.mjs';
+import { syntheticModels, workOf } from './models.mjs';
+import {
+  CONTEXT,
+  CONTEXT_CAPACITY,
+  DECODE_TOKENS,
+  PROMPT_TOKENS,
+  percent,
+  promptOf,
+  report,
+  spread,
+} from './workload.mjs';
+
+const root = new URL('..', import.meta.url).pathname;
+const BUILDS = ['simd128', 'relaxed'];
+const WARM_UP = 3; // runs before the first measured one: the engine compiles twice, quickly and then well
+
+export function options() {
+  const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } } });
+  return { repetitions: values.quick ? 3 : 11, ceilingMs: values.quick ? 200 : 600, json: values.json };
+}
+
+/** The default image's model and the synthetic ones: host file, and where the machine sees it. */
+function models() {
+  const image = 'fable-f16';
+  return [
+    ...syntheticModels().map(m => ({ ...m, guest: `/mnt/bench/${path.basename(m.file)}` })),
+    { name: image, file: `${root}images/models/${image}.gguf`, guest: `/models/${image}.gguf` },
+  ];
+}
+
+/** A booted machine with the model loaded, and a way to run a command that must succeed. */
+function powerOn(library, build, model) {
+  const machine = library.boot({ build, mounts: { '/mnt/bench': { path: `${root}build/bench`, readOnly: true } } });
+  const run = line => {
+    const { status, stdout, stderr } = machine.exec(line);
+    if (status !== 0) throw new Error(`${line.slice(0, 60)}: status ${status}: ${stderr.trim()}`);
+    return stdout;
+  };
+  run(`llmctl load --ctx ${CONTEXT_CAPACITY} --kv f16 ${model.guest}`);
+  return run;
+}
+
+/** Rates of one model on one build, its prompt and what it wrote. */
+async function measure(library, build, model, repetitions) {
+  const run = powerOn(library, build, model);
+  const idsOf = text => JSON.parse(run(`llmctl tokenize --json --bos '${text}'`)).tokens;
+  const infer = (prompt, tokens) => {
+    const start = performance.now();
+    const answer = JSON.parse(run(`llminfer --json --temp 0 --max-tokens ${tokens} '${prompt}'`));
+    return { seconds: (performance.now() - start) / 1000, answer };
+  };
+  // A trained model ends its story when it thinks it is over: the first prompt after which it does not is taken.
+  let text;
+  let skip = 0;
+  do text = promptOf(PROMPT_TOKENS, skip++, t => idsOf(t).length);
+  while (infer(text, 1 + DECODE_TOKENS).answer.tokens.length <= DECODE_TOKENS && skip < 30);
+  const shortPrompt = text.slice(0, text.indexOf(' '));
+  // Three kinds of run that differ by prompt positions alone and by generated tokens alone: start-up, first token and JSON cancel out.
+  const kinds = [
+    { prompt: shortPrompt, tokens: 1, seconds: [] },
+    { prompt: text, tokens: 1, seconds: [] },
+    { prompt: text, tokens: 1 + DECODE_TOKENS, seconds: [] },
+  ];
+  for (let i = -WARM_UP; i < repetitions; i++)
+    for (const kind of kinds) {
+      const { seconds, answer } = infer(kind.prompt, kind.tokens);
+      kind.answer = answer;
+      if (i >= 0) kind.seconds.push(seconds);
+    }
+  const [little, read, last] = kinds;
+  const positions = read.answer.prompt_tokens.length - little.answer.prompt_tokens.length;
+  const rates = (units, whole, part) => spread(whole.seconds.map(s => units / (s - spread(part.seconds).median)));
+  const prefill = rates(positions, read, little);
+  const decode = rates(DECODE_TOKENS, last, read);
+  const { prompt_tokens: prompt, tokens: output, arena_peak_bytes: arenaPeakBytes } = last.answer;
+  return { text, prompt, output, arenaPeakBytes, prefill, decode };
+}
+
+/**
+ * Everything `npm run bench` measures.
+ * @returns {Promise<{ host: object, ceilings: object[], jobs: object[], results: object[], notes: string[] }>} rates are per second
+ */
+export async function bench({ repetitions, ceilingMs }) {
+  allowRelaxedSimd();
+  const library = await import('../build/index.js');
+  const start = { cpu: process.cpuUsage(), wall: performance.now() };
+  const run = { host: hostLine(), ceilings: [], jobs: [], results: [], notes: [] };
+  for (const build of BUILDS) {
+    const ceiling = await ceilings(build, ceilingMs);
+    if (ceiling === null) run.notes.push(`this engine does not run the ${build} build`);
+    else run.ceilings.push(ceiling);
+  }
+  for (const model of models()) {
+    const work = workOf(model.file, CONTEXT);
+    let job;
+    for (const ceiling of run.ceilings) {
+      const m = await measure(library, ceiling.build, model, repetitions);
+      job ??= { model: model.name, file: model.file, text: m.text, prompt: m.prompt, output: m.output, ...work };
+      if (m.output.join() !== job.output.join()) throw new Error(`${model.name}: the builds write different tokens`);
+      const peak = work.types.some(type => type.startsWith('Q')) ? ceiling.int8 : ceiling.f32;
+      run.results.push({
+        engine: `arena8 ${ceiling.build}`,
+        model: model.name,
+        prefill: m.prefill,
+        decode: m.decode,
+        arenaPeakBytes: m.arenaPeakBytes,
+        shares: {
+          multiplyAdd: (m.decode.median * work.multiplyAdds) / peak,
+          bandwidth: (m.decode.median * work.bytes) / ceiling.bandwidth,
+        },
+      });
+    }
+    run.jobs.push(job);
+  }
+  const { user, system } = process.cpuUsage(start.cpu);
+  const share = (user + system) / 1000 / (performance.now() - start.wall);
+  if (share < 0.95)
+    run.notes.push(
+      `the machine was busy with other things: this process got ${percent(share)} of a core, rates are too low`,
+    );
+  return run;
+}
+
+const hostLine = () =>
+  `${cpus()[0]?.model.trim() ?? 'unknown processor'}, Node ${process.versions.node}, ${process.platform} ${process.arch}, one thread`;
+
+const giga = x => (x / 1e9).toFixed(1);
+
+/** Prints a run, models together, and writes it as JSON where asked. */
+export function print(run, { json, repetitions }) {
+  console.log(run.host);
+  for (const c of run.ceilings)
+    console.log(
+      `ceilings, ${c.build}: ${giga(c.int8)} G int8 and ${giga(c.f32)} G f32 multiply-adds/s, ${giga(c.bandwidth)} GB/s from 7 MiB`,
+    );
+  console.log(
+    `each: ${PROMPT_TOKENS} prompt tokens, then ${DECODE_TOKENS} greedy at context ${CONTEXT} on average, F16 KV cache of ${CONTEXT_CAPACITY}; ` +
+      `median (min–max) of ${repetitions}\n`,
+  );
+  for (const j of run.jobs)
+    console.log(
+      `${j.model}: ${(j.parameters / 1e6).toFixed(2)} M parameters ${j.types.join(' ')}; a token costs ${(j.multiplyAdds / 1e6).toFixed(2)} M multiply-adds, ` +
+        `${(j.bytes / 1e6).toFixed(2)} MB read`,
+    );
+  const order = run.jobs.map(j => j.model);
+  const results = run.results.toSorted((a, b) => order.indexOf(a.model) - order.indexOf(b.model));
+  console.log(`\n${report(results, 'arena8 simd128')}`);
+  console.log(
+    '\nmul-add, bandwidth: share of the ceiling reached while decoding (int8 ceiling for quantised weights, f32 for others)',
+  );
+  for (const note of run.notes) console.log(note);
+  if (json) writeFileSync(json, `${JSON.stringify(run, null, 1)}\n`);
+}
+
+if (import.meta.url === `file://${process.argv[1]}`) {
+  const chosen = options();
+  print(await bench(chosen), chosen);
+}

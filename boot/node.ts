@@ -1,0 +1,308 @@
+// The `arena8` command: a machine on a Unix terminal or in a pipe. It parses the command line, joins the console to standard input and
+// output, and turns the machine a round at a time, so that a key pressed meanwhile (Ctrl-C) reaches it before the next token. Standard
+// output carries what commands print and nothing else; the kernel's log goes to standard error, or to the terminal of whoever sits there.
+//
+// Input from a file or pipe is fed only when everything in the machine waits for it: how fast the host delivers is then not seen inside.
+
+import fs from 'node:fs';
+import path from 'node:path';
+import process from 'node:process';
+import { isatty } from 'node:tty';
+import { Tty } from '../drivers/tty/tty.ts';
+import { utf8Encode, type CharDevice, type HostDirectory } from '../kernel/abi/index.ts';
+import { directory, reason, singleFile } from './host-directory.ts';
+import { boot, type Machine } from './index.ts';
+import { VERSION } from './version.ts';
+
+const HELP = `Usage: arena8 [-c 'COMMANDS'] [SCRIPT] [--mount HOSTPATH:GUESTPATH[:ro]]...
+              [--image FILE] [--seed N] [--version] [--help]
+A kernel for language models in one 8 MiB arena.
+
+Without -c and SCRIPT: boots, runs /etc/rc, then reads commands from standard
+input, terminal or not, until it ends. The exit status is the last command's.
+
+  -c 'COMMANDS'  run the commands; operands after them are $0, $1, ...
+  SCRIPT         run a shell script of the host; operands after it are $1, ...
+  --mount HOSTPATH:GUESTPATH[:ro]
+                 show a directory of the host in the machine (ro: read-only)
+  --image FILE   boot another image (cpio newc)
+  --seed N       seed of the machine's /dev/random (default 0)
+  --version      print the version
+  --help         print this
+
+Options may follow SCRIPT; after -- everything is an operand.
+`;
+
+/** First arguments that later versions give a meaning. */
+const RESERVED = ['audit', 'replay', 'simulate', 'campaign', 'serve'];
+
+/** Where a SCRIPT of the host lies in the machine. */
+const SCRIPT_DIRECTORY = '/mnt/script';
+
+const STATUS = {
+  usage: 2,
+  cannotBoot: 1,
+  stuck: 1,
+  halted: 70,
+  scriptNotFound: 127,
+  brokenPipe: 141,
+  signal: 128,
+} as const;
+
+// ── The command line ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface CommandLine {
+  commands: string | null;
+  operands: string[];
+  mounts: { guest: string; directory: HostDirectory }[];
+  image: Uint8Array | null;
+  seed: number;
+}
+
+/** Says why on standard error and ends. */
+function fail(status: number, message: string): never {
+  writeAll(2, utf8Encode(`arena8: ${message}\n`));
+  process.exit(status);
+}
+
+function misused(message: string): never {
+  fail(STATUS.usage, `${message}\nTry 'arena8 --help'`);
+}
+
+function parse(argv: readonly string[]): CommandLine {
+  const line: CommandLine = { commands: null, operands: [], mounts: [], image: null, seed: 0 };
+  if (RESERVED.includes(argv[0]!)) fail(STATUS.usage, `'${argv[0]}' is reserved; not in this build`);
+  for (let i = 0; i < argv.length; i++) {
+    const argument = argv[i]!;
+    const [, name = argument, joined] = /^(--[a-z]+)=(.*)$/s.exec(argument) ?? [];
+    const value = (): string => joined ?? argv[++i] ?? misused(`option '${name}' needs an argument`);
+    const early = line.operands.length === 0; // after SCRIPT, options not ours are the script's
+    if (argument === '--') {
+      line.operands.push(...argv.slice(i + 1));
+      break;
+    } else if (name === '--mount') line.mounts.push(mountOf(value()));
+    else if (name === '--image') line.image = imageOf(value());
+    else if (name === '--seed') line.seed = seedOf(value());
+    else if (early && argument === '-c') line.commands = value();
+    else if (early && (argument === '--help' || argument === '-h')) printAndExit(HELP);
+    else if (early && argument === '--version') printAndExit(`arena8 ${VERSION}\n`);
+    else if (early && argument.startsWith('-') && argument !== '-') misused(`unknown option '${argument}'`);
+    else line.operands.push(argument);
+  }
+  return line;
+}
+
+function printAndExit(text: string): never {
+  writeAll(1, utf8Encode(text));
+  process.exit(0);
+}
+
+/** HOSTPATH:GUESTPATH[:ro]. A host path may contain ':'; the guest's begins after the last one that a '/' follows. */
+function mountOf(text: string): { guest: string; directory: HostDirectory } {
+  const [, hostPath, guest, ro] = /^(.+):(\/[^:]*?)(:ro)?$/s.exec(text) ?? [];
+  if (hostPath === undefined || guest === undefined)
+    misused(`--mount: '${text}' is not HOSTPATH:GUESTPATH[:ro] with an absolute GUESTPATH`);
+  try {
+    return { guest, directory: directory(hostPath, ro !== undefined) };
+  } catch (error) {
+    return fail(STATUS.usage, `--mount: ${(error as Error).message}`);
+  }
+}
+
+function imageOf(file: string): Uint8Array {
+  try {
+    return fs.readFileSync(file);
+  } catch (error) {
+    return fail(STATUS.usage, `--image: cannot read '${file}': ${reason(error)}`);
+  }
+}
+
+function seedOf(text: string): number {
+  const seed = /^-?\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!(seed >= -(2 ** 31) && seed < 2 ** 32))
+    misused(`--seed: '${text}' is not an integer from -2147483648 to 4294967295`);
+  return seed;
+}
+
+// ── Standard output and error ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const moment = new Int32Array(new SharedArrayBuffer(4));
+
+/** Writes everything, waiting for a slow reader. When the reader of standard output is gone, ends quietly, as a Unix filter does. */
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += fs.writeSync(fd, bytes, at);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EAGAIN') Atomics.wait(moment, 0, 0, 2);
+      else if (fd === 2)
+        return; // nobody left to tell
+      else if (code === 'EPIPE' || code === 'EIO') process.exit(STATUS.brokenPipe);
+      else fail(STATUS.cannotBoot, `cannot write to standard output: ${reason(error)}`);
+    }
+  }
+}
+
+const standardError: CharDevice = {
+  read: () => 0,
+  write(memory, at, length) {
+    writeAll(2, memory.subarray(at, at + length));
+    return length;
+  },
+};
+
+// ── The machine and its console ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+class Host {
+  readonly #interactive: boolean;
+  readonly #tty: Tty;
+  readonly #machine: Machine;
+  /** Programs to run one after the other; the last one's status is ours. */
+  readonly #programs: string[][];
+  #pid = 0;
+
+  #input: Uint8Array = new Uint8Array(); // arrived, not yet fed
+  #inputEnded = false;
+  #waiting = false; // for input, with no turn scheduled
+  #listening = false;
+  #interruptAsked = false; // and not yet seen by the machine
+
+  constructor(line: CommandLine) {
+    const script = line.commands === null ? line.operands[0] : undefined;
+    this.#interactive = line.commands === null && script === undefined && isatty(0) && isatty(1);
+    const size = this.#interactive ? { columns: process.stdout.columns, rows: process.stdout.rows } : {};
+    this.#tty = new Tty({ interactive: this.#interactive, output: bytes => writeAll(1, bytes), ...size });
+    const mounts = [...line.mounts];
+    if (script === undefined) {
+      this.#programs =
+        line.commands === null ? [['sh', '/etc/rc'], ['sh']] : [['sh', '-c', line.commands, ...line.operands]];
+    } else {
+      const name = path.basename(script);
+      mounts.push({ guest: SCRIPT_DIRECTORY, directory: singleFile(name, scriptOf(script)) });
+      this.#programs = [['sh', `${SCRIPT_DIRECTORY}/${name}`, ...line.operands.slice(1)]];
+    }
+    if (this.#interactive) this.#takeTerminal();
+    this.#takeSignals();
+    this.#machine = this.#powerOn({ ...line, mounts });
+  }
+
+  #powerOn(line: CommandLine): Machine {
+    try {
+      return boot({
+        ...(line.image === null ? {} : { image: line.image }),
+        mounts: line.mounts,
+        seed: line.seed,
+        console: this.#tty,
+        ...(this.#interactive ? {} : { errors: standardError }),
+        log: text => this.#log(text),
+      });
+    } catch (error) {
+      return fail(STATUS.cannotBoot, (error as Error).message);
+    }
+  }
+
+  start(): void {
+    const program = this.#programs.shift()!;
+    this.#pid = this.#machine.start(program);
+    if (this.#pid < 0) fail(STATUS.cannotBoot, `cannot start '${program[0]}': error ${-this.#pid}`);
+    this.#turn();
+  }
+
+  #log(text: string): void {
+    const bytes = utf8Encode(`${text}\n`);
+    if (this.#interactive) this.#tty.write(bytes, 0, bytes.length);
+    else writeAll(2, bytes);
+  }
+
+  /** One round of the machine; then the event loop has its turn. */
+  readonly #turn = (): void => {
+    this.#waiting = false;
+    const state = this.#machine.run(1);
+    this.#interruptAsked = false;
+    const status = this.#machine.statusOf(this.#pid);
+    if (status !== undefined) {
+      if (this.#programs.length > 0) this.start();
+      else process.exit(status);
+    } else if (state === 'halted') process.exit(STATUS.halted);
+    else if (state === 'busy' || this.#feed()) setImmediate(this.#turn);
+    else this.#waiting = true;
+  };
+
+  #wake(): void {
+    if (!this.#waiting) return;
+    this.#waiting = false;
+    setImmediate(this.#turn);
+  }
+
+  /** Everything in the machine waits: gives it input that has arrived. False: more has to arrive first. */
+  #feed(): boolean {
+    if (this.#input.length > 0) {
+      const taken = this.#tty.feed(this.#input);
+      this.#input = this.#input.subarray(taken);
+      if (taken > 0) return true;
+    } else if (!this.#inputEnded) {
+      this.#listen();
+      return false;
+    } else if (this.#tty.end()) return true;
+    return fail(STATUS.stuck, 'every program waits, and no input is left');
+  }
+
+  /** Standard input is opened when it is first wanted: commands that read nothing leave it to others. */
+  #listen(): void {
+    process.stdin.resume();
+    if (this.#listening) return;
+    this.#listening = true;
+    const ended = (): void => {
+      this.#inputEnded = true;
+      if (this.#interactive) this.#tty.end();
+      this.#wake();
+    };
+    process.stdin.on('data', (bytes: Buffer) => {
+      if (this.#interactive) this.#tty.feed(bytes);
+      else {
+        this.#input = bytes;
+        process.stdin.pause();
+      }
+      this.#wake();
+    });
+    process.stdin.on('end', ended);
+    process.stdin.on('error', ended);
+  }
+
+  /** Keys come one by one and unechoed from now on; at the end the terminal is as it was. */
+  #takeTerminal(): void {
+    process.stdin.setRawMode(true);
+    process.once('exit', () => {
+      process.stdin.setRawMode(false);
+      try {
+        fs.writeSync(1, '\x1b[?2004l'); // a line may have been under edit: no more marks around pastes
+      } catch {
+        // The terminal is gone.
+      }
+    });
+    process.stdout.on('resize', () => this.#tty.resize(process.stdout.columns, process.stdout.rows));
+    this.#listen();
+  }
+
+  #takeSignals(): void {
+    process.on('SIGINT', () => {
+      if (this.#interruptAsked) process.exit(STATUS.signal + 2);
+      this.#interruptAsked = true;
+      this.#tty.interrupt();
+      this.#wake();
+    });
+    process.once('SIGTERM', () => process.exit(STATUS.signal + 15));
+    process.once('SIGHUP', () => process.exit(STATUS.signal + 1));
+  }
+}
+
+function scriptOf(file: string): Uint8Array {
+  try {
+    return fs.readFileSync(file);
+  } catch (error) {
+    return fail(STATUS.scriptNotFound, `cannot open '${file}': ${reason(error)}`);
+  }
+}
+
+new Host(parse(process.argv.slice(2))).start();

@@ -1,0 +1,192 @@
+// The instruction set of the plan executor: op codes, the words of each op record, and the layouts of the buffers that ops share. A plan
+// is a flat array of 64-byte records in the arena; an engine writes it, `run` (simd/execute.ts) executes it from a record to the next END.
+// This file is compiled twice, by TypeScript and by AssemblyScript, so it holds enums and integer constants only; what engines compute from
+// them (actKind, actBytes, scoresBytes …) is in sizes.ts.
+//
+//   word   0        1         2 … 12             13         14         15
+//        ┌────────┬─────────┬──────────────────┬──────────┬──────────┬──────────┐
+//        │ Op     │ FLAG_…  │ operands, by op  │ COST0    │ COST1    │ COST2    │   16 × i32, little-endian
+//        └────────┴─────────┴──────────────────┴──────────┴──────────┴──────────┘
+//
+// Price in cycles, unsigned: COST0 + COST1 · tokens + COST2 · Σ over the tokens of (position + 1). `tokens` is StepBlock.n, or 1 with FLAG_HEAD.
+
+export const OP_BYTES = 64;
+export const WORD_FLAGS = 1;
+export const WORD_COST0 = 13;
+export const WORD_COST1 = 14;
+export const WORD_COST2 = 15;
+
+/** The op runs for one token (row 0 of its buffers); a norm reads the token StepBlock.row and writes row 0. */
+export const FLAG_HEAD = 1;
+/** MUL_MAT adds its result to dst (residual stream) instead of storing it. */
+export const FLAG_ADD = 2;
+
+/** Matrices are f32[token][…] without gaps unless the op has a stride word; strides and lengths are in values, `…At` are arena offsets. */
+export enum Op {
+  END = 0, // returns StepBlock.status
+  GET_ROWS = 1, // dst[t][k] = row tokens[t] of a weight matrix, dequantised
+  ADD_ROWS = 2, // dst[t][k] += row (pos + t) of a weight matrix: learned positions
+  RMS_NORM = 3, // dst[t][n] = src · w / √(mean(src²) + eps)
+  LAYER_NORM = 4, // dst[t][n] = (src − mean) / √(variance + eps) · w + b
+  QUANTIZE = 5, // src[t][k] → activations for products with weights of a type
+  MUL_MAT = 6, // dst[t][rows] (+)= W · act[t] + bias
+  ROPE_TABLE = 7, // cos and sin of position × frequency, once per step
+  ROPE = 8, // rotates pairs of every head in place
+  KV_STORE = 9, // src[t][n] → cache rows pos … pos + tokens − 1
+  ATTENTION = 10, // dst[t][heads · headDim] = soft_max(q·K · scale) · V over positions 0 … pos + t
+  ADD = 11, // dst[t][n] += src[t][n]
+  SILU_MUL = 12, // dst[t][n] = silu(gate) · up
+  GELU = 13, // dst[t][n] = gelu(src), tanh form
+  CHECK = 14, // a value of f32[n] that is not finite: status = FAULT.nan and the run ends
+  SAMPLE = 15, // sample(step): logits → StepBlock.next
+  SCORE = 16, // score(step): logits, target → StepBlock.loss
+  ECHO = 17, // stub engine: logits from its prepared reply, see Reply
+}
+
+// The operand words of each op.
+export enum GetRows { // also ADD_ROWS
+  dstAt = 2,
+  k = 3,
+  weightsAt = 4,
+  weightType = 5, // TYPE_…
+  rows = 6, // of the matrix; an id or position outside is a FAULT.badOp
+}
+export enum Norm { // RMS_NORM, LAYER_NORM; dst may be src
+  dstAt = 2,
+  n = 3,
+  srcAt = 4,
+  weightsAt = 5, // f32[n]; 0 = none
+  biasAt = 6, // f32[n]; 0 = none; LAYER_NORM only
+  eps = 7, // f32 bits
+}
+export enum Quantize { // not needed for F32 weights: there MUL_MAT's actAt is the matrix itself
+  actAt = 2,
+  k = 3,
+  srcAt = 4,
+  weightType = 5,
+}
+export enum MulMat {
+  dstAt = 2,
+  rows = 3,
+  k = 4,
+  weightsAt = 5, // in repack()'s layout
+  weightType = 6,
+  actAt = 7,
+  biasAt = 8, // f32[rows]; 0 = none
+  dstStride = 9, // values between tokens in dst, ≥ rows
+}
+export enum RopeTable {
+  tableAt = 2, // f32[token][pairs][2]: cos, sin
+  pairs = 3,
+  frequenciesAt = 4, // f64[pairs], 8-aligned: rope_frequencies()
+}
+export enum Rope {
+  at = 2, // f32[token][stride], the heads first
+  heads = 3,
+  headDim = 4,
+  pairs = 5, // rotated per head; 2 · pairs ≤ headDim
+  tableAt = 6,
+  stride = 7,
+  mode = 8, // ROPE_ADJACENT
+}
+export enum KvStore {
+  srcAt = 2, // f32[token][srcStride]
+  n = 3, // values per position: headsKv · headDim
+  srcStride = 4,
+  planeAt = 5, // bytes from StepBlock.kvAt to this layer's K or V: [position][n]
+  kvType = 6, // TYPE_F32 or TYPE_F16
+}
+export enum Attention {
+  dstAt = 2,
+  qAt = 3, // f32[token][qStride]
+  heads = 4,
+  headsKv = 5,
+  headDim = 6,
+  kPlaneAt = 7, // bytes from StepBlock.kvAt
+  vPlaneAt = 8,
+  kvType = 9,
+  scale = 10, // f32 bits, 1/√headDim
+  scoresAt = 11, // scratch, f32[ctx]: scoresBytes()
+  qStride = 12,
+}
+export enum Elementwise { // ADD, SILU_MUL, GELU; dst may be src
+  dstAt = 2,
+  n = 3,
+  srcAt = 4, // gate for SILU_MUL
+  upAt = 5, // SILU_MUL only
+}
+export enum Check {
+  at = 2,
+  n = 3,
+}
+
+/** RoPE turns the pairs (2i, 2i + 1): llama's "norm" mode. */
+export const ROPE_ADJACENT = 0;
+
+/** The stub's reply at StepBlock.replyAt, as u32 words: the token at position prompt − 1 is followed by ids[0], and so on; after the last, `end`. */
+export enum Reply {
+  count = 0,
+  end = 1,
+  prompt = 2, // prompt tokens
+  ids = 3, // first of `count`
+}
+
+// Weight types with kernels: ggml's numbers.
+export const TYPE_F32 = 0;
+export const TYPE_F16 = 1;
+export const TYPE_Q4_0 = 2;
+export const TYPE_Q4_1 = 3;
+export const TYPE_Q8_0 = 8;
+export const TYPE_BF16 = 30;
+
+/** Values per block of the quantised types, and of their activations. */
+export const BLOCK = 32;
+
+// Activations of 32 values for Q4_0, Q4_1 and Q8_0 weights (ggml's Q8_0 and Q8_1 in one record), 112 bytes:
+//   0 f32 d      scale, rounded to f16          8 f32 s    Σq · scale, rounded to f16 (ggml's Q8_1; for Q4_1)
+//   4 i32 bias   −8 · Σq (for Q4_0)            12 i32 0
+//  16 i8[32]     q, each four in the order 0 2 1 3 (relaxed dot products)
+//  48 i16[32]    q, in order (i32x4.dot_i16x8_s)
+export const ACT_D = 0;
+export const ACT_BIAS = 4;
+export const ACT_S = 8;
+export const ACT_Q8 = 16;
+export const ACT_Q16 = 48;
+export const ACT_BYTES = 112;
+
+// Weights as repack() lays them out, the same bytes in all as the file: Q4_0, Q4_1 and Q8_0 matrices have rows in groups of four, blocks
+// of a group following each other; the last rows % 4 rows stay in the file's order. F32, F16 and BF16 stay as they are.
+//   Q4_0 × 4   72 B: f16 d[4]            then 4 × 16 B: 4 bytes of each row, low nibbles values 4j…, high 16 + 4j…, each four in the order 0 2 1 3
+//   Q4_1 × 4   80 B: f16 d[4], f16 m[4]  then as Q4_0
+//   Q8_0 × 4  136 B: f16 d[4]            then 16 × 8 B: 2 bytes of each row
+export const GROUP = 4;
+export const Q4_0_BYTES = 18;
+export const Q4_1_BYTES = 20;
+export const Q8_0_BYTES = 34;
+
+// StepBlock and SamplerRecord (kernel/abi/records.ts) as the kernels address them; a test holds the two together.
+export const STEP_STATUS = 0;
+export const STEP_POS = 4;
+export const STEP_N = 8;
+export const STEP_ROW = 12;
+export const STEP_TOKENS_AT = 16;
+export const STEP_DRAW = 20;
+export const STEP_NEXT = 24;
+export const STEP_HISTORY_AT = 28;
+export const STEP_HISTORY_LENGTH = 32;
+export const STEP_SAMPLER_AT = 36;
+export const STEP_LOGITS_AT = 40;
+export const STEP_VOCABULARY = 44;
+export const STEP_KV_AT = 48;
+export const STEP_CTX = 52;
+export const STEP_TARGET = 56;
+export const STEP_REPLY_AT = 60;
+export const STEP_CYCLES = 64;
+export const STEP_LOSS = 72;
+export const SAMPLER_TEMP = 0;
+export const SAMPLER_TOP_K = 4;
+export const SAMPLER_TOP_P = 8;
+export const SAMPLER_MIN_P = 12;
+export const SAMPLER_REPEAT_PENALTY = 16;
+export const FAULT_NAN = 1;
+export const FAULT_BAD_OP = 2;

@@ -1,0 +1,346 @@
+// Number formats: half and brain floats, ggml's blocks of 32, the kernels' own layout of four interleaved rows, and the activations that
+// meet them in matrix products. Decoding is ggml's to the bit (a NaN comes out as 0x7fc00000, F32 included); rounding is to nearest, ties to even,
+// except the int8 of activations, which round half away from zero as in ggml's reference. Layouts are drawn in ../ops.ts.
+
+import {
+  ACT_BIAS, ACT_BYTES, ACT_D, ACT_Q16, ACT_Q8, ACT_S, BLOCK, GROUP, Q4_0_BYTES, Q4_1_BYTES, Q8_0_BYTES,
+  TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0,
+} from '../ops';
+
+/** Where decoded values go: stored, or added to what is there; a NaN as the canonical one. */
+@inline
+function put(to: usize, x: f32, add: bool): void {
+  if (add) x += load<f32>(to);
+  store<f32>(to, x == x ? x : reinterpret<f32>(0x7fc00000));
+}
+
+// ── Half and brain floats ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Tags for generic code over the element types of float matrices and KV caches. */
+export type F32 = f32;
+export type F16 = u16;
+export type BF16 = i16;
+
+/** Exact, subnormals and infinities included; any NaN gives the canonical one. */
+export function f16_to_f32(h: u32): f32 {
+  const magnitude = h & 0x7fff;
+  if (magnitude > 0x7c00) return reinterpret<f32>(0x7fc00000);
+  const sign = (h & 0x8000) << 16;
+  if (magnitude == 0x7c00) return reinterpret<f32>(sign | 0x7f800000);
+  return reinterpret<f32>(sign | reinterpret<u32>(reinterpret<f32>(magnitude << 13) * reinterpret<f32>(0x77800000))); // × 2^112
+}
+
+/**
+ * Four finite halves at `p`, exact: their bits moved to an f32's places, times 2^112. (A half that is not finite reads as ±65,536 · 1.m: repack
+ * and kv_store report those.) The two constants come from the caller, see opaque_zero.
+ */
+@inline
+export function load_f16x4(p: usize, mask: v128, bias: v128): v128 {
+  return f32x4.mul(v128.and(i32x4.shl(v128.load16x4_s(p), 13), mask), bias);
+}
+@inline
+export function f16_mask(zero: i32): v128 {
+  return i32x4.splat(zero + 0x8fffe000);
+}
+@inline
+export function f16_bias(zero: i32): v128 {
+  return i32x4.splat(zero + 0x77800000);
+}
+
+/** 0, of a count ≥ 0, in a way that compilers do not see: V8 loads vector constants anew in every iteration, but keeps computed ones in registers. */
+@inline
+export function opaque_zero(count: i32): i32 {
+  return count >> 31;
+}
+
+/** Rounds to halves, in the low 16 bits of each lane; beyond 65,519 infinity, NaN 0x7e00. */
+@inline
+export function f32x4_to_f16(x: v128): v128 {
+  const a = v128.and(x, i32x4.splat(0x7fffffff));
+  const odd = v128.and(i32x4.shr_u(a, 13), i32x4.splat(1));
+  // 112 << 23 is the difference of the exponents' biases.
+  const normal = i32x4.shr_u(i32x4.add(i32x4.add(i32x4.sub(a, i32x4.splat(112 << 23)), i32x4.splat(0xfff)), odd), 13);
+  // Below 2^-14 an ulp of ½ is an ulp of the subnormal half: let the addition round.
+  const subnormal = i32x4.sub(f32x4.add(a, f32x4.splat(0.5)), f32x4.splat(0.5));
+  let h = v128.bitselect(subnormal, normal, i32x4.lt_s(a, i32x4.splat(113 << 23)));
+  h = v128.bitselect(i32x4.splat(0x7c00), h, i32x4.gt_s(a, i32x4.splat(0x477fefff)));
+  h = v128.or(h, v128.and(i32x4.shr_u(x, 16), i32x4.splat(0x8000)));
+  return v128.bitselect(i32x4.splat(0x7e00), h, i32x4.gt_s(a, i32x4.splat(0x7f800000)));
+}
+
+/** f32 → the nearest half, as f32 again. */
+@inline
+export function round_f16(x: f32): f32 {
+  return f16_to_f32(i32x4.extract_lane(f32x4_to_f16(f32x4.splat(x)), 0));
+}
+
+@inline
+function round_f16x4(x: v128): v128 {
+  const h = f32x4_to_f16(x);
+  const magnitude = v128.and(h, i32x4.splat(0x7fff));
+  const finite = f32x4.mul(i32x4.shl(magnitude, 13), i32x4.splat(0x77800000));
+  const special = i32x4.add(i32x4.shl(magnitude, 13), i32x4.splat(0x70000000)); // infinity, NaN
+  const value = v128.bitselect(special, finite, i32x4.gt_s(magnitude, i32x4.splat(0x7bff)));
+  return v128.or(value, i32x4.shl(v128.and(h, i32x4.splat(0x8000)), 16));
+}
+
+@inline
+function round_bf16x4(x: v128): v128 {
+  const odd = v128.and(i32x4.shr_u(x, 16), i32x4.splat(1));
+  const rounded = v128.and(i32x4.add(i32x4.add(x, i32x4.splat(0x7fff)), odd), i32x4.splat(0xffff0000));
+  return v128.bitselect(rounded, i32x4.splat(0x7fc00000), f32x4.eq(x, x));
+}
+
+@inline
+export function load4<T>(p: usize, mask: v128, bias: v128): v128 {
+  if (sizeof<T>() == 4) return v128.load(p);
+  if (isSigned<T>()) return i32x4.shl(v128.load16x4_u(p), 16);
+  return load_f16x4(p, mask, bias);
+}
+
+@inline
+export function load1<T>(p: usize): f32 {
+  if (sizeof<T>() == 4) return load<f32>(p);
+  if (isSigned<T>()) return reinterpret<f32>(<u32>load<u16>(p) << 16);
+  return f16_to_f32(load<u16>(p));
+}
+
+// ── Decoding ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Eight values of a 4-bit block from four bytes: (nibble + offset) · d + m, low nibbles to `to`, high ones 16 values later. */
+@inline
+function decode_nibbles(bytes: u32, offset: i32, d: f32, m: f32, to: usize, add: bool): void {
+  for (let i: u32 = 0; i < 4; i++) {
+    put(to + (i << 2), <f32>(<i32>((bytes >> (8 * i)) & 15) + offset) * d + m, add);
+    put(to + (i << 2) + 64, <f32>(<i32>((bytes >> (8 * i + 4)) & 15) + offset) * d + m, add);
+  }
+}
+
+/** The order 0 2 1 3 of four bytes, and back. */
+@inline
+function swap_middle(bytes: u32): u32 {
+  return (bytes & 0xff0000ff) | ((bytes & 0xff00) << 8) | ((bytes >> 8) & 0xff00);
+}
+
+function decode_float(type: i32, from: usize, n: i32, to: usize, add: bool): void {
+  for (let i = 0; i < n; i++) {
+    const x = type == TYPE_F32 ? load<f32>(from + (i << 2)) : type == TYPE_F16 ? load1<F16>(from + (i << 1)) : load1<BF16>(from + (i << 1));
+    put(to + (i << 2), x, add);
+  }
+}
+
+/**
+ * One block of 32. `d`: where its scale lies (its minimum `minimum` bytes after); `q`: its first byte of quants; the parts of a row
+ * (4 bytes of nibbles, 2 of int8) follow each other every `stride` bytes.
+ */
+@inline
+function decode_block(type: i32, d: usize, minimum: usize, q: usize, stride: usize, interleaved: bool, to: usize, add: bool): void {
+  const scale = f16_to_f32(load<u16>(d));
+  if (type == TYPE_Q8_0) {
+    for (let i = 0; i < BLOCK; i += 2) {
+      put(to, <f32>load<i8>(q) * scale, add);
+      put(to + 4, <f32>load<i8>(q, 1) * scale, add);
+      q += stride;
+      to += 8;
+    }
+    return;
+  }
+  const q4_1 = type == TYPE_Q4_1;
+  const m = q4_1 ? f16_to_f32(load<u16>(d + minimum)) : -0.0; // x + −0 = x
+  for (let j = 0; j < 4; j++) {
+    const bytes = load<u32>(q);
+    decode_nibbles(interleaved ? swap_middle(bytes) : bytes, q4_1 ? 0 : -8, scale, m, to, add);
+    q += stride;
+    to += 16;
+  }
+}
+
+/** Bytes of a block of a blocked type; 0 for the others. */
+@inline
+export function block_bytes(type: i32): usize {
+  return type == TYPE_Q4_0 ? Q4_0_BYTES : type == TYPE_Q4_1 ? Q4_1_BYTES : type == TYPE_Q8_0 ? Q8_0_BYTES : 0;
+}
+
+/** Bytes of a row of `k` values; 0: no such type. */
+export function row_bytes(type: i32, k: i32): usize {
+  if (type == TYPE_F32) return k << 2;
+  if (type == TYPE_F16 || type == TYPE_BF16) return k << 1;
+  return (k >> 5) * block_bytes(type);
+}
+
+function decode(type: i32, from: usize, n: i32, to: usize, add: bool): void {
+  const bytes = block_bytes(type);
+  if (bytes == 0) {
+    decode_float(type, from, n, to, add);
+    return;
+  }
+  const quants: usize = type == TYPE_Q4_1 ? 4 : 2;
+  for (let i = 0; i < n; i += BLOCK) {
+    decode_block(type, from, 2, from + quants, type == TYPE_Q8_0 ? 2 : 4, false, to, add);
+    from += bytes;
+    to += 4 * BLOCK;
+  }
+}
+
+/** Expands `n` values (whole blocks) in the file's order to f32. Returns 0, or -1 when the type is not known. */
+export function dequantize(type: i32, from: usize, n: i32, to: usize): i32 {
+  if (row_bytes(type, BLOCK) == 0) return -1;
+  decode(type, from, n, to, false);
+  return 0;
+}
+
+/** One row of a matrix in the kernels' layout to f32[k], stored or added. */
+export function get_row(type: i32, weights: usize, rows: i32, k: i32, row: i32, to: usize, add: bool): void {
+  const bytes = row_bytes(type, k);
+  if (block_bytes(type) == 0 || row >= (rows & ~3)) {
+    decode(type, weights + row * bytes, k, to, add);
+    return;
+  }
+  const lane: usize = row & 3;
+  const part: usize = type == TYPE_Q8_0 ? 2 : 4;
+  const quants: usize = type == TYPE_Q4_1 ? 16 : 8;
+  let p = weights + (row & ~3) * bytes;
+  for (let i = 0; i < k; i += BLOCK) {
+    decode_block(type, p + 2 * lane, 8, p + quants + part * lane, GROUP * part, true, to, add);
+    p += GROUP * block_bytes(type);
+    to += 4 * BLOCK;
+  }
+}
+
+// ── Layout ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@inline
+function half_is_finite(p: usize): bool {
+  return (load<u16>(p) & 0x7c00) != 0x7c00;
+}
+
+/** Four rows at `from`, `bytes` each, to one group; returns how many scales are not finite. */
+function repack_group(type: i32, from: usize, bytes: usize, to: usize): i32 {
+  const block = block_bytes(type);
+  const header: usize = type == TYPE_Q4_1 ? 4 : 2;
+  let bad = 0;
+  for (const end = from + bytes; from < end; from += block) {
+    for (let h: usize = 0; h < header; h += 2) {
+      for (let r: usize = 0; r < 4; r++) {
+        const p = from + r * bytes + h;
+        if (!half_is_finite(p)) bad++;
+        store<u16>(to, load<u16>(p));
+        to += 2;
+      }
+    }
+    if (type == TYPE_Q8_0) {
+      for (let j: usize = header; j < block; j += 2) {
+        for (let r: usize = 0; r < 4; r++) {
+          store<u16>(to, load<u16>(from + r * bytes + j));
+          to += 2;
+        }
+      }
+    } else {
+      for (let j: usize = header; j < block; j += 4) {
+        for (let r: usize = 0; r < 4; r++) {
+          store<u32>(to, swap_middle(load<u32>(from + r * bytes + j)));
+          to += 4;
+        }
+      }
+    }
+  }
+  return bad;
+}
+
+/** See EngineCompute.repack. */
+export function repack(type: i32, from: usize, rows: i32, k: i32, to: usize): i32 {
+  if (row_bytes(type, BLOCK) == 0) return -1;
+  const bytes = row_bytes(type, k);
+  const block = block_bytes(type);
+  let bad = 0;
+  let row = 0;
+  if (block != 0) {
+    for (; row + GROUP <= rows; row += GROUP) {
+      bad += repack_group(type, from, bytes, to);
+      from += GROUP * bytes;
+      to += GROUP * bytes;
+    }
+  }
+  const rest = (rows - row) * bytes;
+  memory.copy(to, from, rest);
+  for (const end = from + rest; from < end; ) {
+    if (block != 0) {
+      if (!half_is_finite(from)) bad++;
+      if (type == TYPE_Q4_1 && !half_is_finite(from + 2)) bad++;
+      from += block;
+    } else if (type == TYPE_F32) {
+      if ((load<u32>(from) & 0x7f800000) == 0x7f800000) bad++;
+      from += 4;
+    } else {
+      const exponent: u32 = type == TYPE_F16 ? 0x7c00 : 0x7f80;
+      if ((load<u16>(from) & exponent) == exponent) bad++;
+      from += 2;
+    }
+  }
+  return bad;
+}
+
+// ── Activations ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Nearest integer, halves away from zero, as i32. */
+@inline
+function round_away(x: v128): v128 {
+  const whole = f32x4.trunc(x);
+  const half = f32x4.ge(f32x4.abs(f32x4.sub(x, whole)), f32x4.splat(0.5));
+  const one = v128.or(v128.and(x, i32x4.splat(0x80000000)), f32x4.splat(1));
+  return i32x4.trunc_sat_f32x4_s(f32x4.add(whole, v128.and(half, one)));
+}
+
+function quantize_q8(from: usize, k: i32, act: usize): void {
+  for (const end = act + (k >> 5) * ACT_BYTES; act < end; act += ACT_BYTES) {
+    let m = f32x4.splat(0);
+    for (let i: usize = 0; i < 128; i += 16) m = f32x4.max(m, f32x4.abs(v128.load(from + i)));
+    m = f32x4.max(m, v128.shuffle<i64>(m, m, 1, 0));
+    const amax: f32 = max<f32>(f32x4.extract_lane(m, 0), f32x4.extract_lane(m, 1));
+    const d = amax / 127.0;
+    const inverse = f32x4.splat(d != 0 ? <f32>1.0 / d : 0);
+    let sum = i32x4.splat(0);
+    for (let i: usize = 0; i < 16; i += 8) {
+      // The narrowing saturates: 1/d overflows when every value is subnormal.
+      const q = i8x16.narrow_i16x8_s(
+        i16x8.narrow_i32x4_s(round_away(f32x4.mul(v128.load(from), inverse)), round_away(f32x4.mul(v128.load(from, 16), inverse))),
+        i16x8.narrow_i32x4_s(round_away(f32x4.mul(v128.load(from, 32), inverse)), round_away(f32x4.mul(v128.load(from, 48), inverse))),
+      );
+      v128.store(act + 2 * i, i8x16.shuffle(q, q, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15), ACT_Q8);
+      v128.store(act + 4 * i, i16x8.extend_low_i8x16_s(q), ACT_Q16);
+      v128.store(act + 4 * i, i16x8.extend_high_i8x16_s(q), ACT_Q16 + 16);
+      sum = i32x4.add(sum, i32x4.extadd_pairwise_i16x8_s(i16x8.extadd_pairwise_i8x16_s(q)));
+      from += 64;
+    }
+    sum = i32x4.add(sum, v128.shuffle<i64>(sum, sum, 1, 0));
+    const total = i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1);
+    store<f32>(act, round_f16(d), ACT_D);
+    store<i32>(act, -8 * total, ACT_BIAS);
+    store<f32>(act, round_f16(<f32>total * d), ACT_S);
+    store<i32>(act, 0, 12);
+  }
+}
+
+/** Bytes of one token's activations. */
+@inline
+export function act_bytes(type: i32, k: i32): usize {
+  return block_bytes(type) != 0 ? (k >> 5) * ACT_BYTES : k << 2;
+}
+
+/** One token's activations: f32[k] → what products with weights of `type` take. F32 weights need none. */
+export function quantize(type: i32, from: usize, k: i32, act: usize): void {
+  if (block_bytes(type) != 0) {
+    quantize_q8(from, k, act);
+    return;
+  }
+  const f16 = type == TYPE_F16;
+  let i = 0;
+  for (; i + 4 <= k; i += 4) {
+    const x = v128.load(from + (i << 2));
+    v128.store(act + (i << 2), f16 ? round_f16x4(x) : round_bf16x4(x));
+  }
+  for (; i < k; i++) {
+    const x = f32x4.splat(load<f32>(from + (i << 2)));
+    store<f32>(act + (i << 2), f32x4.extract_lane(f16 ? round_f16x4(x) : round_bf16x4(x), 0));
+  }
+}

@@ -1,0 +1,234 @@
+// The plan executor: runs op records from a program counter to END, charging each op's price to the step before it runs. Between entry and
+// return nothing is allocated and nothing leaves the arena; a fault (value not finite, record or index out of range) ends the run at once.
+
+import {
+  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, GetRows, KvStore, MulMat, Norm, OP_BYTES, Op, Quantize, Reply, Rope,
+  ROPE_ADJACENT, RopeTable, STEP_CTX, STEP_CYCLES, STEP_KV_AT, STEP_LOGITS_AT, STEP_N, STEP_POS, STEP_REPLY_AT, STEP_ROW, STEP_STATUS, STEP_TOKENS_AT,
+  STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0, WORD_COST0, WORD_COST1, WORD_COST2, WORD_FLAGS,
+} from '../ops';
+import { attention } from './attention';
+import { act_bytes, get_row, quantize, row_bytes } from './blocks';
+import { add, all_finite, gelu, kv_store, layer_norm, rms_norm, rope, rope_table, silu_mul } from './layers';
+import { mul_mat_bf16, mul_mat_f16, mul_mat_f32, mul_mat_q4_0, mul_mat_q4_1, mul_mat_q8_0 } from './matmul';
+import { sample, score } from './sample';
+
+@inline
+function word(op: usize, index: i32): i32 {
+  return load<i32>(op + (index << 2));
+}
+
+/** Cycles += fixed + per token · n + per position · Σ (position + 1). */
+@inline
+function charge(step: usize, op: usize, n: i32, first: i32): void {
+  const positions = <u64>n * <u64>first + ((<u64>n * <u64>(n + 1)) >> 1);
+  const cycles = <u64>load<u32>(op + (WORD_COST0 << 2)) + <u64>load<u32>(op + (WORD_COST1 << 2)) * <u64>n + <u64>load<u32>(op + (WORD_COST2 << 2)) * positions;
+  store<u64>(step, load<u64>(step, STEP_CYCLES) + cycles, STEP_CYCLES);
+}
+
+/** See Compute.run. */
+export function run(step: usize, op: usize): i32 {
+  store<i32>(step, 0, STEP_STATUS);
+  for (; word(op, 0) != Op.END; op += OP_BYTES) {
+    const head = (word(op, WORD_FLAGS) & FLAG_HEAD) != 0;
+    const row = head ? load<i32>(step, STEP_ROW) : 0;
+    const n = head ? 1 : load<i32>(step, STEP_N);
+    const pos = load<i32>(step, STEP_POS) + row;
+    charge(step, op, n, pos);
+    const fault = execute(step, op, n, pos, row);
+    if (fault != 0) {
+      store<i32>(step, fault, STEP_STATUS);
+      break;
+    }
+  }
+  return load<i32>(step, STEP_STATUS);
+}
+
+/** One op over `n` tokens, the first at position `pos`; `row`: the row a head's norm reads. Returns 0 or a FAULT. */
+function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
+  switch (word(op, 0)) {
+    case Op.GET_ROWS:
+      return get_rows(step, op, n);
+    case Op.ADD_ROWS:
+      return add_rows(op, n, pos);
+    case Op.RMS_NORM:
+    case Op.LAYER_NORM:
+      norm(op, n, row);
+      return 0;
+    case Op.QUANTIZE:
+      quantize_rows(op, n);
+      return 0;
+    case Op.MUL_MAT:
+      return mul_mat(op, n);
+    case Op.ROPE_TABLE: {
+      const pairs = word(op, RopeTable.pairs);
+      for (let t = 0; t < n; t++) rope_table(pos + t, pairs, word(op, RopeTable.frequenciesAt), word(op, RopeTable.tableAt) + ((t * pairs) << 3));
+      return 0;
+    }
+    case Op.ROPE:
+      return rope_rows(op, n);
+    case Op.KV_STORE:
+      return kv_rows(step, op, n, pos);
+    case Op.ATTENTION:
+      attention_rows(step, op, n, pos);
+      return 0;
+    case Op.ADD:
+      add(word(op, Elementwise.dstAt), word(op, Elementwise.srcAt), n * word(op, Elementwise.n));
+      return 0;
+    case Op.SILU_MUL:
+      silu_mul(word(op, Elementwise.srcAt), word(op, Elementwise.upAt), n * word(op, Elementwise.n), word(op, Elementwise.dstAt));
+      return 0;
+    case Op.GELU:
+      gelu(word(op, Elementwise.srcAt), n * word(op, Elementwise.n), word(op, Elementwise.dstAt));
+      return 0;
+    case Op.CHECK:
+      return all_finite(word(op, Check.at), word(op, Check.n)) ? 0 : FAULT_NAN;
+    case Op.SAMPLE:
+      sample(step);
+      return 0;
+    case Op.SCORE:
+      score(step);
+      return 0;
+    case Op.ECHO:
+      echo(step, pos);
+      return 0;
+    default:
+      return FAULT_BAD_OP;
+  }
+}
+
+function get_rows(step: usize, op: usize, n: i32): i32 {
+  const tokens: usize = load<i32>(step, STEP_TOKENS_AT);
+  for (let t = 0; t < n; t++) {
+    if (!put_row(op, t, load<u32>(tokens + (t << 2)), false)) return FAULT_BAD_OP;
+  }
+  return 0;
+}
+
+function add_rows(op: usize, n: i32, pos: i32): i32 {
+  for (let t = 0; t < n; t++) {
+    if (!put_row(op, t, pos + t, true)) return FAULT_BAD_OP;
+  }
+  return 0;
+}
+
+/** False when the matrix has no such row. */
+@inline
+function put_row(op: usize, t: i32, index: u32, add: bool): bool {
+  const k = word(op, GetRows.k);
+  const rows = word(op, GetRows.rows);
+  if (index >= <u32>rows) return false;
+  get_row(word(op, GetRows.weightType), word(op, GetRows.weightsAt), rows, k, index, word(op, GetRows.dstAt) + ((t * k) << 2), add);
+  return true;
+}
+
+function norm(op: usize, n: i32, row: i32): void {
+  const length = word(op, Norm.n);
+  const eps = op + (Norm.eps << 2);
+  let x: usize = word(op, Norm.srcAt) + ((row * length) << 2);
+  let dst: usize = word(op, Norm.dstAt);
+  for (; n > 0; n--) {
+    if (word(op, 0) == Op.RMS_NORM) rms_norm(x, length, word(op, Norm.weightsAt), eps, dst);
+    else layer_norm(x, length, word(op, Norm.weightsAt), word(op, Norm.biasAt), eps, dst);
+    x += length << 2;
+    dst += length << 2;
+  }
+}
+
+function quantize_rows(op: usize, n: i32): void {
+  const k = word(op, Quantize.k);
+  const type = word(op, Quantize.weightType);
+  let x: usize = word(op, Quantize.srcAt);
+  let act: usize = word(op, Quantize.actAt);
+  for (; n > 0; n--) {
+    quantize(type, x, k, act);
+    x += k << 2;
+    act += act_bytes(type, k);
+  }
+}
+
+function mul_mat(op: usize, n: i32): i32 {
+  const w: usize = word(op, MulMat.weightsAt);
+  const rows = word(op, MulMat.rows);
+  const k = word(op, MulMat.k);
+  const act: usize = word(op, MulMat.actAt);
+  const dst: usize = word(op, MulMat.dstAt);
+  const stride = word(op, MulMat.dstStride);
+  const bias: usize = word(op, MulMat.biasAt);
+  const add = (word(op, WORD_FLAGS) & FLAG_ADD) != 0;
+  switch (word(op, MulMat.weightType)) {
+    case TYPE_F32:
+      mul_mat_f32(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_F16:
+      mul_mat_f16(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_BF16:
+      mul_mat_bf16(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_Q4_0:
+      mul_mat_q4_0(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_Q4_1:
+      mul_mat_q4_1(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_Q8_0:
+      mul_mat_q8_0(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    default:
+      return FAULT_BAD_OP;
+  }
+}
+
+function rope_rows(op: usize, n: i32): i32 {
+  if (word(op, Rope.mode) != ROPE_ADJACENT) return FAULT_BAD_OP;
+  const pairs = word(op, Rope.pairs);
+  let x: usize = word(op, Rope.at);
+  let table: usize = word(op, Rope.tableAt);
+  for (; n > 0; n--) {
+    rope(x, word(op, Rope.heads), word(op, Rope.headDim), pairs, table);
+    x += word(op, Rope.stride) << 2;
+    table += pairs << 3;
+  }
+  return 0;
+}
+
+function kv_rows(step: usize, op: usize, n: i32, pos: i32): i32 {
+  const type = word(op, KvStore.kvType);
+  const length = word(op, KvStore.n);
+  const bytes = row_bytes(type, length);
+  let x: usize = word(op, KvStore.srcAt);
+  let to: usize = load<i32>(step, STEP_KV_AT) + word(op, KvStore.planeAt) + pos * bytes;
+  if (pos + n > load<i32>(step, STEP_CTX)) return FAULT_BAD_OP;
+  for (; n > 0; n--) {
+    if (!kv_store(type, x, length, to)) return FAULT_NAN;
+    x += word(op, KvStore.srcStride) << 2;
+    to += bytes;
+  }
+  return 0;
+}
+
+function attention_rows(step: usize, op: usize, n: i32, pos: i32): void {
+  const kv: usize = load<i32>(step, STEP_KV_AT);
+  const heads = word(op, Attention.heads);
+  const headDim = word(op, Attention.headDim);
+  let q: usize = word(op, Attention.qAt);
+  let dst: usize = word(op, Attention.dstAt);
+  for (let t = 0; t < n; t++) {
+    attention(
+      word(op, Attention.kvType), q, kv + word(op, Attention.kPlaneAt), kv + word(op, Attention.vPlaneAt), heads, word(op, Attention.headsKv), headDim,
+      pos + t + 1, op + (Attention.scale << 2), word(op, Attention.scoresAt), dst,
+    );
+    q += word(op, Attention.qStride) << 2;
+    dst += (heads * headDim) << 2;
+  }
+}
+
+/** The stub's head: the token at position `pos` is followed by the next id of its reply, with certainty. */
+function echo(step: usize, pos: i32): void {
+  const reply: usize = load<i32>(step, STEP_REPLY_AT);
+  const index = pos + 1 - word(reply, Reply.prompt);
+  const next = index >= 0 && index < word(reply, Reply.count) ? word(reply, Reply.ids + index) : word(reply, Reply.end);
+  const logits: usize = load<i32>(step, STEP_LOGITS_AT);
+  memory.fill(logits, 0, load<i32>(step, STEP_VOCABULARY) << 2);
+  store<f32>(logits + (next << 2), 1);
+}

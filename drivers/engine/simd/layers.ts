@@ -1,0 +1,164 @@
+// The small kernels of a transformer step: normalisation, rotary positions, elementwise functions, the KV cache's writer. Sums of a norm are
+// f64 as in ggml: lanes i % 4 in order, (0 + 2) + (1 + 3), then the last n % 4 values; everything else is f32, value by value.
+
+import { TYPE_F16 } from '../ops';
+import { f32x4_to_f16 } from './blocks';
+import { cos64, exp64, gelu4, ln64, silu4, sin64 } from './math';
+
+// ── Normalisation ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Σ (x − mean)² when `squares`, else Σ x. */
+@inline
+function sum_f64(x: usize, n: i32, mean: f32, squares: bool): f64 {
+  let even = f64x2.splat(0); // lanes 0 and 1 of each four
+  let odd = f64x2.splat(0); // lanes 2 and 3
+  const m = f32x4.splat(mean);
+  const whole = n & ~3;
+  for (const end = x + (whole << 2); x < end; x += 16) {
+    let v = f32x4.sub(v128.load(x), m);
+    if (squares) v = f32x4.mul(v, v);
+    even = f64x2.add(even, f64x2.promote_low_f32x4(v));
+    odd = f64x2.add(odd, f64x2.promote_low_f32x4(v128.shuffle<i64>(v, v, 1, 0)));
+  }
+  const both = f64x2.add(even, odd);
+  let sum = f64x2.extract_lane(both, 0) + f64x2.extract_lane(both, 1);
+  for (let i = whole; i < n; i++) {
+    const v = load<f32>(x) - mean;
+    sum += <f64>(squares ? v * v : v);
+    x += 4;
+  }
+  return sum;
+}
+
+/** dst = (x − mean) · scale · w + b, value by value; w and b may be absent (0). */
+@inline
+function scale_row(x: usize, n: i32, mean: f32, scale: f32, w: usize, b: usize, dst: usize): void {
+  let i = 0;
+  for (; i + 4 <= n; i += 4) {
+    let v = f32x4.mul(f32x4.sub(v128.load(x + (i << 2)), f32x4.splat(mean)), f32x4.splat(scale));
+    if (w != 0) v = f32x4.mul(v, v128.load(w + (i << 2)));
+    if (b != 0) v = f32x4.add(v, v128.load(b + (i << 2)));
+    v128.store(dst + (i << 2), v);
+  }
+  for (; i < n; i++) {
+    let v = (load<f32>(x + (i << 2)) - mean) * scale;
+    if (w != 0) v *= load<f32>(w + (i << 2));
+    if (b != 0) v += load<f32>(b + (i << 2));
+    store<f32>(dst + (i << 2), v);
+  }
+}
+
+/** dst[n] = x / √(mean(x²) + eps) · w. `epsAt`: where the f32 lies. */
+export function rms_norm(x: usize, n: i32, w: usize, epsAt: usize, dst: usize): void {
+  const mean = <f32>(sum_f64(x, n, 0, true) / <f64>n);
+  scale_row(x, n, 0, <f32>1 / sqrt<f32>(mean + load<f32>(epsAt)), w, 0, dst);
+}
+
+/** dst[n] = (x − mean) / √(variance + eps) · w + b. */
+export function layer_norm(x: usize, n: i32, w: usize, b: usize, epsAt: usize, dst: usize): void {
+  const mean = <f32>(sum_f64(x, n, 0, false) / <f64>n);
+  const variance = <f32>(sum_f64(x, n, mean, true) / <f64>n);
+  scale_row(x, n, mean, <f32>1 / sqrt<f32>(variance + load<f32>(epsAt)), w, b, dst);
+}
+
+// ── Rotary positions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** See EngineCompute.rope_frequencies. */
+export function rope_frequencies(baseAt: usize, pairs: i32, to: usize): void {
+  const ln = ln64(load<f64>(baseAt));
+  for (let i = 0; i < pairs; i++) store<f64>(to + (i << 3), exp64((-ln * <f64>i) / <f64>pairs));
+}
+
+/** table[pairs][2] = cos, sin of position · frequency. */
+export function rope_table(position: i32, pairs: i32, frequencies: usize, table: usize): void {
+  for (let i = 0; i < pairs; i++) {
+    const angle = <f64>position * load<f64>(frequencies + (i << 3));
+    store<f32>(table + (i << 3), <f32>cos64(angle));
+    store<f32>(table + (i << 3), <f32>sin64(angle), 4);
+  }
+}
+
+/** Turns the adjacent pairs of each head of one token: (x, y) → (x cos − y sin, x sin + y cos). */
+export function rope(x: usize, heads: i32, headDim: i32, pairs: i32, table: usize): void {
+  for (; heads > 0; heads--) {
+    let i = 0;
+    for (; i + 2 <= pairs; i += 2) {
+      const p = x + (i << 3);
+      const v = v128.load(p);
+      const cs = v128.load(table + (i << 3));
+      const c = v128.shuffle<i32>(cs, cs, 0, 0, 2, 2);
+      const s = v128.xor(v128.shuffle<i32>(cs, cs, 1, 1, 3, 3), i64x2.splat(0x80000000)); // −sin for x, sin for y
+      v128.store(p, f32x4.add(f32x4.mul(v, c), f32x4.mul(v128.shuffle<i32>(v, v, 1, 0, 3, 2), s)));
+    }
+    if (i < pairs) {
+      const p = x + (i << 3);
+      const a = load<f32>(p);
+      const b = load<f32>(p, 4);
+      const c = load<f32>(table + (i << 3));
+      const s = load<f32>(table + (i << 3), 4);
+      store<f32>(p, a * c - b * s);
+      store<f32>(p, b * c + a * s, 4);
+    }
+    x += headDim << 2;
+  }
+}
+
+// ── Elementwise ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** dst[n] += x[n]. */
+export function add(dst: usize, x: usize, n: i32): void {
+  let i = 0;
+  for (; i + 4 <= n; i += 4) v128.store(dst + (i << 2), f32x4.add(v128.load(dst + (i << 2)), v128.load(x + (i << 2))));
+  for (; i < n; i++) store<f32>(dst + (i << 2), load<f32>(dst + (i << 2)) + load<f32>(x + (i << 2)));
+}
+
+/** dst[n] = silu(gate) · up. */
+export function silu_mul(gate: usize, up: usize, n: i32, dst: usize): void {
+  let i = 0;
+  for (; i + 4 <= n; i += 4) v128.store(dst + (i << 2), f32x4.mul(silu4(v128.load(gate + (i << 2))), v128.load(up + (i << 2))));
+  for (; i < n; i++) {
+    const v = silu4(v128.load32_splat(gate + (i << 2)));
+    store<f32>(dst + (i << 2), f32x4.extract_lane(v, 0) * load<f32>(up + (i << 2)));
+  }
+}
+
+/** dst[n] = gelu(x), tanh form. */
+export function gelu(x: usize, n: i32, dst: usize): void {
+  let i = 0;
+  for (; i + 4 <= n; i += 4) v128.store(dst + (i << 2), gelu4(v128.load(x + (i << 2))));
+  for (; i < n; i++) store<f32>(dst + (i << 2), f32x4.extract_lane(gelu4(v128.load32_splat(x + (i << 2))), 0));
+}
+
+/** True when each of f32[n] is finite. */
+export function all_finite(x: usize, n: i32): bool {
+  const infinity = f32x4.splat(Infinity);
+  let finite = i32x4.splat(-1);
+  let i = 0;
+  for (; i + 4 <= n; i += 4) finite = v128.and(finite, f32x4.lt(f32x4.abs(v128.load(x + (i << 2))), infinity));
+  for (; i < n; i++) finite = v128.and(finite, f32x4.lt(f32x4.abs(v128.load32_splat(x + (i << 2))), infinity));
+  return i32x4.all_true(finite);
+}
+
+// ── KV cache ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Writes f32[n] as one position of a cache of F32 or F16. Returns false when a value is not finite there: attention assumes finite halves. */
+export function kv_store(type: i32, x: usize, n: i32, to: usize): bool {
+  if (type != TYPE_F16) {
+    memory.copy(to, x, n << 2);
+    return all_finite(x, n);
+  }
+  const exponent = i32x4.splat(0x7c00);
+  let bad = i32x4.splat(0);
+  let i = 0;
+  for (; i + 4 <= n; i += 4) {
+    const h = f32x4_to_f16(v128.load(x + (i << 2)));
+    bad = v128.or(bad, i32x4.eq(v128.and(h, exponent), exponent));
+    v128.store64_lane(to + (i << 1), i16x8.narrow_i32x4_u(h, h), 0);
+  }
+  for (; i < n; i++) {
+    const h = f32x4_to_f16(v128.load32_splat(x + (i << 2)));
+    bad = v128.or(bad, i32x4.eq(v128.and(h, exponent), exponent));
+    store<u16>(to + (i << 1), i32x4.extract_lane(h, 0));
+  }
+  return !v128.any_true(bad);
+}

@@ -1,0 +1,382 @@
+// The vocabulary as a lexicon: building it in place from a file's strings, and finding a token by its text. Storage is bounded and known
+// beforehand: nothing is sorted in extra memory, groups are placed by counting. Layouts are drawn in ../vocabulary.ts.
+
+import {
+  INDEX_ID_BITS, MERGE_BYTES_MAX, MERGE_LEFT_BITS, TOKEN_BYTES_MAX, TOKEN_END, TOKEN_RAW, TOKEN_TEXT_MASK, TOKEN_TYPE_SHIFT, TRANSFER_MERGE_TOO_LONG,
+  TRANSFER_TOKEN_TOO_LONG, Transfer, TYPE_BYTE, TYPE_CONTROL, TYPE_NORMAL, TYPE_UNKNOWN, TYPE_USER_DEFINED, Vocab, VOCAB_BPE, VOCAB_CROSSING,
+} from '../vocabulary';
+
+@inline
+export function word(at: usize, field: i32): i32 {
+  return load<i32>(at + field);
+}
+@inline
+export function setWord(at: usize, field: i32, value: i32): void {
+  store<i32>(at + field, value);
+}
+
+// ── Tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@inline
+function entry(vocab: usize, id: i32): u32 {
+  return load<u32>(word(vocab, Vocab.tokensAt) + (id << 2));
+}
+@inline
+export function tokenType(vocab: usize, id: i32): i32 {
+  return (entry(vocab, id) >> TOKEN_TYPE_SHIFT) & 7;
+}
+@inline
+export function textOf(vocab: usize, id: i32): usize {
+  return word(vocab, Vocab.textAt) + (entry(vocab, id) & TOKEN_TEXT_MASK);
+}
+@inline
+export function lengthOf(vocab: usize, id: i32): i32 {
+  return (entry(vocab, id + 1) & TOKEN_TEXT_MASK) - (entry(vocab, id) & TOKEN_TEXT_MASK);
+}
+@inline
+function isSpecial(type: i32): bool {
+  return type == TYPE_UNKNOWN || type == TYPE_CONTROL || type == TYPE_USER_DEFINED;
+}
+
+export function sameBytes(a: usize, b: usize, n: i32): bool {
+  for (let i = 0; i < n; i++) if (load<u8>(a + i) != load<u8>(b + i)) return false;
+  return true;
+}
+
+/** FNV-1a with a final mix: the low bits choose the bucket, the high bits are the tag. */
+function hash(at: usize, n: i32): u32 {
+  let h: u32 = 0x811c9dc5;
+  for (let i = 0; i < n; i++) h = (h ^ load<u8>(at + i)) * 0x01000193;
+  h = (h ^ (h >> 15)) * 0x2c1b3c6d;
+  return h ^ (h >> 13);
+}
+
+/** The token whose text is the `n` bytes at `at`, or -1. Of several with the same text the last, as in llama.cpp. */
+export function lookup(vocab: usize, at: usize, n: i32): i32 {
+  if (n > word(vocab, Vocab.longest)) return -1;
+  const h = hash(at, n);
+  const bucket = word(vocab, Vocab.bucketsAt) + ((h & (word(vocab, Vocab.buckets) - 1)) << 2);
+  const index: usize = word(vocab, Vocab.indexAt);
+  const end = index + (load<u32>(bucket, 4) << 2);
+  for (let p = index + (load<u32>(bucket) << 2); p < end; p += 4) {
+    const e = load<u32>(p);
+    if (e >> INDEX_ID_BITS != h >> INDEX_ID_BITS) continue;
+    const id = e & ((1 << INDEX_ID_BITS) - 1);
+    if (lengthOf(vocab, id) == n && sameBytes(textOf(vocab, id), at, n)) return id;
+  }
+  return -1;
+}
+
+/** The rank of the merge that makes token `id` from a left part of `left` bytes and the rest, or -1. */
+export function merge_rank(vocab: usize, id: i32, left: i32): i32 {
+  const starts = word(vocab, Vocab.prioritiesAt) + (id << 2);
+  const merges: usize = word(vocab, Vocab.mergesAt);
+  const begin = merges + (load<u32>(starts) << 2);
+  // Later merges lie before earlier ones: of a repeated merge the first in the file counts.
+  for (let p = merges + (load<u32>(starts, 4) << 2); p > begin; ) {
+    p -= 4;
+    const m = load<u32>(p);
+    if ((m & ((1 << MERGE_LEFT_BITS) - 1)) == left) return m >> MERGE_LEFT_BITS;
+  }
+  return -1;
+}
+
+// ── Building: tokens ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The byte that a code point of byte-level BPE stands for (GPT-2's table: printable Latin-1 is itself, the rest follow from U+0100 on), or -1. */
+function letterByte(cp: i32): i32 {
+  if ((cp >= 0x21 && cp <= 0x7e) || (cp >= 0xa1 && cp <= 0xac) || (cp >= 0xae && cp <= 0xff)) return cp;
+  const n = cp - 0x100;
+  if (n < 0 || n > 67) return -1;
+  return n <= 0x20 ? n : n == 0x21 ? 0x7f : n < 67 ? n - 0x22 + 0x80 : 0xad;
+}
+
+/** Decodes byte-level letters; writes the bytes when `to` is not 0. Returns their number, or -1 when something is no such letter. */
+function decodeLetters(from: usize, n: i32, to: usize): i32 {
+  let length = 0;
+  for (let i = 0; i < n; ) {
+    let cp: i32 = load<u8>(from + i++);
+    if (cp >= 0x80) {
+      if ((cp & 0xe0) != 0xc0 || i == n) return -1;
+      cp = ((cp & 0x1f) << 6) | (load<u8>(from + i++) & 0x3f);
+    }
+    const b = letterByte(cp);
+    if (b < 0) return -1;
+    if (to) store<u8>(to + length, b);
+    length++;
+  }
+  return length;
+}
+
+@inline
+function isUnderline(at: usize, left: i32): bool {
+  return left >= 3 && load<u8>(at) == 0xe2 && load<u8>(at, 1) == 0x96 && load<u8>(at, 2) == 0x81; // ▁ U+2581
+}
+
+/** Turns ▁ into a space; writes when `to` is not 0. Returns the number of bytes, or -1 when there is a space already. */
+function decodeUnderlines(from: usize, n: i32, to: usize): i32 {
+  let length = 0;
+  for (let i = 0; i < n; ) {
+    let b: i32 = load<u8>(from + i);
+    if (b == 0x20) return -1;
+    if (isUnderline(from + i, n - i)) {
+      b = 0x20;
+      i += 3;
+    } else i++;
+    if (to) store<u8>(to + length, b);
+    length++;
+  }
+  return length;
+}
+
+function hexDigit(c: i32): i32 {
+  return c >= 0x30 && c <= 0x39 ? c - 0x30 : c >= 0x41 && c <= 0x46 ? c - 0x37 : c >= 0x61 && c <= 0x66 ? c - 0x57 : -1;
+}
+
+/** The byte of `<0x41>`, or -1. */
+function namedByte(at: usize, n: i32): i32 {
+  if (n != 6 || load<u8>(at) != 0x3c || load<u8>(at, 1) != 0x30 || load<u8>(at, 2) != 0x78 || load<u8>(at, 5) != 0x3e) return -1;
+  const high = hexDigit(load<u8>(at, 3));
+  const low = hexDigit(load<u8>(at, 4));
+  return high < 0 || low < 0 ? -1 : (high << 4) | low;
+}
+
+/** True when a token's spelling in the file is also its text. */
+function spelledPlain(bpe: bool, at: usize, n: i32): bool {
+  for (let i = 0; i < n; i++) {
+    const b = load<u8>(at + i);
+    if (b == 0x20 || (bpe ? b < 0x21 || b > 0x7e : isUnderline(at + i, n - i))) return false;
+  }
+  return true;
+}
+
+/** 0 when the name is not in the list of Transfer.namesAt, 1 when it is, 2 when it also ends generation. */
+function named(list: usize, at: usize, n: i32): i32 {
+  for (let length: i32 = load<u8>(list); length != 0; length = load<u8>(list)) {
+    if (length == n && sameBytes(list + 2, at, n)) return 1 + load<u8>(list, 1);
+    list += 2 + length;
+  }
+  return 0;
+}
+
+/** Measures one token and, when there is a vocabulary to fill, stores it. */
+function putToken(t: usize, id: i32, type: i32, from: usize, n: i32): void {
+  const bpe = (word(t, Transfer.flags) & VOCAB_BPE) != 0;
+  const vocab: usize = word(t, Transfer.vocabAt);
+  const offset = word(t, Transfer.textBytes);
+  const to: usize = vocab ? <usize>word(vocab, Vocab.textAt) + offset : 0;
+  const name = named(word(t, Transfer.namesAt), from, n);
+  if (name) type = TYPE_CONTROL;
+
+  let length = -1;
+  let raw = false;
+  if (isSpecial(type)) {
+    raw = type != TYPE_USER_DEFINED || !spelledPlain(bpe, from, n);
+    if (n) setWord(t, Transfer.specials, word(t, Transfer.specials) + 1);
+    setWord(t, Transfer.longestSpecial, max(n, word(t, Transfer.longestSpecial)));
+  } else if (bpe) length = decodeLetters(from, n, to);
+  else if (type == TYPE_BYTE && namedByte(from, n) >= 0) {
+    if (to) store<u8>(to, namedByte(from, n));
+    length = 1;
+    raw = true;
+  } else {
+    if (type == TYPE_BYTE) type = TYPE_NORMAL;
+    length = decodeUnderlines(from, n, to);
+  }
+  if (length < 0) {
+    raw = raw || !isSpecial(type);
+    if (to) memory.copy(to, from, n);
+    length = n;
+  }
+  if (vocab) {
+    const flags = (raw ? TOKEN_RAW : 0) | (name == 2 ? TOKEN_END : 0);
+    store<u32>(word(vocab, Vocab.tokensAt) + (id << 2), flags | (type << TOKEN_TYPE_SHIFT) | offset);
+  }
+  setWord(t, Transfer.textBytes, offset + length);
+}
+
+/** Takes token strings from the transfer buffer. Returns the bytes taken: whole strings only. */
+export function vocab_tokens(t: usize): i32 {
+  const begin: usize = word(t, Transfer.at);
+  const end = begin + word(t, Transfer.bytes);
+  const types: usize = word(t, Transfer.typesAt);
+  const first = word(t, Transfer.next);
+  const stop = min(word(t, Transfer.count), types ? first + word(t, Transfer.types) : i32.MAX_VALUE);
+  let p = begin;
+  let id = first;
+  for (; id < stop && end - p >= 8; id++) {
+    const n = load<u32>(p, 4) ? -1 : load<i32>(p);
+    if (n < 0 || n > TOKEN_BYTES_MAX) {
+      setWord(t, Transfer.status, TRANSFER_TOKEN_TOO_LONG);
+      setWord(t, Transfer.number, n);
+      break;
+    }
+    if (end - p < <usize>n + 8) break;
+    let type = TYPE_NORMAL;
+    if (types) {
+      type = load<i32>(types + ((id - first) << 2));
+      if (type < 0 || type > TYPE_BYTE) type = 0;
+    }
+    putToken(t, id, type, p + 8, n);
+    p += 8 + n;
+  }
+  setWord(t, Transfer.next, id);
+  const vocab: usize = word(t, Transfer.vocabAt);
+  if (vocab) store<u32>(word(vocab, Vocab.tokensAt) + (id << 2), word(t, Transfer.textBytes));
+  return <i32>(p - begin);
+}
+
+// ── Building: index ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Counts become ends: u32[n] at `at` is replaced by its running sums, the last of which follows it. */
+function endsFromCounts(at: usize, n: i32): void {
+  let sum = 0;
+  for (let i = 0; i < n; i++, at += 4) {
+    sum += load<u32>(at);
+    store<u32>(at, sum);
+  }
+  store<u32>(at, sum);
+}
+
+@inline
+function isIndexed(vocab: usize, id: i32): bool {
+  return (entry(vocab, id) & TOKEN_RAW) == 0 && lengthOf(vocab, id) > 0;
+}
+
+/** A token with a space after another character. */
+function crosses(at: usize, n: i32): bool {
+  for (let i = 1; i < n; i++) if (load<u8>(at + i) == 0x20 && load<u8>(at + i - 1) != 0x20) return true;
+  return false;
+}
+
+/** When every token is stored: the index, the tokens of single bytes, the special tokens. */
+export function vocab_index(vocab: usize): void {
+  indexTokens(vocab);
+  findBytes(vocab);
+  listSpecials(vocab);
+}
+
+function indexTokens(vocab: usize): void {
+  const count = word(vocab, Vocab.count);
+  const buckets = word(vocab, Vocab.buckets);
+  const bucketsAt: usize = word(vocab, Vocab.bucketsAt);
+  const bpe = word(vocab, Vocab.flags) & VOCAB_BPE;
+  let longest = 0;
+  memory.fill(bucketsAt, 0, (buckets + 1) << 2);
+  for (let id = 0; id < count; id++) {
+    if (!isIndexed(vocab, id)) continue;
+    const n = lengthOf(vocab, id);
+    const text = textOf(vocab, id);
+    const bucket = bucketsAt + ((hash(text, n) & (buckets - 1)) << 2);
+    store<u32>(bucket, load<u32>(bucket) + 1);
+    longest = max(longest, n);
+    if (!bpe && crosses(text, n)) setWord(vocab, Vocab.flags, word(vocab, Vocab.flags) | VOCAB_CROSSING);
+  }
+  setWord(vocab, Vocab.longest, longest);
+  endsFromCounts(bucketsAt, buckets);
+  for (let id = 0; id < count; id++) {
+    if (!isIndexed(vocab, id)) continue;
+    const h = hash(textOf(vocab, id), lengthOf(vocab, id));
+    const bucket = bucketsAt + ((h & (buckets - 1)) << 2);
+    const slot = load<u32>(bucket) - 1;
+    store<u32>(bucket, slot);
+    store<u32>(word(vocab, Vocab.indexAt) + (slot << 2), ((h >> INDEX_ID_BITS) << INDEX_ID_BITS) | id);
+  }
+}
+
+/** The token of each byte: `<0x41>` where there is one, otherwise the token whose text is that byte. */
+function findBytes(vocab: usize): void {
+  const bytes: usize = word(vocab, Vocab.bytesAt);
+  for (let b = 0; b < 256; b++) {
+    const slot = bytes + (b << 2);
+    store<u8>(slot, b);
+    store<i32>(slot, lookup(vocab, slot, 1));
+  }
+  const count = word(vocab, Vocab.count);
+  for (let id = 0; id < count; id++) {
+    if (tokenType(vocab, id) == TYPE_BYTE) store<i32>(bytes + (<i32>load<u8>(textOf(vocab, id)) << 2), id);
+  }
+}
+
+function listSpecials(vocab: usize): void {
+  const count = word(vocab, Vocab.count);
+  let longest = 0;
+  memory.fill(vocab + Vocab.startsAll, 0, 64);
+  for (let id = 0; id < count; id++) {
+    const type = tokenType(vocab, id);
+    const n = lengthOf(vocab, id);
+    if (!isSpecial(type) || n == 0) continue;
+    longest = max(longest, n);
+    const b = load<u8>(textOf(vocab, id));
+    addStart(vocab + Vocab.startsAll, b);
+    if (type == TYPE_USER_DEFINED) addStart(vocab + Vocab.startsUser, b);
+  }
+  setWord(vocab, Vocab.longestSpecial, longest);
+  let to: usize = word(vocab, Vocab.specialsAt);
+  for (let n = longest; n > 0; n--) {
+    for (let id = 0; id < count; id++) {
+      if (lengthOf(vocab, id) != n || !isSpecial(tokenType(vocab, id))) continue;
+      store<i32>(to, id);
+      to += 4;
+    }
+  }
+}
+
+@inline
+function addStart(set: usize, b: i32): void {
+  store<u8>(set + (b >> 3), <i32>load<u8>(set + (b >> 3)) | (1 << (b & 7)));
+}
+
+// ── Building: merges ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/**
+ * Takes merge strings (`left right`, in byte-level letters) from the transfer buffer: counts them by the token they make, or places them.
+ * A merge that makes no token of the vocabulary is left out. Returns the bytes taken.
+ */
+export function vocab_merges(t: usize, place: i32): i32 {
+  const vocab: usize = word(t, Transfer.vocabAt);
+  const begin: usize = word(t, Transfer.at);
+  const end = begin + word(t, Transfer.bytes);
+  const count = word(t, Transfer.count);
+  const scratch: usize = word(t, Transfer.scratchAt);
+  let p = begin;
+  let rank = word(t, Transfer.next);
+  for (; rank < count && end - p >= 8; rank++) {
+    const n = load<u32>(p, 4) ? -1 : load<i32>(p);
+    if (n < 0 || n > MERGE_BYTES_MAX) {
+      setWord(t, Transfer.status, TRANSFER_MERGE_TOO_LONG);
+      setWord(t, Transfer.number, n);
+      break;
+    }
+    if (end - p < <usize>n + 8) break;
+    putMerge(vocab, rank, p + 8, n, scratch, place);
+    p += 8 + n;
+  }
+  setWord(t, Transfer.next, rank);
+  return <i32>(p - begin);
+}
+
+function putMerge(vocab: usize, rank: i32, from: usize, n: i32, scratch: usize, place: i32): void {
+  let space = 1;
+  while (space < n && load<u8>(from + space) != 0x20) space++;
+  if (space >= n) return;
+  const left = decodeLetters(from, space, scratch);
+  if (left < 0 || left > TOKEN_BYTES_MAX) return;
+  const right = decodeLetters(from + space + 1, n - space - 1, scratch + left);
+  if (right < 0) return;
+  const id = lookup(vocab, scratch, left + right);
+  if (id < 0) return;
+  const group = word(vocab, Vocab.prioritiesAt) + (id << 2);
+  if (!place) {
+    store<u32>(group, load<u32>(group) + 1);
+    return;
+  }
+  const slot = load<u32>(group) - 1;
+  store<u32>(group, slot);
+  store<u32>(word(vocab, Vocab.mergesAt) + (slot << 2), (rank << MERGE_LEFT_BITS) | left);
+}
+
+/** Between counting and placing: where the merges of each token end. */
+export function vocab_merge_groups(vocab: usize): void {
+  endsFromCounts(word(vocab, Vocab.prioritiesAt), word(vocab, Vocab.count));
+}

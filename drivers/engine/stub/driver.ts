@@ -1,0 +1,176 @@
+// The stub engine (SIS §8): no weights, no arithmetic, the same plan, executor and session path as a model. When a session begins it
+// prepares a reply from the prompt; its head segment then makes each logits row point at the reply's next byte. Two forms: `echo`
+// answers `[STUB] PROMPT ...`, `word` wraps the prompt's words in ⟨ ⟩. It lets the kernel be tested where only counting matters.
+
+import { isRefusal, refuse, utf8Encode } from '../../../kernel/abi/index.ts';
+import type { ArenaView, Engine, EngineBudget, EngineDriver, EngineOptions, EnginePlace, ModelImage, ModelShape, Refusal } from '../../../kernel/abi/index.ts';
+import { alignUp, Cursor } from '../memory.ts';
+import { Op, Reply } from '../ops.ts';
+import { PlanLister, PlanWriter } from '../plan.ts';
+import type { PlanSink } from '../plan.ts';
+import { ByteVocabulary, FIRST_BYTE } from './vocabulary.ts';
+
+const FORMS = ['echo', 'word'] as const;
+type Form = (typeof FORMS)[number];
+
+const WORK_BYTES = 4096; // text on its way through the byte vocabulary
+const ID_BYTES = 4;
+
+export class StubDriver implements EngineDriver {
+  readonly name = 'stub';
+  private readonly vocabulary: ByteVocabulary;
+
+  constructor(private readonly arena: ArenaView) {
+    this.vocabulary = new ByteVocabulary(arena);
+  }
+
+  /** An image without a file: only its name says which form it is. */
+  builtin(form: string): ModelImage | Refusal {
+    const name = FORMS.find(f => f === (form === '' ? FORMS[0] : form));
+    if (name === undefined) return refuse('INVAL', 7001, `the stub has no form '${form}': ${FORMS.join(', ')}`);
+    return {
+      ...{ path: '', fileBytes: 0, version: 0, architecture: this.name, keys: ['general.name'], tensors: [], dmaAt: 0, dmaBytes: 0 },
+      meta: key => (key === 'general.name' ? name : undefined),
+      tensor: () => undefined,
+      read: () => 0,
+    };
+  }
+
+  describe(image: ModelImage): ModelShape | Refusal {
+    const form = formOf(image);
+    if (isRefusal(form)) return form;
+    return {
+      ...{ name: form, architecture: this.name, tokenizer: this.vocabulary.model, vocabulary: this.vocabulary.count },
+      ...{ layers: 0, embedding: 0, heads: 0, headsKv: 0, feedForward: 0, contextTrained: 0, parameters: 0 },
+      kvBytesPerToken: () => ID_BYTES,
+    };
+  }
+
+  /** The reply is the session's state, so it lies where a model has its KV cache: at most one id for every position. */
+  budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal {
+    const form = formOf(image);
+    if (isRefusal(form)) return form;
+    const counter = new PlanWriter(null, 0);
+    this.compile(counter);
+    return {
+      ...{ weights: 0, tensors: 0, vocabulary: 0 },
+      kv: alignUp((Reply.ids + options.ctx) * ID_BYTES),
+      scratch: Math.max(this.layOut(options, 0).bytes, alignUp(WORK_BYTES)),
+      plan: alignUp(counter.at),
+      session: alignUp(options.ctx * ID_BYTES),
+    };
+  }
+
+  load(image: ModelImage, options: EngineOptions, _budget: EngineBudget, place: EnginePlace): Engine | Refusal {
+    const form = formOf(image);
+    if (isRefusal(form)) return form;
+    const shape = this.describe(image);
+    if (isRefusal(shape)) return shape;
+    const scratch = this.layOut(options, place.scratchAt);
+    return {
+      ...{ name: this.name, shape, options, vocabulary: this.vocabulary },
+      ...this.compile(new PlanWriter(this.arena, place.planAt)),
+      ...{ logitsAt: scratch.logitsAt, batchAt: scratch.batchAt, kvAt: place.kvAt, replyAt: place.kvAt, historyAt: place.sessionAt },
+      begin: (promptAt, promptTokens, maxTokens) => {
+        const reply = new ReplyWriter(this.arena.u32, place.kvAt >> 2, options.ctx);
+        if (form === 'echo') this.echo(reply, promptAt >> 2, promptTokens);
+        else this.words(reply, promptAt >> 2, promptTokens, maxTokens);
+        reply.finish(this.vocabulary.eos, promptTokens);
+      },
+      ops: () => {
+        const lister = new PlanLister();
+        this.compile(lister);
+        return lister.rows;
+      },
+    };
+  }
+
+  private layOut(options: EngineOptions, at: number): { readonly batchAt: number; readonly logitsAt: number; readonly bytes: number } {
+    const c = new Cursor(at);
+    return { batchAt: c.take('batch', options.batch * ID_BYTES).at, logitsAt: c.take('logits', 4 * this.vocabulary.count).at, bytes: c.bytes() };
+  }
+
+  private compile(sink: PlanSink): { readonly bodyAt: number; readonly headAt: number; readonly sampleAt: number; readonly scoreAt: number } {
+    const values = this.vocabulary.count;
+    const bodyAt = sink.segment('body'); // nothing to compute: the reply depends on the position alone
+    sink.emit(Op.END, {});
+    const headAt = sink.segment('head');
+    sink.emit(Op.ECHO, {}, { head: true, values });
+    sink.emit(Op.END, {});
+    const sampleAt = sink.segment('sample');
+    sink.emit(Op.SAMPLE, {}, { head: true, values });
+    sink.emit(Op.END, {});
+    const scoreAt = sink.segment('score');
+    sink.emit(Op.SCORE, {}, { head: true, values });
+    sink.emit(Op.END, {});
+    return { bodyAt, headAt, sampleAt, scoreAt };
+  }
+
+  private echo(reply: ReplyWriter, prompt: number, promptTokens: number): void {
+    reply.text('[STUB] ');
+    for (let i = 0; i < promptTokens; i++) {
+      const id = this.arena.u32[prompt + i]!;
+      if (id >= FIRST_BYTE) reply.byte(id - FIRST_BYTE);
+    }
+    reply.text(' ...');
+  }
+
+  private words(reply: ReplyWriter, prompt: number, promptTokens: number, wordsMax: number): void {
+    let words = 0;
+    let inside = false;
+    for (let i = 0; i < promptTokens; i++) {
+      const byte = this.arena.u32[prompt + i]! - FIRST_BYTE; // special ids are negative: they separate words as spaces do
+      if (byte <= 0x20) {
+        if (inside) reply.text('\u27e9');
+        inside = false;
+        continue;
+      }
+      if (!inside) {
+        if (words === wordsMax) return;
+        if (words > 0) reply.text(' ');
+        reply.text('\u27e8');
+        words++;
+        inside = true;
+      }
+      reply.byte(wordByte(byte));
+    }
+    if (inside) reply.text('\u27e9');
+  }
+}
+
+/** Letters in lower case, digits as they are, anything else `?`. */
+function wordByte(byte: number): number {
+  if (byte >= 0x41 && byte <= 0x5a) return byte + 0x20;
+  const alphanumeric = (byte >= 0x61 && byte <= 0x7a) || (byte >= 0x30 && byte <= 0x39);
+  return alphanumeric ? byte : 0x3f;
+}
+
+function formOf(image: ModelImage): Form | Refusal {
+  const name = image.architecture === 'stub' ? image.meta('general.name') : undefined;
+  return FORMS.find(f => f === name) ?? refuse('NOEXEC', 1002, `the stub engine runs no files (architecture "${image.architecture}")`);
+}
+
+/** Fills the Reply record that the ECHO op reads, up to one id per position of the context. */
+class ReplyWriter {
+  private count = 0;
+
+  constructor(
+    private readonly u32: Uint32Array,
+    private readonly reply: number, // index of the record's first word
+    private readonly idsMax: number,
+  ) {}
+
+  byte(byte: number): void {
+    if (this.count < this.idsMax) this.u32[this.reply + Reply.ids + this.count++] = FIRST_BYTE + byte;
+  }
+
+  text(text: string): void {
+    for (const byte of utf8Encode(text)) this.byte(byte);
+  }
+
+  finish(end: number, promptTokens: number): void {
+    this.u32[this.reply + Reply.count] = this.count;
+    this.u32[this.reply + Reply.end] = end;
+    this.u32[this.reply + Reply.prompt] = promptTokens;
+  }
+}

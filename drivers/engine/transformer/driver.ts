@@ -1,0 +1,183 @@
+// The transformer engine: an accelerator driver that maps a GGUF model into the arena and compiles it into a plan. It never runs the
+// plan itself. What budget() says is what load() takes, region by region; a model it does not compute exactly is refused by name.
+
+import { GGML_BLOCK, ggmlTypeName, isRefusal, refuse } from '../../../kernel/abi/index.ts';
+import type { ArenaView, Engine, EngineBudget, EngineDriver, EngineOptions, EnginePlace, ModelImage, ModelShape, Refusal, TokenizerDriver } from '../../../kernel/abi/index.ts';
+import type { EngineCompute } from '../compute.ts';
+import { alignUp, Cursor } from '../memory.ts';
+import { GROUP } from '../ops.ts';
+import { PlanLister, PlanWriter } from '../plan.ts';
+import type { Place } from '../plan.ts';
+import { directoryBytes, writeDirectory } from '../tensors.ts';
+import { bind, hyperparameters } from './architecture.ts';
+import type { BoundTensor, Hyperparameters } from './architecture.ts';
+import { compile, kvBytesPerToken, layOutScratch } from './compile.ts';
+import type { Model, PlacedTensor, Scratch } from './compile.ts';
+
+export interface TransformerParts {
+  readonly arena: ArenaView;
+  readonly compute: EngineCompute;
+  readonly tokenizer: TokenizerDriver;
+}
+
+export class TransformerDriver implements EngineDriver {
+  readonly name = 'transformer';
+
+  constructor(private readonly parts: TransformerParts) {}
+
+  describe(image: ModelImage): ModelShape | Refusal {
+    const h = hyperparameters(image);
+    if (isRefusal(h)) return h;
+    const tensors = bind(image, h);
+    return isRefusal(tensors) ? tensors : shapeOf(image, h);
+  }
+
+  budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal {
+    const model = this.open(image, options);
+    if (isRefusal(model)) return model;
+    const vocabulary = this.parts.tokenizer.budget(image);
+    if (isRefusal(vocabulary)) return vocabulary;
+    const weights = placeTensors(model, 0);
+    const scratch = layOutScratch(model, 0);
+    return {
+      weights: weights.bytes,
+      tensors: directoryBytes(model.tensors.values()),
+      vocabulary: vocabulary.bytes,
+      kv: alignUp(options.ctx * kvBytesPerToken(model.h, options.kvType)),
+      // The tokenizer cuts text in the scratch region while no step runs, and tensors pass through it while the model is loaded.
+      scratch: alignUp(Math.max(scratch.bytes, vocabulary.workBytes, stagingBytes(model))),
+      plan: planBytes(weights.model, scratch),
+      session: alignUp(4 * options.ctx),
+    };
+  }
+
+  load(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): Engine | Refusal {
+    const opened = this.open(image, options);
+    if (isRefusal(opened)) return opened;
+    const { model, bytes: weightsBytes } = placeTensors(opened, place.weightsAt);
+    const staging = { name: 'staging', at: place.scratchAt, bytes: budget.scratch };
+    for (const tensor of model.tensors.values()) {
+      const refusal = this.loadTensor(image, tensor, staging);
+      if (refusal !== null) return refusal;
+    }
+    const { arena, tokenizer } = this.parts;
+    const directory = writeDirectory(arena.u8, place.tensorsAt, [...model.tensors.values()]);
+    const vocabulary = tokenizer.load(image, place.vocabularyAt, budget.vocabulary);
+    if (isRefusal(vocabulary)) return vocabulary;
+    const scratch = layOutScratch(model, place.scratchAt);
+    const frequencies = this.frequencies(model.h, place.planAt, scratch);
+    const writer = new PlanWriter(arena, frequencies.at + frequencies.bytes);
+    const segments = compile(model, scratch, frequencies, writer);
+    const taken = { weights: weightsBytes, tensors: directory, plan: alignUp(writer.at - place.planAt) };
+    for (const region of ['weights', 'tensors', 'plan'] as const)
+      if (taken[region] !== budget[region]) return refuse('NOMEM', 9999, `region ${region}: ${budget[region]} bytes planned, ${taken[region]} taken`);
+    return {
+      name: this.name,
+      shape: shapeOf(image, model.h),
+      options,
+      vocabulary,
+      ...segments,
+      logitsAt: scratch.logits.at,
+      kvAt: place.kvAt,
+      historyAt: place.sessionAt,
+      batchAt: scratch.batch.at,
+      replyAt: 0,
+      begin: () => {},
+      ops: () => {
+        const lister = new PlanLister();
+        compile(model, scratch, frequencies, lister);
+        return lister.rows;
+      },
+    };
+  }
+
+  private open(image: ModelImage, options: EngineOptions): Model<BoundTensor> | Refusal {
+    const h = hyperparameters(image);
+    if (isRefusal(h)) return h;
+    const tensors = bind(image, h);
+    if (isRefusal(tensors)) return tensors;
+    const learned = tensors.get('position_embd.weight');
+    if (learned !== undefined && options.ctx > learned.rows)
+      return refuse('INVAL', 2003, `context ${options.ctx}: the model has ${learned.rows} learned positions`);
+    return { h, options, tensors };
+  }
+
+  /** Brings one tensor from the file into place: pieces of whole groups of rows go through the staging buffer and are repacked out of it. */
+  private loadTensor(image: ModelImage, t: PlacedTensor, staging: Place & { readonly bytes: number }): Refusal | null {
+    const { compute } = this.parts;
+    const fileRow = t.info.bytes / t.rows;
+    const placedRow = t.bytes / t.rows;
+    const piece = Math.max(1, Math.floor(staging.bytes / fileRow / GROUP) * GROUP);
+    for (let row = 0; row < t.rows; row += piece) {
+      const rows = Math.min(piece, t.rows - row);
+      const bytes = rows * fileRow;
+      const got = image.read(t.info.fileAt + row * fileRow, staging.at, bytes);
+      if (got !== bytes) return refuse('IO', 6001, `tensor ${t.info.name}: ${bytes} bytes wanted at ${t.info.fileAt + row * fileRow}, ${Math.max(0, got)} read`);
+      const at = t.at + row * placedRow;
+      let bad = 0;
+      if (t.type === t.info.type) bad = compute.repack(t.type, staging.at, rows, t.k, at);
+      else compute.dequantize(t.info.type, staging.at, rows * t.k, at); // a vector stored in half precision
+      if (bad !== 0) return refuse('NOEXEC', 1002, `tensor ${t.info.name}: ${bad} values in rows ${row}…${row + rows - 1} are not finite`);
+    }
+    return null;
+  }
+
+  /** The rotary frequencies, at the start of the plan region. The base travels through scratch: no float crosses into WebAssembly. */
+  private frequencies(h: Hyperparameters, at: number, scratch: Scratch): Place & { readonly bytes: number } {
+    if (h.rope !== null) {
+      this.parts.arena.f64[scratch.hidden.at >> 3] = h.rope.base;
+      this.parts.compute.rope_frequencies(scratch.hidden.at, h.rope.dimensions / 2, at);
+    }
+    return { name: 'frequencies', at, bytes: frequencyBytes(h) };
+  }
+}
+
+function frequencyBytes(h: Hyperparameters): number {
+  return h.rope === null ? 0 : alignUp(8 * (h.rope.dimensions / 2));
+}
+
+function planBytes(model: Model, scratch: Scratch): number {
+  const counter = new PlanWriter(null, frequencyBytes(model.h));
+  compile(model, scratch, { name: 'frequencies', at: 0 }, counter);
+  return alignUp(counter.at);
+}
+
+/** Gives every tensor its place from `at` on: matrices as many bytes as in the file, each on a boundary of the arena's alignment. */
+function placeTensors(model: Model<BoundTensor>, at: number): { readonly model: Model; readonly bytes: number } {
+  const cursor = new Cursor(at);
+  const placed = new Map<string, PlacedTensor>();
+  for (const [name, t] of model.tensors) {
+    const [values, blockBytes] = GGML_BLOCK[ggmlTypeName(t.type)!];
+    const bytes = ((t.k * t.rows) / values) * blockBytes;
+    placed.set(name, { ...t, ...cursor.take(name, bytes), bytes });
+  }
+  return { model: { ...model, tensors: placed }, bytes: cursor.bytes() };
+}
+
+/** The largest piece a tensor must be read in: a group of rows. */
+function stagingBytes(model: Model<BoundTensor>): number {
+  let bytes = 0;
+  for (const { info, rows } of model.tensors.values()) bytes = Math.max(bytes, (info.bytes / rows) * Math.min(rows, GROUP));
+  return bytes;
+}
+
+function shapeOf(image: ModelImage, h: Hyperparameters): ModelShape {
+  const text = (key: string): string => {
+    const value = image.meta(key);
+    return typeof value === 'string' ? value : '';
+  };
+  return {
+    name: text('general.name') || image.path.slice(image.path.lastIndexOf('/') + 1),
+    architecture: image.architecture,
+    tokenizer: text('tokenizer.ggml.model'),
+    layers: h.layers,
+    embedding: h.embedding,
+    heads: h.heads,
+    headsKv: h.headsKv,
+    feedForward: h.feedForward,
+    vocabulary: h.vocabulary,
+    contextTrained: h.contextTrained,
+    parameters: image.tensors.reduce((sum, t) => sum + t.shape.reduce((product, n) => product * n, 1), 0),
+    kvBytesPerToken: kvType => kvBytesPerToken(h, kvType),
+  };
+}

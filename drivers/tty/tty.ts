@@ -1,0 +1,360 @@
+// The console: line discipline and line editor between programs and whoever is at the other end. It knows no host: the host end feeds
+// bytes in and is handed bytes out. With a person there (interactive) a read is canonical — echo, erasing, Ctrl-D, Ctrl-C — and
+// readline() edits. Without one, input is delivered as it is, a line at a time, so that what a program reads never depends on how the
+// host happened to cut the stream. Input waits, bounded, until a program asks: all editing happens in the machine's time.
+// After termios(3) and xv6's console.c.
+
+import { BLOCKED, E, IOCTL, LIMITS, READLINE, utf8Decode, utf8Encode, utf8Write } from '../../kernel/abi/index.ts';
+import type { TtyDevice } from '../../kernel/abi/index.ts';
+import { LineEditor } from './editor.ts';
+import { decodeKey } from './keys.ts';
+import { LineScreen } from './screen.ts';
+import { previousCharacter, textWidth } from './width.ts';
+
+export interface TtyOptions {
+  /** Takes what goes to the terminal. The bytes are the callee's only until it returns. */
+  readonly output: (bytes: Uint8Array) => void;
+  readonly interactive: boolean;
+  readonly columns?: number; // 80
+  readonly rows?: number; // 24
+}
+
+const CTRL_C = 3;
+const CTRL_D = 4;
+const NEWLINE = 10;
+const RETURN = 13;
+const CTRL_U = 0x15;
+const CTRL_W = 0x17;
+const BACKSPACE = 8;
+const DEL = 0x7f;
+
+const bell = '\x07';
+const pasteOn = '\x1b[?2004h';
+const pasteOff = '\x1b[?2004l';
+const columnsMin = 2; // a wide character must fit
+
+export class Tty implements TtyDevice {
+  readonly interactive: boolean;
+  #columns: number;
+  #rows: number;
+  readonly #output: (bytes: Uint8Array) => void;
+
+  // Type-ahead: queue[head … tail).
+  readonly #queue = new Uint8Array(LIMITS.typeAheadBytes);
+  #head = 0;
+  #tail = 0;
+  #ended = false;
+  #interrupts = 0;
+  #discarding = false; // the rest of a line too long to deliver
+
+  // Canonical reads: the line being typed, then being delivered from lineAt on.
+  readonly #line = new Uint8Array(LIMITS.lineBytes);
+  #lineAt = 0;
+  #lineEnd = 0;
+  #lineDone = false;
+
+  // readline()
+  readonly #editor = new LineEditor();
+  readonly #screen: LineScreen;
+  #editing = false; // from the first call to the answer
+  #shown = false; // the edited line is on the screen
+  readonly #column = new ColumnTracker();
+
+  constructor(options: TtyOptions) {
+    this.interactive = options.interactive;
+    this.#output = options.output;
+    this.#columns = Math.max(columnsMin, options.columns ?? 80);
+    this.#rows = Math.max(1, options.rows ?? 24);
+    this.#screen = new LineScreen(this.#columns, this.#rows);
+  }
+
+  get columns(): number {
+    return this.#columns;
+  }
+
+  get rows(): number {
+    return this.#rows;
+  }
+
+  // ── The host's end ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Input. Returns how many bytes were taken; the others do not fit until a program has read. A person hears a bell then. */
+  feed(bytes: Uint8Array): number {
+    let from = 0;
+    if (this.interactive && !this.#editing) {
+      const last = bytes.lastIndexOf(CTRL_C);
+      for (let i = 0; i <= last; i++) if (bytes[i] === CTRL_C) this.interrupt();
+      from = last + 1;
+    }
+    if (this.#head > 0) {
+      this.#queue.copyWithin(0, this.#head, this.#tail);
+      this.#tail -= this.#head;
+      this.#head = 0;
+    }
+    const n = Math.min(bytes.length - from, this.#queue.length - this.#tail);
+    this.#queue.set(bytes.subarray(from, from + n), this.#tail);
+    this.#tail += n;
+    if (from + n < bytes.length && this.interactive) this.#print(bell);
+    return from + n;
+  }
+
+  /** No input will follow. False when that was known. */
+  end(): boolean {
+    const news = !this.#ended;
+    this.#ended = true;
+    return news;
+  }
+
+  /** Ctrl-C, or the host's own SIGINT: what was typed before is dropped, as the terminals of Unix do. */
+  interrupt(): void {
+    if (this.interactive && this.#editing) {
+      this.#head = 0;
+      this.#tail = 1;
+      this.#queue[0] = CTRL_C;
+      return;
+    }
+    this.#interrupts++;
+    if (!this.interactive) return;
+    this.#head = this.#tail = 0;
+    this.#lineAt = this.#lineEnd = 0;
+    this.#lineDone = false;
+    this.#printTracked('^C');
+  }
+
+  resize(columns: number, rows: number): void {
+    this.#columns = Math.max(columnsMin, columns);
+    this.#rows = Math.max(1, rows);
+    if (!this.#shown) return;
+    const view = this.#editor.view;
+    this.#print(this.#screen.resize(this.#columns, this.#rows, view) + this.#screen.show(view));
+  }
+
+  // ── The machine's end ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  takeInterrupt(): boolean {
+    if (this.#interrupts === 0) return false;
+    this.#interrupts--;
+    return true;
+  }
+
+  ioctl(command: number): number {
+    if (command === IOCTL.isatty) return this.interactive ? 1 : 0;
+    if (command === IOCTL.columns) return this.#columns;
+    if (command === IOCTL.rows) return this.#rows;
+    return -E.INVAL;
+  }
+
+  write(memory: Uint8Array, at: number, length: number): number {
+    const bytes = memory.subarray(at, at + length);
+    if (!this.interactive) {
+      this.#output(bytes);
+      return length;
+    }
+    if (this.#shown) {
+      this.#print(this.#screen.hide());
+      this.#shown = false; // until readline is asked again
+    }
+    this.#column.follow(bytes);
+    let newlines = 0;
+    for (const c of bytes) if (c === NEWLINE) newlines++;
+    const out = new Uint8Array(length + newlines);
+    let n = 0;
+    for (const c of bytes) {
+      if (c === NEWLINE) out[n++] = RETURN;
+      out[n++] = c;
+    }
+    this.#output(out);
+    return length;
+  }
+
+  /** A line or a part of it; 0 at the end of the input; BLOCKED. */
+  read(memory: Uint8Array, at: number, length: number): number {
+    if (length === 0) return 0;
+    if (!this.interactive) return this.#readAsIs(memory, at, length);
+    this.#editing = false;
+    while (!this.#lineDone && this.#head < this.#tail) this.#type(this.#queue[this.#head++]!);
+    if (!this.#lineDone && this.#ended) this.#lineDone = true;
+    if (!this.#lineDone) return BLOCKED;
+    const n = Math.min(length, this.#lineEnd - this.#lineAt);
+    memory.set(this.#line.subarray(this.#lineAt, this.#lineAt + n), at);
+    this.#lineAt += n;
+    if (this.#lineAt === this.#lineEnd) {
+      this.#lineAt = this.#lineEnd = 0;
+      this.#lineDone = false;
+    }
+    return n;
+  }
+
+  /** Every read ends at a line's end, when `length` bytes are there, or at the end of the input: the same cuts however the input came. */
+  #readAsIs(memory: Uint8Array, at: number, length: number): number {
+    const waiting = this.#tail - this.#head;
+    const newline = this.#queue.subarray(this.#head, this.#head + Math.min(waiting, length)).indexOf(NEWLINE);
+    const whole = newline >= 0 || waiting >= length || waiting === this.#queue.length || this.#ended;
+    if (!whole) return BLOCKED;
+    const n = Math.min(length, newline >= 0 ? newline + 1 : waiting);
+    memory.set(this.#queue.subarray(this.#head, this.#head + n), at);
+    this.#head += n;
+    return n;
+  }
+
+  /** One typed byte of a canonical line: stored, echoed, or obeyed. */
+  #type(c: number): void {
+    if (c === RETURN || c === NEWLINE) {
+      this.#line[this.#lineEnd++] = NEWLINE;
+      this.#lineDone = true;
+      this.#printTracked('\r\n');
+    } else if (c === CTRL_D) this.#lineDone = true;
+    else if (c === BACKSPACE || c === DEL) this.#eraseTyped(text => previousCharacter(text, text.length));
+    else if (c === CTRL_W) this.#eraseTyped(text => text.length - /[^ \t]*[ \t]*$/.exec(text)![0].length);
+    else if (c === CTRL_U) this.#eraseTyped(() => 0);
+    else if (this.#lineEnd >= this.#line.length - 1) this.#print(bell);
+    else {
+      this.#line[this.#lineEnd++] = c;
+      this.#column.follow([c]);
+      if (c < 0x20) this.#print(`^${String.fromCharCode(c ^ 0x40)}`);
+      else this.#output(Uint8Array.of(c));
+    }
+  }
+
+  /** Takes back what was typed after the first `keep(text)` units of it, on the screen too. */
+  #eraseTyped(keep: (text: string) => number): void {
+    const text = utf8Decode(this.#line, 0, this.#lineEnd);
+    const kept = text.slice(0, keep(text));
+    const gone = text.slice(kept.length);
+    this.#lineEnd = Math.max(0, utf8Write(kept, this.#line, 0, this.#line.length)); // malformed text may have grown
+    this.#print('\b \b'.repeat(textWidth(gone) + controls(gone)));
+  }
+
+  readline(prompt: string, memory: Uint8Array, at: number, capacity: number): number {
+    if (!this.interactive) return this.#wholeLine(memory, at, capacity);
+    if (!this.#editing) {
+      this.#editing = true;
+      this.#editor.begin(prompt, Math.min(LIMITS.lineBytes, capacity - 1));
+    }
+    let changed = !this.#shown;
+    if (!this.#shown) {
+      this.#print((this.#column.atStart ? '' : '\r\n') + pasteOn);
+      this.#shown = true;
+    }
+    for (;;) {
+      const key = decodeKey(this.#queue, this.#head, this.#tail, this.#editor.pasting);
+      if (key === null) break;
+      this.#head += key.bytes;
+      const outcome = this.#editor.press(key);
+      changed = true;
+      if (outcome === 'bell') this.#print(bell);
+      else if (outcome === 'clear') this.#print(this.#screen.clear());
+      else if (outcome === 'line') return this.#answer(READLINE.line, this.#editor.text, '', memory, at);
+      else if (outcome === 'interrupt') return this.#answer(READLINE.interrupt, '', '^C', memory, at);
+      else if (outcome === 'end') return this.#answer(READLINE.end, '', '', memory, at);
+      else if (outcome === 'complete') {
+        this.#print(this.#screen.show(this.#editor.view));
+        memory[at] = READLINE.complete;
+        return 1 + utf8Write(this.#editor.text.slice(0, this.#editor.cursor), memory, at + 1, capacity - 1);
+      }
+    }
+    if (this.#ended) return this.#answer(READLINE.end, '', '', memory, at);
+    if (changed) this.#print(this.#screen.show(this.#editor.view));
+    return BLOCKED;
+  }
+
+  /** Ends editing: the line stays on the screen with `mark` after it, the answer goes to `at`. */
+  #answer(kind: number, text: string, mark: string, memory: Uint8Array, at: number): number {
+    const { prompt, text: typed } = this.#editor.view;
+    const left = typed + mark;
+    this.#print(this.#screen.show({ prompt, text: left, cursor: left.length }) + pasteOff + this.#screen.finish());
+    this.#editing = this.#shown = false;
+    this.#column.atStart = true;
+    memory[at] = kind;
+    return 1 + utf8Write(text, memory, at + 1, utf8Encode(text).length);
+  }
+
+  complete(candidates: readonly string[]): void {
+    if (!this.#editing || !this.#shown) return;
+    const { outcome, list } = this.#editor.complete(candidates);
+    if (outcome === 'bell') this.#print(bell);
+    const view = this.#editor.view;
+    if (list.length > 0) {
+      this.#print(this.#screen.show({ ...view, cursor: view.text.length }) + this.#screen.finish());
+      this.#print(columnsOf(list, this.#columns, this.#rows - 1).join('\r\n') + '\r\n');
+    }
+    this.#print(this.#screen.show(view));
+  }
+
+  /** Without a person: the next line, without its end; a line that `capacity` cannot hold is dropped and answered by -E2BIG. */
+  #wholeLine(memory: Uint8Array, at: number, capacity: number): number {
+    const waiting = this.#queue.subarray(this.#head, this.#tail);
+    const newline = waiting.indexOf(NEWLINE);
+    const full = waiting.length === this.#queue.length;
+    if (newline < 0 && !full && !this.#ended) return BLOCKED;
+    const length = newline >= 0 ? newline : waiting.length;
+    const rest = this.#discarding;
+    this.#discarding = newline < 0 && !this.#ended;
+    this.#head += newline >= 0 ? newline + 1 : length;
+    if (rest) return this.#wholeLine(memory, at, capacity);
+    if (this.#discarding || length > capacity - 1) return -E.TOOBIG;
+    if (length === 0 && newline < 0) {
+      memory[at] = READLINE.end;
+      return 1;
+    }
+    memory[at] = READLINE.line;
+    memory.set(waiting.subarray(0, length), at + 1);
+    return 1 + length;
+  }
+
+  #print(text: string): void {
+    if (text !== '') this.#output(utf8Encode(text));
+  }
+
+  #printTracked(text: string): void {
+    this.#print(text);
+    this.#column.follow(utf8Encode(text));
+  }
+}
+
+function controls(text: string): number {
+  let n = 0;
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) < 0x20) n++;
+  return n;
+}
+
+/** Follows output to know whether the terminal's cursor is in the first column: a prompt begins on a row of its own. */
+class ColumnTracker {
+  atStart = true;
+  #state: 'text' | 'escape' | 'sequence' = 'text';
+  #parameters = false;
+
+  follow(bytes: Iterable<number>): void {
+    for (const c of bytes) {
+      if (this.#state === 'escape') {
+        this.#state = c === 0x5b /* [ */ ? 'sequence' : 'text';
+        this.#parameters = false;
+      } else if (this.#state === 'sequence') {
+        if (c < 0x40) this.#parameters = true;
+        else {
+          this.#state = 'text';
+          if (c === 0x48 /* H: home */ && !this.#parameters) this.atStart = true;
+        }
+      } else if (c === 0x1b) this.#state = 'escape';
+      else if (c === NEWLINE || c === RETURN) this.atStart = true;
+      else if (c >= 0x20 && c !== DEL) this.atStart = false;
+    }
+  }
+}
+
+/** Candidates in columns, as `ls` prints names; only the part after the last inner '/' of each. At most `rows` rows. */
+function columnsOf(candidates: readonly string[], columns: number, rows: number): string[] {
+  const names = candidates.map(name => name.slice(name.lastIndexOf('/', name.length - 2) + 1));
+  const width = names.reduce((widest, name) => Math.max(widest, textWidth(name)), 0) + 2;
+  const across = Math.max(1, Math.floor(columns / width));
+  const down = Math.ceil(names.length / across);
+  const shown = down <= rows ? down : Math.max(1, rows - 1);
+  const lines: string[] = [];
+  for (let i = 0; i < shown; i++) {
+    let line = '';
+    for (let k = i; k < names.length; k += down) line += names[k]! + ' '.repeat(width - textWidth(names[k]!));
+    lines.push(line.trimEnd());
+  }
+  if (shown < down) lines.push(`… ${names.length} names`);
+  return lines;
+}

@@ -1,0 +1,562 @@
+// llmctl: the model as a device that an operator controls — load it, see what it would take before it is taken, look at its tokens,
+// measure it. One verb a command; every verb has a --json form whose keys the manual lists.
+
+import {
+  E,
+  ENCODE,
+  EVENT,
+  FINISH,
+  KIND,
+  LIMITS,
+  LlmStats,
+  SESSION_KIND,
+  SIG,
+  SessionEvent,
+  SessionOptions,
+  SessionReport,
+  formatRefusal,
+  refuse,
+  utf8Decode,
+} from '../../kernel/abi/index.ts';
+import type { RecordValue, Sys } from '../../kernel/abi/index.ts';
+import { exp } from '../lib/exp.ts';
+import { join, listDirectory, readText, stat } from '../lib/files.ts';
+import { humanSize, jsonLine, table } from '../lib/fmt.ts';
+import type { Json } from '../lib/fmt.ts';
+import {
+  base64,
+  defaultChoice,
+  failAbout,
+  grouped,
+  idsOf,
+  isTerminal,
+  kvName,
+  kvType,
+  loadModel,
+  loadedModel,
+  modelId,
+  modelPath,
+  openText,
+  parseInteger,
+  planJson,
+  planModel,
+  planRegions,
+  textSourceError,
+} from '../lib/model.ts';
+import type { LoadChoice, Model, Plan } from '../lib/model.ts';
+import { define, lastError, signalStatus } from '../lib/program.ts';
+import type { Context } from '../lib/program.ts';
+import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
+
+const options = {
+  json: { help: 'print one JSON object on one line' },
+  ctx: { value: 'N', help: "load, plan: context length in tokens (default: the model's, 512, or what fits)" },
+  kv: { value: 'TYPE', help: 'load, plan: type of the key-value cache, f16 (default) or f32' },
+  ops: { help: "plan: the loaded model's plan, op by op" },
+  vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
+  bos: { help: 'tokenize: put the BOS token first' },
+  special: { help: 'tokenize: parse special tokens in the text; detokenize: print them' },
+  pieces: { short: 'v', help: 'tokenize: a line per token, its id and its bytes' },
+  file: { short: 'f', value: 'FILE', help: 'tokenize: the exact bytes of FILE' },
+} as const;
+
+type Ctx = Context<typeof options>;
+type OptionName = keyof typeof options;
+type Run = Generator<void, number, void>;
+
+interface Verb {
+  readonly usage: string;
+  /** Options it takes, beside --json. */
+  readonly takes: readonly OptionName[];
+  /** How many operands it takes after its name. */
+  readonly operands: readonly [least: number, most: number];
+  run(ctx: Ctx, operands: readonly string[]): Run;
+}
+
+const verbs: Readonly<Record<string, Verb>> = {
+  load: { usage: 'FILE [--ctx N] [--kv TYPE]', takes: ['ctx', 'kv'], operands: [1, 1], run: load },
+  unload: { usage: '', takes: [], operands: [0, 0], run: unload },
+  status: { usage: '', takes: [], operands: [0, 0], run: status },
+  info: { usage: '', takes: [], operands: [0, 0], run: info },
+  plan: { usage: '[FILE] [--ctx N] [--kv TYPE] [--ops]', takes: ['ctx', 'kv', 'ops'], operands: [0, 1], run: plan },
+  backend: { usage: '[transformer|stub|stub:word]', takes: [], operands: [0, 1], run: backend },
+  tokenize: {
+    usage: 'TEXT...|-|--file FILE [--vocab FILE] [--bos] [--special] [--pieces]',
+    takes: ['vocab', 'bos', 'special', 'pieces', 'file'],
+    operands: [0, Infinity],
+    run: tokenize,
+  },
+  detokenize: { usage: 'ID...|- [--special]', takes: ['special'], operands: [1, Infinity], run: detokenize },
+  perplexity: { usage: 'FILE|-', takes: [], operands: [1, 1], run: perplexity },
+  models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
+  list: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
+};
+
+export const llmctl = define({
+  name: 'llmctl',
+  summary: 'load, plan, inspect and measure models',
+  usage: Object.entries(verbs).map(([name, verb]) => `${name} ${verb.usage}`.trimEnd()),
+  description: [
+    'A FILE is a path, or a name in /models: fable-f16 is /models/fable-f16.gguf.',
+    '',
+    '  load        put a model into the arena in place of the one there; a refusal changes nothing',
+    '  unload      give the model region back',
+    '  status      engine, model, sessions, arena',
+    '  info        all that is known of the loaded model',
+    '  plan        what loading would take, region by region, allocating nothing; exit status 1',
+    '              when it does not fit, with what would',
+    '  backend     show the engine, or switch it',
+    '  tokenize    token ids of TEXT (words joined by one space), standard input, or a file',
+    '  detokenize  the bytes that token ids stand for',
+    '  perplexity  e to the mean loss per token over a text, cut into chunks of context - 1 tokens',
+    '  models      the models in /models and whether they fit (also: list)',
+    '',
+    'The keys of every --json form are in json(7): man json.',
+    '',
+    'Exit status: 0, 1 for an error or a model that does not fit, 2 for a wrong command line, 130 after Ctrl-C.',
+  ].join('\n'),
+  options,
+  usageStatus: 2,
+  examples: [
+    ['llmctl plan fable-f32 --ctx 512 --kv f32', 'does it fit, and what would?'],
+    ['llmctl load fable-f16', 'load /models/fable-f16.gguf'],
+    ['llmctl tokenize -v "Once upon a time"', 'how the text is cut'],
+    ['llmctl perplexity /usr/share/labs/budget.md', 'how surprised the model is'],
+  ],
+  main: function* (ctx) {
+    const [name, ...operands] = ctx.operands;
+    if (name === undefined) return yield* ctx.usage('missing command');
+    if (!Object.hasOwn(verbs, name)) return yield* ctx.usage(`unknown command '${name}'`);
+    const verb = verbs[name]!;
+    const stray = (Object.keys(options) as OptionName[]).find(
+      option =>
+        option !== 'json' &&
+        !verb.takes.includes(option) &&
+        ctx.options[option] !== undefined &&
+        ctx.options[option] !== false,
+    );
+    if (stray !== undefined) return yield* ctx.usage(`${name} takes no --${stray}`);
+    if (operands.length < verb.operands[0]) return yield* ctx.usage(`${name}: missing operand: ${verb.usage}`);
+    if (operands.length > verb.operands[1])
+      return yield* ctx.usage(`${name}: extra operand '${operands[verb.operands[1]]}'`);
+    return yield* verb.run(ctx, operands);
+  },
+});
+
+// ── The model region ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function* load(ctx: Ctx, [name]: readonly string[]): Run {
+  const { sys, out } = ctx;
+  const choice = loadChoice(ctx.options);
+  if (typeof choice === 'string') return yield* wrong(ctx, choice);
+  const path = yield* modelPath(sys, name!);
+  const planned = yield* planModel(sys, path, choice);
+  if (typeof planned === 'number') return yield* failAbout(ctx, path, planned);
+  const result = yield* loadModel(sys, path, choice);
+  if (result < 0) return yield* failAbout(ctx, path, result);
+  const model = yield* loadedModel(sys);
+  if (typeof model === 'number') return yield* failAbout(ctx, path, model);
+  if (ctx.options.json)
+    yield* out.print(jsonLine({ model: model.name, path: model.path, ...planJson(planned), digest: model.digest }));
+  else {
+    yield* out.print(`${headline(model)}\n`);
+    const regions = planRegions.map(region => `${region} ${grouped(planned[region])}`).join(' + ');
+    yield* out.print(
+      `context ${model.ctx} ${kvName(model.kvType)}; ${regions} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
+    );
+  }
+  return 0;
+}
+
+const headline = (model: Model): string =>
+  `loaded ${model.name}: ${model.architecture}, ${grouped(model.parameters)} parameters, ${model.types}`;
+
+function* unload(ctx: Ctx): Run {
+  const result = yield* ctx.sys.model_unload();
+  if (result < 0) return yield* failAbout(ctx, '', result);
+  if (ctx.options.json) yield* ctx.out.print(jsonLine({ unloaded: true }));
+  return 0;
+}
+
+function* status(ctx: Ctx): Run {
+  const { sys, out } = ctx;
+  const engine = yield* engineName(sys);
+  const loaded = yield* loadedModel(sys);
+  const model = typeof loaded === 'number' ? null : loaded;
+  const record = new Uint8Array(LlmStats.bytes);
+  yield* sys.llm_stats(record);
+  const stats = LlmStats.read(record, 0);
+  const arena = yield* arenaTotal(sys);
+  if (ctx.options.json) {
+    yield* out.print(
+      jsonLine({
+        engine,
+        model: model === null ? null : modelId(model),
+        ctx: model === null ? null : model.ctx,
+        kv_type: model === null ? null : kvName(model.kvType),
+        sessions_active: stats.sessionsActive,
+        sessions_queued: stats.queueDepth,
+        arena_used_bytes: arena.used,
+        arena_peak_bytes: arena.peak,
+        capacity_bytes: arena.capacity,
+      }),
+    );
+    return 0;
+  }
+  yield* out.print(
+    table([
+      ['engine', engine],
+      ['model', model === null ? 'none' : `${model.name} ${model.path}`.trimEnd()],
+      ...(model === null ? [] : [['context', `${model.ctx} tokens, ${kvName(model.kvType)}`]]),
+      ['sessions', `${stats.sessionsActive} active, ${stats.queueDepth} queued`],
+      ['arena', `${grouped(arena.used)} of ${grouped(arena.capacity)} bytes used, ${grouped(arena.peak)} at peak`],
+    ]),
+  );
+  return 0;
+}
+
+function* info(ctx: Ctx): Run {
+  const model = yield* loadedModel(ctx.sys);
+  if (typeof model === 'number') return yield* failAbout(ctx, '', model);
+  const facts: Record<string, Json> = {
+    model: model.name,
+    path: model.path,
+    engine: model.engine,
+    architecture: model.architecture,
+    parameters: model.parameters,
+    types: model.types,
+    layers: model.layers,
+    embedding: model.embedding,
+    heads: model.heads,
+    heads_kv: model.headsKv,
+    feed_forward: model.feedForward,
+    context_trained: model.contextTrained,
+    ctx: model.ctx,
+    kv_type: kvName(model.kvType),
+    tokenizer: model.tokenizer,
+    vocabulary: model.vocabulary,
+    bos: model.bos < 0 ? null : model.bos,
+    eos: model.eos < 0 ? null : model.eos,
+    add_bos: model.addBos !== 0,
+    tensors: model.tensors,
+    file_bytes: model.fileBytes,
+    digest: model.digest,
+  };
+  if (ctx.options.json) yield* ctx.out.print(jsonLine(facts));
+  else
+    yield* ctx.out.print(table(Object.entries(facts).map(([key, value]) => [key.replaceAll('_', ' '), shown(value)])));
+  return 0;
+}
+
+const shown = (value: Json): string =>
+  value === null ? 'none' : typeof value === 'number' ? grouped(value) : String(value);
+
+function* backend(ctx: Ctx, [name = '']: readonly string[]): Run {
+  if (name !== '') {
+    const result = yield* ctx.sys.backend(name, new Uint8Array(64));
+    if (result < 0) return yield* failAbout(ctx, '', result);
+  }
+  const engine = yield* engineName(ctx.sys);
+  const model = yield* loadedModel(ctx.sys);
+  const id = typeof model === 'number' ? null : modelId(model);
+  yield* ctx.out.print(
+    ctx.options.json ? jsonLine({ engine, model: id }) : `${engine}${id === null ? '' : ` ${id}`}\n`,
+  );
+  return 0;
+}
+
+function* engineName(sys: Sys): Generator<void, string, void> {
+  const text = new Uint8Array(64);
+  const bytes = yield* sys.backend('', text);
+  return utf8Decode(text, 0, Math.max(0, bytes));
+}
+
+/** The arena's totals as /proc/arena prints them: `total start end bytes used peak`. */
+function* arenaTotal(sys: Sys): Generator<void, { capacity: number; used: number; peak: number }, void> {
+  const text = yield* readText(sys, '/proc/arena');
+  const line = typeof text === 'number' ? '' : (text.split('\n').find(l => l.startsWith('total ')) ?? '');
+  const [, , , capacity = 0, used = 0, peak = 0] = line.split(' ').map(Number);
+  return { capacity, used, peak };
+}
+
+// ── Planning ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function* plan(ctx: Ctx, [name]: readonly string[]): Run {
+  const { sys, out } = ctx;
+  const choice = loadChoice(ctx.options);
+  if (typeof choice === 'string') return yield* wrong(ctx, choice);
+  if (ctx.options.ops) {
+    if (name !== undefined) return yield* ctx.usage('plan --ops shows the loaded model and takes no FILE');
+    return yield* ops(ctx);
+  }
+  const target =
+    name === undefined ? yield* loadedTarget(sys, ctx.options, choice) : { path: yield* modelPath(sys, name), choice };
+  if (typeof target === 'number') return yield* failAbout(ctx, '', target);
+  if (target.path === '') return yield* ctx.fail('the loaded engine has no file to plan');
+  const planned = yield* planModel(sys, target.path, target.choice);
+  if (typeof planned === 'number') return yield* failAbout(ctx, target.path, planned);
+  const fits = planned.fits !== 0;
+  if (ctx.options.json) {
+    const misfit = {
+      over_bytes: planned.total - planned.capacity,
+      would_fit: { ctx: planned.ctxThatFits || null, type: planned.typeThatFits || null },
+      message: planned.message,
+    };
+    yield* out.print(jsonLine({ file: target.path, fits, ...planJson(planned), ...(fits ? {} : misfit) }));
+  } else yield* out.print(planText(target.path, planned));
+  return fits ? 0 : 1;
+}
+
+/** The loaded model's file, planned as it was loaded unless options say otherwise; or -errno. */
+function* loadedTarget(
+  sys: Sys,
+  given: Ctx['options'],
+  choice: LoadChoice,
+): Generator<void, { path: string; choice: LoadChoice } | number, void> {
+  const model = yield* loadedModel(sys);
+  if (typeof model === 'number') return model;
+  return {
+    path: model.path,
+    choice: {
+      ctx: given.ctx === undefined ? model.ctx : choice.ctx,
+      kvType: given.kv === undefined ? model.kvType : choice.kvType,
+    },
+  };
+}
+
+const BAR_WIDTH = 64; // columns: 128 KiB each
+
+/** Regions with bytes and share, a bar to scale, the verdict. */
+function planText(path: string, planned: Plan): string {
+  const share = (bytes: number): string => `${((bytes / planned.capacity) * 100).toFixed(1)} %`;
+  const notes: Partial<Record<string, string>> = {
+    fixed: 'the machine itself',
+    weights: `${grouped(planned.parameters)} parameters`,
+    kv: `${planned.ctx} tokens × ${planned.kvBytesPerToken} B, ${kvName(planned.kvType)}`,
+    scratch: `${planned.batch} prompt tokens a pass`,
+  };
+  const rows = planRegions.map(region => [
+    region,
+    grouped(planned[region]),
+    share(planned[region]),
+    notes[region] ?? '',
+  ]);
+  rows.push(['total', grouped(planned.total), share(planned.total), `of ${grouped(planned.capacity)}`]);
+  const verdict =
+    planned.fits !== 0
+      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}`
+      : `does not fit: ${planned.message}`;
+  return `${path}\n${table(rows, [false, true, true])}${bar(planned)}\n${verdict}\n`;
+}
+
+/** The arena to scale, a letter per region; what does not fit stands after the closing bracket. */
+function bar(planned: Plan): string {
+  let text = '';
+  let sum = 0;
+  const letters: Record<(typeof planRegions)[number], string> = {
+    fixed: '#',
+    weights: 'W',
+    tensors: 't',
+    vocabulary: 'V',
+    kv: 'K',
+    scratch: 's',
+    plan: 'p',
+    session: 'h',
+  };
+  for (const region of planRegions) {
+    sum += planned[region];
+    const columns = Math.round((sum / planned.capacity) * BAR_WIDTH);
+    text += letters[region].repeat(Math.max(0, Math.min(columns, 2 * BAR_WIDTH) - text.length));
+  }
+  return `[${text.slice(0, BAR_WIDTH).padEnd(BAR_WIDTH, '.')}]${text.slice(BAR_WIDTH)}`;
+}
+
+function* ops(ctx: Ctx): Run {
+  const { sys, out } = ctx;
+  const pieces: Uint8Array[] = [];
+  const buffer = new Uint8Array(CHUNK_BYTES);
+  for (let at = 0, n; (n = yield* sys.model_ops(at, buffer)) !== 0; at += n) {
+    if (n < 0) return yield* failAbout(ctx, '', n);
+    pieces.push(buffer.slice(0, n));
+  }
+  const lines = utf8Decode(concat(pieces)).split('\n').slice(0, -1);
+  const rows = lines.map(line => line.split('\t'));
+  if (ctx.options.json)
+    yield* out.print(jsonLine({ ops: rows.map(([segment = '', op = '', detail = '']) => ({ segment, op, detail })) }));
+  else yield* out.print(table(rows));
+  return 0;
+}
+
+function* models(ctx: Ctx, [directory = LIMITS.modelsDirectory]: readonly string[]): Run {
+  const { sys, out } = ctx;
+  const entries = yield* listDirectory(sys, directory);
+  if (typeof entries === 'number') return yield* ctx.fail(directory, -entries);
+  const found: Json[] = [];
+  const rows: string[][] = [['NAME', 'SIZE', 'PARAMETERS', 'CONTEXT', 'MEMORY', 'FITS']];
+  for (const entry of entries) {
+    if (!entry.name.endsWith('.gguf')) continue;
+    const path = join(directory, entry.name);
+    const st = yield* stat(sys, path);
+    if (typeof st === 'number' || st.kind !== KIND.file) continue;
+    const planned = yield* planModel(sys, path, defaultChoice);
+    const name = entry.name.slice(0, -'.gguf'.length);
+    if (typeof planned === 'number') {
+      const error = yield* lastError(sys, planned);
+      found.push({ name, path, file_bytes: st.size, fits: false, error });
+      rows.push([name, humanSize(st.size), '', '', '', error]);
+    } else {
+      const fits = planned.fits !== 0;
+      const { parameters, ctx: context, total } = planned;
+      found.push({ name, path, file_bytes: st.size, fits, parameters, ctx: context, total_bytes: total });
+      rows.push([name, humanSize(st.size), grouped(parameters), String(context), grouped(total), fits ? 'yes' : 'no']);
+    }
+  }
+  yield* out.print(ctx.options.json ? jsonLine({ models: found }) : table(rows, [false, true, true, true, true]));
+  return 0;
+}
+
+// ── Text and tokens ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function* tokenize(ctx: Ctx, words: readonly string[]): Run {
+  const { sys, out } = ctx;
+  const { vocab, bos, special, pieces, json } = ctx.options;
+  const source = { file: ctx.options.file, words };
+  const mistake =
+    textSourceError(source, 'TEXT') ??
+    (pieces && vocab !== undefined ? "--pieces shows the loaded model's vocabulary; --vocab names another" : null) ??
+    (pieces && json ? '--pieces and --json exclude each other' : null);
+  if (mistake !== null) return yield* ctx.usage(`tokenize: ${mistake}`);
+
+  const text = yield* openText(ctx, source);
+  if (text < 0) return -text;
+  const path = vocab === undefined ? '' : yield* modelPath(sys, vocab);
+  const flags = (bos ? ENCODE.bos : 0) | (special ? ENCODE.special : 0);
+  const fd = yield* sys.tokenize(path, text, flags);
+  if (fd < 0) return yield* failAbout(ctx, path, fd);
+  const bytes = yield* readAll(sys, fd, Infinity);
+  if (typeof bytes === 'number') return yield* ctx.fail('token ids', -bytes);
+  const ids = idsOf(bytes);
+  if (json) yield* out.print(jsonLine({ tokens: ids }));
+  else if (pieces)
+    for (const id of ids) yield* out.print(`${String(id).padStart(7)}  ${quoted(yield* bytesOf(sys, [id], true))}\n`);
+  else yield* out.print(`${ids.join(' ')}\n`);
+  return 0;
+}
+
+function* detokenize(ctx: Ctx, operands: readonly string[]): Run {
+  const { sys, out } = ctx;
+  let words = operands;
+  if (operands.length === 1 && operands[0] === '-') {
+    const text = yield* readAll(sys, 0, Infinity);
+    if (typeof text === 'number') return yield* ctx.fail('standard input', -text);
+    words = utf8Decode(text)
+      .split(/\s+/)
+      .filter(word => word !== '');
+  }
+  const ids: number[] = [];
+  for (const word of words) {
+    const id = parseInteger(word);
+    if (id === null || id < 0 || id >= 2 ** 32) return yield* wrong(ctx, `'${word}' is not a token id`);
+    ids.push(id);
+  }
+  const pieces: Uint8Array[] = [];
+  for (let at = 0; at < ids.length; at += idsPerCall) {
+    const bytes = yield* bytesOf(sys, ids.slice(at, at + idsPerCall), ctx.options.special);
+    if (typeof bytes === 'number') return yield* failAbout(ctx, '', bytes);
+    pieces.push(bytes);
+  }
+  const bytes = concat(pieces);
+  if (ctx.options.json) yield* out.print(jsonLine({ text: utf8Decode(bytes), text_b64: base64(bytes) }));
+  else yield* out.write(bytes);
+  return 0;
+}
+
+/** Ids and their bytes share the window: 15 × (4 + 1,024) B < 16 KiB. */
+const idsPerCall = Math.floor(LIMITS.windowBytes / (4 + LIMITS.tokenBytes));
+
+/** The bytes that a few ids stand for, or -errno. */
+function* bytesOf(sys: Sys, ids: readonly number[], special: boolean): Generator<void, Uint8Array | number, void> {
+  const record = new Uint8Array(ids.length * 4);
+  const view = new DataView(record.buffer);
+  ids.forEach((id, i) => view.setUint32(i * 4, id, true));
+  const text = new Uint8Array(ids.length * LIMITS.tokenBytes);
+  const n = yield* sys.detokenize(record, text, special ? 1 : 0);
+  return n < 0 ? n : text.subarray(0, n);
+}
+
+/** A token's bytes so that each can be seen: `" time"`, `"\xe2\x96"`. */
+function quoted(bytes: Uint8Array | number): string {
+  if (typeof bytes === 'number') return '?';
+  let text = '';
+  for (const byte of bytes) {
+    if (byte === 0x0a) text += '\\n';
+    else if (byte === 0x22 || byte === 0x5c) text += `\\${String.fromCharCode(byte)}`;
+    else text += byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, '0')}`;
+  }
+  return `"${text}"`;
+}
+
+// ── Measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
+  const { sys, out } = ctx;
+  const model = yield* loadedModel(sys);
+  if (typeof model === 'number') return yield* failAbout(ctx, '', model);
+  const text = yield* openText(ctx, name === '-' ? { file: undefined, words: ['-'] } : { file: name, words: [] });
+  if (text < 0) return -text;
+  const record = new Uint8Array(SessionOptions.bytes);
+  // A score session draws nothing: the sampler's values only have to be valid.
+  SessionOptions.write(record, 0, { kind: SESSION_KIND.score, temp: 0, topP: 1, repeatPenalty: 1 });
+  yield* sys.signal(SIG.INT, 1);
+  const session = yield* sys.session_open(record, text);
+  if (session < 0) return yield* failAbout(ctx, name!, session);
+  const report = yield* scoreReport(ctx, session);
+  yield* sys.session_close(session);
+  const finish = FINISH[report.finish];
+  if (finish === 'cancel') return signalStatus(SIG.INT);
+  if (finish === 'fault')
+    return yield* ctx.fail(formatRefusal(refuse('IO', 5002, `${name}: session ${session} faulted`)));
+  const { scored, nll } = report;
+  if (scored === 0) return yield* ctx.fail(`${name}: a single token: nothing to score`);
+  if (ctx.options.json) yield* out.print(jsonLine({ tokens: scored, nll, perplexity: exp(nll) }));
+  else
+    yield* out.print(
+      `perplexity ${exp(nll).toFixed(4)} over ${grouped(scored)} tokens (${nll.toFixed(4)} nats a token)\n`,
+    );
+  return 0;
+}
+
+/** Reads a score session to its end; a person sees how far it is after each chunk. */
+function* scoreReport(ctx: Ctx, session: number): Generator<void, RecordValue<typeof SessionReport.fields>, void> {
+  const { sys, err } = ctx;
+  const event = new Uint8Array(SessionEvent.bytes);
+  const record = new Uint8Array(SessionReport.bytes);
+  const watched = yield* isTerminal(sys, 2);
+  for (let n; (n = yield* sys.session_read(session, event)) !== 0;) {
+    if (n === -E.INTR) yield* sys.session_cancel(session);
+    else if (n < 0) break;
+    if (n <= 0 || !watched || SessionEvent.read(event, 0).kind !== EVENT.progress) continue;
+    yield* sys.session_report(session, record);
+    const { scored, nll } = SessionReport.read(record, 0);
+    yield* err.print(`\r ${grouped(scored)} tokens, perplexity ${exp(nll).toFixed(2)} `);
+  }
+  if (watched) yield* err.print('\n');
+  yield* sys.session_report(session, record);
+  return SessionReport.read(record, 0);
+}
+
+// ── Options ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function* wrong(ctx: Ctx, message: string): Run {
+  yield* ctx.fail(message);
+  return 2;
+}
+
+/** What --ctx and --kv ask for, or what is wrong with them. */
+function loadChoice(given: Ctx['options']): LoadChoice | string {
+  const context = given.ctx === undefined ? defaultChoice.ctx : parseInteger(given.ctx);
+  if (context === null || context < 0 || context > LIMITS.contextMax || (context === 0 && given.ctx !== undefined))
+    return `--ctx '${given.ctx}' is not an integer from 1 to ${LIMITS.contextMax}`;
+  const type = given.kv === undefined ? defaultChoice.kvType : kvType(given.kv);
+  return type === null ? `--kv '${given.kv}' is not f16 or f32` : { ctx: context, kvType: type };
+}

@@ -1,0 +1,332 @@
+// llminfer: one inference request. The prompt goes to the kernel as an open descriptor, tokens come back as events, and each is shown the
+// moment it is drawn. Every option is checked before anything runs; Ctrl-C ends the session at its next token and keeps what is there.
+
+import {
+  E,
+  EVENT,
+  FINISH,
+  LIMITS,
+  RNG,
+  SESSION_FLAG,
+  SIG,
+  SessionEvent,
+  SessionOptions,
+  SessionReport,
+  formatRefusal,
+  refuse,
+  utf8Decode,
+  utf8Encode,
+} from '../../kernel/abi/index.ts';
+import type { FinishReason, RecordValue, Sys } from '../../kernel/abi/index.ts';
+import { jsonLine } from '../lib/fmt.ts';
+import type { Json } from '../lib/fmt.ts';
+import {
+  base64,
+  defaultChoice,
+  failAbout,
+  idsOf,
+  isLoaded,
+  isTerminal,
+  kvName,
+  loadModel,
+  loadedModel,
+  modelId,
+  modelPath,
+  openText,
+  parseDecimal,
+  parseInteger,
+  textSourceError,
+} from '../lib/model.ts';
+import type { Model } from '../lib/model.ts';
+import { define, lastError, signalStatus } from '../lib/program.ts';
+import type { Context } from '../lib/program.ts';
+import { CHUNK_BYTES, concat } from '../lib/stdio.ts';
+
+const options = {
+  model: { short: 'm', value: 'M', help: 'run M, a file or a name in /models; loads it when another is loaded' },
+  'max-tokens': {
+    short: 'n',
+    value: 'N',
+    help: `draw at most N tokens, 1 to ${LIMITS.generationTokensMax} (default 64)`,
+  },
+  temp: { value: 'T', help: 'temperature, 0 to 100 (default 0.8); 0 takes the most likely token' },
+  'top-k': { value: 'K', help: 'draw among the K most likely (default 40); 0 is off' },
+  'top-p': { value: 'P', help: 'draw among the likeliest that reach probability P (default 0.95); 1 is off' },
+  'min-p': { value: 'P', help: 'drop tokens below P times the likeliest (default 0, off)' },
+  'repeat-penalty': { value: 'R', help: 'divide the logits of tokens already there by R (default 1, off)' },
+  seed: { short: 's', value: 'S', help: 'seed of the random draws (default 0)' },
+  stop: { value: 'S', many: true, help: `end before the text S; up to ${LIMITS.stopStringsMax} of them` },
+  file: { short: 'f', value: 'F', help: 'read the prompt from F' },
+  json: { help: 'print one JSON object on one line when all is done' },
+  logits: {
+    value: 'K',
+    help: `with --json: the K best logits of every step, at most ${LIMITS.topLogitsMax} (default 0, none)`,
+  },
+  rng: { value: 'NAME', help: 'random generator: xor128 (default) or lcg' },
+  special: { help: "parse special tokens in the prompt's text" },
+} as const;
+
+type Ctx = Context<typeof options>;
+type Event = RecordValue<typeof SessionEvent.fields>;
+type Report = RecordValue<typeof SessionReport.fields>;
+
+export const llminfer = define({
+  name: 'llminfer',
+  summary: 'let the model continue a text',
+  usage: ['[OPTION]... PROMPT...', '[OPTION]... --file F', '[OPTION]... -'],
+  description: [
+    'The loaded model continues PROMPT; the new text alone is printed, as it comes, and a newline after it. Several words are joined by one space, - reads the prompt from standard input.',
+    '',
+    'Each token is drawn so: repeat penalty, temperature, top-k, top-p, min-p, then one random number. The same model, prompt, options and seed give the same bytes on every host. Generation ends at an end token, after N tokens, at a stop string, or when the context is full. Ctrl-C ends it at the next token; what is there stays, and the exit status is 130.',
+    '',
+    'With --json:',
+    '  id                number of the session',
+    "  model             the model's file",
+    '  prompt_tokens     token ids of the prompt, a BOS included where the model asks for it',
+    '  tokens            ids drawn, with the end token when one was drawn',
+    '  text              the new text; what is not UTF-8 becomes U+FFFD',
+    '  text_b64          its exact bytes in base64',
+    '  finish_reason     eos, length, stop, context, cancel, timeout, quota or fault',
+    "  arena_peak_bytes  the whole machine's peak since the request was submitted",
+    "  kv_bytes          the session's key-value cache",
+    '  ctx, kv_type      context length in tokens, and f16 or f32',
+    '  seed              the seed used',
+    '  steps             with --logits K: for every draw {token, top}, top being the K best',
+    '                    [id, logit] before penalty and temperature, exact f32 values',
+    '',
+    'Exit status: 0, 1 for an error or a session that faulted or ran out of time, 2 for a wrong command line, 130 after Ctrl-C.',
+  ].join('\n'),
+  options,
+  usageStatus: 2,
+  examples: [
+    ['llminfer Once upon a time', 'a story in 64 tokens'],
+    ['llminfer --temp 0 --max-tokens 200 "The cat"', 'the most likely story'],
+    ['echo "Tom had a dog" | llminfer --seed 7 -', 'a prompt from a pipe'],
+    ['llminfer --json --logits 5 --max-tokens 1 Hello', 'the five best candidates for the next token'],
+  ],
+  main: run,
+});
+
+function* run(ctx: Ctx): Generator<void, number, void> {
+  const { sys } = ctx;
+  const record = sessionOptions(ctx.options);
+  if (typeof record === 'string') return yield* wrong(ctx, record);
+  const source = { file: ctx.options.file, words: ctx.operands };
+  const mistake = textSourceError(source, 'PROMPT');
+  if (mistake !== null) return yield* ctx.usage(mistake);
+
+  if (ctx.options.model === undefined) {
+    const model = yield* loadedModel(sys);
+    if (typeof model === 'number') return yield* failAbout(ctx, '', model);
+  }
+  const prompt = yield* openText(ctx, source);
+  if (prompt < 0) return -prompt;
+  if (ctx.options.model !== undefined) {
+    const status = yield* useModel(ctx, ctx.options.model);
+    if (status !== 0) return status;
+  }
+  const model = yield* loadedModel(sys);
+  if (typeof model === 'number') return yield* failAbout(ctx, '', model);
+
+  yield* sys.signal(SIG.INT, 1);
+  const session = yield* sys.session_open(record, prompt);
+  if (session < 0) return yield* ctx.fail(yield* lastError(sys, session));
+  yield* sys.close(prompt);
+  return yield* converse(ctx, session, model);
+}
+
+/** Loads the model that --model names unless it is the loaded one. Returns an exit status. */
+function* useModel(ctx: Ctx, name: string): Generator<void, number, void> {
+  const { sys } = ctx;
+  const path = yield* modelPath(sys, name);
+  if (yield* isLoaded(sys, path)) return 0;
+  const result = yield* loadModel(sys, path, defaultChoice);
+  if (result < 0) return yield* failAbout(ctx, path, result);
+  const model = yield* loadedModel(sys);
+  if (typeof model !== 'number' && (yield* isTerminal(sys, 2)))
+    yield* ctx.err.print(
+      `llminfer: loaded ${model.name} from ${model.path}, context ${model.ctx} ${kvName(model.kvType)}\n`,
+    );
+  return 0;
+}
+
+/** Shows a session's output as it comes, or gathers it for --json. Returns the exit status. */
+function* converse(ctx: Ctx, session: number, model: Model): Generator<void, number, void> {
+  const { sys, out } = ctx;
+  const buffer = new Uint8Array(CHUNK_BYTES);
+  const json = ctx.options.json;
+  const pieces: Uint8Array[] = [];
+  const tokens: number[] = [];
+  const steps: Json[] = [];
+  while ((yield* nextEvent(sys, session, buffer)) > 0) {
+    const event = SessionEvent.read(buffer, 0);
+    const piece = buffer.subarray(SessionEvent.bytes, SessionEvent.bytes + event.pieceBytes);
+    if (json) pieces.push(piece.slice());
+    else {
+      yield* out.write(piece);
+      yield* out.flush();
+    }
+    if (event.kind !== EVENT.token) continue;
+    tokens.push(event.token);
+    if (event.topCount > 0) steps.push(step(event, buffer));
+  }
+
+  const record = new Uint8Array(SessionReport.bytes);
+  yield* sys.session_report(session, record);
+  const report = SessionReport.read(record, 0);
+  const finish = FINISH[report.finish] ?? 'fault';
+  if (json) {
+    const bytes = concat(pieces);
+    yield* out.print(
+      jsonLine({
+        id: report.id,
+        model: modelId(model),
+        prompt_tokens: yield* promptTokens(sys, report),
+        tokens,
+        text: utf8Decode(bytes),
+        text_b64: base64(bytes),
+        finish_reason: finish,
+        arena_peak_bytes: report.arenaPeak,
+        kv_bytes: report.kvBytes,
+        ctx: model.ctx,
+        kv_type: kvName(model.kvType),
+        seed: report.seed,
+        ...(ctx.options.logits === undefined || Number(ctx.options.logits) === 0 ? {} : { steps }),
+      }),
+    );
+  } else yield* out.print('\n');
+  yield* sys.session_close(session);
+  return yield* exitStatus(ctx, session, finish);
+}
+
+/** The next event; a Ctrl-C meanwhile cancels the session, whose events still come. Returns its bytes, 0 after the end. */
+function* nextEvent(sys: Sys, session: number, buffer: Uint8Array): Generator<void, number, void> {
+  for (;;) {
+    const n = yield* sys.session_read(session, buffer);
+    if (n !== -E.INTR) return n;
+    yield* sys.session_cancel(session);
+  }
+}
+
+function step(event: Event, buffer: Uint8Array): Json {
+  const view = new DataView(buffer.buffer, SessionEvent.bytes + event.pieceBytes, event.topCount * 8);
+  const top = Array.from({ length: event.topCount }, (_, i) => [
+    view.getUint32(i * 8, true),
+    view.getFloat32(i * 8 + 4, true),
+  ]);
+  return { token: event.token, top };
+}
+
+function* promptTokens(sys: Sys, report: Report): Generator<void, number[], void> {
+  const ids: number[] = [];
+  const buffer = new Uint8Array(CHUNK_BYTES);
+  while (ids.length < report.promptTokens) {
+    const n = yield* sys.session_tokens(report.id, ids.length, buffer);
+    if (n <= 0) break;
+    ids.push(...idsOf(buffer.subarray(0, n)));
+  }
+  return ids.slice(0, report.promptTokens);
+}
+
+function* exitStatus(ctx: Ctx, session: number, finish: FinishReason): Generator<void, number, void> {
+  if (finish === 'cancel') return signalStatus(SIG.INT);
+  if (finish === 'fault') return yield* ctx.fail(formatRefusal(refuse('IO', 5002, `session ${session} faulted`)));
+  if (finish === 'quota')
+    return yield* ctx.fail(formatRefusal(refuse('DQUOT', 3003, `session ${session} used its user's tokens up`)));
+  if (finish === 'timeout')
+    return yield* ctx.fail(
+      formatRefusal(
+        refuse('TIMEDOUT', 2004, `session ${session} took longer than ${LIMITS.sessionTimeoutMs} ms of virtual time`),
+      ),
+    );
+  return 0;
+}
+
+// ── Options ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function* wrong(ctx: Ctx, message: string): Generator<void, number, void> {
+  yield* ctx.fail(message);
+  return 2;
+}
+
+/** The SessionOptions record, or what is wrong with an option. */
+function sessionOptions(given: Ctx['options']): Uint8Array | string {
+  const mistakes: string[] = [];
+  const number = (
+    name: 'max-tokens' | 'temp' | 'top-k' | 'top-p' | 'min-p' | 'repeat-penalty' | 'seed' | 'logits',
+    parse: (text: string) => number | null,
+    otherwise: number,
+    isValid: (n: number) => boolean,
+    range: string,
+  ): number => {
+    const text = given[name];
+    if (text === undefined) return otherwise;
+    const n = parse(text);
+    if (n !== null && isValid(n)) return n;
+    mistakes.push(`--${name} '${text}' is not ${range}`);
+    return otherwise;
+  };
+  const { generationTokensMax, vocabularyMax, topLogitsMax } = LIMITS;
+  const values = {
+    // 0 leaves the kernel its default, cut to what the context leaves.
+    maxTokens: number(
+      'max-tokens',
+      parseInteger,
+      0,
+      n => n >= 1 && n <= generationTokensMax,
+      `an integer from 1 to ${generationTokensMax}`,
+    ),
+    temp: number('temp', parseDecimal, 0.8, n => n >= 0 && n <= 100, 'a number from 0 to 100'),
+    topK: number('top-k', parseInteger, 40, n => n >= 0 && n <= vocabularyMax, `an integer from 0 to ${vocabularyMax}`),
+    topP: number('top-p', parseDecimal, 0.95, n => Math.fround(n) > 0 && n <= 1, 'a number from 0 to 1, 0 excluded'),
+    minP: number('min-p', parseDecimal, 0, n => n >= 0 && n <= 1, 'a number from 0 to 1'),
+    repeatPenalty: number(
+      'repeat-penalty',
+      parseDecimal,
+      1,
+      n => Math.fround(n) > 0 && n <= 100,
+      'a number from 0 to 100, 0 excluded',
+    ),
+    seed: number(
+      'seed',
+      parseInteger,
+      0,
+      n => n >= -(2 ** 31) && n < 2 ** 31,
+      'an integer from -2147483648 to 2147483647',
+    ),
+    logitsK: number(
+      'logits',
+      parseInteger,
+      0,
+      n => n >= 0 && n <= topLogitsMax,
+      `an integer from 0 to ${topLogitsMax}`,
+    ),
+  };
+  const { rng = 'xor128' } = given;
+  if (!Object.hasOwn(RNG, rng)) mistakes.push(`--rng '${rng}' is not xor128 or lcg`);
+  if (values.logitsK > 0 && !given.json) mistakes.push(`--logits ${values.logitsK} needs --json`);
+  const stops = given.stop.map(utf8Encode);
+  if (stops.length > LIMITS.stopStringsMax)
+    mistakes.push(`--stop given ${stops.length} times, ${LIMITS.stopStringsMax} at most`);
+  const badStop = stops.findIndex(s => s.length === 0 || s.length > LIMITS.stopBytes);
+  if (badStop >= 0)
+    mistakes.push(
+      `--stop '${given.stop[badStop]}' is ${stops[badStop]!.length} bytes, 1 to ${LIMITS.stopBytes} are allowed`,
+    );
+  if (mistakes.length > 0) return mistakes[0]!;
+
+  const record = new Uint8Array(SessionOptions.bytes);
+  SessionOptions.write(record, 0, {
+    ...values,
+    rng: RNG[rng as keyof typeof RNG],
+    stopCount: stops.length,
+    flags: given.special ? SESSION_FLAG.special : 0,
+  });
+  let at = SessionOptions.at.stopBytes;
+  for (const stop of stops) {
+    record[at] = stop.length;
+    record.set(stop, at + 1);
+    at += 1 + stop.length;
+  }
+  return record;
+}

@@ -1,0 +1,71 @@
+// strace: shows the system calls of a command. The kernel formats the lines, from the same table that made the calls.
+
+import { O, utf8Decode } from '../../kernel/abi/index.ts';
+import { startCommand, waitFor } from '../lib/exec.ts';
+import { table } from '../lib/fmt.ts';
+import { define } from '../lib/program.ts';
+import type { Context } from '../lib/program.ts';
+import { Input, Output } from '../lib/stdio.ts';
+
+const options = {
+  'summary-only': { short: 'c', help: 'count calls and errors by name instead' },
+  output: { short: 'o', value: 'FILE', help: 'write to FILE instead of standard error' },
+} as const;
+
+export const strace = define({
+  name: 'strace',
+  summary: 'show the system calls of a command',
+  usage: ['[-c] [-o FILE] COMMAND [ARG]...'],
+  options,
+  order: 'posix',
+  description: 'Runs COMMAND and prints each system call it makes with arguments and result. Ends with the status of COMMAND.',
+  examples: [['strace cat /etc/hostname', 'five calls, of which one reads the file']],
+  *main(ctx) {
+    const { options, operands, sys } = ctx;
+    if (operands.length === 0) return yield* ctx.usage('must have a command');
+    let to = 2;
+    if (options.output !== undefined) {
+      to = yield* sys.open(options.output, O.WRONLY | O.CREAT | O.TRUNC, 0o644);
+      if (to < 0) return yield* ctx.fail(options.output, -to);
+    }
+    if (options['summary-only']) return yield* summarize(ctx, to);
+    const pid = yield* startCommand(ctx, operands, to);
+    return pid < 0 ? -pid : yield* waitFor(sys, pid);
+  },
+});
+
+interface Tally {
+  calls: number;
+  errors: number;
+}
+
+/** Runs the command with its trace in a pipe, counts lines by call, prints the table. */
+function* summarize(ctx: Context<typeof options>, to: number): Generator<void, number, void> {
+  const { sys } = ctx;
+  const ends = new Uint8Array(8);
+  const errno = yield* sys.pipe(ends);
+  if (errno < 0) return yield* ctx.fail('cannot make a pipe', -errno);
+  const [readEnd, writeEnd] = new Uint32Array(ends.buffer) as unknown as [number, number];
+  const pid = yield* startCommand(ctx, ctx.operands, writeEnd);
+  yield* sys.close(writeEnd);
+  if (pid < 0) return -pid;
+  const tallies = new Map<string, Tally>();
+  const lines = new Input(sys, readEnd);
+  let line: Uint8Array | null;
+  while ((line = yield* lines.line()) !== null) {
+    const text = utf8Decode(line);
+    const name = text.slice(0, text.indexOf('('));
+    const tally = tallies.get(name) ?? { calls: 0, errors: 0 };
+    tally.calls++;
+    if (/ = -1 E\S+ \(.*\)\n$/.test(text)) tally.errors++;
+    tallies.set(name, tally);
+  }
+  const status = yield* waitFor(sys, pid);
+  const sorted = [...tallies].sort(([a, x], [b, y]) => y.calls - x.calls || (a < b ? -1 : 1));
+  const rows = sorted.map(([name, t]) => [String(t.calls), t.errors === 0 ? '' : String(t.errors), name]);
+  const text = table([['calls', 'errors', 'syscall'], ...rows], [true, true]);
+  const out = to === 2 ? ctx.err : new Output(sys, to, function* () {});
+  yield* out.print(text);
+  yield* out.flush();
+  return status;
+}

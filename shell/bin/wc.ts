@@ -1,0 +1,76 @@
+// wc: counts lines, words and bytes. Words are runs of bytes that are not white space.
+
+import { KIND } from '../../kernel/abi/index.ts';
+import { fstat } from '../lib/files.ts';
+import { closeInput, define, openInput } from '../lib/program.ts';
+import type { Input } from '../lib/stdio.ts';
+
+const options = {
+  bytes: { short: 'c', help: 'print the number of bytes' },
+  chars: { short: 'm', help: 'print the number of characters (UTF-8)' },
+  lines: { short: 'l', help: 'print the number of newlines' },
+  words: { short: 'w', help: 'print the number of words' },
+} as const;
+
+interface Counts {
+  lines: number;
+  words: number;
+  chars: number;
+  bytes: number;
+}
+
+export const wc = define({
+  name: 'wc',
+  summary: 'count lines, words and bytes',
+  usage: ['[-clmw] [FILE]...'],
+  options,
+  description: 'Prints counts of newlines, words and bytes for each FILE, or standard input, and a total when there are several.',
+  examples: [['ls /bin | wc -l', 'how many programs there are']],
+  *main(ctx) {
+    const chosen = (['lines', 'words', 'chars', 'bytes'] as const).filter(k => ctx.options[k]);
+    const shown = chosen.length > 0 ? chosen : (['lines', 'words', 'bytes'] as const);
+    const names = ctx.operands.length > 0 ? ctx.operands : [''];
+    const total: Counts = { lines: 0, words: 0, chars: 0, bytes: 0 };
+    const rows: { counts: Counts; name: string }[] = [];
+    let status = 0;
+    let widest = 1;
+    for (const name of names) {
+      const input = yield* openInput(ctx, name === '' ? '-' : name);
+      if (input === null) {
+        status = 1;
+        continue;
+      }
+      const st = yield* fstat(ctx.sys, input.fd);
+      // A stream's size is not known beforehand: coreutils then makes every column seven wide.
+      if (typeof st === 'number' || st.kind !== KIND.file) widest = 7;
+      const counts = yield* count(input);
+      for (const key of ['lines', 'words', 'chars', 'bytes'] as const) total[key] += counts[key];
+      rows.push({ counts, name });
+      if (!(yield* closeInput(ctx, name, input))) status = 1;
+    }
+    if (names.length > 1) rows.push({ counts: total, name: 'total' });
+    const width = names.length === 1 && shown.length === 1 ? 1 : Math.max(widest, String(total.bytes).length);
+    for (const { counts, name } of rows) {
+      const figures = shown.map(key => String(counts[key]).padStart(width)).join(' ');
+      yield* ctx.out.print(`${figures}${name === '' ? '' : ` ${name}`}\n`);
+    }
+    return status;
+  },
+});
+
+function* count(input: Input): Generator<void, Counts, void> {
+  const counts: Counts = { lines: 0, words: 0, chars: 0, bytes: 0 };
+  let inWord = false;
+  for (;;) {
+    const piece = yield* input.chunk();
+    if (piece === null) return counts;
+    counts.bytes += piece.length;
+    for (const byte of piece) {
+      if (byte === 10) counts.lines++;
+      if ((byte & 0xc0) !== 0x80) counts.chars++;
+      const blank = byte === 32 || (byte >= 9 && byte <= 13);
+      if (!blank && !inWord) counts.words++;
+      inWord = !blank;
+    }
+  }
+}

@@ -1,0 +1,61 @@
+// The shell room's product: every program of this build by name, and their manual. /bin/NAME in the boot image is a file that names one.
+
+import type { ProgramTable } from '../kernel/abi/index.ts';
+import { basename } from './bin/basename.ts';
+import { cat } from './bin/cat.ts';
+import { clear } from './bin/clear.ts';
+import { cp } from './bin/cp.ts';
+import { date } from './bin/date.ts';
+import { df } from './bin/df.ts';
+import { dirname } from './bin/dirname.ts';
+import { dmesg } from './bin/dmesg.ts';
+import { echo } from './bin/echo.ts';
+import { env } from './bin/env.ts';
+import { falseProgram } from './bin/false.ts';
+import { free } from './bin/free.ts';
+import { grep } from './bin/grep.ts';
+import { head } from './bin/head.ts';
+import { help } from './bin/help.ts';
+import { hexdump } from './bin/hexdump.ts';
+import { history } from './bin/history.ts';
+import { kill } from './bin/kill.ts';
+import { llmctl } from './bin/llmctl.ts';
+import { llminfer } from './bin/llminfer.ts';
+import { llmstats } from './bin/llmstats.ts';
+import { ls } from './bin/ls.ts';
+import { man } from './bin/man.ts';
+import { mkdir } from './bin/mkdir.ts';
+import { mount } from './bin/mount.ts';
+import { mv } from './bin/mv.ts';
+import { ps } from './bin/ps.ts';
+import { pwd } from './bin/pwd.ts';
+import { rm } from './bin/rm.ts';
+import { rmdir } from './bin/rmdir.ts';
+import { seq } from './bin/seq.ts';
+import { sha256sum } from './bin/sha256sum.ts';
+import { sleep } from './bin/sleep.ts';
+import { stat } from './bin/stat.ts';
+import { strace } from './bin/strace.ts';
+import { tail } from './bin/tail.ts';
+import { tee } from './bin/tee.ts';
+import { bracket, test } from './bin/test.ts';
+import { time } from './bin/time.ts';
+import { touch } from './bin/touch.ts';
+import { trueProgram } from './bin/true.ts';
+import { umount } from './bin/umount.ts';
+import { uptime } from './bin/uptime.ts';
+import { wc } from './bin/wc.ts';
+import type { Manual, Program } from './lib/program.ts';
+import { builtins } from './sh/builtins.ts';
+import { sh } from './sh/sh.ts';
+
+const linked: readonly Program[] = [
+  ...[basename, bracket, cat, clear, cp, date, df, dirname, dmesg, echo, env, falseProgram, free, grep, head, help],
+  ...[hexdump, history, kill, llmctl, llminfer, llmstats, ls, man, mkdir, mount, mv, ps, pwd, rm, rmdir, seq, sh],
+  ...[sha256sum, sleep, stat, strace, tail, tee, test, time, touch, trueProgram, umount, uptime, wc],
+];
+
+/** Every page of the manual that belongs to a command, builtins included. */
+export const manual: Manual = new Map([...builtins.values(), ...linked].map(page => [page.name, page]));
+
+export const programs: ProgramTable = new Map(linked.map(program => [program.name, program.entry(manual)]));

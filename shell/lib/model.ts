@@ -1,0 +1,205 @@
+// What the model commands share: how a model is named, how text reaches the kernel, how records become figures. A prompt of any length
+// travels as an open descriptor, never through the system-call window.
+
+import {
+  GGML_TYPE,
+  IOCTL,
+  KIND,
+  LIMITS,
+  LoadOptions,
+  ModelInfo,
+  O,
+  PlanReport,
+  SEEK,
+  ggmlTypeName,
+  strerror,
+  utf8Encode,
+} from '../../kernel/abi/index.ts';
+import type { RecordValue, Sys } from '../../kernel/abi/index.ts';
+import { copyDescriptor, fstat, stat } from './files.ts';
+import type { Json } from './fmt.ts';
+import { lastError } from './program.ts';
+import type { Context } from './program.ts';
+import { writeAll } from './stdio.ts';
+
+export type Model = RecordValue<typeof ModelInfo.fields>;
+export type Plan = RecordValue<typeof PlanReport.fields>;
+/** What these helpers need of a program. */
+type Caller = Pick<Context, 'sys' | 'fail'>;
+
+// ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A path as it is; a bare name that is no file here is one of the models in /models: `fable-f16` is /models/fable-f16.gguf. */
+export function* modelPath(sys: Sys, name: string): Generator<void, string, void> {
+  if (name.includes('/')) return name;
+  const st = yield* stat(sys, name);
+  if (typeof st !== 'number' && st.kind === KIND.file) return name;
+  return `${LIMITS.modelsDirectory}/${name}${name.endsWith('.gguf') ? '' : '.gguf'}`;
+}
+
+/** `f16`, as --kv takes it and JSON states it. */
+export const kvName = (type: number): string => (ggmlTypeName(type) ?? String(type)).toLowerCase();
+
+/** The type that --kv names, or null. */
+export function kvType(name: string): number | null {
+  const lower = name.toLowerCase();
+  return lower === 'f16' ? GGML_TYPE.F16 : lower === 'f32' ? GGML_TYPE.F32 : null;
+}
+
+// ── The loaded model, and what loading takes ─────────────────────────────────────────────────────────────────────────────────────
+
+/** The loaded model, or -errno. */
+export function* loadedModel(sys: Sys): Generator<void, Model | number, void> {
+  const record = new Uint8Array(ModelInfo.bytes);
+  const result = yield* sys.model_info(record);
+  return result < 0 ? result : ModelInfo.read(record, 0);
+}
+
+/** What JSON calls the model: its path, or `ENGINE:FORM` for one that needs no file. */
+export const modelId = (model: Model): string => (model.path === '' ? `${model.engine}:${model.name}` : model.path);
+
+/** True when the loaded model came from the file at `path`, however that is spelt. */
+export function* isLoaded(sys: Sys, path: string): Generator<void, boolean, void> {
+  const model = yield* loadedModel(sys);
+  if (typeof model === 'number' || model.path === '') return false;
+  const [a, b] = [yield* stat(sys, model.path), yield* stat(sys, path)];
+  return typeof a !== 'number' && typeof b !== 'number' && a.device === b.device && a.inode === b.inode;
+}
+
+export interface LoadChoice {
+  readonly ctx: number; // 0: as much as the default allows and fits
+  readonly kvType: number; // GGML_TYPE
+}
+export const defaultChoice: LoadChoice = { ctx: 0, kvType: GGML_TYPE.F16 };
+
+function loadOptions(choice: LoadChoice): Uint8Array {
+  const record = new Uint8Array(LoadOptions.bytes);
+  LoadOptions.write(record, 0, choice);
+  return record;
+}
+
+/** Loads the file at `path`: 0, or -errno. */
+export function* loadModel(sys: Sys, path: string, choice: LoadChoice): Generator<void, number, void> {
+  return yield* sys.model_load(path, loadOptions(choice));
+}
+
+/** What loading the file at `path` would take, or -errno. */
+export function* planModel(sys: Sys, path: string, choice: LoadChoice): Generator<void, Plan | number, void> {
+  const record = new Uint8Array(PlanReport.bytes);
+  const result = yield* sys.model_plan(path, loadOptions(choice), record);
+  return result < 0 ? result : PlanReport.read(record, 0);
+}
+
+/** The kernel's sentence about the call that just failed, led by `path` where it does not name it. Returns 1. */
+export function* failAbout(ctx: Caller, path: string, errno: number): Generator<void, number, void> {
+  const text = yield* lastError(ctx.sys, errno);
+  return yield* ctx.fail(path === '' || text.includes(path) ? text : `${path}: ${text}`);
+}
+
+// ── Text for the kernel ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Where a text comes from: a file, standard input (the operand `-`), or the operands joined by one space. */
+export interface TextSource {
+  readonly file: string | undefined;
+  readonly words: readonly string[];
+}
+
+/** What is wrong with a text source, or null. */
+export function textSourceError(source: TextSource, what: string): string | null {
+  if (source.file !== undefined && source.words.length > 0) return `--file and ${what} exclude each other`;
+  if (source.file === undefined && source.words.length === 0)
+    return `missing ${what} (or --file FILE, or - for standard input)`;
+  return null;
+}
+
+/** A descriptor at the beginning of the text's exact bytes; or minus the exit status, after a message. */
+export function* openText(ctx: Caller, source: TextSource): Generator<void, number, void> {
+  const { sys } = ctx;
+  if (source.file !== undefined) return yield* openFileText(ctx, source.file);
+  const fd = yield* sys.memfd('prompt');
+  if (fd < 0) return -(yield* ctx.fail(strerror(fd)));
+  if (source.words.length === 1 && source.words[0] === '-') return yield* copyText(ctx, 0, fd, 'standard input');
+  const result = yield* writeAll(sys, fd, utf8Encode(source.words.join(' ')));
+  return result < 0 ? -(yield* ctx.fail(strerror(result))) : yield* rewind(sys, fd);
+}
+
+/** A regular file is read where it lies; what cannot be read twice (a pipe, a device) is copied first. */
+function* openFileText(ctx: Caller, path: string): Generator<void, number, void> {
+  const { sys } = ctx;
+  const file = yield* sys.open(path, O.RDONLY, 0);
+  if (file < 0) return -(yield* ctx.fail(path, -file));
+  const st = yield* fstat(sys, file);
+  if (typeof st !== 'number' && st.kind === KIND.file && st.size > 0) return file;
+  const fd = yield* sys.memfd('prompt');
+  const copy = fd < 0 ? -(yield* ctx.fail(strerror(fd))) : yield* copyText(ctx, file, fd, path);
+  yield* sys.close(file);
+  return copy;
+}
+
+function* copyText(ctx: Caller, from: number, to: number, name: string): Generator<void, number, void> {
+  const failure = yield* copyDescriptor(ctx.sys, from, to);
+  return failure === 0 ? yield* rewind(ctx.sys, to) : -(yield* ctx.fail(name, failure.errno));
+}
+
+function* rewind(sys: Sys, fd: number): Generator<void, number, void> {
+  yield* sys.lseek(fd, 0, SEEK.set);
+  return fd;
+}
+
+// ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** True when a person reads what is written to `fd`. */
+export function* isTerminal(sys: Sys, fd: number): Generator<void, boolean, void> {
+  return (yield* sys.ioctl(fd, IOCTL.isatty, 0)) === 1;
+}
+
+/** A decimal integer, or null. */
+export function parseInteger(text: string): number | null {
+  return /^[+-]?[0-9]+$/.test(text) && Number.isSafeInteger(Number(text)) ? Number(text) : null;
+}
+
+/** A decimal number, or null: no hexadecimal, no infinity, no blanks. */
+export function parseDecimal(text: string): number | null {
+  if (!/^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$/i.test(text)) return null;
+  return Number.isFinite(Number(text)) ? Number(text) : null;
+}
+
+/** `8,388,608`. */
+export const grouped = (n: number): string => String(n).replace(/\B(?=([0-9]{3})+$)/g, ',');
+
+/** RFC 4648 base64, padded. */
+export function base64(bytes: Uint8Array): string {
+  const digits = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+  let text = '';
+  for (let i = 0; i < bytes.length; i += 3) {
+    const left = bytes.length - i;
+    const group = (bytes[i]! << 16) | ((bytes[i + 1] ?? 0) << 8) | (bytes[i + 2] ?? 0);
+    text += digits[group >> 18]! + digits[(group >> 12) & 63]!;
+    text += left > 1 ? digits[(group >> 6) & 63]! : '=';
+    text += left > 2 ? digits[group & 63]! : '=';
+  }
+  return text;
+}
+
+/** Token ids as they travel: little-endian u32. */
+export function idsOf(bytes: Uint8Array): number[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return Array.from({ length: bytes.length >> 2 }, (_, i) => view.getUint32(i * 4, true));
+}
+
+/** The names of a plan's regions, in arena order. */
+export const planRegions = ['fixed', 'weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session'] as const;
+
+/** The keys that `llmctl plan --json` and `llmctl load --json` have in common. */
+export function planJson(plan: Plan): Readonly<Record<string, Json>> {
+  return {
+    ctx: plan.ctx,
+    kv_type: kvName(plan.kvType),
+    batch: plan.batch,
+    regions: Object.fromEntries(planRegions.map(region => [region, plan[region]])),
+    total_bytes: plan.total,
+    capacity_bytes: plan.capacity,
+    kv_bytes_per_token: plan.kvBytesPerToken,
+    parameters: plan.parameters,
+  };
+}

@@ -1,0 +1,204 @@
+// sh: the command interpreter's ways of running: a command text, a script, standard input, a person at a terminal, and the machine's own
+// /dev/exec. Each is a source of lines in front of the same executor.
+
+import { E, IOCTL, LIMITS, O, READLINE, SIG, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
+import type { Sys } from '../../kernel/abi/index.ts';
+import { defaultPath } from '../lib/exec.ts';
+import { readText } from '../lib/files.ts';
+import { define } from '../lib/program.ts';
+import type { Context } from '../lib/program.ts';
+import { setOptions } from './builtins.ts';
+import { completions } from './complete.ts';
+import { Shell, usageError } from './exec.ts';
+import { Parser } from './parse.ts';
+
+const options = {
+  c: { value: 'COMMANDS', help: 'run COMMANDS; the operands are $0, $1, …' },
+  e: { help: 'leave when a command fails' },
+  f: { help: 'no pathname expansion' },
+  u: { help: 'unset variables are errors' },
+  x: { help: 'print commands before they run' },
+  i: { help: 'behave as if a person were typing' },
+  serve: { help: 'run what the machine hands in through /dev/exec' },
+  subshell: { value: 'STATUS', help: 'used by the shell for its own subshells: $? begins as STATUS' },
+} as const;
+
+export const sh = define({
+  name: 'sh',
+  summary: 'command interpreter',
+  usage: ['[-efuxi] [FILE [ARG]...]', '[-efux] -c COMMANDS [NAME [ARG]...]'],
+  options,
+  order: 'posix',
+  usageStatus: 2,
+  description:
+    'Runs commands from COMMANDS, FILE or standard input. The language is POSIX: quoting with \\ \' ", variables $x ${x} $? $$ $# $1 "$@", ${x:-word} and its kin, pipes, && || ; !, redirections < > >> 2> 2>&1, patterns * ? […], comments. A command is a builtin, or a program found in PATH. The exit status is that of the last command; 2 for a syntax error, 126 and 127 when a command cannot be run or is not found.',
+  examples: [
+    ["sh -c 'echo $1' sh hello", 'prints hello'],
+    ['sh /etc/rc', 'runs the boot script'],
+  ],
+  *main(ctx) {
+    const { sys, options, operands } = ctx;
+    const shell = new Shell(sys, 'sh', ctx.env);
+    for (const letter of 'efux') if (options[letter as 'e' | 'f' | 'u' | 'x']) setOptions(shell, `-${letter}`);
+    if (options.subshell !== undefined) shell.status = Number(options.subshell);
+    if (options.serve) return yield* serve(shell);
+    if (options.c !== undefined) {
+      if (operands.length > 0) shell.name = operands[0]!;
+      shell.positional = operands.slice(1);
+      return yield* finish(shell, yield* shell.runText(options.c));
+    }
+    const [file, ...args] = operands;
+    if (file !== undefined) {
+      const text = yield* readText(sys, file);
+      if (typeof text === 'number') {
+        yield* ctx.fail(`cannot open ${file}`, -text);
+        return usageError;
+      }
+      shell.name = file;
+      shell.positional = args;
+      return yield* finish(shell, yield* shell.runText(text));
+    }
+    shell.interactive = options.i || (yield* sys.ioctl(0, IOCTL.isatty, 0)) === 1;
+    return yield* shell.interactive ? interact(ctx, shell) : readCommands(shell);
+  },
+});
+
+function* finish(shell: Shell, status: number): Generator<void, number, void> {
+  return shell.leaving ?? status;
+}
+
+// ── A person ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function* interact(ctx: Context, shell: Shell): Generator<void, number, void> {
+  const { sys } = shell;
+  // Ctrl-C ends the command in the foreground, not the shell; Ctrl-C at the prompt comes as READLINE.interrupt.
+  yield* sys.signal(SIG.INT, 1);
+  shell.set('HISTFILE', shell.get('HISTFILE') ?? `${shell.get('HOME') ?? ''}/.sh_history`, true);
+  const profile = yield* readText(sys, '/etc/profile');
+  if (typeof profile === 'string') yield* shell.runText(profile);
+  let text = ''; // lines of a command that is not complete yet
+  while (shell.leaving === null) {
+    const prompt = text === '' ? (shell.get('PS1') ?? 'sis> ') : (shell.get('PS2') ?? '> ');
+    const line = yield* editLine(shell, prompt);
+    if (line === 'end') break;
+    shell.interrupted = false;
+    if (line === 'interrupt') {
+      text = '';
+      shell.status = 128 + SIG.INT;
+      continue;
+    }
+    text += `${line.text}\n`;
+    if (isIncomplete(text)) continue;
+    yield* remember(shell, text);
+    yield* shell.runText(text);
+    if (shell.interrupted) yield* ctx.err.print('\n');
+    text = '';
+  }
+  return shell.leaving ?? shell.status;
+}
+
+function isIncomplete(text: string): boolean {
+  const parser = new Parser(text);
+  for (;;) {
+    const result = parser.next();
+    if (result.kind === 'fault') return result.fault.incomplete;
+    if (result.kind === 'end') return false;
+  }
+}
+
+/** One line from the terminal's editor, answering its requests for completion meanwhile. */
+function* editLine(shell: Shell, prompt: string): Generator<void, { text: string } | 'end' | 'interrupt', void> {
+  const { sys } = shell;
+  const answer = new Uint8Array(LIMITS.windowBytes);
+  for (;;) {
+    const n = yield* sys.readline(0, prompt, answer);
+    if (n === -E.INTR) return 'interrupt';
+    if (n <= 0 || answer[0] === READLINE.end) return 'end';
+    const text = utf8Decode(answer, 1, n);
+    if (answer[0] === READLINE.interrupt) return 'interrupt';
+    if (answer[0] === READLINE.line) return { text };
+    const found = yield* completions(sys, text, shell.get('PATH') ?? defaultPath, shell.get('HOME') ?? '/');
+    yield* sys.complete(0, candidateBlock(found));
+  }
+}
+
+/** Candidates as the complete call takes them, as many as the window holds. */
+function candidateBlock(candidates: readonly string[]): Uint8Array {
+  let text = '';
+  for (const candidate of candidates) {
+    if (text.length + candidate.length > LIMITS.windowBytes / 4) break;
+    text += `${candidate}\0`;
+  }
+  return utf8Encode(text);
+}
+
+/** Appends a command to the history file. */
+function* remember(shell: Shell, text: string): Generator<void, void, void> {
+  const line = text.trim();
+  const file = shell.get('HISTFILE');
+  if (line === '' || file === undefined) return;
+  const fd = yield* shell.sys.open(file, O.WRONLY | O.CREAT | O.APPEND, 0o600);
+  if (fd < 0) return;
+  yield* shell.sys.write(fd, utf8Encode(`${line.replaceAll('\n', ' ')}\n`));
+  yield* shell.sys.close(fd);
+}
+
+// ── Standard input ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Commands from standard input: reads no further than the line that is run, so that commands may read the rest. */
+function* readCommands(shell: Shell): Generator<void, number, void> {
+  let text = '';
+  let firstLine = 1;
+  let lines = 0;
+  const read = yield* lineReader(shell.sys);
+  while (shell.leaving === null) {
+    const line = yield* read();
+    if (line === null && text === '') break;
+    text += line ?? '';
+    lines++;
+    if (line !== null && isIncomplete(text)) continue;
+    yield* shell.runText(text, firstLine);
+    firstLine += lines;
+    lines = 0;
+    text = '';
+  }
+  return shell.leaving ?? shell.status;
+}
+
+/** Lines of descriptor 0 with their newline, null at the end: from the terminal driver, by seeking back, or byte by byte. */
+function* lineReader(sys: Sys): Generator<void, () => Generator<void, string | null, void>, void> {
+  const buffer = new Uint8Array(LIMITS.windowBytes);
+  const seekable = (yield* sys.lseek(0, 0, 1)) >= 0;
+  return function* () {
+    const bytes: number[] = [];
+    for (;;) {
+      const n = yield* sys.read(0, seekable ? buffer : buffer.subarray(0, 1));
+      if (n <= 0) return bytes.length === 0 ? null : utf8Decode(Uint8Array.from(bytes));
+      const newline = buffer.subarray(0, n).indexOf(10);
+      const taken = newline < 0 ? n : newline + 1;
+      for (let i = 0; i < taken; i++) bytes.push(buffer[i]!);
+      if (taken < n) yield* sys.lseek(0, taken - n, 1);
+      if (newline >= 0) return utf8Decode(Uint8Array.from(bytes));
+    }
+  };
+}
+
+// ── The machine ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** `sh --serve`: each read of descriptor 0 is one command text; the state lasts from one to the next, and `exit` ends only the text. */
+function* serve(shell: Shell): Generator<void, number, void> {
+  const { sys } = shell;
+  yield* sys.signal(SIG.INT, 1);
+  const empty = yield* sys.open('/dev/null', O.RDONLY, 0);
+  const buffer = new Uint8Array(LIMITS.windowBytes);
+  for (;;) {
+    const n = yield* sys.read(0, buffer);
+    if (n === -E.INTR) continue;
+    if (n <= 0) return 0;
+    shell.fds = [empty, 1, 2];
+    shell.leaving = null;
+    shell.interrupted = false;
+    const status = yield* shell.runText(utf8Decode(buffer, 0, n));
+    yield* sys.ioctl(0, IOCTL.execDone, shell.leaving ?? status);
+  }
+}

@@ -1,0 +1,480 @@
+// Engines: the transformer against an independent f64 forward pass on random small models, bit equality between builds, batches and
+// recomputation, exact budgets, refusals by name, a step loop that leaves no garbage, and the stub.
+
+import { existsSync } from 'node:fs';
+import v8 from 'node:v8';
+import test from 'ava';
+import type { ExecutionContext } from 'ava';
+import { ENGINE_REGIONS, GGML_TYPE, isRefusal, LIMITS, StepBlock } from '../kernel/abi/index.ts';
+import type { EngineOptions, ModelImage, SpecCode } from '../kernel/abi/index.ts';
+import { OP_BYTES } from '../drivers/engine/ops.ts';
+import { StubDriver } from '../drivers/engine/stub/driver.ts';
+import { TensorRecord } from '../drivers/engine/tensors.ts';
+import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
+import { accepted, BUILDS, canRun, random, Rig, shared, soak } from './harness.ts';
+import type { LoadedModel } from './harness.ts';
+import { Forward } from './reference/forward.ts';
+import { tensorBytes, writeGguf } from './reference/gguf-writer.ts';
+import type { MetaInput, TensorInput } from './reference/gguf-writer.ts';
+import { randomConfig, randomModel } from './reference/models.ts';
+
+const bare = (rig: Rig): TransformerDriver => new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
+const builds = BUILDS.filter(canRun);
+
+/** Loads bytes with the bare tokenizer; returns what a run needs. */
+function open(file: Uint8Array, options: EngineOptions, build = builds[0]!): { rig: Rig; loaded: LoadedModel } {
+  const rig = new Rig(build);
+  return { rig, loaded: accepted(rig.load(bare(rig), accepted(rig.image(file)), options)) };
+}
+
+const bits = (row: Float32Array): string => Buffer.from(row.buffer).toString('hex');
+
+for (const architecture of ['llama', 'gpt2', 'sis'] as const) {
+  test(`${architecture}: random models agree with the f64 forward pass; batches, builds and recomputation to the bit`, t => {
+    const next = random(architecture.length * 7919);
+    let worst = 0;
+    const models = soak ? 400 : 40;
+    for (let m = 0; m < models; m++) {
+      const config = randomConfig(architecture, next);
+      const model = randomModel(config, next);
+      const kvType = next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16;
+      const ids = Array.from({ length: 14 }, () => Math.floor(next() * config.vocabulary));
+      const ctx = config.context - 5;
+      const { rig, loaded } = open(model.file, { ctx, kvType, batch: 1 });
+      const rows = rig.logits(loaded.engine, ids, 1);
+
+      const forward = new Forward(model, kvType === GGML_TYPE.F16);
+      const types = [...model.weights.values()].filter(w => w.rows > 1).map(w => w.type);
+      const quantised = types.some(x => x !== GGML_TYPE.F32 && x !== GGML_TYPE.F16 && x !== GGML_TYPE.BF16);
+      const allowed =
+        (quantised ? 2e-2 : types.some(x => x !== GGML_TYPE.F32) ? 2e-3 : 1e-4) + (kvType === GGML_TYPE.F16 ? 5e-3 : 0);
+      for (const [i, id] of ids.entries()) {
+        const expected = forward.next(id);
+        const scale = expected.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+        const error = expected.reduce((a, b, k) => Math.max(a, Math.abs(b - rows[i]![k]!)), 0) / scale;
+        worst = Math.max(worst, error / allowed);
+        t.true(error <= allowed, `model ${m} ${JSON.stringify(config)} position ${i}: ${error} of ${allowed}`);
+      }
+      for (const batch of [2, 3, 5, 8]) {
+        const build = builds[batch % builds.length]!;
+        const other = open(model.file, { ctx, kvType, batch }, build);
+        const batched = other.rig.logits(other.loaded.engine, ids, batch);
+        t.deepEqual(
+          batched.map(bits),
+          rows.map(bits),
+          `model ${m} ${JSON.stringify(config)}: batch ${batch}, ${build}`,
+        );
+      }
+      // Without a cache: for a few positions, everything before them is computed again.
+      for (const length of [1, 4, 9]) {
+        const again = open(model.file, { ctx, kvType, batch: length });
+        again.rig.body(again.loaded.engine, 0, ids.slice(0, length));
+        t.is(
+          bits(again.rig.head(again.loaded.engine, length - 1)),
+          bits(rows[length - 1]!),
+          `model ${m}: recomputed ${length}`,
+        );
+      }
+    }
+    t.log(`worst error: ${(worst * 100).toFixed(1)} % of what is allowed, ${models} models`);
+  });
+}
+
+/** Offsets of every region, and of what follows the model. */
+function regions(rig: Rig, { budget, place, endAt }: LoadedModel): Map<string, Uint8Array> {
+  const found = new Map<string, Uint8Array>();
+  for (const region of ENGINE_REGIONS)
+    found.set(region, rig.arena.u8.slice(place[`${region}At`], place[`${region}At`] + budget[region]));
+  found.set('after', rig.arena.u8.slice(endAt));
+  return found;
+}
+
+function checkPlaced(
+  t: ExecutionContext,
+  rig: Rig,
+  image: ModelImage,
+  options: EngineOptions,
+  loaded: LoadedModel,
+): void {
+  const { engine, budget } = loaded;
+  const before = regions(rig, loaded);
+  t.true(
+    before.get('after')!.every(b => b === 0xa5),
+    'loading wrote after its last region',
+  );
+  for (const region of ENGINE_REGIONS) t.is(budget[region] % LIMITS.arenaAlign, 0, region);
+  const ids = Array.from({ length: options.batch }, (_, i) => i % engine.vocabulary.count);
+  for (let pos = 0; pos + options.batch <= options.ctx; pos += options.batch) rig.body(engine, pos, ids);
+  rig.head(engine, options.batch - 1);
+  rig.run(engine.sampleAt);
+  const after = regions(rig, loaded);
+  for (const region of ['weights', 'tensors', 'vocabulary', 'plan', 'after'])
+    t.deepEqual(after.get(region), before.get(region), `${region} changed while running`);
+  t.true(budget.weights >= image.tensors.reduce((sum, i) => sum + i.bytes, 0));
+  // Every byte of the cache belongs to some position: after a full context none is as it was.
+  t.false(Buffer.from(after.get('kv')!).includes(Buffer.alloc(32, 0xa5)), 'part of the cache was never written');
+}
+
+test('regions: bytes taken are bytes planned, for every shape', t => {
+  const next = random(20);
+  for (let m = 0; m < (soak ? 300 : 60); m++) {
+    const architecture = (['llama', 'gpt2', 'sis'] as const)[m % 3]!;
+    const config = randomConfig(architecture, next);
+    const options = {
+      ctx: 1 + Math.floor(next() * config.context),
+      kvType: next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16,
+      batch: 1,
+    };
+    const batched = { ...options, batch: Math.min(options.ctx, 1 + Math.floor(next() * 8)) };
+    const rig = new Rig(builds[0]);
+    const image = accepted(rig.image(randomModel(config, next).file));
+    checkPlaced(t, rig, image, batched, accepted(rig.load(bare(rig), image, batched)));
+  }
+});
+
+const models = [
+  'fable-f16',
+  'fable-f32',
+  'fable-q4_0',
+  'fable-q8_0',
+  'stories260K-q4_1',
+  'synthKQ-bf16',
+  'synthgpt2-q4_0',
+  'synth8M-q4_0',
+  'synth8M-q8_0',
+];
+for (const name of models) {
+  const path = shared(`models/${name}.gguf`);
+  (existsSync(path) ? test : test.skip)(`regions: ${name}`, t => {
+    const rig = new Rig(builds[0]);
+    const driver = new TransformerDriver({ ...rig, tokenizer: rig.tokenizer() });
+    const image = accepted(rig.image(path));
+    const options = { ctx: 43, kvType: GGML_TYPE.F32, batch: name === 'synth8M-q8_0' ? 1 : 8 };
+    const loaded = accepted(rig.load(driver, image, options));
+    checkPlaced(t, rig, image, options, loaded);
+    const directory = Array.from({ length: image.tensors.length }, (_, i) =>
+      TensorRecord.read(rig.arena.u8, loaded.place.tensorsAt + i * TensorRecord.bytes),
+    );
+    for (const r of directory) {
+      const info = image.tensor(Buffer.from(rig.arena.u8.subarray(r.nameAt, r.nameAt + r.nameBytes)).toString())!;
+      t.deepEqual([r.fileAt, r.fileBytes, r.type, r.ne0], [info.fileAt, info.bytes, info.type, info.shape[0]!]);
+      t.true(
+        r.at >= loaded.place.weightsAt &&
+          r.at + r.bytes <= loaded.place.weightsAt + loaded.budget.weights &&
+          r.at % 32 === 0,
+      );
+    }
+    t.log(
+      Object.entries(loaded.budget)
+        .map(([region, bytes]) => `${region} ${bytes}`)
+        .join(' · '),
+    );
+  });
+}
+
+test('the plan is listed op by op', t => {
+  const config = { ...randomConfig('llama', random(3)), layers: 2 };
+  const { loaded } = open(randomModel(config, random(4)).file, { ctx: 16, kvType: GGML_TYPE.F16, batch: 4 });
+  const rows = loaded.engine.ops();
+  t.deepEqual([...new Set(rows.map(r => r.segment))], ['body', 'head', 'sample', 'score']);
+  t.true(rows.some(r => r.op === 'MUL_MAT' && r.detail.includes('weights=blk.1.ffn_down.weight')));
+  t.true(rows.every(r => r.detail.includes('cycles=')));
+  t.true(loaded.budget.plan >= rows.length * OP_BYTES);
+});
+
+test('a step is charged what its ops cost, whatever the data', t => {
+  const config = randomConfig('llama', random(30));
+  const { rig, loaded } = open(randomModel(config, random(5)).file, { ctx: 16, kvType: GGML_TYPE.F32, batch: 4 });
+  const cyclesAt = (rig.stepAt + StepBlock.at.cycles) >> 2;
+  const charged = (pos: number, ids: number[]): number => {
+    rig.arena.u32[cyclesAt] = 0;
+    rig.body(loaded.engine, pos, ids);
+    return rig.arena.u32[cyclesAt]!;
+  };
+  const one = charged(0, [1]);
+  t.true(one > 0);
+  t.is(charged(0, [2]), one);
+  t.true(charged(1, [1]) > one, 'a longer context costs more');
+  t.true(
+    charged(0, [1, 2, 3]) < charged(0, [1]) + charged(1, [2]) + charged(2, [3]),
+    'a batch shares its pass over the weights',
+  );
+});
+
+// ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Parts {
+  meta: Record<string, MetaInput>;
+  tensors: TensorInput[];
+}
+
+function tiny(change: (parts: Parts) => void, architecture = 'llama'): Uint8Array {
+  const zeros = (name: string, ...shape: number[]): TensorInput => ({
+    name,
+    type: GGML_TYPE.F32,
+    shape,
+    data: new Uint8Array(tensorBytes(GGML_TYPE.F32, shape)),
+  });
+  const parts: Parts = {
+    meta: {
+      'general.architecture': { string: architecture },
+      [`${architecture}.block_count`]: { u32: 1 },
+      [`${architecture}.context_length`]: { u32: 64 },
+      [`${architecture}.embedding_length`]: { u32: 32 },
+      [`${architecture}.feed_forward_length`]: { u32: 64 },
+      [`${architecture}.attention.head_count`]: { u32: 4 },
+      [`${architecture}.attention.layer_norm_rms_epsilon`]: { f32: 1e-5 },
+    },
+    tensors: [
+      zeros('token_embd.weight', 32, 10),
+      zeros('output_norm.weight', 32),
+      zeros('blk.0.attn_norm.weight', 32),
+      zeros('blk.0.attn_q.weight', 32, 32),
+      zeros('blk.0.attn_k.weight', 32, 32),
+      zeros('blk.0.attn_v.weight', 32, 32),
+      zeros('blk.0.attn_output.weight', 32, 32),
+      zeros('blk.0.ffn_norm.weight', 32),
+      zeros('blk.0.ffn_gate.weight', 32, 64),
+      zeros('blk.0.ffn_up.weight', 32, 64),
+      zeros('blk.0.ffn_down.weight', 64, 32),
+    ],
+  };
+  change(parts);
+  return writeGguf(parts.meta, parts.tensors);
+}
+
+const refusals: readonly [
+  name: string,
+  code: SpecCode,
+  text: RegExp,
+  change: (p: Parts) => void,
+  architecture?: string,
+][] = [
+  [
+    'an architecture it does not know',
+    1002,
+    /architecture "mamba" is not known; this build runs llama, gpt2, sis/,
+    () => {},
+    'mamba',
+  ],
+  ['a missing key', 6002, /metadata key llama\.block_count not found/, p => delete p.meta['llama.block_count']],
+  [
+    'a key of the wrong type',
+    6002,
+    /llama\.block_count: a number is needed, the file has a string/,
+    p => (p.meta['llama.block_count'] = { string: '1' }),
+  ],
+  [
+    'a count outside its range',
+    6002,
+    /llama\.block_count = 100000 is outside 1…512/,
+    p => (p.meta['llama.block_count'] = { u32: 100000 }),
+  ],
+  [
+    'an epsilon that is not positive',
+    6002,
+    /layer_norm_rms_epsilon = 0 is not a positive number/,
+    p => (p.meta['llama.attention.layer_norm_rms_epsilon'] = { f32: 0 }),
+  ],
+  [
+    'heads that do not divide',
+    1002,
+    /4 heads cannot share 3 key\/value heads evenly/,
+    p => (p.meta['llama.attention.head_count_kv'] = { u32: 3 }),
+  ],
+  ['an odd rotation', 1002, /rope\.dimension_count 3 is odd/, p => (p.meta['llama.rope.dimension_count'] = { u32: 3 })],
+  [
+    'value heads of another size',
+    1002,
+    /value_length 4 differs from the key length 8/,
+    p => (p.meta['llama.attention.value_length'] = { u32: 4 }),
+  ],
+  [
+    'scaled rotary positions',
+    1002,
+    /llama\.rope\.scaling\.type = linear is not supported/,
+    p => (p.meta['llama.rope.scaling.type'] = { string: 'linear' }),
+  ],
+  ['experts', 1002, /llama\.expert_count = 8 is not supported/, p => (p.meta['llama.expert_count'] = { u32: 8 })],
+  [
+    'a missing tensor',
+    6003,
+    /tensor blk\.0\.ffn_up\.weight not found/,
+    p => (p.tensors = p.tensors.filter(t => t.name !== 'blk.0.ffn_up.weight')),
+  ],
+  [
+    'a tensor of the wrong shape',
+    1002,
+    /tensor blk\.0\.attn_k\.weight has shape 32×32, 32×16 is needed/,
+    p => (p.meta['llama.attention.head_count_kv'] = { u32: 2 }),
+  ],
+  [
+    'a tensor of a type without kernels',
+    1002,
+    /tensor output\.weight has type Q5_0, which this build does not compute/,
+    p => p.tensors.push({ name: 'output.weight', type: GGML_TYPE.Q5_0, shape: [32, 10], data: new Uint8Array(220) }),
+  ],
+  [
+    'a quantised norm',
+    1002,
+    /output_norm\.weight has type Q8_0.* in a vector/,
+    p => (p.tensors[1] = { name: 'output_norm.weight', type: GGML_TYPE.Q8_0, shape: [32], data: new Uint8Array(34) }),
+  ],
+  [
+    'rotary factors',
+    1002,
+    /tensor rope_freqs\.weight has no place in architecture llama/,
+    p => p.tensors.push({ name: 'rope_freqs.weight', type: GGML_TYPE.F32, shape: [4], data: new Uint8Array(16) }),
+  ],
+];
+for (const [name, code, text, change, architecture] of refusals)
+  test(`refuses ${name}`, t => {
+    const rig = new Rig(builds[0]);
+    const image = accepted(rig.image(tiny(change, architecture)));
+    for (const answer of [
+      bare(rig).describe(image),
+      bare(rig).budget(image, { ctx: 8, kvType: GGML_TYPE.F32, batch: 1 }),
+    ]) {
+      if (!isRefusal(answer)) return t.fail('accepted');
+      t.is(answer.code, code);
+      t.regex(answer.message, text);
+    }
+  });
+
+test('refuses a value that is not finite, naming tensor and rows', t => {
+  const rig = new Rig(builds[0]);
+  const file = tiny(p => p.tensors[3]!.data.set([0, 0, 0xc0, 0x7f], 4 * (5 * 32 + 1)));
+  const answer = rig.load(bare(rig), accepted(rig.image(file)), { ctx: 8, kvType: GGML_TYPE.F32, batch: 1 });
+  t.regex(
+    isRefusal(answer) ? answer.message : 'accepted',
+    /tensor blk\.0\.attn_q\.weight: 1 values in rows .* are not finite/,
+  );
+});
+
+test('private keys and aliases of the specification are read when the standard ones are absent', t => {
+  const next = random(77);
+  const config = {
+    ...randomConfig('sis', next),
+    headsKv: 2,
+    heads: 2,
+    headSize: 16,
+    embedding: 32,
+    learnedPositions: true,
+  };
+  const model = randomModel(config, random(78));
+  const rig = new Rig(builds[0]);
+  const image = accepted(rig.image(model.file));
+  const renamed: ModelImage = {
+    ...imageParts(image),
+    meta: key => {
+      const standard: Record<string, string> = {
+        'gpt_neox.n_ctx': 'sis.context_length',
+        'llm.embedding_length': 'sis.embedding_length',
+        'gpt_neox.n_head': 'sis.attention.head_count',
+        'llm.layer_count': 'sis.block_count',
+        'llm.feed_forward_length': 'sis.feed_forward_length',
+      };
+      if (Object.values(standard).includes(key)) return undefined;
+      return image.meta(standard[key] ?? key);
+    },
+    tensors: image.tensors.map(i => ({ ...i, name: i.name.replace('output_norm', 'ln_f') })),
+    tensor: name => renamed.tensors.find(i => i.name === name),
+  };
+  const options = { ctx: 16, kvType: GGML_TYPE.F32, batch: 4 };
+  const ids = [1, 2, 3, 4, 0];
+  const plain = rig.logits(accepted(rig.load(bare(rig), image, options)).engine, ids, 4).map(bits);
+  t.deepEqual(rig.logits(accepted(rig.load(bare(rig), renamed, options)).engine, ids, 4).map(bits), plain);
+});
+
+function imageParts(image: ModelImage): Omit<ModelImage, 'meta' | 'tensors' | 'tensor'> {
+  const { path, fileBytes, version, architecture, keys, read, dmaAt, dmaBytes } = image;
+  return { path, fileBytes, version, architecture, keys, read, dmaAt, dmaBytes };
+}
+
+// ── The hot path ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const hotModel = ['fable-q8_0', 'stories260K-q4_0'].map(n => shared(`models/${n}.gguf`)).find(p => existsSync(p));
+
+test('a token allocates nothing on the JavaScript heap', t => {
+  const rig = new Rig(builds.at(-1));
+  const config = { ...randomConfig('llama', random(1)), context: 2048 };
+  const file = hotModel ?? randomModel(config, random(2)).file;
+  const { engine } = accepted(
+    rig.load(bare(rig), accepted(rig.image(file)), { ctx: 256, kvType: GGML_TYPE.F16, batch: 1 }),
+  );
+  const { stepAt } = rig;
+  const { i32 } = rig.arena;
+  const { compute } = rig;
+  const posAt = (stepAt + StepBlock.at.pos) >> 2;
+  const tokensAt = (stepAt + StepBlock.at.tokensAt) >> 2;
+  const nextAt = (stepAt + StepBlock.at.next) >> 2;
+  rig.body(engine, 0, [1]);
+  const history = engine.historyAt >> 2;
+  const loop = (tokens: number): void => {
+    for (let pos = 1; pos <= tokens; pos++) {
+      i32[posAt] = pos;
+      i32[tokensAt] = (history + pos) << 2;
+      compute.run(stepAt, engine.bodyAt);
+      compute.run(stepAt, engine.headAt);
+      compute.run(stepAt, engine.sampleAt);
+      i32[history + pos + 1] = i32[nextAt]!;
+    }
+  };
+  i32[history + 1] = 2;
+  for (let i = 0; i < 40; i++) loop(250); // until the optimising compiler is done with it
+  (globalThis as { gc?: () => void }).gc?.();
+  // The measurement itself allocates: what an empty one costs is taken away.
+  const used = (): number => v8.getHeapStatistics().used_heap_size;
+  used();
+  const empty = -(used() - used());
+  const before = used();
+  loop(250);
+  const bytes = used() - before - empty;
+  t.log(`${bytes} B over 250 tokens`);
+  t.true(bytes <= 250, `${bytes} B: less than one a token, so none`);
+});
+
+// ── The stub ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function stubReply(form: string, prompt: string, maxTokens = 1000): string {
+  const rig = new Rig(builds[0]);
+  const driver = new StubDriver(rig.arena);
+  const { engine, place, budget } = accepted(
+    rig.load(driver, accepted(driver.builtin(form)), { ctx: 256, kvType: GGML_TYPE.F16, batch: 8 }),
+  );
+  const v = engine.vocabulary;
+  const bytes = new TextEncoder().encode(prompt);
+  v.begin(0, place.scratchAt, budget.scratch);
+  rig.arena.u8.set(bytes, v.inputAt());
+  v.input(bytes.length, true);
+  const ids: number[] = [];
+  const idsAt = rig.dmaAt;
+  for (let n = v.encode(idsAt, 7); n > 0; n = v.encode(idsAt, 7))
+    ids.push(...rig.arena.u32.subarray(idsAt >> 2, (idsAt >> 2) + n));
+  if (ids.length === 0) ids.push(v.bos);
+  rig.arena.u32.set(ids, engine.historyAt >> 2);
+  engine.begin(engine.historyAt, ids.length, maxTokens);
+  const out: number[] = [];
+  for (let pos = 0; pos < ids.length; pos += 8) rig.body(engine, pos, ids.slice(pos, pos + 8));
+  for (let pos = ids.length - 1, row = (ids.length - 1) % 8; ; pos++, row = 0) {
+    if (pos >= ids.length) rig.body(engine, pos, [out.at(-1)!]);
+    rig.head(engine, row);
+    rig.run(engine.sampleAt);
+    const token = rig.get('next');
+    if (v.isEnd(token)) break;
+    out.push(token);
+  }
+  return Buffer.from(out.map(id => (v.piece(id, idsAt, 16, false) === 1 ? rig.arena.u8[idsAt]! : 0x3f))).toString();
+}
+
+test('stub: echo and word forms', t => {
+  t.is(stubReply('', 'Hello world'), '[STUB] Hello world ...');
+  t.is(stubReply('echo', 'é\n'), '[STUB] é\n ...');
+  t.is(stubReply('word', '  Hello, World42!\tx '), '⟨hello?⟩ ⟨world42?⟩ ⟨x⟩');
+  t.is(stubReply('word', 'one two three', 2), '⟨one⟩ ⟨two⟩');
+  t.is(stubReply('word', ''), '');
+  t.is(stubReply('echo', 'a'.repeat(20)), `[STUB] ${'a'.repeat(20)} ...`);
+  const driver = new StubDriver(new Rig(builds[0]).arena);
+  const refusal = driver.builtin('mime');
+  t.true(isRefusal(refusal) && refusal.message.includes('echo, word'));
+});

@@ -1,0 +1,197 @@
+// A bench without the kernel: an arena, the compute device in either build, a model loaded at the next free offset, and steps run
+// directly. Tests of engines, kernels and numerics stand on it.
+
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
+import process from 'node:process';
+import v8 from 'node:v8';
+import { isRefusal, LIMITS, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
+import type { ArenaView, Dma, Engine, EngineBudget, EngineDriver, EngineOptions, EnginePlace, ModelImage, Refusal, TokenizerDriver, Vocabulary } from '../kernel/abi/index.ts';
+import { ENGINE_REGIONS } from '../kernel/abi/index.ts';
+import type { EngineCompute } from '../drivers/engine/compute.ts';
+import { Tokenizers } from '../drivers/engine/tokenizer.ts';
+import { loadUnicode } from '../drivers/engine/unicode.ts';
+import { parseGguf } from '../vfs/gguf.ts';
+
+v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
+
+/** Fixtures beside the repository, shared by its checkouts. */
+export const SHARED = '../shared';
+export const shared = (path: string): string => `${SHARED}/${path}`;
+export const haveShared = existsSync(SHARED);
+
+export const BUILDS = ['simd128', 'relaxed'] as const;
+export type Build = (typeof BUILDS)[number];
+
+/** True when this host compiles the build. */
+export function canRun(build: Build): boolean {
+  return WebAssembly.validate(readFileSync(`build/kernels.${build}.wasm`));
+}
+
+const STEP_AT = 256;
+const SAMPLER_AT = STEP_AT + StepBlock.bytes;
+const CONSTANTS_AT = 1024;
+const DMA_AT = CONSTANTS_AT + LIMITS.constantsBytes;
+/** Where models go: what lies below stands in for the machine's own tables. */
+export const MODEL_AT = 80 * 1024;
+
+const alignUp = (n: number): number => Math.ceil(n / LIMITS.arenaAlign) * LIMITS.arenaAlign;
+
+/** A vocabulary that only counts: for models made by tests, which have ids and no text. */
+class BareTokenizer implements TokenizerDriver {
+  budget(): { bytes: number; workBytes: number } {
+    return { bytes: 32, workBytes: 32 };
+  }
+  load(image: ModelImage): Vocabulary {
+    const none = (): number => 0;
+    return {
+      ...{ model: 'none', count: image.tensor('token_embd.weight')?.shape[1] ?? 0, bytes: 32, bos: -1, eos: -1, addBos: false, addEos: false },
+      ...{ isEnd: () => false, begin: () => {}, inputAt: none, inputBytes: none, input: () => {}, encode: none, refusal: () => null, piece: none },
+    };
+  }
+}
+
+export interface LoadedModel {
+  readonly engine: Engine;
+  readonly budget: EngineBudget;
+  readonly place: EnginePlace;
+  readonly endAt: number;
+}
+
+/** A file of the host, or bytes, as a block device. */
+export function blockDevice(rig: Rig, file: string | Uint8Array): { readonly size: number; readonly read: Dma; readonly close: () => void } {
+  if (typeof file !== 'string') {
+    const read: Dma = (fileAt, arenaAt, length) => {
+      const piece = file.subarray(fileAt, fileAt + length);
+      rig.arena.u8.set(piece, arenaAt);
+      return piece.length;
+    };
+    return { size: file.length, read, close: () => {} };
+  }
+  const fd = openSync(file, 'r');
+  return {
+    size: fstatSync(fd).size,
+    read: (fileAt, arenaAt, length) => readSync(fd, rig.arena.u8, arenaAt, length, fileAt),
+    close: () => closeSync(fd),
+  };
+}
+
+export class Rig {
+  readonly arena: ArenaView;
+  readonly compute: EngineCompute;
+  readonly stepAt = STEP_AT;
+  readonly dmaAt = DMA_AT;
+
+  constructor(readonly build: Build = 'simd128') {
+    const memory = new WebAssembly.Memory({ initial: 128, maximum: 128 });
+    const module = new WebAssembly.Module(readFileSync(`build/kernels.${build}.wasm`));
+    const instance = new WebAssembly.Instance(module, { env: { memory } });
+    const b = memory.buffer;
+    this.arena = {
+      ...{ buffer: b, u8: new Uint8Array(b), u16: new Uint16Array(b), i32: new Int32Array(b), u32: new Uint32Array(b) },
+      ...{ f32: new Float32Array(b), f64: new Float64Array(b), view: new DataView(b) },
+    };
+    this.compute = { ...(instance.exports as unknown as EngineCompute), build };
+  }
+
+  image(file: string | Uint8Array): ModelImage | Refusal {
+    const device = blockDevice(this, file);
+    return parseGguf({ path: typeof file === 'string' ? file : 'memory', size: device.size, read: device.read }, this.arena, DMA_AT, LIMITS.dmaBytes);
+  }
+
+  readonly bareTokenizer: TokenizerDriver = new BareTokenizer();
+
+  /** Vocabularies from files' own metadata. */
+  tokenizer(): TokenizerDriver {
+    loadUnicode(this.arena, CONSTANTS_AT);
+    return new Tokenizers(this.arena, this.compute, CONSTANTS_AT);
+  }
+
+  /** Budgets and loads at MODEL_AT. A model that does not fit is ENOMEM 1003 with its sum. */
+  load(driver: EngineDriver, image: ModelImage, options: EngineOptions): LoadedModel | Refusal {
+    const budget = driver.budget(image, options);
+    if (isRefusal(budget)) return budget;
+    let at = MODEL_AT;
+    const place: Record<string, number> = {};
+    for (const region of ENGINE_REGIONS) {
+      place[`${region}At`] = at;
+      at += alignUp(budget[region]);
+    }
+    if (at > LIMITS.arenaBytes) return { errno: 12, code: 1003, message: `need=${at} have=${LIMITS.arenaBytes}` };
+    this.arena.u8.fill(0xa5, MODEL_AT); // what a region is not given it must not rely on
+    const engine = driver.load(image, options, budget, place as unknown as EnginePlace);
+    if (isRefusal(engine)) return engine;
+    StepBlock.write(this.arena.u8, STEP_AT, {
+      ...{ historyAt: engine.historyAt, samplerAt: SAMPLER_AT, logitsAt: engine.logitsAt, vocabulary: engine.vocabulary.count },
+      ...{ kvAt: engine.kvAt, ctx: options.ctx, replyAt: engine.replyAt },
+    });
+    SamplerRecord.write(this.arena.u8, SAMPLER_AT, { temp: 0, topP: 1, repeatPenalty: 1 });
+    return { engine, budget, place: place as unknown as EnginePlace, endAt: at };
+  }
+
+  set(field: keyof (typeof StepBlock)['at'], value: number): void {
+    this.arena.i32[(STEP_AT + StepBlock.at[field]) >> 2] = value;
+  }
+  get(field: keyof (typeof StepBlock)['at']): number {
+    return this.arena.i32[(STEP_AT + StepBlock.at[field]) >> 2]!;
+  }
+  step(): ReturnType<typeof StepBlock.read> {
+    return StepBlock.read(this.arena.u8, STEP_AT);
+  }
+
+  /** Runs one segment; a fault is an error of the test. */
+  run(opAt: number): void {
+    const status = this.compute.run(STEP_AT, opAt);
+    if (status !== 0) throw new Error(`segment at ${opAt} ended with status ${status}`);
+  }
+
+  /** Runs the body for ids at `pos`; they go to the history, as the kernel does it. */
+  body(engine: Engine, pos: number, ids: readonly number[]): void {
+    this.arena.u32.set(ids, (engine.historyAt >> 2) + pos);
+    this.set('tokensAt', engine.historyAt + 4 * pos);
+    this.set('pos', pos);
+    this.set('n', ids.length);
+    this.run(engine.bodyAt);
+  }
+
+  /** Logits of row `row` of the batch just run, as a copy. */
+  head(engine: Engine, row: number): Float32Array {
+    this.set('row', row);
+    this.run(engine.headAt);
+    return this.arena.f32.slice(engine.logitsAt >> 2, (engine.logitsAt >> 2) + engine.vocabulary.count);
+  }
+
+  /** Logits after every one of `ids`, in batches. */
+  logits(engine: Engine, ids: readonly number[], batch: number, pos = 0): Float32Array[] {
+    const rows: Float32Array[] = [];
+    for (let i = 0; i < ids.length; i += batch) {
+      const n = Math.min(batch, ids.length - i);
+      this.body(engine, pos + i, ids.slice(i, i + n));
+      for (let row = 0; row < n; row++) rows.push(this.head(engine, row));
+    }
+    return rows;
+  }
+}
+
+/** The value of a result that must not be a refusal. */
+export function accepted<T>(value: T | Refusal): T {
+  if (isRefusal(value)) throw new Error(`refused: ${value.errno} ${value.code} ${value.message}`);
+  return value;
+}
+
+/** Lowest id among the largest logits. */
+export function argmax(row: Float32Array): number {
+  let best = 0;
+  for (let i = 1; i < row.length; i++) if (row[i]! > row[best]!) best = i;
+  return best;
+}
+
+/** A small linear congruential generator: tests must not depend on the host's randomness. */
+export function random(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+export const soak = process.env['ARENA8_SOAK'] === '1';

@@ -1,0 +1,111 @@
+// Agreement with llama.cpp: every logits file of the shared vectors whose model this build computes and whose tensors fit the arena.
+// Tolerances and the rule for greedy tokens are CONTRACT's. Models of other types must be refused by name.
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import test from 'ava';
+import { ENCODE, GGML_TYPE, isRefusal, ggmlTypeName } from '../kernel/abi/index.ts';
+import type { Vocabulary } from '../kernel/abi/index.ts';
+import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
+import { accepted, argmax, canRun, haveShared, MODEL_AT, Rig, shared } from './harness.ts';
+
+interface Run {
+  readonly prompt: string;
+  readonly tokens: readonly number[];
+  readonly top: readonly (readonly (readonly [id: number, logit: number])[])[];
+  readonly greedy: readonly number[];
+}
+interface Vectors {
+  readonly model: string;
+  readonly n_vocab: number;
+  readonly kv: 'f32' | 'f16';
+  readonly runs: readonly Run[];
+}
+
+const COMPUTED = ['F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q8_0'];
+const directory = shared('vectors/logits');
+const modelPath = (name: string): string => shared(`models/${name}`);
+const files = haveShared ? readdirSync(directory).filter(f => f.endsWith('.json')) : [];
+const vectors = (file: string): Vectors => JSON.parse(readFileSync(`${directory}/${file}`, 'utf8')) as Vectors;
+
+/** The relative error CONTRACT allows for weights of these types. */
+function tolerance(types: ReadonlySet<string>, kv: 'f32' | 'f16'): number {
+  const matrices = [...types].filter(type => type !== 'F32');
+  const weights = matrices.some(type => type.startsWith('Q')) ? 5e-3 : matrices.length > 0 ? 1e-3 : 1e-4;
+  return weights + (kv === 'f16' ? 5e-3 : 0);
+}
+
+function encode(rig: Rig, v: Vocabulary, text: string, workAt: number, workBytes: number): number[] {
+  const bytes = new TextEncoder().encode(text);
+  const outAt = rig.dmaAt;
+  v.begin(v.addBos ? ENCODE.bos : 0, workAt, workBytes);
+  rig.arena.u8.set(bytes, v.inputAt());
+  v.input(bytes.length, true);
+  const ids: number[] = [];
+  for (let n = v.encode(outAt, 512); n !== 0; n = v.encode(outAt, 512)) {
+    if (n < 0) throw new Error(v.refusal()?.message);
+    ids.push(...rig.arena.u32.subarray(outAt >> 2, (outAt >> 2) + n));
+  }
+  return ids;
+}
+
+if (!haveShared) test.skip('parity: the shared vectors are not beside this checkout', t => t.pass());
+
+for (const file of files) {
+  const v = vectors(file);
+  if (file.includes('-deq32') || !existsSync(modelPath(v.model))) continue; // expanded weights: the files themselves are not in the fixtures
+  test(`logits and greedy tokens: ${file}`, t => {
+    const rig = new Rig(canRun('relaxed') ? 'relaxed' : 'simd128');
+    const driver = new TransformerDriver({ ...rig, tokenizer: rig.tokenizer() });
+    const image = accepted(rig.image(modelPath(v.model)));
+    const types = new Set(image.tensors.map(i => ggmlTypeName(i.type) ?? String(i.type)));
+    const strange = image.tensors.find(i => !COMPUTED.includes(ggmlTypeName(i.type) ?? ''));
+    if (strange !== undefined) {
+      const refusal = driver.describe(image);
+      if (!isRefusal(refusal)) return t.fail(`${v.model} has ${ggmlTypeName(strange.type)} and was accepted`);
+      t.true(refusal.message.includes(`type ${ggmlTypeName(strange.type)}`), refusal.message);
+      return t.log(`refused: ${refusal.message}`);
+    }
+    const ctx = Math.max(...v.runs.map(r => r.tokens.length + r.greedy.length));
+    const kvType = v.kv === 'f32' ? GGML_TYPE.F32 : GGML_TYPE.F16;
+    let loaded = rig.load(driver, image, { ctx, kvType, batch: 8 });
+    if (isRefusal(loaded) && loaded.code === 1003) loaded = rig.load(driver, image, { ctx, kvType, batch: 1 });
+    if (isRefusal(loaded) && loaded.code === 1003) {
+      t.true(image.tensors.reduce((sum, i) => sum + i.bytes, 0) > 6.2e6, `refused though small: ${loaded.message}`);
+      return t.log(`does not fit: ${loaded.message}`);
+    }
+    const { engine, place, budget } = accepted(loaded);
+    t.is(engine.vocabulary.count, v.n_vocab);
+    const allowed = tolerance(types, v.kv);
+    let worst = 0;
+    let compared = 0;
+    for (const [index, run] of v.runs.entries()) {
+      t.deepEqual(
+        encode(rig, engine.vocabulary, run.prompt, place.scratchAt, budget.scratch),
+        [...run.tokens],
+        `tokens of ${run.prompt}`,
+      );
+      const fullFile = `${directory}/${file.replace('.json', '')}.run${index}.logits.f32`;
+      const full = existsSync(fullFile) ? new Float32Array(new Uint8Array(readFileSync(fullFile)).buffer) : null;
+      const rows = rig.logits(engine, [...run.tokens, ...run.greedy.slice(0, -1)], engine.options.batch);
+      t.is(rows.length, run.top.length);
+      for (const [i, row] of rows.entries()) {
+        const top = run.top[i]!;
+        const scale = row.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+        let error = 0;
+        for (const [id, logit] of top) error = Math.max(error, Math.abs(row[id]! - logit));
+        if (full !== null)
+          for (let id = 0; id < v.n_vocab; id++)
+            error = Math.max(error, Math.abs(row[id]! - full[i * v.n_vocab + id]!));
+        worst = Math.max(worst, error / scale);
+        t.true(error / scale <= allowed, `run ${index}, position ${i}: error ${error / scale}, ${allowed} allowed`);
+        const drawn = run.greedy[i - run.tokens.length + 1];
+        if (drawn === undefined || top[0]![1] - top[1]![1] <= 2 * allowed * scale) continue;
+        t.is(argmax(row), drawn, `run ${index}: token ${i - run.tokens.length + 1}`);
+        compared++;
+      }
+    }
+    t.log(
+      `worst error ${worst.toExponential(1)} of ${allowed.toExponential(0)} · ${compared} greedy tokens · model ${place.scratchAt - MODEL_AT} B + scratch ${budget.scratch} B`,
+    );
+  });
+}

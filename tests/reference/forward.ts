@@ -1,0 +1,164 @@
+// The transformer's forward pass in plain f64 numbers, one token at a time: what the engine must agree with where no llama.cpp file
+// exists. Activations are rounded as CONTRACT says for each weight type; everything else is exact to f64.
+
+import { GGML_TYPE } from '../../kernel/abi/index.ts';
+import { roundBf16, roundF16 } from './models.ts';
+import type { RandomModel, Weight } from './models.ts';
+
+type Vector = Float64Array;
+
+/** Activations as a product with this weight type sees them. */
+function rounded(x: Vector, type: number): Vector {
+  if (type === GGML_TYPE.F32) return x;
+  if (type === GGML_TYPE.F16) return x.map(roundF16);
+  if (type === GGML_TYPE.BF16) return x.map(roundBf16);
+  const out = new Float64Array(x.length);
+  for (let b = 0; b < x.length; b += 32) {
+    let largest = 0;
+    for (let i = 0; i < 32; i++) largest = Math.max(largest, Math.abs(x[b + i]!));
+    const d = largest / 127;
+    const scale = roundF16(d);
+    for (let i = 0; i < 32; i++) {
+      const q = d === 0 ? 0 : x[b + i]! / d;
+      out[b + i] = Math.sign(q) * Math.floor(Math.abs(q) + 0.5) * scale;
+    }
+  }
+  return out;
+}
+
+function norm(x: Vector, weight: Vector, bias: Vector | undefined, epsilon: number): Vector {
+  const n = x.length;
+  const mean = bias === undefined ? 0 : x.reduce((a, b) => a + b, 0) / n; // RMSNorm has no bias and subtracts no mean
+  const square = x.reduce((a, b) => a + (b - mean) ** 2, 0) / n;
+  const scale = 1 / Math.sqrt(square + epsilon);
+  return x.map((v, i) => (v - mean) * scale * weight[i]! + (bias?.[i] ?? 0));
+}
+
+const gelu = (x: number): number => 0.5 * x * (1 + Math.tanh(0.7978845608028654 * (x + 0.044715 * x ** 3)));
+const silu = (x: number): number => x / (1 + Math.exp(-x));
+
+export class Forward {
+  private readonly keys: Vector[][]; // [layer][position]
+  private readonly values: Vector[][];
+
+  constructor(
+    private readonly model: RandomModel,
+    private readonly kvF16: boolean,
+  ) {
+    this.keys = Array.from({ length: model.config.layers }, () => []);
+    this.values = Array.from({ length: model.config.layers }, () => []);
+  }
+
+  /** Logits after the token `id` at the next position. */
+  next(id: number): Vector {
+    const c = this.model.config;
+    const position = this.keys[0]!.length;
+    let x = this.row('token_embd.weight', id);
+    if (c.learnedPositions) x = add(x, this.row('position_embd.weight', position));
+    for (let layer = 0; layer < c.layers; layer++) {
+      const b = `blk.${layer}.`;
+      x = add(x, this.product(`${b}attn_output`, this.attention(layer, this.norm(`${b}attn_norm`, x), position)));
+      const f = this.norm(`${b}ffn_norm`, x);
+      const up = this.product(`${b}ffn_up`, f);
+      let inner: Vector;
+      if (c.architecture === 'llama') {
+        const gate = this.product(`${b}ffn_gate`, f);
+        inner = up.map((u, i) => silu(gate[i]!) * u);
+      } else inner = up.map(gelu);
+      x = add(x, this.product(`${b}ffn_down`, inner));
+    }
+    const last = this.norm('output_norm', x);
+    return this.multiply(this.weight(c.tied ? 'token_embd.weight' : 'output.weight'), last);
+  }
+
+  private attention(layer: number, a: Vector, position: number): Vector {
+    const c = this.model.config;
+    const query = c.heads * c.headSize;
+    const kv = c.headsKv * c.headSize;
+    const b = `blk.${layer}.`;
+    let q: Vector;
+    let k: Vector;
+    let v: Vector;
+    if (c.architecture === 'gpt2') {
+      const qkv = this.product(`${b}attn_qkv`, a);
+      q = qkv.slice(0, query);
+      k = qkv.slice(query, query + kv);
+      v = qkv.slice(query + kv);
+    } else {
+      q = this.product(`${b}attn_q`, a);
+      k = this.product(`${b}attn_k`, a);
+      v = this.product(`${b}attn_v`, a);
+    }
+    if (c.architecture === 'llama') {
+      this.rotate(q, position);
+      this.rotate(k, position);
+    }
+    if (this.kvF16) {
+      k = k.map(roundF16);
+      v = v.map(roundF16);
+    }
+    this.keys[layer]!.push(k);
+    this.values[layer]!.push(v);
+    const out = new Float64Array(query);
+    for (let h = 0; h < c.heads; h++) {
+      const kvAt = Math.floor(h / (c.heads / c.headsKv)) * c.headSize;
+      const scores = this.keys[layer]!.map(key => {
+        let sum = 0;
+        for (let i = 0; i < c.headSize; i++) sum += q[h * c.headSize + i]! * key[kvAt + i]!;
+        return sum / Math.sqrt(c.headSize);
+      });
+      const largest = Math.max(...scores);
+      const weights = scores.map(s => Math.exp(s - largest));
+      const total = weights.reduce((x, y) => x + y, 0);
+      weights.forEach((w, p) => {
+        for (let i = 0; i < c.headSize; i++) out[h * c.headSize + i]! += (w / total) * this.values[layer]![p]![kvAt + i]!;
+      });
+    }
+    return out;
+  }
+
+  private rotate(x: Vector, position: number): void {
+    const { headSize, ropeDimensions, ropeBase } = this.model.config;
+    for (let head = 0; head < x.length; head += headSize)
+      for (let i = 0; i < ropeDimensions; i += 2) {
+        const angle = position * ropeBase ** (-i / ropeDimensions);
+        const [u, v] = [x[head + i]!, x[head + i + 1]!];
+        x[head + i] = u * Math.cos(angle) - v * Math.sin(angle);
+        x[head + i + 1] = u * Math.sin(angle) + v * Math.cos(angle);
+      }
+  }
+
+  private norm(name: string, x: Vector): Vector {
+    return norm(x, this.weight(`${name}.weight`).values, this.model.weights.get(`${name}.bias`)?.values, this.model.config.epsilon);
+  }
+
+  private product(name: string, x: Vector): Vector {
+    const y = this.multiply(this.weight(`${name}.weight`), x);
+    const bias = this.model.weights.get(`${name}.bias`);
+    return bias === undefined ? y : add(y, bias.values);
+  }
+
+  private multiply(w: Weight, x: Vector): Vector {
+    const act = rounded(x, w.type);
+    const y = new Float64Array(w.rows);
+    for (let r = 0; r < w.rows; r++) {
+      let sum = 0;
+      for (let i = 0; i < w.k; i++) sum += w.values[r * w.k + i]! * act[i]!;
+      y[r] = sum;
+    }
+    return y;
+  }
+
+  private row(name: string, index: number): Vector {
+    const w = this.weight(name);
+    return w.values.slice(index * w.k, (index + 1) * w.k);
+  }
+
+  private weight(name: string): Weight {
+    return this.model.weights.get(name)!;
+  }
+}
+
+function add(a: Vector, b: Vector): Vector {
+  return a.map((x, i) => x + b[i]!);
+}

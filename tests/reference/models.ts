@@ -1,0 +1,204 @@
+// Random tiny transformers: a GGUF file and, beside it, the same weights as plain f64 numbers for the reference forward pass. The
+// decoding here is written from the format's description, not from the kernels.
+
+import { GGML_TYPE } from '../../kernel/abi/index.ts';
+import { tensorBytes, writeGguf } from './gguf-writer.ts';
+import type { MetaInput, TensorInput } from './gguf-writer.ts';
+
+export interface Config {
+  readonly architecture: 'llama' | 'gpt2' | 'sis';
+  readonly layers: number;
+  readonly heads: number;
+  readonly headsKv: number;
+  readonly headSize: number;
+  readonly embedding: number;
+  readonly feedForward: number;
+  readonly vocabulary: number;
+  readonly context: number;
+  readonly epsilon: number;
+  readonly ropeDimensions: number; // llama
+  readonly ropeBase: number;
+  readonly learnedPositions: boolean; // sis: optional
+  readonly tied: boolean;
+  readonly biases: boolean; // of products: gpt2 always, llama and sis optional
+  readonly types: (name: string) => number; // storage type of a matrix
+}
+
+export interface Weight {
+  readonly type: number;
+  readonly k: number;
+  readonly rows: number;
+  readonly values: Float64Array; // [rows][k]
+}
+
+export interface RandomModel {
+  readonly config: Config;
+  readonly file: Uint8Array;
+  readonly weights: ReadonlyMap<string, Weight>;
+}
+
+/** Nearest half-precision number, ties to even. */
+export function roundF16(x: number): number {
+  if (x === 0 || !Number.isFinite(x)) return x;
+  const exponent = Math.max(Math.floor(Math.log2(Math.abs(x))), -14);
+  const quantum = 2 ** (exponent - 10);
+  const y = x / quantum;
+  let r = Math.round(y);
+  if (Math.abs(y - Math.trunc(y)) === 0.5 && r % 2 !== 0) r -= 1;
+  return r * quantum;
+}
+
+function f16Bits(x: number): number {
+  const v = Math.abs(x);
+  const sign = x < 0 ? 0x8000 : 0;
+  if (v < 2 ** -14) return sign | Math.round(v / 2 ** -24);
+  const e = Math.floor(Math.log2(v));
+  return sign | (((e + 15) << 10) + Math.round(v / 2 ** (e - 10)) - 1024);
+}
+
+/** Nearest bfloat16, ties to even. */
+export function roundBf16(x: number): number {
+  const f = new Float32Array([x]);
+  const u = new Uint32Array(f.buffer);
+  u[0] = ((u[0]! + 0x7fff + ((u[0]! >> 16) & 1)) & 0xffff0000) >>> 0;
+  return f[0]!;
+}
+
+/** Random contents of a matrix: values about ±`scale`, and what they decode to. */
+function randomMatrix(type: number, k: number, rows: number, scale: number, next: () => number): { data: Uint8Array; values: Float64Array } {
+  const data = new Uint8Array(tensorBytes(type, [k, rows]));
+  const view = new DataView(data.buffer);
+  const values = new Float64Array(k * rows);
+  const signed = (): number => (2 * next() - 1) * scale;
+  if (type === GGML_TYPE.F32) for (let i = 0; i < values.length; i++) view.setFloat32(4 * i, (values[i] = Math.fround(signed())), true);
+  else if (type === GGML_TYPE.F16) for (let i = 0; i < values.length; i++) view.setUint16(2 * i, f16Bits((values[i] = roundF16(signed()))), true);
+  else if (type === GGML_TYPE.BF16)
+    for (let i = 0; i < values.length; i++) {
+      values[i] = roundBf16(signed());
+      const f = new DataView(new ArrayBuffer(4));
+      f.setFloat32(0, values[i]!);
+      view.setUint16(2 * i, f.getUint16(0), true);
+    }
+  else {
+    const blockBytes = tensorBytes(type, [32]);
+    for (let b = 0; b < values.length / 32; b++) {
+      const at = b * blockBytes;
+      const q8 = type === GGML_TYPE.Q8_0;
+      const d = roundF16(((next() < 0.5 ? -1 : 1) * scale * (0.5 + next())) / (q8 ? 127 : 8));
+      const m = type === GGML_TYPE.Q4_1 ? roundF16(-8 * d * (0.8 + 0.4 * next())) : 0;
+      view.setUint16(at, f16Bits(d), true);
+      if (type === GGML_TYPE.Q4_1) view.setUint16(at + 2, f16Bits(m), true);
+      const quantsAt = at + (type === GGML_TYPE.Q4_1 ? 4 : 2);
+      for (let i = 0; i < (q8 ? 32 : 16); i++) {
+        const byte = Math.floor(next() * 256);
+        data[quantsAt + i] = byte;
+        if (q8) values[b * 32 + i] = d * ((byte << 24) >> 24);
+        else {
+          const offset = type === GGML_TYPE.Q4_0 ? 8 : 0;
+          values[b * 32 + i] = d * ((byte & 15) - offset) + m;
+          values[b * 32 + 16 + i] = d * ((byte >> 4) - offset) + m;
+        }
+      }
+    }
+  }
+  return { data, values };
+}
+
+/** A model of this configuration with random weights. */
+export function randomModel(c: Config, next: () => number): RandomModel {
+  const tensors: TensorInput[] = [];
+  const weights = new Map<string, Weight>();
+  const matrix = (name: string, k: number, rows: number, scale = 1.5 / Math.sqrt(k)): void => {
+    const type = c.types(name);
+    const { data, values } = randomMatrix(type, k, rows, scale, next);
+    tensors.push({ name, type, shape: [k, rows], data });
+    weights.set(name, { type, k, rows, values });
+  };
+  const vector = (name: string, n: number, centre: number, spread: number): void => {
+    const values = Float64Array.from({ length: n }, () => Math.fround(centre + (2 * next() - 1) * spread));
+    tensors.push({ name, type: GGML_TYPE.F32, shape: [n], data: new Uint8Array(Float32Array.from(values).buffer) });
+    weights.set(name, { type: GGML_TYPE.F32, k: n, rows: 1, values });
+  };
+  const layerNorm = c.architecture !== 'llama';
+  const norm = (name: string): void => {
+    vector(`${name}.weight`, c.embedding, 1, 0.3);
+    if (layerNorm) vector(`${name}.bias`, c.embedding, 0, 0.3);
+  };
+  const product = (name: string, k: number, rows: number): void => {
+    matrix(`${name}.weight`, k, rows);
+    if (c.biases) vector(`${name}.bias`, rows, 0, 0.2);
+  };
+  const query = c.heads * c.headSize;
+  const kv = c.headsKv * c.headSize;
+  matrix('token_embd.weight', c.embedding, c.vocabulary, 1);
+  if (c.learnedPositions) matrix('position_embd.weight', c.embedding, c.context, 0.5);
+  for (let l = 0; l < c.layers; l++) {
+    const b = `blk.${l}.`;
+    norm(`${b}attn_norm`);
+    if (c.architecture === 'gpt2') product(`${b}attn_qkv`, c.embedding, query + 2 * kv);
+    else {
+      product(`${b}attn_q`, c.embedding, query);
+      product(`${b}attn_k`, c.embedding, kv);
+      product(`${b}attn_v`, c.embedding, kv);
+    }
+    product(`${b}attn_output`, query, c.embedding);
+    norm(`${b}ffn_norm`);
+    if (c.architecture === 'llama') product(`${b}ffn_gate`, c.embedding, c.feedForward);
+    product(`${b}ffn_up`, c.embedding, c.feedForward);
+    product(`${b}ffn_down`, c.feedForward, c.embedding);
+  }
+  norm('output_norm');
+  if (!c.tied) matrix('output.weight', c.embedding, c.vocabulary, 3 / Math.sqrt(c.embedding));
+
+  const a = c.architecture;
+  const meta: Record<string, MetaInput> = {
+    'general.architecture': { string: a },
+    'general.name': { string: `random ${a}` },
+    [`${a}.block_count`]: { u32: c.layers },
+    [`${a}.context_length`]: { u32: c.context },
+    [`${a}.embedding_length`]: { u32: c.embedding },
+    [`${a}.feed_forward_length`]: { u32: c.feedForward },
+    [`${a}.attention.head_count`]: { u32: c.heads },
+    [`${a}.attention.head_count_kv`]: { u32: c.headsKv },
+    [`${a}.attention.key_length`]: { u32: c.headSize },
+    [`${a}.attention.value_length`]: { u32: c.headSize },
+    [a === 'llama' ? 'llama.attention.layer_norm_rms_epsilon' : `${a}.attention.layer_norm_epsilon`]: { f32: c.epsilon },
+  };
+  if (a === 'llama') {
+    meta['llama.rope.dimension_count'] = { u32: c.ropeDimensions };
+    meta['llama.rope.freq_base'] = { f32: c.ropeBase };
+  }
+  return { config: c, file: writeGguf(meta, tensors), weights };
+}
+
+const MATRIX_TYPES = [GGML_TYPE.F32, GGML_TYPE.F16, GGML_TYPE.BF16, GGML_TYPE.Q4_0, GGML_TYPE.Q4_1, GGML_TYPE.Q8_0];
+
+/** A random small configuration. Rows that are no whole blocks get a float type; one model in three mixes types. */
+export function randomConfig(architecture: Config['architecture'], next: () => number): Config {
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)]!;
+  const headsKv = pick([1, 2, 3]);
+  const heads = headsKv * pick([1, 2, 3]);
+  const headSize = pick([2, 4, 6, 8, 16, 32, 48]);
+  const query = heads * headSize;
+  const embedding = architecture === 'gpt2' ? query : pick([query, query, 32, 96, 20]);
+  const feedForward = pick([32, 64, 96, 172, 30]);
+  const mixed = next() < 1 / 3;
+  const uniform = pick(MATRIX_TYPES);
+  const chosen = new Map<string, number>();
+  const rowLength = (name: string): number => (name.includes('ffn_down') ? feedForward : name.includes('attn_output') ? query : embedding);
+  return {
+    ...{ architecture, layers: pick([1, 2, 3]), heads, headsKv, headSize, embedding, feedForward },
+    ...{ vocabulary: pick([5, 33, 64, 101]), context: pick([24, 32]), epsilon: Math.fround(pick([1e-5, 1e-6])) },
+    ropeDimensions: pick([headSize, headSize, Math.max(2, 2 * Math.floor(headSize / 4))]),
+    ropeBase: pick([10000, 500000]),
+    learnedPositions: architecture === 'gpt2' || (architecture === 'sis' && next() < 0.7),
+    tied: next() < 0.5,
+    biases: architecture === 'gpt2' || next() < 0.3,
+    types: name => {
+      const wanted = chosen.get(name) ?? (mixed ? pick(MATRIX_TYPES) : uniform);
+      chosen.set(name, wanted);
+      const blocked = wanted === GGML_TYPE.Q4_0 || wanted === GGML_TYPE.Q4_1 || wanted === GGML_TYPE.Q8_0;
+      return blocked && rowLength(name) % 32 !== 0 ? GGML_TYPE.F16 : wanted;
+    },
+  };
+}
