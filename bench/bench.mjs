@@ -21,11 +21,16 @@ import {
 
 const root = new URL('..', import.meta.url).pathname;
 const BUILDS = ['simd128', 'relaxed'];
-const WARM_UP = 3; // runs before the first measured one: the engine compiles twice, quickly and then well
 
 export function options() {
   const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } } });
-  return { repetitions: values.quick ? 3 : 11, ceilingMs: values.quick ? 200 : 600, json: values.json };
+  // Warm-up: the engine compiles twice, quickly and then well, the second time beside the running code.
+  return {
+    repetitions: values.quick ? 5 : 15,
+    warmUpMs: values.quick ? 1000 : 3000,
+    ceilingMs: 4000,
+    json: values.json,
+  };
 }
 
 /** The default image's model and the synthetic ones: host file, and where the machine sees it. */
@@ -49,8 +54,11 @@ function powerOn(library, build, model) {
   return run;
 }
 
+/** Units a second, when runs of `whole` do `units` more than those of `part`. */
+const rates = (units, whole, part) => spread(whole.seconds.map(s => units / (s - spread(part.seconds).median)));
+
 /** Rates of one model on one build, its prompt and what it wrote. */
-async function measure(library, build, model, repetitions) {
+function measure(library, build, model, { repetitions, warmUpMs }) {
   const run = powerOn(library, build, model);
   const idsOf = text => JSON.parse(run(`llmctl tokenize --json --bos '${text}'`)).tokens;
   const infer = (prompt, tokens) => {
@@ -70,15 +78,15 @@ async function measure(library, build, model, repetitions) {
     { prompt: text, tokens: 1, seconds: [] },
     { prompt: text, tokens: 1 + DECODE_TOKENS, seconds: [] },
   ];
-  for (let i = -WARM_UP; i < repetitions; i++)
+  for (const end = performance.now() + warmUpMs; performance.now() < end;) infer(text, 1 + DECODE_TOKENS);
+  for (let i = 0; i < repetitions; i++)
     for (const kind of kinds) {
       const { seconds, answer } = infer(kind.prompt, kind.tokens);
       kind.answer = answer;
-      if (i >= 0) kind.seconds.push(seconds);
+      kind.seconds.push(seconds);
     }
   const [little, read, last] = kinds;
   const positions = read.answer.prompt_tokens.length - little.answer.prompt_tokens.length;
-  const rates = (units, whole, part) => spread(whole.seconds.map(s => units / (s - spread(part.seconds).median)));
   const prefill = rates(positions, read, little);
   const decode = rates(DECODE_TOKENS, last, read);
   const { prompt_tokens: prompt, tokens: output, arena_peak_bytes: arenaPeakBytes } = last.answer;
@@ -89,21 +97,19 @@ async function measure(library, build, model, repetitions) {
  * Everything `npm run bench` measures.
  * @returns {Promise<{ host: object, ceilings: object[], jobs: object[], results: object[], notes: string[] }>} rates are per second
  */
-export async function bench({ repetitions, ceilingMs }) {
+export async function bench(chosen) {
   allowRelaxedSimd();
   const library = await import('../build/index.js');
   const start = { cpu: process.cpuUsage(), wall: performance.now() };
   const run = { host: hostLine(), ceilings: [], jobs: [], results: [], notes: [] };
-  for (const build of BUILDS) {
-    const ceiling = await ceilings(build, ceilingMs);
-    if (ceiling === null) run.notes.push(`this engine does not run the ${build} build`);
-    else run.ceilings.push(ceiling);
-  }
+  run.ceilings = await ceilings(BUILDS, chosen.ceilingMs);
+  for (const build of BUILDS)
+    if (!run.ceilings.some(c => c.build === build)) run.notes.push(`this engine does not run the ${build} build`);
   for (const model of models()) {
     const work = workOf(model.file, CONTEXT);
     let job;
     for (const ceiling of run.ceilings) {
-      const m = await measure(library, ceiling.build, model, repetitions);
+      const m = measure(library, ceiling.build, model, chosen);
       job ??= { model: model.name, file: model.file, text: m.text, prompt: m.prompt, output: m.output, ...work };
       if (m.output.join() !== job.output.join()) throw new Error(`${model.name}: the builds write different tokens`);
       const peak = work.types.some(type => type.startsWith('Q')) ? ceiling.int8 : ceiling.f32;

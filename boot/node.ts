@@ -128,7 +128,10 @@ function seedOf(text: string): number {
 
 const moment = new Int32Array(new SharedArrayBuffer(4));
 
-/** Writes everything, waiting for a slow reader. When the reader of standard output is gone, ends quietly, as a Unix filter does. */
+/**
+ * Writes everything, waiting for a slow reader. When the reader of standard output is gone, ends quietly, as a Unix filter does; when
+ * that of standard error is, nobody is left to tell.
+ */
 function writeAll(fd: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length;) {
     try {
@@ -136,8 +139,7 @@ function writeAll(fd: number, bytes: Uint8Array): void {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'EAGAIN') Atomics.wait(moment, 0, 0, 2);
-      else if (fd === 2)
-        return; // nobody left to tell
+      else if (fd === 2) return;
       else if (code === 'EPIPE' || code === 'EIO') process.exit(STATUS.brokenPipe);
       else fail(STATUS.cannotBoot, `cannot write to standard output: ${reason(error)}`);
     }
@@ -217,7 +219,6 @@ class Host {
 
   /** One round of the machine; then the event loop has its turn. */
   readonly #turn = (): void => {
-    this.#waiting = false;
     const state = this.#machine.run(1);
     this.#interruptAsked = false;
     const status = this.#machine.statusOf(this.#pid);
@@ -245,7 +246,7 @@ class Host {
       this.#listen();
       return false;
     } else if (this.#tty.end()) return true;
-    return fail(STATUS.stuck, 'every program waits, and no input is left');
+    return fail(STATUS.stuck, 'every program waits, and none of them for input');
   }
 
   /** Standard input is opened when it is first wanted: commands that read nothing leave it to others. */

@@ -5,10 +5,14 @@ import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   FINISH,
+  formatRefusal,
+  GGML_TYPE,
+  ggmlTypeName,
   isRefusal,
   LIMITS,
-  ggmlTypeName,
+  O,
   SESSION_STATE,
+  utf8Decode,
   type CharDevice,
   type Compute,
   type EngineDriver,
@@ -130,6 +134,7 @@ export class Kernel {
     this.mountRoot(mounter, dev);
     arena.seal(['weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
+    this.loadBootModel();
   }
 
   // ── Boot ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -170,11 +175,23 @@ export class Kernel {
     for (const m of vfs.mounts()) this.log.print(`mount: ${m.source} on ${m.target} type ${m.fs.type}${m.readOnly ? ' ro' : ''}`);
   }
 
+  /** The model that /etc/model names, if the image has that file. A machine without a model is a machine all the same. */
+  private loadBootModel(): void {
+    const file = this.vfs.open('/', LIMITS.bootModelFile, O.RDONLY, 0);
+    if (typeof file === 'number') return;
+    const { dmaAt } = this.lay;
+    const bytes = Math.max(0, file.read(dmaAt, LIMITS.pathBytes));
+    const path = utf8Decode(this.hw.arena.u8, dmaAt, dmaAt + bytes).trim();
+    file.close();
+    const refusal = this.loader.load(path, { ctx: 0, kvType: GGML_TYPE.F16 });
+    if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
+  }
+
   private registerDevices(dev: DevFs): void {
     const { console: tty, arena, xor128, seed } = this.hw;
+    const stateAt = this.lay.randomAt;
     dev.register('console', tty);
     dev.register('tty', tty);
-    const stateAt = arena.alloc(32, LIMITS.arenaAlign, 'tables');
     xor128.seed(arena, stateAt, seed);
     dev.register('random', {
       read(memory, at, length) {

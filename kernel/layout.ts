@@ -11,6 +11,7 @@ export interface Layout {
   readonly constantsAt: number; // Unicode classes
   readonly clockAt: number; // u64 cycles
   readonly stepAt: number; // StepBlock
+  readonly randomAt: number; // 16 bytes: state of /dev/random
   readonly samplerAt: number; // SamplerRecord of the running session
   readonly topAt: number; // top logits of the last step: topLogitsMax × {u32 id, f32 logit}
   readonly sessionsAt: number; // sessionsMax × SessionRecord
@@ -30,6 +31,7 @@ export function layFixed(arena: Arena): Layout {
   const constantsAt = take('constants', LIMITS.constantsBytes);
   const clockAt = take('tables', 8);
   const stepAt = take('tables', StepBlock.bytes);
+  const randomAt = take('tables', 16);
   const samplerAt = take('tables', SamplerRecord.bytes);
   const topAt = take('tables', LIMITS.topLogitsMax * 8); // 64 × 8 B = 512 B
   const sessionsAt = take('tables', LIMITS.sessionsMax * SessionRecord.bytes);
@@ -41,6 +43,7 @@ export function layFixed(arena: Arena): Layout {
     constantsAt,
     clockAt,
     stepAt,
+    randomAt,
     samplerAt,
     topAt,
     sessionsAt,

@@ -6,7 +6,7 @@ import v8 from 'node:v8';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { ENGINE_REGIONS, GGML_TYPE, isRefusal, LIMITS, StepBlock } from '../kernel/abi/index.ts';
-import type { EngineOptions, ModelImage, SpecCode } from '../kernel/abi/index.ts';
+import type { Engine, EngineOptions, ModelImage, SpecCode } from '../kernel/abi/index.ts';
 import { OP_BYTES } from '../drivers/engine/ops.ts';
 import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { TensorRecord } from '../drivers/engine/tensors.ts';
@@ -29,10 +29,22 @@ function open(file: Uint8Array, options: EngineOptions, build = builds[0]!): { r
 
 const bits = (row: Float32Array): string => Buffer.from(row.buffer).toString('hex');
 
+// An int8 activation that falls the other way moves a small model's logits by percents, and the f64 reference has its own ties. So most
+// positions must agree as float arithmetic does, and the few others within what such a step can do.
+const CLOSE = 2e-4;
+const FAR = { exact: 2e-4, half: 5e-3, int8: 6e-2 };
+
 for (const architecture of ['llama', 'gpt2', 'sis'] as const) {
   test(`${architecture}: random models agree with the f64 forward pass; batches, builds and recomputation to the bit`, t => {
     const next = random(architecture.length * 7919);
+    const rigs = new Map(builds.map(build => [build, new Rig(build)]));
+    const load = (file: Uint8Array, options: EngineOptions, build: (typeof builds)[number]): { rig: Rig; engine: Engine } => {
+      const rig = rigs.get(build)!;
+      return { rig, engine: accepted(rig.load(bare(rig), accepted(rig.image(file)), options)).engine };
+    };
     let worst = 0;
+    let positions = 0;
+    let close = 0;
     const models = soak ? 400 : 40;
     for (let m = 0; m < models; m++) {
       const config = randomConfig(architecture, next);
@@ -40,43 +52,38 @@ for (const architecture of ['llama', 'gpt2', 'sis'] as const) {
       const kvType = next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16;
       const ids = Array.from({ length: 14 }, () => Math.floor(next() * config.vocabulary));
       const ctx = config.context - 5;
-      const { rig, loaded } = open(model.file, { ctx, kvType, batch: 1 });
-      const rows = rig.logits(loaded.engine, ids, 1);
+      const single = load(model.file, { ctx, kvType, batch: 1 }, builds[0]!);
+      const rows = single.rig.logits(single.engine, ids, 1);
 
       const forward = new Forward(model, kvType === GGML_TYPE.F16);
-      const types = [...model.weights.values()].filter(w => w.rows > 1).map(w => w.type);
-      const quantised = types.some(x => x !== GGML_TYPE.F32 && x !== GGML_TYPE.F16 && x !== GGML_TYPE.BF16);
-      const allowed =
-        (quantised ? 2e-2 : types.some(x => x !== GGML_TYPE.F32) ? 2e-3 : 1e-4) + (kvType === GGML_TYPE.F16 ? 5e-3 : 0);
+      const types = [...model.weights.values()].map(w => w.type);
+      const int8 = types.some(x => x === GGML_TYPE.Q4_0 || x === GGML_TYPE.Q4_1 || x === GGML_TYPE.Q8_0);
+      const half = kvType === GGML_TYPE.F16 || types.some(x => x !== GGML_TYPE.F32);
+      const allowed = int8 ? FAR.int8 : half ? FAR.half : FAR.exact;
       for (const [i, id] of ids.entries()) {
         const expected = forward.next(id);
         const scale = expected.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
         const error = expected.reduce((a, b, k) => Math.max(a, Math.abs(b - rows[i]![k]!)), 0) / scale;
-        worst = Math.max(worst, error / allowed);
+        worst = Math.max(worst, error);
+        positions++;
+        if (error <= CLOSE) close++;
         t.true(error <= allowed, `model ${m} ${JSON.stringify(config)} position ${i}: ${error} of ${allowed}`);
       }
       for (const batch of [2, 3, 5, 8]) {
         const build = builds[batch % builds.length]!;
-        const other = open(model.file, { ctx, kvType, batch }, build);
-        const batched = other.rig.logits(other.loaded.engine, ids, batch);
-        t.deepEqual(
-          batched.map(bits),
-          rows.map(bits),
-          `model ${m} ${JSON.stringify(config)}: batch ${batch}, ${build}`,
-        );
+        const other = load(model.file, { ctx, kvType, batch }, build);
+        const batched = other.rig.logits(other.engine, ids, batch);
+        t.is(batched.map(bits).join(), rows.map(bits).join(), `model ${m} ${JSON.stringify(config)}: batch ${batch}, ${build}`);
       }
       // Without a cache: for a few positions, everything before them is computed again.
       for (const length of [1, 4, 9]) {
-        const again = open(model.file, { ctx, kvType, batch: length });
-        again.rig.body(again.loaded.engine, 0, ids.slice(0, length));
-        t.is(
-          bits(again.rig.head(again.loaded.engine, length - 1)),
-          bits(rows[length - 1]!),
-          `model ${m}: recomputed ${length}`,
-        );
+        const again = load(model.file, { ctx, kvType, batch: length }, builds[0]!);
+        again.rig.body(again.engine, 0, ids.slice(0, length));
+        t.is(bits(again.rig.head(again.engine, length - 1)), bits(rows[length - 1]!), `model ${m}: recomputed ${length}`);
       }
     }
-    t.log(`worst error: ${(worst * 100).toFixed(1)} % of what is allowed, ${models} models`);
+    t.log(`${close} of ${positions} positions within ${CLOSE}, worst ${worst.toExponential(1)}, ${models} models`);
+    t.true(close > 0.8 * positions);
   });
 }
 
@@ -104,12 +111,12 @@ function checkPlaced(
   );
   for (const region of ENGINE_REGIONS) t.is(budget[region] % LIMITS.arenaAlign, 0, region);
   const ids = Array.from({ length: options.batch }, (_, i) => i % engine.vocabulary.count);
-  for (let pos = 0; pos + options.batch <= options.ctx; pos += options.batch) rig.body(engine, pos, ids);
-  rig.head(engine, options.batch - 1);
+  for (let pos = 0; pos < options.ctx; pos += options.batch) rig.body(engine, pos, ids.slice(0, options.ctx - pos));
+  rig.head(engine, 0);
   rig.run(engine.sampleAt);
   const after = regions(rig, loaded);
   for (const region of ['weights', 'tensors', 'vocabulary', 'plan', 'after'])
-    t.deepEqual(after.get(region), before.get(region), `${region} changed while running`);
+    t.is(Buffer.compare(after.get(region)!, before.get(region)!), 0, `${region} changed while running`);
   t.true(budget.weights >= image.tensors.reduce((sum, i) => sum + i.bytes, 0));
   // Every byte of the cache belongs to some position: after a full context none is as it was.
   t.false(Buffer.from(after.get('kv')!).includes(Buffer.alloc(32, 0xa5)), 'part of the cache was never written');

@@ -27,12 +27,19 @@ export function canRun(build: Build): boolean {
   return WebAssembly.validate(readFileSync(`build/kernels.${build}.wasm`));
 }
 
+const modules = new Map<Build, WebAssembly.Module>();
+function moduleOf(build: Build): WebAssembly.Module {
+  const module = modules.get(build) ?? new WebAssembly.Module(readFileSync(`build/kernels.${build}.wasm`));
+  modules.set(build, module);
+  return module;
+}
+
 const STEP_AT = 256;
 const SAMPLER_AT = STEP_AT + StepBlock.bytes;
 const CONSTANTS_AT = 1024;
 const DMA_AT = CONSTANTS_AT + LIMITS.constantsBytes;
 /** Where models go: what lies below stands in for the machine's own tables. */
-export const MODEL_AT = 80 * 1024;
+export const MODEL_AT = 72 * 1024;
 
 const alignUp = (n: number): number => Math.ceil(n / LIMITS.arenaAlign) * LIMITS.arenaAlign;
 
@@ -83,8 +90,7 @@ export class Rig {
 
   constructor(readonly build: Build = 'simd128') {
     const memory = new WebAssembly.Memory({ initial: 128, maximum: 128 });
-    const module = new WebAssembly.Module(readFileSync(`build/kernels.${build}.wasm`));
-    const instance = new WebAssembly.Instance(module, { env: { memory } });
+    const instance = new WebAssembly.Instance(moduleOf(build), { env: { memory } });
     const b = memory.buffer;
     this.arena = {
       ...{ buffer: b, u8: new Uint8Array(b), u16: new Uint16Array(b), i32: new Int32Array(b), u32: new Uint32Array(b) },

@@ -185,16 +185,8 @@ test('llminfer --json: keys, defaults, and the same text streamed', t => {
 
 test('llminfer: seeds, generators and sampling options each change the draw, and repeat it', t => {
   const machine = withModel();
-  const variants = [
-    '',
-    '--seed 1',
-    '--seed -1',
-    '--seed 2147483647',
-    '--rng lcg',
-    '--temp 0',
-    '--top-k 2',
-    '--repeat-penalty 1.5',
-  ];
+  const variants = ['--seed 5', '--seed 1', '--seed -1', '--seed 2147483647', '--seed 5 --rng lcg', '--temp 0'];
+  variants.push('--seed 5 --top-k 2', '--seed 5 --repeat-penalty 1.5', '--seed 5 --min-p 0.3', '--seed 5 --temp 1.5');
   const texts = variants.map(v => {
     const r = json<Inference>(machine, `llminfer --json --max-tokens 24 ${v} The cat`);
     t.deepEqual(json<Inference>(machine, `llminfer --json --max-tokens 24 ${v} The cat`).tokens, r.tokens, v);
@@ -202,10 +194,15 @@ test('llminfer: seeds, generators and sampling options each change the draw, and
   });
   t.is(new Set(texts).size, variants.length);
   t.is(json<Inference>(machine, 'llminfer --json --seed -7 --max-tokens 1 a').seed, -7);
+  // seedrandom's xor128 makes of seed 0 the state whose every draw is 0: the likeliest token each time.
+  t.deepEqual(
+    json<Inference>(machine, 'llminfer --json --max-tokens 24 --seed 0 The cat').tokens,
+    json<Inference>(machine, 'llminfer --json --max-tokens 24 --temp 0 The cat').tokens,
+  );
   // top-k 1, a tiny top-p and a min-p of 1 each leave the most likely token only.
   const greedy = json<Inference>(machine, 'llminfer --json --max-tokens 24 --temp 0 The cat').tokens;
   for (const v of ['--top-k 1', '--top-p 1e-9', '--min-p 1'])
-    t.deepEqual(json<Inference>(machine, `llminfer --json --max-tokens 24 ${v} The cat`).tokens, greedy, v);
+    t.deepEqual(json<Inference>(machine, `llminfer --json --max-tokens 24 --seed 5 ${v} The cat`).tokens, greedy, v);
 });
 
 test('llminfer --logits: unrounded f32 values, independent of sampling, best first', t => {
@@ -213,9 +210,9 @@ test('llminfer --logits: unrounded f32 values, independent of sampling, best fir
   const r = json<Inference>(machine, 'llminfer --json --temp 0 --logits 64 --max-tokens 12 The old man');
   t.is(r.steps?.length, r.tokens.length);
   for (const [i, step] of r.steps!.entries()) {
-    t.is(step.token, r.tokens[i]);
+    t.is(r.tokens[i], step.token);
     t.is(step.top.length, 64);
-    t.is(step.top[0]![0], step.token);
+    t.is(step.top[0]?.[0], step.token);
     for (const [k, [id, logit]] of step.top.entries()) {
       t.is(Math.fround(logit), logit);
       if (k === 0) continue;
@@ -297,6 +294,28 @@ test('llminfer: an end token ends the text and is listed', t => {
   t.false(ended?.text.includes('<|endoftext|>'));
 });
 
+test('llminfer: logits that are not numbers fault the session, and only that', t => {
+  const model = readFileSync('images/models/fable-q4_0.gguf');
+  const machine = withFiles(t, {});
+  ok(machine, 'mkdir /mnt/m && mount -t gguf /models/fable-q4_0.gguf /mnt/m');
+  const at = Number(ok(machine, 'cat /mnt/m/tensors/output_norm.weight/offset'));
+  for (let i = 0; i < 128; i++) model.writeFloatLE(3e38, at + i * 4); // finite, as a file must be; its products are not
+  const broken = withFiles(t, { 'broken.gguf': model });
+  const r = broken.exec('llminfer --json --model /host/broken.gguf Once upon a time');
+  t.is(r.status, 1);
+  t.is((JSON.parse(r.stdout) as Inference).finish_reason, 'fault');
+  t.is(r.stderr, 'llminfer: EIO 5002 BackendError: session 1 faulted\n');
+  t.is(
+    broken.exec('llmctl perplexity /etc/motd').stderr,
+    'llmctl: EIO 5002 BackendError: /etc/motd: session 2 faulted\n',
+  );
+  t.is(json<{ faulted: number }>(broken, 'llmstats --json').faulted, 2);
+  t.is(
+    json<Inference>(broken, 'llminfer --json --model fable-q4_0 --max-tokens 3 Once upon a time').finish_reason,
+    'length',
+  );
+});
+
 test('Ctrl-C ends an inference at the next token: what is there stays, status 130', t => {
   const chunks: Uint8Array[] = [];
   const console = new Tty({ interactive: true, output: bytes => void chunks.push(bytes.slice()) });
@@ -323,6 +342,14 @@ test('Ctrl-C ends an inference at the next token: what is there stays, status 13
   t.true(text().endsWith('\n'));
   t.true(text().length - before < 40);
   t.is(json<{ cancelled: number }>(machine, 'llmstats --json').cancelled, 1);
+
+  // The same for a measurement, which tells a person how far it is.
+  const second = machine.start(['llmctl', 'perplexity', '/usr/share/man/json.md']);
+  while (!text().includes('\r ') && machine.statusOf(second) === undefined) machine.run(1);
+  t.regex(text(), /\r [0-9,]+ tokens, perplexity [0-9.]+ $/);
+  machine.interrupt();
+  machine.run(1000);
+  t.is(machine.statusOf(second), 130);
 });
 
 // ── llmctl ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -637,6 +664,13 @@ test('llmctl perplexity: every chunk is scored but for its first token', t => {
 const vector = `${SHARED}/vectors/logits/stories260K-f32.kvf32`;
 const testVector = existsSync(`${vector}.json`) ? test : test.skip;
 
+testVector('a vocabulary that puts a space before a text takes it away again', t => {
+  const machine = boot({ image, mounts: { '/shared': `${SHARED}/models` } });
+  ok(machine, 'llmctl load /shared/stories260K-f32.gguf');
+  for (const words of ['Hello  world', ' Hello', '  ', 'wörld', '<s>'])
+    t.is(ok(machine, `llmctl tokenize '${words}' | llmctl detokenize -`), words);
+});
+
 testVector("llmctl perplexity equals the loss in llama.cpp's logits", t => {
   const { n_vocab, runs } = JSON.parse(readFileSync(`${vector}.json`, 'utf8')) as {
     n_vocab: number;
@@ -711,3 +745,35 @@ test('the manual lists every key that --json prints', t => {
     t.regex(ok(machine, `${name} --help`), new RegExp(`^Usage: ${name} `));
   }
 });
+
+// ── Labs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A lab's commands with the output shown under each: `...` in a line stands for any text, alone for any lines. */
+function labCommands(text: string): { command: string; shown: string[] }[] {
+  const found: { command: string; shown: string[] }[] = [];
+  let open = false;
+  for (const line of text.split('\n')) {
+    if (line.startsWith('    $ ')) {
+      found.push({ command: line.slice(6), shown: [] });
+      open = true;
+    } else if (open && line.startsWith('    ')) found.at(-1)!.shown.push(line.slice(4));
+    else open = false;
+  }
+  return found;
+}
+
+function outputPattern(shown: readonly string[]): RegExp {
+  const escape = (s: string): string => s.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  const lines = shown.map(line => (line === '...' ? '(.*\\n)*' : `${line.split('...').map(escape).join('.*')}\\n`));
+  return new RegExp(`^${lines.join('')}$`);
+}
+
+for (const lab of ['inference', 'sampling', 'budget', 'tokenizer', 'backend'])
+  test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
+    const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');
+    const commands = labCommands(text);
+    t.true(commands.length >= 5);
+    const machine = boot({ image });
+    t.is(ok(machine, `cat /usr/share/labs/${lab}.md`), text);
+    for (const { command, shown } of commands) t.regex(ok(machine, command), outputPattern(shown), command);
+  });

@@ -16,18 +16,15 @@ const mtime = file => {
 
 async function compile(relaxed, out, text) {
   const tmp = `${out}.${process.pid}.tmp`; // two builds at once must not meet
-  const args = [
-    `${sourceDir}/index.ts`,
-    ...['--outFile', tmp],
-    ...(text ? ['--textFile', `${out}.wat`] : []),
-    '-O3',
-    '--noAssert',
-    ...['--runtime', 'stub', '--importMemory', '--noExportMemory'],
-    ...['--initialMemory', '128', '--maximumMemory', '128'],
-    ...['--enable', 'simd', ...(relaxed ? ['--enable', 'relaxed-simd'] : [])], // the sources ask ASC_FEATURE_RELAXED_SIMD
-    ...['--disableWarning', '112', '--disableWarning', '201', '--disableWarning', '235'],
-    ...['--use', 'abort='],
+  const options = [
+    `--outFile ${tmp}`,
+    ...(text ? [`--textFile ${out}.wat`] : []),
+    '-O3 --noAssert --runtime stub --use abort=',
+    '--importMemory --noExportMemory --initialMemory 128 --maximumMemory 128',
+    `--enable simd ${relaxed ? '--enable relaxed-simd' : ''}`, // the sources ask ASC_FEATURE_RELAXED_SIMD
+    '--disableWarning 112 --disableWarning 201 --disableWarning 235', // usize is i32 here; what index.ts exports is i32 only
   ];
+  const args = [`${sourceDir}/index.ts`, ...options.join(' ').split(/ +/)];
   const { error, stderr } = await asc.main(args, { baseDir: root });
   if (error) throw new Error(`asc: ${error.message}\n${stderr}`);
   renameSync(path.join(root, tmp), path.join(root, out));

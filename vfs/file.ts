@@ -2,8 +2,7 @@
 // and ends when its last holder closes it. All data moves between storage and arena offsets. After POSIX.1 "open file description".
 
 import { E, KIND, O, SEEK, utf8Write } from '../kernel/abi/index.ts';
-import type { ArenaView, CharDevice, RecordValue, Stat } from '../kernel/abi/index.ts';
-import { CharInode } from './inode.ts';
+import type { ArenaView, RecordValue, Stat } from '../kernel/abi/index.ts';
 import type { DirEntry, Handle, Inode } from './inode.ts';
 
 export type StatValue = RecordValue<typeof Stat.fields>;
@@ -62,10 +61,6 @@ export class OpenFile {
   }
   get writable(): boolean {
     return (this.flags & O.ACCMODE) !== O.RDONLY;
-  }
-  /** The device behind /dev/NAME; undefined for everything else. */
-  get device(): CharDevice | undefined {
-    return this.inode instanceof CharInode ? this.inode.device : undefined;
   }
   private get stream(): boolean {
     return this.inode.kind === KIND.char || this.inode.kind === KIND.fifo;

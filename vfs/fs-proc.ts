@@ -43,25 +43,7 @@ export class ProcFs implements FileSystem {
     dir.children.set(name, new ProcFile(++this.lastNumber, text));
   }
 
-  /** Takes `path` away, a file or a directory with all beneath it (a process has ended). */
-  unregister(path: string): void {
-    const names = path.split('/');
-    const name = names.pop()!;
-    let dir: Inode | undefined = this.root;
-    for (const part of names) dir = dir instanceof StaticDir ? dir.children.get(part) : undefined;
-    if (!(dir instanceof StaticDir)) return;
-    this.files -= countFiles(dir.children.get(name));
-    dir.children.delete(name);
-  }
-
   usage(): FsUsage {
     return { totalBytes: 0, usedBytes: 0, files: this.files };
   }
-}
-
-function countFiles(inode: Inode | undefined): number {
-  if (!(inode instanceof StaticDir)) return inode === undefined ? 0 : 1;
-  let n = 0;
-  for (const child of inode.children.values()) n += countFiles(child);
-  return n;
 }

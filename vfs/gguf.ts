@@ -106,7 +106,7 @@ export class DmaWindow {
 }
 
 /** Text from an untrusted file for an error line: quoted when it is not plain, control characters escaped, long text cut. */
-export function shown(text: string): string {
+function shown(text: string): string {
   const cut = text.length > 80 ? `${text.slice(0, 80)}…` : text;
   if (/^[!-~]+$/.test(cut)) return cut;
   let s = '';

@@ -247,11 +247,6 @@ export class Vfs {
     return this.openInode(inode, join(last.parent.path, last.name), flags, last.parent.mount);
   }
 
-  /** An open file on an inode that lies on no mount: what the kernel makes for itself. */
-  openAnonymous(inode: Inode, name: string, flags: number): OpenFile | number {
-    return this.openInode(inode, name, flags, null);
-  }
-
   /** An anonymous file of the memory pool, open for reading and writing. */
   memfd(name: string): OpenFile | number {
     if (utf8Length(name) > LIMITS.nameBytes) return -E.INVAL;

@@ -44,14 +44,16 @@ export enum Op {
 }
 
 // The operand words of each op.
-export enum GetRows { // also ADD_ROWS
+export enum GetRows {
+  // also ADD_ROWS
   dstAt = 2,
   k = 3,
   weightsAt = 4,
   weightType = 5, // TYPE_…
   rows = 6, // of the matrix; an id or position outside is a FAULT.badOp
 }
-export enum Norm { // RMS_NORM, LAYER_NORM; dst may be src
+export enum Norm {
+  // RMS_NORM, LAYER_NORM; dst may be src
   dstAt = 2,
   n = 3,
   srcAt = 4,
@@ -59,7 +61,8 @@ export enum Norm { // RMS_NORM, LAYER_NORM; dst may be src
   biasAt = 6, // f32[n]; 0 = none; LAYER_NORM only
   eps = 7, // f32 bits
 }
-export enum Quantize { // not needed for F32 weights: there MUL_MAT's actAt is the matrix itself
+export enum Quantize {
+  // not needed for F32 weights: there MUL_MAT's actAt is the matrix itself
   actAt = 2,
   k = 3,
   srcAt = 4,
@@ -109,7 +112,8 @@ export enum Attention {
   scoresAt = 11, // scratch, f32[ctx]: scoresBytes()
   qStride = 12,
 }
-export enum Elementwise { // ADD, SILU_MUL, GELU; dst may be src
+export enum Elementwise {
+  // ADD, SILU_MUL, GELU; dst may be src
   dstAt = 2,
   n = 3,
   srcAt = 4, // gate for SILU_MUL

@@ -3,8 +3,8 @@
 // allocated and taken exactly. Meanings follow llama.cpp, so that its files give its ids.
 //
 // Where we differ from it, on purpose: text that is not UTF-8 keeps its bytes (there it becomes U+FFFD); a literal ▁ in a text for a
-// `llama` vocabulary is encoded as its three bytes (there it turns into a space); unknown, control and byte tokens are never the result of
-// merging; a merge whose result is no token is left out. So decode(encode(bytes)) = bytes, unless the vocabulary lacks tokens for single
+// `llama` vocabulary is encoded as its three bytes (there it turns into a space), and a space that has no token as its one; unknown, control
+// and byte tokens are never the result of merging; a merge whose result is no token is left out. So decode(encode(bytes)) = bytes, unless the vocabulary lacks tokens for single
 // bytes, or is `llama` with user-defined tokens in the text (each is followed by another space prefix, as in llama.cpp).
 
 import type { ArenaView, MetaArray, ModelImage, Refusal, TokenizerDriver, Vocabulary } from '../../kernel/abi/index.ts';
@@ -54,8 +54,9 @@ const PRE_TOKENIZERS = new Map<string, PreTokenizer>([
 
 // Tokens that llama.cpp knows by their text: control tokens whatever their type says; the first list also ends generation.
 const END_NAMES = [
-  ...['<|eot_id|>', '<|im_end|>', '<|end|>', '<end_of_turn>', '<|endoftext|>', '<|eom_id|>', '<EOT>', '<｜end▁of▁sentence｜>'],
-  ...['<|fim_pad|>', '<fim-pad>', '<PAD>', '<|fim_repo|>', '<|repo_name|>', '<fim-repo>', '<REPO>', '<|file_sep|>'],
+  ...['<|eot_id|>', '<|im_end|>', '<|end|>', '<|return|>', '<|call|>', '<|flush|>', '<|calls|>', '<end_of_turn>', '<|endoftext|>', '</s>'],
+  ...['<|eom_id|>', '<EOT>', '_<EOT>', '[EOT]', '[EOS]', '<|end_of_text|>', '<end_of_utterance>', '<eos>', '<turn|>', '<|tool_response>'],
+  ...['<｜end▁of▁sentence｜>', '<|fim_pad|>', '<fim-pad>', '<PAD>', '<|fim_repo|>', '<|repo_name|>', '<fim-repo>', '<REPO>', '<|file_sep|>'],
 ];
 const CONTROL_NAMES = [
   ...['<|fim_prefix|>', '<fim-prefix>', '<｜fim▁begin｜>', '<PRE>', '<|fim_suffix|>', '<fim-suffix>', '<｜fim▁hole｜>', '<SUF>'],
@@ -63,7 +64,7 @@ const CONTROL_NAMES = [
 ];
 
 // The transfer buffer while a vocabulary is built: record, names, a window of token types, a merge being joined, then strings.
-const NAMES_BYTES = 512;
+const NAMES_BYTES = 1024;
 const TYPES_WINDOW = 512;
 const FIXED_BYTES = Transfer.size + NAMES_BYTES + 4 * TYPES_WINDOW + MERGE_BYTES_MAX;
 const STRING_PREFIX = 8; // u64 length

@@ -9,7 +9,7 @@ export const LIMITS = {
   arenaBytes: 8 * MiB, // 128 WebAssembly pages; initial = maximum
   arenaAlign: 32, // a block of 32 int8 values, two SIMD registers
   nullBytes: 64, // address 0 stays unused so that 0 can mean "no address"
-  constantsBytes: 16 * KiB, // Unicode classes for the pre-tokenizers and kernel constants
+  constantsBytes: 8 * KiB, // Unicode classes for the pre-tokenizers (7,496 B)
   windowBytes: 16 * KiB, // the system-call window: arguments and results of one call; also ARG_MAX
   dmaBytes: 16 * KiB, // block-device transfers while loading; one gzip-sized piece
   pipeBytes: 2 * KiB, // capacity of one pipe
@@ -38,6 +38,7 @@ export const LIMITS = {
 
   // Models
   modelsDirectory: '/models',
+  bootModelFile: '/etc/model', // names the model that boot loads
   ggufKeysMax: 65536,
   ggufTensorsMax: 4096, // directory record 64 B: at most 256 KiB of arena
   ggufKeyBytes: 1024,

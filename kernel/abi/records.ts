@@ -238,6 +238,7 @@ export const ModelInfo = layout({
   bos: 'i32', // -1 when the model has none
   eos: 'i32',
   addBos: 'u32',
+  spacePrefix: 'u32', // 1: the tokenizer puts a space before a text; decoding a whole text drops it
   tensors: 'u32',
   parameters: 'u64',
   fileBytes: 'u64',

@@ -12,7 +12,9 @@ export const basename = define({
     const [path, suffix = ''] = ctx.operands;
     if (path === undefined) return yield* ctx.usage('missing operand');
     const name = last(path);
-    yield* ctx.out.print(`${name !== suffix && name.endsWith(suffix) ? name.slice(0, name.length - suffix.length) : name}\n`);
+    yield* ctx.out.print(
+      `${name !== suffix && name.endsWith(suffix) ? name.slice(0, name.length - suffix.length) : name}\n`,
+    );
     return 0;
   },
 });

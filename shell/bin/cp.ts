@@ -51,11 +51,13 @@ export function* copyTree(ctx: Reporter, from: string, to: string, recursive: bo
     return yield* ctx.fail(`'${from}' and '${to}' are the same file`);
   }
   if (source.kind !== KIND.dir) {
-    if (exists && target.kind === KIND.dir) return yield* ctx.fail(`cannot overwrite directory '${to}' with non-directory`);
+    if (exists && target.kind === KIND.dir)
+      return yield* ctx.fail(`cannot overwrite directory '${to}' with non-directory`);
     return yield* copyFile(ctx, from, to, source.mode);
   }
   if (!recursive) return yield* ctx.fail(`-r not specified; omitting directory '${from}'`);
-  if (exists && target.kind !== KIND.dir) return yield* ctx.fail(`cannot overwrite non-directory '${to}' with directory '${from}'`);
+  if (exists && target.kind !== KIND.dir)
+    return yield* ctx.fail(`cannot overwrite non-directory '${to}' with directory '${from}'`);
   // The listing is taken before the copy exists: a directory copied into itself must not meet its own copy.
   const entries = yield* listDirectory(sys, from);
   if (typeof entries === 'number') return yield* ctx.fail(`cannot access '${from}'`, -entries);

@@ -15,7 +15,9 @@ export const date = define({
     const { bootEpochSeconds, nowNs } = yield* times(ctx.sys);
     const t = civilTime(bootEpochSeconds + nowNs / 1e9);
     const clock = `${two(t.hour)}:${two(t.minute)}:${two(t.second)}`;
-    yield* ctx.out.print(`${days[t.weekday]} ${months[t.month - 1]} ${String(t.day).padStart(2)} ${clock} UTC ${t.year}\n`);
+    yield* ctx.out.print(
+      `${days[t.weekday]} ${months[t.month - 1]} ${String(t.day).padStart(2)} ${clock} UTC ${t.year}\n`,
+    );
     return 0;
   },
 });

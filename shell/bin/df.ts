@@ -14,7 +14,8 @@ export const df = define({
   summary: 'report file system space',
   usage: ['[-h] [-T] [FILE]...'],
   options,
-  description: 'Reports size, use and free space, in KiB, of the file system that each FILE is on; without FILE, of all.',
+  description:
+    'Reports size, use and free space, in KiB, of the file system that each FILE is on; without FILE, of all.',
   examples: [['df -h /tmp', 'how much room the temporary files have']],
   *main(ctx) {
     let names = ctx.operands;
@@ -26,7 +27,17 @@ export const df = define({
     const human = ctx.options['human-readable'];
     const size = (bytes: number): string => (human ? humanSize(bytes) : String(Math.ceil(bytes / 1024)));
     const type = (text: string): string[] => (ctx.options['print-type'] ? [text] : []);
-    const rows = [['Filesystem', ...type('Type'), human ? 'Size' : '1K-blocks', 'Used', human ? 'Avail' : 'Available', 'Use%', 'Mounted on']];
+    const rows = [
+      [
+        'Filesystem',
+        ...type('Type'),
+        human ? 'Size' : '1K-blocks',
+        'Used',
+        human ? 'Avail' : 'Available',
+        'Use%',
+        'Mounted on',
+      ],
+    ];
     let status = 0;
     for (const name of names) {
       const fs = yield* fileSystem(ctx.sys, name);
@@ -39,7 +50,14 @@ export const df = define({
       rows.push([fs.source, ...type(fs.type), size(fs.totalBytes), size(fs.usedBytes), size(free), used, fs.target]);
     }
     const left = ctx.options['print-type'] ? 2 : 1;
-    if (rows.length > 1) yield* ctx.out.print(table(rows, Array.from({ length: left + 4 }, (_, i) => i >= left), ' '));
+    if (rows.length > 1)
+      yield* ctx.out.print(
+        table(
+          rows,
+          Array.from({ length: left + 4 }, (_, i) => i >= left),
+          ' ',
+        ),
+      );
     return status;
   },
 });

@@ -42,7 +42,8 @@ export function interpret(text: string): { bytes: Uint8Array; stopped: boolean }
     at = escape.lastIndex;
     const [whole, octal, hex, letter] = m;
     if (whole === '\\c') return { bytes: concat(pieces), stopped: true };
-    const byte = octal !== undefined ? parseInt(octal || '0', 8) : hex !== undefined ? parseInt(hex, 16) : letters[letter!]!;
+    const byte =
+      octal !== undefined ? parseInt(octal || '0', 8) : hex !== undefined ? parseInt(hex, 16) : letters[letter!]!;
     pieces.push(Uint8Array.of(byte & 0xff));
   }
   pieces.push(utf8Encode(text.slice(at)));

@@ -38,7 +38,13 @@ export const free = define({
     const unused = kib.get('MemFree') ?? 0;
     const figures = [total, total - unused, unused, kib.get('MemAvailable') ?? unused];
     yield* ctx.out.print(
-      table([['', 'total', 'used', 'free', 'available'], ['Mem:', ...figures.map(size)]], [false, true, true, true, true]),
+      table(
+        [
+          ['', 'total', 'used', 'free', 'available'],
+          ['Mem:', ...figures.map(size)],
+        ],
+        [false, true, true, true, true],
+      ),
     );
     return 0;
   },

@@ -18,6 +18,7 @@ const options = {
   'files-with-matches': { short: 'l', help: 'print only names of files with selected lines' },
   'max-count': { short: 'm', value: 'N', help: 'stop after N selected lines' },
   'line-number': { short: 'n', help: 'print line numbers' },
+  'only-matching': { short: 'o', help: 'print only what matches, each on its own line' },
   quiet: { short: 'q', help: 'print nothing; the exit status is the answer' },
   recursive: { short: 'rR', help: 'search the files below directories' },
   'no-messages': { short: 's', help: 'say nothing of files that cannot be read' },
@@ -96,7 +97,12 @@ function* grepFile(ctx: Grep, search: Search, name: string): Generator<void, voi
     search.failed = true;
     return;
   }
-  const quietly = { ...ctx, *failCall() { return 1; } };
+  const quietly = {
+    ...ctx,
+    *failCall() {
+      return 1;
+    },
+  };
   const input = yield* openInput(options['no-messages'] ? quietly : ctx, name);
   if (input === null) {
     search.failed = true;
@@ -112,7 +118,8 @@ function* grepFile(ctx: Grep, search: Search, name: string): Generator<void, voi
   while (count < stopAfter && (line = yield* input.line()) !== null) {
     number++;
     const length = line.at(-1) === 10 ? line.length - 1 : line.length;
-    if (search.regex.test(utf8Decode(line, 0, length)) === options['invert-match']) continue;
+    const text = utf8Decode(line, 0, length);
+    if (search.regex.test(text) === options['invert-match']) continue;
     count++;
     if (options.quiet || options['files-with-matches']) break;
     if (silent) continue;
@@ -120,7 +127,13 @@ function* grepFile(ctx: Grep, search: Search, name: string): Generator<void, voi
       yield* out.print(`Binary file ${shown} matches\n`);
       break;
     }
-    yield* out.print(prefix + (options['line-number'] ? `${number}:` : ''));
+    const head = prefix + (options['line-number'] ? `${number}:` : '');
+    if (options['only-matching']) {
+      const found = options['invert-match'] ? [] : text.matchAll(new RegExp(search.regex, `${search.regex.flags}g`));
+      for (const [match] of found) if (match !== '') yield* out.print(`${head}${match}\n`);
+      continue;
+    }
+    yield* out.print(head);
     yield* out.write(line.subarray(0, length));
     yield* out.print('\n');
   }

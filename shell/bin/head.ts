@@ -8,7 +8,12 @@ import type { Input, Output } from '../lib/stdio.ts';
 
 const options = {
   bytes: { short: 'c', value: '[-]N', help: 'print the first N bytes; with - all but the last N' },
-  lines: { short: 'n', value: '[-]N', digits: true, help: 'print the first N lines (default 10); with - all but the last N' },
+  lines: {
+    short: 'n',
+    value: '[-]N',
+    digits: true,
+    help: 'print the first N lines (default 10); with - all but the last N',
+  },
   quiet: { short: 'q', help: 'never print names' },
   verbose: { short: 'v', help: 'always print names' },
 } as const;
@@ -18,21 +23,27 @@ export const head = define({
   summary: 'print the beginning of files',
   usage: ['[-n N | -c N] [FILE]...'],
   options,
-  description: 'Prints the first 10 lines of each FILE, or of standard input. With several FILEs each is preceded by its name.',
+  description:
+    'Prints the first 10 lines of each FILE, or of standard input. With several FILEs each is preceded by its name.',
   examples: [['head -n 3 /proc/arena', 'the first regions of the arena']],
   *main(ctx) {
     const text = ctx.options.bytes ?? ctx.options.lines ?? '10';
     const what = ctx.options.bytes === undefined ? 'lines' : 'bytes';
     const count = parseSize(text.replace(/^-/, ''));
     if (count === null) return yield* ctx.fail(`invalid number of ${what}: '${text}'`);
-    return yield* eachFile(ctx, input => (what === 'lines' ? lines : bytes)(ctx.out, input, count, text.startsWith('-')));
+    return yield* eachFile(ctx, input =>
+      (what === 'lines' ? lines : bytes)(ctx.out, input, count, text.startsWith('-')),
+    );
   },
 });
 
 type Reader = Context<{ quiet: { help: string }; verbose: { help: string } }>;
 
 /** Runs `print` on each operand, with names between as head and tail print them. Returns the exit status. */
-export function* eachFile(ctx: Reader, print: (input: Input) => Generator<void, void, void>): Generator<void, number, void> {
+export function* eachFile(
+  ctx: Reader,
+  print: (input: Input) => Generator<void, void, void>,
+): Generator<void, number, void> {
   const names = ctx.operands.length > 0 ? ctx.operands : ['-'];
   const named = ctx.options.verbose || (names.length > 1 && !ctx.options.quiet);
   let status = 0;

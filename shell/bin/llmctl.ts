@@ -107,7 +107,7 @@ export const llmctl = define({
     '              when it does not fit, with what would',
     '  backend     show the engine, or switch it',
     '  tokenize    token ids of TEXT (words joined by one space), standard input, or a file',
-    '  detokenize  the bytes that token ids stand for',
+    '  detokenize  the bytes of the text that token ids stand for',
     '  perplexity  e to the mean loss per token over a text, cut into chunks of context - 1 tokens',
     '  models      the models in /models and whether they fit (also: list)',
     '',
@@ -392,23 +392,24 @@ function* models(ctx: Ctx, [directory = LIMITS.modelsDirectory]: readonly string
   const entries = yield* listDirectory(sys, directory);
   if (typeof entries === 'number') return yield* ctx.fail(directory, -entries);
   const found: Json[] = [];
-  const rows: string[][] = [['NAME', 'SIZE', 'PARAMETERS', 'CONTEXT', 'MEMORY', 'FITS']];
+  const rows = [['NAME', 'SIZE', 'PARAMETERS', 'CONTEXT', 'MEMORY', 'FITS', '']];
   for (const entry of entries) {
-    if (!entry.name.endsWith('.gguf')) continue;
     const path = join(directory, entry.name);
     const st = yield* stat(sys, path);
-    if (typeof st === 'number' || st.kind !== KIND.file) continue;
+    if (!entry.name.endsWith('.gguf') || typeof st === 'number' || st.kind !== KIND.file) continue;
     const planned = yield* planModel(sys, path, defaultChoice);
     const name = entry.name.slice(0, -'.gguf'.length);
+    const file = { name, path, file_bytes: st.size };
     if (typeof planned === 'number') {
       const error = yield* lastError(sys, planned);
-      found.push({ name, path, file_bytes: st.size, fits: false, error });
-      rows.push([name, humanSize(st.size), '', '', '', error]);
+      found.push({ ...file, fits: false, error });
+      rows.push([name, humanSize(st.size), '', '', '', 'no', error.replace(`${path}: `, '')]);
     } else {
-      const fits = planned.fits !== 0;
       const { parameters, ctx: context, total } = planned;
-      found.push({ name, path, file_bytes: st.size, fits, parameters, ctx: context, total_bytes: total });
-      rows.push([name, humanSize(st.size), grouped(parameters), String(context), grouped(total), fits ? 'yes' : 'no']);
+      const over = planned.fits !== 0 ? '' : `${grouped(total - planned.capacity)} over`;
+      found.push({ ...file, fits: over === '', parameters, ctx: context, total_bytes: total });
+      const figures = [humanSize(st.size), grouped(parameters), String(context), grouped(total)];
+      rows.push([name, ...figures, over === '' ? 'yes' : 'no', over]);
     }
   }
   yield* out.print(ctx.options.json ? jsonLine({ models: found }) : table(rows, [false, true, true, true, true]));
@@ -465,7 +466,9 @@ function* detokenize(ctx: Ctx, operands: readonly string[]): Run {
     if (typeof bytes === 'number') return yield* failAbout(ctx, '', bytes);
     pieces.push(bytes);
   }
-  const bytes = concat(pieces);
+  const model = yield* loadedModel(sys);
+  const all = concat(pieces);
+  const bytes = typeof model !== 'number' && model.spacePrefix !== 0 && all[0] === 0x20 ? all.subarray(1) : all;
   if (ctx.options.json) yield* out.print(jsonLine({ text: utf8Decode(bytes), text_b64: base64(bytes) }));
   else yield* out.write(bytes);
   return 0;

@@ -115,10 +115,6 @@ function* run(ctx: Ctx): Generator<void, number, void> {
   const mistake = textSourceError(source, 'PROMPT');
   if (mistake !== null) return yield* ctx.usage(mistake);
 
-  if (ctx.options.model === undefined) {
-    const model = yield* loadedModel(sys);
-    if (typeof model === 'number') return yield* failAbout(ctx, '', model);
-  }
   const prompt = yield* openText(ctx, source);
   if (prompt < 0) return -prompt;
   if (ctx.options.model !== undefined) {

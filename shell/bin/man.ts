@@ -4,19 +4,19 @@ import { E, IOCTL } from '../../kernel/abi/index.ts';
 import { join, listDirectory, readText } from '../lib/files.ts';
 import { table, wrap } from '../lib/fmt.ts';
 import { optionLines } from '../lib/getopt.ts';
-import { define } from '../lib/program.ts';
+import { define, screenWidth, usageLine } from '../lib/program.ts';
 import type { Context, Page } from '../lib/program.ts';
 
 const directory = '/usr/share/man';
 const options = { apropos: { short: 'k', help: 'list the pages that mention NAME' } } as const;
-const widthDefault = 80;
 
 export const man = define({
   name: 'man',
   summary: 'read the manual',
   usage: ['NAME...', '-k WORD'],
   options,
-  description: 'Prints the manual page of each command or topic NAME. Topics are the files in /usr/share/man; `man intro` is a good first one.',
+  description:
+    'Prints the manual page of each command or topic NAME. Topics are the files in /usr/share/man; `man intro` is a good first one.',
   examples: [['man -k model', 'which pages are about models']],
   *main(ctx) {
     if (ctx.operands.length === 0) return yield* ctx.usage('What manual page do you want?');
@@ -31,7 +31,10 @@ export const man = define({
       const page = ctx.manual.get(name);
       const text = page === undefined ? yield* topic(ctx, name) : commandPage(page, yield* terminalWidth(ctx));
       if (typeof text === 'number') {
-        yield* ctx.fail(text === -E.NOENT ? `No manual entry for ${name}` : name, text === -E.NOENT ? undefined : -text);
+        yield* ctx.fail(
+          text === -E.NOENT ? `No manual entry for ${name}` : name,
+          text === -E.NOENT ? undefined : -text,
+        );
         status = 16;
       } else yield* ctx.out.print(text);
     }
@@ -41,7 +44,7 @@ export const man = define({
 
 function* terminalWidth(ctx: Context<typeof options>): Generator<void, number, void> {
   const width = yield* ctx.sys.ioctl(1, IOCTL.columns, 0);
-  return width > 20 ? Math.min(width, 100) : widthDefault;
+  return width > 20 ? Math.min(width, 100) : screenWidth;
 }
 
 function* topic(ctx: Context<typeof options>, name: string): Generator<void, string | number, void> {
@@ -51,8 +54,8 @@ function* topic(ctx: Context<typeof options>, name: string): Generator<void, str
 /** A command's page in the classic sections. */
 function commandPage(page: Page, width: number): string {
   const section = (title: string, text: string): string => (text === '' ? '' : `${title}\n${text}\n`);
-  const usage = page.usage.map(form => `    ${page.name} ${form}`.trimEnd());
-  const lines = optionLines(page.options ?? {}).map(line => `  ${line}`);
+  const usage = page.usage.map(form => usageLine(`    ${page.name} `, form, width));
+  const lines = optionLines(page.options ?? {}, width - 2).map(line => line.replace(/^/gm, '  '));
   const examples = (page.examples ?? []).map(([command, effect]) => `    ${command}\n        ${effect}\n`);
   return [
     section('NAME', `    ${page.name} - ${page.summary}\n`),
@@ -60,7 +63,9 @@ function commandPage(page: Page, width: number): string {
     section('DESCRIPTION', wrap(page.description, width - 4, 4)),
     section('OPTIONS', `${lines.join('\n')}\n`),
     section('EXAMPLES', examples.join('')),
-  ].join('').replace(/\n$/, '');
+  ]
+    .join('')
+    .replace(/\n$/, '');
 }
 
 /** `NAME - SUMMARY` of commands and topics that mention a word. */

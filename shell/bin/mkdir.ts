@@ -21,9 +21,11 @@ export const mkdir = define({
     const { options, operands } = ctx;
     if (operands.length === 0) return yield* ctx.usage('missing operand');
     const mode = options.mode === undefined ? 0o755 : parseInt(options.mode, 8);
-    if (options.mode !== undefined && !/^[0-7]{1,4}$/.test(options.mode)) return yield* ctx.fail(`invalid mode: '${options.mode}'`);
+    if (options.mode !== undefined && !/^[0-7]{1,4}$/.test(options.mode))
+      return yield* ctx.fail(`invalid mode: '${options.mode}'`);
     let status = 0;
-    for (const path of operands) status |= yield* options.parents ? makeParents(ctx, path, mode) : make(ctx, path, mode);
+    for (const path of operands)
+      status |= yield* options.parents ? makeParents(ctx, path, mode) : make(ctx, path, mode);
     return status;
   },
 });
@@ -41,7 +43,10 @@ function* makeParents(ctx: Context<typeof options>, path: string, mode: number):
     const errno = yield* ctx.sys.mkdir(prefix, i === parts.length - 1 ? mode : 0o755);
     // A read-only file system may answer EROFS for a directory that is there.
     if (errno < 0 && !(yield* isDirectory(ctx.sys, prefix))) {
-      return yield* ctx.fail(`cannot create directory '${prefix}'`, errno === -E.EXIST && i < parts.length - 1 ? E.NOTDIR : -errno);
+      return yield* ctx.fail(
+        `cannot create directory '${prefix}'`,
+        errno === -E.EXIST && i < parts.length - 1 ? E.NOTDIR : -errno,
+      );
     }
     prefix += '/';
   }

@@ -10,7 +10,8 @@ export const mv = define({
   name: 'mv',
   summary: 'move or rename files',
   usage: ['SOURCE DEST', 'SOURCE... DIRECTORY'],
-  description: 'Renames SOURCE to DEST, or moves each SOURCE into DIRECTORY. Between file systems it copies, then removes.',
+  description:
+    'Renames SOURCE to DEST, or moves each SOURCE into DIRECTORY. Between file systems it copies, then removes.',
   examples: [['mv /tmp/a /tmp/b', 'renames a file']],
   *main(ctx) {
     const plan = yield* destinations(ctx);
@@ -29,8 +30,10 @@ export const mv = define({
         status = yield* ctx.fail(`cannot overwrite non-directory '${to}' with directory '${from}'`);
       } else {
         const errno = yield* ctx.sys.rename(from, to);
-        if (errno === -E.XDEV) status |= (yield* copyTree(ctx, from, to, true)) || (yield* removeTree(ctx, from, false));
-        else if (errno === -E.INVAL) status = yield* ctx.fail(`cannot move '${from}' to a subdirectory of itself, '${to}'`);
+        if (errno === -E.XDEV)
+          status |= (yield* copyTree(ctx, from, to, true)) || (yield* removeTree(ctx, from, false));
+        else if (errno === -E.INVAL)
+          status = yield* ctx.fail(`cannot move '${from}' to a subdirectory of itself, '${to}'`);
         else if (errno < 0) status = yield* ctx.fail(`cannot move '${from}' to '${to}'`, -errno);
       }
     }

@@ -25,7 +25,8 @@ export const rm = define({
       const st = yield* stat(ctx.sys, path);
       if (typeof st === 'number') {
         if (!options.force || st !== -E.NOENT) status = yield* ctx.fail(`cannot remove '${path}'`, -st);
-      } else if (st.kind === KIND.dir && !options.recursive) status = yield* ctx.fail(`cannot remove '${path}'`, E.ISDIR);
+      } else if (st.kind === KIND.dir && !options.recursive)
+        status = yield* ctx.fail(`cannot remove '${path}'`, E.ISDIR);
       else if (/^\/+$/.test(path)) status = yield* ctx.fail("it is dangerous to operate recursively on '/'");
       else if (['.', '..'].includes(basename(path))) {
         status = yield* ctx.fail(`refusing to remove '.' or '..' directory: skipping '${path}'`);
@@ -36,7 +37,11 @@ export const rm = define({
 });
 
 /** Removes a file or a whole tree; with `quiet` what is already gone is no error. Returns the exit status. */
-export function* removeTree(ctx: Pick<Context, 'sys' | 'fail'>, path: string, quiet: boolean): Generator<void, number, void> {
+export function* removeTree(
+  ctx: Pick<Context, 'sys' | 'fail'>,
+  path: string,
+  quiet: boolean,
+): Generator<void, number, void> {
   const { sys } = ctx;
   const st = yield* stat(sys, path);
   let status = 0;

@@ -2,7 +2,9 @@
 
 import { define } from '../lib/program.ts';
 
-const options = { separator: { short: 's', value: 'TEXT', help: 'what stands between numbers (default a newline)' } } as const;
+const options = {
+  separator: { short: 's', value: 'TEXT', help: 'what stands between numbers (default a newline)' },
+} as const;
 
 export const seq = define({
   name: 'seq',

@@ -17,7 +17,8 @@ export const sha256sum = define({
   summary: 'compute and check SHA-256 digests',
   usage: ['[FILE]...', '-c [--quiet] [--status] [FILE]...'],
   options,
-  description: 'Prints the SHA-256 digest of each FILE, or of standard input. With -c reads such lines and checks each file named.',
+  description:
+    'Prints the SHA-256 digest of each FILE, or of standard input. With -c reads such lines and checks each file named.',
   examples: [
     ['sha256sum /mnt/x/tensors/*/data', 'the digest of every tensor of a mounted model'],
     ['sha256sum -c /tmp/SUMS', 'checks a list'],

@@ -18,7 +18,8 @@ export const stat = define({
   name: 'stat',
   summary: 'show what is known of a file',
   usage: ['FILE...'],
-  description: 'Prints size, kind, device, inode, links, permissions, owner and virtual modification time of each FILE.',
+  description:
+    'Prints size, kind, device, inode, links, permissions, owner and virtual modification time of each FILE.',
   *main(ctx) {
     if (ctx.operands.length === 0) return yield* ctx.usage('missing operand');
     const { bootEpochSeconds } = yield* times(ctx.sys);
@@ -32,7 +33,9 @@ export const stat = define({
       const kind = st.kind === KIND.file && st.size === 0 ? 'regular empty file' : (kinds[st.kind] ?? 'unknown');
       yield* ctx.out.print(`  File: ${name}\n`);
       yield* ctx.out.print(`  Size: ${String(st.size).padEnd(12)}${kind}\n`);
-      yield* ctx.out.print(`Device: ${String(st.device).padEnd(12)}Inode: ${String(st.inode).padEnd(12)}Links: ${st.links}\n`);
+      yield* ctx.out.print(
+        `Device: ${String(st.device).padEnd(12)}Inode: ${String(st.inode).padEnd(12)}Links: ${st.links}\n`,
+      );
       const mode = st.mode.toString(8).padStart(4, '0');
       yield* ctx.out.print(`Access: (${mode}/${modeString(st.kind, st.mode)})  Uid: ${st.uid}  Gid: ${st.gid}\n`);
       yield* ctx.out.print(`Modify: ${isoMinute(bootEpochSeconds + st.modifiedNs / 1e9)}\n`);

@@ -1,11 +1,11 @@
 // strace: shows the system calls of a command. The kernel formats the lines, from the same table that made the calls.
 
-import { O, utf8Decode } from '../../kernel/abi/index.ts';
+import { O, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
 import { startCommand, waitFor } from '../lib/exec.ts';
 import { table } from '../lib/fmt.ts';
 import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
-import { Input, Output } from '../lib/stdio.ts';
+import { Input, writeAll } from '../lib/stdio.ts';
 
 const options = {
   'summary-only': { short: 'c', help: 'count calls and errors by name instead' },
@@ -18,8 +18,9 @@ export const strace = define({
   usage: ['[-c] [-o FILE] COMMAND [ARG]...'],
   options,
   order: 'posix',
-  description: 'Runs COMMAND and prints each system call it makes with arguments and result. Ends with the status of COMMAND.',
-  examples: [['strace cat /etc/hostname', 'five calls, of which one reads the file']],
+  description:
+    'Runs COMMAND and prints each system call it makes with arguments and result. Ends with the status of COMMAND.',
+  examples: [['strace cat /etc/hostname', 'the calls that printing a file takes']],
   *main(ctx) {
     const { options, operands, sys } = ctx;
     if (operands.length === 0) return yield* ctx.usage('must have a command');
@@ -30,7 +31,10 @@ export const strace = define({
     }
     if (options['summary-only']) return yield* summarize(ctx, to);
     const pid = yield* startCommand(ctx, operands, to);
-    return pid < 0 ? -pid : yield* waitFor(sys, pid);
+    if (pid < 0) return -pid;
+    const status = yield* waitFor(sys, pid);
+    yield* writeAll(sys, to, utf8Encode(`+++ exited with ${status} +++\n`));
+    return status;
   },
 });
 
@@ -64,8 +68,6 @@ function* summarize(ctx: Context<typeof options>, to: number): Generator<void, n
   const sorted = [...tallies].sort(([a, x], [b, y]) => y.calls - x.calls || (a < b ? -1 : 1));
   const rows = sorted.map(([name, t]) => [String(t.calls), t.errors === 0 ? '' : String(t.errors), name]);
   const text = table([['calls', 'errors', 'syscall'], ...rows], [true, true]);
-  const out = to === 2 ? ctx.err : new Output(sys, to, function* () {});
-  yield* out.print(text);
-  yield* out.flush();
+  yield* writeAll(sys, to, utf8Encode(text));
   return status;
 }

@@ -8,7 +8,12 @@ import { eachFile } from './head.ts';
 
 const options = {
   bytes: { short: 'c', value: '[+]N', help: 'print the last N bytes; with + from byte N on' },
-  lines: { short: 'n', value: '[+]N', digits: true, help: 'print the last N lines (default 10); with + from line N on' },
+  lines: {
+    short: 'n',
+    value: '[+]N',
+    digits: true,
+    help: 'print the last N lines (default 10); with + from line N on',
+  },
   quiet: { short: 'q', help: 'never print names' },
   verbose: { short: 'v', help: 'always print names' },
 } as const;
@@ -18,7 +23,8 @@ export const tail = define({
   summary: 'print the end of files',
   usage: ['[-n N | -c N] [FILE]...'],
   options,
-  description: 'Prints the last 10 lines of each FILE, or of standard input. With several FILEs each is preceded by its name.',
+  description:
+    'Prints the last 10 lines of each FILE, or of standard input. With several FILEs each is preceded by its name.',
   examples: [['dmesg | tail -n 5', 'the last messages of the kernel']],
   *main(ctx) {
     const text = ctx.options.bytes ?? ctx.options.lines ?? '10';

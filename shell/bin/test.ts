@@ -131,7 +131,12 @@ class Expression {
     if (operator === '-t') return (yield* this.ctx.sys.ioctl(Number(operand), IOCTL.isatty, 0)) === 1;
     const st = yield* stat(this.ctx.sys, operand);
     if (typeof st === 'number') return false;
-    const kinds: Readonly<Record<string, number>> = { '-f': KIND.file, '-d': KIND.dir, '-c': KIND.char, '-p': KIND.fifo };
+    const kinds: Readonly<Record<string, number>> = {
+      '-f': KIND.file,
+      '-d': KIND.dir,
+      '-c': KIND.char,
+      '-p': KIND.fifo,
+    };
     const bits: Readonly<Record<string, number>> = { '-r': 0o444, '-w': 0o222, '-x': 0o111 };
     if (operator in kinds) return st.kind === kinds[operator];
     if (operator in bits) return (st.mode & bits[operator]!) !== 0;

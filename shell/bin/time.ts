@@ -10,7 +10,8 @@ export const time = define({
   usage: ['COMMAND [ARG]...'],
   order: 'posix',
   usageStatus: 125,
-  description: 'Runs COMMAND, then prints on standard error the virtual time that passed and the cycles that the machine spent.',
+  description:
+    'Runs COMMAND, then prints on standard error the virtual time that passed and the cycles that the machine spent.',
   examples: [['time sha256sum /models/*', 'what reading all models costs']],
   *main(ctx) {
     if (ctx.operands.length === 0) return yield* ctx.usage('missing command');

@@ -24,7 +24,8 @@ export const wc = define({
   summary: 'count lines, words and bytes',
   usage: ['[-clmw] [FILE]...'],
   options,
-  description: 'Prints counts of newlines, words and bytes for each FILE, or standard input, and a total when there are several.',
+  description:
+    'Prints counts of newlines, words and bytes for each FILE, or standard input, and a total when there are several.',
   examples: [['ls /bin | wc -l', 'how many programs there are']],
   *main(ctx) {
     const chosen = (['lines', 'words', 'chars', 'bytes'] as const).filter(k => ctx.options[k]);

@@ -40,10 +40,7 @@ export function* launch(
   if (pid !== -E.NOEXEC) return pid;
   const interpreter = yield* interpreterOf(sys, path);
   if (typeof interpreter === 'number') return interpreter;
-  return yield* sys.spawn(
-    interpreter[0]!,
-    argumentBlock([...interpreter, path, ...argv.slice(1)], env, fds, trace),
-  );
+  return yield* sys.spawn(interpreter[0]!, argumentBlock([...interpreter, path, ...argv.slice(1)], env, fds, trace));
 }
 
 /** `#!PATH [ARGUMENT]` of a script; /bin/sh for text without one; -ENOEXEC for anything else. */

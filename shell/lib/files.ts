@@ -47,7 +47,7 @@ export function* listDirectory(sys: Sys, path: string): Generator<void, Director
   const buffer = new Uint8Array(CHUNK_BYTES);
   let n: number;
   while ((n = yield* sys.readdir(fd, buffer)) > 0) {
-    for (let at = 0; at < n; ) {
+    for (let at = 0; at < n;) {
       const nameBytes = buffer[at + 1]!;
       const name = utf8Decode(buffer, at + 2, at + 2 + nameBytes);
       if (name !== '.' && name !== '..') entries.push({ kind: buffer[at]!, name });

@@ -31,7 +31,13 @@ export function parseSize(text: string): number | null {
 
 /** `-rw-r--r--`. */
 export function modeString(kind: number, mode: number): string {
-  const letters: Record<number, string> = { [KIND.dir]: 'd', [KIND.char]: 'c', [KIND.block]: 'b', [KIND.fifo]: 'p', [KIND.link]: 'l' };
+  const letters: Record<number, string> = {
+    [KIND.dir]: 'd',
+    [KIND.char]: 'c',
+    [KIND.block]: 'b',
+    [KIND.fifo]: 'p',
+    [KIND.link]: 'l',
+  };
   let text = letters[kind] ?? '-';
   for (let bit = 8; bit >= 0; bit--) text += (mode >> bit) & 1 ? 'rwx'[2 - (bit % 3)]! : '-';
   return text;
@@ -114,23 +120,26 @@ export function columns(names: readonly string[], width: number): string {
   }
 }
 
-/** Text folded at `width` columns, each line after `indent` spaces; an empty line stays a paragraph's end, an indented line stays as it is. */
+/**
+ * Text folded at `width` columns, each line after `indent` spaces. An indented line is a row of a list: what does not fit hangs below its
+ * second column.
+ */
 export function wrap(text: string, width: number, indent = 0): string {
-  const margin = ' '.repeat(indent);
   const lines: string[] = [];
   for (const paragraph of text.split('\n')) {
-    if (paragraph.startsWith(' ') || paragraph === '') {
-      lines.push(paragraph === '' ? '' : margin + paragraph);
-      continue;
+    const [head] = /^(?: +\S.*? {2,}| +)?/.exec(paragraph)!;
+    let line = ' '.repeat(indent) + head;
+    let empty = true; // nothing of this line's text is there yet
+    for (const word of paragraph.slice(head.length).split(' ')) {
+      if (!empty && line.length + 1 + word.length > width) {
+        lines.push(line);
+        line = ' '.repeat(indent + head.length);
+        empty = true;
+      }
+      line += empty ? word : ` ${word}`;
+      empty = false;
     }
-    let line = '';
-    for (const word of paragraph.split(' ')) {
-      if (line !== '' && indent + line.length + 1 + word.length > width) {
-        lines.push(margin + line);
-        line = word;
-      } else line = line === '' ? word : `${line} ${word}`;
-    }
-    lines.push(margin + line);
+    lines.push(line.trimEnd());
   }
   return `${lines.join('\n')}\n`;
 }

@@ -2,6 +2,8 @@
 // Syntax is GNU's: clusters (`-la`), values attached or separate (`-n5`, `-n 5`, `--lines=5`, `--lines 5`), unambiguous
 // abbreviations of long names, `--` ends the options.
 
+import { wrap } from './fmt.ts';
+
 export interface Option {
   /** One-letter forms, each a letter (`rR`: -r and -R are the same). */
   readonly short?: string;
@@ -37,7 +39,8 @@ export interface Parsed {
 
 export function getopt(table: OptionTable, args: readonly string[], order: OptionOrder): Parsed {
   const options: Record<string, boolean | string | string[] | undefined> = {};
-  for (const [name, o] of Object.entries(table)) options[name] = o.many ? [] : o.value === undefined ? false : undefined;
+  for (const [name, o] of Object.entries(table))
+    options[name] = o.many ? [] : o.value === undefined ? false : undefined;
   const operands: string[] = [];
   let help = false;
   let error: string | null = null;
@@ -101,8 +104,8 @@ function shortName(table: OptionTable, letter: string): string | null {
   return null;
 }
 
-/** One line per option: `  -n, --lines=N    print the first N lines`. */
-export function optionLines(table: OptionTable): string[] {
+/** A line per option, `  -n, --lines=N  print the first N lines`, folded at `width` columns. */
+export function optionLines(table: OptionTable, width: number): string[] {
   const rows = Object.entries(table).map(([name, o]) => {
     const letters = [...(name.length === 1 ? [name] : []), ...(o.short ?? '')].map(c => `-${c}`);
     const forms = name.length === 1 ? letters : [...letters, `--${name}`];
@@ -110,6 +113,6 @@ export function optionLines(table: OptionTable): string[] {
     return [`${letters.length === 0 ? '    ' : ''}${forms.join(', ')}${value}`, o.help] as const;
   });
   rows.push(['    --help', 'show this help and exit'] as const);
-  const width = Math.max(...rows.map(([form]) => form.length));
-  return rows.map(([form, help]) => `  ${form.padEnd(width)}  ${help}`);
+  const column = Math.max(...rows.map(([form]) => form.length)) + 4;
+  return rows.map(([form, help]) => `  ${form.padEnd(column - 2)}${wrap(help, width, column).trim()}`);
 }

@@ -1,8 +1,19 @@
 // A program as the shell room writes it: a table entry with its manual beside its main, and the start-up code (crt0) that turns it into
 // an image the kernel can run: arguments fetched, options parsed, streams opened and flushed, the return value the exit status.
 
-import { E, LastError, O, SIG, SpawnHeader, formatRefusal, strerror, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
+import {
+  E,
+  LastError,
+  O,
+  SIG,
+  SpawnHeader,
+  formatRefusal,
+  strerror,
+  utf8Decode,
+  utf8Encode,
+} from '../../kernel/abi/index.ts';
 import type { Entry, Gate, SpecCode, Sys } from '../../kernel/abi/index.ts';
+import { wrap } from './fmt.ts';
 import { getopt, optionLines } from './getopt.ts';
 import type { OptionOrder, OptionTable, ParsedOptions } from './getopt.ts';
 import { Input, Output } from './stdio.ts';
@@ -63,14 +74,28 @@ export function define<const T extends OptionTable = Record<never, never>>(spec:
   return { ...spec, entry: manual => gate => start(gate, spec, manual) };
 }
 
-/** `Usage: NAME …` with summary, description and options: what --help prints. */
-export function helpText(page: Page): string {
-  const forms = page.usage.map((form, i) => `${i === 0 ? 'Usage:' : '   or:'} ${page.name} ${form}`.trimEnd());
-  const options = optionLines(page.options ?? {});
-  return [...forms, '', page.description, '', 'Options:', ...options, ''].join('\n');
+/** The width that texts are folded at. */
+export const screenWidth = 80;
+
+/** One form of use after `prefix`; what does not fit `width` continues below its beginning. */
+export function usageLine(prefix: string, form: string, width: number): string {
+  return (prefix + wrap(form, width, prefix.length).trim()).trimEnd();
 }
 
-function* start<T extends OptionTable>(gate: Gate, spec: ProgramSpec<T>, manual: Manual): Generator<void, number, void> {
+/** `Usage: NAME …` with summary, description and options: what --help prints. */
+export function helpText(page: Page): string {
+  const forms = page.usage.map((form, i) =>
+    usageLine(`${i === 0 ? 'Usage:' : '   or:'} ${page.name} `, form, screenWidth),
+  );
+  const options = optionLines(page.options ?? {}, screenWidth);
+  return [...forms, '', wrap(page.description, screenWidth), 'Options:', ...options, ''].join('\n');
+}
+
+function* start<T extends OptionTable>(
+  gate: Gate,
+  spec: ProgramSpec<T>,
+  manual: Manual,
+): Generator<void, number, void> {
   const sys = makeSys(gate);
   const { argv, env } = yield* arguments_(sys, gate.windowBytes);
   const parsed = getopt(spec.options ?? {}, argv.slice(1), spec.order ?? 'gnu');
@@ -170,11 +195,7 @@ export function* lastError(sys: Sys, errno: number): Generator<void, string, voi
 type Streams = Pick<Context, 'sys' | 'input' | 'failCall'>;
 
 /** A file named on the command line as a stream, `-` being standard input; null after `message`. */
-export function* openInput(
-  ctx: Streams,
-  name: string,
-  message = name,
-): Generator<void, Input | null, void> {
+export function* openInput(ctx: Streams, name: string, message = name): Generator<void, Input | null, void> {
   if (name === '-') return ctx.input;
   const fd = yield* ctx.sys.open(name, O.RDONLY, 0);
   if (fd >= 0) return new Input(ctx.sys, fd);

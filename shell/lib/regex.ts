@@ -8,7 +8,11 @@ export type Syntax = 'basic' | 'extended' | 'fixed';
 const escapeLiteral = (c: string): string => (/[\\^$.*+?()[\]{}|/]/.test(c) ? `\\${c}` : c);
 
 /** The pattern as a RegExp, or a message. A newline separates alternatives, as in grep's pattern lists. */
-export function compileRegex(pattern: string, syntax: Syntax, flags: { ignoreCase: boolean; word: boolean; line: boolean }): RegExp | string {
+export function compileRegex(
+  pattern: string,
+  syntax: Syntax,
+  flags: { ignoreCase: boolean; word: boolean; line: boolean },
+): RegExp | string {
   const alternatives: string[] = [];
   for (const one of pattern.split('\n')) {
     const source = syntax === 'fixed' ? [...one].map(escapeLiteral).join('') : translate(one, syntax === 'extended');

@@ -11,7 +11,7 @@ export const CHUNK_BYTES = LIMITS.windowBytes;
 
 /** Writes all of `bytes`, as often as it takes. Returns 0 or -errno. */
 export function* writeAll(sys: Sys, fd: number, bytes: Uint8Array): Generator<void, number, void> {
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const n = yield* sys.write(fd, at === 0 ? bytes : bytes.subarray(at));
     if (n < 0) return n;
     at += n;

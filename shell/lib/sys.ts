@@ -23,7 +23,8 @@ type Value = number | string | Uint8Array;
 export function makeSys(gate: Gate): Sys {
   const stubs: Record<string, (...values: Value[]) => Generator<void, number, void>> = {};
   for (const [name, spec] of Object.entries<CallSpec>(SYSCALLS)) {
-    stubs[name] = name === 'exit' ? status => leave(gate, Number(status)) : (...values) => invoke(gate, name, spec, values);
+    stubs[name] =
+      name === 'exit' ? status => leave(gate, Number(status)) : (...values) => invoke(gate, name, spec, values);
   }
   return stubs as unknown as Sys;
 }

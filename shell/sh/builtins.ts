@@ -38,7 +38,8 @@ const table: readonly Builtin[] = [
     special: true,
     summary: 'run the commands of a file in this shell',
     usage: ['FILE [ARG]...'],
-    description: 'Reads FILE (searched in PATH when it has no slash) and runs it in this shell. ARGs become $1, $2, … meanwhile.',
+    description:
+      'Reads FILE (searched in PATH when it has no slash) and runs it in this shell. ARGs become $1, $2, … meanwhile.',
     run: source,
   },
   {
@@ -90,7 +91,10 @@ const table: readonly Builtin[] = [
       if (argv.length === 1) return 0;
       const env = new Map(shell.list().flatMap(v => (v.exported ? [[v.name, v.value] as const] : [])));
       const path = yield* findProgram(shell.sys, argv[1]!, shell.get('PATH') ?? defaultPath);
-      const pid = typeof path === 'number' ? path : yield* launch(shell.sys, path, argv.slice(1), env, [shell.fds[0]!, shell.fds[1]!, shell.fds[2]!]);
+      const pid =
+        typeof path === 'number'
+          ? path
+          : yield* launch(shell.sys, path, argv.slice(1), env, [shell.fds[0]!, shell.fds[1]!, shell.fds[2]!]);
       if (pid < 0) {
         const missing = pid === -E.NOENT;
         yield* shell.fail(
@@ -119,7 +123,8 @@ const table: readonly Builtin[] = [
     special: true,
     summary: 'give variables to the commands that are run',
     usage: ['[-p]', 'NAME[=VALUE]...'],
-    description: 'Marks each NAME for the environment of commands, setting it to VALUE if given. Without names lists those marked.',
+    description:
+      'Marks each NAME for the environment of commands, setting it to VALUE if given. Without names lists those marked.',
     *run(shell, argv, out) {
       const names = argv.slice(1).filter(a => a !== '-p' && a !== '--');
       if (names.length === 0) {

@@ -33,8 +33,7 @@ function* paths(sys: Sys, word: string, home: string): Generator<void, string[],
   const found: string[] = [];
   for (const { name, kind } of entries) {
     if (!name.startsWith(prefix) || (name.startsWith('.') && !prefix.startsWith('.'))) continue;
-    const leads =
-      kind === KIND.dir || (kind === KIND.link && (yield* isDirectory(sys, join(directory || '.', name))));
+    const leads = kind === KIND.dir || (kind === KIND.link && (yield* isDirectory(sys, join(directory || '.', name))));
     found.push(shown + name + (leads ? '/' : ''));
   }
   return found;

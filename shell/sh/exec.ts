@@ -1,10 +1,11 @@
 // The shell's executor: runs what the parser built. A process here cannot fork, so a subshell (a builtin inside a pipeline) is a new sh
 // that is given the parent's state as text; every other command of a pipeline is spawned on its pipe ends, then all are waited for.
 
-import { E, O, strerror, utf8Decode } from '../../kernel/abi/index.ts';
+import { E, O, SIG, strerror, utf8Decode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { STATUS, defaultPath, findProgram, launch, waitFor } from '../lib/exec.ts';
 import type { Descriptors } from '../lib/exec.ts';
+import { signalStatus } from '../lib/program.ts';
 import { Output } from '../lib/stdio.ts';
 import { builtins } from './builtins.ts';
 import { Expander } from './expand.ts';
@@ -21,7 +22,12 @@ interface Variable {
 
 /** Status of a command line that the shell itself could not do: syntax, redirection, expansion. */
 export const usageError = 2;
-const openFlags = { '<': O.RDONLY, '>': O.WRONLY | O.CREAT | O.TRUNC, '>>': O.WRONLY | O.CREAT | O.APPEND, '<>': O.RDWR | O.CREAT } as const;
+const openFlags = {
+  '<': O.RDONLY,
+  '>': O.WRONLY | O.CREAT | O.TRUNC,
+  '>>': O.WRONLY | O.CREAT | O.APPEND,
+  '<>': O.RDWR | O.CREAT,
+} as const;
 
 /** Redirections name descriptors 0 to 9; a program is given the first three. */
 const descriptorsMax = 10;
@@ -45,6 +51,8 @@ export class Shell implements Variables {
   returning = false;
   /** A SIGINT was seen: the rest of the command line is dropped. */
   interrupted = false;
+  /** Outlives SIGINT, which ends only the command in the foreground. */
+  catchesInterrupt = false;
   /** A person types at it: errors do not end it. */
   interactive = false;
   errexit = false;
@@ -124,7 +132,8 @@ export class Shell implements Variables {
     for (;;) {
       const result = parser.next();
       if (result.kind === 'end') return this.status;
-      if (result.kind === 'fault') return yield* this.fail(`line ${result.fault.line}: ${result.fault.message}`, usageError);
+      if (result.kind === 'fault')
+        return yield* this.fail(`line ${result.fault.line}: ${result.fault.message}`, usageError);
       yield* this.runList(result.list);
       if (this.stopped()) return this.status;
     }
@@ -194,7 +203,9 @@ export class Shell implements Variables {
   }
 
   private *waitFor(pid: number): Generator<void, number, void> {
-    return yield* waitFor(this.sys, pid, () => (this.interrupted = true));
+    const status = yield* waitFor(this.sys, pid, () => (this.interrupted = true));
+    if (this.catchesInterrupt && status === signalStatus(SIG.INT)) this.interrupted = true;
+    return status;
   }
 
   // ── Simple commands ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,7 +258,8 @@ export class Shell implements Variables {
     const { argv, assignments, streams } = prepared;
     let pid = 0;
     if (argv.length === 0) this.status = 0;
-    else if (builtins.has(argv[0]!)) pid = yield* this.spawnSubshell(argv.map(quote).join(' '), assignments, standard(streams));
+    else if (builtins.has(argv[0]!))
+      pid = yield* this.spawnSubshell(argv.map(quote).join(' '), assignments, standard(streams));
     else pid = yield* this.spawnProgram(argv, this.environment(assignments), standard(streams));
     yield* this.closeAll(streams);
     if (pid > 0) this.status = 0;
@@ -255,7 +267,11 @@ export class Shell implements Variables {
   }
 
   /** Starts a program; on failure says why, sets the status and returns -errno. */
-  private *spawnProgram(argv: readonly string[], env: ReadonlyMap<string, string>, fds: Descriptors): Generator<void, number, void> {
+  private *spawnProgram(
+    argv: readonly string[],
+    env: ReadonlyMap<string, string>,
+    fds: Descriptors,
+  ): Generator<void, number, void> {
     const name = argv[0]!;
     const path = yield* findProgram(this.sys, name, env.get('PATH') ?? this.get('PATH') ?? defaultPath);
     const pid = typeof path === 'number' ? path : yield* launch(this.sys, path, argv, env, fds);
@@ -310,7 +326,10 @@ export class Shell implements Variables {
   }
 
   private *trace(assignments: ReadonlyMap<string, string>, argv: readonly string[]): Generator<void, void, void> {
-    const shown = [...[...assignments].map(([name, value]) => `${name}=${quoteIfNeeded(value)}`), ...argv.map(quoteIfNeeded)];
+    const shown = [
+      ...[...assignments].map(([name, value]) => `${name}=${quoteIfNeeded(value)}`),
+      ...argv.map(quoteIfNeeded),
+    ];
     const err = new Output(this.sys, this.fds[2]!, function* () {}, 0);
     yield* err.print(`+ ${shown.join(' ')}\n`);
   }

@@ -31,7 +31,25 @@ export interface Fault {
 }
 
 // Longest first. Those that the grammar does not use yet are still operators, so that they are not taken for words.
-const operators = ['<<-', '&&', '||', ';;', '>>', '>&', '>|', '<&', '<>', '<<', '&', '|', ';', '<', '>', '(', ')'] as const;
+const operators = [
+  '<<-',
+  '&&',
+  '||',
+  ';;',
+  '>>',
+  '>&',
+  '>|',
+  '<&',
+  '<>',
+  '<<',
+  '&',
+  '|',
+  ';',
+  '<',
+  '>',
+  '(',
+  ')',
+] as const;
 const wordEnds = ' \t\n;&|<>()';
 const isName = (c: string | undefined): boolean => c !== undefined && /[A-Za-z_]/.test(c);
 const isNameRest = (c: string | undefined): boolean => c !== undefined && /[A-Za-z0-9_]/.test(c);
@@ -152,7 +170,7 @@ export class Lexer {
   private doubleQuoted(): Part[] {
     const { line } = this;
     const parts = this.parts(c => c === '"', true);
-    if (this.text[this.at] !== '"') this.fail("unexpected end of file while looking for matching `\"'", line, true);
+    if (this.text[this.at] !== '"') this.fail('unexpected end of file while looking for matching `"\'', line, true);
     this.at++;
     return parts;
   }

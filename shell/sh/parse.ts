@@ -147,7 +147,11 @@ export class Parser {
     const target = this.token;
     if (target.kind === 'word') this.advance();
     else this.unexpected();
-    return { fd: token.fd ?? (operator.startsWith('<') ? 0 : 1), operator, target: target.kind === 'word' ? target.word : [] };
+    return {
+      fd: token.fd ?? (operator.startsWith('<') ? 0 : 1),
+      operator,
+      target: target.kind === 'word' ? target.word : [],
+    };
   }
 }
 

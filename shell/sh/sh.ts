@@ -5,8 +5,7 @@ import { E, IOCTL, LIMITS, O, READLINE, SIG, utf8Decode, utf8Encode } from '../.
 import type { Sys } from '../../kernel/abi/index.ts';
 import { defaultPath } from '../lib/exec.ts';
 import { readText } from '../lib/files.ts';
-import { define } from '../lib/program.ts';
-import type { Context } from '../lib/program.ts';
+import { define, signalStatus } from '../lib/program.ts';
 import { setOptions } from './builtins.ts';
 import { completions } from './complete.ts';
 import { Shell, usageError } from './exec.ts';
@@ -45,7 +44,8 @@ export const sh = define({
     if (options.c !== undefined) {
       if (operands.length > 0) shell.name = operands[0]!;
       shell.positional = operands.slice(1);
-      return yield* finish(shell, yield* shell.runText(options.c));
+      const status = yield* shell.runText(options.c);
+      return shell.leaving ?? status;
     }
     const [file, ...args] = operands;
     if (file !== undefined) {
@@ -56,23 +56,25 @@ export const sh = define({
       }
       shell.name = file;
       shell.positional = args;
-      return yield* finish(shell, yield* shell.runText(text));
+      const status = yield* shell.runText(text);
+      return shell.leaving ?? status;
     }
     shell.interactive = options.i || (yield* sys.ioctl(0, IOCTL.isatty, 0)) === 1;
-    return yield* shell.interactive ? interact(ctx, shell) : readCommands(shell);
+    return yield* shell.interactive ? interact(shell) : readCommands(shell);
   },
 });
 
-function* finish(shell: Shell, status: number): Generator<void, number, void> {
-  return shell.leaving ?? status;
+/** Ctrl-C ends the command in the foreground, not this shell. */
+function* catchInterrupt(shell: Shell): Generator<void, void, void> {
+  yield* shell.sys.signal(SIG.INT, 1);
+  shell.catchesInterrupt = true;
 }
 
 // ── A person ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function* interact(ctx: Context, shell: Shell): Generator<void, number, void> {
+function* interact(shell: Shell): Generator<void, number, void> {
   const { sys } = shell;
-  // Ctrl-C ends the command in the foreground, not the shell; Ctrl-C at the prompt comes as READLINE.interrupt.
-  yield* sys.signal(SIG.INT, 1);
+  yield* catchInterrupt(shell);
   shell.set('HISTFILE', shell.get('HISTFILE') ?? `${shell.get('HOME') ?? ''}/.sh_history`, true);
   const profile = yield* readText(sys, '/etc/profile');
   if (typeof profile === 'string') yield* shell.runText(profile);
@@ -84,14 +86,13 @@ function* interact(ctx: Context, shell: Shell): Generator<void, number, void> {
     shell.interrupted = false;
     if (line === 'interrupt') {
       text = '';
-      shell.status = 128 + SIG.INT;
+      shell.status = signalStatus(SIG.INT);
       continue;
     }
     text += `${line.text}\n`;
     if (isIncomplete(text)) continue;
     yield* remember(shell, text);
     yield* shell.runText(text);
-    if (shell.interrupted) yield* ctx.err.print('\n');
     text = '';
   }
   return shell.leaving ?? shell.status;
@@ -112,7 +113,8 @@ function* editLine(shell: Shell, prompt: string): Generator<void, { text: string
   const answer = new Uint8Array(LIMITS.windowBytes);
   for (;;) {
     const n = yield* sys.readline(0, prompt, answer);
-    if (n === -E.INTR) return 'interrupt';
+    // A SIGINT that came while a command ran; one at the prompt is READLINE.interrupt.
+    if (n === -E.INTR) continue;
     if (n <= 0 || answer[0] === READLINE.end) return 'end';
     const text = utf8Decode(answer, 1, n);
     if (answer[0] === READLINE.interrupt) return 'interrupt';
@@ -188,7 +190,7 @@ function* lineReader(sys: Sys): Generator<void, () => Generator<void, string | n
 /** `sh --serve`: each read of descriptor 0 is one command text; the state lasts from one to the next, and `exit` ends only the text. */
 function* serve(shell: Shell): Generator<void, number, void> {
   const { sys } = shell;
-  yield* sys.signal(SIG.INT, 1);
+  yield* catchInterrupt(shell);
   const empty = yield* sys.open('/dev/null', O.RDONLY, 0);
   const buffer = new Uint8Array(LIMITS.windowBytes);
   for (;;) {

@@ -7,23 +7,29 @@ import type { RandomModel, Weight } from './models.ts';
 
 type Vector = Float64Array;
 
-/** Activations as a product with this weight type sees them. */
-function rounded(x: Vector, type: number): Vector {
-  if (type === GGML_TYPE.F32) return x;
-  if (type === GGML_TYPE.F16) return x.map(roundF16);
-  if (type === GGML_TYPE.BF16) return x.map(roundBf16);
-  const out = new Float64Array(x.length);
+/** Activations as a product with this weight type sees them; `sums` per block of 32, rounded apart as Q8_1 does (for Q4_1's minima). */
+function rounded(x: Vector, type: number): { readonly values: Vector; readonly sums: Vector } {
+  const none = new Float64Array(0);
+  if (type === GGML_TYPE.F32) return { values: x, sums: none };
+  if (type === GGML_TYPE.F16) return { values: x.map(roundF16), sums: none };
+  if (type === GGML_TYPE.BF16) return { values: x.map(roundBf16), sums: none };
+  const values = new Float64Array(x.length);
+  const sums = new Float64Array(x.length / 32);
   for (let b = 0; b < x.length; b += 32) {
     let largest = 0;
     for (let i = 0; i < 32; i++) largest = Math.max(largest, Math.abs(x[b + i]!));
     const d = largest / 127;
     const scale = roundF16(d);
+    let total = 0;
     for (let i = 0; i < 32; i++) {
-      const q = d === 0 ? 0 : x[b + i]! / d;
-      out[b + i] = Math.sign(q) * Math.floor(Math.abs(q) + 0.5) * scale;
+      const y = d === 0 ? 0 : x[b + i]! / d;
+      const q = Math.sign(y) * Math.floor(Math.abs(y) + 0.5);
+      values[b + i] = q * scale;
+      total += q;
     }
+    sums[b / 32] = roundF16(total * d);
   }
-  return out;
+  return { values, sums };
 }
 
 function norm(x: Vector, weight: Vector, bias: Vector | undefined, epsilon: number): Vector {
@@ -143,10 +149,15 @@ export class Forward {
     const y = new Float64Array(w.rows);
     for (let r = 0; r < w.rows; r++) {
       let sum = 0;
-      for (let i = 0; i < w.k; i++) sum += w.values[r * w.k + i]! * act[i]!;
+      for (let i = 0; i < w.k; i++) sum += (w.values[r * w.k + i]! - this.minimum(w, r, i)) * act.values[i]!;
+      if (w.minima !== null) for (let b = 0; b < act.sums.length; b++) sum += this.minimum(w, r, 32 * b) * act.sums[b]!;
       y[r] = sum;
     }
     return y;
+  }
+
+  private minimum(w: Weight, row: number, i: number): number {
+    return w.minima === null ? 0 : w.minima[(row * w.k + i) >> 5]!;
   }
 
   private row(name: string, index: number): Vector {

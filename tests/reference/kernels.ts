@@ -65,7 +65,8 @@ export function dequantize(type: number, bytes: Uint8Array, at: number, n: numbe
     else if (type === TYPE_BF16) out[i] = bf16ToF32(v.getUint16(p, true));
     else {
       const d = f16ToF32(v.getUint16(p, true));
-      for (let j = 0; j < 32; j++) out[i + j] = f(f(quant(type, v, p, j) * d) + (type === TYPE_Q4_1 ? f16ToF32(v.getUint16(p + 2, true)) : -0));
+      for (let j = 0; j < 32; j++)
+        out[i + j] = f(f(quant(type, v, p, j) * d) + (type === TYPE_Q4_1 ? f16ToF32(v.getUint16(p + 2, true)) : -0));
     }
   }
   return out;
@@ -93,7 +94,9 @@ export function quantizeQ8(x: Float32Array, at: number): Q8 {
   for (let j = 0; j < 32; j++) amax = Math.max(amax, Math.abs(x[at + j]!));
   const d = f(amax / 127);
   const inverse = d === 0 ? 0 : f(1 / d);
-  const q = Array.from({ length: 32 }, (_, j) => Math.max(-128, Math.min(127, roundAway(f(x[at + j]! * inverse)) || 0)));
+  const q = Array.from({ length: 32 }, (_, j) =>
+    Math.max(-128, Math.min(127, roundAway(f(x[at + j]! * inverse)) || 0)),
+  );
   const sum = q.reduce((a, b) => a + b, 0);
   return { d: roundF16(d), s: roundF16(f(sum * d)), q };
 }
@@ -135,7 +138,8 @@ function dotFloats(type: number, bytes: Uint8Array, at: number, x: Float32Array)
 
 // ── Functions ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const polynomial = (x: number, coefficients: readonly number[]): number => coefficients.reduce((p, c, i) => (i === 0 ? f(c) : f(f(p * x) + f(c))));
+const polynomial = (x: number, coefficients: readonly number[]): number =>
+  coefficients.reduce((p, c, i) => (i === 0 ? f(c) : f(f(p * x) + f(c))));
 
 export function exp(x: number): number {
   if (x < f(-87.33654)) return 0;
@@ -143,7 +147,10 @@ export function exp(x: number): number {
   const n = roundEven(f(r * f(Math.LOG2E)));
   r = f(r - f(n * f(0.693359375)));
   r = f(r - f(n * f(-2.1219444e-4)));
-  const p = polynomial(r, [0, 1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1]);
+  const p = polynomial(
+    r,
+    [0, 1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1],
+  );
   return f(f(f(f(p * f(r * r)) + r) + 1) * 2 ** n);
 }
 
@@ -156,7 +163,10 @@ export function tanh(x: number): number {
   const a = Math.abs(x);
   if (a >= 0.625) return Math.sign(x) * f(1 - f(2 / f(exp(f(a + a)) + 1)));
   const z = f(x * x);
-  const p = polynomial(z, [0, -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1]);
+  const p = polynomial(
+    z,
+    [0, -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1],
+  );
   return f(f(f(p * z) * x) + x);
 }
 
@@ -193,7 +203,13 @@ export function layerNorm(x: Float32Array, w: Float32Array | null, b: Float32Arr
 export function softMax(x: Float32Array): Float32Array {
   const largest = x.reduce((a, b) => Math.max(a, b), -Infinity);
   const e = x.map(v => exp(f(v - largest)));
-  const inverse = f(1 / dotLanes(e, e.map(() => 1)));
+  const inverse = f(
+    1 /
+      dotLanes(
+        e,
+        e.map(() => 1),
+      ),
+  );
   return e.map(v => f(v * inverse));
 }
 
@@ -213,7 +229,11 @@ export function attention(
   for (let h = 0; h < heads; h++) {
     const at = Math.floor(h / (heads / headsKv)) * headDim;
     const query = q.subarray(h * headDim, (h + 1) * headDim);
-    const p = softMax(Float32Array.from({ length: count }, (_, j) => f(dotLanes(query, k.subarray(j * step + at, j * step + at + headDim)) * f(scale))));
+    const p = softMax(
+      Float32Array.from({ length: count }, (_, j) =>
+        f(dotLanes(query, k.subarray(j * step + at, j * step + at + headDim)) * f(scale)),
+      ),
+    );
     for (let i = 0; i < headDim; i++) {
       let sum = 0;
       for (let j = 0; j < count; j++) sum = f(sum + f(p[j]! * v[j * step + at + i]!));

@@ -29,6 +29,7 @@ export interface Weight {
   readonly k: number;
   readonly rows: number;
   readonly values: Float64Array; // [rows][k]
+  readonly minima: Float64Array | null; // Q4_1: [rows][k / 32], already part of the values
 }
 
 export interface RandomModel {
@@ -65,10 +66,11 @@ export function roundBf16(x: number): number {
 }
 
 /** Random contents of a matrix: values about ±`scale`, and what they decode to. */
-function randomMatrix(type: number, k: number, rows: number, scale: number, next: () => number): { data: Uint8Array; values: Float64Array } {
+function randomMatrix(type: number, k: number, rows: number, scale: number, next: () => number): { data: Uint8Array; values: Float64Array; minima: Float64Array | null } {
   const data = new Uint8Array(tensorBytes(type, [k, rows]));
   const view = new DataView(data.buffer);
   const values = new Float64Array(k * rows);
+  const minima = type === GGML_TYPE.Q4_1 ? new Float64Array(values.length / 32) : null;
   const signed = (): number => (2 * next() - 1) * scale;
   if (type === GGML_TYPE.F32) for (let i = 0; i < values.length; i++) view.setFloat32(4 * i, (values[i] = Math.fround(signed())), true);
   else if (type === GGML_TYPE.F16) for (let i = 0; i < values.length; i++) view.setUint16(2 * i, f16Bits((values[i] = roundF16(signed()))), true);
@@ -87,7 +89,10 @@ function randomMatrix(type: number, k: number, rows: number, scale: number, next
       const d = roundF16(((next() < 0.5 ? -1 : 1) * scale * (0.5 + next())) / (q8 ? 127 : 8));
       const m = type === GGML_TYPE.Q4_1 ? roundF16(-8 * d * (0.8 + 0.4 * next())) : 0;
       view.setUint16(at, f16Bits(d), true);
-      if (type === GGML_TYPE.Q4_1) view.setUint16(at + 2, f16Bits(m), true);
+      if (minima !== null) {
+        view.setUint16(at + 2, f16Bits(m), true);
+        minima[b] = m;
+      }
       const quantsAt = at + (type === GGML_TYPE.Q4_1 ? 4 : 2);
       for (let i = 0; i < (q8 ? 32 : 16); i++) {
         const byte = Math.floor(next() * 256);
@@ -101,7 +106,7 @@ function randomMatrix(type: number, k: number, rows: number, scale: number, next
       }
     }
   }
-  return { data, values };
+  return { data, values, minima };
 }
 
 /** A model of this configuration with random weights. */
@@ -110,14 +115,14 @@ export function randomModel(c: Config, next: () => number): RandomModel {
   const weights = new Map<string, Weight>();
   const matrix = (name: string, k: number, rows: number, scale = 1.5 / Math.sqrt(k)): void => {
     const type = c.types(name);
-    const { data, values } = randomMatrix(type, k, rows, scale, next);
+    const { data, values, minima } = randomMatrix(type, k, rows, scale, next);
     tensors.push({ name, type, shape: [k, rows], data });
-    weights.set(name, { type, k, rows, values });
+    weights.set(name, { type, k, rows, values, minima });
   };
   const vector = (name: string, n: number, centre: number, spread: number): void => {
     const values = Float64Array.from({ length: n }, () => Math.fround(centre + (2 * next() - 1) * spread));
     tensors.push({ name, type: GGML_TYPE.F32, shape: [n], data: new Uint8Array(Float32Array.from(values).buffer) });
-    weights.set(name, { type: GGML_TYPE.F32, k: n, rows: 1, values });
+    weights.set(name, { type: GGML_TYPE.F32, k: n, rows: 1, values, minima: null });
   };
   const layerNorm = c.architecture !== 'llama';
   const norm = (name: string): void => {
