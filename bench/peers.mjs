@@ -18,8 +18,18 @@ const mtime = file => (existsSync(file) ? statSync(file).mtimeMs : -1);
 function install() {
   if (mtime(path.join(modules, '.package-lock.json')) >= mtime(path.join(folder, 'package-lock.json'))) return;
   console.error('bench: installing node-llama-cpp and wllama into bench/peers (about 100 MB)');
-  // No optional packages (GPU builds) and no install scripts: the binary comes inside @node-llama-cpp/linux-x64.
-  const args = ['ci', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund', '--loglevel', 'error'];
+  // No optional packages (GPU builds) and no install scripts: the binary comes inside @node-llama-cpp/linux-x64. Not `npm ci`: it also
+  // wants the optional packages of every other platform to be obtainable.
+  const args = [
+    'install',
+    '--no-save',
+    '--ignore-scripts',
+    '--omit=optional',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel',
+    'error',
+  ];
   const { status } = spawnSync('npm', args, { cwd: folder, stdio: ['ignore', 2, 2] });
   if (status !== 0) throw new Error('npm could not install the peers');
 }
@@ -124,7 +134,7 @@ async function wllama(jobs, repetitions) {
     executablePath,
     headless: true,
     userDataDir: profile,
-    args: CHROMIUM_FLAGS,
+    args: CHROMIUM_FLAGS.split(' '),
   });
   try {
     const page = await browser.newPage();

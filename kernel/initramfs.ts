@@ -1,7 +1,7 @@
 // The root file system: the boot image (cpio newc) unpacked into memory storage, as Linux unpacks its initramfs. Everything can be changed
 // or broken while the machine runs; the next boot starts from the image again.
 
-import { isRefusal, KIND, LIMITS, O, refuse, type Refusal } from './abi/index.ts';
+import { isRefusal, KIND, LIMITS, O, refuse, utf8Decode, type Refusal } from './abi/index.ts';
 import { readCpio } from '../vfs/cpio.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { makeDirectories } from './mounter.ts';
@@ -19,7 +19,10 @@ export function unpackImage(vfs: Vfs, image: Uint8Array, memory: Uint8Array, dma
       if (r < 0) return refuse('IO', 0, `boot image: cannot make directory ${path}: error ${-r}`);
       continue;
     }
-    if (entry.kind !== KIND.file) continue;
+    if (entry.kind === KIND.link) {
+      vfs.symlink('/', utf8Decode(image, entry.dataAt, entry.dataAt + entry.bytes), path);
+      continue;
+    }
     makeDirectories(vfs, path.slice(0, path.lastIndexOf('/')));
     const file = vfs.open('/', path, O.WRONLY | O.CREAT | O.TRUNC, entry.mode);
     if (typeof file === 'number') return refuse('IO', 0, `boot image: cannot create ${path}: error ${-file}`);

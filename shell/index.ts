@@ -49,10 +49,11 @@ import type { Manual, Program } from './lib/program.ts';
 import { builtins } from './sh/builtins.ts';
 import { sh } from './sh/sh.ts';
 
+// prettier-ignore
 const linked: readonly Program[] = [
-  ...[basename, bracket, cat, clear, cp, date, df, dirname, dmesg, echo, env, falseProgram, free, grep, head, help],
-  ...[hexdump, history, kill, llmctl, llminfer, llmstats, ls, man, mkdir, mount, mv, ps, pwd, rm, rmdir, seq, sh],
-  ...[sha256sum, sleep, stat, strace, tail, tee, test, time, touch, trueProgram, umount, uptime, wc],
+  basename, bracket, cat, clear, cp, date, df, dirname, dmesg, echo, env, falseProgram, free, grep, head, help, hexdump,
+  history, kill, llmctl, llminfer, llmstats, ls, man, mkdir, mount, mv, ps, pwd, rm, rmdir, seq, sh, sha256sum, sleep,
+  stat, strace, tail, tee, test, time, touch, trueProgram, umount, uptime, wc,
 ];
 
 /** Every page of the manual that belongs to a command, builtins included. */

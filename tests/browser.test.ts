@@ -28,7 +28,7 @@ interface Transcript {
 }
 
 function inNode(build: 'simd128' | 'relaxed'): Transcript {
-  const machine = boot({ build });
+  const machine = boot({ build, image: readFileSync('build/boot.cpio') });
   const results = COMMANDS.map(c => {
     const { status, stdout, stderr } = machine.exec(c);
     return { status, stdout, stderr };

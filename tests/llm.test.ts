@@ -44,6 +44,12 @@ function withFiles(
   return boot({ image, mounts: { '/host': directory, ...mounts } });
 }
 
+/** A machine without the model that boot loads. */
+function bare(machine = boot({ image })): Machine {
+  ok(machine, 'llmctl unload');
+  return machine;
+}
+
 function withModel(model = 'fable-q4_0', options = ''): Machine {
   const machine = boot({ image });
   ok(machine, `llmctl load ${model} ${options}`);
@@ -120,7 +126,7 @@ test('base64, numbers and thousands', t => {
 // ── llminfer ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('llminfer: nothing loaded, nothing there, wrong command lines', t => {
-  const machine = boot({ image });
+  const machine = bare();
   refused(t, machine, 'llminfer hello', 1, 'llminfer: ENODEV 2001 NoModelLoaded: no model loaded: llmctl load FILE');
   refused(
     t,
@@ -499,7 +505,7 @@ test("llmctl: the specification's reference configuration is refused with its su
 const byteName = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
 
 test('llmctl load, info, status, unload, models, backend', t => {
-  const machine = boot({ image });
+  const machine = bare();
   t.like(json<object>(machine, 'llmctl status --json'), {
     engine: 'none',
     model: null,
@@ -596,7 +602,7 @@ test('llmctl load, info, status, unload, models, backend', t => {
 
 test('llmctl tokenize and detokenize: exact ids, exact bytes', t => {
   const every = Uint8Array.from({ length: 256 }, (_, i) => i);
-  const machine = withFiles(t, { 'every.bin': every, 'text.txt': 'Tom\n' });
+  const machine = bare(withFiles(t, { 'every.bin': every, 'text.txt': 'Tom\n' }));
   refused(t, machine, 'llmctl tokenize hello', 1, /^llmctl: ENODEV 2001 NoModelLoaded: /);
   const once = [578, 503, 259, 437];
   t.deepEqual(json(machine, 'llmctl tokenize --json --vocab fable-f16 Once upon a time'), { tokens: once });
@@ -637,7 +643,7 @@ interface Perplexity {
 
 test('llmctl perplexity: every chunk is scored but for its first token', t => {
   const story = 'Once upon a time, there was a little girl named Lily. She loved to play outside.';
-  const machine = withFiles(t, { 'story.txt': story, 'one.txt': 'a', 'empty.txt': '' });
+  const machine = bare(withFiles(t, { 'story.txt': story, 'one.txt': 'a', 'empty.txt': '' }));
   refused(t, machine, 'llmctl perplexity /host/story.txt', 1, /^llmctl: ENODEV 2001 NoModelLoaded: /);
   ok(machine, 'llmctl load fable-f16');
   const { tokens } = json<{ tokens: number[] }>(machine, 'llmctl tokenize --json --file /host/story.txt');

@@ -4,7 +4,8 @@
 import { readFileSync } from 'node:fs';
 import test from 'ava';
 import fc from 'fast-check';
-import { boot } from '../boot/index.ts';
+import { boot as powerOn } from '../boot/index.ts';
+import type { BootOptions, Machine } from '../boot/index.ts';
 import { Tty } from '../drivers/tty/tty.ts';
 import { manual, programs } from '../shell/index.ts';
 import { getopt } from '../shell/lib/getopt.ts';
@@ -27,6 +28,8 @@ const recorded = JSON.parse(readFileSync('tests/fixtures/sh/recorded.json', 'utf
   readonly utilities: readonly Recorded[];
 };
 const encoder = new TextEncoder();
+const image = readFileSync('build/boot.cpio');
+const boot = (options: BootOptions = {}): Machine => powerOn({ image, ...options });
 
 /** Runs each recorded script in a fresh directory of one machine; returns what differs. */
 function differences(cases: readonly Recorded[], command: (script: string) => string): string[] {
@@ -95,7 +98,7 @@ test('errors of the shell name the line, the token and the command', t => {
 });
 
 test('a script is run by its interpreter line, without one by sh, and binaries not at all', t => {
-  const m = boot({});
+  const m = boot();
   m.exec('cd /tmp; cp /bin/cat tool');
   t.is(m.exec('./tool /etc/hostname').stdout, m.exec('cat /etc/hostname').stdout);
   m.exec('echo \'echo "$0|$1|$#"\' > plain; cat /bin/true > prog; mkdir bin');
@@ -136,8 +139,8 @@ function terminal(): { type(text: string): string; status(): number | undefined;
   return {
     type(text) {
       let said = '';
-      for (const piece of text.match(/[^\r\t\x03\x04]+|[\r\t\x03\x04]/g) ?? []) {
-        tty.feed(encoder.encode(piece));
+      for (const key of text) {
+        tty.feed(encoder.encode(key));
         said += settle();
       }
       return said;
@@ -178,8 +181,6 @@ test('Ctrl-C ends the command, not the shell; Ctrl-D ends the shell', t => {
 test('Tab completes commands and paths, quoting what the shell would split', t => {
   const term = terminal();
   term.exec("mkdir /tmp/dir; echo z > '/tmp/dir/odd name'; echo y > /tmp/dir/other");
-  t.regex(term.type('unam\t'), /^unam\x07?/);
-  term.type('\x03');
   t.regex(term.type('sha2\t/tmp/di\tot\t\r'), /[0-9a-f]{64} {2}\/tmp\/dir\/other/);
   t.regex(term.type('cat /tmp/dir/od\t\r'), /\bz\r\n/);
   t.regex(term.type('cat < /tmp/dir/oth\t\r'), /\by\r\n/);
@@ -237,21 +238,15 @@ test('topics and labs are pages of the boot image, no wider than a screen', t =>
   t.deepEqual([m.exec('man nosuch').status, m.exec('man nosuch').stderr], [16, 'man: No manual entry for nosuch\n']);
 });
 
-test('the commands that labs tell to type work', t => {
+test('the commands that the labs of this room tell to type work', t => {
   const m = boot();
   const failing = new Map([
     ['llmctl load fable-q8_0 --ctx 100000', 1],
     ['strace ls /nowhere', 2],
   ]);
-  const names = m
-    .exec('ls /usr/share/labs')
-    .stdout.trim()
-    .split('\n')
-    .filter(name => !name.startsWith('llm'));
-  t.true(names.length >= 4);
-  for (const name of names) {
-    const text = m.exec(`cat /usr/share/labs/${name}`).stdout;
-    const commands = text.split('\n').flatMap(line => /^ {4}sis> (.*)$/.exec(line)?.[1] ?? []);
+  for (const name of ['shell', 'arena', 'gguf', 'strace']) {
+    const text = m.exec(`cat /usr/share/labs/${name}.md`).stdout;
+    const commands = text.split('\n').flatMap(line => /^ {4}\$ (.*)$/.exec(line)?.[1] ?? []);
     t.true(commands.length >= 4, name);
     for (const command of commands) {
       const r = m.exec(command);

@@ -5,7 +5,16 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { existsSync, readFileSync } from 'node:fs';
 import process from 'node:process';
-import { ENCODE, isRefusal, LIMITS, type MetaArray, type MetaValue, type ModelImage, type Refusal, type Vocabulary } from '../kernel/abi/index.ts';
+import {
+  ENCODE,
+  isRefusal,
+  LIMITS,
+  type MetaArray,
+  type MetaValue,
+  type ModelImage,
+  type Refusal,
+  type Vocabulary,
+} from '../kernel/abi/index.ts';
 import { ENCODE_WORK_BYTES, Tokenizers } from '../drivers/engine/tokenizer.ts';
 import { loadUnicode, UNICODE_BYTES, UNICODE_VERSION } from '../drivers/engine/unicode.ts';
 import { Work } from '../drivers/engine/vocabulary.ts';
@@ -31,7 +40,9 @@ class Bench {
 
   open(file: string | Uint8Array, changes: Record<string, MetaValue> = {}): Opened {
     const image = accepted(this.rig.image(typeof file === 'string' ? file : file));
-    const changed: ModelImage = Object.create(image, { meta: { value: (key: string) => changes[key] ?? image.meta(key) } });
+    const changed: ModelImage = Object.create(image, {
+      meta: { value: (key: string) => changes[key] ?? image.meta(key) },
+    });
     const { bytes } = accepted(this.tokenizers.budget(changed));
     return { bench: this, image: changed, bytes, v: accepted(this.tokenizers.load(changed, MODEL_AT, bytes)) };
   }
@@ -57,11 +68,15 @@ interface Streaming {
 }
 
 /** Everything `text` encodes to, or the refusal. */
-function encode({ bench, v }: Opened, text: Uint8Array, { flags = 0, workBytes = 256 * 1024, piece = Infinity, capacity = 512 }: Streaming = {}): number[] | Refusal {
+function encode(
+  { bench, v }: Opened,
+  text: Uint8Array,
+  { flags = 0, workBytes = 256 * 1024, piece = Infinity, capacity = 512 }: Streaming = {},
+): number[] | Refusal {
   const { u8, u32 } = bench.rig.arena;
   const ids: number[] = [];
   v.begin(flags, (WORK_END - workBytes) & -4, workBytes);
-  for (let at = 0, final = false; ; ) {
+  for (let at = 0, final = false; ;) {
     const n = Math.min(v.inputBytes(), piece, text.length - at);
     if (!final && (n > 0 || at === text.length)) {
       u8.set(text.subarray(at, at + n), v.inputAt());
@@ -78,7 +93,8 @@ function encode({ bench, v }: Opened, text: Uint8Array, { flags = 0, workBytes =
     if (final) return ids;
   }
 }
-const encoded = (o: Opened, text: string | Uint8Array, s: Streaming = {}): number[] => accepted(encode(o, Buffer.from(text), s));
+const encoded = (o: Opened, text: string | Uint8Array, s: Streaming = {}): number[] =>
+  accepted(encode(o, Buffer.from(text), s));
 
 function decode({ bench, v }: Opened, ids: readonly number[], special = false): Buffer {
   const parts = ids.map(id => {
@@ -117,7 +133,8 @@ function plain(file: Uint8Array, image: ModelImage): PlainVocabulary {
     types: types.length > 0 ? types : tokens.map(() => 1),
     scores: numbers('tokenizer.ggml.scores', at => view.getFloat32(at, true)),
     merges: strings('tokenizer.ggml.merges'),
-    spacePrefix: image.meta('tokenizer.ggml.model') === 'llama' && image.meta('tokenizer.ggml.add_space_prefix') !== false,
+    spacePrefix:
+      image.meta('tokenizer.ggml.model') === 'llama' && image.meta('tokenizer.ggml.add_space_prefix') !== false,
   };
 }
 
@@ -133,28 +150,135 @@ function vectors(t: ExecutionContext, build: Build, model: string, texts: string
   inputs.forEach((text, i) => {
     const expected = lines[i]!.split(' ').filter(Boolean).map(Number);
     t.deepEqual(encoded(opened, text, { flags }), expected, `text ${i}: ${JSON.stringify(text)}`);
-    t.deepEqual(encoded(opened, text, { flags, workBytes: ENCODE_WORK_BYTES, piece: 1, capacity: 1 }), expected, `byte by byte, text ${i}`);
+    t.deepEqual(
+      encoded(opened, text, { flags, workBytes: ENCODE_WORK_BYTES, piece: 1, capacity: 1 }),
+      expected,
+      `byte by byte, text ${i}`,
+    );
     t.deepEqual(decode(opened, expected), Buffer.from(text), `decoded, text ${i}`);
   });
 }
 for (const build of BUILDS.filter(canRun)) {
   for (const name of ['gpt-2', 'llama-bpe', 'qwen2', 'llama-spm']) {
     const file = `ggml-vocab-${name}.gguf`;
-    whenShared(`${name}: the ids of llama.cpp's test texts (${build})`, vectors, build, `vectors/tokenizer/${file}`, `${file}.inp`, `${file}.out`, 0);
+    whenShared(
+      `${name}: the ids of llama.cpp's test texts (${build})`,
+      vectors,
+      build,
+      `vectors/tokenizer/${file}`,
+      `${file}.inp`,
+      `${file}.out`,
+      0,
+    );
   }
   const stories = 'models/stories260K-f32.gguf';
-  whenShared(`stories260K: the same texts (${build})`, vectors, build, stories, 'ggml-vocab-llama-spm.gguf.inp', 'tok512-spm.nobos.out', 0);
-  whenShared(`stories260K: the same texts after BOS (${build})`, vectors, build, stories, 'ggml-vocab-llama-spm.gguf.inp', 'tok512-spm.bos.out', ENCODE.bos);
+  whenShared(
+    `stories260K: the same texts (${build})`,
+    vectors,
+    build,
+    stories,
+    'ggml-vocab-llama-spm.gguf.inp',
+    'tok512-spm.nobos.out',
+    0,
+  );
+  whenShared(
+    `stories260K: the same texts after BOS (${build})`,
+    vectors,
+    build,
+    stories,
+    'ggml-vocab-llama-spm.gguf.inp',
+    'tok512-spm.bos.out',
+    ENCODE.bos,
+  );
 }
 
 // ── A plain reference on random texts ────────────────────────────────────────────────────────────────────────────────────────────
 
 const hard = [
-  ...["'", "'s", "'S", "'ll", "'Re", "'ve", "'d", ' ', '  ', '\n', '\r\n', '\t', '\v', '\u0085', '\u00a0', '\u3000', '\u2028', '\u200b', '\ufeff'],
-  ...['a', 'Z', 'hello', 'The', 'é', 'ß', 'ſ', 'K', 'д', 'ह', 'ी', '我', '가', '0', '7', '12', '345', '٣', '½', 'Ⅷ', '²', '_', '-', '--', '!', '?', '.'],
-  ...['$', '+', '<', '=', '>', '^', '`', '~', '|', '…', '。', '«', '€', '🙂', '👩‍👩‍👧', '\u0301', '\0', '\u001c', '\ud800'.toWellFormed(), 'ing', ' the', ' and'],
+  ...[
+    "'",
+    "'s",
+    "'S",
+    "'ll",
+    "'Re",
+    "'ve",
+    "'d",
+    ' ',
+    '  ',
+    '\n',
+    '\r\n',
+    '\t',
+    '\v',
+    '\u0085',
+    '\u00a0',
+    '\u3000',
+    '\u2028',
+    '\u200b',
+    '\ufeff',
+  ],
+  ...[
+    'a',
+    'Z',
+    'hello',
+    'The',
+    'é',
+    'ß',
+    'ſ',
+    'K',
+    'д',
+    'ह',
+    'ी',
+    '我',
+    '가',
+    '0',
+    '7',
+    '12',
+    '345',
+    '٣',
+    '½',
+    'Ⅷ',
+    '²',
+    '_',
+    '-',
+    '--',
+    '!',
+    '?',
+    '.',
+  ],
+  ...[
+    '$',
+    '+',
+    '<',
+    '=',
+    '>',
+    '^',
+    '`',
+    '~',
+    '|',
+    '…',
+    '。',
+    '«',
+    '€',
+    '🙂',
+    '👩‍👩‍👧',
+    '\u0301',
+    '\0',
+    '\u001c',
+    '\ufffd',
+    'ing',
+    ' the',
+    ' and',
+  ],
 ];
-const hardText = fc.array(fc.oneof({ weight: 4, arbitrary: fc.constantFrom(...hard) }, { weight: 1, arbitrary: fc.string({ unit: 'grapheme' }) }), { maxLength: 24 }).map(a => a.join('').replaceAll('▁', '_'));
+const hardText = fc
+  .array(
+    fc.oneof(
+      { weight: 4, arbitrary: fc.constantFrom(...hard) },
+      { weight: 1, arbitrary: fc.string({ unit: 'grapheme' }) },
+    ),
+    { maxLength: 24 },
+  )
+  .map(a => a.join('').replaceAll('▁', '_'));
 
 for (const [name, file] of [
   ['gpt-2', vocabularyFile('gpt-2')],
@@ -170,7 +294,11 @@ for (const [name, file] of [
     const reference = new ReferenceTokenizer(plain(readFileSync(file), opened.image));
     fc.assert(
       fc.property(hardText, fc.boolean(), (text, special) => {
-        t.deepEqual(encoded(opened, text, { flags: special ? ENCODE.special : 0 }), reference.encode(text, special), JSON.stringify(text));
+        t.deepEqual(
+          encoded(opened, text, { flags: special ? ENCODE.special : 0 }),
+          reference.encode(text, special),
+          JSON.stringify(text),
+        );
       }),
       { numRuns: 4 * runs, seed: 1 },
     );
@@ -180,7 +308,18 @@ for (const [name, file] of [
 
 test('the reference cuts words as the expressions say', t => {
   t.deepEqual(words("I've  12345 x's\n\n y", 'gpt-2'), ['I', "'ve", ' ', ' 12345', ' x', "'s", '\n\n', ' y']);
-  t.deepEqual(words("I'VE  12345\n\n  y!\n", 'llama-bpe'), ['I', "'VE", ' ', ' ', '123', '45', '\n\n', ' ', ' y', '!\n']);
+  t.deepEqual(words("I'VE  12345\n\n  y!\n", 'llama-bpe'), [
+    'I',
+    "'VE",
+    ' ',
+    ' ',
+    '123',
+    '45',
+    '\n\n',
+    ' ',
+    ' y',
+    '!\n',
+  ]);
   t.deepEqual(words('a 123,45', 'smollm'), ['a', ' ', '1', '2', '3', ',', '4', '5']);
   t.deepEqual(words('a 12345 b,c', 'default'), ['a', ' ', '123', '45', ' b', ',', 'c']);
 });
@@ -190,8 +329,12 @@ test('the reference cuts words as the expressions say', t => {
 const bytes = fc.oneof(
   fc.uint8Array({ maxLength: 200 }),
   hardText.map(s => new Uint8Array(Buffer.from(s))),
-  fc.tuple(hardText, fc.uint8Array({ maxLength: 4 }), hardText).map(([a, b, c]) => new Uint8Array(Buffer.concat([Buffer.from(a), b, Buffer.from(c)]))),
-  fc.constantFrom('▁', 'a▁b', ' ▁ ', '\xff\xe2\x96', '<0x41>', '<s>', '</s>', '<unk>', '<|endoftext|>').map(s => new Uint8Array(Buffer.from(s))),
+  fc
+    .tuple(hardText, fc.uint8Array({ maxLength: 4 }), hardText)
+    .map(([a, b, c]) => new Uint8Array(Buffer.concat([Buffer.from(a), b, Buffer.from(c)]))),
+  fc
+    .constantFrom('▁', 'a▁b', ' ▁ ', '\xff\xe2\x96', '<0x41>', '<s>', '</s>', '<unk>', '<|endoftext|>')
+    .map(s => new Uint8Array(Buffer.from(s))),
 );
 const fable = 'images/models/fable-f16.gguf';
 for (const [name, file] of [
@@ -205,12 +348,18 @@ for (const [name, file] of [
   (existsSync(file) ? test : test.skip)(`${name}: decode(encode(bytes)) = bytes, however they come`, t => {
     const opened = new Bench().open(file);
     fc.assert(
-      fc.property(bytes, fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 9 }), fc.constantFrom(0, ENCODE.bos), (text, piece, capacity, flags) => {
-        const ids = encoded(opened, text, { flags });
-        t.deepEqual(encoded(opened, text, { flags, workBytes: ENCODE_WORK_BYTES, piece, capacity }), ids);
-        t.true(ids.every(id => id >= 0 && id < opened.v.count));
-        t.deepEqual(decode(opened, ids), Buffer.from(text));
-      }),
+      fc.property(
+        bytes,
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 1, max: 9 }),
+        fc.constantFrom(0, ENCODE.bos),
+        (text, piece, capacity, flags) => {
+          const ids = encoded(opened, text, { flags });
+          t.deepEqual(encoded(opened, text, { flags, workBytes: ENCODE_WORK_BYTES, piece, capacity }), ids);
+          t.true(ids.every(id => id >= 0 && id < opened.v.count));
+          t.deepEqual(decode(opened, ids), Buffer.from(text));
+        },
+      ),
       { numRuns: 2 * runs, seed: 2 },
     );
     t.pass();
@@ -224,7 +373,11 @@ const hexByte = (b: number): string => `<0x${b.toString(16).toUpperCase().padSta
 /** A SentencePiece file of some words over few letters: tokens that cross words, equal scores, user-defined and control tokens. */
 function spmFile(extra: readonly { text: string; type: number; score: number }[], prefix: boolean): Uint8Array {
   const rows = [
-    ...[{ text: '<unk>', type: 2, score: 0 }, { text: '<s>', type: 3, score: 0 }, { text: '</s>', type: 3, score: 0 }],
+    ...[
+      { text: '<unk>', type: 2, score: 0 },
+      { text: '<s>', type: 3, score: 0 },
+      { text: '</s>', type: 3, score: 0 },
+    ],
     ...Array.from({ length: 256 }, (_, b) => ({ text: hexByte(b), type: 6, score: 0 })),
     ...extra,
   ];
@@ -240,11 +393,18 @@ function spmFile(extra: readonly { text: string; type: number; score: number }[]
 }
 
 const row = fc.record({
-  text: fc.oneof({ weight: 1, arbitrary: fc.constantFrom('a', 'b', '▁', 'é') }, { weight: 4, arbitrary: fc.string({ unit: fc.constantFrom('a', 'b', '▁', 'é'), minLength: 2, maxLength: 5 }) }),
+  text: fc.oneof(
+    { weight: 1, arbitrary: fc.constantFrom('a', 'b', '▁', 'é') },
+    { weight: 4, arbitrary: fc.string({ unit: fc.constantFrom('a', 'b', '▁', 'é'), minLength: 2, maxLength: 5 }) },
+  ),
   type: fc.constant(1),
   score: fc.integer({ min: -6, max: 0 }),
 });
-const special = fc.record({ text: fc.string({ unit: fc.constantFrom('a', 'b', ' ', '<'), minLength: 1, maxLength: 4 }), type: fc.constantFrom(3, 4, 4), score: fc.constant(0) });
+const special = fc.record({
+  text: fc.string({ unit: fc.constantFrom('a', 'b', ' ', '<'), minLength: 1, maxLength: 4 }),
+  type: fc.constantFrom(3, 4, 4),
+  score: fc.constant(0),
+});
 const unique = { selector: (r: { text: string }): string => r.text };
 
 test('SentencePiece: random vocabularies, special tokens and all, agree with the reference', t => {
@@ -254,7 +414,10 @@ test('SentencePiece: random vocabularies, special tokens and all, agree with the
       fc.uniqueArray(row, { ...unique, maxLength: 14 }),
       fc.uniqueArray(special, { ...unique, maxLength: 5 }),
       fc.boolean(),
-      fc.array(fc.string({ unit: fc.constantFrom('a', 'b', ' ', 'é', '<'), maxLength: 30 }), { minLength: 1, maxLength: 6 }),
+      fc.array(fc.string({ unit: fc.constantFrom('a', 'b', ' ', 'é', '<'), maxLength: 30 }), {
+        minLength: 1,
+        maxLength: 6,
+      }),
       (rows, specials, prefix, texts) => {
         const names = new Set(rows.map(r => r.text));
         const file = spmFile([...rows, ...specials.filter(s => !names.has(s.text))], prefix);
@@ -264,7 +427,11 @@ test('SentencePiece: random vocabularies, special tokens and all, agree with the
           for (const flags of [0, ENCODE.special]) {
             const expected = reference.encode(text, flags !== 0);
             t.deepEqual(encoded(opened, text, { flags }), expected, JSON.stringify(text));
-            t.deepEqual(encoded(opened, text, { flags, piece: 2, capacity: 1 }), expected, `streamed ${JSON.stringify(text)}`);
+            t.deepEqual(
+              encoded(opened, text, { flags, piece: 2, capacity: 1 }),
+              expected,
+              `streamed ${JSON.stringify(text)}`,
+            );
           }
         }
       },
@@ -275,10 +442,18 @@ test('SentencePiece: random vocabularies, special tokens and all, agree with the
 });
 
 /** A byte-level file over the letters a … d and space; merges made of tokens already there, in random order. */
-function bpeFile(merges: readonly string[], specials: readonly { text: string; type: number }[], pre = 'gpt-2'): Uint8Array {
+function bpeFile(
+  merges: readonly string[],
+  specials: readonly { text: string; type: number }[],
+  pre = 'gpt-2',
+): Uint8Array {
   const letters = Array.from({ length: 256 }, (_, b) => byteLetters(Uint8Array.of(b)));
   const made = [...new Set(merges.map(m => m.replace(' ', '')))].filter(m => !letters.includes(m));
-  const rows = [...letters.map(text => ({ text, type: 1 })), ...made.map(text => ({ text, type: 1 })), ...specials.filter(s => !letters.includes(s.text) && !made.includes(s.text))];
+  const rows = [
+    ...letters.map(text => ({ text, type: 1 })),
+    ...made.map(text => ({ text, type: 1 })),
+    ...specials.filter(s => !letters.includes(s.text) && !made.includes(s.text)),
+  ];
   return ggufFile({
     keys: [
       ['tokenizer.ggml.model', ['string', 'gpt2']],
@@ -297,16 +472,26 @@ test('byte-level BPE: random merges in any order, special tokens and all, agree 
     fc.property(
       fc.array(fc.tuple(part, part), { maxLength: 25 }),
       fc.uniqueArray(special, { ...unique, maxLength: 5 }),
-      fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'c', ' ', '<'), maxLength: 30 }), { minLength: 1, maxLength: 6 }),
+      fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'c', ' ', '<'), maxLength: 30 }), {
+        minLength: 1,
+        maxLength: 6,
+      }),
       (pairs, specials, texts) => {
-        const file = bpeFile(pairs.map(p => p.join(' ')), specials);
+        const file = bpeFile(
+          pairs.map(p => p.join(' ')),
+          specials,
+        );
         const opened = bench.open(file);
         const reference = new ReferenceTokenizer(plain(file, opened.image));
         for (const text of texts) {
           for (const flags of [0, ENCODE.special]) {
             const expected = reference.encode(text, flags !== 0);
             t.deepEqual(encoded(opened, text, { flags }), expected, JSON.stringify(text));
-            t.deepEqual(encoded(opened, text, { flags, piece: 3, capacity: 2 }), expected, `streamed ${JSON.stringify(text)}`);
+            t.deepEqual(
+              encoded(opened, text, { flags, piece: 3, capacity: 2 }),
+              expected,
+              `streamed ${JSON.stringify(text)}`,
+            );
           }
         }
       },
@@ -329,7 +514,10 @@ whenShared('special tokens are ids when asked for and plain text otherwise; they
   t.true(asText.every(id => id < 151643));
   t.is(decode(qwen, asText).toString(), text);
   t.deepEqual([qwen.v.bos, qwen.v.eos, qwen.v.addBos, qwen.v.addEos], [151643, 151643, false, false]);
-  t.deepEqual([151643, 151645, 151644, 0, -1, 151936].map(id => qwen.v.isEnd(id)), [true, true, false, false, false, false]);
+  t.deepEqual(
+    [151643, 151645, 151644, 0, -1, 151936].map(id => qwen.v.isEnd(id)),
+    [true, true, false, false, false, false],
+  );
 });
 
 whenShared('each family says whether BOS belongs in front', t => {
@@ -345,7 +533,14 @@ whenShared('each family says whether BOS belongs in front', t => {
 });
 
 test('of overlapping special tokens the longest is taken, wherever it begins', t => {
-  const file = bpeFile([], [{ text: '<ab', type: 4 }, { text: 'abcd', type: 4 }, { text: 'dd<', type: 4 }]);
+  const file = bpeFile(
+    [],
+    [
+      { text: '<ab', type: 4 },
+      { text: 'abcd', type: 4 },
+      { text: 'dd<', type: 4 },
+    ],
+  );
   const opened = new Bench().open(file);
   const reference = new ReferenceTokenizer(plain(file, opened.image));
   for (const text of ['x<abcdy', '<ab', 'abcdd<ab', '<abcdd<ab', 'dd<abcdd<']) {
@@ -374,13 +569,22 @@ for (const [name, file, most] of [
     u8.fill(0xa5, MODEL_AT);
     const v = accepted(bench.tokenizers.load(image, MODEL_AT, taken));
     t.is(v.bytes, taken);
-    t.true(u8.subarray(MODEL_AT + taken).every(b => b === 0xa5), 'bytes above are untouched');
-    t.true(u8.subarray(MODEL_AT + taken - 32, MODEL_AT + taken).some(b => b !== 0xa5), 'the last block is used');
+    t.true(
+      u8.subarray(MODEL_AT + taken).every(b => b === 0xa5),
+      'bytes above are untouched',
+    );
+    t.true(
+      u8.subarray(MODEL_AT + taken - 32, MODEL_AT + taken).some(b => b !== 0xa5),
+      'the last block is used',
+    );
     // The same again elsewhere gives the same ids: nothing is left over from before.
     u8.fill(0x5a, MODEL_AT);
     const again = accepted(bench.tokenizers.load(image, MODEL_AT + 64, taken));
     t.deepEqual(encoded({ bench, image, bytes: taken, v: again }, 'Hello world, 123!').length > 2, true);
-    t.true(u8.subarray(MODEL_AT, MODEL_AT + 64).every(b => b === 0x5a), 'bytes below are untouched');
+    t.true(
+      u8.subarray(MODEL_AT, MODEL_AT + 64).every(b => b === 0x5a),
+      'bytes below are untouched',
+    );
     const small = bench.tokenizers.load(image, MODEL_AT, taken - 32);
     t.regex(isRefusal(small) ? small.message : '', /takes \d+ bytes, given \d+/);
   });
@@ -419,10 +623,18 @@ whenShared('long words are merged in bounded time, and refused with the number w
     return [Work.lookups, Work.scans, Work.characters].map(field => opened.bench.rig.arena.i32[at + field / 4]!);
   };
   const began = process.hrtime.bigint();
-  for (const text of ['a'.repeat(4000), 'qzjx'.repeat(1000), ' '.repeat(4000), '='.repeat(4000), 'Once upon a time '.repeat(300)]) {
+  for (const text of [
+    'a'.repeat(4000),
+    'qzjx'.repeat(1000),
+    ' '.repeat(4000),
+    '='.repeat(4000),
+    'Once upon a time '.repeat(300),
+  ]) {
     t.is(decode(opened, encoded(opened, text)).toString(), text);
     const [lookups, scans, characters] = counters(256 * 1024);
-    t.log(`${JSON.stringify(text.slice(0, 12))}… ${text.length} bytes: ${lookups} lookups, ${scans} scans, ${characters} characters`);
+    t.log(
+      `${JSON.stringify(text.slice(0, 12))}… ${text.length} bytes: ${lookups} lookups, ${scans} scans, ${characters} characters`,
+    );
     t.true(lookups! < 8 * text.length + 64);
     t.true(scans! < 1e6);
   }
@@ -432,7 +644,10 @@ whenShared('long words are merged in bounded time, and refused with the number w
   t.regex(refused.message, /a word of 4000 bytes.* 24576 bytes of working memory hold 2447/);
   const endless = encode(opened, Buffer.from('a'.repeat(9000)), { workBytes: ENCODE_WORK_BYTES }) as Refusal;
   t.regex(endless.message, /a word of \d+ bytes or more/);
-  t.regex((encode(opened, Buffer.from('a'), { workBytes: 4096 }) as Refusal).message, /takes 24576 bytes of working memory, given 4096/);
+  t.regex(
+    (encode(opened, Buffer.from('a'), { workBytes: 4096 }) as Refusal).message,
+    /takes 24576 bytes of working memory, given 4096/,
+  );
 });
 
 whenShared('SentencePiece text without spaces is cut where no token can cross', t => {
@@ -441,9 +656,22 @@ whenShared('SentencePiece text without spaces is cut where no token can cross', 
   const whole = encoded(opened, text, { workBytes: 512 * 1024 });
   t.deepEqual(encoded(opened, text, { workBytes: ENCODE_WORK_BYTES }), whole);
   t.deepEqual(encoded(opened, text, { workBytes: ENCODE_WORK_BYTES, piece: 100 }), whole);
-  const crossing = new Bench().open(spmFile([...'ab▁'].map(s => ({ text: s, type: 1, score: 0 })).concat([{ text: 'a▁b', type: 1, score: -1 }, { text: 'a▁', type: 1, score: -1 }]), true));
+  const crossing = new Bench().open(
+    spmFile(
+      [...'ab▁']
+        .map(s => ({ text: s, type: 1, score: 0 }))
+        .concat([
+          { text: 'a▁b', type: 1, score: -1 },
+          { text: 'a▁', type: 1, score: -1 },
+        ]),
+      true,
+    ),
+  );
   const long = 'aa a b a ba bbb '.repeat(1000);
-  t.deepEqual(encoded(crossing, long, { workBytes: ENCODE_WORK_BYTES }), encoded(crossing, long, { workBytes: 512 * 1024 }));
+  t.deepEqual(
+    encoded(crossing, long, { workBytes: ENCODE_WORK_BYTES }),
+    encoded(crossing, long, { workBytes: 512 * 1024 }),
+  );
 });
 
 // ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -455,9 +683,14 @@ test('what is wrong with a tokenizer is said with its key and number', t => {
     ['tokenizer.ggml.tokens', ['array', 'string', ['<unk>', 'a', 'ab']]],
     ['tokenizer.ggml.scores', ['array', 'f32', [0, -1, -2]]],
   ];
-  const but = (key: string, value: Value | null): [string, Value][] => [...good.filter(([k]) => k !== key), ...(value === null ? [] : [[key, value] as [string, Value]])];
+  const but = (key: string, value: Value | null): [string, Value][] => [
+    ...good.filter(([k]) => k !== key),
+    ...(value === null ? [] : [[key, value] as [string, Value]]),
+  ];
   t.is(bench.refusal(good), null);
-  const says = (keys: [string, Value][], pattern: RegExp): void => t.regex(bench.refusal(keys)?.message ?? 'accepted', pattern);
+  const says = (keys: [string, Value][], pattern: RegExp): void => {
+    t.regex(bench.refusal(keys)?.message ?? 'accepted', pattern);
+  };
   says(but('tokenizer.ggml.model', null), /no tokenizer\.ggml\.model/);
   says(but('tokenizer.ggml.model', ['string', 'bert']), /tokenizer\.ggml\.model is 'bert', known are llama and gpt2/);
   says(but('tokenizer.ggml.tokens', null), /no tokenizer\.ggml\.tokens/);
@@ -466,17 +699,34 @@ test('what is wrong with a tokenizer is said with its key and number', t => {
   says(but('tokenizer.ggml.scores', ['array', 'f32', [1]]), /scores has 1 elements, expected 3/);
   says(but('tokenizer.ggml.scores', ['array', 'i32', [1, 2, 3]]), /scores has elements of type 5, expected 6/);
   says(but('tokenizer.ggml.token_type', ['array', 'i32', [1, 1]]), /token_type has 2 elements, expected 3/);
-  says(but('tokenizer.ggml.tokens', ['array', 'string', ['a', 'b', 'c'.repeat(1024)]]), /tokens\[2\] is 1024 bytes long, at most 1023/);
+  says(
+    but('tokenizer.ggml.tokens', ['array', 'string', ['a', 'b', 'c'.repeat(1024)]]),
+    /tokens\[2\] is 1024 bytes long, at most 1023/,
+  );
   says(but('tokenizer.ggml.model', ['string', 'gpt2']), /no tokenizer\.ggml\.merges/);
-  const bpe: [string, Value][] = [...but('tokenizer.ggml.model', ['string', 'gpt2']), ['tokenizer.ggml.merges', ['array', 'string', []]]];
+  const bpe: [string, Value][] = [
+    ...but('tokenizer.ggml.model', ['string', 'gpt2']),
+    ['tokenizer.ggml.merges', ['array', 'string', []]],
+  ];
   t.is(bench.refusal(bpe), null);
-  says([...bpe, ['tokenizer.ggml.pre', ['string', 'tekken']]], /tokenizer\.ggml\.pre is 'tekken', known are default gpt-2/);
+  says(
+    [...bpe, ['tokenizer.ggml.pre', ['string', 'tekken']]],
+    /tokenizer\.ggml\.pre is 'tekken', known are default gpt-2/,
+  );
 
-  const long = accepted(bench.rig.image(ggufFile({ keys: [...bpe.slice(0, -1), ['tokenizer.ggml.merges', ['array', 'string', [`a ${'b'.repeat(5000)}`]]]] })));
+  const long = accepted(
+    bench.rig.image(
+      ggufFile({
+        keys: [...bpe.slice(0, -1), ['tokenizer.ggml.merges', ['array', 'string', [`a ${'b'.repeat(5000)}`]]]],
+      }),
+    ),
+  );
   const { bytes: size } = accepted(bench.tokenizers.budget(long));
   const refused = bench.tokenizers.load(long, MODEL_AT, size);
   t.regex(isRefusal(refused) ? refused.message : '', /merges\[0\] is 5002 bytes long, at most 4096/);
-  const broken: ModelImage = Object.create(accepted(bench.rig.image(ggufFile({ keys: good }))), { read: { value: () => 0 } });
+  const broken: ModelImage = Object.create(accepted(bench.rig.image(ggufFile({ keys: good }))), {
+    read: { value: () => 0 },
+  });
   const cut = bench.tokenizers.budget(broken);
   t.regex(isRefusal(cut) ? cut.message : '', /tokenizer\.ggml\.tokens ends early/);
 });
@@ -495,7 +745,10 @@ test('broken ids, repeated merges, merges without a token and missing bytes do n
   t.deepEqual([opened.v.bos, opened.v.eos], [-1, -1]);
   t.deepEqual(encoded(opened, 'abab', { flags: ENCODE.bos }), [0, 3, 1]);
   t.deepEqual(encoded(opened, 'abx a'), [2, 5, 6, 0]);
-  t.deepEqual([opened.v.piece(7, IDS_AT, 8, false), opened.v.piece(2, IDS_AT, 1, false), opened.v.piece(4, IDS_AT, 8, false)], [-1, -2, 0]);
+  t.deepEqual(
+    [opened.v.piece(7, IDS_AT, 8, false), opened.v.piece(2, IDS_AT, 1, false), opened.v.piece(4, IDS_AT, 8, false)],
+    [-1, -2, 0],
+  );
 });
 
 // ── Unicode ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

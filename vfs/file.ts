@@ -8,7 +8,7 @@ import type { DirEntry, Handle, Inode } from './inode.ts';
 export type StatValue = RecordValue<typeof Stat.fields>;
 
 /** Positions cross the system-call boundary as one i32. */
-export const POSITION_MAX = 0x7fffffff;
+const POSITION_MAX = 0x7fffffff;
 
 export function statOf(inode: Inode, device: number): StatValue {
   return {

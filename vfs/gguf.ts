@@ -237,7 +237,7 @@ class Reader {
 
   /** Steps over `count` bools, checking each. */
   private bools(count: number): void {
-    for (let left = count; left > 0; ) {
+    for (let left = count; left > 0;) {
       const n = Math.min(left, this.window.reach(this.at));
       const p = this.take(n);
       if (p < 0) return;

@@ -43,23 +43,77 @@ const llamaBpe = { pre: Pre.llama3, ignoreMerges: true, addBos: true };
 /** `tokenizer.ggml.pre`: the names in the field, those that mean the same expression under one. */
 const PRE_TOKENIZERS = new Map<string, PreTokenizer>([
   ['default', { pre: Pre.fallback }],
-  ...['gpt-2', 'phi-2', 'mpt', 'olmo', 'jais', 'gigachat', 'roberta-bpe', 'jina-es', 'jina-de', 'jina-v1-en', 'jina-v2-es', 'jina-v2-de'].map(
-    name => [name, { pre: Pre.gpt2 }] as const,
-  ),
+  ...[
+    'gpt-2',
+    'phi-2',
+    'mpt',
+    'olmo',
+    'jais',
+    'gigachat',
+    'roberta-bpe',
+    'jina-es',
+    'jina-de',
+    'jina-v1-en',
+    'jina-v2-es',
+    'jina-v2-de',
+  ].map(name => [name, { pre: Pre.gpt2 }] as const),
   ...['llama-bpe', 'llama3', 'llama-v3', 'falcon3'].map(name => [name, llamaBpe] as const),
   ...['dbrx', 'smaug-bpe'].map(name => [name, { pre: Pre.llama3 }] as const),
   ...['qwen2', 'stablelm2', 'megrez', 'deepseek-r1-qwen'].map(name => [name, { pre: Pre.qwen2 }] as const),
-  ...['smollm', 'starcoder', 'refact', 'command-r', 'codeshell', 'exaone', 'minerva-7b'].map(name => [name, { pre: Pre.smollm }] as const),
+  ...['smollm', 'starcoder', 'refact', 'command-r', 'codeshell', 'exaone', 'minerva-7b'].map(
+    name => [name, { pre: Pre.smollm }] as const,
+  ),
 ]);
 
 // Tokens that llama.cpp knows by their text: control tokens whatever their type says; the first list also ends generation.
 const END_NAMES = [
-  ...['<|eot_id|>', '<|im_end|>', '<|end|>', '<|return|>', '<|call|>', '<|flush|>', '<|calls|>', '<end_of_turn>', '<|endoftext|>', '</s>'],
-  ...['<|eom_id|>', '<EOT>', '_<EOT>', '[EOT]', '[EOS]', '<|end_of_text|>', '<end_of_utterance>', '<eos>', '<turn|>', '<|tool_response>'],
-  ...['<｜end▁of▁sentence｜>', '<|fim_pad|>', '<fim-pad>', '<PAD>', '<|fim_repo|>', '<|repo_name|>', '<fim-repo>', '<REPO>', '<|file_sep|>'],
+  ...[
+    '<|eot_id|>',
+    '<|im_end|>',
+    '<|end|>',
+    '<|return|>',
+    '<|call|>',
+    '<|flush|>',
+    '<|calls|>',
+    '<end_of_turn>',
+    '<|endoftext|>',
+    '</s>',
+  ],
+  ...[
+    '<|eom_id|>',
+    '<EOT>',
+    '_<EOT>',
+    '[EOT]',
+    '[EOS]',
+    '<|end_of_text|>',
+    '<end_of_utterance>',
+    '<eos>',
+    '<turn|>',
+    '<|tool_response>',
+  ],
+  ...[
+    '<｜end▁of▁sentence｜>',
+    '<|fim_pad|>',
+    '<fim-pad>',
+    '<PAD>',
+    '<|fim_repo|>',
+    '<|repo_name|>',
+    '<fim-repo>',
+    '<REPO>',
+    '<|file_sep|>',
+  ],
 ];
 const CONTROL_NAMES = [
-  ...['<|fim_prefix|>', '<fim-prefix>', '<｜fim▁begin｜>', '<PRE>', '<|fim_suffix|>', '<fim-suffix>', '<｜fim▁hole｜>', '<SUF>'],
+  ...[
+    '<|fim_prefix|>',
+    '<fim-prefix>',
+    '<｜fim▁begin｜>',
+    '<PRE>',
+    '<|fim_suffix|>',
+    '<fim-suffix>',
+    '<｜fim▁hole｜>',
+    '<SUF>',
+  ],
   ...['<|fim_middle|>', '<fim-middle>', '<｜fim▁end｜>', '<MID>'],
 ];
 
@@ -128,7 +182,8 @@ export class Tokenizers implements TokenizerDriver {
     if (isRefusal(facts)) return facts;
     const parts = this.measure(image, facts);
     if (isRefusal(parts)) return parts;
-    if (parts.bytes !== bytes) return refuse('NOMEM', 3001, `vocabulary of ${image.path} takes ${parts.bytes} bytes, given ${bytes}`);
+    if (parts.bytes !== bytes)
+      return refuse('NOMEM', 3001, `vocabulary of ${image.path} takes ${parts.bytes} bytes, given ${bytes}`);
     this.writeHeader(facts, parts, at);
     const failed = this.fill(image, facts, parts, at);
     return failed ?? new ArenaVocabulary(this.arena, this.compute, facts, at, bytes);
@@ -152,7 +207,9 @@ export class Tokenizers implements TokenizerDriver {
     for (const id of [facts.eos, facts.eot, facts.eom]) {
       if (id >= 0) this.arena.u32[((at + parts.tokensAt) >> 2) + id]! |= TOKEN_END;
     }
-    return facts.merges === null ? this.readScores(image, facts, at + parts.prioritiesAt) : this.readMerges(image, facts, facts.merges, parts, at);
+    return facts.merges === null
+      ? this.readScores(image, facts, at + parts.prioritiesAt)
+      : this.readMerges(image, facts, facts.merges, parts, at);
   }
 
   private readScores(image: ModelImage, facts: Facts, to: number): Refusal | null {
@@ -169,7 +226,9 @@ export class Tokenizers implements TokenizerDriver {
     for (let place = 0; place < 2; place++) {
       const transfer = this.beginTransfer(image, facts, at, merges.count);
       if (isRefusal(transfer)) return transfer;
-      const failed = this.transferStrings(image, 'tokenizer.ggml.merges', merges, transfer, () => this.compute.vocab_merges(transfer, place));
+      const failed = this.transferStrings(image, 'tokenizer.ggml.merges', merges, transfer, () =>
+        this.compute.vocab_merges(transfer, place),
+      );
       if (failed !== null) return failed;
       if (place === 0) this.compute.vocab_merge_groups(at);
     }
@@ -186,7 +245,12 @@ export class Tokenizers implements TokenizerDriver {
   private beginTransfer(image: ModelImage, facts: Facts, vocabAt: number, count: number): number | Refusal {
     const at = (image.dmaAt + 3) & -4;
     const needed = FIXED_BYTES + STRING_PREFIX + MERGE_BYTES_MAX + 3;
-    if (image.dmaBytes < needed) return refuse('NOMEM', 3001, `reading a vocabulary takes a transfer buffer of ${needed} bytes, there are ${image.dmaBytes}`);
+    if (image.dmaBytes < needed)
+      return refuse(
+        'NOMEM',
+        3001,
+        `reading a vocabulary takes a transfer buffer of ${needed} bytes, there are ${image.dmaBytes}`,
+      );
     this.arena.u8.fill(0, at, at + FIXED_BYTES);
     const set = (field: Transfer, value: number): void => {
       this.arena.i32[(at + field) >> 2] = value;
@@ -227,7 +291,8 @@ export class Tokenizers implements TokenizerDriver {
       if (types !== null) {
         const next = this.word(transfer + Transfer.next);
         const window = Math.min(TYPES_WINDOW, facts.count - next);
-        if (image.read(types.fileAt + 4 * next, this.word(transfer + Transfer.typesAt), 4 * window) !== 4 * window) return 0;
+        if (image.read(types.fileAt + 4 * next, this.word(transfer + Transfer.typesAt), 4 * window) !== 4 * window)
+          return 0;
         this.arena.i32[(transfer + Transfer.types) >> 2] = window;
       }
       return this.compute.vocab_tokens(transfer);
@@ -235,7 +300,13 @@ export class Tokenizers implements TokenizerDriver {
   }
 
   /** Brings an array's strings into the buffer piece by piece; `take` consumes what it can of a piece and returns the bytes it took. */
-  private transferStrings(image: ModelImage, key: string, array: MetaArray, transfer: number, take: () => number): Refusal | null {
+  private transferStrings(
+    image: ModelImage,
+    key: string,
+    array: MetaArray,
+    transfer: number,
+    take: () => number,
+  ): Refusal | null {
     const at = this.word(transfer + Transfer.at);
     const capacity = image.dmaAt + image.dmaBytes - at;
     let fileAt = array.fileAt;
@@ -247,7 +318,11 @@ export class Tokenizers implements TokenizerDriver {
       if (status !== 0) {
         const limit = status === TRANSFER_TOKEN_TOO_LONG ? TOKEN_BYTES_MAX : MERGE_BYTES_MAX;
         const index = this.word(transfer + Transfer.next);
-        return refuse('INVAL', 1002, `${key}[${index}] is ${this.word(transfer + Transfer.number) >>> 0} bytes long, at most ${limit} are allowed`);
+        return refuse(
+          'INVAL',
+          1002,
+          `${key}[${index}] is ${this.word(transfer + Transfer.number) >>> 0} bytes long, at most ${limit} are allowed`,
+        );
       }
       if (taken === 0) return cutShort(image, key);
       fileAt += taken;
@@ -296,17 +371,33 @@ function partsOf(facts: Facts, textBytes: number, specials: number): Parts {
   const mergesAt = prioritiesAt + 4 * (facts.merges === null ? words : words + 1);
   const specialsAt = mergesAt + 4 * (facts.merges?.count ?? 0);
   const textAt = specialsAt + 4 * specials;
-  return { buckets, bytesAt, tokensAt, indexAt, bucketsAt, prioritiesAt, mergesAt, specialsAt, textAt, bytes: alignUp(textAt + textBytes) };
+  return {
+    buckets,
+    bytesAt,
+    tokensAt,
+    indexAt,
+    bucketsAt,
+    prioritiesAt,
+    mergesAt,
+    specialsAt,
+    textAt,
+    bytes: alignUp(textAt + textBytes),
+  };
 }
 
 function readFacts(image: ModelImage): Facts | Refusal {
   const model = image.meta('tokenizer.ggml.model');
   if (model === undefined) return refuse('INVAL', 6002, `${image.path}: no tokenizer.ggml.model`);
-  if (model !== 'llama' && model !== 'gpt2') return refuse('NOTSUP', 1002, `tokenizer.ggml.model is '${String(model)}', known are llama and gpt2`);
+  if (model !== 'llama' && model !== 'gpt2')
+    return refuse('NOTSUP', 1002, `tokenizer.ggml.model is '${String(model)}', known are llama and gpt2`);
   const name = image.meta('tokenizer.ggml.pre') ?? 'default';
   const pre = model === 'llama' ? { pre: Pre.fallback } : PRE_TOKENIZERS.get(String(name));
   if (pre === undefined) {
-    return refuse('NOTSUP', 1002, `tokenizer.ggml.pre is '${String(name)}', known are default gpt-2 llama-bpe qwen2 smollm and names that mean the same`);
+    return refuse(
+      'NOTSUP',
+      1002,
+      `tokenizer.ggml.pre is '${String(name)}', known are default gpt-2 llama-bpe qwen2 smollm and names that mean the same`,
+    );
   }
 
   const tokens = arrayOf(image, 'tokenizer.ggml.tokens', [GGUF_STRING], 1, LIMITS.vocabularyMax);
@@ -334,7 +425,10 @@ function readFacts(image: ModelImage): Facts | Refusal {
   const { ignoreMerges = false, addBos = spm } = pre as PreTokenizer;
   return {
     model,
-    flags: (spm ? 0 : VOCAB_BPE) | (ignoreMerges ? VOCAB_IGNORE_MERGES : 0) | (spm && flag('add_space_prefix', true) ? VOCAB_SPACE_PREFIX : 0),
+    flags:
+      (spm ? 0 : VOCAB_BPE) |
+      (ignoreMerges ? VOCAB_IGNORE_MERGES : 0) |
+      (spm && flag('add_space_prefix', true) ? VOCAB_SPACE_PREFIX : 0),
     pre: pre.pre,
     count,
     tokens,
@@ -352,11 +446,18 @@ function readFacts(image: ModelImage): Facts | Refusal {
 }
 
 /** The array under a key, its element type and count checked; null when there is none. */
-function arrayOf(image: ModelImage, key: string, types: readonly number[], countMin: number, countMax: number): MetaArray | null | Refusal {
+function arrayOf(
+  image: ModelImage,
+  key: string,
+  types: readonly number[],
+  countMin: number,
+  countMax: number,
+): MetaArray | null | Refusal {
   const value = image.meta(key);
   if (value === undefined) return null;
   if (typeof value !== 'object') return refuse('INVAL', 1002, `${key} is not an array`);
-  if (!types.includes(value.elementType)) return refuse('INVAL', 1002, `${key} has elements of type ${value.elementType}, expected ${types.join(' or ')}`);
+  if (!types.includes(value.elementType))
+    return refuse('INVAL', 1002, `${key} has elements of type ${value.elementType}, expected ${types.join(' or ')}`);
   if (value.count < countMin || value.count > countMax) {
     const expected = countMin === countMax ? `${countMin}` : `${countMin} to ${countMax}`;
     return refuse('INVAL', 1002, `${key} has ${value.count} elements, expected ${expected}`);
@@ -452,13 +553,21 @@ class ArenaVocabulary implements Vocabulary {
 
   refusal(): Refusal | null {
     if (this.workBytes < ENCODE_WORK_BYTES) {
-      return refuse('NOMEM', 4001, `encoding takes ${ENCODE_WORK_BYTES} bytes of working memory, given ${this.workBytes}`);
+      return refuse(
+        'NOMEM',
+        4001,
+        `encoding takes ${ENCODE_WORK_BYTES} bytes of working memory, given ${this.workBytes}`,
+      );
     }
     const status = this.get(Work.status);
     if (status === 0) return null;
     const bytes = this.get(Work.wordBytes);
     const room = status === ENCODE_TEXT_TOO_LONG ? this.get(Work.textBytes) - 1 : this.get(Work.symbols);
-    return refuse('TOOBIG', 4001, `a word of ${bytes} bytes or more without a place to cut: ${this.workBytes} bytes of working memory hold ${room}`);
+    return refuse(
+      'TOOBIG',
+      4001,
+      `a word of ${bytes} bytes or more without a place to cut: ${this.workBytes} bytes of working memory hold ${room}`,
+    );
   }
 
   piece(id: number, outAt: number, capacity: number, special: boolean): number {

@@ -85,7 +85,7 @@ const units = new Uint16Array(4096);
 export function utf8Decode(b: Uint8Array, start = 0, end = b.length): string {
   let s = '';
   let filled = 0;
-  for (let i = start; i < end; ) {
+  for (let i = start; i < end;) {
     if (filled > units.length - 2) {
       s += textOf(filled);
       filled = 0;
@@ -117,7 +117,7 @@ function textOf(n: number): string {
 
 /** True when the bytes are well-formed UTF-8. */
 export function utf8Valid(b: Uint8Array, start = 0, end = b.length): boolean {
-  for (let i = start; i < end; ) {
+  for (let i = start; i < end;) {
     const n = utf8Step(b, i, end);
     if (n <= 0) return false;
     i += n;

@@ -64,8 +64,8 @@ export function* eachFile(
 
 function* lines(out: Output, input: Input, count: number, allButLast: boolean): Generator<void, void, void> {
   const held: Uint8Array[] = [];
-  for (let n = 0; allButLast || n < count; n++) {
-    const line = yield* input.line();
+  for (let n = 0; ; n++) {
+    const line = allButLast || n < count ? yield* input.line() : null;
     if (line === null) return;
     if (!allButLast) yield* out.write(line);
     else if (held.push(line) > count) yield* out.write(held.shift()!);

@@ -365,7 +365,7 @@ function bar(planned: Plan): string {
   };
   for (const region of planRegions) {
     sum += planned[region];
-    const columns = Math.round((sum / planned.capacity) * BAR_WIDTH);
+    const columns = Math.ceil((sum / planned.capacity) * BAR_WIDTH);
     text += letters[region].repeat(Math.max(0, Math.min(columns, 2 * BAR_WIDTH) - text.length));
   }
   return `[${text.slice(0, BAR_WIDTH).padEnd(BAR_WIDTH, '.')}]${text.slice(BAR_WIDTH)}`;

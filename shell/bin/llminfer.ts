@@ -77,7 +77,7 @@ export const llminfer = define({
   description: [
     'The loaded model continues PROMPT; the new text alone is printed, as it comes, and a newline after it. Several words are joined by one space, - reads the prompt from standard input.',
     '',
-    'Each token is drawn so: repeat penalty, temperature, top-k, top-p, min-p, then one random number. The same model, prompt, options and seed give the same bytes on every host. Generation ends at an end token, after N tokens, at a stop string, or when the context is full. Ctrl-C ends it at the next token; what is there stays, and the exit status is 130.',
+    'Each token is drawn so: repeat penalty, temperature, top-k, top-p, min-p, then one random number. The same model, prompt, options and seed give the same bytes on every host. With xor128, seed 0 draws zeros only, so that the likeliest token wins each time; any other seed draws evenly. Generation ends at an end token, after N tokens, at a stop string, or when the context is full. Ctrl-C ends it at the next token; what is there stays, and the exit status is 130.',
     '',
     'With --json:',
     '  id                number of the session',

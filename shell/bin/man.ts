@@ -51,9 +51,10 @@ function* topic(ctx: Context<typeof options>, name: string): Generator<void, str
   return name.includes('/') ? -E.NOENT : yield* readText(ctx.sys, join(directory, `${name}.md`));
 }
 
+const section = (title: string, text: string): string => (text === '' ? '' : `${title}\n${text}\n`);
+
 /** A command's page in the classic sections. */
 function commandPage(page: Page, width: number): string {
-  const section = (title: string, text: string): string => (text === '' ? '' : `${title}\n${text}\n`);
   const usage = page.usage.map(form => usageLine(`    ${page.name} `, form, width));
   const lines = optionLines(page.options ?? {}, width - 2).map(line => line.replace(/^/gm, '  '));
   const examples = (page.examples ?? []).map(([command, effect]) => `    ${command}\n        ${effect}\n`);

@@ -78,7 +78,8 @@ export function getopt(table: OptionTable, args: readonly string[], order: Optio
   };
 
   const digits = Object.keys(table).find(name => table[name]!.digits);
-  while (i < args.length && error === null) {
+  while (i < args.length) {
+    if (error !== null) break;
     const arg = args[i++]!;
     if (order === 'none' && !(arg === '--help' && args.length === 1)) operands.push(arg);
     else if (arg === '--') operands.push(...args.slice(i, (i = args.length)));

@@ -193,8 +193,8 @@ export class Lexer {
     const c = this.text[this.at];
     if (isName(c)) while (isNameRest(this.text[this.at])) this.at++;
     else if (c !== undefined && /[0-9]/.test(c)) {
-      do this.at++;
-      while (inBraces && /[0-9]/.test(this.text[this.at] ?? ''));
+      this.at++;
+      if (inBraces) while (/[0-9]/.test(this.text[this.at] ?? '')) this.at++;
     } else if (c !== undefined && '?$#@*-'.includes(c)) this.at++;
     return this.text.slice(from, this.at);
   }

@@ -12,7 +12,10 @@ export interface PlainVocabulary {
 }
 
 const S = '\\t-\\r \\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';
-const GPT2 = new RegExp(`'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^${S}\\p{L}\\p{N}]+|[${S}]+(?![^${S}])|[${S}]+`, 'gu');
+const GPT2 = new RegExp(
+  `'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^${S}\\p{L}\\p{N}]+|[${S}]+(?![^${S}])|[${S}]+`,
+  'gu',
+);
 const llama3 = (numbers: string): RegExp =>
   new RegExp(
     `'[sStTmMdD]|'[rRvV][eE]|'[lL][lL]|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${numbers}| ?[^${S}\\p{L}\\p{N}]+[\\r\\n]*|[${S}]*[\\r\\n]+|[${S}]+(?![^${S}])|[${S}]+`,
@@ -94,14 +97,20 @@ export class ReferenceTokenizer {
     for (const id of this.specials) {
       if (!special && this.v.types[id] !== 4) continue;
       const t = this.v.tokens[id]!;
-      fragments = fragments.flatMap(f => (typeof f === 'number' ? [f] : f.split(t).flatMap((part, i) => [...(i > 0 ? [id] : []), ...(part === '' ? [] : [part])])));
+      fragments = fragments.flatMap(f =>
+        typeof f === 'number'
+          ? [f]
+          : f.split(t).flatMap((part, i) => [...(i > 0 ? [id] : []), ...(part === '' ? [] : [part])]),
+      );
     }
     let fresh = true;
     return fragments.flatMap(f => {
       const first = fresh;
       fresh = typeof f === 'number';
       if (typeof f === 'number') return [f];
-      return this.v.model === 'llama' ? this.sentencePiece((first && this.v.spacePrefix ? ' ' : '') + f) : words(f, this.v.pre).flatMap(w => this.byteLevel(w));
+      return this.v.model === 'llama'
+        ? this.sentencePiece((first && this.v.spacePrefix ? ' ' : '') + f)
+        : words(f, this.v.pre).flatMap(w => this.byteLevel(w));
     });
   }
 
@@ -116,7 +125,11 @@ export class ReferenceTokenizer {
     });
     return symbols.flatMap(s => {
       const id = mergeable(s);
-      return id === undefined ? Array.from(Buffer.from(s.replaceAll('▁', ' ')), b => this.ids.get(`<0x${b.toString(16).toUpperCase().padStart(2, '0')}>`)!) : [id];
+      return id === undefined
+        ? Array.from(Buffer.from(s.replaceAll('▁', ' ')), b =>
+            this.ids.get(`<0x${b.toString(16).toUpperCase().padStart(2, '0')}>`)!,
+          )
+        : [id];
     });
   }
 
