@@ -359,6 +359,8 @@ export class Loader {
       parameters: shape.parameters,
       ctxThatFits,
       reserved: 0,
+      name: shape.name,
+      architecture: shape.architecture,
       typeThatFits,
       message,
     };

@@ -424,6 +424,7 @@ export class SystemCalls {
           bos: vocabulary.bos,
           eos: vocabulary.eos,
           addBos: vocabulary.addBos ? 1 : 0,
+          spacePrefix: vocabulary.spacePrefix === true ? 1 : 0,
           tensors: loaded.tensors,
           parameters: shape.parameters,
           fileBytes: loaded.fileBytes,

@@ -27,6 +27,8 @@ test('docs/ABI.md is what kernel/abi says', t => {
   t.is(r.status, 0, r.stderr);
 });
 
+const number = (cell: string) => Number(cell.replaceAll(',', ''));
+
 test('docs/MEMORY.md draws the arena of a booted machine', t => {
   const machine = powerOn();
   t.is(machine.exec('llmctl load /models/fable-f16.gguf').status, 0);
@@ -40,6 +42,14 @@ test('docs/MEMORY.md draws the arena of a booted machine', t => {
     .slice(1)
     .map(l => l.split(' ').slice(0, 4).join(' '));
   t.deepEqual(drawn, actual);
+
+  const rows = tableAfter(read('docs/MEMORY.md'), '## The fixed part');
+  const bytes = rows.map(([, cell]) => number(cell!));
+  t.is(
+    bytes.slice(0, -1).reduce((sum, n) => sum + n, 0),
+    bytes.at(-1),
+  );
+  t.true(actual.some(l => l.startsWith('tables ') && l.endsWith(` ${bytes.at(-1)}`)));
 });
 
 test('what README.md tells a reader to type works', t => {

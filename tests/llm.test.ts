@@ -768,9 +768,10 @@ function labCommands(text: string): { command: string; shown: string[] }[] {
   return found;
 }
 
+const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+
 function outputPattern(shown: readonly string[]): RegExp {
-  const escape = (s: string): string => s.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-  const lines = shown.map(line => (line === '...' ? '(.*\\n)*' : `${line.split('...').map(escape).join('.*')}\\n`));
+  const lines = shown.map(line => (line === '...' ? '(.*\\n)*' : `${line.split('...').map(escaped).join('.*')}\\n`));
   return new RegExp(`^${lines.join('')}$`);
 }
 

@@ -38,8 +38,13 @@ function draw(rig: Rig, logits: Float32Array, s: Settings, u32: number, history:
   rig.arena.u32.set(history, HISTORY_AT >> 2);
   SamplerRecord.write(rig.arena.u8, SAMPLER_AT, { temp: 1, topP: 1, repeatPenalty: 1, ...s });
   StepBlock.write(rig.arena.u8, rig.stepAt, {
-    ...{ samplerAt: SAMPLER_AT, logitsAt: LOGITS_AT, vocabulary: logits.length, draw: u32, next: -1 },
-    ...{ historyAt: HISTORY_AT, historyLength: history.length },
+    samplerAt: SAMPLER_AT,
+    logitsAt: LOGITS_AT,
+    vocabulary: logits.length,
+    draw: u32,
+    next: -1,
+    historyAt: HISTORY_AT,
+    historyLength: history.length,
   });
   kernels(rig).sample(rig.stepAt);
   return rig.get('next');
@@ -124,7 +129,7 @@ for (const build of BUILDS.filter(canRun)) {
       [{ temp: 0.8 }, [0.71833531, 0.20580651, 0.05896455, 0.01689363]],
       [{ temp: 0.8, topK: 3 }, [0.73067913, 0.20934308, 0.0599778, 0]],
       [{ temp: 0.8, topP: 0.9 }, [0.77729986, 0.22270014, 0, 0]],
-      [{ minP: 0.14 }, [0.66524096, 0.24472847, 0.09003057, 0]],
+      [{ minP: 0.135 }, [0.66524096, 0.24472847, 0.09003057, 0]],
     ];
     for (const [s, p] of cases)
       shares(rig, logits, s).forEach((share, id) =>

@@ -89,6 +89,7 @@ test('errors of the shell name the line, the token and the command', t => {
   t.deepEqual(run("echo 'a\nb"), ["sh: line 1: unexpected end of file while looking for matching `''\n", 2]);
   t.deepEqual(run('echo a &&'), ['sh: line 1: syntax error: unexpected end of file\n', 2]);
   t.deepEqual(run('sleep 1 &'), ["sh: line 1: syntax error near unexpected token '&'\n", 2]);
+  t.deepEqual(run('true\nif true; then echo x; fi'), ["sh: line 2: 'if': compound commands are not supported\n", 2]);
   t.deepEqual(run('foo'), ['sh: foo: not found\n', 127]);
   t.deepEqual(run('/tmp'), ['sh: /tmp: Permission denied\n', 126]);
   t.deepEqual(run('/no/such'), ['sh: /no/such: No such file or directory\n', 127]);

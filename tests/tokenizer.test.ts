@@ -194,82 +194,10 @@ for (const build of BUILDS.filter(canRun)) {
 
 // ── A plain reference on random texts ────────────────────────────────────────────────────────────────────────────────────────────
 
-const hard = [
-  ...[
-    "'",
-    "'s",
-    "'S",
-    "'ll",
-    "'Re",
-    "'ve",
-    "'d",
-    ' ',
-    '  ',
-    '\n',
-    '\r\n',
-    '\t',
-    '\v',
-    '\u0085',
-    '\u00a0',
-    '\u3000',
-    '\u2028',
-    '\u200b',
-    '\ufeff',
-  ],
-  ...[
-    'a',
-    'Z',
-    'hello',
-    'The',
-    'é',
-    'ß',
-    'ſ',
-    'K',
-    'д',
-    'ह',
-    'ी',
-    '我',
-    '가',
-    '0',
-    '7',
-    '12',
-    '345',
-    '٣',
-    '½',
-    'Ⅷ',
-    '²',
-    '_',
-    '-',
-    '--',
-    '!',
-    '?',
-    '.',
-  ],
-  ...[
-    '$',
-    '+',
-    '<',
-    '=',
-    '>',
-    '^',
-    '`',
-    '~',
-    '|',
-    '…',
-    '。',
-    '«',
-    '€',
-    '🙂',
-    '👩‍👩‍👧',
-    '\u0301',
-    '\0',
-    '\u001c',
-    '\ufffd',
-    'ing',
-    ' the',
-    ' and',
-  ],
-];
+const visible =
+  "' 's 'S 'll 'Re 've 'd a Z hello The é ß ſ K д ह ी 我 가 0 7 12 345 ٣ ½ Ⅷ ² _ - -- ! ? . $ + < = > ^ ` ~ | … 。 « € 🙂 👩‍👩‍👧 ing";
+const white = ' |  | the| and|\n|\r\n|\t|\v|\u0085|\u00a0|\u3000|\u2028|\u200b|\ufeff|\u0301|\0|\u001c|\ufffd';
+const hard = [...visible.split(' '), ...white.split('|')];
 const hardText = fc
   .array(
     fc.oneof(
@@ -373,11 +301,9 @@ const hexByte = (b: number): string => `<0x${b.toString(16).toUpperCase().padSta
 /** A SentencePiece file of some words over few letters: tokens that cross words, equal scores, user-defined and control tokens. */
 function spmFile(extra: readonly { text: string; type: number; score: number }[], prefix: boolean): Uint8Array {
   const rows = [
-    ...[
-      { text: '<unk>', type: 2, score: 0 },
-      { text: '<s>', type: 3, score: 0 },
-      { text: '</s>', type: 3, score: 0 },
-    ],
+    { text: '<unk>', type: 2, score: 0 },
+    { text: '<s>', type: 3, score: 0 },
+    { text: '</s>', type: 3, score: 0 },
     ...Array.from({ length: 256 }, (_, b) => ({ text: hexByte(b), type: 6, score: 0 })),
     ...extra,
   ];

@@ -35,87 +35,34 @@ import {
 export const ENCODE_WORK_BYTES = 24 * 1024;
 
 interface PreTokenizer {
+  readonly names: string;
   readonly pre: Pre;
   readonly ignoreMerges?: boolean;
   readonly addBos?: boolean;
 }
-const llamaBpe = { pre: Pre.llama3, ignoreMerges: true, addBos: true };
-/** `tokenizer.ggml.pre`: the names in the field, those that mean the same expression under one. */
-const PRE_TOKENIZERS = new Map<string, PreTokenizer>([
-  ['default', { pre: Pre.fallback }],
-  ...[
-    'gpt-2',
-    'phi-2',
-    'mpt',
-    'olmo',
-    'jais',
-    'gigachat',
-    'roberta-bpe',
-    'jina-es',
-    'jina-de',
-    'jina-v1-en',
-    'jina-v2-es',
-    'jina-v2-de',
-  ].map(name => [name, { pre: Pre.gpt2 }] as const),
-  ...['llama-bpe', 'llama3', 'llama-v3', 'falcon3'].map(name => [name, llamaBpe] as const),
-  ...['dbrx', 'smaug-bpe'].map(name => [name, { pre: Pre.llama3 }] as const),
-  ...['qwen2', 'stablelm2', 'megrez', 'deepseek-r1-qwen'].map(name => [name, { pre: Pre.qwen2 }] as const),
-  ...['smollm', 'starcoder', 'refact', 'command-r', 'codeshell', 'exaone', 'minerva-7b'].map(
-    name => [name, { pre: Pre.smollm }] as const,
-  ),
-]);
+/** `tokenizer.ggml.pre`: the names in the field, those that mean the same together. */
+const PRE_TOKENIZERS: readonly PreTokenizer[] = [
+  { names: 'default', pre: Pre.fallback },
+  {
+    names: 'gpt-2 phi-2 mpt olmo jais gigachat roberta-bpe jina-es jina-de jina-v1-en jina-v2-es jina-v2-de',
+    pre: Pre.gpt2,
+  },
+  { names: 'llama-bpe llama3 llama-v3 falcon3', pre: Pre.llama3, ignoreMerges: true, addBos: true },
+  { names: 'dbrx smaug-bpe', pre: Pre.llama3 },
+  { names: 'qwen2 stablelm2 megrez deepseek-r1-qwen', pre: Pre.qwen2 },
+  { names: 'smollm starcoder refact command-r codeshell exaone minerva-7b', pre: Pre.smollm },
+];
 
 // Tokens that llama.cpp knows by their text: control tokens whatever their type says; the first list also ends generation.
-const END_NAMES = [
-  ...[
-    '<|eot_id|>',
-    '<|im_end|>',
-    '<|end|>',
-    '<|return|>',
-    '<|call|>',
-    '<|flush|>',
-    '<|calls|>',
-    '<end_of_turn>',
-    '<|endoftext|>',
-    '</s>',
-  ],
-  ...[
-    '<|eom_id|>',
-    '<EOT>',
-    '_<EOT>',
-    '[EOT]',
-    '[EOS]',
-    '<|end_of_text|>',
-    '<end_of_utterance>',
-    '<eos>',
-    '<turn|>',
-    '<|tool_response>',
-  ],
-  ...[
-    '<｜end▁of▁sentence｜>',
-    '<|fim_pad|>',
-    '<fim-pad>',
-    '<PAD>',
-    '<|fim_repo|>',
-    '<|repo_name|>',
-    '<fim-repo>',
-    '<REPO>',
-    '<|file_sep|>',
-  ],
-];
-const CONTROL_NAMES = [
-  ...[
-    '<|fim_prefix|>',
-    '<fim-prefix>',
-    '<｜fim▁begin｜>',
-    '<PRE>',
-    '<|fim_suffix|>',
-    '<fim-suffix>',
-    '<｜fim▁hole｜>',
-    '<SUF>',
-  ],
-  ...['<|fim_middle|>', '<fim-middle>', '<｜fim▁end｜>', '<MID>'],
-];
+const END_NAMES = (
+  '<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s> <|eom_id|> <EOT> _<EOT> [EOT] ' +
+  '[EOS] <|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response> <｜end▁of▁sentence｜> <|fim_pad|> <fim-pad> <PAD> <|fim_repo|> ' +
+  '<|repo_name|> <fim-repo> <REPO> <|file_sep|>'
+).split(' ');
+const CONTROL_NAMES = (
+  '<|fim_prefix|> <fim-prefix> <｜fim▁begin｜> <PRE> <|fim_suffix|> <fim-suffix> <｜fim▁hole｜> <SUF> <|fim_middle|> <fim-middle> ' +
+  '<｜fim▁end｜> <MID>'
+).split(' ');
 
 // The transfer buffer while a vocabulary is built: record, names, a window of token types, a merge being joined, then strings.
 const NAMES_BYTES = 1024;
@@ -391,7 +338,8 @@ function readFacts(image: ModelImage): Facts | Refusal {
   if (model !== 'llama' && model !== 'gpt2')
     return refuse('NOTSUP', 1002, `tokenizer.ggml.model is '${String(model)}', known are llama and gpt2`);
   const name = image.meta('tokenizer.ggml.pre') ?? 'default';
-  const pre = model === 'llama' ? { pre: Pre.fallback } : PRE_TOKENIZERS.get(String(name));
+  const pre: PreTokenizer | undefined =
+    model === 'llama' ? PRE_TOKENIZERS[0] : PRE_TOKENIZERS.find(p => p.names.split(' ').includes(String(name)));
   if (pre === undefined) {
     return refuse(
       'NOTSUP',
@@ -422,7 +370,7 @@ function readFacts(image: ModelImage): Facts | Refusal {
     const value = Number(image.meta(`tokenizer.ggml.${key}`) ?? -1);
     return Number.isInteger(value) && value >= 0 && value < count ? value : otherwise < count ? otherwise : -1;
   };
-  const { ignoreMerges = false, addBos = spm } = pre as PreTokenizer;
+  const { ignoreMerges = false, addBos = spm } = pre;
   return {
     model,
     flags:

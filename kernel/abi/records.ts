@@ -220,6 +220,8 @@ export const PlanReport = layout({
   parameters: 'u64',
   ctxThatFits: 'u32', // the largest context that would have fitted; 0 when none does
   reserved: 'u32',
+  name: 's64', // of the model
+  architecture: 's32',
   typeThatFits: 's16', // the widest uniform weight type that would fit at `ctx`, or empty
   message: 's256', // the refusal, when it does not fit
 });

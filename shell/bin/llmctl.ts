@@ -103,8 +103,7 @@ export const llmctl = define({
     '  unload      give the model region back',
     '  status      engine, model, sessions, arena',
     '  info        all that is known of the loaded model',
-    '  plan        what loading would take, region by region, allocating nothing; exit status 1',
-    '              when it does not fit, with what would',
+    '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would',
     '  backend     show the engine, or switch it',
     '  tokenize    token ids of TEXT (words joined by one space), standard input, or a file',
     '  detokenize  the bytes of the text that token ids stand for',
@@ -392,7 +391,7 @@ function* models(ctx: Ctx, [directory = LIMITS.modelsDirectory]: readonly string
   const entries = yield* listDirectory(sys, directory);
   if (typeof entries === 'number') return yield* ctx.fail(directory, -entries);
   const found: Json[] = [];
-  const rows = [['NAME', 'SIZE', 'PARAMETERS', 'CONTEXT', 'MEMORY', 'FITS', '']];
+  const rows = [['NAME', 'ARCHITECTURE', 'SIZE', 'PARAMETERS', 'CONTEXT', 'MEMORY', 'FITS', '']];
   for (const entry of entries) {
     const path = join(directory, entry.name);
     const st = yield* stat(sys, path);
@@ -403,16 +402,18 @@ function* models(ctx: Ctx, [directory = LIMITS.modelsDirectory]: readonly string
     if (typeof planned === 'number') {
       const error = yield* lastError(sys, planned);
       found.push({ ...file, fits: false, error });
-      rows.push([name, humanSize(st.size), '', '', '', 'no', error.replace(`${path}: `, '')]);
+      rows.push([name, '', humanSize(st.size), '', '', '', 'no', error.replace(`${path}: `, '')]);
     } else {
-      const { parameters, ctx: context, total } = planned;
+      const { architecture, parameters, ctx: context, total } = planned;
       const over = planned.fits !== 0 ? '' : `${grouped(total - planned.capacity)} over`;
-      found.push({ ...file, fits: over === '', parameters, ctx: context, total_bytes: total });
+      found.push({ ...file, architecture, fits: over === '', parameters, ctx: context, total_bytes: total });
       const figures = [humanSize(st.size), grouped(parameters), String(context), grouped(total)];
-      rows.push([name, ...figures, over === '' ? 'yes' : 'no', over]);
+      rows.push([name, architecture, ...figures, over === '' ? 'yes' : 'no', over]);
     }
   }
-  yield* out.print(ctx.options.json ? jsonLine({ models: found }) : table(rows, [false, true, true, true, true]));
+  yield* out.print(
+    ctx.options.json ? jsonLine({ models: found }) : table(rows, [false, false, true, true, true, true]),
+  );
   return 0;
 }
 

@@ -1,6 +1,6 @@
 // strace: shows the system calls of a command. The kernel formats the lines, from the same table that made the calls.
 
-import { O, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
+import { O, SEEK, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
 import { startCommand, waitFor } from '../lib/exec.ts';
 import { table } from '../lib/fmt.ts';
 import { define } from '../lib/program.ts';
@@ -43,18 +43,17 @@ interface Tally {
   errors: number;
 }
 
-/** Runs the command with its trace in a pipe, counts lines by call, prints the table. */
+/** Runs the command with its trace in memory storage, counts lines by call, prints the table. */
 function* summarize(ctx: Context<typeof options>, to: number): Generator<void, number, void> {
   const { sys } = ctx;
-  const ends = new Uint8Array(8);
-  const errno = yield* sys.pipe(ends);
-  if (errno < 0) return yield* ctx.fail('cannot make a pipe', -errno);
-  const [readEnd, writeEnd] = new Uint32Array(ends.buffer) as unknown as [number, number];
-  const pid = yield* startCommand(ctx, ctx.operands, writeEnd);
-  yield* sys.close(writeEnd);
+  const trace = yield* sys.memfd('strace');
+  if (trace < 0) return yield* ctx.fail('cannot make a trace file', -trace);
+  const pid = yield* startCommand(ctx, ctx.operands, trace);
   if (pid < 0) return -pid;
+  const status = yield* waitFor(sys, pid);
+  yield* sys.lseek(trace, 0, SEEK.set);
   const tallies = new Map<string, Tally>();
-  const lines = new Input(sys, readEnd);
+  const lines = new Input(sys, trace);
   let line: Uint8Array | null;
   while ((line = yield* lines.line()) !== null) {
     const text = utf8Decode(line);
@@ -64,7 +63,6 @@ function* summarize(ctx: Context<typeof options>, to: number): Generator<void, n
     if (/ = -1 E\S+ \(.*\)\n$/.test(text)) tally.errors++;
     tallies.set(name, tally);
   }
-  const status = yield* waitFor(sys, pid);
   const sorted = [...tallies].sort(([a, x], [b, y]) => y.calls - x.calls || (a < b ? -1 : 1));
   const rows = sorted.map(([name, t]) => [String(t.calls), t.errors === 0 ? '' : String(t.errors), name]);
   const text = table([['calls', 'errors', 'syscall'], ...rows], [true, true]);

@@ -97,7 +97,7 @@ function* start<T extends OptionTable>(
   manual: Manual,
 ): Generator<void, number, void> {
   const sys = makeSys(gate);
-  const { argv, env } = yield* arguments_(sys, gate.windowBytes);
+  const { argv, env } = yield* fetchArguments(sys, gate.windowBytes);
   const parsed = getopt(spec.options ?? {}, argv.slice(1), spec.order ?? 'gnu');
   const { name } = spec;
 
@@ -147,7 +147,10 @@ function* start<T extends OptionTable>(
   return status;
 }
 
-function* arguments_(sys: Sys, capacity: number): Generator<void, { argv: string[]; env: Map<string, string> }, void> {
+function* fetchArguments(
+  sys: Sys,
+  capacity: number,
+): Generator<void, { argv: string[]; env: Map<string, string> }, void> {
   const block = new Uint8Array(capacity);
   yield* sys.getargs(block);
   const { argc, envc } = SpawnHeader.read(block, 0);

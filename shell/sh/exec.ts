@@ -169,37 +169,32 @@ export class Shell implements Variables {
 
   private *runStages(commands: readonly Command[]): Generator<void, void, void> {
     const { sys } = this;
-    const pids: number[] = [];
-    let status = 0;
-    let input = this.fds[0]!;
+    const before = this.status;
     const saved = new Map(this.variables);
-    for (let i = 0; i < commands.length; i++) {
+    const children: number[] = []; // a pid, or minus a status, for each stage
+    let input = this.fds[0]!;
+    for (const [i, command] of commands.entries()) {
       const last = i === commands.length - 1;
       const ends = new Uint8Array(8);
-      if (!last) {
-        const errno = yield* sys.pipe(ends);
-        if (errno < 0) {
-          status = yield* this.fail(`cannot make a pipe: ${strerror(errno)}`, usageError);
-          break;
-        }
+      const errno = last ? 0 : yield* sys.pipe(ends);
+      if (errno < 0) {
+        children.push(-(yield* this.fail(`cannot make a pipe: ${strerror(errno)}`, usageError)));
+        break;
       }
       const view = new DataView(ends.buffer);
       const output = last ? this.fds[1]! : view.getUint32(4, true);
-      const pid = yield* this.spawnCommand(commands[i]!, [input, output, ...this.fds.slice(2)]);
-      if (pid > 0) pids.push(pid);
-      status = this.status;
+      this.status = before;
+      children.push(yield* this.spawnCommand(command, [input, output, ...this.fds.slice(2)]));
       if (i > 0) yield* sys.close(input);
       if (!last) yield* sys.close(output);
-      input = view.getUint32(0, true);
+      input = last ? this.fds[0]! : view.getUint32(0, true);
     }
+    // A pipeline that could not be finished leaves its last read end.
+    if (input !== this.fds[0]) yield* sys.close(input);
     // Each stage is a subshell: what its expansions assigned is gone.
     this.variables.clear();
     for (const [name, variable] of saved) this.variables.set(name, variable);
-    for (const pid of pids) {
-      const ended = yield* this.waitFor(pid);
-      if (pid === pids.at(-1) && status === 0) status = ended;
-    }
-    this.status = status;
+    for (const child of children) this.status = child > 0 ? yield* this.waitFor(child) : -child;
   }
 
   private *waitFor(pid: number): Generator<void, number, void> {
@@ -251,19 +246,17 @@ export class Shell implements Variables {
     return status;
   }
 
-  /** Starts one command of a pipeline. Returns its pid; 0 when there is nothing to wait for and `status` holds the result. */
+  /** Starts one command of a pipeline. Returns its pid, or minus its status when there is nothing to wait for. */
   private *spawnCommand(command: SimpleCommand, fds: readonly number[]): Generator<void, number, void> {
     const prepared = yield* this.prepare(command, fds);
-    if (prepared === null) return 0;
+    if (prepared === null) return -this.status;
     const { argv, assignments, streams } = prepared;
     let pid = 0;
-    if (argv.length === 0) this.status = 0;
-    else if (builtins.has(argv[0]!))
+    if (builtins.has(argv[0] ?? '')) {
       pid = yield* this.spawnSubshell(argv.map(quote).join(' '), assignments, standard(streams));
-    else pid = yield* this.spawnProgram(argv, this.environment(assignments), standard(streams));
+    } else if (argv.length > 0) pid = yield* this.spawnProgram(argv, this.environment(assignments), standard(streams));
     yield* this.closeAll(streams);
-    if (pid > 0) this.status = 0;
-    return Math.max(0, pid);
+    return pid < 0 ? -this.status : pid;
   }
 
   /** Starts a program; on failure says why, sets the status and returns -errno. */

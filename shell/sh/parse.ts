@@ -39,6 +39,8 @@ export type ParseResult =
   | { readonly kind: 'end' }
   | { readonly kind: 'fault'; readonly fault: Fault };
 
+// Words that begin or divide compound commands, which this grammar does not have: better refused than looked up as programs.
+const reserved = ['{', '}', 'case', 'do', 'done', 'elif', 'else', 'esac', 'fi', 'for', 'if', 'then', 'until', 'while'];
 const redirectOperators = ['<', '>', '>>', '<>', '>&', '<&', '>|'];
 
 export class Parser {
@@ -123,6 +125,9 @@ export class Parser {
 
   private command(): Command {
     const { line } = this.token;
+    if (this.token.kind === 'word' && reserved.includes(this.token.text)) {
+      this.lexer.fail(`'${this.token.text}': compound commands are not supported`, line);
+    }
     const assignments: { name: string; value: Word }[] = [];
     const words: Word[] = [];
     const redirects: Redirect[] = [];
