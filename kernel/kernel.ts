@@ -124,6 +124,7 @@ export class Kernel {
       arena.u8,
       this.lay.dmaAt,
       p => calls.gateOf(p),
+      p => calls.drainTrace(p),
       p => this.sessions.closeOwnedBy(p.pid),
     );
 

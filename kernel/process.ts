@@ -23,6 +23,8 @@ export class Process {
   yielded = false; // inside sched_yield
   cycles = 0;
   lastError: Refusal = { errno: 0, code: 0, message: '' };
+  traceLines = ''; // strace lines that the trace descriptor has not taken yet
+  returned: number | null = null; // it has returned this status; it ends when its trace is written
   body!: Generator<void, number, void>;
 
   constructor(
@@ -67,6 +69,8 @@ export class Processes {
     private readonly memory: Uint8Array,
     private readonly headAt: number, // where in it the first bytes of a program file are read to
     private readonly gate: (p: Process) => Gate,
+    /** Writes what is left of a process's trace; false when the descriptor is full. */
+    private readonly drainTrace: (p: Process) => boolean,
     private readonly ended: (p: Process) => void,
   ) {}
 
@@ -125,9 +129,12 @@ export class Processes {
       if (p.status !== null) continue;
       p.callsLeft = QUANTUM_CALLS;
       const before = this.progress;
-      const r = p.body.next();
+      if (p.returned === null) {
+        const r = p.body.next();
+        if (r.done === true) p.returned = r.value & 0xff;
+      }
       if (this.progress !== before) this.clock.advance(CYCLES.contextSwitch);
-      if (r.done === true) this.end(p, r.value & 0xff);
+      if (p.returned !== null && this.drainTrace(p)) this.end(p, p.returned);
     }
   }
 

@@ -102,6 +102,7 @@ export class SystemCalls {
   private trap(p: Process, nr: number, a: number, b: number, c: number, d: number, e: number, f: number): number {
     const entry = this.entries[nr];
     if (entry === undefined) return -E.NOSYS;
+    if (!this.drainTrace(p)) return BLOCKED;
     this.caller = p;
     const integers = [a, b, c, d, e, f].slice(0, entry.integers);
     let r = this.checkRanges(entry, integers);
@@ -117,7 +118,10 @@ export class SystemCalls {
     p.callsLeft--;
     this.k.processes().progress++;
     if (r < 0 && p.lastError.errno !== -r) p.lastError = { errno: -r, code: 0, message: strerror(r) };
-    if (p.trace !== null) this.strace(p.trace, formatCall(entry.name, entry.spec, integers, r, this.k.arena.u8));
+    if (p.trace !== null) {
+      p.traceLines += `${formatCall(entry.name, entry.spec, integers, r, this.k.arena.u8)}\n`;
+      this.drainTrace(p);
+    }
     return r;
   }
 
@@ -131,9 +135,18 @@ export class SystemCalls {
     return 0;
   }
 
-  private strace(to: OpenFile, line: string): void {
-    const bytes = utf8Write(`${line}\n`, this.k.arena.u8, this.k.lay.dmaAt, LIMITS.dmaBytes);
-    if (bytes > 0) to.write(this.k.lay.dmaAt, bytes);
+  /** Writes a process's pending strace lines; false while the descriptor takes no more. A traced process waits: no line is lost. */
+  drainTrace(p: Process): boolean {
+    const { lay, arena } = this.k;
+    while (p.traceLines !== '') {
+      const line = p.traceLines.slice(0, p.traceLines.indexOf('\n') + 1);
+      const bytes = utf8Write(line, arena.u8, lay.dmaAt, LIMITS.dmaBytes);
+      const wrote = p.trace!.write(lay.dmaAt, bytes);
+      if (wrote === BLOCKED) return false;
+      if (wrote < 0) p.traceLines = ''; // nobody reads it any more
+      else p.traceLines = utf8Decode(arena.u8, lay.dmaAt + wrote, lay.dmaAt + bytes) + p.traceLines.slice(line.length);
+    }
+    return true;
   }
 
   private fail(r: Refusal): number {

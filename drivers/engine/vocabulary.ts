@@ -26,7 +26,6 @@ export const TYPE_NORMAL = 1;
 export const TYPE_UNKNOWN = 2;
 export const TYPE_CONTROL = 3;
 export const TYPE_USER_DEFINED = 4;
-export const TYPE_UNUSED = 5;
 export const TYPE_BYTE = 6;
 
 export const INDEX_ID_BITS = 20;
@@ -93,14 +92,13 @@ export enum Work {
   symbol = 56, // next symbol to write
   symbolCount = 60,
   symbolBytes = 64, // of that symbol, already written one by one
-  status = 68, // ENCODE_…
+  status = 68, // 0, or ENCODE_…
   wordBytes = 72, // of the word that was refused
   lookups = 76, // trip counts, for pricing: texts looked up in the index,
   scans = 80, // symbols passed over by the merge loop,
   characters = 84, // characters classified by the pre-tokenizer, bytes searched for special tokens
   bytes = 96, // of this header
 }
-export const ENCODE_OK = 0;
 export const ENCODE_WORD_TOO_LONG = 1; // more symbols than there is memory for
 export const ENCODE_TEXT_TOO_LONG = 2; // the text up to the next possible cut fills the buffer
 
@@ -118,11 +116,10 @@ export enum Transfer {
   textBytes = 36, // of the tokens so far
   specials = 40,
   longestSpecial = 44,
-  status = 48, // TRANSFER_…
+  status = 48, // 0, or TRANSFER_…
   number = 52, // the offending length
   scratchAt = 56, // MERGE_BYTES_MAX bytes, to join a merge in
   size = 64, // of this record
 }
-export const TRANSFER_OK = 0;
 export const TRANSFER_TOKEN_TOO_LONG = 1;
 export const TRANSFER_MERGE_TOO_LONG = 2;
