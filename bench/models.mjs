@@ -72,7 +72,8 @@ function makeModel({ name, type, width, layers, heads, headsKv, feedForward, voc
   const norm = tensor => ({ name: tensor, shape: [width], type: 'F32', values: new Float32Array(width).fill(1) });
   const vocab = pieces(vocabulary, random);
   const embedding = matrix('token_embd.weight', width, vocabulary);
-  embedding.values.fill(0, 2 * width, 3 * width); // the end token's logit is always 0: greedy decoding never stops early
+  // The logits of the end token and of single bytes are always 0: greedy decoding never stops early and writes valid UTF-8, which some peers need.
+  embedding.values.fill(0, 2 * width, 259 * width);
   const kvWidth = (width / heads) * headsKv;
   const tensors = [embedding, norm('output_norm.weight')];
   for (let i = 0; i < layers; i++) {

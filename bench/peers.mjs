@@ -68,25 +68,32 @@ async function nodeLlamaCpp(jobs, repetitions) {
       performanceTracking: true,
     });
     const sequence = context.getSequence();
+    /** Runs once; returns the ids and llama.cpp's own rate of `what`. */
+    const infer = async (prompt, tokens, what) => {
+      await sequence.clearHistory();
+      const ids = [];
+      for await (const id of sequence.evaluate(prompt, { temperature: 0 })) if (ids.push(id) === tokens) break;
+      log.length = 0;
+      await context.printTimings();
+      return { ids, rate: counter(what) };
+    };
     const prefill = [];
     const decode = [];
     let ids = [];
     for (let i = -1; i < repetitions; i++) {
-      await sequence.clearHistory();
-      ids = [];
-      for await (const id of sequence.evaluate(job.prompt, { temperature: 0 })) if (ids.push(id) > DECODE_TOKENS) break;
-      log.length = 0;
-      await context.printTimings();
+      const read = await infer(job.longPrompt, 2, 'prompt eval');
+      const wrote = await infer(job.prompt, 1 + DECODE_TOKENS, 'eval');
+      ids = wrote.ids;
       if (i < 0) continue; // warm-up
-      prefill.push(counter('prompt eval'));
-      decode.push(counter('eval'));
+      prefill.push(read.rate);
+      decode.push(wrote.rate);
     }
     results.push({
       engine: 'llama.cpp (node-llama-cpp)',
       model: job.model,
       prefill: spread(prefill),
       decode: spread(decode),
-      same: sameIds(ids.slice(0, job.output.length), job.output),
+      same: sameIds(ids, job.output),
     });
     await context.dispose();
     await model.dispose();
@@ -142,7 +149,7 @@ async function wllama(jobs, repetitions) {
     const results = [];
     for (const [i, job] of jobs.entries()) {
       const measured = await page.evaluate(
-        async (url, prompt, tokens, capacity, times) => {
+        async (url, texts, tokens, capacity, times) => {
           const { Wllama } = await import('/index.js');
           const quiet = { debug() {}, log() {}, warn() {}, error() {} };
           const engine = new Wllama(
@@ -151,33 +158,36 @@ async function wllama(jobs, repetitions) {
           );
           const blob = await (await fetch(url)).blob();
           await engine.loadModel([blob], { n_ctx: capacity, n_threads: 1, n_gpu_layers: 0, n_parallel: 1 });
-          const runs = [];
+          const infer = async (prompt, max_tokens) =>
+            (await engine.createCompletion({ prompt, max_tokens, temperature: 0, cache_prompt: false })).timings;
+          const read = [];
+          const wrote = [];
           for (let run = -1; run < times; run++) {
-            const body = { prompt, max_tokens: tokens + 1, temperature: 0, cache_prompt: false };
-            const answer = await engine.createCompletion(body);
-            if (run >= 0)
-              runs.push({ timings: answer.timings, usage: answer.usage, finish: answer.choices[0].finish_reason });
+            const timings = [await infer(texts.long, 1), await infer(texts.short, 1 + tokens)];
+            if (run < 0) continue; // warm-up
+            read.push(timings[0]);
+            wrote.push(timings[1]);
           }
           const threads = engine.getNumThreads();
           await engine.exit();
-          return { runs, threads };
+          return { read, wrote, threads };
         },
         `/${i}.gguf`,
-        job.text,
+        { long: job.longText, short: job.text },
         DECODE_TOKENS,
         CONTEXT_CAPACITY,
         repetitions,
       );
-      const { timings } = measured.runs[0];
       if (measured.threads !== 1) throw new Error(`wllama runs on ${measured.threads} threads`);
-      if (timings.prompt_n !== job.prompt.length)
-        throw new Error(`wllama read ${timings.prompt_n} prompt tokens, not ${job.prompt.length}`);
+      const { prompt_n: promptTokens } = measured.read[0];
+      if (promptTokens !== job.longPrompt.length)
+        throw new Error(`wllama read ${promptTokens} prompt tokens, not ${job.longPrompt.length}`);
       results.push({
         engine: 'llama.cpp (wllama, Chromium)',
         model: job.model,
-        prefill: spread(measured.runs.map(({ timings: t }) => (t.prompt_n / t.prompt_ms) * 1000)),
+        prefill: spread(measured.read.map(t => (t.prompt_n / t.prompt_ms) * 1000)),
         // The first token is the prompt's: its time is in prompt_ms.
-        decode: spread(measured.runs.map(({ timings: t }) => ((t.predicted_n - 1) / t.predicted_ms) * 1000)),
+        decode: spread(measured.wrote.map(t => ((t.predicted_n - 1) / t.predicted_ms) * 1000)),
       });
     }
     return results;

@@ -32,13 +32,17 @@ const bits = (row: Float32Array): string => Buffer.from(row.buffer).toString('he
 // An int8 activation that falls the other way moves a small model's logits by percents, and the f64 reference has its own ties. So most
 // positions must agree as float arithmetic does, and the few others within what such a step can do.
 const CLOSE = 2e-4;
-const FAR = { exact: 2e-4, half: 5e-3, int8: 6e-2 };
+const FAR = { exact: 2e-4, half: 2e-2, int8: 6e-2 };
 
 for (const architecture of ['llama', 'gpt2', 'sis'] as const) {
   test(`${architecture}: random models agree with the f64 forward pass; batches, builds and recomputation to the bit`, t => {
     const next = random(architecture.length * 7919);
     const rigs = new Map(builds.map(build => [build, new Rig(build)]));
-    const load = (file: Uint8Array, options: EngineOptions, build: (typeof builds)[number]): { rig: Rig; engine: Engine } => {
+    const load = (
+      file: Uint8Array,
+      options: EngineOptions,
+      build: (typeof builds)[number],
+    ): { rig: Rig; engine: Engine } => {
       const rig = rigs.get(build)!;
       return { rig, engine: accepted(rig.load(bare(rig), accepted(rig.image(file)), options)).engine };
     };
@@ -73,13 +77,21 @@ for (const architecture of ['llama', 'gpt2', 'sis'] as const) {
         const build = builds[batch % builds.length]!;
         const other = load(model.file, { ctx, kvType, batch }, build);
         const batched = other.rig.logits(other.engine, ids, batch);
-        t.is(batched.map(bits).join(), rows.map(bits).join(), `model ${m} ${JSON.stringify(config)}: batch ${batch}, ${build}`);
+        t.is(
+          batched.map(bits).join(),
+          rows.map(bits).join(),
+          `model ${m} ${JSON.stringify(config)}: batch ${batch}, ${build}`,
+        );
       }
       // Without a cache: for a few positions, everything before them is computed again.
       for (const length of [1, 4, 9]) {
         const again = load(model.file, { ctx, kvType, batch: length }, builds[0]!);
         again.rig.body(again.engine, 0, ids.slice(0, length));
-        t.is(bits(again.rig.head(again.engine, length - 1)), bits(rows[length - 1]!), `model ${m}: recomputed ${length}`);
+        t.is(
+          bits(again.rig.head(again.engine, length - 1)),
+          bits(rows[length - 1]!),
+          `model ${m}: recomputed ${length}`,
+        );
       }
     }
     t.log(`${close} of ${positions} positions within ${CLOSE}, worst ${worst.toExponential(1)}, ${models} models`);
@@ -117,7 +129,7 @@ function checkPlaced(
   const after = regions(rig, loaded);
   for (const region of ['weights', 'tensors', 'vocabulary', 'plan', 'after'])
     t.is(Buffer.compare(after.get(region)!, before.get(region)!), 0, `${region} changed while running`);
-  t.true(budget.weights >= image.tensors.reduce((sum, i) => sum + i.bytes, 0));
+  t.true(budget.weights >= image.tensors.reduce((sum, i) => sum + i.bytes, 0), 'fewer bytes than the file has');
   // Every byte of the cache belongs to some position: after a full context none is as it was.
   t.false(Buffer.from(after.get('kv')!).includes(Buffer.alloc(32, 0xa5)), 'part of the cache was never written');
 }
@@ -215,13 +227,14 @@ interface Parts {
   tensors: TensorInput[];
 }
 
+const zeros = (name: string, ...shape: number[]): TensorInput => ({
+  name,
+  type: GGML_TYPE.F32,
+  shape,
+  data: new Uint8Array(tensorBytes(GGML_TYPE.F32, shape)),
+});
+
 function tiny(change: (parts: Parts) => void, architecture = 'llama'): Uint8Array {
-  const zeros = (name: string, ...shape: number[]): TensorInput => ({
-    name,
-    type: GGML_TYPE.F32,
-    shape,
-    data: new Uint8Array(tensorBytes(GGML_TYPE.F32, shape)),
-  });
   const parts: Parts = {
     meta: {
       'general.architecture': { string: architecture },
@@ -358,6 +371,15 @@ test('refuses a value that is not finite, naming tensor and rows', t => {
   );
 });
 
+test('refuses a vector in half precision that is not finite', t => {
+  const rig = new Rig(builds[0]);
+  const data = new Uint8Array(64);
+  data.set([0, 0x7c], 10);
+  const file = tiny(p => (p.tensors[1] = { name: 'output_norm.weight', type: GGML_TYPE.F16, shape: [32], data }));
+  const answer = rig.load(bare(rig), accepted(rig.image(file)), { ctx: 8, kvType: GGML_TYPE.F32, batch: 1 });
+  t.regex(isRefusal(answer) ? answer.message : 'accepted', /tensor output_norm\.weight: 1 values .* not finite/);
+});
+
 test('private keys and aliases of the specification are read when the standard ones are absent', t => {
   const next = random(77);
   const config = {
@@ -402,6 +424,8 @@ function imageParts(image: ModelImage): Omit<ModelImage, 'meta' | 'tensors' | 't
 
 const hotModel = ['fable-q8_0', 'stories260K-q4_0'].map(n => shared(`models/${n}.gguf`)).find(p => existsSync(p));
 
+const used = (): number => v8.getHeapStatistics().used_heap_size;
+
 test('a token allocates nothing on the JavaScript heap', t => {
   const rig = new Rig(builds.at(-1));
   const config = { ...randomConfig('llama', random(1)), context: 2048 };
@@ -431,7 +455,6 @@ test('a token allocates nothing on the JavaScript heap', t => {
   for (let i = 0; i < 40; i++) loop(250); // until the optimising compiler is done with it
   (globalThis as { gc?: () => void }).gc?.();
   // The measurement itself allocates: what an empty one costs is taken away.
-  const used = (): number => v8.getHeapStatistics().used_heap_size;
   used();
   const empty = -(used() - used());
   const before = used();

@@ -5,7 +5,19 @@ import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } fr
 import process from 'node:process';
 import v8 from 'node:v8';
 import { isRefusal, LIMITS, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
-import type { ArenaView, Dma, Engine, EngineBudget, EngineDriver, EngineOptions, EnginePlace, ModelImage, Refusal, TokenizerDriver, Vocabulary } from '../kernel/abi/index.ts';
+import type {
+  ArenaView,
+  Dma,
+  Engine,
+  EngineBudget,
+  EngineDriver,
+  EngineOptions,
+  EnginePlace,
+  ModelImage,
+  Refusal,
+  TokenizerDriver,
+  Vocabulary,
+} from '../kernel/abi/index.ts';
 import { ENGINE_REGIONS } from '../kernel/abi/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
 import { Tokenizers } from '../drivers/engine/tokenizer.ts';
@@ -43,16 +55,30 @@ export const MODEL_AT = 72 * 1024;
 
 const alignUp = (n: number): number => Math.ceil(n / LIMITS.arenaAlign) * LIMITS.arenaAlign;
 
+const none = (): number => 0;
+
 /** A vocabulary that only counts: for models made by tests, which have ids and no text. */
 class BareTokenizer implements TokenizerDriver {
   budget(): { bytes: number; workBytes: number } {
     return { bytes: 32, workBytes: 32 };
   }
   load(image: ModelImage): Vocabulary {
-    const none = (): number => 0;
     return {
-      ...{ model: 'none', count: image.tensor('token_embd.weight')?.shape[1] ?? 0, bytes: 32, bos: -1, eos: -1, addBos: false, addEos: false },
-      ...{ isEnd: () => false, begin: () => {}, inputAt: none, inputBytes: none, input: () => {}, encode: none, refusal: () => null, piece: none },
+      model: 'none',
+      count: image.tensor('token_embd.weight')?.shape[1] ?? 0,
+      bytes: 32,
+      bos: -1,
+      eos: -1,
+      addBos: false,
+      addEos: false,
+      isEnd: () => false,
+      begin: () => {},
+      inputAt: none,
+      inputBytes: none,
+      input: () => {},
+      encode: none,
+      refusal: () => null,
+      piece: none,
     };
   }
 }
@@ -65,7 +91,10 @@ export interface LoadedModel {
 }
 
 /** A file of the host, or bytes, as a block device. */
-export function blockDevice(rig: Rig, file: string | Uint8Array): { readonly size: number; readonly read: Dma; readonly close: () => void } {
+export function blockDevice(
+  rig: Rig,
+  file: string | Uint8Array,
+): { readonly size: number; readonly read: Dma; readonly close: () => void } {
   if (typeof file !== 'string') {
     const read: Dma = (fileAt, arenaAt, length) => {
       const piece = file.subarray(fileAt, fileAt + length);
@@ -93,15 +122,26 @@ export class Rig {
     const instance = new WebAssembly.Instance(moduleOf(build), { env: { memory } });
     const b = memory.buffer;
     this.arena = {
-      ...{ buffer: b, u8: new Uint8Array(b), u16: new Uint16Array(b), i32: new Int32Array(b), u32: new Uint32Array(b) },
-      ...{ f32: new Float32Array(b), f64: new Float64Array(b), view: new DataView(b) },
+      buffer: b,
+      u8: new Uint8Array(b),
+      u16: new Uint16Array(b),
+      i32: new Int32Array(b),
+      u32: new Uint32Array(b),
+      f32: new Float32Array(b),
+      f64: new Float64Array(b),
+      view: new DataView(b),
     };
     this.compute = { ...(instance.exports as unknown as EngineCompute), build };
   }
 
   image(file: string | Uint8Array): ModelImage | Refusal {
     const device = blockDevice(this, file);
-    return parseGguf({ path: typeof file === 'string' ? file : 'memory', size: device.size, read: device.read }, this.arena, DMA_AT, LIMITS.dmaBytes);
+    return parseGguf(
+      { path: typeof file === 'string' ? file : 'memory', size: device.size, read: device.read },
+      this.arena,
+      DMA_AT,
+      LIMITS.dmaBytes,
+    );
   }
 
   readonly bareTokenizer: TokenizerDriver = new BareTokenizer();
@@ -127,8 +167,13 @@ export class Rig {
     const engine = driver.load(image, options, budget, place as unknown as EnginePlace);
     if (isRefusal(engine)) return engine;
     StepBlock.write(this.arena.u8, STEP_AT, {
-      ...{ historyAt: engine.historyAt, samplerAt: SAMPLER_AT, logitsAt: engine.logitsAt, vocabulary: engine.vocabulary.count },
-      ...{ kvAt: engine.kvAt, ctx: options.ctx, replyAt: engine.replyAt },
+      historyAt: engine.historyAt,
+      samplerAt: SAMPLER_AT,
+      logitsAt: engine.logitsAt,
+      vocabulary: engine.vocabulary.count,
+      kvAt: engine.kvAt,
+      ctx: options.ctx,
+      replyAt: engine.replyAt,
     });
     SamplerRecord.write(this.arena.u8, SAMPLER_AT, { temp: 0, topP: 1, repeatPenalty: 1 });
     return { engine, budget, place: place as unknown as EnginePlace, endAt: at };

@@ -84,6 +84,8 @@ for (const file of files) {
     t.is(engine.vocabulary.count, v.n_vocab);
     const allowed = tolerance(types, v.kv);
     const limit = types.size === 1 && v.kv === 'f32' ? allowed : AFTER_FLIP * allowed;
+    // Random weights make flat logits: there the distance after a flip decides; trained models keep to CONTRACT's rule.
+    const margin = 2 * (v.model.startsWith('synth') ? limit : allowed);
     const errors: number[] = [];
     let compared = 0;
     for (const [index, run] of v.runs.entries()) {
@@ -111,14 +113,18 @@ for (const file of files) {
         if (drawn === undefined || tieBroken) continue;
         if (argmax(row) !== drawn) {
           const gap = top[0]![1] - top[1]![1];
-          t.true(gap <= 2 * allowed * scale, `run ${index}: token ${i - run.tokens.length + 1} is ${argmax(row)}, ${drawn} leads by ${gap}`);
+          t.true(
+            gap <= margin * scale,
+            `run ${index}: token ${i - run.tokens.length + 1} is ${argmax(row)}, ${drawn} leads by ${gap}`,
+          );
           tieBroken = true;
           continue;
         }
         compared++;
       }
     }
-    const share = (bound: number): string => `${Math.round((100 * errors.filter(e => e <= bound).length) / errors.length)} %`;
+    const share = (bound: number): string =>
+      `${Math.round((100 * errors.filter(e => e <= bound).length) / errors.length)} %`;
     t.log(
       `worst ${Math.max(...errors).toExponential(1)} · within ${allowed.toExponential(0)}: ${share(allowed)} · within 1e-6: ${share(1e-6)} ` +
         `of ${errors.length} positions · ${compared} greedy tokens equal`,

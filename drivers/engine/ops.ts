@@ -41,6 +41,7 @@ export enum Op {
   SAMPLE = 15, // sample(step): logits → StepBlock.next
   SCORE = 16, // score(step): logits, target → StepBlock.loss
   ECHO = 17, // stub engine: logits from its prepared reply, see Reply
+  GELU_F16 = 18, // GELU with argument and result rounded to F16: what ggml computes, by its table over halves
 }
 
 // The operand words of each op.
@@ -101,7 +102,7 @@ export enum KvStore {
 }
 export enum Attention {
   dstAt = 2,
-  qAt = 3, // f32[token][qStride]
+  qAt = 3, // f32[token][qStride]; with an F16 cache rounded to F16 in place, as ggml does
   heads = 4,
   headsKv = 5,
   headDim = 6,
@@ -113,7 +114,7 @@ export enum Attention {
   qStride = 12,
 }
 export enum Elementwise {
-  // ADD, SILU_MUL, GELU; dst may be src
+  // ADD, SILU_MUL, GELU, GELU_F16; dst may be src
   dstAt = 2,
   n = 3,
   srcAt = 4, // gate for SILU_MUL

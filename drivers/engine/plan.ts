@@ -3,7 +3,22 @@
 // from its operands alone: what a step costs is known before it runs.
 
 import { GGML_BLOCK, ggmlTypeName } from '../../kernel/abi/index.ts';
-import { Attention, Check, Elementwise, FLAG_ADD, FLAG_HEAD, GetRows, KvStore, MulMat, Norm, Op, OP_BYTES, Quantize, Rope, RopeTable } from './ops.ts';
+import {
+  Attention,
+  Check,
+  Elementwise,
+  FLAG_ADD,
+  FLAG_HEAD,
+  GetRows,
+  KvStore,
+  MulMat,
+  Norm,
+  Op,
+  OP_BYTES,
+  Quantize,
+  Rope,
+  RopeTable,
+} from './ops.ts';
 import { WORD_COST0, WORD_COST1, WORD_COST2, WORD_FLAGS } from './ops.ts';
 import { isBlocked } from './sizes.ts';
 
@@ -32,6 +47,7 @@ const WORDS = {
   [Op.ADD]: Elementwise,
   [Op.SILU_MUL]: Elementwise,
   [Op.GELU]: Elementwise,
+  [Op.GELU_F16]: Elementwise,
   [Op.CHECK]: Check,
   [Op.SAMPLE]: NONE,
   [Op.SCORE]: NONE,
@@ -100,7 +116,9 @@ const PRICES: Record<Op, (w: Words, values: number) => Price> = {
   [Op.QUANTIZE]: w => price(0, w['k']! * PRICE_LIST.quantize),
   [Op.MUL_MAT]: w => {
     const bytes = w['rows']! * rowBytes(w['weightType']!, w['k']!);
-    const perCycle = isBlocked(w['weightType']!) ? PRICE_LIST.blockMultiplyAddsPerCycle : PRICE_LIST.multiplyAddsPerCycle;
+    const perCycle = isBlocked(w['weightType']!)
+      ? PRICE_LIST.blockMultiplyAddsPerCycle
+      : PRICE_LIST.multiplyAddsPerCycle;
     return price(bytes / PRICE_LIST.weightBytesPerCycle, (w['rows']! * w['k']!) / perCycle);
   },
   [Op.ROPE_TABLE]: w => price(0, w['pairs']! * PRICE_LIST.transcendental),
@@ -109,19 +127,24 @@ const PRICES: Record<Op, (w: Words, values: number) => Price> = {
   [Op.ATTENTION]: w => {
     const query = w['heads']! * w['headDim']!;
     const cacheBytes = 2 * rowBytes(w['kvType']!, w['headsKv']! * w['headDim']!);
-    const perPosition = (2 * query) / PRICE_LIST.multiplyAddsPerCycle + w['heads']! * PRICE_LIST.transcendental + cacheBytes / PRICE_LIST.weightBytesPerCycle;
+    const perPosition =
+      (2 * query) / PRICE_LIST.multiplyAddsPerCycle +
+      w['heads']! * PRICE_LIST.transcendental +
+      cacheBytes / PRICE_LIST.weightBytesPerCycle;
     return price(0, query * PRICE_LIST.value, perPosition);
   },
   [Op.ADD]: w => price(0, w['n']! * PRICE_LIST.value),
   [Op.SILU_MUL]: w => price(0, w['n']! * PRICE_LIST.transcendental),
   [Op.GELU]: w => price(0, w['n']! * PRICE_LIST.transcendental),
+  [Op.GELU_F16]: w => price(0, w['n']! * PRICE_LIST.transcendental),
   [Op.CHECK]: w => price(0, w['n']!),
   [Op.SAMPLE]: (_, values) => price(0, values * PRICE_LIST.draw),
   [Op.SCORE]: (_, values) => price(0, values * PRICE_LIST.transcendental),
   [Op.ECHO]: (_, values) => price(0, values * PRICE_LIST.value),
 };
 
-const word = (operand: Operand): number => (typeof operand === 'number' ? operand : 'at' in operand ? operand.at : operand.f32);
+const word = (operand: Operand): number =>
+  typeof operand === 'number' ? operand : 'at' in operand ? operand.at : operand.f32;
 
 /** What an op with these operands costs. */
 export function priceOf<O extends Op>(op: O, operands: Operands<O>, values = 0): Price {
@@ -196,7 +219,11 @@ export class PlanLister implements PlanSink {
     }
     if (options.add === true) detail.push('add');
     const cost = priceOf(op, operands, options.values);
-    const terms = [cost.fixed, cost.perToken > 0 ? `${cost.perToken}/token` : '', cost.perPosition > 0 ? `${cost.perPosition}/position` : ''];
+    const terms = [
+      cost.fixed,
+      cost.perToken > 0 ? `${cost.perToken}/token` : '',
+      cost.perPosition > 0 ? `${cost.perPosition}/position` : '',
+    ];
     detail.push(`cycles=${terms.filter(t => t !== '').join('+')}`);
     this.rows.push({ segment: this.current, op: Op[op], detail: detail.join(' ') });
   }

@@ -44,8 +44,19 @@ export function writeDirectory(memory: Uint8Array, at: number, entries: readonly
     const nameBytes = utf8Length(info.name);
     const [ne0 = 1, ne1 = 1, ne2 = 1, ne3 = 1] = info.shape;
     TensorRecord.write(memory, at + index * TensorRecord.bytes, {
-      ...{ nameAt, nameBytes, type, fileType: info.type, ne0, ne1, ne2, ne3 },
-      ...{ at: dataAt, bytes, fileAt: info.fileAt, fileBytes: info.bytes, index },
+      nameAt,
+      nameBytes,
+      type,
+      fileType: info.type,
+      ne0,
+      ne1,
+      ne2,
+      ne3,
+      at: dataAt,
+      bytes,
+      fileAt: info.fileAt,
+      fileBytes: info.bytes,
+      index,
     });
     utf8Write(info.name, memory, nameAt, nameBytes);
     nameAt += nameBytes;

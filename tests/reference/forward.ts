@@ -70,7 +70,8 @@ export class Forward {
       if (c.architecture === 'llama') {
         const gate = this.product(`${b}ffn_gate`, f);
         inner = up.map((u, i) => silu(gate[i]!) * u);
-      } else inner = up.map(gelu);
+      } else if (c.architecture === 'gpt2') inner = up.map(roundF16).map(gelu).map(roundF16);
+      else inner = up.map(gelu);
       x = add(x, this.product(`${b}ffn_down`, inner));
     }
     const last = this.norm('output_norm', x);
@@ -100,6 +101,7 @@ export class Forward {
       this.rotate(k, position);
     }
     if (this.kvF16) {
+      q = q.map(roundF16);
       k = k.map(roundF16);
       v = v.map(roundF16);
     }
@@ -116,8 +118,9 @@ export class Forward {
       const largest = Math.max(...scores);
       const weights = scores.map(s => Math.exp(s - largest));
       const total = weights.reduce((x, y) => x + y, 0);
+      const share = (w: number): number => (this.kvF16 ? roundF16(w / total) : w / total);
       weights.forEach((w, p) => {
-        for (let i = 0; i < c.headSize; i++) out[h * c.headSize + i]! += (w / total) * this.values[layer]![p]![kvAt + i]!;
+        for (let i = 0; i < c.headSize; i++) out[h * c.headSize + i]! += share(w) * this.values[layer]![p]![kvAt + i]!;
       });
     }
     return out;
@@ -135,7 +138,12 @@ export class Forward {
   }
 
   private norm(name: string, x: Vector): Vector {
-    return norm(x, this.weight(`${name}.weight`).values, this.model.weights.get(`${name}.bias`)?.values, this.model.config.epsilon);
+    return norm(
+      x,
+      this.weight(`${name}.weight`).values,
+      this.model.weights.get(`${name}.bias`)?.values,
+      this.model.config.epsilon,
+    );
   }
 
   private product(name: string, x: Vector): Vector {

@@ -22,6 +22,7 @@ export interface Config {
   readonly tied: boolean;
   readonly biases: boolean; // of products: gpt2 always, llama and sis optional
   readonly types: (name: string) => number; // storage type of a matrix
+  readonly vectorType: number; // of norms and biases: F32, F16 or BF16
 }
 
 export interface Weight {
@@ -65,44 +66,57 @@ export function roundBf16(x: number): number {
   return f[0]!;
 }
 
+/** Numbers in a float storage type, and what they are after being rounded to it. */
+function encodeFloats(type: number, n: number, draw: () => number): { data: Uint8Array; values: Float64Array } {
+  const data = new Uint8Array(tensorBytes(type, [n]));
+  const view = new DataView(data.buffer);
+  const values = new Float64Array(n);
+  const f32 = new DataView(new ArrayBuffer(4));
+  for (let i = 0; i < n; i++) {
+    if (type === GGML_TYPE.F32) view.setFloat32(4 * i, (values[i] = Math.fround(draw())), true);
+    else if (type === GGML_TYPE.F16) view.setUint16(2 * i, f16Bits((values[i] = roundF16(draw()))), true);
+    else {
+      f32.setFloat32(0, (values[i] = roundBf16(draw())));
+      view.setUint16(2 * i, f32.getUint16(0), true);
+    }
+  }
+  return { data, values };
+}
+
 /** Random contents of a matrix: values about ±`scale`, and what they decode to. */
-function randomMatrix(type: number, k: number, rows: number, scale: number, next: () => number): { data: Uint8Array; values: Float64Array; minima: Float64Array | null } {
+function randomMatrix(
+  type: number,
+  k: number,
+  rows: number,
+  scale: number,
+  next: () => number,
+): { data: Uint8Array; values: Float64Array; minima: Float64Array | null } {
+  const q8 = type === GGML_TYPE.Q8_0;
+  const q4 = type === GGML_TYPE.Q4_0;
+  if (!q8 && !q4 && type !== GGML_TYPE.Q4_1)
+    return { ...encodeFloats(type, k * rows, () => (2 * next() - 1) * scale), minima: null };
   const data = new Uint8Array(tensorBytes(type, [k, rows]));
   const view = new DataView(data.buffer);
   const values = new Float64Array(k * rows);
   const minima = type === GGML_TYPE.Q4_1 ? new Float64Array(values.length / 32) : null;
-  const signed = (): number => (2 * next() - 1) * scale;
-  if (type === GGML_TYPE.F32) for (let i = 0; i < values.length; i++) view.setFloat32(4 * i, (values[i] = Math.fround(signed())), true);
-  else if (type === GGML_TYPE.F16) for (let i = 0; i < values.length; i++) view.setUint16(2 * i, f16Bits((values[i] = roundF16(signed()))), true);
-  else if (type === GGML_TYPE.BF16)
-    for (let i = 0; i < values.length; i++) {
-      values[i] = roundBf16(signed());
-      const f = new DataView(new ArrayBuffer(4));
-      f.setFloat32(0, values[i]!);
-      view.setUint16(2 * i, f.getUint16(0), true);
+  const blockBytes = tensorBytes(type, [32]);
+  for (let b = 0; b < values.length / 32; b++) {
+    const at = b * blockBytes;
+    const d = roundF16(((next() < 0.5 ? -1 : 1) * scale * (0.5 + next())) / (q8 ? 127 : 8));
+    const m = minima === null ? 0 : roundF16(-8 * d * (0.8 + 0.4 * next()));
+    view.setUint16(at, f16Bits(d), true);
+    if (minima !== null) {
+      view.setUint16(at + 2, f16Bits(m), true);
+      minima[b] = m;
     }
-  else {
-    const blockBytes = tensorBytes(type, [32]);
-    for (let b = 0; b < values.length / 32; b++) {
-      const at = b * blockBytes;
-      const q8 = type === GGML_TYPE.Q8_0;
-      const d = roundF16(((next() < 0.5 ? -1 : 1) * scale * (0.5 + next())) / (q8 ? 127 : 8));
-      const m = type === GGML_TYPE.Q4_1 ? roundF16(-8 * d * (0.8 + 0.4 * next())) : 0;
-      view.setUint16(at, f16Bits(d), true);
-      if (minima !== null) {
-        view.setUint16(at + 2, f16Bits(m), true);
-        minima[b] = m;
-      }
-      const quantsAt = at + (type === GGML_TYPE.Q4_1 ? 4 : 2);
-      for (let i = 0; i < (q8 ? 32 : 16); i++) {
-        const byte = Math.floor(next() * 256);
-        data[quantsAt + i] = byte;
-        if (q8) values[b * 32 + i] = d * ((byte << 24) >> 24);
-        else {
-          const offset = type === GGML_TYPE.Q4_0 ? 8 : 0;
-          values[b * 32 + i] = d * ((byte & 15) - offset) + m;
-          values[b * 32 + 16 + i] = d * ((byte >> 4) - offset) + m;
-        }
+    const quantsAt = at + (minima === null ? 2 : 4);
+    for (let i = 0; i < (q8 ? 32 : 16); i++) {
+      const byte = Math.floor(next() * 256);
+      data[quantsAt + i] = byte;
+      if (q8) values[b * 32 + i] = d * ((byte << 24) >> 24);
+      else {
+        values[b * 32 + i] = d * ((byte & 15) - (q4 ? 8 : 0)) + m;
+        values[b * 32 + 16 + i] = d * ((byte >> 4) - (q4 ? 8 : 0)) + m;
       }
     }
   }
@@ -120,8 +134,8 @@ export function randomModel(c: Config, next: () => number): RandomModel {
     weights.set(name, { type, k, rows, values, minima });
   };
   const vector = (name: string, n: number, centre: number, spread: number): void => {
-    const values = Float64Array.from({ length: n }, () => Math.fround(centre + (2 * next() - 1) * spread));
-    tensors.push({ name, type: GGML_TYPE.F32, shape: [n], data: new Uint8Array(Float32Array.from(values).buffer) });
+    const { data, values } = encodeFloats(c.vectorType, n, () => centre + (2 * next() - 1) * spread);
+    tensors.push({ name, type: c.vectorType, shape: [n], data });
     weights.set(name, { type: GGML_TYPE.F32, k: n, rows: 1, values, minima: null });
   };
   const layerNorm = c.architecture !== 'llama';
@@ -167,7 +181,9 @@ export function randomModel(c: Config, next: () => number): RandomModel {
     [`${a}.attention.head_count_kv`]: { u32: c.headsKv },
     [`${a}.attention.key_length`]: { u32: c.headSize },
     [`${a}.attention.value_length`]: { u32: c.headSize },
-    [a === 'llama' ? 'llama.attention.layer_norm_rms_epsilon' : `${a}.attention.layer_norm_epsilon`]: { f32: c.epsilon },
+    [a === 'llama' ? 'llama.attention.layer_norm_rms_epsilon' : `${a}.attention.layer_norm_epsilon`]: {
+      f32: c.epsilon,
+    },
   };
   if (a === 'llama') {
     meta['llama.rope.dimension_count'] = { u32: c.ropeDimensions };
@@ -190,15 +206,25 @@ export function randomConfig(architecture: Config['architecture'], next: () => n
   const mixed = next() < 1 / 3;
   const uniform = pick(MATRIX_TYPES);
   const chosen = new Map<string, number>();
-  const rowLength = (name: string): number => (name.includes('ffn_down') ? feedForward : name.includes('attn_output') ? query : embedding);
+  const rowLength = (name: string): number =>
+    name.includes('ffn_down') ? feedForward : name.includes('attn_output') ? query : embedding;
   return {
-    ...{ architecture, layers: pick([1, 2, 3]), heads, headsKv, headSize, embedding, feedForward },
-    ...{ vocabulary: pick([5, 33, 64, 101]), context: pick([24, 32]), epsilon: Math.fround(pick([1e-5, 1e-6])) },
+    architecture,
+    layers: pick([1, 2, 3]),
+    heads,
+    headsKv,
+    headSize,
+    embedding,
+    feedForward,
+    vocabulary: pick([5, 33, 64, 101]),
+    context: pick([24, 32]),
+    epsilon: Math.fround(pick([1e-5, 1e-6])),
     ropeDimensions: pick([headSize, headSize, Math.max(2, 2 * Math.floor(headSize / 4))]),
     ropeBase: pick([10000, 500000]),
     learnedPositions: architecture === 'gpt2' || (architecture === 'sis' && next() < 0.7),
     tied: next() < 0.5,
     biases: architecture === 'gpt2' || next() < 0.3,
+    vectorType: pick([GGML_TYPE.F32, GGML_TYPE.F32, GGML_TYPE.F16, GGML_TYPE.BF16]),
     types: name => {
       const wanted = chosen.get(name) ?? (mixed ? pick(MATRIX_TYPES) : uniform);
       chosen.set(name, wanted);

@@ -1,9 +1,10 @@
-// Attention of one token over its session's cache, straight from the stored keys and values (F32 or F16; products in f32). A score sums over
+// Attention of one token over its session's cache, straight from the stored keys and values. With an F16 cache queries and probabilities are
+// rounded to F16 first, as ggml does for any product with F16 operands; products and sums are f32. A score sums over
 // a head's values in four lanes, (0 + 2) + (1 + 3), then the last headDim % 4; soft_max subtracts the maximum and sums likewise over positions;
 // the weighted sum of values runs in order of positions. Nothing depends on the batch a token came in.
 
 import { TYPE_F16 } from '../ops';
-import { F16, F32, f16_bias, f16_mask, load1, load4, opaque_zero } from './blocks';
+import { F16, F32, f16_bias, f16_mask, load1, load4, opaque_zero, quantize } from './blocks';
 import { exp32, exp4, sum4, sums4 } from './math';
 
 /** q · k over headDim values. */
@@ -136,17 +137,19 @@ function attention_values<T>(p: usize, v: usize, step: usize, n: i32, count: i32
 function attention_of<T>(q: usize, k: usize, v: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scale: f32, scores: usize, dst: usize): void {
   const step: usize = headsKv * headDim * sizeof<T>();
   const group = heads / headsKv;
+  if (isInteger<T>()) quantize(TYPE_F16, q, heads * headDim, q);
   for (let h = 0; h < heads; h++) {
     const head: usize = (h / group) * headDim * sizeof<T>();
     attention_scores<T>(q, k + head, step, headDim, count, scale, scores);
     soft_max(scores, count);
+    if (isInteger<T>()) quantize(TYPE_F16, scores, count, scores);
     attention_values<T>(scores, v + head, step, headDim, count, dst);
     q += headDim << 2;
     dst += headDim << 2;
   }
 }
 
-/** One token: q[heads · headDim] against positions 0 … count − 1 of K and V, [position][headsKv · headDim]. `scaleAt`: where the f32 lies. */
+/** One token: q[heads · headDim] (rounded in place for an F16 cache) against positions 0 … count − 1 of K and V, [position][headsKv · headDim]. `scaleAt`: where the f32 lies. */
 export function attention(type: i32, q: usize, k: usize, v: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scaleAt: usize, scores: usize, dst: usize): void {
   const scale = load<f32>(scaleAt);
   if (type == TYPE_F16) attention_of<F16>(q, k, v, heads, headsKv, headDim, count, scale, scores, dst);

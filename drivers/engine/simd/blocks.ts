@@ -1,6 +1,7 @@
 // Number formats: half and brain floats, ggml's blocks of 32, the kernels' own layout of four interleaved rows, and the activations that
 // meet them in matrix products. Decoding is ggml's to the bit (a NaN comes out as 0x7fc00000, F32 included); rounding is to nearest, ties to even,
-// except the int8 of activations, which round half away from zero as in ggml's reference. Layouts are drawn in ../ops.ts.
+// the int8 of activations too: ggml's portable reference rounds those away from zero, its x86 code, which made the vectors, does not. Layouts are
+// drawn in ../ops.ts.
 
 import {
   ACT_BIAS, ACT_BYTES, ACT_D, ACT_Q16, ACT_Q8, ACT_S, BLOCK, GROUP, Q4_0_BYTES, Q4_1_BYTES, Q8_0_BYTES,
@@ -75,7 +76,7 @@ export function round_f16(x: f32): f32 {
 }
 
 @inline
-function round_f16x4(x: v128): v128 {
+export function round_f16x4(x: v128): v128 {
   const h = f32x4_to_f16(x);
   const magnitude = v128.and(h, i32x4.splat(0x7fff));
   const finite = f32x4.mul(i32x4.shl(magnitude, 13), i32x4.splat(0x77800000));
@@ -282,13 +283,10 @@ export function repack(type: i32, from: usize, rows: i32, k: i32, to: usize): i3
 
 // ── Activations ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Nearest integer, halves away from zero, as i32. */
+/** Nearest integer, ties to even, as i32. */
 @inline
-function round_away(x: v128): v128 {
-  const whole = f32x4.trunc(x);
-  const half = f32x4.ge(f32x4.abs(f32x4.sub(x, whole)), f32x4.splat(0.5));
-  const one = v128.or(v128.and(x, i32x4.splat(0x80000000)), f32x4.splat(1));
-  return i32x4.trunc_sat_f32x4_s(f32x4.add(whole, v128.and(half, one)));
+function round_even(x: v128): v128 {
+  return i32x4.trunc_sat_f32x4_s(f32x4.nearest(x));
 }
 
 function quantize_q8(from: usize, k: i32, act: usize): void {
@@ -298,13 +296,13 @@ function quantize_q8(from: usize, k: i32, act: usize): void {
     m = f32x4.max(m, v128.shuffle<i64>(m, m, 1, 0));
     const amax: f32 = max<f32>(f32x4.extract_lane(m, 0), f32x4.extract_lane(m, 1));
     const d = amax / 127.0;
-    const inverse = f32x4.splat(d != 0 ? <f32>1.0 / d : 0);
+    const inverse = f32x4.splat(amax != 0 ? <f32>127.0 / amax : 0);
     let sum = i32x4.splat(0);
     for (let i: usize = 0; i < 16; i += 8) {
-      // The narrowing saturates: 1/d overflows when every value is subnormal.
+      // The narrowing saturates: 127/amax overflows when every value is subnormal.
       const q = i8x16.narrow_i16x8_s(
-        i16x8.narrow_i32x4_s(round_away(f32x4.mul(v128.load(from), inverse)), round_away(f32x4.mul(v128.load(from, 16), inverse))),
-        i16x8.narrow_i32x4_s(round_away(f32x4.mul(v128.load(from, 32), inverse)), round_away(f32x4.mul(v128.load(from, 48), inverse))),
+        i16x8.narrow_i32x4_s(round_even(f32x4.mul(v128.load(from), inverse)), round_even(f32x4.mul(v128.load(from, 16), inverse))),
+        i16x8.narrow_i32x4_s(round_even(f32x4.mul(v128.load(from, 32), inverse)), round_even(f32x4.mul(v128.load(from, 48), inverse))),
       );
       v128.store(act + 2 * i, i8x16.shuffle(q, q, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15), ACT_Q8);
       v128.store(act + 4 * i, i16x8.extend_low_i8x16_s(q), ACT_Q16);

@@ -8,7 +8,7 @@ import {
 } from '../ops';
 import { attention } from './attention';
 import { act_bytes, get_row, quantize, row_bytes } from './blocks';
-import { add, all_finite, gelu, kv_store, layer_norm, rms_norm, rope, rope_table, silu_mul } from './layers';
+import { add, all_finite, gelu, gelu_f16, kv_store, layer_norm, rms_norm, rope, rope_table, silu_mul } from './layers';
 import { mul_mat_bf16, mul_mat_f16, mul_mat_f32, mul_mat_q4_0, mul_mat_q4_1, mul_mat_q8_0 } from './matmul';
 import { sample, score } from './sample';
 
@@ -79,6 +79,9 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
       return 0;
     case Op.GELU:
       gelu(word(op, Elementwise.srcAt), n * word(op, Elementwise.n), word(op, Elementwise.dstAt));
+      return 0;
+    case Op.GELU_F16:
+      gelu_f16(word(op, Elementwise.srcAt), n * word(op, Elementwise.n), word(op, Elementwise.dstAt));
       return 0;
     case Op.CHECK:
       return all_finite(word(op, Check.at), word(op, Check.n)) ? 0 : FAULT_NAN;

@@ -2,7 +2,7 @@
 // f64 as in ggml: lanes i % 4 in order, (0 + 2) + (1 + 3), then the last n % 4 values; everything else is f32, value by value.
 
 import { TYPE_F16 } from '../ops';
-import { f32x4_to_f16 } from './blocks';
+import { f32x4_to_f16, round_f16x4 } from './blocks';
 import { cos64, exp64, gelu4, ln64, silu4, sin64 } from './math';
 
 // ── Normalisation ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -69,12 +69,17 @@ export function rope_frequencies(baseAt: usize, pairs: i32, to: usize): void {
   for (let i = 0; i < pairs; i++) store<f64>(to + (i << 3), exp64((-ln * <f64>i) / <f64>pairs));
 }
 
-/** table[pairs][2] = cos, sin of position · frequency. */
+/**
+ * table[pairs][2] = cos, sin of position · ratio^i, the ratio of neighbouring frequencies in f32: the angles are formed by repeated f32
+ * products, as ggml does, since at large positions their rounding shows.
+ */
 export function rope_table(position: i32, pairs: i32, frequencies: usize, table: usize): void {
+  const ratio = pairs > 1 ? <f32>load<f64>(frequencies, 8) : 0;
+  let angle = <f32>position;
   for (let i = 0; i < pairs; i++) {
-    const angle = <f64>position * load<f64>(frequencies + (i << 3));
     store<f32>(table + (i << 3), <f32>cos64(angle));
     store<f32>(table + (i << 3), <f32>sin64(angle), 4);
+    angle *= ratio;
   }
 }
 
@@ -127,6 +132,20 @@ export function gelu(x: usize, n: i32, dst: usize): void {
   let i = 0;
   for (; i + 4 <= n; i += 4) v128.store(dst + (i << 2), gelu4(v128.load(x + (i << 2))));
   for (; i < n; i++) store<f32>(dst + (i << 2), f32x4.extract_lane(gelu4(v128.load32_splat(x + (i << 2))), 0));
+}
+
+/** ggml's gelu of four values: a table over halves, so argument and result are rounded to F16; 0 up to −10 and x from 10 on. */
+@inline
+function gelu_f16x4(x: v128): v128 {
+  const g = v128.andnot(round_f16x4(gelu4(round_f16x4(x))), f32x4.le(x, f32x4.splat(-10)));
+  return v128.bitselect(x, g, f32x4.ge(x, f32x4.splat(10)));
+}
+
+/** dst[n] = gelu(x) as ggml computes it, to F16 precision. */
+export function gelu_f16(x: usize, n: i32, dst: usize): void {
+  let i = 0;
+  for (; i + 4 <= n; i += 4) v128.store(dst + (i << 2), gelu_f16x4(v128.load(x + (i << 2))));
+  for (; i < n; i++) store<f32>(dst + (i << 2), f32x4.extract_lane(gelu_f16x4(v128.load32_splat(x + (i << 2))), 0));
 }
 
 /** True when each of f32[n] is finite. */

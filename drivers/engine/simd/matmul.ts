@@ -1,6 +1,7 @@
 // Matrix products dst[t][rows] = W · act[t] for every weight type, straight from the stored blocks. Four rows are lanes of one vector, so
 // each row's sum is formed in block order whatever the batch: one token or many, SIMD128 or relaxed, grouped or left-over row give the
-// same bits. Per block of 32 the integer sum is exact, then sum += f32(isum) · (dw · dx), as in ggml; float weights sum in four lanes over
+// same bits. Per block of 32 the integer sum is exact, then sum = f32(sum + isum · (dw · dx)) with one rounding (through f64), as ggml's fused
+// multiply-add gives it; Q4_1 rounds product and sum apart. Float weights sum in four lanes over
 // k, lanes (0 + 2) + (1 + 3) at the end, then the last k % 4 products in order. Tokens share each pass over the weights.
 
 import {
@@ -33,7 +34,7 @@ type Q4_0 = i32;
 type Q4_1 = u32;
 
 // A vector q of packed nibbles falls apart into operands of the dot products: relaxed into bytes 0 … 15 (a: low nibbles, b: high ones), SIMD128
-// into halfwords (a, b: even and odd bytes' low nibbles, c, d: their high ones). Caring for each once per block lets tokens share them.
+// into halfwords (a, b: even and odd bytes' low nibbles, c, d: their high ones). Taken apart once per block, they serve every token of a tile.
 @inline
 function part_a(q: v128, mask: v128): v128 {
   return v128.and(q, mask);
@@ -97,11 +98,25 @@ function dot_q4(
   return t;
 }
 
+/** sum + isum · scale, rounded once: |isum| < 2^20 makes the product exact in f64. */
+@inline
+function add_product(sum: v128, isum: v128, scale: v128): v128 {
+  const low = f64x2.mul(f64x2.convert_low_i32x4_s(isum), f64x2.promote_low_f32x4(scale));
+  const high = f64x2.mul(f64x2.convert_low_i32x4_s(upper(isum)), f64x2.promote_low_f32x4(upper(scale)));
+  const a = f32x4.demote_f64x2_zero(f64x2.add(f64x2.promote_low_f32x4(sum), low));
+  const b = f32x4.demote_f64x2_zero(f64x2.add(f64x2.promote_low_f32x4(upper(sum)), high));
+  return v128.shuffle<i64>(a, b, 0, 2);
+}
+@inline
+function upper(v: v128): v128 {
+  return v128.shuffle<i64>(v, v, 1, 0);
+}
+
 /** sum + the block's product, of four rows: scales `d`, minima `m` (Q4_1). */
 @inline
 function add_q4<Q>(sum: v128, isum: v128, d: v128, m: v128, y: usize): v128 {
   const scale = f32x4.mul(d, v128.load32_splat(y, ACT_D));
-  if (isSigned<Q>()) return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(isum, v128.load32_splat(y, ACT_BIAS))), scale));
+  if (isSigned<Q>()) return add_product(sum, i32x4.add(isum, v128.load32_splat(y, ACT_BIAS)), scale);
   return f32x4.add(sum, f32x4.add(f32x4.mul(f32x4.convert_i32x4_s(isum), scale), f32x4.mul(m, v128.load32_splat(y, ACT_S))));
 }
 
@@ -279,7 +294,7 @@ function dot_q8(
 
 @inline
 function add_q8(sum: v128, isum: v128, d: v128, y: usize): v128 {
-  return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(isum), f32x4.mul(d, v128.load32_splat(y, ACT_D))));
+  return add_product(sum, isum, f32x4.mul(d, v128.load32_splat(y, ACT_D)));
 }
 
 /** One left-over row in the file's order times one token. */
@@ -290,7 +305,7 @@ function row_q8_0(w: usize, k: i32, y: usize): f32 {
     t = i32x4.add(t, i32x4.dot_i16x8_s(v128.load(y, ACT_Q16 + 16), v128.load8x8_s(w, 10)));
     t = i32x4.add(t, i32x4.dot_i16x8_s(v128.load(y, ACT_Q16 + 32), v128.load8x8_s(w, 18)));
     t = i32x4.add(t, i32x4.dot_i16x8_s(v128.load(y, ACT_Q16 + 48), v128.load8x8_s(w, 26)));
-    sum += <f32>sum_i32x4(t) * (f16_to_f32(load<u16>(w)) * load<f32>(y, ACT_D));
+    sum = <f32>(<f64>sum + <f64>sum_i32x4(t) * <f64>(f16_to_f32(load<u16>(w)) * load<f32>(y, ACT_D)));
     w += Q8_0_BYTES;
     y += ACT_BYTES;
   }

@@ -23,7 +23,7 @@ const STOP_MARKS = 2; // the marks of `default` end the piece
 // Registers of one word_end call.
 let table: usize = 0;
 let limit: usize = 0;
-let stop: i32 = STOP_NEVER;
+let stop: i32 = 0; // STOP_NEVER; a named constant here would cost the module a start function
 let width: i32 = 0; // bytes of the character that classAt saw
 let touched: bool = false;
 let seen: i32 = 0;

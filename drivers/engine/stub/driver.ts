@@ -3,7 +3,17 @@
 // answers `[STUB] PROMPT ...`, `word` wraps the prompt's words in ⟨ ⟩. It lets the kernel be tested where only counting matters.
 
 import { isRefusal, refuse, utf8Encode } from '../../../kernel/abi/index.ts';
-import type { ArenaView, Engine, EngineBudget, EngineDriver, EngineOptions, EnginePlace, ModelImage, ModelShape, Refusal } from '../../../kernel/abi/index.ts';
+import type {
+  ArenaView,
+  Engine,
+  EngineBudget,
+  EngineDriver,
+  EngineOptions,
+  EnginePlace,
+  ModelImage,
+  ModelShape,
+  Refusal,
+} from '../../../kernel/abi/index.ts';
 import { alignUp, Cursor } from '../memory.ts';
 import { Op, Reply } from '../ops.ts';
 import { PlanLister, PlanWriter } from '../plan.ts';
@@ -29,7 +39,14 @@ export class StubDriver implements EngineDriver {
     const name = FORMS.find(f => f === (form === '' ? FORMS[0] : form));
     if (name === undefined) return refuse('INVAL', 7001, `the stub has no form '${form}': ${FORMS.join(', ')}`);
     return {
-      ...{ path: '', fileBytes: 0, version: 0, architecture: this.name, keys: ['general.name'], tensors: [], dmaAt: 0, dmaBytes: 0 },
+      path: '',
+      fileBytes: 0,
+      version: 0,
+      architecture: this.name,
+      keys: ['general.name'],
+      tensors: [],
+      dmaAt: 0,
+      dmaBytes: 0,
       meta: key => (key === 'general.name' ? name : undefined),
       tensor: () => undefined,
       read: () => 0,
@@ -40,8 +57,17 @@ export class StubDriver implements EngineDriver {
     const form = formOf(image);
     if (isRefusal(form)) return form;
     return {
-      ...{ name: form, architecture: this.name, tokenizer: this.vocabulary.model, vocabulary: this.vocabulary.count },
-      ...{ layers: 0, embedding: 0, heads: 0, headsKv: 0, feedForward: 0, contextTrained: 0, parameters: 0 },
+      name: form,
+      architecture: this.name,
+      tokenizer: this.vocabulary.model,
+      vocabulary: this.vocabulary.count,
+      layers: 0,
+      embedding: 0,
+      heads: 0,
+      headsKv: 0,
+      feedForward: 0,
+      contextTrained: 0,
+      parameters: 0,
       kvBytesPerToken: () => ID_BYTES,
     };
   }
@@ -53,7 +79,9 @@ export class StubDriver implements EngineDriver {
     const counter = new PlanWriter(null, 0);
     this.compile(counter);
     return {
-      ...{ weights: 0, tensors: 0, vocabulary: 0 },
+      weights: 0,
+      tensors: 0,
+      vocabulary: 0,
       kv: alignUp((Reply.ids + options.ctx) * ID_BYTES),
       scratch: Math.max(this.layOut(options, 0).bytes, alignUp(WORK_BYTES)),
       plan: alignUp(counter.at),
@@ -68,9 +96,16 @@ export class StubDriver implements EngineDriver {
     if (isRefusal(shape)) return shape;
     const scratch = this.layOut(options, place.scratchAt);
     return {
-      ...{ name: this.name, shape, options, vocabulary: this.vocabulary },
+      name: this.name,
+      shape,
+      options,
+      vocabulary: this.vocabulary,
       ...this.compile(new PlanWriter(this.arena, place.planAt)),
-      ...{ logitsAt: scratch.logitsAt, batchAt: scratch.batchAt, kvAt: place.kvAt, replyAt: place.kvAt, historyAt: place.sessionAt },
+      logitsAt: scratch.logitsAt,
+      batchAt: scratch.batchAt,
+      kvAt: place.kvAt,
+      replyAt: place.kvAt,
+      historyAt: place.sessionAt,
       begin: (promptAt, promptTokens, maxTokens) => {
         const reply = new ReplyWriter(this.arena.u32, place.kvAt >> 2, options.ctx);
         if (form === 'echo') this.echo(reply, promptAt >> 2, promptTokens);
@@ -85,12 +120,24 @@ export class StubDriver implements EngineDriver {
     };
   }
 
-  private layOut(options: EngineOptions, at: number): { readonly batchAt: number; readonly logitsAt: number; readonly bytes: number } {
+  private layOut(
+    options: EngineOptions,
+    at: number,
+  ): { readonly batchAt: number; readonly logitsAt: number; readonly bytes: number } {
     const c = new Cursor(at);
-    return { batchAt: c.take('batch', options.batch * ID_BYTES).at, logitsAt: c.take('logits', 4 * this.vocabulary.count).at, bytes: c.bytes() };
+    return {
+      batchAt: c.take('batch', options.batch * ID_BYTES).at,
+      logitsAt: c.take('logits', 4 * this.vocabulary.count).at,
+      bytes: c.bytes(),
+    };
   }
 
-  private compile(sink: PlanSink): { readonly bodyAt: number; readonly headAt: number; readonly sampleAt: number; readonly scoreAt: number } {
+  private compile(sink: PlanSink): {
+    readonly bodyAt: number;
+    readonly headAt: number;
+    readonly sampleAt: number;
+    readonly scoreAt: number;
+  } {
     const values = this.vocabulary.count;
     const bodyAt = sink.segment('body'); // nothing to compute: the reply depends on the position alone
     sink.emit(Op.END, {});
@@ -147,7 +194,10 @@ function wordByte(byte: number): number {
 
 function formOf(image: ModelImage): Form | Refusal {
   const name = image.architecture === 'stub' ? image.meta('general.name') : undefined;
-  return FORMS.find(f => f === name) ?? refuse('NOEXEC', 1002, `the stub engine runs no files (architecture "${image.architecture}")`);
+  return (
+    FORMS.find(f => f === name) ??
+    refuse('NOEXEC', 1002, `the stub engine runs no files (architecture "${image.architecture}")`)
+  );
 }
 
 /** Fills the Reply record that the ECHO op reads, up to one id per position of the context. */

@@ -54,7 +54,8 @@ export class ByteVocabulary implements Vocabulary {
       this.arena.u32[out + n++] = this.bos;
       this.bosDue = false;
     }
-    while (n < capacity && this.next < this.end) this.arena.u32[out + n++] = FIRST_BYTE + this.arena.u8[this.workAt + this.next++]!;
+    while (n < capacity && this.next < this.end)
+      this.arena.u32[out + n++] = FIRST_BYTE + this.arena.u8[this.workAt + this.next++]!;
     return n;
   }
 

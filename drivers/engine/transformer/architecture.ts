@@ -22,7 +22,8 @@ export interface Architecture {
   readonly epsilonKey: string;
   readonly epsilonDefault: number | null; // null = the key must be present
   readonly positions: 'rope' | 'learned'; // 'learned' without a position_embd.weight means none at all
-  readonly feedForward: 'swiglu' | 'gelu';
+  /** 'gelu_f16': argument and result rounded to f16, as ggml has it (a table of all halves). */
+  readonly feedForward: 'swiglu' | 'gelu' | 'gelu_f16';
   /** Keys whose presence with any other value changes the arithmetic in a way this build does not have. */
   readonly refuses: readonly { readonly key: string; readonly unless: readonly MetaValue[] }[];
   readonly slots: readonly Slot[];
@@ -32,12 +33,27 @@ const slot = (name: string, ...shape: Dim[]): Slot => ({ name, shape, required: 
 const optional = (s: Slot): Slot => ({ ...s, required: false });
 const aliased = (s: Slot, alias: string): Slot => ({ ...s, alias });
 
-const ends = [slot('token_embd.weight', 'embedding', 'vocabulary'), optional(slot('output.weight', 'embedding', 'vocabulary')), optional(slot('output.bias', 'vocabulary'))];
-const separateQkv = [slot('blk.%.attn_q.weight', 'embedding', 'query'), slot('blk.%.attn_k.weight', 'embedding', 'keyValue'), slot('blk.%.attn_v.weight', 'embedding', 'keyValue')];
-const separateQkvBias = [slot('blk.%.attn_q.bias', 'query'), slot('blk.%.attn_k.bias', 'keyValue'), slot('blk.%.attn_v.bias', 'keyValue')];
+const ends = [
+  slot('token_embd.weight', 'embedding', 'vocabulary'),
+  optional(slot('output.weight', 'embedding', 'vocabulary')),
+  optional(slot('output.bias', 'vocabulary')),
+];
+const separateQkv = [
+  slot('blk.%.attn_q.weight', 'embedding', 'query'),
+  slot('blk.%.attn_k.weight', 'embedding', 'keyValue'),
+  slot('blk.%.attn_v.weight', 'embedding', 'keyValue'),
+];
+const separateQkvBias = [
+  slot('blk.%.attn_q.bias', 'query'),
+  slot('blk.%.attn_k.bias', 'keyValue'),
+  slot('blk.%.attn_v.bias', 'keyValue'),
+];
 const attentionOutput = slot('blk.%.attn_output.weight', 'query', 'embedding');
 const attentionOutputBias = slot('blk.%.attn_output.bias', 'embedding');
-const upDown = [slot('blk.%.ffn_up.weight', 'embedding', 'feedForward'), slot('blk.%.ffn_down.weight', 'feedForward', 'embedding')];
+const upDown = [
+  slot('blk.%.ffn_up.weight', 'embedding', 'feedForward'),
+  slot('blk.%.ffn_down.weight', 'feedForward', 'embedding'),
+];
 const upDownBias = [slot('blk.%.ffn_up.bias', 'feedForward'), slot('blk.%.ffn_down.bias', 'embedding')];
 const layerNorms = [
   aliased(slot('output_norm.weight', 'embedding'), 'ln_f.weight'),
@@ -85,7 +101,7 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     epsilonKey: 'attention.layer_norm_epsilon',
     epsilonDefault: null,
     positions: 'learned',
-    feedForward: 'gelu',
+    feedForward: 'gelu_f16',
     refuses: refusedKeys,
     slots: [
       ...ends,
@@ -160,7 +176,11 @@ function number(image: ModelImage, suffix: string, fallback: number | null): num
     if (value === undefined) continue;
     if (typeof value === 'number') return value;
     if (typeof value === 'bigint') return Number(value);
-    return refuse('NOEXEC', 6002, `metadata ${key}: a number is needed, the file has ${typeof value === 'object' ? 'an array' : `a ${typeof value}`}`);
+    return refuse(
+      'NOEXEC',
+      6002,
+      `metadata ${key}: a number is needed, the file has ${typeof value === 'object' ? 'an array' : `a ${typeof value}`}`,
+    );
   }
   return fallback ?? refuse('NOEXEC', 6002, `metadata key ${standard} not found`);
 }
@@ -169,10 +189,19 @@ function number(image: ModelImage, suffix: string, fallback: number | null): num
 export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
   const architecture = Object.hasOwn(ARCHITECTURES, image.architecture) ? ARCHITECTURES[image.architecture] : undefined;
   if (architecture === undefined)
-    return refuse('NOEXEC', 1002, `architecture "${image.architecture}" is not known; this build runs ${Object.keys(ARCHITECTURES).join(', ')}`);
+    return refuse(
+      'NOEXEC',
+      1002,
+      `architecture "${image.architecture}" is not known; this build runs ${Object.keys(ARCHITECTURES).join(', ')}`,
+    );
   for (const { key, unless } of architecture.refuses) {
     const value = image.meta(`${image.architecture}.${key}`);
-    if (value !== undefined && !unless.includes(value)) return refuse('NOTSUP', 1002, `metadata ${image.architecture}.${key} = ${typeof value === 'object' ? 'array' : value} is not supported`);
+    if (value !== undefined && !unless.includes(value))
+      return refuse(
+        'NOTSUP',
+        1002,
+        `metadata ${image.architecture}.${key} = ${typeof value === 'object' ? 'array' : value} is not supported`,
+      );
   }
 
   // One reader for every count, so that the first thing wrong is the one named.
@@ -180,13 +209,15 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
   const count = (suffix: string, max: number, fallback: number | null = null): number => {
     const n = number(image, suffix, fallback);
     if (typeof n !== 'number') wrong ??= n;
-    else if (!Number.isInteger(n) || n < 1 || n > max) wrong ??= refuse('NOEXEC', 6002, `metadata ${image.architecture}.${suffix} = ${n} is outside 1…${max}`);
+    else if (!Number.isInteger(n) || n < 1 || n > max)
+      wrong ??= refuse('NOEXEC', 6002, `metadata ${image.architecture}.${suffix} = ${n} is outside 1…${max}`);
     return typeof n === 'number' ? n : 1;
   };
   const real = (suffix: string, fallback: number | null): number => {
     const x = number(image, suffix, fallback);
     if (typeof x !== 'number') wrong ??= x;
-    else if (!(x > 0 && x < Infinity)) wrong ??= refuse('NOEXEC', 6002, `metadata ${image.architecture}.${suffix} = ${x} is not a positive number`);
+    else if (!(x > 0 && x < Infinity))
+      wrong ??= refuse('NOEXEC', 6002, `metadata ${image.architecture}.${suffix} = ${x} is not a positive number`);
     return typeof x === 'number' ? x : 1;
   };
 
@@ -208,14 +239,28 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
   if (heads % headsKv !== 0) return inconsistent(`${heads} heads cannot share ${headsKv} key/value heads evenly`);
   if (embedding % heads !== 0 && image.meta(`${image.architecture}.attention.key_length`) === undefined)
     return inconsistent(`embedding_length ${embedding} is not a multiple of ${heads} heads`);
-  if (valueSize !== headSize) return inconsistent(`attention.value_length ${valueSize} differs from the key length ${headSize}`);
+  if (valueSize !== headSize)
+    return inconsistent(`attention.value_length ${valueSize} differs from the key length ${headSize}`);
   if (dimensions % 2 !== 0) return inconsistent(`rope.dimension_count ${dimensions} is odd`);
   if (base !== 0 && base < 1) return inconsistent(`rope.freq_base ${base} is less than 1`);
 
   const tokens = image.meta('tokenizer.ggml.tokens');
   const vocabulary = typeof tokens === 'object' ? tokens.count : (image.tensor('token_embd.weight')?.shape[1] ?? 0);
-  if (vocabulary < 1 || vocabulary > LIMITS.vocabularyMax) return inconsistent(`a vocabulary of ${vocabulary} tokens is outside 1…${LIMITS.vocabularyMax}`);
-  return { architecture, layers, embedding, heads, headsKv, headSize, feedForward, vocabulary, contextTrained, epsilon, rope: rotary ? { dimensions, base } : null };
+  if (vocabulary < 1 || vocabulary > LIMITS.vocabularyMax)
+    return inconsistent(`a vocabulary of ${vocabulary} tokens is outside 1…${LIMITS.vocabularyMax}`);
+  return {
+    architecture,
+    layers,
+    embedding,
+    heads,
+    headsKv,
+    headSize,
+    feedForward,
+    vocabulary,
+    contextTrained,
+    epsilon,
+    rope: rotary ? { dimensions, base } : null,
+  };
 }
 
 /** A tensor of the file in the place the architecture gives it. */
@@ -254,7 +299,11 @@ export function bind(image: ModelImage, h: Hyperparameters): ReadonlyMap<string,
     }
     const vector = s.shape.length === 1;
     if (vector ? !vectorTypes.includes(info.type) : !hasKernels(info.type))
-      return refuse('NOTSUP', 1002, `tensor ${info.name} has type ${ggmlTypeName(info.type) ?? info.type}, which this build does not compute${vector ? ' in a vector' : ''}`);
+      return refuse(
+        'NOTSUP',
+        1002,
+        `tensor ${info.name} has type ${ggmlTypeName(info.type) ?? info.type}, which this build does not compute${vector ? ' in a vector' : ''}`,
+      );
     bound.set(name, { name, info, type: vector ? GGML_TYPE.F32 : info.type, k, rows });
     taken.add(info.name);
     return null;
@@ -272,6 +321,7 @@ export function bind(image: ModelImage, h: Hyperparameters): ReadonlyMap<string,
     }
   }
   const stray = image.tensors.find(t => !taken.has(t.name));
-  if (stray !== undefined) return refuse('NOTSUP', 1002, `tensor ${stray.name} has no place in architecture ${image.architecture}`);
+  if (stray !== undefined)
+    return refuse('NOTSUP', 1002, `tensor ${stray.name} has no place in architecture ${image.architecture}`);
   return bound;
 }

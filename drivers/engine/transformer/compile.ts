@@ -60,7 +60,8 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
   // Activations for every product with rows of `k` values: F32 weights read the values themselves.
   const act = (k: number, names: RegExp): number => {
     let bytes = 0;
-    for (const t of tensors.values()) if (names.test(t.name) && actKind(t.type) !== 'f32') bytes = Math.max(bytes, actBytes(t.type, k));
+    for (const t of tensors.values())
+      if (names.test(t.name) && actKind(t.type) !== 'f32') bytes = Math.max(bytes, actBytes(t.type, k));
     return bytes;
   };
   const c = new Cursor(at);
@@ -69,7 +70,10 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
   const shared = c.mark();
 
   const normed = c.take('normed', 4 * B * Math.max(h.embedding, query));
-  const actBlock = Math.max(act(h.embedding, /attn_(q|k|v|qkv)\.weight|ffn_(gate|up)\.weight/), act(query, /attn_output\.weight/));
+  const actBlock = Math.max(
+    act(h.embedding, /attn_(q|k|v|qkv)\.weight|ffn_(gate|up)\.weight/),
+    act(query, /attn_output\.weight/),
+  );
   const actPlace = c.take('act', B * actBlock);
   const angles = c.take('angles', h.rope === null ? 0 : ropeTableBytes(B, h.rope.dimensions / 2));
   const block = c.mark();
@@ -86,11 +90,28 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
 
   c.release(shared);
   const normedHead = c.take('normedHead', 4 * h.embedding);
-  const actHead = c.take('actHead', act(h.embedding, tensors.has('output.weight') ? /^output\.weight/ : /^token_embd\.weight/));
+  const actHead = c.take(
+    'actHead',
+    act(h.embedding, tensors.has('output.weight') ? /^output\.weight/ : /^token_embd\.weight/),
+  );
   const logits = c.take('logits', 4 * h.vocabulary);
   return {
-    ...{ batch, hidden, normed, act: actPlace, angles, query: queryPlace, key, value, scores },
-    ...{ gate, up, actDown, normedHead, actHead, logits, bytes: c.bytes() },
+    batch,
+    hidden,
+    normed,
+    act: actPlace,
+    angles,
+    query: queryPlace,
+    key,
+    value,
+    scores,
+    gate,
+    up,
+    actDown,
+    normedHead,
+    actHead,
+    logits,
+    bytes: c.bytes(),
   };
 }
 
@@ -121,11 +142,24 @@ class Compiler {
     const embeddings = this.tensor('token_embd.weight');
 
     const bodyAt = sink.segment('body');
-    sink.emit(Op.GET_ROWS, { dstAt: s.hidden, k: h.embedding, weightsAt: embeddings, weightType: embeddings.type, rows: embeddings.rows });
+    sink.emit(Op.GET_ROWS, {
+      dstAt: s.hidden,
+      k: h.embedding,
+      weightsAt: embeddings,
+      weightType: embeddings.type,
+      rows: embeddings.rows,
+    });
     const positions = this.model.tensors.get('position_embd.weight');
     if (positions !== undefined)
-      sink.emit(Op.ADD_ROWS, { dstAt: s.hidden, k: h.embedding, weightsAt: positions, weightType: positions.type, rows: positions.rows });
-    if (h.rope !== null) sink.emit(Op.ROPE_TABLE, { tableAt: s.angles, pairs: h.rope.dimensions / 2, frequenciesAt: this.frequencies });
+      sink.emit(Op.ADD_ROWS, {
+        dstAt: s.hidden,
+        k: h.embedding,
+        weightsAt: positions,
+        weightType: positions.type,
+        rows: positions.rows,
+      });
+    if (h.rope !== null)
+      sink.emit(Op.ROPE_TABLE, { tableAt: s.angles, pairs: h.rope.dimensions / 2, frequenciesAt: this.frequencies });
     for (let layer = 0; layer < h.layers; layer++) {
       this.attention(layer);
       this.feedForward(layer);
@@ -135,7 +169,13 @@ class Compiler {
     const headAt = sink.segment('head');
     this.norm('output_norm', s.normedHead, true);
     const output = this.model.tensors.has('output.weight') ? 'output' : 'token_embd'; // tied: the embedding matrix read as rows of output
-    this.products(s.normedHead, h.embedding, s.actHead, [{ name: output, bias: 'output', dst: s.logits, stride: h.vocabulary }], { head: true });
+    this.products(
+      s.normedHead,
+      h.embedding,
+      s.actHead,
+      [{ name: output, bias: 'output', dst: s.logits, stride: h.vocabulary }],
+      { head: true },
+    );
     sink.emit(Op.CHECK, { at: s.logits, n: h.vocabulary }, { head: true });
     sink.emit(Op.END, {});
 
@@ -169,8 +209,13 @@ class Compiler {
     // Queries and keys lie side by side, so that one op turns the heads of both.
     if (h.rope !== null)
       sink.emit(Op.ROPE, {
-        ...{ at: s.query, heads: h.heads + h.headsKv, headDim: h.headSize, pairs: h.rope.dimensions / 2 },
-        ...{ tableAt: s.angles, stride, mode: ROPE_ADJACENT },
+        at: s.query,
+        heads: h.heads + h.headsKv,
+        headDim: h.headSize,
+        pairs: h.rope.dimensions / 2,
+        tableAt: s.angles,
+        stride,
+        mode: ROPE_ADJACENT,
       });
     const planeBytes = kvPlaneBytes(h, options.kvType, options.ctx);
     const kPlaneAt = 2 * layer * planeBytes;
@@ -178,8 +223,17 @@ class Compiler {
     sink.emit(Op.KV_STORE, { srcAt: s.key, n: kv, srcStride: stride, planeAt: kPlaneAt, kvType: options.kvType });
     sink.emit(Op.KV_STORE, { srcAt: s.value, n: kv, srcStride: stride, planeAt: vPlaneAt, kvType: options.kvType });
     sink.emit(Op.ATTENTION, {
-      ...{ dstAt: s.normed, qAt: s.query, heads: h.heads, headsKv: h.headsKv, headDim: h.headSize, kPlaneAt, vPlaneAt },
-      ...{ kvType: options.kvType, scale: { f32: 1 / Math.sqrt(h.headSize) }, scoresAt: s.scores, qStride: stride },
+      dstAt: s.normed,
+      qAt: s.query,
+      heads: h.heads,
+      headsKv: h.headsKv,
+      headDim: h.headSize,
+      kPlaneAt,
+      vPlaneAt,
+      kvType: options.kvType,
+      scale: { f32: 1 / Math.sqrt(h.headSize) },
+      scoresAt: s.scores,
+      qStride: stride,
     });
     this.products(s.normed, query, s.act, [{ ...into('attn_output', s.hidden), stride: h.embedding }], { add: true });
   }
@@ -196,9 +250,16 @@ class Compiler {
       sink.emit(Op.SILU_MUL, { dstAt: s.gate, n: h.feedForward, srcAt: s.gate, upAt: s.up });
     } else {
       this.products(s.normed, h.embedding, s.act, [into('ffn_up', s.gate)]);
-      sink.emit(Op.GELU, { dstAt: s.gate, n: h.feedForward, srcAt: s.gate, upAt: 0 });
+      sink.emit(h.architecture.feedForward === 'gelu_f16' ? Op.GELU_F16 : Op.GELU, {
+        dstAt: s.gate,
+        n: h.feedForward,
+        srcAt: s.gate,
+        upAt: 0,
+      });
     }
-    this.products(s.gate, h.feedForward, s.actDown, [{ ...into('ffn_down', s.hidden), stride: h.embedding }], { add: true });
+    this.products(s.gate, h.feedForward, s.actDown, [{ ...into('ffn_down', s.hidden), stride: h.embedding }], {
+      add: true,
+    });
   }
 
   private norm(name: string, dst: Place, head = false): void {
@@ -213,7 +274,12 @@ class Compiler {
     src: Place,
     k: number,
     act: Place,
-    matrices: readonly { readonly name: string; readonly bias?: string; readonly dst: Place; readonly stride: number }[],
+    matrices: readonly {
+      readonly name: string;
+      readonly bias?: string;
+      readonly dst: Place;
+      readonly stride: number;
+    }[],
     options: { readonly head?: boolean; readonly add?: boolean } = {},
   ): void {
     let quantised = 'f32';
@@ -227,8 +293,14 @@ class Compiler {
       this.sink.emit(
         Op.MUL_MAT,
         {
-          ...{ dstAt: dst, rows: w.rows, k, weightsAt: w, weightType: w.type },
-          ...{ actAt: kind === 'f32' ? src : act, biasAt: this.model.tensors.get(`${bias}.bias`) ?? 0, dstStride: stride },
+          dstAt: dst,
+          rows: w.rows,
+          k,
+          weightsAt: w,
+          weightType: w.type,
+          actAt: kind === 'f32' ? src : act,
+          biasAt: this.model.tensors.get(`${bias}.bias`) ?? 0,
+          dstStride: stride,
         },
         options,
       );

@@ -2,7 +2,18 @@
 // plan itself. What budget() says is what load() takes, region by region; a model it does not compute exactly is refused by name.
 
 import { GGML_BLOCK, ggmlTypeName, isRefusal, refuse } from '../../../kernel/abi/index.ts';
-import type { ArenaView, Engine, EngineBudget, EngineDriver, EngineOptions, EnginePlace, ModelImage, ModelShape, Refusal, TokenizerDriver } from '../../../kernel/abi/index.ts';
+import type {
+  ArenaView,
+  Engine,
+  EngineBudget,
+  EngineDriver,
+  EngineOptions,
+  EnginePlace,
+  ModelImage,
+  ModelShape,
+  Refusal,
+  TokenizerDriver,
+} from '../../../kernel/abi/index.ts';
 import type { EngineCompute } from '../compute.ts';
 import { alignUp, Cursor } from '../memory.ts';
 import { GROUP } from '../ops.ts';
@@ -70,7 +81,8 @@ export class TransformerDriver implements EngineDriver {
     const segments = compile(model, scratch, frequencies, writer);
     const taken = { weights: weightsBytes, tensors: directory, plan: alignUp(writer.at - place.planAt) };
     for (const region of ['weights', 'tensors', 'plan'] as const)
-      if (taken[region] !== budget[region]) return refuse('NOMEM', 9999, `region ${region}: ${budget[region]} bytes planned, ${taken[region]} taken`);
+      if (taken[region] !== budget[region])
+        return refuse('NOMEM', 9999, `region ${region}: ${budget[region]} bytes planned, ${taken[region]} taken`);
     return {
       name: this.name,
       shape: shapeOf(image, model.h),
@@ -112,12 +124,21 @@ export class TransformerDriver implements EngineDriver {
       const rows = Math.min(piece, t.rows - row);
       const bytes = rows * fileRow;
       const got = image.read(t.info.fileAt + row * fileRow, staging.at, bytes);
-      if (got !== bytes) return refuse('IO', 6001, `tensor ${t.info.name}: ${bytes} bytes wanted at ${t.info.fileAt + row * fileRow}, ${Math.max(0, got)} read`);
+      if (got !== bytes)
+        return refuse(
+          'IO',
+          6001,
+          `tensor ${t.info.name}: ${bytes} bytes wanted at ${t.info.fileAt + row * fileRow}, ${Math.max(0, got)} read`,
+        );
       const at = t.at + row * placedRow;
-      let bad = 0;
-      if (t.type === t.info.type) bad = compute.repack(t.type, staging.at, rows, t.k, at);
-      else compute.dequantize(t.info.type, staging.at, rows * t.k, at); // a vector stored in half precision
-      if (bad !== 0) return refuse('NOEXEC', 1002, `tensor ${t.info.name}: ${bad} values in rows ${row}…${row + rows - 1} are not finite`);
+      const bad = compute.repack(t.info.type, staging.at, rows, t.k, at);
+      if (t.type !== t.info.type) compute.dequantize(t.info.type, staging.at, rows * t.k, at); // a vector in half precision is kept as F32
+      if (bad !== 0)
+        return refuse(
+          'NOEXEC',
+          1002,
+          `tensor ${t.info.name}: ${bad} values in rows ${row}…${row + rows - 1} are not finite`,
+        );
     }
     return null;
   }
@@ -157,7 +178,8 @@ function placeTensors(model: Model<BoundTensor>, at: number): { readonly model: 
 /** The largest piece a tensor must be read in: a group of rows. */
 function stagingBytes(model: Model<BoundTensor>): number {
   let bytes = 0;
-  for (const { info, rows } of model.tensors.values()) bytes = Math.max(bytes, (info.bytes / rows) * Math.min(rows, GROUP));
+  for (const { info, rows } of model.tensors.values())
+    bytes = Math.max(bytes, (info.bytes / rows) * Math.min(rows, GROUP));
   return bytes;
 }
 
