@@ -3,8 +3,8 @@
 //
 // Where activations are rounded (F16, BF16, int8), two programs that add floats in different orders agree to 1e-7 until one activation
 // lies so near a tie that it falls the other way. That step spreads: later layers round other values, later positions read other keys. The
-// distance then is a share of the rounding's own noise. So each file must stay within a few times CONTRACT's tolerance and is reported
-// with the share of positions within it; F32, where nothing is rounded, has no such excuse.
+// distance then is a share of the rounding's own noise. So each file must stay within a few times CONTRACT's tolerance, and the share of
+// positions within it is pinned; F32, where nothing is rounded, has no such excuse. Greedy tokens keep CONTRACT's rule everywhere.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import test from 'ava';
@@ -28,6 +28,21 @@ interface Vectors {
 
 const COMPUTED = ['F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q8_0'];
 const AFTER_FLIP = 5; // × tolerance
+
+/** Percent of positions within CONTRACT's tolerance, as measured: agreement may grow, never shrink. Files not named: all of them. */
+const SHARE_LEAST: Readonly<Record<string, number>> = {
+  'fable-q4_0.kvf32.json': 99,
+  'fable-q8_0.kvf32.json': 87,
+  'stories260K-q4_0.kvf32.json': 95,
+  'stories260K-q4_1.kvf32.json': 78,
+  'stories260K-q8_0.kvf32.json': 98,
+  'synth8M-q4_0.kvf32.json': 92,
+  'synth8M-q8_0.kvf32.json': 33,
+  'synthKQ-bf16.kvf32.json': 17,
+  'synthKQ-f16.kvf32.json': 98,
+  'synthKQ-q4_1.kvf32.json': 53,
+  'synthKQ-q8_0.kvf32.json': 89,
+};
 
 const directory = shared('vectors/logits');
 const modelPath = (name: string): string => shared(`models/${name}`);
@@ -84,8 +99,7 @@ for (const file of files) {
     t.is(engine.vocabulary.count, v.n_vocab);
     const allowed = tolerance(types, v.kv);
     const limit = types.size === 1 && v.kv === 'f32' ? allowed : AFTER_FLIP * allowed;
-    // Random weights make flat logits: there the distance after a flip decides; trained models keep to CONTRACT's rule.
-    const margin = 2 * (v.model.startsWith('synth') ? limit : allowed);
+    const margin = 2 * allowed;
     const errors: number[] = [];
     let compared = 0;
     for (const [index, run] of v.runs.entries()) {
@@ -123,10 +137,10 @@ for (const file of files) {
         compared++;
       }
     }
-    const share = (bound: number): string =>
-      `${Math.round((100 * errors.filter(e => e <= bound).length) / errors.length)} %`;
+    const share = (bound: number): number => Math.round((100 * errors.filter(e => e <= bound).length) / errors.length);
+    t.true(share(allowed) >= (SHARE_LEAST[file] ?? 100), `only ${share(allowed)} % of positions within ${allowed}`);
     t.log(
-      `worst ${Math.max(...errors).toExponential(1)} · within ${allowed.toExponential(0)}: ${share(allowed)} · within 1e-6: ${share(1e-6)} ` +
+      `worst ${Math.max(...errors).toExponential(1)} · within ${allowed.toExponential(0)}: ${share(allowed)} % · within 1e-6: ${share(1e-6)} % ` +
         `of ${errors.length} positions · ${compared} greedy tokens equal`,
     );
   });
