@@ -166,8 +166,7 @@ export function print(run, { json, repetitions }) {
   );
   if (results.some(r => r.same))
     console.log(
-      'first ids equal: greedy ids that agree with arena8 before the first difference; in the synthetic models the best two logits are often ' +
-        'closer than a rounding, and then either is right',
+      'first ids equal: greedy ids up to the first that differs from arena8; where the best two logits are closer than a rounding, either is right',
     );
   for (const note of run.notes) console.log(note);
   if (json) writeFileSync(json, `${JSON.stringify(run, null, 1)}\n`);

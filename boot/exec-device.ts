@@ -55,7 +55,12 @@ export class ExecDevice {
 
   result(status = this.status ?? 1): ExecResult {
     const stdoutBytes = join(this.out);
-    return { status, stdoutBytes, stdout: new TextDecoder().decode(stdoutBytes), stderr: new TextDecoder().decode(join(this.err)) };
+    return {
+      status,
+      stdoutBytes,
+      stdout: new TextDecoder().decode(stdoutBytes),
+      stderr: new TextDecoder().decode(join(this.err)),
+    };
   }
 }
 

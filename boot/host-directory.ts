@@ -16,7 +16,7 @@ export function directory(hostPath: string, readOnly: boolean): HostDirectory {
     root = fs.realpathSync.native(hostPath);
     fs.opendirSync(root).closeSync();
   } catch (error) {
-    throw new Error(`cannot use directory '${hostPath}': ${reason(error)}`, { cause: error });
+    throw new Error(`cannot mount '${hostPath}': ${reason(error)}`, { cause: error });
   }
   return new NodeDirectory(hostPath, root, readOnly);
 }

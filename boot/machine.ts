@@ -3,7 +3,14 @@
 
 import simd128Bytes from '../build/kernels.simd128.wasm';
 import relaxedBytes from '../build/kernels.relaxed.wasm';
-import { SpawnHeader, utf8Encode, type CharDevice, type HostDirectory, type TtyDevice } from '../kernel/abi/index.ts';
+import {
+  SpawnHeader,
+  strerror,
+  utf8Encode,
+  type CharDevice,
+  type HostDirectory,
+  type TtyDevice,
+} from '../kernel/abi/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
 import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { Tokenizers } from '../drivers/engine/tokenizer.ts';
@@ -105,8 +112,12 @@ export class Machine {
    */
   exec(line: string): ExecResult {
     if (this.execPid === 0 || this.statusOf(this.execPid) !== undefined) {
-      this.execPid = this.kernel.start('/bin/sh', '/home', argumentBlock(['sh', '--serve']), ['exec', 'exec-out', 'exec-err']);
-      if (this.execPid < 0) throw new Error(`no shell in the boot image (errno ${-this.execPid})`);
+      this.execPid = this.kernel.start('/bin/sh', '/home', argumentBlock(['sh', '--serve']), [
+        'exec',
+        'exec-out',
+        'exec-err',
+      ]);
+      if (this.execPid < 0) throw new Error(`cannot start /bin/sh: ${strerror(this.execPid)}`);
     }
     this.execDevice.submit(line);
     while (this.execDevice.running) {

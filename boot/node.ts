@@ -9,7 +9,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { isatty } from 'node:tty';
 import { Tty } from '../drivers/tty/tty.ts';
-import { utf8Encode, type CharDevice, type HostDirectory } from '../kernel/abi/index.ts';
+import { strerror, utf8Encode, type CharDevice, type HostDirectory } from '../kernel/abi/index.ts';
 import { directory, reason, singleFile } from './host-directory.ts';
 import { boot, type Machine } from './index.ts';
 import { VERSION } from './version.ts';
@@ -207,7 +207,7 @@ class Host {
   start(): void {
     const program = this.#programs.shift()!;
     this.#pid = this.#machine.start(program);
-    if (this.#pid < 0) fail(STATUS.cannotBoot, `cannot start '${program[0]}': error ${-this.#pid}`);
+    if (this.#pid < 0) fail(STATUS.cannotBoot, `cannot start /bin/${program[0]}: ${strerror(this.#pid)}`);
     this.#turn();
   }
 

@@ -62,7 +62,11 @@ export class AuditRing {
 
   private put(record: Parameters<typeof AuditRecord.write>[2]): void {
     this.count++;
-    AuditRecord.write(this.arena.u8, this.slot(this.count), { ...record, number: this.count, atNs: this.clock.nowNs() });
+    AuditRecord.write(this.arena.u8, this.slot(this.count), {
+      ...record,
+      number: this.count,
+      atNs: this.clock.nowNs(),
+    });
   }
   private slot(number: number): number {
     return this.at + ((number - 1) % LIMITS.auditRecordsMax) * LIMITS.auditRecordBytes;

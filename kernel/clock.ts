@@ -48,6 +48,9 @@ export class Clock {
     return Number((BigInt(ns) * BigInt(this.hz) + 999_999_999n) / 1_000_000_000n);
   }
 
+  /** The last moment that is still exact. */
+  static readonly cyclesMax = Number.MAX_SAFE_INTEGER;
+
   /** Jumps forward to a later moment: nothing was runnable until then. */
   jumpTo(cycles: number): void {
     if (cycles <= this.cycles()) return;

@@ -1,13 +1,18 @@
 // The root file system: the boot image (cpio newc) unpacked into memory storage, as Linux unpacks its initramfs. Everything can be changed
 // or broken while the machine runs; the next boot starts from the image again.
 
-import { isRefusal, KIND, LIMITS, O, refuse, utf8Decode, type Refusal } from './abi/index.ts';
+import { isRefusal, KIND, LIMITS, O, refuse, strerror, utf8Decode, type Refusal } from './abi/index.ts';
 import { readCpio } from '../vfs/cpio.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { makeDirectories } from './mounter.ts';
 
 /** Unpacks `image` into the mounted root; file contents pass through the DMA buffer. Returns what was made. */
-export function unpackImage(vfs: Vfs, image: Uint8Array, memory: Uint8Array, dmaAt: number): { files: number; bytes: number } | Refusal {
+export function unpackImage(
+  vfs: Vfs,
+  image: Uint8Array,
+  memory: Uint8Array,
+  dmaAt: number,
+): { files: number; bytes: number } | Refusal {
   const entries = readCpio(image);
   if (isRefusal(entries)) return entries;
   let files = 0;
@@ -16,18 +21,19 @@ export function unpackImage(vfs: Vfs, image: Uint8Array, memory: Uint8Array, dma
     const path = vfs.normalize('/', entry.name);
     if (entry.kind === KIND.dir) {
       const r = makeDirectories(vfs, path);
-      if (r < 0) return refuse('IO', 0, `boot image: cannot make directory ${path}: error ${-r}`);
+      if (r < 0) return refuse('IO', 0, `boot image: cannot make directory ${path}: ${strerror(r)}`);
       continue;
     }
     if (entry.kind === KIND.link) {
-      vfs.symlink('/', utf8Decode(image, entry.dataAt, entry.dataAt + entry.bytes), path);
+      const r = vfs.symlink('/', utf8Decode(image, entry.dataAt, entry.dataAt + entry.bytes), path);
+      if (r < 0) return refuse('IO', 0, `boot image: cannot link ${path}: ${strerror(r)}`);
       continue;
     }
     makeDirectories(vfs, path.slice(0, path.lastIndexOf('/')));
     const file = vfs.open('/', path, O.WRONLY | O.CREAT | O.TRUNC, entry.mode);
-    if (typeof file === 'number') return refuse('IO', 0, `boot image: cannot create ${path}: error ${-file}`);
+    if (typeof file === 'number') return refuse('IO', 0, `boot image: cannot create ${path}: ${strerror(file)}`);
     const data = image.subarray(entry.dataAt, entry.dataAt + entry.bytes);
-    for (let done = 0; done < data.length; ) {
+    for (let done = 0; done < data.length;) {
       const n = Math.min(LIMITS.dmaBytes, data.length - done);
       memory.set(data.subarray(done, done + n), dmaAt);
       const wrote = file.write(dmaAt, n);

@@ -12,6 +12,7 @@ import {
   LIMITS,
   O,
   SESSION_STATE,
+  strerror,
   utf8Decode,
   type CharDevice,
   type Compute,
@@ -86,7 +87,7 @@ export class Kernel {
     this.clock = new Clock(arena, this.lay.clockAt, hw.hz);
     this.log = new KernelLog(() => this.clock.nowNs(), hw.log);
     this.audit = new AuditRing(arena, this.lay.auditAt, this.clock);
-    this.log.print(`arena8 ${hw.version}: ${hw.processor}, ${hw.hz / 1e6} MHz, compute ${hw.compute.build}, seed ${hw.seed}`);
+    this.log.print(`arena8 ${hw.version}: ${hw.processor}, ${hw.hz / 1e6} MHz, compute ${hw.compute.build}`);
     const constants = hw.loadConstants(this.lay.constantsAt);
     if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
 
@@ -95,7 +96,9 @@ export class Kernel {
     const mounter = new Mounter(arena, this.lay, this.vfs, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
-    this.loader = new Loader(arena, this.lay, this.clock, this.vfs, hw.engines, hw.tokenizer, text => this.log.print(text));
+    this.loader = new Loader(arena, this.lay, this.clock, this.vfs, hw.engines, hw.tokenizer, text =>
+      this.log.print(text),
+    );
     this.sessions = new Sessions(
       arena,
       this.lay,
@@ -129,9 +132,10 @@ export class Kernel {
     );
 
     this.sayMemoryMap();
-    this.log.print(
-      `drivers: console ${hw.console.interactive ? `${hw.console.columns}×${hw.console.rows}` : 'not a terminal'}; engines ${this.loader.engineNames().join(' ')}; rng xor128 lcg`,
-    );
+    const { interactive, columns, rows } = hw.console;
+    this.log.print(`driver: console ${interactive ? `${columns}×${rows}` : 'not a terminal'}`);
+    this.log.print(`driver: engines ${this.loader.engineNames().join(' ')}`);
+    this.log.print(`driver: rng xor128 lcg, seed ${hw.seed}`);
     this.mountRoot(mounter, dev);
     arena.seal(['weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
@@ -151,7 +155,8 @@ export class Kernel {
   private mountRoot(mounter: Mounter, dev: DevFs): void {
     const { hw, vfs } = this;
     vfs.mount('/', vfs.tmpfs(), 'rootfs', false);
-    this.log.print(`image: ${hw.image.length} bytes, sha256 ${bytesToHex(sha256(hw.image))}`);
+    this.log.print(`image: ${hw.image.length} bytes, cpio newc, sha256`);
+    this.log.print(bytesToHex(sha256(hw.image))); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
     if (isRefusal(made)) panic(made.message);
     this.clock.advance(made.bytes);
@@ -171,9 +176,10 @@ export class Kernel {
     for (const name of ['/home', '/mnt', '/var']) vfs.mkdir('/', name, 0o755);
     for (const { guest, directory } of hw.hostDirectories) {
       const r = mounter.mountHost(guest, new HostFs(directory), directory.source, directory.readOnly);
-      if (r < 0) this.log.print(`mount: ${directory.source} on ${guest}: error ${-r}`);
+      if (r < 0) panic(`cannot mount ${directory.source} on ${guest}: ${strerror(r)}`);
     }
-    for (const m of vfs.mounts()) this.log.print(`mount: ${m.source} on ${m.target} type ${m.fs.type}${m.readOnly ? ' ro' : ''}`);
+    for (const m of vfs.mounts())
+      this.log.print(`mount: ${m.source} on ${m.target} type ${m.fs.type}${m.readOnly ? ' ro' : ''}`);
   }
 
   /** The model that /etc/model names, if the image has that file. A machine without a model is a machine all the same. */
@@ -210,14 +216,18 @@ export class Kernel {
     proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\n`);
     proc('kmsg', () => this.log.text());
     proc('uptime', () => `${(this.clock.nowNs() / 1e9).toFixed(2)} ${(this.clock.nowNs() / 1e9).toFixed(2)}\n`);
-    proc('cpuinfo', () => `model name\t: ${this.hw.processor}\ncpu MHz\t\t: ${this.hw.hz / 1e6}\ncycles\t\t: ${this.clock.cycles()}\n`);
+    proc(
+      'cpuinfo',
+      () =>
+        `model name\t: ${this.hw.processor}\ncpu MHz\t\t: ${this.hw.hz / 1e6}\ncycles\t\t: ${this.clock.cycles()}\n`,
+    );
     proc('arena', () => this.arenaText());
     proc('meminfo', () => {
       const kB = (bytes: number): string => `${String(Math.floor(bytes / 1024)).padStart(8)} kB\n`;
       const s = arena.stats();
       return (
-        `MemTotal:   ${kB(s.total_size)}MemFree:    ${kB(arena.remaining())}MemAvailable: ${kB(arena.remaining())}` +
-        `MemPeak:    ${kB(s.high_water_mark)}Storage:    ${kB(LIMITS.tmpfsBytes)}StorageUsed:${kB(this.vfs.mounts()[0]!.fs.usage().usedBytes)}`
+        `MemTotal:     ${kB(s.total_size)}MemFree:      ${kB(arena.remaining())}MemAvailable: ${kB(arena.remaining())}` +
+        `MemPeak:      ${kB(s.high_water_mark)}Storage:      ${kB(LIMITS.tmpfsBytes)}StorageUsed:  ${kB(this.vfs.pool.bytesUsed)}`
       );
     });
     proc('mounts', () =>
@@ -226,12 +236,13 @@ export class Kernel {
         .map(m => `${m.source} ${m.target} ${m.fs.type} ${m.readOnly ? 'ro' : 'rw'}\n`)
         .join(''),
     );
-    proc('filesystems', () => 'nodev\ttmpfs\nnodev\tproc\nnodev\tdev\n\tgguf\n');
+    proc('filesystems', () => 'nodev\ttmpfs\nnodev\tproc\nnodev\tdevfs\n\tgguf\n');
     proc('ps', () => {
       const rows = [...this.processes.all()].map(
-        p => `${String(p.pid).padStart(5)} ${String(p.parent).padStart(5)} ${p.status === null ? 'S' : 'Z'} ${p.cycles} ${p.name}\n`,
+        p =>
+          `${String(p.pid).padStart(5)} ${String(p.parent).padStart(5)} ${p.status === null ? 'S' : 'Z'} ${String(p.cycles).padStart(10)} ${p.argv().join(' ')}\n`,
       );
-      return `  PID  PPID S CYCLES COMMAND\n${rows.join('')}`;
+      return `  PID  PPID S     CYCLES COMMAND\n${rows.join('')}`;
     });
     proc('sessions', () => {
       const rows = this.sessions
@@ -255,7 +266,12 @@ export class Kernel {
   private arenaText(): string {
     const { arena } = this.hw;
     const s = arena.stats();
-    const rows = arena.regions().map(r => `${r.name.replace(' ', '-')} ${r.startAt} ${r.startAt + r.bytes} ${r.bytes} ${r.bytes} ${arena.regionPeak(r.name)}\n`);
+    const rows = arena
+      .regions()
+      .map(
+        r =>
+          `${r.name.replace(' ', '-')} ${r.startAt} ${r.startAt + r.bytes} ${r.bytes} ${r.bytes} ${arena.regionPeak(r.name)}\n`,
+      );
     return (
       `region start end bytes used peak\n${rows.join('')}` +
       `free ${s.current_offset} ${s.total_size} ${arena.remaining()} 0 ${arena.capacity - s.current_offset}\n` +
@@ -304,12 +320,15 @@ export class Kernel {
       this.halted = true;
       const what = e instanceof Error ? e.message : String(e);
       this.log.print(`kernel panic: ${what}`);
-      for (const line of formatPanic(e instanceof KernelPanic ? what : `${what}\n${e instanceof Error ? e.stack : ''}`, {
-        cycles: this.clock.cycles(),
-        seed: this.hw.seed,
-        session: this.sessions.current(),
-        audit: this.audit.lines().map(l => l.trimEnd()),
-      }).split('\n'))
+      for (const line of formatPanic(
+        e instanceof KernelPanic ? what : `${what}\n${e instanceof Error ? e.stack : ''}`,
+        {
+          cycles: this.clock.cycles(),
+          seed: this.hw.seed,
+          session: this.sessions.current(),
+          audit: this.audit.lines().map(l => l.trimEnd()),
+        },
+      ).split('\n'))
         this.hw.log(line);
       return 'halted';
     }

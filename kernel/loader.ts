@@ -11,6 +11,7 @@ import {
   GGML_TYPE,
   ggmlTypeName,
   isRefusal,
+  KIND,
   LIMITS,
   O,
   PlanReport,
@@ -125,7 +126,8 @@ export class Loader {
   /** Loads an engine that needs no file (the stub), in one of its forms. */
   loadBuiltin(name: string, form: string): Refusal | null {
     const driver = this.drivers.find(d => d.name === name && d.builtin !== undefined);
-    if (driver === undefined) return refuse('INVAL', 7001, `no engine '${name}': ${this.drivers.map(d => d.name).join(', ')}`);
+    if (driver === undefined)
+      return refuse('INVAL', 7001, `no engine '${name}': ${this.drivers.map(d => d.name).join(', ')}`);
     const image = driver.builtin!(form);
     if (isRefusal(image)) return image;
     const prepared = this.prepareWith(driver, image, { ctx: 0, kvType: GGML_TYPE.F16 });
@@ -161,7 +163,8 @@ export class Loader {
    */
   tokenizeToFile(v: Vocabulary, text: OpenFile, flags: number): { file: OpenFile; count: number } | Refusal {
     const loaded = this.loaded;
-    if (loaded === null || loaded.engine.vocabulary !== v) return panic('tokenizing with a vocabulary that is not loaded');
+    if (loaded === null || loaded.engine.vocabulary !== v)
+      return panic('tokenizing with a vocabulary that is not loaded');
     return this.encodeAll(v, text, flags, loaded.place.scratchAt, loaded.budget.scratch);
   }
 
@@ -170,7 +173,10 @@ export class Loader {
     return this.withVocabulary(path, (v, workAt, workBytes) => this.encodeAll(v, text, flags, workAt, workBytes));
   }
 
-  private withVocabulary<T>(path: string, use: (v: Vocabulary, workAt: number, workBytes: number) => T | Refusal): T | Refusal {
+  private withVocabulary<T>(
+    path: string,
+    use: (v: Vocabulary, workAt: number, workBytes: number) => T | Refusal,
+  ): T | Refusal {
     return this.withImage(path, image => {
       const need = this.tokenizer.budget(image);
       if (isRefusal(need)) return need;
@@ -181,7 +187,9 @@ export class Loader {
           'NOMEM',
           3001,
           `the vocabulary of ${path} needs ${total} bytes, ${this.arena.remaining()} are free` +
-            (this.loaded === null ? '' : `; 'llmctl unload' would free ${this.arena.usage().offset - this.base.offset} more`),
+            (this.loaded === null
+              ? ''
+              : `; 'llmctl unload' would free ${this.arena.usage().offset - this.base.offset} more`),
         );
       const mark = this.arena.mark();
       try {
@@ -206,7 +214,7 @@ export class Loader {
     if (typeof ids === 'number') return refuse('NFILE', 4001, `no file for the token ids: ${strerror(ids)}`);
     let count = 0;
     v.begin(flags, workAt, workBytes);
-    for (let final = false; ; ) {
+    for (let final = false; ;) {
       const room = v.inputBytes();
       if (!final && room > 0) {
         const got = text.read(v.inputAt(), room);
@@ -250,13 +258,16 @@ export class Loader {
       return { errno: -file, code: -file === E.NOENT ? 1001 : 0, message: `${path}: ${strerror(file)}` };
     try {
       const stat = file.stat();
+      if (stat.kind !== KIND.file)
+        return stat.kind === KIND.dir
+          ? refuse('ISDIR', 1002, `${path}: ${strerror(E.ISDIR)}`)
+          : refuse('INVAL', 1002, `${path}: not a regular file`);
       const read = (fileAt: number, arenaAt: number, length: number): number => {
         this.clock.advance(length * CYCLES.dmaByte);
         return file.readAt(fileAt, arenaAt, length);
       };
       const image = parseGguf({ path, size: stat.size, read }, this.arena, this.lay.dmaAt, LIMITS.dmaBytes);
-      if (isRefusal(image)) return image;
-      const r = use(image, file);
+      const r = isRefusal(image) ? image : use(image, file);
       // A refusal about a file names the file, once.
       if (isRefusal(r) && !r.message.includes(path)) return { ...r, message: `${path}: ${r.message}` };
       return r;
@@ -295,15 +306,39 @@ export class Loader {
     for (let batch: number = LIMITS.prefillBatch; batch >= 1; batch >>= 1) {
       const budget = budgetFor(wanted, batch);
       if (!isRefusal(budget) && this.fits(budget))
-        return this.prepared(driver, image, shape, { ctx: wanted, batch, kvType: request.kvType }, budget, true, wanted);
+        return this.prepared(
+          driver,
+          image,
+          shape,
+          { ctx: wanted, batch, kvType: request.kvType },
+          budget,
+          true,
+          wanted,
+        );
     }
     const ctxThatFits = this.largestContext(ctx => budgetFor(ctx, 1), wanted);
     if (request.ctx === 0 && ctxThatFits >= Math.min(CTX_LEAST, wanted)) {
       const budget = budgetFor(ctxThatFits, 1);
       if (!isRefusal(budget))
-        return this.prepared(driver, image, shape, { ctx: ctxThatFits, batch: 1, kvType: request.kvType }, budget, true, ctxThatFits);
+        return this.prepared(
+          driver,
+          image,
+          shape,
+          { ctx: ctxThatFits, batch: 1, kvType: request.kvType },
+          budget,
+          true,
+          ctxThatFits,
+        );
     }
-    return this.prepared(driver, image, shape, { ctx: wanted, batch: 1, kvType: request.kvType }, smallest, false, ctxThatFits);
+    return this.prepared(
+      driver,
+      image,
+      shape,
+      { ctx: wanted, batch: 1, kvType: request.kvType },
+      smallest,
+      false,
+      ctxThatFits,
+    );
   }
 
   private largestContext(budgetFor: (ctx: number) => EngineBudget | Refusal, below: number): number {
@@ -383,7 +418,13 @@ export class Loader {
     return '';
   }
 
-  private commit(p: Prepared, budget: EngineBudget, path: string, request: LoadRequest, digest: string): Loaded | Refusal {
+  private commit(
+    p: Prepared,
+    budget: EngineBudget,
+    path: string,
+    request: LoadRequest,
+    digest: string,
+  ): Loaded | Refusal {
     const place: Record<string, number> = {};
     for (const region of ENGINE_REGIONS) place[`${region}At`] = this.take(region, budget[region]);
     if (this.arena.usage().offset !== p.report.total)
@@ -407,11 +448,14 @@ export class Loader {
     };
     this.generation++;
     if (path !== '') this.lastFile = { path, request };
+    const { shape } = engine;
+    const bytes = p.report.total - p.report.fixed;
+    const other = bytes - budget.weights - budget.kv - budget.vocabulary;
     this.say(
-      `model: ${engine.shape.name} (${engine.shape.architecture}, ${engine.shape.parameters} parameters) ` +
-        `${p.report.total - p.report.fixed} B: weights ${budget.weights}, kv ${budget.kv} (context ${p.options.ctx} ${ggmlTypeName(p.options.kvType)}), ` +
-        `vocabulary ${budget.vocabulary}, scratch ${budget.scratch}; free ${this.arena.remaining()} B`,
+      `model: ${shape.name} (${shape.architecture}, ${shape.parameters} parameters, context ${p.options.ctx}, KV ${ggmlTypeName(p.options.kvType)})`,
     );
+    this.say(`model: weights ${budget.weights} + kv ${budget.kv} + vocabulary ${budget.vocabulary} + other ${other}`);
+    this.say(`model: ${bytes} bytes; ${this.arena.remaining()} of ${this.arena.capacity} free`);
     return this.loaded;
   }
 
@@ -441,7 +485,7 @@ export class Loader {
   private digest(file: OpenFile, bytes: number): string | Refusal {
     const hash = sha256.create();
     const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
-    for (let done = 0; done < bytes; ) {
+    for (let done = 0; done < bytes;) {
       const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));
       if (n <= 0) return refuse('IO', 1002, `read failed at byte ${done} of ${bytes}`);
       hash.update(dma.subarray(0, n));

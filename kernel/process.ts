@@ -1,7 +1,7 @@
 // Processes: programs as coroutines. A program runs until a call cannot finish (it then yields and is resumed to try again), until its
 // quantum of calls is used up, or until it ends. Round robin by pid: the order, and so the output, depends on nothing outside the machine.
 
-import { E, LIMITS, O, SIG, type Gate, type ProgramTable, type Refusal } from './abi/index.ts';
+import { E, LIMITS, O, SIG, SpawnHeader, utf8Decode, type Gate, type ProgramTable, type Refusal } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { CYCLES, type Clock } from './clock.ts';
@@ -38,6 +38,11 @@ export class Process {
     cwd: string,
   ) {
     this.cwd = cwd;
+  }
+
+  argv(): string[] {
+    const { argc } = SpawnHeader.read(this.args, 0);
+    return utf8Decode(this.args, SpawnHeader.bytes).split('\0').slice(0, argc);
   }
 
   /** Lowest free descriptor, or -EMFILE. */
@@ -125,7 +130,7 @@ export class Processes {
 
   /** Resumes every live process once, in order of pid. */
   runAll(): void {
-    for (const p of [...this.table.values()]) {
+    for (const p of Array.from(this.table.values())) {
       if (p.status !== null) continue;
       p.callsLeft = QUANTUM_CALLS;
       const before = this.progress;
@@ -140,7 +145,7 @@ export class Processes {
 
   /** SIGINT to everything on the console. */
   interruptAll(): void {
-    for (const p of [...this.table.values()]) this.signal(p, SIG.INT);
+    for (const p of Array.from(this.table.values())) this.signal(p, SIG.INT);
   }
 
   signal(p: Process, signal: number): void {

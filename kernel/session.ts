@@ -171,7 +171,8 @@ export class Sessions {
       return this.rejected(refuse('NOTSUP', 5002, `the ${engine.name} engine has no probabilities to score`));
 
     const flags =
-      (!score && engine.vocabulary.addBos ? ENCODE.bos : 0) | ((o.flags & SESSION_FLAG.special) !== 0 ? ENCODE.special : 0);
+      (!score && engine.vocabulary.addBos ? ENCODE.bos : 0) |
+      ((o.flags & SESSION_FLAG.special) !== 0 ? ENCODE.special : 0);
     const ids = this.loader.tokenizeToFile(engine.vocabulary, prompt, flags);
     if (isRefusal(ids)) return this.rejected(ids);
     const count = ids.count;
@@ -288,7 +289,8 @@ export class Sessions {
     if (s.events.length >= (this.get(s, at.logitsK) > 0 ? 1 : EVENTS_MAX)) return false;
     const score = this.get(s, at.kind) === SESSION_KIND.score;
     if (s.cancelled) this.finish(s, 'cancel');
-    else if (!score && this.clock.nowNs() - this.submittedNs(s) > LIMITS.sessionTimeoutMs * 1e6) this.finish(s, 'timeout');
+    else if (!score && this.clock.nowNs() - this.submittedNs(s) > LIMITS.sessionTimeoutMs * 1e6)
+      this.finish(s, 'timeout');
     else if (score) this.scoreChunk(s, engine);
     else if (this.stateOf(s) === PREFILL) this.prefill(s, engine);
     else this.decode(s, engine);
@@ -408,7 +410,10 @@ export class Sessions {
       kind: EVENT.token,
       token,
       piece: release,
-      top: k === 0 ? EMPTY : this.arena.u8.slice(this.lay.topAt, this.lay.topAt + Math.min(k, engine.vocabulary.count) * 8),
+      top:
+        k === 0
+          ? EMPTY
+          : this.arena.u8.slice(this.lay.topAt, this.lay.topAt + Math.min(k, engine.vocabulary.count) * 8),
       nll: 0,
     });
     if (end) this.finish(s, 'eos');
@@ -600,7 +605,8 @@ function checkOptions(o: ReturnType<typeof SessionOptions.read>): Refusal | null
   if (!(o.temp >= 0 && o.temp <= 100)) return bad(`temperature ${o.temp} is not in 0…100`);
   if (!(o.topP > 0 && o.topP <= 1)) return bad(`top-p ${o.topP} is not in 0…1, 0 excluded`);
   if (!(o.minP >= 0 && o.minP <= 1)) return bad(`min-p ${o.minP} is not in 0…1`);
-  if (!(o.repeatPenalty > 0 && o.repeatPenalty <= 100)) return bad(`repeat penalty ${o.repeatPenalty} is not in 0…100, 0 excluded`);
+  if (!(o.repeatPenalty > 0 && o.repeatPenalty <= 100))
+    return bad(`repeat penalty ${o.repeatPenalty} is not in 0…100, 0 excluded`);
   if (o.logitsK > LIMITS.topLogitsMax) return bad(`logits ${o.logitsK} asked, ${LIMITS.topLogitsMax} at most`);
   if (o.stopCount > LIMITS.stopStringsMax) return bad(`${o.stopCount} stop strings, ${LIMITS.stopStringsMax} at most`);
   if (o.rng > RNG.lcg) return bad(`unknown random generator ${o.rng}`);

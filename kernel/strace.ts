@@ -5,7 +5,13 @@ import { errnoName, LIMITS, O, strerror, utf8Decode, utf8Step, type ArgKind, typ
 const SHOWN_BYTES = 32;
 
 /** `integers` are the call's raw integers; `memory` holds the window as it is after the call. */
-export function formatCall(name: string, spec: CallSpec, integers: readonly number[], result: number, memory: Uint8Array): string {
+export function formatCall(
+  name: string,
+  spec: CallSpec,
+  integers: readonly number[],
+  result: number,
+  memory: Uint8Array,
+): string {
   let i = 0;
   const shown = spec.args.map(([, kind]) => {
     const wide = kind === 'path' || kind === 'in' || kind === 'out';
@@ -49,7 +55,7 @@ function openFlags(flags: number): string {
 /** Text as C would write it; bytes that are no UTF-8 as \xNN. */
 function quote(memory: Uint8Array, at: number, shown: number, total: number): string {
   let s = '';
-  for (let i = at; i < at + shown; ) {
+  for (let i = at; i < at + shown;) {
     const n = utf8Step(memory, i, at + shown);
     const c = memory[i]!;
     if (c === 10) s += '\\n';

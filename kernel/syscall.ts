@@ -33,7 +33,7 @@ import {
 import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
-import { CYCLES, type Clock } from './clock.ts';
+import { Clock, CYCLES } from './clock.ts';
 import type { Layout } from './layout.ts';
 import type { Loader } from './loader.ts';
 import type { Mounter } from './mounter.ts';
@@ -143,7 +143,8 @@ export class SystemCalls {
       const bytes = utf8Write(line, arena.u8, lay.dmaAt, LIMITS.dmaBytes);
       const wrote = p.trace!.write(lay.dmaAt, bytes);
       if (wrote === BLOCKED) return false;
-      if (wrote < 0) p.traceLines = ''; // nobody reads it any more
+      if (wrote < 0)
+        p.traceLines = ''; // nobody reads it any more
       else p.traceLines = utf8Decode(arena.u8, lay.dmaAt + wrote, lay.dmaAt + bytes) + p.traceLines.slice(line.length);
     }
     return true;
@@ -257,6 +258,10 @@ export class SystemCalls {
         const p = this.caller;
         if (milliseconds < 0) return -E.INVAL;
         p.wakeAt ??= k.clock.cycles() + k.clock.toCycles(milliseconds * 1e6);
+        if (p.wakeAt > Clock.cyclesMax) {
+          p.wakeAt = null;
+          return -E.OVERFLOW;
+        }
         if (k.clock.cycles() < p.wakeAt) return BLOCKED;
         p.wakeAt = null;
         return 0;
@@ -396,7 +401,8 @@ export class SystemCalls {
       model_load: (pathAt, pathBytes, at, bytes) =>
         this.withPath(pathAt, pathBytes, path => {
           if (bytes < LoadOptions.bytes) return -E.INVAL;
-          if (sessions.active() > 0) return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
+          if (sessions.active() > 0)
+            return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
           const full = vfs.normalize(this.caller.cwd, path);
           const r = loader.load(full, LoadOptions.read(u8, at));
           k.audit(`load ${full}: ${r === null ? 'ok' : r.message}`);
@@ -471,7 +477,8 @@ export class SystemCalls {
       backend: (nameAt, nameBytes, at, capacity) => {
         const name = this.text(nameAt, nameBytes);
         if (name !== '') {
-          if (sessions.active() > 0) return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
+          if (sessions.active() > 0)
+            return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
           const [engine = '', form = ''] = name.split(':');
           const r = engine === 'transformer' ? loader.reloadFile() : loader.loadBuiltin(engine, form);
           if (r !== null) return this.fail(r);

@@ -47,9 +47,22 @@ test('docs/MEMORY.md draws the arena of a booted machine', t => {
   const bytes = rows.map(([, cell]) => number(cell!));
   t.is(
     bytes.slice(0, -1).reduce((sum, n) => sum + n, 0),
-    bytes.at(-1),
+    bytes.at(-1)!,
   );
   t.true(actual.some(l => l.startsWith('tables ') && l.endsWith(` ${bytes.at(-1)}`)));
+});
+
+test('the transcript in README.md is what the first start prints', t => {
+  const transcript = /```\n(…\n[^]*?)```/.exec(read('README.md'))?.[1] ?? '';
+  const { stdout, stderr, status } = spawnSync(process.execPath, ['build/arena8.js'], { encoding: 'utf8', input: '' });
+  t.is(status, 0, stderr);
+  const printed = new Set(`${stdout}\n${stderr}`.split('\n'));
+  const lines = transcript.trimEnd().split('\n').slice(0, -1); // the last is the prompt
+  t.deepEqual(
+    lines.filter(l => l !== '…' && !printed.has(l)),
+    [],
+  );
+  t.true(lines.length >= 8);
 });
 
 test('what README.md tells a reader to type works', t => {

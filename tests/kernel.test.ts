@@ -296,7 +296,9 @@ test('the window is the only memory a call may name', t => {
     return 0;
   });
   const calls = (r.kernel as unknown as { processes: { gate: (p: unknown) => abi.Gate } }).processes;
-  gates.push(calls.gate({ files: [], signals: new Map(), callsLeft: 9, lastError: {}, trace: null, traceLines: '', cycles: 0 }));
+  gates.push(
+    calls.gate({ files: [], signals: new Map(), callsLeft: 9, lastError: {}, trace: null, traceLines: '', cycles: 0 }),
+  );
   const [gate] = gates;
   const nr = abi.SYSCALLS.getcwd.nr;
   t.is(gate!.trap(nr, 0, 16, 0, 0, 0, 0), -E.FAULT);

@@ -1,25 +1,19 @@
 // The compute device, kernel by kernel, in both builds: against the scalar reference bit for bit over random shapes, against ggml's own
 // dequantised tensors, against the specification's worked vectors. Every output lies between guard bytes, and both builds must agree.
 
-import test from "ava";
-import type { ExecutionContext } from "ava";
-import { createHash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
-import v8 from "node:v8";
-import type { EngineCompute } from "../drivers/engine/compute.ts";
-import * as ops from "../drivers/engine/ops.ts";
-import { actBytes } from "../drivers/engine/sizes.ts";
-import {
-  FAULT,
-  GGML_BLOCK,
-  GGML_TYPE,
-  SamplerRecord,
-  StepBlock,
-} from "../kernel/abi/index.ts";
-import { walkGguf } from "./reference/gguf-walk.ts";
-import * as reference from "./reference/kernels.ts";
+import test from 'ava';
+import type { ExecutionContext } from 'ava';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import v8 from 'node:v8';
+import type { EngineCompute } from '../drivers/engine/compute.ts';
+import * as ops from '../drivers/engine/ops.ts';
+import { actBytes } from '../drivers/engine/sizes.ts';
+import { FAULT, GGML_BLOCK, GGML_TYPE, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
+import { walkGguf } from './reference/gguf-walk.ts';
+import * as reference from './reference/kernels.ts';
 
-v8.setFlagsFromString("--experimental-wasm-relaxed-simd");
+v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
 
 const { TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0 } = ops;
 const TYPES = {
@@ -35,43 +29,11 @@ const BLOCKED: readonly number[] = [TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0];
 /** The module's exports that engines do not call themselves. */
 interface Kernels extends EngineCompute {
   quantize(type: number, xAt: number, k: number, actAt: number): void;
-  get_row(
-    type: number,
-    weightsAt: number,
-    rows: number,
-    k: number,
-    row: number,
-    toAt: number,
-    add: number,
-  ): void;
-  rms_norm(
-    xAt: number,
-    n: number,
-    wAt: number,
-    epsAt: number,
-    toAt: number,
-  ): void;
-  layer_norm(
-    xAt: number,
-    n: number,
-    wAt: number,
-    bAt: number,
-    epsAt: number,
-    toAt: number,
-  ): void;
-  rope_table(
-    position: number,
-    pairs: number,
-    frequenciesAt: number,
-    tableAt: number,
-  ): void;
-  rope(
-    xAt: number,
-    heads: number,
-    headDim: number,
-    pairs: number,
-    tableAt: number,
-  ): void;
+  get_row(type: number, weightsAt: number, rows: number, k: number, row: number, toAt: number, add: number): void;
+  rms_norm(xAt: number, n: number, wAt: number, epsAt: number, toAt: number): void;
+  layer_norm(xAt: number, n: number, wAt: number, bAt: number, epsAt: number, toAt: number): void;
+  rope_table(position: number, pairs: number, frequenciesAt: number, tableAt: number): void;
+  rope(xAt: number, heads: number, headDim: number, pairs: number, tableAt: number): void;
   add(toAt: number, xAt: number, n: number): void;
   silu_mul(gateAt: number, upAt: number, n: number, toAt: number): void;
   gelu(xAt: number, n: number, toAt: number): void;
@@ -79,19 +41,7 @@ interface Kernels extends EngineCompute {
   kv_store(type: number, xAt: number, n: number, toAt: number): number;
   soft_max(xAt: number, n: number): void;
   attention(
-    ...[
-      type,
-      qAt,
-      kAt,
-      vAt,
-      heads,
-      headsKv,
-      headDim,
-      count,
-      scaleAt,
-      scoresAt,
-      toAt,
-    ]: [
+    ...[type, qAt, kAt, vAt, heads, headsKv, headDim, count, scaleAt, scoresAt, toAt]: [
       number,
       number,
       number,
@@ -131,12 +81,9 @@ class Device {
     const memory = new WebAssembly.Memory({ initial: 128, maximum: 128 });
     this.u8 = new Uint8Array(memory.buffer);
     this.view = new DataView(memory.buffer);
-    this.exports = new WebAssembly.Instance(
-      new WebAssembly.Module(readFileSync(`build/kernels.${name}.wasm`)),
-      {
-        env: { memory },
-      },
-    ).exports;
+    this.exports = new WebAssembly.Instance(new WebAssembly.Module(readFileSync(`build/kernels.${name}.wasm`)), {
+      env: { memory },
+    }).exports;
     this.kernels = this.exports as unknown as Kernels;
   }
   mulMat(type: string): MulMat {
@@ -146,18 +93,10 @@ class Device {
     return new Float32Array(this.u8.buffer.slice(at, at + 4 * n));
   }
   put(at: number, data: Float32Array | Float64Array | Uint8Array): void {
-    this.u8.set(
-      new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-      at,
-    );
+    this.u8.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
   }
   /** Runs a kernel whose only output is `bytes` bytes at `at`, and says so if it wrote beside them. */
-  guarded(
-    t: ExecutionContext,
-    at: number,
-    bytes: number,
-    action: () => void,
-  ): void {
+  guarded(t: ExecutionContext, at: number, bytes: number, action: () => void): void {
     this.u8.fill(GUARD, at - 256, at);
     this.u8.fill(GUARD, at + bytes, at + bytes + 256);
     action();
@@ -168,17 +107,13 @@ class Device {
   }
 }
 const GUARD = 0xa5;
-const devices = ["simd128", "relaxed"]
-  .filter((build) =>
-    WebAssembly.validate(readFileSync(`build/kernels.${build}.wasm`)),
-  )
-  .map((build) => new Device(build));
+const devices = ['simd128', 'relaxed']
+  .filter(build => WebAssembly.validate(readFileSync(`build/kernels.${build}.wasm`)))
+  .map(build => new Device(build));
 const device = devices[0]!;
 
 // Where tests put things.
-const [X, W, B, ACT, PACKED, OUT, SCRATCH] = [
-  0x10000, 0x80000, 0x100000, 0x180000, 0x200000, 0x300000, 0x400000,
-];
+const [X, W, B, ACT, PACKED, OUT, SCRATCH] = [0x10000, 0x80000, 0x100000, 0x180000, 0x200000, 0x300000, 0x400000];
 
 let seed = 1;
 /** 32 random bits (xorshift). */
@@ -189,11 +124,8 @@ function bits(): number {
   return seed >>> 0;
 }
 const below = (n: number): number => bits() % n;
-const normal = (): number =>
-  ((below(65536) + below(65536) + below(65536) + below(65536)) / 65536 - 2) *
-  1.7;
-const floats = (n: number, scale = 1): Float32Array =>
-  Float32Array.from({ length: n }, () => normal() * scale);
+const normal = (): number => ((below(65536) + below(65536) + below(65536) + below(65536)) / 65536 - 2) * 1.7;
+const floats = (n: number, scale = 1): Float32Array => Float32Array.from({ length: n }, () => normal() * scale);
 
 /** Random weights in the file's order: any quants, finite scales of either sign. */
 function weights(type: number, n: number): Uint8Array {
@@ -201,17 +133,9 @@ function weights(type: number, n: number): Uint8Array {
   const out = new Uint8Array(reference.bytesOf(type, n)).map(() => below(256));
   const view = new DataView(out.buffer);
   const half = (at: number): void =>
-    view.setUint16(
-      at,
-      reference.f32ToF16(
-        Math.fround(normal() * (below(8) === 0 ? 1e-6 : 0.02)),
-      ),
-      true,
-    );
+    view.setUint16(at, reference.f32ToF16(Math.fround(normal() * (below(8) === 0 ? 1e-6 : 0.02))), true);
   if (type === TYPE_F16) for (let i = 0; i < n; i++) half(2 * i);
-  else if (type === TYPE_BF16)
-    for (let i = 0; i < n; i++)
-      out[2 * i + 1] = (out[2 * i + 1]! & 0x80) | 0x3d;
+  else if (type === TYPE_BF16) for (let i = 0; i < n; i++) out[2 * i + 1] = (out[2 * i + 1]! & 0x80) | 0x3d;
   else {
     for (let p = 0; p < out.length; p += reference.blockOf(type)[1]) {
       half(p);
@@ -221,37 +145,20 @@ function weights(type: number, n: number): Uint8Array {
   return out;
 }
 
-const hex = (a: Float32Array): string =>
-  Buffer.from(a.buffer, a.byteOffset, a.byteLength).toString("hex");
+const hex = (a: Float32Array): string => Buffer.from(a.buffer, a.byteOffset, a.byteLength).toString('hex');
 /** Equal to the bit, and a message naming the first difference. */
-function same(
-  t: ExecutionContext,
-  got: Float32Array,
-  want: Float32Array,
-  what: string,
-): void {
+function same(t: ExecutionContext, got: Float32Array, want: Float32Array, what: string): void {
   if (hex(got) === hex(want)) return void t.pass();
   const i = got.findIndex((v, j) => !Object.is(v, want[j]));
   t.fail(`${what}: [${i}] = ${got[i]}, reference ${want[i]}`);
 }
-const near = (
-  t: ExecutionContext,
-  got: ArrayLike<number>,
-  want: readonly number[],
-  tolerance: number,
-): void =>
-  want.forEach((w, i) =>
-    t.true(
-      Math.abs(got[i]! - w) <= tolerance,
-      `[${i}]: ${got[i]} instead of ${w}`,
-    ),
-  );
-const fromHex = (s: string): Uint8Array =>
-  Uint8Array.from(Buffer.from(s.replaceAll(" ", ""), "hex"));
+const near = (t: ExecutionContext, got: ArrayLike<number>, want: readonly number[], tolerance: number): void =>
+  want.forEach((w, i) => t.true(Math.abs(got[i]! - w) <= tolerance, `[${i}]: ${got[i]} instead of ${w}`));
+const fromHex = (s: string): Uint8Array => Uint8Array.from(Buffer.from(s.replaceAll(' ', ''), 'hex'));
 
 // ── The module ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-test("the shared constants are those of the ABI", (t) => {
+test('the shared constants are those of the ABI', t => {
   const step = StepBlock.at;
   t.deepEqual(
     { ...step },
@@ -279,13 +186,7 @@ test("the shared constants are those of the ABI", (t) => {
   const { temp, topK, topP, minP, repeatPenalty } = SamplerRecord.at;
   t.deepEqual(
     [temp, topK, topP, minP, repeatPenalty],
-    [
-      ops.SAMPLER_TEMP,
-      ops.SAMPLER_TOP_K,
-      ops.SAMPLER_TOP_P,
-      ops.SAMPLER_MIN_P,
-      ops.SAMPLER_REPEAT_PENALTY,
-    ],
+    [ops.SAMPLER_TEMP, ops.SAMPLER_TOP_K, ops.SAMPLER_TOP_P, ops.SAMPLER_MIN_P, ops.SAMPLER_REPEAT_PENALTY],
   );
   t.deepEqual([FAULT.nan, FAULT.badOp], [ops.FAULT_NAN, ops.FAULT_BAD_OP]);
   for (const name of Object.keys(TYPES) as (keyof typeof TYPES)[]) {
@@ -294,29 +195,23 @@ test("the shared constants are those of the ABI", (t) => {
   }
 });
 
-test("the module owns no byte: memory imported at 8 MiB, no data, no tables, no start, i32 only at its boundary", (t) => {
-  t.is(devices.length, 2, "this host runs both builds");
+test('the module owns no byte: memory imported at 8 MiB, no data, no tables, no start, i32 only at its boundary', t => {
+  t.is(devices.length, 2, 'this host runs both builds');
   for (const { name } of devices) {
     const file = readFileSync(`build/kernels.${name}.wasm`);
     const module = new WebAssembly.Module(file);
-    t.deepEqual(WebAssembly.Module.imports(module), [
-      { module: "env", name: "memory", kind: "memory" },
-    ]);
+    t.deepEqual(WebAssembly.Module.imports(module), [{ module: 'env', name: 'memory', kind: 'memory' }]);
     const small = new WebAssembly.Memory({ initial: 127, maximum: 127 });
-    t.throws(
-      () => new WebAssembly.Instance(module, { env: { memory: small } }),
-      { instanceOf: WebAssembly.LinkError },
-    );
+    t.throws(() => new WebAssembly.Instance(module, { env: { memory: small } }), { instanceOf: WebAssembly.LinkError });
     const sections = wasmSections(file);
     for (const [id, what] of [
-      [4, "table"],
-      [8, "start"],
-      [9, "elements"],
-      [11, "data"],
+      [4, 'table'],
+      [8, 'start'],
+      [9, 'elements'],
+      [11, 'data'],
     ] as const)
       t.false(sections.has(id), `${name} has a ${what} section`);
-    for (const type of exportedTypes(file, sections))
-      t.regex(type, /^(7f)*>(7f)?$/, `${name}: ${type}`);
+    for (const type of exportedTypes(file, sections)) t.regex(type, /^(7f)*>(7f)?$/, `${name}: ${type}`);
   }
 });
 
@@ -340,10 +235,7 @@ function leb(file: Uint8Array, p: number): [value: number, next: number] {
   }
 }
 /** Each exported function's type as hex `params>results`. */
-function exportedTypes(
-  file: Uint8Array,
-  sections: Map<number, number>,
-): string[] {
+function exportedTypes(file: Uint8Array, sections: Map<number, number>): string[] {
   const list = <T>(section: number, entry: (p: number) => [T, number]): T[] => {
     const [n, first] = leb(file, sections.get(section)!);
     let p = first;
@@ -355,44 +247,35 @@ function exportedTypes(
   };
   const bytes = (p: number): [string, number] => {
     const [n, at] = leb(file, p);
-    return [Buffer.from(file.subarray(at, at + n)).toString("hex"), at + n];
+    return [Buffer.from(file.subarray(at, at + n)).toString('hex'), at + n];
   };
-  const types = list(1, (p) => {
+  const types = list(1, p => {
     const [params, middle] = bytes(p + 1);
     const [results, next] = bytes(middle);
     return [`${params}>${results}`, next];
   });
-  const functions = list(3, (p) => leb(file, p));
-  const exports = list(7, (p) => {
+  const functions = list(3, p => leb(file, p));
+  const exports = list(7, p => {
     const kindAt = bytes(p)[1];
     const [index, next] = leb(file, kindAt + 1);
     return [file[kindAt] === 0 ? index : -1, next];
   });
-  return exports.filter((i) => i >= 0).map((i) => types[functions[i]!]!);
+  return exports.filter(i => i >= 0).map(i => types[functions[i]!]!);
 }
 
 // ── Number formats ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const around = (x: number): number[] => [
-  x,
-  -x,
-  Math.fround(x * (1 + 2 ** -23)),
-  Math.fround(x * (1 - 2 ** -23)),
-];
-test("every half decodes exactly; f32 rounds to half to nearest even", (t) => {
+const around = (x: number): number[] => [x, -x, Math.fround(x * (1 + 2 ** -23)), Math.fround(x * (1 - 2 ** -23))];
+test('every half decodes exactly; f32 rounds to half to nearest even', t => {
   const halves = Uint16Array.from({ length: 65536 }, (_, i) => i);
   const want = Float32Array.from(halves, reference.f16ToF32);
   for (const d of devices) {
     d.put(X, new Uint8Array(halves.buffer));
-    d.guarded(t, OUT, 4 * 65536, () =>
-      t.is(d.kernels.dequantize(TYPE_F16, X, 65536, OUT), 0),
-    );
+    d.guarded(t, OUT, 4 * 65536, () => t.is(d.kernels.dequantize(TYPE_F16, X, 65536, OUT), 0));
     same(t, d.f32(OUT, 65536), want, d.name);
   }
   const values = Float32Array.from([
-    ...[...want]
-      .filter(Number.isFinite)
-      .flatMap((v) => (v === 0 ? [v] : [v, Math.fround(v * 1.00048828125)])), // each half and (nearly) each midpoint
+    ...[...want].filter(Number.isFinite).flatMap(v => (v === 0 ? [v] : [v, Math.fround(v * 1.00048828125)])), // each half and (nearly) each midpoint
     ...[
       1,
       0.5,
@@ -414,44 +297,32 @@ test("every half decodes exactly; f32 rounds to half to nearest even", (t) => {
   ]).subarray(0, 120_000);
   for (const d of devices) {
     d.put(X, values);
-    d.guarded(t, OUT, 2 * values.length, () =>
-      d.kernels.kv_store(TYPE_F16, X, values.length, OUT),
-    );
-    const wrong = values.findIndex(
-      (v, i) => d.view.getUint16(OUT + 2 * i, true) !== reference.f32ToF16(v),
-    );
-    t.is(
-      wrong,
-      -1,
-      `${d.name}: ${values[wrong]} → ${d.view.getUint16(OUT + 2 * wrong, true)}`,
-    );
+    d.guarded(t, OUT, 2 * values.length, () => d.kernels.kv_store(TYPE_F16, X, values.length, OUT));
+    const wrong = values.findIndex((v, i) => d.view.getUint16(OUT + 2 * i, true) !== reference.f32ToF16(v));
+    t.is(wrong, -1, `${d.name}: ${values[wrong]} → ${d.view.getUint16(OUT + 2 * wrong, true)}`);
   }
   const spec = {
-    1: "003c",
-    0.5: "0038",
-    65504: "ff7b",
-    65520: "007c",
-    [2 ** -14]: "0004",
-    [2 ** -24]: "0100",
-    [2 ** -25]: "0000",
-    [3 * 2 ** -25]: "0200",
-    [1 + 2 ** -11]: "003c",
-    [1 + 3 * 2 ** -11]: "023c",
-    [1 / 3]: "5535",
-    0.1: "662e",
+    1: '003c',
+    0.5: '0038',
+    65504: 'ff7b',
+    65520: '007c',
+    [2 ** -14]: '0004',
+    [2 ** -24]: '0100',
+    [2 ** -25]: '0000',
+    [3 * 2 ** -25]: '0200',
+    [1 + 2 ** -11]: '003c',
+    [1 + 3 * 2 ** -11]: '023c',
+    [1 / 3]: '5535',
+    0.1: '662e',
   };
   for (const [x, bytes] of Object.entries(spec)) {
     device.put(X, Float32Array.of(Number(x)));
     device.kernels.kv_store(TYPE_F16, X, 1, OUT);
-    t.is(
-      Buffer.from(device.u8.subarray(OUT, OUT + 2)).toString("hex"),
-      bytes,
-      x,
-    );
+    t.is(Buffer.from(device.u8.subarray(OUT, OUT + 2)).toString('hex'), bytes, x);
   }
 });
 
-test("a cache row says when a value has no finite form in it", (t) => {
+test('a cache row says when a value has no finite form in it', t => {
   for (const d of devices) {
     for (const n of [1, 4, 7]) {
       for (const [type, bad] of [
@@ -471,35 +342,26 @@ test("a cache row says when a value has no finite form in it", (t) => {
   }
 });
 
-test("the specification’s blocks decode as ggml has it", (t) => {
+test('the specification’s blocks decode as ggml has it', t => {
   const cases: readonly [number, string, (v: Float32Array) => void][] = [
     [
       TYPE_Q4_0,
-      "0034 809191a2a2b3b3c4c4d5d5e6e6f7f7f8",
-      (v) => near(t, v.subarray(0, 5), [-2, -1.75, -1.75, -1.5, -1.5], 0),
+      '0034 809191a2a2b3b3c4c4d5d5e6e6f7f7f8',
+      v => near(t, v.subarray(0, 5), [-2, -1.75, -1.75, -1.5, -1.5], 0),
     ],
+    [TYPE_Q4_0, '0034 809191a2a2b3b3c4c4d5d5e6e6f7f7f8', v => near(t, v.subarray(29), [1.75, 1.75, 1.75], 0)],
     [
       TYPE_Q4_0,
-      "0034 809191a2a2b3b3c4c4d5d5e6e6f7f7f8",
-      (v) => near(t, v.subarray(29), [1.75, 1.75, 1.75], 0),
+      `0038 01 ${'88'.repeat(15)}`,
+      v => near(t, v, [-3.5, ...Array(15).fill(0), -4, ...Array(15).fill(0)], 0),
     ],
-    [
-      TYPE_Q4_0,
-      `0038 01 ${"88".repeat(15)}`,
-      (v) =>
-        near(t, v, [-3.5, ...Array(15).fill(0), -4, ...Array(15).fill(0)], 0),
-    ],
-    [
-      TYPE_Q4_0,
-      `0080 ${"88".repeat(16)}`,
-      (v) => near(t, v, Array(32).fill(0), 0),
-    ],
+    [TYPE_Q4_0, `0080 ${'88'.repeat(16)}`, v => near(t, v, Array(32).fill(0), 0)],
     [
       TYPE_Q8_0,
-      "0824 8189 9199 a1a9 b1b9 c0c8 d0d8 e0e8 f0f8 0008 1018 2028 3038 4047 4f57 5f67 6f77",
-      (v) => near(t, v, [-1.999878], 5e-7),
+      '0824 8189 9199 a1a9 b1b9 c0c8 d0d8 e0e8 f0f8 0008 1018 2028 3038 4047 4f57 5f67 6f77',
+      v => near(t, v, [-1.999878], 5e-7),
     ],
-    [TYPE_Q8_0, "00".repeat(34), (v) => near(t, v, Array(32).fill(0), 0)],
+    [TYPE_Q8_0, '00'.repeat(34), v => near(t, v, Array(32).fill(0), 0)],
   ];
   for (const d of devices) {
     for (const [type, block, check] of cases) {
@@ -507,59 +369,50 @@ test("the specification’s blocks decode as ggml has it", (t) => {
       d.kernels.dequantize(type, W, 32, OUT);
       check(d.f32(OUT, 32));
     }
-    t.is(
-      d.kernels.dequantize(GGML_TYPE.Q6_K, W, 256, OUT),
-      -1,
-      "a type without kernels is refused",
-    );
+    t.is(d.kernels.dequantize(GGML_TYPE.Q6_K, W, 256, OUT), -1, 'a type without kernels is refused');
     // A NaN scale gives canonical NaNs.
-    d.put(W, fromHex(`ff ff ${"37".repeat(16)}`));
+    d.put(W, fromHex(`ff ff ${'37'.repeat(16)}`));
     d.kernels.dequantize(TYPE_Q4_0, W, 32, OUT);
     t.is(d.view.getUint32(OUT + 4, true), 0x7fc00000);
   }
 });
 
-const digests = "../shared/vectors/dequant-sha256.json";
-(existsSync(digests) ? test : test.skip)(
-  "dequantised tensors are llama.cpp’s, by SHA-256",
-  (t) => {
-    const files = JSON.parse(readFileSync(digests, "utf8")) as Record<
-      string,
-      Record<string, { type: number; sha256_f32le: string }>
-    >;
-    let checked = 0;
-    for (const [name, tensors] of Object.entries(files)) {
-      const file = readFileSync(`../shared/models/${name}`);
-      for (const tensor of walkGguf(file)) {
-        const { type, sha256_f32le } = tensors[tensor.name]!;
-        t.is(tensor.type, type);
-        if (!(Object.values(TYPES) as number[]).includes(type)) continue;
-        const n = tensor.ne.reduce((a, b) => a * b);
-        const hashes = devices.map(() => createHash("sha256"));
-        for (let from = 0; from < n; from += 65536) {
-          const count = Math.min(65536, n - from);
-          const at = tensor.at + reference.bytesOf(type, from);
-          devices.forEach((d, i) => {
-            d.u8.set(file.subarray(at, at + reference.bytesOf(type, count)), W);
-            d.kernels.dequantize(type, W, count, OUT);
-            hashes[i]!.update(d.u8.subarray(OUT, OUT + 4 * count));
-          });
-        }
-        for (const h of hashes)
-          t.is(h.digest("hex"), sha256_f32le, `${name} ${tensor.name}`);
-        checked++;
+const digests = '../shared/vectors/dequant-sha256.json';
+(existsSync(digests) ? test : test.skip)('dequantised tensors are llama.cpp’s, by SHA-256', t => {
+  const files = JSON.parse(readFileSync(digests, 'utf8')) as Record<
+    string,
+    Record<string, { type: number; sha256_f32le: string }>
+  >;
+  let checked = 0;
+  for (const [name, tensors] of Object.entries(files)) {
+    const file = readFileSync(`../shared/models/${name}`);
+    for (const tensor of walkGguf(file)) {
+      const { type, sha256_f32le } = tensors[tensor.name]!;
+      t.is(tensor.type, type);
+      if (!(Object.values(TYPES) as number[]).includes(type)) continue;
+      const n = tensor.ne.reduce((a, b) => a * b);
+      const hashes = devices.map(() => createHash('sha256'));
+      for (let from = 0; from < n; from += 65536) {
+        const count = Math.min(65536, n - from);
+        const at = tensor.at + reference.bytesOf(type, from);
+        devices.forEach((d, i) => {
+          d.u8.set(file.subarray(at, at + reference.bytesOf(type, count)), W);
+          d.kernels.dequantize(type, W, count, OUT);
+          hashes[i]!.update(d.u8.subarray(OUT, OUT + 4 * count));
+        });
       }
+      for (const h of hashes) t.is(h.digest('hex'), sha256_f32le, `${name} ${tensor.name}`);
+      checked++;
     }
-    t.log(`${checked} tensors × ${devices.length} builds`);
-  },
-);
+  }
+  t.log(`${checked} tensors × ${devices.length} builds`);
+});
 
 // ── Weights and activations ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const randomLength = (type: number): number =>
-  BLOCKED.includes(type) ? 32 * (1 + below(9)) : 1 + below(200);
+const randomLength = (type: number): number => (BLOCKED.includes(type) ? 32 * (1 + below(9)) : 1 + below(200));
 
-test("repack keeps the bytes’ number and every row; in pieces as in one", (t) => {
+test('repack keeps the bytes’ number and every row; in pieces as in one', t => {
   for (const [name, type] of Object.entries(TYPES)) {
     for (let i = 0; i < 12; i++) {
       const k = randomLength(type);
@@ -567,9 +420,7 @@ test("repack keeps the bytes’ number and every row; in pieces as in one", (t) 
       const file = weights(type, rows * k);
       for (const d of devices) {
         d.put(W, file);
-        d.guarded(t, PACKED, file.length, () =>
-          t.is(d.kernels.repack(type, W, rows, k, PACKED), 0),
-        );
+        d.guarded(t, PACKED, file.length, () => t.is(d.kernels.repack(type, W, rows, k, PACKED), 0));
         const whole = d.u8.slice(PACKED, PACKED + file.length);
         const cut = 4 * below(Math.floor(rows / 4) + 1);
         const cutBytes = reference.bytesOf(type, cut * k);
@@ -577,22 +428,15 @@ test("repack keeps the bytes’ number and every row; in pieces as in one", (t) 
         d.kernels.repack(type, W + cutBytes, rows - cut, k, PACKED + cutBytes);
         t.deepEqual(d.u8.slice(PACKED, PACKED + file.length), whole);
         for (let row = 0; row < rows; row++) {
-          const want = reference.dequantize(
-            type,
-            file,
-            reference.bytesOf(type, row * k),
-            k,
-          );
-          d.guarded(t, OUT, 4 * k, () =>
-            d.kernels.get_row(type, PACKED, rows, k, row, OUT, 0),
-          );
+          const want = reference.dequantize(type, file, reference.bytesOf(type, row * k), k);
+          d.guarded(t, OUT, 4 * k, () => d.kernels.get_row(type, PACKED, rows, k, row, OUT, 0));
           same(t, d.f32(OUT, k), want, `${name} row ${row} of ${rows} × ${k}`);
           d.kernels.get_row(type, PACKED, rows, k, row, OUT, 1);
           same(
             t,
             d.f32(OUT, k),
-            want.map((v) => v + v),
-            "added",
+            want.map(v => v + v),
+            'added',
           );
         }
       }
@@ -601,7 +445,7 @@ test("repack keeps the bytes’ number and every row; in pieces as in one", (t) 
   t.is(device.kernels.repack(GGML_TYPE.Q6_K, W, 4, 256, PACKED), -1);
 });
 
-test("repack counts the scales and values that are not finite", (t) => {
+test('repack counts the scales and values that are not finite', t => {
   for (const type of Object.values(TYPES)) {
     const [rows, k] = [7, 64];
     const file = weights(type, rows * k);
@@ -620,36 +464,28 @@ test("repack counts the scales and values that are not finite", (t) => {
   }
 });
 
-test("activations are quantised as ggml does", (t) => {
+test('activations are quantised as ggml does', t => {
   for (let i = 0; i < 300; i++) {
     const k = 32 * (1 + below(6));
     const x = floats(k, 10 ** (below(9) - 5));
     if (i === 0) x.fill(0);
     if (i === 1) x.fill(1e-42); // 127/amax overflows
-    if (i === 2)
-      x.set(Array.from({ length: 32 }, (_, j) => (j - 16) / 2 + 0.5)); // halves, to even
+    if (i === 2) x.set(Array.from({ length: 32 }, (_, j) => (j - 16) / 2 + 0.5)); // halves, to even
     if (i === 2) x[0] = 127;
     for (const d of devices) {
       d.put(X, x);
-      d.guarded(t, ACT, actBytes(TYPE_Q8_0, k), () =>
-        d.kernels.quantize(TYPE_Q8_0, X, k, ACT),
-      );
+      d.guarded(t, ACT, actBytes(TYPE_Q8_0, k), () => d.kernels.quantize(TYPE_Q8_0, X, k, ACT));
       for (let b = 0; b < k / 32; b++) {
         const p = ACT + b * ops.ACT_BYTES;
         const want = reference.quantizeQ8(x, 32 * b);
-        const q16 = Array.from({ length: 32 }, (_, j) =>
-          d.view.getInt16(p + ops.ACT_Q16 + 2 * j, true),
-        );
+        const q16 = Array.from({ length: 32 }, (_, j) => d.view.getInt16(p + ops.ACT_Q16 + 2 * j, true));
         const q8 = Array.from({ length: 32 }, (_, j) =>
           d.view.getInt8(p + ops.ACT_Q8 + (j & ~3) + [0, 2, 1, 3][j & 3]!),
         );
         t.deepEqual([q16, q8], [want.q, want.q]);
         t.is(d.view.getFloat32(p + ops.ACT_D, true), want.d);
         t.is(d.view.getFloat32(p + ops.ACT_S, true), want.s);
-        t.is(
-          d.view.getInt32(p + ops.ACT_BIAS, true),
-          -8 * want.q.reduce((a, b) => a + b) || 0,
-        );
+        t.is(d.view.getInt32(p + ops.ACT_BIAS, true), -8 * want.q.reduce((a, b) => a + b) || 0);
       }
     }
   }
@@ -661,9 +497,7 @@ test("activations are quantised as ggml does", (t) => {
       const x = floats(k, 2 ** (below(50) - 30));
       for (const d of devices) {
         d.put(X, x);
-        d.guarded(t, ACT, actBytes(type, k), () =>
-          d.kernels.quantize(type, X, k, ACT),
-        );
+        d.guarded(t, ACT, actBytes(type, k), () => d.kernels.quantize(type, X, k, ACT));
         same(t, d.f32(ACT, k), x.map(round), `${k} of type ${type}`);
       }
     }
@@ -673,32 +507,23 @@ test("activations are quantised as ggml does", (t) => {
 // ── Matrix products ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 for (const [name, type] of Object.entries(TYPES)) {
-  test(`mul_mat ${name}: scalar reference = SIMD128 = relaxed, batched = single, to the bit`, (t) => {
+  test(`mul_mat ${name}: scalar reference = SIMD128 = relaxed, batched = single, to the bit`, t => {
     for (let i = 0; i < 40; i++) {
       const k = i === 0 && !BLOCKED.includes(type) ? 172 : randomLength(type);
       const rows = i < 2 ? 4 : 1 + below(14);
       const tokens = 1 + below(9);
       const stride = rows + below(3);
       const file = weights(type, rows * k);
-      const x = Array.from({ length: tokens }, () =>
-        floats(k, 10 ** (below(5) - 2)),
-      );
+      const x = Array.from({ length: tokens }, () => floats(k, 10 ** (below(5) - 2)));
       const bias = below(2) === 0 ? null : floats(rows);
       const before = below(2) === 0 ? null : floats(tokens * stride);
       const want = new Float32Array(tokens * stride);
       if (before) want.set(before);
       for (let token = 0; token < tokens; token++) {
         for (let row = 0; row < rows; row++) {
-          let v = reference.dot(
-            type,
-            file,
-            reference.bytesOf(type, row * k),
-            x[token]!,
-          );
+          let v = reference.dot(type, file, reference.bytesOf(type, row * k), x[token]!);
           if (bias) v = Math.fround(v + bias[row]!);
-          want[token * stride + row] = before
-            ? Math.fround(before[token * stride + row]! + v)
-            : v;
+          want[token * stride + row] = before ? Math.fround(before[token * stride + row]! + v) : v;
         }
       }
       for (const d of devices) {
@@ -713,21 +538,10 @@ for (const [name, type] of Object.entries(TYPES)) {
         });
         const multiply = d.mulMat(name);
         const what = `${d.name} ${rows} × ${k}, ${tokens} tokens`;
-        const start = (): void =>
-          d.put(OUT, before ?? new Float32Array(tokens * stride));
+        const start = (): void => d.put(OUT, before ?? new Float32Array(tokens * stride));
         start();
         d.guarded(t, OUT, 4 * tokens * stride, () =>
-          multiply(
-            PACKED,
-            rows,
-            k,
-            ACT,
-            tokens,
-            OUT,
-            stride,
-            bias ? B : 0,
-            before ? 1 : 0,
-          ),
+          multiply(PACKED, rows, k, ACT, tokens, OUT, stride, bias ? B : 0, before ? 1 : 0),
         );
         same(t, d.f32(OUT, tokens * stride), want, what);
         start();
@@ -750,20 +564,18 @@ for (const [name, type] of Object.entries(TYPES)) {
   });
 }
 
-test("extreme operands of the integer products: every weight and activation at its limits", (t) => {
+test('extreme operands of the integer products: every weight and activation at its limits', t => {
   const k = 96;
   const rows = 5;
   const x = Float32Array.from({ length: k }, (_, i) => (i % 32 === 7 ? -1 : 1)); // q = ±127
   const edges: Record<number, string> = {
-    [TYPE_Q4_0]: `003c ${"ff".repeat(16)} 00bc ${"00".repeat(16)} ff7b ${"0f".repeat(16)}`,
-    [TYPE_Q4_1]: `003c 003c ${"ff".repeat(16)} 00bc 0100 ${"00".repeat(16)} ff7b ff7b ${"f0".repeat(16)}`,
-    [TYPE_Q8_0]: `003c ${"80".repeat(32)} 00bc ${"7f".repeat(32)} ff7b ${"817f".repeat(16)}`,
+    [TYPE_Q4_0]: `003c ${'ff'.repeat(16)} 00bc ${'00'.repeat(16)} ff7b ${'0f'.repeat(16)}`,
+    [TYPE_Q4_1]: `003c 003c ${'ff'.repeat(16)} 00bc 0100 ${'00'.repeat(16)} ff7b ff7b ${'f0'.repeat(16)}`,
+    [TYPE_Q8_0]: `003c ${'80'.repeat(32)} 00bc ${'7f'.repeat(32)} ff7b ${'817f'.repeat(16)}`,
   };
   for (const type of BLOCKED) {
     const row = fromHex(edges[type]!);
-    const file = Uint8Array.from(
-      Array.from({ length: rows }, () => [...row]).flat(),
-    );
+    const file = Uint8Array.from(Array.from({ length: rows }, () => [...row]).flat());
     const want = new Float32Array(rows).fill(reference.dot(type, row, 0, x));
     const name = Object.entries(TYPES).find(([, v]) => v === type)![0];
     for (const d of devices) {
@@ -786,7 +598,7 @@ const at = (d: Device, ...values: number[]): Float32Array => {
   return x;
 };
 
-test("norms: reference bits and the specification’s vectors", (t) => {
+test('norms: reference bits and the specification’s vectors', t => {
   const eps = 1e-5;
   for (const d of devices) {
     d.put(SCRATCH, Float32Array.of(eps));
@@ -800,118 +612,67 @@ test("norms: reference bits and the specification’s vectors", (t) => {
         [1, 0],
         [0, 0],
       ] as const) {
-        d.guarded(t, OUT, 4 * n, () =>
-          d.kernels.rms_norm(X, n, useW * W, SCRATCH, OUT),
-        );
-        same(
-          t,
-          d.f32(OUT, n),
-          reference.rmsNorm(x, useW ? w : null, eps),
-          `rms_norm ${n}`,
-        );
-        d.guarded(t, OUT, 4 * n, () =>
-          d.kernels.layer_norm(X, n, useW * W, useB * B, SCRATCH, OUT),
-        );
-        same(
-          t,
-          d.f32(OUT, n),
-          reference.layerNorm(x, useW ? w : null, useB ? b : null, eps),
-          `layer_norm ${n}`,
-        );
+        d.guarded(t, OUT, 4 * n, () => d.kernels.rms_norm(X, n, useW * W, SCRATCH, OUT));
+        same(t, d.f32(OUT, n), reference.rmsNorm(x, useW ? w : null, eps), `rms_norm ${n}`);
+        d.guarded(t, OUT, 4 * n, () => d.kernels.layer_norm(X, n, useW * W, useB * B, SCRATCH, OUT));
+        same(t, d.f32(OUT, n), reference.layerNorm(x, useW ? w : null, useB ? b : null, eps), `layer_norm ${n}`);
       }
     }
     at(d, 1, 2, 3, 4);
     d.kernels.layer_norm(X, 4, 0, 0, SCRATCH, OUT);
-    near(
-      t,
-      d.f32(OUT, 4),
-      [-1.34163542, -0.44721181, 0.44721181, 1.34163542],
-      1e-7,
-    );
+    near(t, d.f32(OUT, 4), [-1.34163542, -0.44721181, 0.44721181, 1.34163542], 1e-7);
     d.kernels.rms_norm(X, 4, 0, SCRATCH, OUT);
-    near(
-      t,
-      d.f32(OUT, 4),
-      [0.36514813, 0.73029626, 1.09544438, 1.46059251],
-      1.5e-7,
-    );
+    near(t, d.f32(OUT, 4), [0.36514813, 0.73029626, 1.09544438, 1.46059251], 1.5e-7);
   }
 });
 
-test("silu, gelu, add: reference bits, accuracy, the specification’s vector", (t) => {
-  const edge = [
-    0, -0, 0.625, -0.625, 1, -1, 0.7978, 87, -87.4, 88.4, 100, -100, 1e10,
-    -1e10, 1e-30, -1e-40,
-  ];
-  const x = Float32Array.from([
-    ...edge,
-    ...floats(20001, 2),
-    ...floats(10000, 30),
-  ]);
+test('silu, gelu, add: reference bits, accuracy, the specification’s vector', t => {
+  const edge = [0, -0, 0.625, -0.625, 1, -1, 0.7978, 87, -87.4, 88.4, 100, -100, 1e10, -1e10, 1e-30, -1e-40];
+  const x = Float32Array.from([...edge, ...floats(20001, 2), ...floats(10000, 30)]);
   const up = floats(x.length);
   for (const d of devices) {
     d.put(X, x);
     d.put(W, up);
-    d.guarded(t, OUT, 4 * x.length, () =>
-      d.kernels.silu_mul(X, W, x.length, OUT),
-    );
+    d.guarded(t, OUT, 4 * x.length, () => d.kernels.silu_mul(X, W, x.length, OUT));
     same(
       t,
       d.f32(OUT, x.length),
       x.map((v, i) => Math.fround(reference.silu(v) * up[i]!)),
-      "silu_mul",
+      'silu_mul',
     );
     d.guarded(t, OUT, 4 * x.length, () => d.kernels.gelu(X, x.length, OUT));
-    same(t, d.f32(OUT, x.length), x.map(reference.gelu), "gelu");
+    same(t, d.f32(OUT, x.length), x.map(reference.gelu), 'gelu');
     d.guarded(t, OUT, 4 * x.length, () => d.kernels.gelu_f16(X, x.length, OUT));
-    same(t, d.f32(OUT, x.length), x.map(reference.geluF16), "gelu_f16");
+    same(t, d.f32(OUT, x.length), x.map(reference.geluF16), 'gelu_f16');
     d.put(OUT, up);
     d.guarded(t, OUT, 4 * x.length, () => d.kernels.add(OUT, X, x.length));
     same(
       t,
       d.f32(OUT, x.length),
       x.map((v, i) => Math.fround(v + up[i]!)),
-      "add",
+      'add',
     );
     at(d, -3, -1, -0.5, 0.5, 1, 2, 3, NaN);
     d.kernels.gelu(X, 8, OUT);
-    near(
-      t,
-      d.f32(OUT, 7),
-      [
-        -0.0036374, -0.158808, -0.154286, 0.345714, 0.841192, 1.9545977,
-        2.9963626,
-      ],
-      5e-7,
-    );
-    t.true(Number.isNaN(d.f32(OUT, 8)[7]), "NaN stays NaN");
+    near(t, d.f32(OUT, 7), [-0.0036374, -0.158808, -0.154286, 0.345714, 0.841192, 1.9545977, 2.9963626], 5e-7);
+    t.true(Number.isNaN(d.f32(OUT, 8)[7]), 'NaN stays NaN');
   }
   // Against f64: relative error of silu and exp, absolute error of gelu.
   const worst = { exp: 0, silu: 0, gelu: 0 };
   for (const v of x) {
     if (Math.abs(v) > 80 || v === 0 || Math.abs(v) < 1e-20) continue;
     const u = Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3);
-    worst.exp = Math.max(
-      worst.exp,
-      Math.abs(reference.exp(v) / Math.exp(v) - 1),
-    );
-    worst.silu = Math.max(
-      worst.silu,
-      Math.abs(reference.silu(v) / (v / (1 + Math.exp(-v))) - 1),
-    );
+    worst.exp = Math.max(worst.exp, Math.abs(reference.exp(v) / Math.exp(v) - 1));
+    worst.silu = Math.max(worst.silu, Math.abs(reference.silu(v) / (v / (1 + Math.exp(-v))) - 1));
     worst.gelu = Math.max(
       worst.gelu,
-      Math.abs(reference.gelu(v) - 0.5 * v * (1 + Math.tanh(u))) /
-        Math.max(1, Math.abs(v)),
+      Math.abs(reference.gelu(v) - 0.5 * v * (1 + Math.tanh(u))) / Math.max(1, Math.abs(v)),
     );
   }
-  t.true(
-    worst.exp < 1.2e-7 && worst.silu < 2.5e-7 && worst.gelu < 4e-7,
-    JSON.stringify(worst),
-  );
+  t.true(worst.exp < 1.2e-7 && worst.silu < 2.5e-7 && worst.gelu < 4e-7, JSON.stringify(worst));
 });
 
-test("rope: frequencies and table to f32’s last bit, rotation to the reference’s bits", (t) => {
+test('rope: frequencies and table to f32’s last bit, rotation to the reference’s bits', t => {
   for (const d of devices) {
     for (const [base, pairs] of [
       [10000, 24],
@@ -920,52 +681,25 @@ test("rope: frequencies and table to f32’s last bit, rotation to the reference
       [10000, 1],
     ] as const) {
       d.view.setFloat64(SCRATCH, base, true);
-      d.guarded(t, W, 8 * pairs, () =>
-        d.kernels.rope_frequencies(SCRATCH, pairs, W),
-      );
+      d.guarded(t, W, 8 * pairs, () => d.kernels.rope_frequencies(SCRATCH, pairs, W));
       for (const position of [0, 1, 511, 131071]) {
-        d.guarded(t, B, 8 * pairs, () =>
-          d.kernels.rope_table(position, pairs, W, B),
-        );
+        d.guarded(t, B, 8 * pairs, () => d.kernels.rope_table(position, pairs, W, B));
         const table = d.f32(B, 2 * pairs);
         let angle = position;
         for (let i = 0; i < pairs; i++) {
-          t.true(
-            Math.abs(
-              d.view.getFloat64(W + 8 * i, true) / base ** (-i / pairs) - 1,
-            ) < 1e-14,
-          );
-          near(
-            t,
-            table.subarray(2 * i),
-            [Math.cos(angle), Math.sin(angle)],
-            4e-8,
-          );
-          angle = Math.fround(
-            angle * Math.fround(d.view.getFloat64(W + 8, true)),
-          );
+          t.true(Math.abs(d.view.getFloat64(W + 8 * i, true) / base ** (-i / pairs) - 1) < 1e-14);
+          near(t, table.subarray(2 * i), [Math.cos(angle), Math.sin(angle)], 4e-8);
+          angle = Math.fround(angle * Math.fround(d.view.getFloat64(W + 8, true)));
         }
         const [heads, headDim] = [1 + below(3), 2 * pairs + below(5)];
         const x = floats(heads * headDim);
         d.put(X, x);
-        d.guarded(t, X, 4 * x.length, () =>
-          d.kernels.rope(X, heads, headDim, pairs, B),
-        );
-        const want = Float32Array.from({ length: heads }, (_, h) => h).reduce<
-          number[]
-        >(
-          (all, h) => [
-            ...all,
-            ...reference.rope(x.slice(h * headDim, (h + 1) * headDim), table),
-          ],
+        d.guarded(t, X, 4 * x.length, () => d.kernels.rope(X, heads, headDim, pairs, B));
+        const want = Float32Array.from({ length: heads }, (_, h) => h).reduce<number[]>(
+          (all, h) => [...all, ...reference.rope(x.slice(h * headDim, (h + 1) * headDim), table)],
           [],
         );
-        same(
-          t,
-          d.f32(X, x.length),
-          Float32Array.from(want),
-          `rope ${heads} × ${headDim}`,
-        );
+        same(t, d.f32(X, x.length), Float32Array.from(want), `rope ${heads} × ${headDim}`);
       }
     }
     d.view.setFloat64(SCRATCH, 10000, true);
@@ -973,16 +707,11 @@ test("rope: frequencies and table to f32’s last bit, rotation to the reference
     d.kernels.rope_table(1, 2, W, B);
     at(d, 1, 2, 3, 4);
     d.kernels.rope(X, 1, 4, 2, B);
-    near(
-      t,
-      d.f32(X, 4),
-      [-1.14263966, 1.9220756, 2.95985067, 4.0297995],
-      2.5e-7,
-    );
+    near(t, d.f32(X, 4), [-1.14263966, 1.9220756, 2.95985067, 4.0297995], 2.5e-7);
   }
 });
 
-test("soft_max: reference bits, the specification’s vector, NaN not hidden", (t) => {
+test('soft_max: reference bits, the specification’s vector, NaN not hidden', t => {
   for (const d of devices) {
     for (let n = 1; n < 300; n += 1 + (n >> 4)) {
       const x = floats(n, 1 + below(60));
@@ -1000,7 +729,7 @@ test("soft_max: reference bits, the specification’s vector, NaN not hidden", (
   }
 });
 
-test("attention: reference bits for F32 and F16 caches, grouped and single heads; the specification’s two heads", (t) => {
+test('attention: reference bits for F32 and F16 caches, grouped and single heads; the specification’s two heads', t => {
   for (const d of devices) {
     for (let i = 0; i < 40; i++) {
       const headsKv = 1 + below(3);
@@ -1008,100 +737,35 @@ test("attention: reference bits for F32 and F16 caches, grouped and single heads
       const headDim = 1 + below(70);
       const count = 1 + below(40);
       const n = headsKv * headDim;
-      const [q, k, v] = [
-        floats(heads * headDim),
-        floats(count * n),
-        floats(count * n),
-      ];
+      const [q, k, v] = [floats(heads * headDim), floats(count * n), floats(count * n)];
       const type = i % 2 === 0 ? TYPE_F32 : TYPE_F16;
       d.put(X, q);
       d.put(SCRATCH, k);
       for (let j = 0; j < count; j++)
-        d.kernels.kv_store(
-          type,
-          SCRATCH + 4 * j * n,
-          n,
-          W + reference.bytesOf(type, j * n),
-        );
+        d.kernels.kv_store(type, SCRATCH + 4 * j * n, n, W + reference.bytesOf(type, j * n));
       d.put(SCRATCH, v);
       for (let j = 0; j < count; j++)
-        d.kernels.kv_store(
-          type,
-          SCRATCH + 4 * j * n,
-          n,
-          B + reference.bytesOf(type, j * n),
-        );
+        d.kernels.kv_store(type, SCRATCH + 4 * j * n, n, B + reference.bytesOf(type, j * n));
       const scale = 1 / Math.sqrt(headDim);
       d.put(SCRATCH, Float32Array.of(scale));
       const scores = SCRATCH + 1024;
       d.guarded(t, scores, 4 * count, () =>
         d.guarded(t, OUT, 4 * heads * headDim, () =>
-          d.kernels.attention(
-            type,
-            X,
-            W,
-            B,
-            heads,
-            headsKv,
-            headDim,
-            count,
-            SCRATCH,
-            scores,
-            OUT,
-          ),
+          d.kernels.attention(type, X, W, B, heads, headsKv, headDim, count, SCRATCH, scores, OUT),
         ),
       );
       const round = type === TYPE_F16 ? reference.roundF16 : (v: number) => v;
-      const want = reference.attention(
-        q,
-        k.map(round),
-        v.map(round),
-        heads,
-        headsKv,
-        headDim,
-        count,
-        scale,
-        round,
-      );
-      same(
-        t,
-        d.f32(OUT, heads * headDim),
-        want,
-        `${heads}/${headsKv} × ${headDim}, ${count} positions`,
-      );
+      const want = reference.attention(q, k.map(round), v.map(round), heads, headsKv, headDim, count, scale, round);
+      same(t, d.f32(OUT, heads * headDim), want, `${heads}/${headsKv} × ${headDim}, ${count} positions`);
     }
     d.put(W, Float32Array.of(1, 1, 0, 0, 1, 0, 1, 1));
     d.put(B, Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8));
     d.put(SCRATCH, Float32Array.of(1 / Math.sqrt(2)));
     at(d, 1, 0, 0, 1);
-    d.kernels.attention(
-      TYPE_F32,
-      X,
-      W,
-      B,
-      2,
-      2,
-      2,
-      1,
-      SCRATCH,
-      SCRATCH + 64,
-      OUT,
-    );
+    d.kernels.attention(TYPE_F32, X, W, B, 2, 2, 2, 1, SCRATCH, SCRATCH + 64, OUT);
     near(t, d.f32(OUT, 4), [1, 2, 3, 4], 0);
     at(d, 0, 1, 1, 0);
-    d.kernels.attention(
-      TYPE_F32,
-      X,
-      W,
-      B,
-      2,
-      2,
-      2,
-      2,
-      SCRATCH,
-      SCRATCH + 64,
-      OUT,
-    );
+    d.kernels.attention(TYPE_F32, X, W, B, 2, 2, 2, 2, SCRATCH, SCRATCH + 64, OUT);
     near(t, d.f32(OUT, 4), [2.3209538, 3.3209538, 5.6790462, 6.6790462], 5e-7);
   }
 });
@@ -1113,10 +777,7 @@ const [STEP, PLAN, TOKENS] = [0x100, 0x1000, 0x800];
 /** Writes op records from PLAN on; words by index, all else zero; then END. */
 function plan(
   d: Device,
-  ...records: readonly (readonly [
-    op: ops.Op,
-    words?: Readonly<Record<number, number>>,
-  ])[]
+  ...records: readonly (readonly [op: ops.Op, words?: Readonly<Record<number, number>>])[]
 ): void {
   d.u8.fill(0, PLAN, PLAN + (records.length + 1) * ops.OP_BYTES);
   records.forEach(([op, words], i) => {
@@ -1125,13 +786,10 @@ function plan(
       d.view.setInt32(PLAN + i * ops.OP_BYTES + 4 * Number(word), value, true);
   });
 }
-const step = (
-  d: Device,
-  fields: Partial<Parameters<typeof StepBlock.write>[2]>,
-): void =>
+const step = (d: Device, fields: Partial<Parameters<typeof StepBlock.write>[2]>): void =>
   StepBlock.write(d.u8, STEP, { n: 1, ctx: 16, tokensAt: TOKENS, ...fields });
 
-test("run executes a plan, charges it, and reads the row a head asks for", (t) => {
+test('run executes a plan, charges it, and reads the row a head asks for', t => {
   const [k, rows] = [64, 6];
   const file = weights(TYPE_Q8_0, rows * k);
   const ids = [5, 0, 3];
@@ -1204,32 +862,19 @@ test("run executes a plan, charges it, and reads the row a head asks for", (t) =
     step(d, { n: 3, pos: 2, row: 1 });
     t.is(d.kernels.run(STEP, PLAN), 0);
     // Positions 2, 3, 4 hold 3 + 4 + 5 = 12; the head's token is at position 3: 4. A price is unsigned: −1 is 2³² − 1.
-    t.is(
-      StepBlock.read(d.u8, STEP).cycles,
-      7 + 300 + 12_000 + 0xffff_ffff + 1 + 4,
-    );
+    t.is(StepBlock.read(d.u8, STEP).cycles, 7 + 300 + 12_000 + 0xffff_ffff + 1 + 4);
     const row = (id: number): Float32Array =>
-      reference.dequantize(
-        TYPE_Q8_0,
-        file,
-        reference.bytesOf(TYPE_Q8_0, id * k),
-        k,
-      );
+      reference.dequantize(TYPE_Q8_0, file, reference.bytesOf(TYPE_Q8_0, id * k), k);
     const hidden = row(ids[1]!).map((v, i) => Math.fround(v + row(3)[i]!));
     const normed = reference.rmsNorm(hidden, null, 0);
     const want = Float32Array.from({ length: rows }, (_, r) =>
-      reference.dot(
-        TYPE_Q8_0,
-        file,
-        reference.bytesOf(TYPE_Q8_0, r * k),
-        normed,
-      ),
+      reference.dot(TYPE_Q8_0, file, reference.bytesOf(TYPE_Q8_0, r * k), normed),
     );
-    same(t, d.f32(OUT, rows), want, "logits");
+    same(t, d.f32(OUT, rows), want, 'logits');
   }
 });
 
-test("run faults on what it cannot do, and does nothing more", (t) => {
+test('run faults on what it cannot do, and does nothing more', t => {
   const getRows = {
     [ops.GetRows.dstAt]: X,
     [ops.GetRows.k]: 4,
@@ -1243,48 +888,15 @@ test("run faults on what it cannot do, and does nothing more", (t) => {
     [ops.KvStore.srcStride]: 4,
     [ops.KvStore.kvType]: TYPE_F16,
   };
-  const cases: readonly [
-    string,
-    number,
-    ops.Op,
-    Record<number, number>,
-    Partial<{ pos: number; n: number }>?,
-  ][] = [
-    ["unknown op", FAULT.badOp, 99 as ops.Op, {}],
-    [
-      "id outside the vocabulary",
-      FAULT.badOp,
-      ops.Op.GET_ROWS,
-      { ...getRows, [ops.GetRows.rows]: 7 },
-    ],
-    [
-      "position outside the table",
-      FAULT.badOp,
-      ops.Op.ADD_ROWS,
-      getRows,
-      { pos: 8 },
-    ],
-    [
-      "unknown weight type",
-      FAULT.badOp,
-      ops.Op.MUL_MAT,
-      { [ops.MulMat.weightType]: 14 },
-    ],
-    ["unknown rope mode", FAULT.badOp, ops.Op.ROPE, { [ops.Rope.mode]: 2 }],
-    [
-      "position outside the cache",
-      FAULT.badOp,
-      ops.Op.KV_STORE,
-      kv,
-      { pos: 15, n: 2 },
-    ],
-    ["value beyond half range", FAULT.nan, ops.Op.KV_STORE, kv],
-    [
-      "NaN in the logits",
-      FAULT.nan,
-      ops.Op.CHECK,
-      { [ops.Check.at]: B, [ops.Check.n]: 7 },
-    ],
+  const cases: readonly [string, number, ops.Op, Record<number, number>, Partial<{ pos: number; n: number }>?][] = [
+    ['unknown op', FAULT.badOp, 99 as ops.Op, {}],
+    ['id outside the vocabulary', FAULT.badOp, ops.Op.GET_ROWS, { ...getRows, [ops.GetRows.rows]: 7 }],
+    ['position outside the table', FAULT.badOp, ops.Op.ADD_ROWS, getRows, { pos: 8 }],
+    ['unknown weight type', FAULT.badOp, ops.Op.MUL_MAT, { [ops.MulMat.weightType]: 14 }],
+    ['unknown rope mode', FAULT.badOp, ops.Op.ROPE, { [ops.Rope.mode]: 2 }],
+    ['position outside the cache', FAULT.badOp, ops.Op.KV_STORE, kv, { pos: 15, n: 2 }],
+    ['value beyond half range', FAULT.nan, ops.Op.KV_STORE, kv],
+    ['NaN in the logits', FAULT.nan, ops.Op.CHECK, { [ops.Check.at]: B, [ops.Check.n]: 7 }],
   ];
   for (const d of devices) {
     for (const [what, fault, op, words, fields] of cases) {
@@ -1312,14 +924,12 @@ test("run faults on what it cannot do, and does nothing more", (t) => {
   }
 });
 
-test("echo makes the stub’s reply certain, token by token, then its end", (t) => {
+test('echo makes the stub’s reply certain, token by token, then its end', t => {
   for (const d of devices) {
     const replyAt = B;
-    [3, 2, 5 /* prompt */, 11, 12, 13].forEach((v, i) =>
-      d.view.setUint32(replyAt + 4 * i, v, true),
-    );
+    [3, 2, 5 /* prompt */, 11, 12, 13].forEach((v, i) => d.view.setUint32(replyAt + 4 * i, v, true));
     plan(d, [ops.Op.ECHO, { [ops.WORD_FLAGS]: ops.FLAG_HEAD }]);
-    const drawn = [0, 1, 2, 3, 4].map((i) => {
+    const drawn = [0, 1, 2, 3, 4].map(i => {
       step(d, {
         pos: i === 0 ? 0 : 4 + i,
         n: i === 0 ? 5 : 1,

@@ -14,6 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { boot } from '../boot/index.ts';
 
 const root = process.cwd();
 const bin = (name: string) => path.join(root, 'node_modules/.bin', name);
@@ -149,19 +150,16 @@ test('every source file says what it is', t => {
   t.deepEqual(silent, []);
 });
 
-test('every shell program has a man page', t => {
-  const programs = sources
-    .filter(f => /^shell\/bin\/[^/]+\.ts$/.test(f) && !f.endsWith('/index.ts'))
-    .map(f => path.basename(f, '.ts'));
-  const pages = existsSync('images')
-    ? readdirSync('images', { recursive: true, encoding: 'utf8' }).filter(f => /(?:^|\/)man\//.test(f))
-    : [];
-  const named = new Set(pages.map(f => path.basename(f).replace(/\.\w+$/, '')));
-  t.deepEqual(
-    programs.filter(p => !named.has(p)),
-    [],
-  );
+test('every program of the shell has a manual page and --help', t => {
+  const programs = sources.filter(f => /^shell\/bin\/[^/]+\.ts$/.test(f)).map(f => path.basename(f, '.ts'));
   t.true(programs.length > 0);
+  const machine = boot({ image: readFileSync('build/boot.cpio') });
+  for (const program of programs) {
+    const page = machine.exec(`man ${program}`);
+    t.is(page.status, 0, `man ${program}: ${page.stderr}`);
+    for (const section of ['NAME', 'SYNOPSIS']) t.regex(page.stdout, new RegExp(`^${section}$`, 'm'), `man ${program}`);
+    t.regex(machine.exec(`/bin/${program} --help`).stdout, /^Usage: /, `${program} --help`);
+  }
 });
 
 test('the package is complete', t => {

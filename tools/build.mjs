@@ -13,7 +13,9 @@ export const common = {
   logLevel: 'warning',
   loader: { '.wasm': 'binary' },
   // Two of the bundled libraries are CommonJS and ask for node built-ins by require().
-  banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
+  banner: {
+    js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+  },
 };
 
 if (import.meta.url === `file://${process.argv[1]}`) {

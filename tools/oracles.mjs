@@ -13,8 +13,13 @@ const missing = ORACLES.filter(o => !existsSync(o.file));
 if (missing.length > 0 && process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')) {
   const names = missing.map(o => o.package);
   console.error(`setup: installing ${names.join(' ')}`);
-  const apt = args => spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 2], env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } });
+  const apt = args =>
+    spawnSync('apt-get', args, {
+      stdio: ['ignore', 'ignore', 2],
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    });
   apt(['update', '-qq']);
   apt(['install', '-y', '-qq', '--no-install-recommends', ...names]);
 }
-for (const o of ORACLES) if (!existsSync(o.file)) console.error(`setup: ${o.package} is not here (${o.why}); its tests will be skipped`);
+for (const o of ORACLES)
+  if (!existsSync(o.file)) console.error(`setup: ${o.package} is not here (${o.why}); its tests will be skipped`);

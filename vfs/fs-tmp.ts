@@ -112,6 +112,9 @@ export class TmpFile extends Inode {
     return 0;
   }
 
+  pageBytes(): number {
+    return this.pages.size * PAGE_BYTES;
+  }
   private dropPages(from: number): void {
     for (const index of this.pages.keys()) {
       if (index < from) continue;
@@ -218,6 +221,16 @@ class TmpDir extends Inode {
     child.links = 0;
     child.reclaim();
   }
+  /** Storage and inodes of everything beneath. */
+  usage(): { bytes: number; files: number } {
+    const sum = { bytes: 0, files: 0 };
+    for (const child of this.children.values()) {
+      const below = child instanceof TmpDir ? child.usage() : { bytes: 0, files: 0 };
+      sum.bytes += child instanceof TmpFile ? child.pageBytes() : below.bytes;
+      sum.files += 1 + below.files;
+    }
+    return sum;
+  }
   /** Gives back the whole tree beneath; a directory keeps nothing for those who still hold it open. */
   reclaim(): void {
     for (const name of this.children.keys()) this.remove(name);
@@ -239,8 +252,10 @@ export class TmpFs implements FileSystem {
     this.top = new TmpDir(pool, 1, 0o755);
     this.root = this.top;
   }
+  /** What lies here, and as total that plus what the pool has left for everyone. */
   usage(): FsUsage {
-    return { totalBytes: this.pool.bytesMax, usedBytes: this.pool.bytesUsed, files: this.pool.inodesUsed };
+    const { bytes, files } = this.top.usage();
+    return { totalBytes: bytes + this.pool.bytesMax - this.pool.bytesUsed, usedBytes: bytes, files };
   }
   release(): void {
     this.top.reclaim();

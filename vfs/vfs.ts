@@ -240,7 +240,8 @@ export class Vfs {
   }
 
   private create(last: Last, flags: number, mode: number): OpenFile | number {
-    if (last.parent.mount.readOnly) return -E.ROFS;
+    const refused = refusedAsNew(last);
+    if (refused < 0) return refused;
     if (this.filesOpen >= LIMITS.filesMax) return -E.NFILE;
     const inode = last.parent.inode.create(last.name, mode & 0o777);
     if (typeof inode === 'number') return inode;
@@ -323,7 +324,8 @@ export class Vfs {
     if (typeof last === 'number') return last;
     const place = this.findOrFree(last);
     if (place !== null) return typeof place === 'number' ? place : -E.EXIST;
-    return last.parent.mount.readOnly ? -E.ROFS : last;
+    const refused = refusedAsNew(last);
+    return refused < 0 ? refused : last;
   }
 
   rmdir(cwd: string, path: string): number {
@@ -365,6 +367,7 @@ export class Vfs {
     const directory = source.inode.kind === KIND.dir;
     if (!directory && (a.slash || b.slash)) return -E.NOTDIR;
     const target = join(b.parent.path, b.name);
+    if (utf8Length(target) >= LIMITS.pathBytes) return -E.NAMETOOLONG;
     if (target === source.path) return this.table.has(target) ? -E.BUSY : 0;
     if (within(target, source.path)) return -E.INVAL;
     if (within(source.path, target)) return -E.NOTEMPTY;
@@ -373,6 +376,12 @@ export class Vfs {
     if (this.table.has(target) || this.table.has(source.path) || this.mountedBelow(source.path)) return -E.BUSY;
     return a.parent.inode.rename(a.name, b.parent.inode, b.name);
   }
+}
+
+/** -errno where no name can be made: nothing may lie deeper than an absolute path can say. */
+function refusedAsNew(last: Last): number {
+  if (last.parent.mount.readOnly) return -E.ROFS;
+  return utf8Length(join(last.parent.path, last.name)) >= LIMITS.pathBytes ? -E.NAMETOOLONG : 0;
 }
 
 function isName(name: string): boolean {

@@ -78,7 +78,12 @@ export const IOCTL = {
 } as const;
 
 /** What readline answers in its first byte; the rest is text. */
-export const READLINE = { line: 0x4c /* L */, complete: 0x54 /* T: the line up to the cursor */, end: 0x45 /* E: Ctrl-D */, interrupt: 0x43 /* C: Ctrl-C */ } as const;
+export const READLINE = {
+  line: 0x4c /* L */,
+  complete: 0x54 /* T: the line up to the cursor */,
+  end: 0x45 /* E: Ctrl-D */,
+  interrupt: 0x43 /* C: Ctrl-C */,
+} as const;
 
 /** The console: line discipline and editor. Its host end (node, xterm) feeds bytes in and takes bytes out. */
 export interface TtyDevice extends CharDevice {

@@ -15,7 +15,7 @@ export const df = define({
   usage: ['[-h] [-T] [FILE]...'],
   options,
   description:
-    'Reports size, use and free space, in KiB, of the file system that each FILE is on; without FILE, of all.',
+    'Reports size, use and free space, in KiB, of the file system that each FILE is on; without FILE, of all. What one tmpfs takes is gone for the others: they share one store.',
   examples: [['df -h /tmp', 'how much room the temporary files have']],
   *main(ctx) {
     let names = ctx.operands;
@@ -26,6 +26,7 @@ export const df = define({
     }
     const human = ctx.options['human-readable'];
     const size = (bytes: number): string => (human ? humanSize(bytes) : String(Math.ceil(bytes / 1024)));
+    const none = ['-', '-', '-', '-']; // made up as it is read, or the host's
     const type = (text: string): string[] => (ctx.options['print-type'] ? [text] : []);
     const rows = [
       [
@@ -46,8 +47,9 @@ export const df = define({
         continue;
       }
       const free = fs.readOnly ? 0 : Math.max(0, fs.totalBytes - fs.usedBytes);
-      const used = fs.usedBytes + free === 0 ? '-' : `${Math.ceil((fs.usedBytes / (fs.usedBytes + free)) * 100)}%`;
-      rows.push([fs.source, ...type(fs.type), size(fs.totalBytes), size(fs.usedBytes), size(free), used, fs.target]);
+      const used = `${Math.ceil((fs.usedBytes / (fs.usedBytes + free)) * 100)}%`;
+      const sizes = fs.totalBytes === 0 ? none : [size(fs.totalBytes), size(fs.usedBytes), size(free), used];
+      rows.push([fs.source, ...type(fs.type), ...sizes, fs.target]);
     }
     const left = ctx.options['print-type'] ? 2 : 1;
     if (rows.length > 1)

@@ -48,7 +48,9 @@ function* terminalWidth(ctx: Context<typeof options>): Generator<void, number, v
 }
 
 function* topic(ctx: Context<typeof options>, name: string): Generator<void, string | number, void> {
-  return name.includes('/') ? -E.NOENT : yield* readText(ctx.sys, join(directory, `${name}.md`));
+  const text = name.includes('/') ? -E.NOENT : yield* readText(ctx.sys, join(directory, `${name}.md`));
+  if (typeof text === 'number') return text;
+  return text.replace(/^# (.*)$/m, 'NAME\n    $1').replace(/^## (.*)$/gm, (_, title: string) => title.toUpperCase());
 }
 
 const section = (title: string, text: string): string => (text === '' ? '' : `${title}\n${text}\n`);

@@ -19,7 +19,7 @@ export const sleep = define({
     }
     for (let left = Math.ceil(milliseconds); left > 0; left -= 0x7fffffff) {
       const errno = yield* ctx.sys.sleep(Math.min(left, 0x7fffffff));
-      if (errno < 0) return 1;
+      if (errno < 0) return yield* ctx.fail('cannot sleep so long', -errno);
     }
     return 0;
   },

@@ -142,6 +142,8 @@ function* start<T extends OptionTable>(
     yield* out.print(helpText(spec));
     status = 0;
   } else if (parsed.error !== null) status = yield* ctx.usage(parsed.error);
+  else if (spec.usage[0] === '' && ctx.operands.length > 0)
+    status = yield* ctx.usage(`extra operand '${ctx.operands[0]}'`);
   else status = yield* spec.main(ctx);
   yield* out.flush();
   return status;

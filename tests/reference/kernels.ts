@@ -2,27 +2,17 @@
 // operation rounded by Math.fround. The WebAssembly kernels must give the same bits. Written from ggml's formats and the orders of
 // summation that drivers/engine/simd states, not from its code.
 
-import {
-  TYPE_BF16,
-  TYPE_F16,
-  TYPE_F32,
-  TYPE_Q4_0,
-  TYPE_Q4_1,
-  TYPE_Q8_0,
-} from "../../drivers/engine/ops.ts";
+import { TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0 } from '../../drivers/engine/ops.ts';
 
 const f = Math.fround;
 const cell = new DataView(new ArrayBuffer(8));
 
-export const blockOf = (
-  type: number,
-): readonly [values: number, bytes: number] => {
+export const blockOf = (type: number): readonly [values: number, bytes: number] => {
   if (type === TYPE_F32) return [1, 4];
   if (type === TYPE_F16 || type === TYPE_BF16) return [1, 2];
   return [32, type === TYPE_Q4_0 ? 18 : type === TYPE_Q4_1 ? 20 : 34];
 };
-export const bytesOf = (type: number, n: number): number =>
-  (n / blockOf(type)[0]) * blockOf(type)[1];
+export const bytesOf = (type: number, n: number): number => (n / blockOf(type)[0]) * blockOf(type)[1];
 
 // ── Number formats ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -31,9 +21,7 @@ export function f16ToF32(h: number): number {
   const mantissa = h & 1023;
   const sign = h & 0x8000 ? -1 : 1;
   if (exponent === 31) return mantissa === 0 ? sign * Infinity : NaN;
-  return exponent === 0
-    ? sign * mantissa * 2 ** -24
-    : sign * (1024 + mantissa) * 2 ** (exponent - 25);
+  return exponent === 0 ? sign * mantissa * 2 ** -24 : sign * (1024 + mantissa) * 2 ** (exponent - 25);
 }
 
 /** To nearest, ties to even; the value is an f32. */
@@ -66,12 +54,7 @@ export function roundBf16(x: number): number {
 }
 
 /** `n` values of a type at byte `at`, in the file's order. */
-export function dequantize(
-  type: number,
-  bytes: Uint8Array,
-  at: number,
-  n: number,
-): Float32Array {
+export function dequantize(type: number, bytes: Uint8Array, at: number, n: number): Float32Array {
   const v = new DataView(bytes.buffer, bytes.byteOffset);
   const out = new Float32Array(n);
   const [values, size] = blockOf(type);
@@ -83,10 +66,7 @@ export function dequantize(
     else {
       const d = f16ToF32(v.getUint16(p, true));
       for (let j = 0; j < 32; j++)
-        out[i + j] = f(
-          f(quant(type, v, p, j) * d) +
-            (type === TYPE_Q4_1 ? f16ToF32(v.getUint16(p + 2, true)) : -0),
-        );
+        out[i + j] = f(f(quant(type, v, p, j) * d) + (type === TYPE_Q4_1 ? f16ToF32(v.getUint16(p + 2, true)) : -0));
     }
   }
   return out;
@@ -120,23 +100,11 @@ export function quantizeQ8(x: Float32Array, at: number): Q8 {
 }
 
 /** One row of weights at byte `at` times one token. */
-export function dot(
-  type: number,
-  bytes: Uint8Array,
-  at: number,
-  x: Float32Array,
-): number {
-  return blockOf(type)[0] === 32
-    ? dotBlocks(type, bytes, at, x)
-    : dotFloats(type, bytes, at, x);
+export function dot(type: number, bytes: Uint8Array, at: number, x: Float32Array): number {
+  return blockOf(type)[0] === 32 ? dotBlocks(type, bytes, at, x) : dotFloats(type, bytes, at, x);
 }
 
-function dotBlocks(
-  type: number,
-  bytes: Uint8Array,
-  at: number,
-  x: Float32Array,
-): number {
+function dotBlocks(type: number, bytes: Uint8Array, at: number, x: Float32Array): number {
   const v = new DataView(bytes.buffer, bytes.byteOffset);
   const size = blockOf(type)[1];
   let sum = 0;
@@ -146,10 +114,7 @@ function dotBlocks(
     let isum = 0;
     for (let j = 0; j < 32; j++) isum += quant(type, v, p, j) * y.q[j]!;
     const scale = f(f16ToF32(v.getUint16(p, true)) * y.d);
-    if (type === TYPE_Q4_1)
-      sum = f(
-        sum + f(f(isum * scale) + f(f16ToF32(v.getUint16(p + 2, true)) * y.s)),
-      );
+    if (type === TYPE_Q4_1) sum = f(sum + f(f(isum * scale) + f(f16ToF32(v.getUint16(p + 2, true)) * y.s)));
     else sum = f(sum + isum * scale); // one rounding
   }
   return sum;
@@ -159,25 +124,14 @@ function dotBlocks(
 export function dotLanes(a: Float32Array, b: Float32Array): number {
   const lanes = [0, 0, 0, 0];
   const whole = a.length & ~3;
-  for (let i = 0; i < whole; i++)
-    lanes[i & 3] = f(lanes[i & 3]! + f(a[i]! * b[i]!));
+  for (let i = 0; i < whole; i++) lanes[i & 3] = f(lanes[i & 3]! + f(a[i]! * b[i]!));
   let sum = f(f(lanes[0]! + lanes[2]!) + f(lanes[1]! + lanes[3]!));
   for (let i = whole; i < a.length; i++) sum = f(sum + f(a[i]! * b[i]!));
   return sum;
 }
 
-function dotFloats(
-  type: number,
-  bytes: Uint8Array,
-  at: number,
-  x: Float32Array,
-): number {
-  const y =
-    type === TYPE_F16
-      ? x.map(roundF16)
-      : type === TYPE_BF16
-        ? x.map(roundBf16)
-        : x;
+function dotFloats(type: number, bytes: Uint8Array, at: number, x: Float32Array): number {
+  const y = type === TYPE_F16 ? x.map(roundF16) : type === TYPE_BF16 ? x.map(roundBf16) : x;
   return dotLanes(dequantize(type, bytes, at, x.length), y);
 }
 
@@ -194,10 +148,7 @@ export function exp(x: number): number {
   r = f(r - f(n * f(-2.1219444e-4)));
   const p = polynomial(
     r,
-    [
-      0, 1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2,
-      1.6666665459e-1, 5.0000001201e-1,
-    ],
+    [0, 1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1],
   );
   return f(f(f(f(p * f(r * r)) + r) + 1) * 2 ** n);
 }
@@ -213,10 +164,7 @@ export function tanh(x: number): number {
   const z = f(x * x);
   const p = polynomial(
     z,
-    [
-      0, -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2,
-      1.33314422036e-1, -3.33332819422e-1,
-    ],
+    [0, -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1],
   );
   return f(f(f(p * z) * x) + x);
 }
@@ -229,8 +177,7 @@ export function gelu(x: number): number {
 }
 
 /** ggml's: by a table over halves. */
-export const geluF16 = (x: number): number =>
-  x <= -10 ? 0 : x >= 10 ? x : roundF16(gelu(roundF16(x)));
+export const geluF16 = (x: number): number => (x <= -10 ? 0 : x >= 10 ? x : roundF16(gelu(roundF16(x))));
 
 function sumF64(x: ArrayLike<number>): number {
   const lanes = [0, 0, 0, 0];
@@ -241,34 +188,23 @@ function sumF64(x: ArrayLike<number>): number {
   return sum;
 }
 
-export function rmsNorm(
-  x: Float32Array,
-  w: Float32Array | null,
-  eps: number,
-): Float32Array {
-  const mean = f(sumF64(x.map((v) => f(v * v))) / x.length);
+export function rmsNorm(x: Float32Array, w: Float32Array | null, eps: number): Float32Array {
+  const mean = f(sumF64(x.map(v => f(v * v))) / x.length);
   const scale = f(1 / f(Math.sqrt(f(mean + f(eps)))));
   return x.map((v, i) => f(f(v * scale) * (w?.[i] ?? 1)));
 }
 
-export function layerNorm(
-  x: Float32Array,
-  w: Float32Array | null,
-  b: Float32Array | null,
-  eps: number,
-): Float32Array {
+export function layerNorm(x: Float32Array, w: Float32Array | null, b: Float32Array | null, eps: number): Float32Array {
   const mean = f(sumF64(x) / x.length);
-  const centred = x.map((v) => f(v - mean));
-  const variance = f(sumF64(centred.map((v) => f(v * v))) / x.length);
+  const centred = x.map(v => f(v - mean));
+  const variance = f(sumF64(centred.map(v => f(v * v))) / x.length);
   const scale = f(1 / f(Math.sqrt(f(variance + f(eps)))));
-  return centred.map((v, i) =>
-    f(f(f(v * scale) * (w?.[i] ?? 1)) + (b?.[i] ?? -0)),
-  );
+  return centred.map((v, i) => f(f(f(v * scale) * (w?.[i] ?? 1)) + (b?.[i] ?? -0)));
 }
 
 export function softMax(x: Float32Array): Float32Array {
   const largest = x.reduce((a, b) => Math.max(a, b), -Infinity);
-  const e = x.map((v) => exp(f(v - largest)));
+  const e = x.map(v => exp(f(v - largest)));
   const inverse = f(
     1 /
       dotLanes(
@@ -276,7 +212,7 @@ export function softMax(x: Float32Array): Float32Array {
         e.map(() => 1),
       ),
   );
-  return e.map((v) => f(v * inverse));
+  return e.map(v => f(v * inverse));
 }
 
 /** One token's heads over `count` positions; k and v hold f32 rows of headsKv · headDim; `round` is applied to queries and probabilities. */
@@ -296,16 +232,12 @@ export function attention(
   for (let h = 0; h < heads; h++) {
     const at = Math.floor(h / (heads / headsKv)) * headDim;
     const query = q.slice(h * headDim, (h + 1) * headDim).map(round);
-    const key = (j: number): Float32Array =>
-      k.subarray(j * step + at, j * step + at + headDim);
-    const scores = Float32Array.from({ length: count }, (_, j) =>
-      f(dotLanes(query, key(j)) * f(scale)),
-    );
+    const key = (j: number): Float32Array => k.subarray(j * step + at, j * step + at + headDim);
+    const scores = Float32Array.from({ length: count }, (_, j) => f(dotLanes(query, key(j)) * f(scale)));
     const p = softMax(scores).map(round);
     for (let i = 0; i < headDim; i++) {
       let sum = 0;
-      for (let j = 0; j < count; j++)
-        sum = f(sum + f(p[j]! * v[j * step + at + i]!));
+      for (let j = 0; j < count; j++) sum = f(sum + f(p[j]! * v[j * step + at + i]!));
       out[h * headDim + i] = sum;
     }
   }
