@@ -12,7 +12,10 @@ export interface ExecResult {
 }
 
 export class ExecDevice {
+  /** What the shell has yet to read; a read that is not full is the last of a command. */
   private command: Uint8Array | null = null;
+  /** Nobody waits at a device that no host uses. */
+  private used = false;
   /** Status of the command that ended last; null while one runs. */
   private status: number | null = 0;
   private out: Uint8Array[] = [];
@@ -20,17 +23,11 @@ export class ExecDevice {
 
   readonly input: CharDevice = {
     read: (memory, at, length) => {
-      if (this.command === null) return BLOCKED;
-      if (this.command.length > length) {
-        this.command = null;
-        this.status = 2;
-        this.err.push(utf8Encode(`sh: command longer than ${length} bytes\n`));
-        return BLOCKED;
-      }
-      memory.set(this.command, at);
-      const n = this.command.length;
-      this.command = null;
-      return n;
+      if (this.command === null) return this.used ? BLOCKED : 0;
+      const piece = this.command.subarray(0, length);
+      memory.set(piece, at);
+      this.command = piece.length < length ? null : this.command.subarray(length);
+      return piece.length;
     },
     write: () => -E.INVAL,
     ioctl: (command, argument) => {
@@ -43,6 +40,7 @@ export class ExecDevice {
   readonly errors: CharDevice = sinkDevice(bytes => this.err.push(bytes));
 
   submit(command: string): void {
+    this.used = true;
     this.command = utf8Encode(command);
     this.status = null;
     this.out = [];

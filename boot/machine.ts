@@ -4,6 +4,7 @@
 import simd128Bytes from '../build/kernels.simd128.wasm';
 import relaxedBytes from '../build/kernels.relaxed.wasm';
 import {
+  E,
   SpawnHeader,
   strerror,
   utf8Encode,
@@ -88,7 +89,9 @@ export class Machine {
 
   /** Starts a program on the console. Returns its pid, or -errno. */
   start(argv: readonly string[], cwd = '/home'): number {
-    return this.kernel.start(`/bin/${argv[0]}`, cwd, argumentBlock(argv), ['console', 'console', 'console-err']);
+    const block = argumentBlock(argv);
+    if (block.length > LIMITS.argBytes) return -E.TOOBIG;
+    return this.kernel.start(`/bin/${argv[0]}`, cwd, block, ['console', 'console', 'console-err']);
   }
 
   /** Runs the machine: at most `slices` rounds. */

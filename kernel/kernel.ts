@@ -35,7 +35,7 @@ import { layFixed, type Layout } from './layout.ts';
 import { Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
 import { Mounter } from './mounter.ts';
-import { formatPanic, KernelPanic, panic } from './panic.ts';
+import { describeFailure, formatPanic, panic } from './panic.ts';
 import { Pipes } from './pipes.ts';
 import { Processes } from './process.ts';
 import { Sessions } from './session.ts';
@@ -129,6 +129,7 @@ export class Kernel {
       p => calls.gateOf(p),
       p => calls.drainTrace(p),
       p => this.sessions.closeOwnedBy(p.pid),
+      (p, why) => this.log.print(`${p.name}[${p.pid}]: crashed: ${why}`),
     );
 
     this.sayMemoryMap();
@@ -190,6 +191,7 @@ export class Kernel {
     const bytes = Math.max(0, file.read(dmaAt, LIMITS.pathBytes));
     const path = utf8Decode(this.hw.arena.u8, dmaAt, dmaAt + bytes).trim();
     file.close();
+    if (path === '') return this.log.print(`model: ${LIMITS.bootModelFile} names none`);
     const refusal = this.loader.load(path, { ctx: 0, kvType: GGML_TYPE.F16 });
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
   }
@@ -318,18 +320,15 @@ export class Kernel {
       return 'busy';
     } catch (e) {
       this.halted = true;
-      const what = e instanceof Error ? e.message : String(e);
-      this.log.print(`kernel panic: ${what}`);
-      for (const line of formatPanic(
-        e instanceof KernelPanic ? what : `${what}\n${e instanceof Error ? e.stack : ''}`,
-        {
-          cycles: this.clock.cycles(),
-          seed: this.hw.seed,
-          session: this.sessions.current(),
-          audit: this.audit.lines().map(l => l.trimEnd()),
-        },
-      ).split('\n'))
-        this.hw.log(line);
+      const what = describeFailure(e);
+      this.log.print(`kernel panic: ${what.split('\n', 1)[0]}`);
+      const screen = formatPanic(what, {
+        cycles: this.clock.cycles(),
+        seed: this.hw.seed,
+        session: this.sessions.current(),
+        audit: this.audit.lines().map(l => l.trimEnd()),
+      });
+      for (const line of screen.split('\n')) this.hw.log(line);
       return 'halted';
     }
   }

@@ -105,22 +105,14 @@ export class Loader {
 
   /** Loads `path` in place of what is loaded. */
   load(path: string, request: LoadRequest): Refusal | null {
-    const r = this.withImage(path, (image, file) => {
+    return this.withImage(path, (image, file) => {
       const prepared = this.prepare(image, request);
       if (isRefusal(prepared)) return prepared;
       if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
       const digest = this.digest(file, image.fileBytes);
       if (isRefusal(digest)) return digest;
-      const previous = this.loaded;
-      this.release();
-      const loaded = this.commit(prepared, prepared.budget, path, request, digest);
-      if (isRefusal(loaded)) {
-        this.restore(previous);
-        return loaded;
-      }
-      return null;
+      return this.replace(prepared, prepared.budget, path, request, digest);
     });
-    return r;
   }
 
   /** Loads an engine that needs no file (the stub), in one of its forms. */
@@ -133,12 +125,7 @@ export class Loader {
     const prepared = this.prepareWith(driver, image, { ctx: 0, kvType: GGML_TYPE.F16 });
     if (isRefusal(prepared)) return prepared;
     if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-    const previous = this.loaded;
-    this.release();
-    const loaded = this.commit(prepared, prepared.budget, '', { ctx: 0, kvType: GGML_TYPE.F16 }, '');
-    if (!isRefusal(loaded)) return null;
-    this.restore(previous);
-    return loaded;
+    return this.replace(prepared, prepared.budget, '', { ctx: 0, kvType: GGML_TYPE.F16 }, '');
   }
 
   /** Back from a built-in engine to the model file that was loaded last. */
@@ -454,8 +441,8 @@ export class Loader {
     this.say(
       `model: ${shape.name} (${shape.architecture}, ${shape.parameters} parameters, context ${p.options.ctx}, KV ${ggmlTypeName(p.options.kvType)})`,
     );
-    this.say(`model: weights ${budget.weights} + kv ${budget.kv} + vocabulary ${budget.vocabulary} + other ${other}`);
-    this.say(`model: ${bytes} bytes; ${this.arena.remaining()} of ${this.arena.capacity} free`);
+    this.say(`model: weights ${budget.weights} + vocabulary ${budget.vocabulary} + kv ${budget.kv}`);
+    this.say(`model: + other ${other} = ${bytes} bytes; ${this.arena.remaining()} of ${this.arena.capacity} free`);
     return this.loaded;
   }
 
@@ -471,15 +458,34 @@ export class Loader {
     this.generation++;
   }
 
-  /** A load failed after the region was given up (its file changed or broke under us): the previous model is loaded again. */
-  private restore(previous: Loaded | null): void {
-    this.release();
-    if (previous === null) return;
-    const failed =
-      previous.path === ''
-        ? this.loadBuiltin(previous.engine.name, previous.engine.shape.name)
-        : this.load(previous.path, previous.request);
-    if (failed !== null) this.say(`model: ${previous.path} could not be restored: ${failed.message}`);
+  /** Commits in place of what is loaded, which is kept in memory storage meanwhile: weights that turn out bad leave it as it was. */
+  private replace(
+    prepared: Prepared,
+    budget: EngineBudget,
+    path: string,
+    request: LoadRequest,
+    digest: string,
+  ): Refusal | null {
+    const swap = this.vfs.memfd('swap');
+    if (typeof swap === 'number')
+      return refuse('NFILE', 3001, `no file to keep the loaded model in: ${strerror(swap)}`);
+    try {
+      const previous = this.loaded;
+      const bytes = this.arena.usage().offset - this.base.offset;
+      if (bytes > 0 && swap.write(this.base.offset, bytes) !== bytes)
+        return refuse('NOSPC', 3001, `memory storage has no ${bytes} bytes to keep the loaded model in: llmctl unload`);
+      this.release();
+      const loaded = this.commit(prepared, budget, path, request, digest);
+      if (!isRefusal(loaded)) return null;
+      if (previous !== null) {
+        for (const region of ENGINE_REGIONS) this.take(region, previous.budget[region]);
+        swap.readAt(0, this.base.offset, bytes);
+        this.loaded = previous;
+      }
+      return loaded;
+    } finally {
+      swap.close();
+    }
   }
 
   private digest(file: OpenFile, bytes: number): string | Refusal {

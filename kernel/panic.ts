@@ -12,6 +12,13 @@ export class KernelPanic extends Error {
   override readonly name = 'KernelPanic';
 }
 
+/** What went wrong, with the stack where it was not foreseen. */
+export function describeFailure(error: unknown): string {
+  const cause = error instanceof KernelPanic ? error.cause : error;
+  if (cause === undefined) return (error as KernelPanic).message;
+  return cause instanceof Error ? `${cause.message}\n${cause.stack}` : String(cause);
+}
+
 export function panic(what: string): never {
   throw new KernelPanic(what);
 }

@@ -5,9 +5,13 @@ import { E, LIMITS, O, SIG, SpawnHeader, utf8Decode, type Gate, type ProgramTabl
 import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { CYCLES, type Clock } from './clock.ts';
+import { KernelPanic } from './panic.ts';
 
 /** What a signal does to a process. */
 export const CATCH = { default: 0, interrupt: 1, ignore: 2 } as const;
+
+/** 128 + SIGSEGV, as a shell reports it. */
+const STATUS_CRASHED = 139;
 
 /** Calls a program may make before it must let others run. */
 const QUANTUM_CALLS = 64;
@@ -77,6 +81,8 @@ export class Processes {
     /** Writes what is left of a process's trace; false when the descriptor is full. */
     private readonly drainTrace: (p: Process) => boolean,
     private readonly ended: (p: Process) => void,
+    /** A program broke by itself; it ends, the machine goes on. */
+    private readonly crashed: (p: Process, why: string) => void,
   ) {}
 
   get(pid: number): Process | undefined {
@@ -135,8 +141,14 @@ export class Processes {
       p.callsLeft = QUANTUM_CALLS;
       const before = this.progress;
       if (p.returned === null) {
-        const r = p.body.next();
-        if (r.done === true) p.returned = r.value & 0xff;
+        try {
+          const r = p.body.next();
+          if (r.done === true) p.returned = r.value & 0xff;
+        } catch (error) {
+          if (error instanceof KernelPanic) throw error;
+          this.crashed(p, error instanceof Error ? error.message : String(error));
+          p.returned = STATUS_CRASHED;
+        }
       }
       if (this.progress !== before) this.clock.advance(CYCLES.contextSwitch);
       if (p.returned !== null && this.drainTrace(p)) this.end(p, p.returned);

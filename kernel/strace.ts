@@ -1,6 +1,16 @@
 // strace: one line per finished system call, formatted from the call table: `open("/etc/motd", O_RDONLY, 0) = 3`.
 
-import { errnoName, LIMITS, O, strerror, utf8Decode, utf8Step, type ArgKind, type CallSpec } from './abi/index.ts';
+import {
+  errnoName,
+  LIMITS,
+  O,
+  SpawnHeader,
+  strerror,
+  utf8Decode,
+  utf8Step,
+  type ArgKind,
+  type CallSpec,
+} from './abi/index.ts';
 
 const SHOWN_BYTES = 32;
 
@@ -13,15 +23,28 @@ export function formatCall(
   memory: Uint8Array,
 ): string {
   let i = 0;
-  const shown = spec.args.map(([, kind]) => {
+  const shown = spec.args.map(([argument, kind]) => {
     const wide = kind === 'path' || kind === 'in' || kind === 'out';
     const a = integers[i]!;
     const b = wide ? integers[i + 1]! : 0;
     i += wide ? 2 : 1;
+    if (argument === 'block' && result >= 0) return `${argumentList(memory, a, kind === 'out' ? result : b)}, ${b}`;
     return formatArgument(kind, a, b, result, memory);
   });
   const end = result < 0 ? `-1 ${errnoName(result)} (${strerror(result)})` : String(result);
   return `${name}(${shown.join(', ')}) = ${end}`;
+}
+
+/** The argument vector in a SpawnHeader block. */
+function argumentList(memory: Uint8Array, at: number, bytes: number): string {
+  const { argc } = SpawnHeader.read(memory, at);
+  const shown: string[] = [];
+  for (let from = at + SpawnHeader.bytes; shown.length < argc && from < at + bytes;) {
+    const end = memory.indexOf(0, from);
+    shown.push(quote(memory, from, Math.min(end - from, SHOWN_BYTES), end - from));
+    from = end + 1;
+  }
+  return `[${shown.join(', ')}]`;
 }
 
 function formatArgument(kind: ArgKind, a: number, b: number, result: number, memory: Uint8Array): string {
@@ -33,7 +56,7 @@ function formatArgument(kind: ArgKind, a: number, b: number, result: number, mem
     case 'out':
       return result > 0 && result <= b ? `${quote(memory, a, Math.min(result, SHOWN_BYTES), result)}, ${b}` : `…, ${b}`;
     case 'octal':
-      return `0${a.toString(8)}`;
+      return a === 0 ? '0' : `0${a.toString(8)}`;
     case 'open':
       return openFlags(a);
     case 'whence':

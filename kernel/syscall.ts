@@ -33,11 +33,11 @@ import {
 import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
-import { Clock, CYCLES } from './clock.ts';
+import { CYCLES, CYCLES_MAX, type Clock } from './clock.ts';
 import type { Layout } from './layout.ts';
 import type { Loader } from './loader.ts';
 import type { Mounter } from './mounter.ts';
-import { panic } from './panic.ts';
+import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
 import { CATCH, type Process, type Processes } from './process.ts';
 import type { Sessions } from './session.ts';
@@ -99,7 +99,16 @@ export class SystemCalls {
     };
   }
 
+  /** Whatever breaks on this side of the gate is the kernel's fault, not the program's. */
   private trap(p: Process, nr: number, a: number, b: number, c: number, d: number, e: number, f: number): number {
+    try {
+      return this.serve(p, nr, a, b, c, d, e, f);
+    } catch (error) {
+      throw error instanceof KernelPanic ? error : new KernelPanic(String(error), { cause: error });
+    }
+  }
+
+  private serve(p: Process, nr: number, a: number, b: number, c: number, d: number, e: number, f: number): number {
     const entry = this.entries[nr];
     if (entry === undefined) return -E.NOSYS;
     if (!this.drainTrace(p)) return BLOCKED;
@@ -119,7 +128,7 @@ export class SystemCalls {
     this.k.processes().progress++;
     if (r < 0 && p.lastError.errno !== -r) p.lastError = { errno: -r, code: 0, message: strerror(r) };
     if (p.trace !== null) {
-      p.traceLines += `${formatCall(entry.name, entry.spec, integers, r, this.k.arena.u8)}\n`;
+      p.traceLines += `${this.tracedTogether(p) ? `[pid ${p.pid}] ` : ''}${formatCall(entry.name, entry.spec, integers, r, this.k.arena.u8)}\n`;
       this.drainTrace(p);
     }
     return r;
@@ -133,6 +142,12 @@ export class SystemCalls {
       if (!(at >= windowAt && length >= 0 && at + length <= windowAt + LIMITS.windowBytes)) return -E.FAULT;
     }
     return 0;
+  }
+
+  /** True when other processes write to the same trace: lines then say whose they are. */
+  private tracedTogether(p: Process): boolean {
+    for (const q of this.k.processes().all()) if (q !== p && q.trace === p.trace && q.status === null) return true;
+    return false;
   }
 
   /** Writes a process's pending strace lines; false while the descriptor takes no more. A traced process waits: no line is lost. */
@@ -258,7 +273,7 @@ export class SystemCalls {
         const p = this.caller;
         if (milliseconds < 0) return -E.INVAL;
         p.wakeAt ??= k.clock.cycles() + k.clock.toCycles(milliseconds * 1e6);
-        if (p.wakeAt > Clock.cyclesMax) {
+        if (p.wakeAt > CYCLES_MAX) {
           p.wakeAt = null;
           return -E.OVERFLOW;
         }

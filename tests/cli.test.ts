@@ -162,7 +162,7 @@ test('nothing leads out of a host directory', t => {
   t.is(fs.readFileSync(path.join(outside, 'secret'), 'utf8'), 'secret');
   t.is(d.remove('leak'), 0, 'the link itself may go');
   t.throws(() => directory(path.join(root, 'none'), true), {
-    message: /^cannot use directory '.*none': no such file or directory$/,
+    message: /^cannot mount '.*none': no such file or directory$/,
   });
   t.throws(() => directory(path.join(root, 'in/file'), true), { message: /: not a directory$/ });
 });
@@ -193,7 +193,7 @@ testBuilt('bad command lines say what is wrong in one line', t => {
     [['-c'], 2, `option '-c' needs an argument${hint}`],
     [['--seed', 'abc'], 2, `--seed: 'abc' is not an integer from -2147483648 to 4294967295${hint}`],
     [['--seed=4294967296'], 2, `--seed: '4294967296' is not an integer from -2147483648 to 4294967295${hint}`],
-    [['--mount', '/nowhere:/mnt/x'], 2, "--mount: cannot use directory '/nowhere': no such file or directory\n"],
+    [['--mount', '/nowhere:/mnt/x'], 2, "--mount: cannot mount '/nowhere': no such file or directory\n"],
     [['--mount', 'x'], 2, `--mount: 'x' is not HOSTPATH:GUESTPATH[:ro] with an absolute GUESTPATH${hint}`],
     [
       ['--mount', '/tmp:mnt'],

@@ -312,8 +312,8 @@ const refusals: readonly [
   [
     'scaled rotary positions',
     1002,
-    /llama\.rope\.scaling\.type = linear is not supported/,
-    p => (p.meta['llama.rope.scaling.type'] = { string: 'linear' }),
+    /llama\.rope\.scaling\.type = yarn is not supported/,
+    p => (p.meta['llama.rope.scaling.type'] = { string: 'yarn' }),
   ],
   ['experts', 1002, /llama\.expert_count = 8 is not supported/, p => (p.meta['llama.expert_count'] = { u32: 8 })],
   [
@@ -341,10 +341,16 @@ const refusals: readonly [
     p => (p.tensors[1] = { name: 'output_norm.weight', type: GGML_TYPE.Q8_0, shape: [32], data: new Uint8Array(34) }),
   ],
   [
-    'rotary factors',
+    'linearly scaled positions, the type left out',
     1002,
-    /tensor rope_freqs\.weight has no place in architecture llama/,
-    p => p.tensors.push({ name: 'rope_freqs.weight', type: GGML_TYPE.F32, shape: [4], data: new Uint8Array(16) }),
+    /llama\.rope\.scaling\.factor = 4 is not supported/,
+    p => (p.meta['llama.rope.scaling.factor'] = { f32: 4 }),
+  ],
+  [
+    'a tensor without a place',
+    1002,
+    /tensor blk\.0\.attn_rot_embd\.weight has no place in architecture llama/,
+    p => p.tensors.push(zeros('blk.0.attn_rot_embd.weight', 4)),
   ],
 ];
 for (const [name, code, text, change, architecture] of refusals)

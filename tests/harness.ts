@@ -24,6 +24,8 @@ import { Tokenizers } from '../drivers/engine/tokenizer.ts';
 import { loadUnicode } from '../drivers/engine/unicode.ts';
 import { parseGguf } from '../vfs/gguf.ts';
 
+export { random } from './reference/random.ts';
+
 v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
 
 /** Fixtures beside the repository, shared by its checkouts. */
@@ -234,15 +236,6 @@ export function argmax(row: Float32Array): number {
   let best = 0;
   for (let i = 1; i < row.length; i++) if (row[i]! > row[best]!) best = i;
   return best;
-}
-
-/** A small linear congruential generator: tests must not depend on the host's randomness. */
-export function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
 }
 
 export const soak = process.env['ARENA8_SOAK'] === '1';

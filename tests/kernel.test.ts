@@ -429,7 +429,7 @@ test('strace prints each call as the table describes it', t => {
     yield* sys.wait(-1, new Uint8Array(4));
     return 0;
   });
-  t.true(output.includes('open("/etc/motd", O_RDONLY, 00) = 3\n'), output);
+  t.true(output.includes('open("/etc/motd", O_RDONLY, 0) = 3\n'), output);
   t.true(output.includes('read(3, "hello\\n", 100) = 6\n'), output);
   t.true(
     output.includes('open("/nowhere", O_WRONLY|O_CREAT|O_EXCL|O_DIRECTORY, 0644) = -1 EINVAL (Invalid argument)\n'),

@@ -1,8 +1,10 @@
 // Sampling and randomness: the specification's worked figures, a plain f64 reference over random settings, χ² against exact probabilities,
-// equal bits in both builds; xor128 against the seedrandom package.
+// equal bits in both builds; xor128 against the seedrandom package; and the whole machine's draws, made again from the logits it shows.
 
 import test from 'ava';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { boot } from '../boot/index.ts';
 import { SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
 import { lcg } from '../drivers/rng/lcg.ts';
 import { xor128 } from '../drivers/rng/xor128.ts';
@@ -351,4 +353,57 @@ test('xor128: 10⁵ draws are the seedrandom package’s, and the state is all t
     }
     t.is(same, 100_000);
   }
+});
+
+// ── On the machine ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Answer {
+  readonly tokens: readonly number[];
+  readonly steps: readonly {
+    readonly token: number;
+    readonly top: readonly (readonly [id: number, logit: number])[];
+  }[];
+}
+
+/** Ids as llminfer must have drawn them: from its own logits, which reach beyond top-k, with the generator's draws. */
+function redrawn({ steps }: Answer, s: Settings, next: () => number): { id: number; close: boolean }[] {
+  return steps.map(({ top }) => {
+    const logits = new Float32Array(1 + Math.max(...top.map(([id]) => id))).fill(-1e30);
+    for (const [id, logit] of top) logits[id] = logit;
+    return expected(distribution(logits, s), next() / TWO32);
+  });
+}
+
+test('llminfer draws with xor128 or the LCG from the logits it shows', t => {
+  const machine = boot({ image: readFileSync('build/boot.cpio') });
+  const generators: Record<string, (seed: number) => () => number> = {
+    xor128: seed => {
+      const { int32 } = seedrandom.xor128(seed | 0, { state: true });
+      return () => int32() >>> 0;
+    },
+    lcg: seed => {
+      let state = seed >>> 0;
+      return () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0);
+    },
+  };
+  let compared = 0;
+  for (const [rng, seeded] of Object.entries(generators))
+    for (const seed of [0, 1, 2, 7, 12345])
+      for (const [options, settings] of [
+        ['', { temp: 0.8, topK: 40, topP: 0.95 }],
+        ['--temp 1.3 --top-k 12 --top-p 1 --min-p 0.05', { temp: 1.3, topK: 12, minP: 0.05 }],
+      ] as const) {
+        const line = `llminfer --json --logits 64 --max-tokens 30 --rng ${rng} --seed ${seed} ${options} 'Once upon a time'`;
+        const { status, stdout, stderr } = machine.exec(line);
+        t.is(status, 0, stderr);
+        const answer = JSON.parse(stdout) as Answer;
+        t.is(answer.steps.length, answer.tokens.length);
+        for (const [i, want] of redrawn(answer, settings, seeded(seed)).entries()) {
+          if (answer.tokens[i] !== want.id)
+            t.true(want.close, `${line}: token ${i} is ${answer.tokens[i]}, not ${want.id}`);
+          t.is(answer.steps[i]!.token, answer.tokens[i]!);
+          compared++;
+        }
+      }
+  t.true(compared > 400, `${compared} draws`);
 });

@@ -10,8 +10,11 @@ export interface EngineCompute extends Compute {
    * Returns the number of scales (blocked types) or values that are not finite: matrix products assume there are none. -1: no such type.
    */
   repack(type: number, fromAt: number, rows: number, k: number, toAt: number): number;
-  /** Writes f64[pairs] at `toAt`: base^(−i/pairs) for i = 0 … pairs − 1, the f64 base being read from `baseAt`. Both 8-aligned. */
-  rope_frequencies(baseAt: number, pairs: number, toAt: number): void;
+  /**
+   * Writes f32[pairs][2] at `toAt`: base^(−1/pairs), the ratio of an angle to the one before, and the divisor that only this pair's angle
+   * gets. The base is the f64 at `baseAt`, the divisors f32[pairs] at `factorsAt`; 0 = all 1.
+   */
+  rope_frequencies(baseAt: number, factorsAt: number, pairs: number, toAt: number): void;
 
   // Vocabulary and tokenizer: addresses of a Vocab, Work or Transfer record (vocabulary.ts).
   /** Takes whole token strings from a Transfer; returns the bytes taken. Measures only, when it names no vocabulary. */

@@ -82,7 +82,7 @@ export enum MulMat {
 export enum RopeTable {
   tableAt = 2, // f32[token][pairs][2]: cos, sin
   pairs = 3,
-  frequenciesAt = 4, // f64[pairs], 8-aligned: rope_frequencies()
+  frequenciesAt = 4, // f32[pairs][2]: rope_frequencies()
 }
 export enum Rope {
   at = 2, // f32[token][stride], the heads first

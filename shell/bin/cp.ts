@@ -53,6 +53,8 @@ export function* copyTree(ctx: Reporter, from: string, to: string, recursive: bo
   if (source.kind !== KIND.dir) {
     if (exists && target.kind === KIND.dir)
       return yield* ctx.fail(`cannot overwrite directory '${to}' with non-directory`);
+    // A device in a tree is not its data; named alone, it is.
+    if (recursive && source.kind !== KIND.file) return yield* ctx.fail(`cannot create special file '${to}'`, E.NOTSUP);
     return yield* copyFile(ctx, from, to, source.mode);
   }
   if (!recursive) return yield* ctx.fail(`-r not specified; omitting directory '${from}'`);

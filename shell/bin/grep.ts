@@ -85,7 +85,8 @@ function* grepTree(ctx: Grep, search: Search, path: string, shown: string): Gene
   if (typeof st === 'number' || st.kind !== KIND.dir) return yield* grepFile(ctx, search, shown);
   search.named = !ctx.options['no-filename'];
   const entries = yield* listDirectory(ctx.sys, path);
-  for (const { name } of typeof entries === 'number' ? [] : entries) {
+  for (const { name, kind } of typeof entries === 'number' ? [] : entries) {
+    if (kind === KIND.char) continue; // a device need not end
     yield* grepTree(ctx, search, join(path, name), shown === '' ? name : join(shown, name));
   }
 }

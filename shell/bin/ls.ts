@@ -1,6 +1,6 @@
 // ls: directory listings, sorted by bytes. Columns on a terminal, one name a line elsewhere, as coreutils does.
 
-import { IOCTL, KIND } from '../../kernel/abi/index.ts';
+import { IOCTL, KIND, Stat } from '../../kernel/abi/index.ts';
 import { byteOrder, join, listDirectory, readText, stat } from '../lib/files.ts';
 import type { FileStat } from '../lib/files.ts';
 import { columns, humanSize, isoMinute, modeString, table, times } from '../lib/fmt.ts';
@@ -26,6 +26,8 @@ type Ls = Context<typeof options>;
 interface Item {
   readonly name: string; // as shown
   readonly stat: FileStat;
+  /** Listed by its directory, and not to be looked at: only its name is known. */
+  readonly unknown?: true;
 }
 
 /** What a listing needs to know once. */
@@ -34,6 +36,8 @@ interface View {
   readonly users: ReadonlyMap<number, string>;
   readonly epochSeconds: number; // of virtual time 0
 }
+
+const nothingKnown: FileStat = Stat.read(new Uint8Array(Stat.bytes), 0);
 
 export const ls = define({
   name: 'ls',
@@ -103,10 +107,13 @@ function* listOne(ctx: Ls, view: View, path: string, headed: boolean, blank: boo
   if (options.all) names.push('.', '..');
   let status = 0;
   const items: Item[] = [];
+  const detailed = options.l || options.S || options.t || options.classify || options.inode;
   for (const name of names) {
     const st = yield* stat(sys, join(path, name));
-    if (typeof st === 'number') status = yield* ctx.fail(`cannot access '${join(path, name)}'`, -st);
-    else items.push({ name, stat: st });
+    if (typeof st === 'number') {
+      if (detailed) status = yield* ctx.fail(`cannot access '${join(path, name)}'`, -st);
+      items.push({ name, stat: nothingKnown, unknown: true });
+    } else items.push({ name, stat: st });
   }
   sort(ctx, items);
   if (options.l) {
@@ -131,6 +138,8 @@ function* show(ctx: Ls, view: View, items: readonly Item[]): Generator<void, voi
   if (options.l) {
     const rows = items.map(item => {
       const { stat: st } = item;
+      const unknown = [...(options.inode ? ['?'] : []), '??????????', '?', '?', '?', '?', '?', item.name];
+      if (item.unknown) return unknown;
       const owner = (id: number): string => view.users.get(id) ?? String(id);
       return [
         ...(options.inode ? [String(st.inode)] : []),

@@ -19,7 +19,7 @@ export const strace = define({
   options,
   order: 'posix',
   description:
-    'Runs COMMAND and prints each system call it makes with arguments and result. Ends with the status of COMMAND.',
+    'Runs COMMAND and prints each system call that it and its children make, with arguments and result; [pid N] before those of several processes at a time. Ends with the status of COMMAND.',
   examples: [['strace cat /etc/hostname', 'the calls that printing a file takes']],
   *main(ctx) {
     const { options, operands, sys } = ctx;
@@ -57,7 +57,7 @@ function* summarize(ctx: Context<typeof options>, to: number): Generator<void, n
   let line: Uint8Array | null;
   while ((line = yield* lines.line()) !== null) {
     const text = utf8Decode(line);
-    const name = text.slice(0, text.indexOf('('));
+    const [, name = ''] = /^(?:\[pid \d+\] )?(\w+)\(/.exec(text) ?? [];
     const tally = tallies.get(name) ?? { calls: 0, errors: 0 };
     tally.calls++;
     if (/ = -1 E\S+ \(.*\)\n$/.test(text)) tally.errors++;

@@ -6,6 +6,8 @@ import { E, LIMITS, utf8Encode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 
 const bufferBytes = 4096;
+/** The longest line that is taken as one; what has no end in sight is refused with EOVERFLOW. */
+const lineBytesMax = 1 << 24;
 /** How much one read asks for: as much as the window holds. */
 export const CHUNK_BYTES = LIMITS.windowBytes;
 
@@ -96,11 +98,16 @@ export class Input {
   /** The next line with its newline (the last may lack it), as a copy; null at the end. */
   *line(): Generator<void, Uint8Array | null, void> {
     const pieces: Uint8Array[] = [];
-    for (;;) {
+    for (let bytes = 0; ;) {
+      if (bytes > lineBytesMax) {
+        this.error = E.OVERFLOW;
+        return null;
+      }
       if (this.at === this.end && !(yield* this.fill())) return pieces.length === 0 ? null : concat(pieces);
       const newline = this.buffer.subarray(0, this.end).indexOf(10, this.at);
       const stop = newline < 0 ? this.end : newline + 1;
       pieces.push(this.buffer.slice(this.at, stop));
+      bytes += stop - this.at;
       this.at = stop;
       if (newline >= 0) return concat(pieces);
     }

@@ -1,7 +1,7 @@
 // The shell's executor: runs what the parser built. A process here cannot fork, so a subshell (a builtin inside a pipeline) is a new sh
 // that is given the parent's state as text; every other command of a pipeline is spawned on its pipe ends, then all are waited for.
 
-import { E, O, SIG, strerror, utf8Decode } from '../../kernel/abi/index.ts';
+import { E, LIMITS, O, SIG, strerror, utf8Decode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { STATUS, defaultPath, findProgram, launch, waitFor } from '../lib/exec.ts';
 import type { Descriptors } from '../lib/exec.ts';
@@ -38,6 +38,9 @@ interface Streams {
   readonly opened: number[];
 }
 
+/** How deep `.` and eval may call one another. */
+const nestingMax = 64;
+
 export class Shell implements Variables {
   readonly sys: Sys;
   name: string;
@@ -49,7 +52,7 @@ export class Shell implements Variables {
   leaving: number | null = null;
   /** Set by `return`: the sourced file ends. */
   returning = false;
-  /** A SIGINT was seen: the rest of the command line is dropped. */
+  /** A SIGINT was seen, or nesting has no end: the rest of the command line is dropped. */
   interrupted = false;
   /** Outlives SIGINT, which ends only the command in the foreground. */
   catchesInterrupt = false;
@@ -61,6 +64,7 @@ export class Shell implements Variables {
   xtrace = false;
   private readonly variables = new Map<string, Variable>();
   private pid = 0;
+  private nesting = 0; // texts being run inside one another by `.` and eval
 
   constructor(sys: Sys, name: string, env: ReadonlyMap<string, string>) {
     this.sys = sys;
@@ -127,7 +131,18 @@ export class Shell implements Variables {
 
   /** Runs a whole text, line by line, up to its end, an exit, or a syntax error. Returns the status. */
   *runText(text: string, firstLine = 1): Generator<void, number, void> {
+    if (this.nesting === nestingMax) {
+      this.interrupted = true; // or each of its callers would go on and try again
+      return yield* this.fail(`commands are nested more than ${nestingMax} deep`, usageError);
+    }
     this.pid ||= yield* this.sys.getpid();
+    this.nesting++;
+    const status = yield* this.runLines(text, firstLine);
+    this.nesting--;
+    return status;
+  }
+
+  private *runLines(text: string, firstLine: number): Generator<void, number, void> {
     const parser = new Parser(text, firstLine);
     for (;;) {
       const result = parser.next();
@@ -356,13 +371,14 @@ export class Shell implements Variables {
     for (const fd of streams.opened) yield* this.sys.close(fd);
   }
 
-  /** Reads one line from descriptor 0 of the current command, byte by byte so that nothing after it is taken; null at the end. */
+  /** Reads one line from descriptor 0 of the current command, byte by byte so that nothing after it is taken; at most LIMITS.lineBytes. */
   *readLine(): Generator<void, { text: string; ended: boolean }, void> {
     const byte = new Uint8Array(1);
     const bytes: number[] = [];
     for (;;) {
       const n = yield* this.sys.read(this.fds[0]!, byte);
-      if (n <= 0 || byte[0] === 10) return { text: utf8Decode(Uint8Array.from(bytes)), ended: n <= 0 };
+      if (n <= 0 || byte[0] === 10 || bytes.length === LIMITS.lineBytes)
+        return { text: utf8Decode(Uint8Array.from(bytes)), ended: n <= 0 };
       bytes.push(byte[0]!);
     }
   }

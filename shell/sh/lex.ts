@@ -50,6 +50,8 @@ const operators = [
   '(',
   ')',
 ] as const;
+/** How deep ${x:-${y:-…}} may go. */
+const bracesMax = 64;
 const wordEnds = ' \t\n;&|<>()';
 const isName = (c: string | undefined): boolean => c !== undefined && /[A-Za-z_]/.test(c);
 const isNameRest = (c: string | undefined): boolean => c !== undefined && /[A-Za-z0-9_]/.test(c);
@@ -58,6 +60,7 @@ export class Lexer {
   fault: Fault | null = null;
   private readonly text: string;
   private at = 0;
+  private bracesOpen = 0;
   private line: number;
 
   constructor(text: string, line = 1) {
@@ -201,6 +204,11 @@ export class Lexer {
 
   private braced(quoted: boolean): Part | null {
     const { line } = this;
+    if (this.bracesOpen === bracesMax) {
+      this.fail(`\${ nested more than ${bracesMax} deep`, line);
+      return null;
+    }
+    this.bracesOpen++;
     this.at++;
     const isLength = this.text[this.at] === '#' && !'}:-=+?%#'.includes(this.text[this.at + 1] ?? '}');
     if (isLength) this.at++;
@@ -218,6 +226,7 @@ export class Lexer {
     if (this.at >= this.text.length) this.fail("unexpected end of file while looking for matching `}'", line, true);
     else if (this.text[this.at] !== '}' || name === '') this.fail('bad substitution', line);
     this.at++;
+    this.bracesOpen--;
     return part;
   }
 }

@@ -6,6 +6,7 @@ import type { Sys } from '../../kernel/abi/index.ts';
 import { defaultPath } from '../lib/exec.ts';
 import { readText } from '../lib/files.ts';
 import { define, signalStatus } from '../lib/program.ts';
+import { concat } from '../lib/stdio.ts';
 import { setOptions } from './builtins.ts';
 import { completions } from './complete.ts';
 import { Shell, usageError } from './exec.ts';
@@ -187,20 +188,25 @@ function* lineReader(sys: Sys): Generator<void, () => Generator<void, string | n
 
 // ── The machine ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** `sh --serve`: each read of descriptor 0 is one command text; the state lasts from one to the next, and `exit` ends only the text. */
+/** `sh --serve`: descriptor 0 gives command texts, each ended by a read that does not fill the buffer; the state lasts from one to the next, and `exit` ends only the text. */
 function* serve(shell: Shell): Generator<void, number, void> {
   const { sys } = shell;
   yield* catchInterrupt(shell);
   const empty = yield* sys.open('/dev/null', O.RDONLY, 0);
   const buffer = new Uint8Array(LIMITS.windowBytes);
+  let pieces: Uint8Array[] = [];
   for (;;) {
     const n = yield* sys.read(0, buffer);
     if (n === -E.INTR) continue;
-    if (n <= 0) return 0;
+    if (n <= 0 && pieces.length === 0) return 0;
+    pieces.push(buffer.slice(0, n));
+    if (n === buffer.length) continue;
+    const text = utf8Decode(concat(pieces));
+    pieces = [];
     shell.fds = [empty, 1, 2];
     shell.leaving = null;
     shell.interrupted = false;
-    const status = yield* shell.runText(utf8Decode(buffer, 0, n));
+    const status = yield* shell.runText(text);
     yield* sys.ioctl(0, IOCTL.execDone, shell.leaving ?? status);
   }
 }

@@ -127,10 +127,10 @@ export class Forward {
   }
 
   private rotate(x: Vector, position: number): void {
-    const { headSize, ropeDimensions, ropeBase } = this.model.config;
+    const { headSize, ropeDimensions, ropeBase, ropeFactors } = this.model.config;
     for (let head = 0; head < x.length; head += headSize)
       for (let i = 0; i < ropeDimensions; i += 2) {
-        const angle = position * ropeBase ** (-i / ropeDimensions);
+        const angle = (position * ropeBase ** (-i / ropeDimensions)) / (ropeFactors?.[i / 2] ?? 1);
         const [u, v] = [x[head + i]!, x[head + i + 1]!];
         x[head + i] = u * Math.cos(angle) - v * Math.sin(angle);
         x[head + i + 1] = u * Math.sin(angle) + v * Math.cos(angle);

@@ -1,4 +1,4 @@
-// Writes GGUF v3 (SIS §7.1) for tests: metadata and tensors in the order given. Values name their type.
+// Writes GGUF v3 (SIS §7.1) for tests: metadata and tensors in the order given. Values name their type; `general.alignment` is kept to.
 
 import { GGML_BLOCK, ggmlTypeName } from '../../kernel/abi/index.ts';
 
@@ -19,7 +19,7 @@ export interface TensorInput {
   readonly data: Uint8Array;
 }
 
-const ALIGNMENT = 32;
+const ALIGNMENT = 32; // where general.alignment says nothing
 const utf8 = new TextEncoder();
 
 class Bytes {
@@ -43,8 +43,8 @@ class Bytes {
     const b = utf8.encode(s);
     return this.u64(b.length).raw(b);
   }
-  pad(): this {
-    return this.raw(new Uint8Array((ALIGNMENT - (this.length % ALIGNMENT)) % ALIGNMENT));
+  pad(alignment: number): this {
+    return this.raw(new Uint8Array((alignment - (this.length % alignment)) % alignment));
   }
   joined(): Uint8Array {
     const out = new Uint8Array(this.length);
@@ -83,6 +83,8 @@ export function tensorBytes(type: number, shape: readonly number[]): number {
 
 export function writeGguf(meta: Readonly<Record<string, MetaInput>>, tensors: readonly TensorInput[]): Uint8Array {
   const out = new Bytes();
+  const aligned = meta['general.alignment'];
+  const alignment = aligned !== undefined && 'u32' in aligned ? aligned.u32 : ALIGNMENT;
   out.raw(utf8.encode('GGUF')).u32(3).u64(tensors.length).u64(Object.keys(meta).length);
   for (const [key, value] of Object.entries(meta)) {
     out.text(key);
@@ -93,9 +95,9 @@ export function writeGguf(meta: Readonly<Record<string, MetaInput>>, tensors: re
     out.text(t.name).u32(t.shape.length);
     for (const n of t.shape) out.u64(n);
     out.u32(t.type).u64(at);
-    at += Math.ceil(t.data.length / ALIGNMENT) * ALIGNMENT;
+    at += Math.ceil(t.data.length / alignment) * alignment;
   }
-  out.pad();
-  for (const t of tensors) out.raw(t.data).pad();
+  out.pad(alignment);
+  for (const t of tensors) out.raw(t.data).pad(alignment);
   return out.joined();
 }

@@ -18,6 +18,7 @@ export interface Config {
   readonly epsilon: number;
   readonly ropeDimensions: number; // llama
   readonly ropeBase: number;
+  readonly ropeFactors?: readonly number[]; // divisors of the angles, [ropeDimensions / 2]
   readonly learnedPositions: boolean; // sis: optional
   readonly tied: boolean;
   readonly biases: boolean; // of products: gpt2 always, llama and sis optional
@@ -123,8 +124,12 @@ function randomMatrix(
   return { data, values, minima };
 }
 
-/** A model of this configuration with random weights. */
-export function randomModel(c: Config, next: () => number): RandomModel {
+/** A model of this configuration with random weights. `more`: metadata added to, or put in place of, what the configuration says. */
+export function randomModel(
+  c: Config,
+  next: () => number,
+  more: Readonly<Record<string, MetaInput>> = {},
+): RandomModel {
   const tensors: TensorInput[] = [];
   const weights = new Map<string, Weight>();
   const matrix = (name: string, k: number, rows: number, scale = 1.5 / Math.sqrt(k)): void => {
@@ -150,6 +155,10 @@ export function randomModel(c: Config, next: () => number): RandomModel {
   const query = c.heads * c.headSize;
   const kv = c.headsKv * c.headSize;
   matrix('token_embd.weight', c.embedding, c.vocabulary, 1);
+  if (c.ropeFactors !== undefined) {
+    const data = new Uint8Array(Float32Array.from(c.ropeFactors).buffer);
+    tensors.push({ name: 'rope_freqs.weight', type: GGML_TYPE.F32, shape: [c.ropeFactors.length], data });
+  }
   if (c.learnedPositions) matrix('position_embd.weight', c.embedding, c.context, 0.5);
   for (let l = 0; l < c.layers; l++) {
     const b = `blk.${l}.`;
@@ -189,7 +198,7 @@ export function randomModel(c: Config, next: () => number): RandomModel {
     meta['llama.rope.dimension_count'] = { u32: c.ropeDimensions };
     meta['llama.rope.freq_base'] = { f32: c.ropeBase };
   }
-  return { config: c, file: writeGguf(meta, tensors), weights };
+  return { config: c, file: writeGguf({ ...meta, ...more }, tensors), weights };
 }
 
 const MATRIX_TYPES = [GGML_TYPE.F32, GGML_TYPE.F16, GGML_TYPE.BF16, GGML_TYPE.Q4_0, GGML_TYPE.Q4_1, GGML_TYPE.Q8_0];

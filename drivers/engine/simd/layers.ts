@@ -64,22 +64,26 @@ export function layer_norm(x: usize, n: i32, w: usize, b: usize, epsAt: usize, d
 // ── Rotary positions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** See EngineCompute.rope_frequencies. */
-export function rope_frequencies(baseAt: usize, pairs: i32, to: usize): void {
-  const ln = ln64(load<f64>(baseAt));
-  for (let i = 0; i < pairs; i++) store<f64>(to + (i << 3), exp64((-ln * <f64>i) / <f64>pairs));
+export function rope_frequencies(baseAt: usize, factors: usize, pairs: i32, to: usize): void {
+  // The exponent is rounded to f32 first, as in ggml: with head sizes that are no power of two it shows.
+  const ratio = <f32>exp64(ln64(load<f64>(baseAt)) * <f64>(<f32>-1 / <f32>pairs));
+  for (let i = 0; i < pairs; i++) {
+    store<f32>(to + (i << 3), ratio);
+    store<f32>(to + (i << 3), factors == 0 ? 1 : load<f32>(factors + (i << 2)), 4);
+  }
 }
 
 /**
- * table[pairs][2] = cos, sin of position · ratio^i, the ratio of neighbouring frequencies in f32: the angles are formed by repeated f32
- * products, as ggml does, since at large positions their rounding shows.
+ * table[pairs][2] = cos, sin of position · ratio^i / divisor of i: the angles are formed by repeated f32 products, as ggml does, since at
+ * large positions their rounding shows.
  */
 export function rope_table(position: i32, pairs: i32, frequencies: usize, table: usize): void {
-  const ratio = pairs > 1 ? <f32>load<f64>(frequencies, 8) : 0;
-  let angle = <f32>position;
+  let product = <f32>position;
   for (let i = 0; i < pairs; i++) {
+    const angle = product / load<f32>(frequencies + (i << 3), 4);
     store<f32>(table + (i << 3), <f32>cos64(angle));
     store<f32>(table + (i << 3), <f32>sin64(angle), 4);
-    angle *= ratio;
+    product *= load<f32>(frequencies + (i << 3));
   }
 }
 

@@ -7,7 +7,8 @@ import { hasKernels } from '../sizes.ts';
 import type { MetaValue, ModelImage, Refusal, TensorInfo } from '../../../kernel/abi/index.ts';
 
 /** A dimension by meaning: its length follows from the hyperparameters. */
-type Dim = 'embedding' | 'query' | 'keyValue' | 'queryKeyValue' | 'feedForward' | 'vocabulary' | 'context';
+type Dim =
+  'embedding' | 'query' | 'keyValue' | 'queryKeyValue' | 'feedForward' | 'vocabulary' | 'context' | 'rotaryPairs';
 
 /** A tensor an architecture names. One dimension: a vector, kept as F32. Two: a matrix, kept as the file has it, rows of `shape[0]`. */
 interface Slot {
@@ -66,9 +67,6 @@ const layerNorms = [
 
 /** Keys any architecture may carry that would change the arithmetic. */
 const refusedKeys = [
-  { key: 'rope.scaling.type', unless: ['none'] },
-  { key: 'rope.scaling.factor', unless: [0, 1] },
-  { key: 'rope.scale_linear', unless: [0, 1] },
   { key: 'expert_count', unless: [0] },
   { key: 'attention.causal', unless: [true] },
 ];
@@ -83,6 +81,7 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     refuses: refusedKeys,
     slots: [
       ...ends,
+      optional(slot('rope_freqs.weight', 'rotaryPairs')),
       slot('output_norm.weight', 'embedding'),
       slot('blk.%.attn_norm.weight', 'embedding'),
       ...separateQkv,
@@ -185,6 +184,19 @@ function number(image: ModelImage, suffix: string, fallback: number | null): num
   return fallback ?? refuse('NOEXEC', 6002, `metadata key ${standard} not found`);
 }
 
+/** Scaled rotary positions are refused: a scaling without effect is not one. As in llama.cpp the type is linear where only a factor is given. */
+function scaledRotation(image: ModelImage): Refusal | null {
+  const read = (suffix: string): MetaValue | undefined => image.meta(`${image.architecture}.rope.${suffix}`);
+  const type = read('scaling.type') ?? 'linear';
+  const [key, factor] =
+    read('scaling.factor') === undefined
+      ? ['scale_linear', read('scale_linear') ?? 1]
+      : ['scaling.factor', read('scaling.factor')];
+  if (type === 'none' || (type === 'linear' && (factor === 0 || factor === 1))) return null;
+  const [named, value] = type === 'linear' ? [key, factor] : ['scaling.type', type];
+  return refuse('NOTSUP', 1002, `metadata ${image.architecture}.rope.${named} = ${String(value)} is not supported`);
+}
+
 /** Reads and checks the hyperparameters. Metadata only; nothing is allocated from them. */
 export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
   const architecture = Object.hasOwn(ARCHITECTURES, image.architecture) ? ARCHITECTURES[image.architecture] : undefined;
@@ -202,6 +214,11 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
         1002,
         `metadata ${image.architecture}.${key} = ${typeof value === 'object' ? 'array' : value} is not supported`,
       );
+  }
+
+  if (architecture.positions === 'rope') {
+    const scaled = scaledRotation(image);
+    if (scaled !== null) return scaled;
   }
 
   // One reader for every count, so that the first thing wrong is the one named.
@@ -284,6 +301,7 @@ export function bind(image: ModelImage, h: Hyperparameters): ReadonlyMap<string,
     feedForward: h.feedForward,
     vocabulary: h.vocabulary,
     context: h.contextTrained,
+    rotaryPairs: (h.rope?.dimensions ?? 0) / 2,
   };
   const bound = new Map<string, BoundTensor>();
   const taken = new Set<string>();

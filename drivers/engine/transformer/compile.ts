@@ -123,7 +123,7 @@ export interface Segments {
   readonly scoreAt: number;
 }
 
-/** Emits the whole plan. `frequencies`: the rotary frequencies, f64 each. */
+/** Emits the whole plan. `frequencies`: f32[pairs][2], see EngineCompute.rope_frequencies. */
 export function compile(model: Model, scratch: Scratch, frequencies: Place, sink: PlanSink): Segments {
   return new Compiler(model, scratch, frequencies, sink).compile();
 }

@@ -76,7 +76,7 @@ export class TransformerDriver implements EngineDriver {
     const vocabulary = tokenizer.load(image, place.vocabularyAt, budget.vocabulary);
     if (isRefusal(vocabulary)) return vocabulary;
     const scratch = layOutScratch(model, place.scratchAt);
-    const frequencies = this.frequencies(model.h, place.planAt, scratch);
+    const frequencies = this.frequencies(model, place.planAt, scratch);
     const writer = new PlanWriter(arena, frequencies.at + frequencies.bytes);
     const segments = compile(model, scratch, frequencies, writer);
     const taken = { weights: weightsBytes, tensors: directory, plan: alignUp(writer.at - place.planAt) };
@@ -144,10 +144,11 @@ export class TransformerDriver implements EngineDriver {
   }
 
   /** The rotary frequencies, at the start of the plan region. The base travels through scratch: no float crosses into WebAssembly. */
-  private frequencies(h: Hyperparameters, at: number, scratch: Scratch): Place & { readonly bytes: number } {
+  private frequencies({ h, tensors }: Model, at: number, scratch: Scratch): Place & { readonly bytes: number } {
     if (h.rope !== null) {
       this.parts.arena.f64[scratch.hidden.at >> 3] = h.rope.base;
-      this.parts.compute.rope_frequencies(scratch.hidden.at, h.rope.dimensions / 2, at);
+      const factorsAt = tensors.get('rope_freqs.weight')?.at ?? 0;
+      this.parts.compute.rope_frequencies(scratch.hidden.at, factorsAt, h.rope.dimensions / 2, at);
     }
     return { name: 'frequencies', at, bytes: frequencyBytes(h) };
   }
