@@ -114,7 +114,7 @@ export class Machine {
    * input that cannot come is interrupted (status 130).
    */
   exec(line: string): ExecResult {
-    if (this.execPid === 0 || this.statusOf(this.execPid) !== undefined) {
+    if (this.execPid <= 0) {
       this.execPid = this.kernel.start('/bin/sh', '/home', argumentBlock(['sh', '--serve']), [
         'exec',
         'exec-out',
@@ -127,7 +127,11 @@ export class Machine {
       const state = this.kernel.run(1024);
       if (state === 'halted') throw new Error('the machine has halted: see the kernel log');
       const status = this.statusOf(this.execPid);
-      if (status !== undefined) return this.execDevice.result(status); // `exit` in the line
+      if (status !== undefined) {
+        this.kernel.reap(this.execPid);
+        this.execPid = 0; // the line ended its shell: the next one gets a new one
+        return this.execDevice.result(status);
+      }
       if (state === 'idle' && this.execDevice.running) {
         this.kernel.interrupt();
         if (this.kernel.run(1024) === 'idle' && this.execDevice.running) return this.execDevice.result(130);

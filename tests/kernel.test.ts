@@ -547,6 +547,24 @@ test('32 sessions queue in order; the 33rd is refused; ids are never reused; a d
   });
 });
 
+test('a program that breaks ends with 139, gives back what it held, and the machine goes on', t => {
+  const r = rig({
+    *broken(sys) {
+      yield* sys.open('/etc/motd', O.RDONLY, 0);
+      throw new RangeError('out of its depth');
+    },
+  });
+  const { status, output } = r.run(function* (sys) {
+    const code = new Uint8Array(4);
+    const pid = yield* sys.spawn('/bin/broken', argumentBlock(['broken'], new Map(), [0, 1, 2]));
+    t.is(yield* sys.wait(pid, code), pid);
+    yield* print(sys, 'on it goes');
+    return code[0]!;
+  });
+  t.deepEqual([status, output], [139, 'on it goes']);
+  t.regex(r.log.at(-1)!, /\] broken\[\d+\]: crashed: out of its depth$/);
+});
+
 test('a kernel bug halts the machine with tick, seed, session and audit', t => {
   const r = rig({});
   r.run(function* (sys) {

@@ -56,19 +56,31 @@ function modelRegion(machine: Machine): string {
 const PATHS = (
   '/ . .. /etc /etc/motd /etc/passwd /models /models/fable-q4_0.gguf fable-q8_0 /tmp /tmp/a /tmp/b /tmp/d /tmp/d/e /home /proc /proc/arena ' +
   '/proc/ps /dev/null /dev/tty /dev/exec-out /mnt /mnt/x /mnt/x/tensors /mnt/x/metadata/* /mnt/x/tensors/*/type /nope /etc/motd/x /bin/sh - * ? [a-z]* ' +
-  '/*/m* /tmp/* ~ ~nobody "" " " $x "$x" ${x:-y} $HOME é \\* \'*\' -'
+  '/*/m* /tmp/* ~ ~nobody "" $x "$x" ${x:-y} $HOME é \\* \'*\' -'
 ).split(' ');
 const OPTIONS = (
   '-a -l -R -r -f -rf -n -c -1 -n1 -5 -C -d -p -h -v -i -E -o -k -t gguf -s -- --help --json --nope --ctx 16 --kv f32 --temp 0 --seed 7 --max-tokens 4 ' +
   '--logits 2 --top-k 3 --stop a --bos --special --file --vocab --ops -m 0 1 3 99999999999 -1 +2 x'
 ).split(' ');
 const WORDS = (
-  'a b hello "one two" \'it is\' x=1 X=$x root . .* [ ] = -eq ! load unload status info plan backend stub stub:word transformer tokenize detokenize ' +
-  'perplexity models tmpfs proc'
-).split(' ');
-const OPERATORS = '; && || | | ; > /tmp/a >> /tmp/b < /etc/motd 2> /tmp/e 2>&1 >&2 | head -n 2 | wc | sh'.split(
-  /(?<!>>?|<|2>) /,
-);
+  'a b hello x=1 X=$x root . .* [ ] = -eq ! load unload status info plan backend stub stub:word transformer tokenize detokenize perplexity models ' +
+  'tmpfs proc'
+)
+  .split(' ')
+  .concat('"one two"', "'it is'", '"$x $y"', '');
+const SEPARATORS = [';', '&&', '||', '|', '|', '; !', '\n', '> /tmp/a;', '2>&1 |', '| head -n 2;', '| wc |', '| sh;'];
+const REDIRECTIONS = [
+  '> /tmp/a',
+  '>> /tmp/b',
+  '< /etc/motd',
+  '< /nope',
+  '2> /tmp/e',
+  '2>&1',
+  '>&2',
+  '<&3',
+  '> /dev/full',
+  '# rest',
+];
 const PHRASES = [
   'head -c 100 /dev/zero',
   'head -c 50 /dev/random | hexdump -C',
@@ -108,14 +120,14 @@ function nonsense(random: (n: number) => number): string {
   const parts: string[] = [];
   const commands = 1 + random(3);
   for (let i = 0; i < commands; i++) {
-    if (i > 0) parts.push(pick(OPERATORS));
+    if (i > 0) parts.push(pick(SEPARATORS));
     if (random(5) === 0) parts.push(pick(PHRASES));
     else {
       parts.push(pick(COMMANDS));
       const operands = random(5);
       for (let j = 0; j < operands; j++) parts.push(pick(pick([PATHS, PATHS, OPTIONS, WORDS])));
     }
-    if (random(8) === 0) parts.push(pick(OPERATORS));
+    if (random(8) === 0) parts.push(pick(REDIRECTIONS));
   }
   const line = parts.join(random(20) === 0 ? '' : ' ');
   if (random(25) > 0) return line;
@@ -159,6 +171,8 @@ test('what fails gives everything back', t => {
     'llmctl plan /etc/motd; llmctl perplexity /nope; llmctl detokenize 99999; llmctl tokenize --file /etc',
     'strace -o /nope/x ls; time nosuch; env nosuch; sh -c "exec 5< /etc/motd; kill \\$\\$"',
     'cat /dev/tty',
+    'kill $$',
+    'exec echo',
     'exec 4< /nope; exec 4< /etc/motd; exec 4<&-',
   ]) {
     machine.exec(line);

@@ -25,285 +25,66 @@ function call<const A extends ArgSpec>(nr: number, args: A, doc: string, blocks 
   return { nr, args, doc, blocks };
 }
 
+// One call a line: a table, kept from the formatter.
+// prettier-ignore
 export const SYSCALLS = {
   // Processes
   exit: call(1, [['status', 'int']], 'End this process.'),
   getpid: call(2, [], 'This process.'),
-  getargs: call(
-    3,
-    [['block', 'out']],
-    'argv and environment: SpawnHeader, then argc + envc strings, each ended by a zero byte.',
-  ),
-  spawn: call(
-    4,
-    [
-      ['program', 'path'],
-      ['block', 'in'],
-    ],
-    'Start a program; the block is as getargs returns it. Returns its pid.',
-  ),
-  wait: call(
-    5,
-    [
-      ['pid', 'pid'],
-      ['status', 'out'],
-    ],
-    'Wait for a child (-1: any) to end; writes its exit status as u32. Returns its pid.',
-    true,
-  ),
-  kill: call(
-    6,
-    [
-      ['pid', 'pid'],
-      ['signal', 'signal'],
-    ],
-    'Send a signal (2 SIGINT, 13 SIGPIPE, 15 SIGTERM).',
-  ),
-  signal: call(
-    7,
-    [
-      ['signal', 'signal'],
-      ['catch', 'int'],
-    ],
-    'catch 1: a blocked call returns -EINTR instead of ending the process; 2: ignore; 0: default.',
-  ),
+  getargs: call(3, [['block', 'out']], 'argv and environment: SpawnHeader, then argc + envc strings, each ended by a zero byte.'),
+  spawn: call(4, [['program', 'path'], ['block', 'in']], 'Start a program; the block is as getargs returns it. Returns its pid.'),
+  wait: call(5, [['pid', 'pid'], ['status', 'out']], 'Wait for a child (-1: any) to end; writes its exit status as u32. Returns its pid.', true),
+  kill: call(6, [['pid', 'pid'], ['signal', 'signal']], 'Send a signal (2 SIGINT, 13 SIGPIPE, 15 SIGTERM).'),
+  signal: call(7, [['signal', 'signal'], ['catch', 'int']], 'catch 1: a blocked call returns -EINTR instead of ending the process; 2: ignore; 0: default.'),
   sleep: call(8, [['milliseconds', 'int']], 'Sleep in virtual time.', true),
   sched_yield: call(9, [], 'Let others run.', true),
   last_error: call(10, [['record', 'out']], 'The LastError record of this process.'),
   times: call(11, [['record', 'out']], 'Clock and this process: Times record.'),
 
   // Files
-  open: call(
-    20,
-    [
-      ['path', 'path'],
-      ['flags', 'open'],
-      ['mode', 'octal'],
-    ],
-    'Open a file. Returns a descriptor.',
-  ),
+  open: call(20, [['path', 'path'], ['flags', 'open'], ['mode', 'octal']], 'Open a file. Returns a descriptor.'),
   close: call(21, [['fd', 'fd']], 'Close a descriptor.'),
-  read: call(
-    22,
-    [
-      ['fd', 'fd'],
-      ['buffer', 'out'],
-    ],
-    'Read; 0 at the end.',
-    true,
-  ),
-  write: call(
-    23,
-    [
-      ['fd', 'fd'],
-      ['buffer', 'in'],
-    ],
-    'Write; may write less than asked.',
-    true,
-  ),
-  lseek: call(
-    24,
-    [
-      ['fd', 'fd'],
-      ['offset', 'int'],
-      ['whence', 'whence'],
-    ],
-    'Move the position. Returns the new one.',
-  ),
-  fstat: call(
-    25,
-    [
-      ['fd', 'fd'],
-      ['stat', 'out'],
-    ],
-    'Stat record of an open file.',
-  ),
-  ftruncate: call(
-    26,
-    [
-      ['fd', 'fd'],
-      ['size', 'int'],
-    ],
-    'Set the size of an open file.',
-  ),
+  read: call(22, [['fd', 'fd'], ['buffer', 'out']], 'Read; 0 at the end.', true),
+  write: call(23, [['fd', 'fd'], ['buffer', 'in']], 'Write; may write less than asked.', true),
+  lseek: call(24, [['fd', 'fd'], ['offset', 'int'], ['whence', 'whence']], 'Move the position. Returns the new one.'),
+  fstat: call(25, [['fd', 'fd'], ['stat', 'out']], 'Stat record of an open file.'),
+  ftruncate: call(26, [['fd', 'fd'], ['size', 'int']], 'Set the size of an open file.'),
   dup: call(27, [['fd', 'fd']], 'A second descriptor for the same open file.'),
   pipe: call(28, [['fds', 'out']], 'A pipe: writes two u32, read end and write end.'),
   memfd: call(29, [['name', 'path']], 'An anonymous file in memory storage. Returns a descriptor.'),
-  ioctl: call(
-    30,
-    [
-      ['fd', 'fd'],
-      ['command', 'int'],
-      ['argument', 'int'],
-    ],
-    'Device control: see IOCTL.',
-  ),
-  readdir: call(
-    31,
-    [
-      ['fd', 'fd'],
-      ['entries', 'out'],
-    ],
-    'Next entries of a directory: {u8 kind, u8 name bytes, name}…; 0 at the end.',
-  ),
-  readline: call(
-    32,
-    [
-      ['fd', 'fd'],
-      ['prompt', 'path'],
-      ['answer', 'out'],
-    ],
-    'Edit a line on a terminal: a READLINE byte, then text.',
-    true,
-  ),
-  complete: call(
-    33,
-    [
-      ['fd', 'fd'],
-      ['candidates', 'in'],
-    ],
-    'Answer a completion request: candidates, each ended by a zero byte.',
-  ),
+  ioctl: call(30, [['fd', 'fd'], ['command', 'int'], ['argument', 'int']], 'Device control: see IOCTL.'),
+  readdir: call(31, [['fd', 'fd'], ['entries', 'out']], 'Next entries of a directory: {u8 kind, u8 name bytes, name}…; 0 at the end.'),
+  readline: call(32, [['fd', 'fd'], ['prompt', 'path'], ['answer', 'out']], 'Edit a line on a terminal: a READLINE byte, then text.', true),
+  complete: call(33, [['fd', 'fd'], ['candidates', 'in']], 'Answer a completion request: candidates, each ended by a zero byte.'),
 
   // Names
-  stat: call(
-    40,
-    [
-      ['path', 'path'],
-      ['stat', 'out'],
-    ],
-    'Stat record of a path.',
-  ),
-  mkdir: call(
-    41,
-    [
-      ['path', 'path'],
-      ['mode', 'octal'],
-    ],
-    'Make a directory.',
-  ),
+  stat: call(40, [['path', 'path'], ['stat', 'out']], 'Stat record of a path.'),
+  mkdir: call(41, [['path', 'path'], ['mode', 'octal']], 'Make a directory.'),
   rmdir: call(42, [['path', 'path']], 'Remove an empty directory.'),
   unlink: call(43, [['path', 'path']], 'Remove a name.'),
-  rename: call(
-    44,
-    [
-      ['from', 'path'],
-      ['to', 'path'],
-    ],
-    'Rename within one file system.',
-  ),
+  rename: call(44, [['from', 'path'], ['to', 'path']], 'Rename within one file system.'),
   chdir: call(45, [['path', 'path']], 'Change the working directory.'),
   getcwd: call(46, [['path', 'out']], 'The working directory as text. Returns its length.'),
-  mount: call(
-    47,
-    [
-      ['type', 'path'],
-      ['source', 'path'],
-      ['target', 'path'],
-    ],
-    'Mount a file system: types tmpfs, proc, dev, gguf.',
-  ),
+  mount: call(47, [['type', 'path'], ['source', 'path'], ['target', 'path']], 'Mount a file system: types tmpfs, proc, dev, gguf.'),
   umount: call(48, [['target', 'path']], 'Unmount.'),
-  statfs: call(
-    49,
-    [
-      ['path', 'path'],
-      ['record', 'out'],
-    ],
-    'FsStat record of the file system a path is on.',
-  ),
+  statfs: call(49, [['path', 'path'], ['record', 'out']], 'FsStat record of the file system a path is on.'),
 
   // Models
-  model_load: call(
-    60,
-    [
-      ['path', 'path'],
-      ['options', 'in'],
-    ],
-    'Load a GGUF model: LoadOptions. On any failure the previous model stays.',
-  ),
+  model_load: call(60, [['path', 'path'], ['options', 'in']], 'Load a GGUF model: LoadOptions. On any failure the previous model stays.'),
   model_unload: call(61, [], 'Release the model region.'),
-  model_plan: call(
-    62,
-    [
-      ['path', 'path'],
-      ['options', 'in'],
-      ['report', 'out'],
-    ],
-    'What loading would take: PlanReport. Allocates nothing.',
-  ),
+  model_plan: call(62, [['path', 'path'], ['options', 'in'], ['report', 'out']], 'What loading would take: PlanReport. Allocates nothing.'),
   model_info: call(63, [['record', 'out']], 'ModelInfo of the loaded model.'),
-  model_ops: call(
-    64,
-    [
-      ['from', 'int'],
-      ['text', 'out'],
-    ],
-    'The plan as text lines, from a byte offset on. Returns bytes; 0 at the end.',
-  ),
-  backend: call(
-    65,
-    [
-      ['name', 'path'],
-      ['record', 'out'],
-    ],
-    'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.',
-  ),
-  tokenize: call(
-    66,
-    [
-      ['vocabulary', 'path'],
-      ['text', 'fd'],
-      ['flags', 'int'],
-    ],
-    'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.',
-  ),
-  detokenize: call(
-    67,
-    [
-      ['ids', 'in'],
-      ['text', 'out'],
-      ['flags', 'int'],
-    ],
-    'Bytes of u32 ids. Returns how many.',
-  ),
+  model_ops: call(64, [['from', 'int'], ['text', 'out']], 'The plan as text lines, from a byte offset on. Returns bytes; 0 at the end.'),
+  backend: call(65, [['name', 'path'], ['record', 'out']], 'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.'),
+  tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.'),
+  detokenize: call(67, [['ids', 'in'], ['text', 'out'], ['flags', 'int']], 'Bytes of u32 ids. Returns how many.'),
 
   // Sessions
-  session_open: call(
-    70,
-    [
-      ['options', 'in'],
-      ['prompt', 'fd'],
-    ],
-    'Submit a prompt: SessionOptions. Returns a handle.',
-  ),
-  session_read: call(
-    71,
-    [
-      ['session', 'int'],
-      ['event', 'out'],
-    ],
-    'The next SessionEvent; waits for it. Returns its bytes; 0 after the end.',
-    true,
-  ),
+  session_open: call(70, [['options', 'in'], ['prompt', 'fd']], 'Submit a prompt: SessionOptions. Returns a handle.'),
+  session_read: call(71, [['session', 'int'], ['event', 'out']], 'The next SessionEvent; waits for it. Returns its bytes; 0 after the end.', true),
   session_cancel: call(72, [['session', 'int']], 'End a session at its next token.'),
-  session_report: call(
-    73,
-    [
-      ['session', 'int'],
-      ['report', 'out'],
-    ],
-    'SessionReport.',
-  ),
-  session_tokens: call(
-    74,
-    [
-      ['session', 'int'],
-      ['from', 'int'],
-      ['ids', 'out'],
-    ],
-    'Token ids of prompt and output as u32, from an index on. Returns bytes.',
-  ),
+  session_report: call(73, [['session', 'int'], ['report', 'out']], 'SessionReport.'),
+  session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
   llm_stats: call(76, [['record', 'out']], 'LlmStats record.'),
 } as const satisfies Record<string, CallSpec>;
