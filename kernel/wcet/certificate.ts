@@ -1,0 +1,267 @@
+// Certificates at work: what a kernel costs at given arguments, which bytes it may touch, and the file that carries certificates from the
+// build to the kernel. In the file every expression and every atom is written once and referred to by its number.
+
+import { isRefusal, refuse } from '../abi/index.ts';
+import type { Refusal } from '../abi/index.ts';
+import type { Certificate, Uncertified, Word } from './certify.ts';
+import { PASSES, isCertificate } from './certify.ts';
+import { ARGUMENT_MAX, ATOM, ZERO, evaluate, fromTerms } from './poly.ts';
+import type { Atom, Poly } from './poly.ts';
+import { CLASSES } from './wasm.ts';
+
+/** Instructions of each class (index into CLASSES) and bytes moved, at least and at most. */
+export interface Counts {
+  readonly least: readonly bigint[];
+  readonly most: readonly bigint[];
+}
+
+/** Arena bytes from … to − 1. */
+export interface Span {
+  readonly store: boolean;
+  readonly from: bigint;
+  readonly to: bigint;
+}
+
+/** Reads an i32 word of the arena: what a certificate with `words` depends on beside arguments. */
+export type WordReader = (address: number) => number;
+
+/** The values of a certificate's unknowns, or why there are none. */
+function unknownsAt(
+  c: Certificate,
+  args: readonly number[],
+  passes: number,
+  read: WordReader | null,
+): bigint[] | Refusal {
+  const values: bigint[] = args.map(BigInt);
+  values[PASSES] = BigInt(passes);
+  for (const w of c.words) {
+    if (read === null) return refuse('INVAL', 9999, `${c.name}: its cost depends on words in memory`);
+    const word = read(Number(evaluate(w.address, values)));
+    if (w.value !== undefined && w.value !== word)
+      return refuse('INVAL', 9999, `${c.name}: holds where word ${w.param} is ${w.value}, it is ${word}`);
+    values[w.param] = BigInt(word);
+  }
+  const wrong = values.findIndex(v => v !== undefined && (v < 0n || v > ARGUMENT_MAX));
+  return wrong < 0
+    ? values
+    : refuse('RANGE', 9999, `${c.name}: unknown ${wrong} is ${values[wrong]}, not in 0 … ${ARGUMENT_MAX}`);
+}
+
+function outsideDomain(c: Certificate, values: readonly bigint[]): Refusal | null {
+  for (const g of c.domain) {
+    const value = evaluate(g.value, values);
+    if ((value < g.low || value > g.high) && evaluate(g.reach, values) !== 0n)
+      return refuse(
+        'RANGE',
+        9999,
+        `${c.name}: ${value} is not in ${g.low} … ${g.high}, outside the certificate's domain`,
+      );
+  }
+  if (c.words.length === 0) return null;
+  const stores = spans(c, values).filter(s => s.store);
+  for (const w of c.words) {
+    const address = evaluate(w.address, values);
+    if (stores.some(s => s.from < address + 4n && address < s.to))
+      return refuse('RANGE', 9999, `${c.name}: overwrites the word at ${address} that its cost depends on`);
+  }
+  return null;
+}
+
+function spans(c: Certificate, values: readonly bigint[]): Span[] {
+  return c.extents
+    .filter(x => evaluate(x.reach, values) !== 0n)
+    .map(x => ({ store: x.store, from: evaluate(x.from, values), to: evaluate(x.to, values) }))
+    .filter(s => s.from < s.to);
+}
+
+/** What the kernel costs at these arguments, one for each parameter; a refusal where the certificate does not hold. */
+export function countsAt(
+  c: Certificate,
+  args: readonly number[],
+  read: WordReader | null = null,
+  passes = 0,
+): Counts | Refusal {
+  const values = unknownsAt(c, args, passes, read);
+  if (isRefusal(values)) return values;
+  try {
+    return outsideDomain(c, values) ?? counts(c, values);
+  } catch (e) {
+    return refuse('RANGE', 9999, `${c.name}: ${e instanceof RangeError ? e.message : 'no value'}`);
+  }
+}
+
+function counts(c: Certificate, values: readonly bigint[]): Counts {
+  const least = c.least.map(p => evaluate(p, values));
+  return { least, most: c.most.map((p, i) => (p === c.least[i] ? (least[i] ?? 0n) : evaluate(p, values))) };
+}
+
+/** The bytes the kernel may read and write at these arguments. */
+export function spansAt(
+  c: Certificate,
+  args: readonly number[],
+  read: WordReader | null = null,
+  passes = 0,
+): Span[] | Refusal {
+  const values = unknownsAt(c, args, passes, read);
+  return isRefusal(values) ? values : (outsideDomain(c, values) ?? spans(c, values));
+}
+
+// ── The file ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const VERSION = 1;
+
+type AtomRow = readonly [kind: Atom['kind'], ...numbers: number[]];
+type PolyRow = readonly (readonly [coef: string | number, ...atoms: number[]])[];
+type WordRow = readonly [param: number, address: number, value?: number];
+interface KernelRow {
+  readonly name: string;
+  readonly index: number;
+  readonly reason?: string;
+  readonly params?: number;
+  readonly counts?: readonly (readonly [cls: number, least: number, most: number])[];
+  readonly domain?: readonly (readonly [reach: number, value: number, low: string, high: string])[];
+  readonly extents?: readonly (readonly [store: 0 | 1, reach: number, from: number, to: number])[];
+  readonly anywhere?: readonly [reads: boolean, writes: boolean];
+  readonly loops?: number;
+  readonly words?: readonly WordRow[];
+}
+export interface CertificateFile {
+  readonly version: number;
+  readonly build: string; // simd128, relaxed
+  readonly classes: readonly string[];
+  readonly atoms: readonly AtomRow[];
+  readonly expressions: readonly PolyRow[];
+  readonly kernels: readonly KernelRow[];
+}
+
+export function encodeCertificates(build: string, results: readonly (Certificate | Uncertified)[]): CertificateFile {
+  const atoms: AtomRow[] = [];
+  const expressions: PolyRow[] = [];
+  const atomNumbers = new Map<string, number>();
+  const numbers = new Map<string, number>();
+  const atom = (a: Atom): number => {
+    const known = atomNumbers.get(a.key);
+    if (known !== undefined) return known;
+    const row = atomRow(a);
+    atoms.push(row);
+    atomNumbers.set(a.key, atoms.length - 1);
+    return atoms.length - 1;
+  };
+  const atomRow = (a: Atom): AtomRow => {
+    switch (a.kind) {
+      case 'param':
+        return [a.kind, a.index];
+      case 'floor':
+        return [a.kind, expression(a.of), expression(a.by)];
+      case 'sum':
+        return [a.kind, a.id, expression(a.count), expression(a.of)];
+      case 'max':
+      case 'negative':
+      case 'zero':
+        return [a.kind, expression(a.of)];
+      default:
+        return [a.kind, a.id];
+    }
+  };
+  const expression = (p: Poly): number => {
+    const known = numbers.get(p.key);
+    if (known !== undefined) return known;
+    const row: PolyRow = [...p.terms.values()].map(t => [
+      t.coef >= -(1n << 52n) && t.coef <= 1n << 52n ? Number(t.coef) : `${t.coef}`,
+      ...t.atoms.map(atom),
+    ]);
+    expressions.push(row);
+    numbers.set(p.key, expressions.length - 1);
+    return expressions.length - 1;
+  };
+  const wordRow = (w: Word): WordRow => {
+    const address = expression(w.address);
+    return w.value === undefined ? [w.param, address] : [w.param, address, w.value];
+  };
+  const kernels = results.map((c): KernelRow => {
+    if (!isCertificate(c)) return c;
+    return {
+      name: c.name,
+      index: c.index,
+      params: c.params,
+      counts: c.most.flatMap((most, cls) =>
+        most.terms.size === 0 ? [] : [[cls, expression(c.least[cls] ?? ZERO), expression(most)] as const],
+      ),
+      domain: c.domain.map(g => [expression(g.reach), expression(g.value), `${g.low}`, `${g.high}`]),
+      extents: c.extents.map(x => [x.store ? 1 : 0, expression(x.reach), expression(x.from), expression(x.to)]),
+      anywhere: [c.readsAnywhere, c.writesAnywhere],
+      loops: c.loops,
+      words: c.words.map(wordRow),
+    };
+  });
+  return { version: VERSION, build, classes: CLASSES, atoms, expressions, kernels };
+}
+
+/** The inverse of encodeCertificates. */
+export function decodeCertificates(file: CertificateFile): (Certificate | Uncertified)[] | Refusal {
+  if (file.version !== VERSION || file.classes.join() !== CLASSES.join())
+    return refuse(
+      'PROTO',
+      9999,
+      `certificates of version ${file.version} for ${file.classes.length} classes: this kernel reads version ${VERSION}`,
+    );
+  const atoms = new Map<number, Atom>();
+  const polys = new Map<number, Poly>();
+  const expression = (n: number): Poly => {
+    const known = polys.get(n);
+    if (known !== undefined) return known;
+    const p = fromTerms((file.expressions[n] ?? []).map(([coef, ...factors]) => [BigInt(coef), factors.map(atom)]));
+    polys.set(n, p);
+    return p;
+  };
+  const atom = (n: number): Atom => {
+    const known = atoms.get(n);
+    if (known !== undefined) return known;
+    const [kind, x = 0, y = 0, z = 0] = file.atoms[n] ?? ['param'];
+    const a =
+      kind === 'floor'
+        ? ATOM.floor(expression(x), expression(y))
+        : kind === 'sum'
+          ? ATOM.sum(x, expression(y), expression(z))
+          : kind === 'max' || kind === 'negative' || kind === 'zero'
+            ? ATOM[kind](expression(x))
+            : ATOM[kind](x);
+    atoms.set(n, a);
+    return a;
+  };
+  return file.kernels.map((k): Certificate | Uncertified => {
+    if (k.reason !== undefined) return { name: k.name, index: k.index, reason: k.reason };
+    const side = (which: 1 | 2): Poly[] => {
+      const all = CLASSES.map(() => ZERO);
+      for (const row of k.counts ?? []) all[row[0]] = expression(row[which]);
+      return all;
+    };
+    return {
+      name: k.name,
+      index: k.index,
+      params: k.params ?? 0,
+      least: side(1),
+      most: side(2),
+      domain: (k.domain ?? []).map(([reach, value, low, high]) => ({
+        reach: expression(reach),
+        value: expression(value),
+        low: BigInt(low),
+        high: BigInt(high),
+      })),
+      extents: (k.extents ?? []).map(([store, reach, from, to]) => ({
+        store: store === 1,
+        reach: expression(reach),
+        from: expression(from),
+        to: expression(to),
+      })),
+      readsAnywhere: k.anywhere?.[0] ?? true,
+      writesAnywhere: k.anywhere?.[1] ?? true,
+      loops: k.loops ?? 0,
+      words: (k.words ?? []).map(([param, address, value]) => ({
+        param,
+        address: expression(address),
+        ...(value === undefined ? {} : { value }),
+      })),
+    };
+  });
+}

@@ -1,0 +1,35 @@
+// What is certified of a compute module: every exported kernel in its arguments, and the plan executor piece by piece. `run` is certified as
+// the cost of its own loop in the number of records it passes, without what the records do; what a record does is certified once for
+// each op code, in the arguments of the function that executes it and in the words of record and step block. So a plan's cost is a sum.
+
+import { certify } from './certify.ts';
+import type { Certificate, Uncertified } from './certify.ts';
+import { param } from './poly.ts';
+import { OP } from './wasm.ts';
+import type { Module } from './wasm.ts';
+
+const EXECUTOR = 'run'; // run(step, record); it calls one function: execute(step, record, tokens, position, row)
+const RECORD = param(1); // whose first word is the op code
+
+/** The name of an op's certificate: `op:MUL_MAT`. */
+export const opCertificate = (op: string): string => `op:${op}`;
+
+/** All certificates of a module; `ops`: names and codes of the executor's ops. */
+export function certifyKernels(
+  module: Module,
+  ops: readonly (readonly [name: string, code: number])[],
+): (Certificate | Uncertified)[] {
+  const kernels = module.exports.filter(e => e.kind === 0);
+  return kernels.flatMap(({ name, index }): (Certificate | Uncertified)[] => {
+    if (name !== EXECUTOR) return [certify(module, index, name)];
+    const code = module.bodies[index - module.functionsImported]?.code ?? [];
+    const callees = new Set(code.filter(i => i.opcode.code === OP.call).map(i => i.value));
+    const [execute] = callees;
+    if (execute === undefined || callees.size > 1)
+      return [{ name, index, reason: `it calls ${callees.size} functions instead of one that executes a record` }];
+    return [
+      certify(module, index, name, { apart: callees, passes: true }),
+      ...ops.map(([op, value]) => certify(module, execute, opCertificate(op), { given: [{ address: RECORD, value }] })),
+    ];
+  });
+}
