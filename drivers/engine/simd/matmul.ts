@@ -7,10 +7,11 @@
 import {
   ACT_BIAS, ACT_BYTES, ACT_D, ACT_Q16, ACT_Q8, ACT_S, GROUP, Q4_0_BYTES, Q4_1_BYTES, Q8_0_BYTES, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1,
 } from '../ops';
-import { BF16, F16, F32, f16_bias, f16_mask, f16_to_f32, load1, load4, load_f16x4, opaque_zero } from './blocks';
+import { BF16, F16, F32, bits4, f16_bias, f16_mask, f16_to_f32, load1, load4, load_f16x4, opaque_zero, scaled4 } from './blocks';
 import { sum4, sums4 } from './math';
 
-// The relaxed build differs in one instruction, the int8 × int7 dot product, given operands for which the specification allows one result.
+// The relaxed build differs in two instructions, the int8 × int7 dot product and the f64 multiply-add, given operands for which the specification
+// allows one result.
 const RELAXED = ASC_FEATURE_RELAXED_SIMD;
 
 /** Where results go: f32[token][stride], plus bias f32[rows] when biasAt ≠ 0, added to what is there when `add`. */
@@ -101,11 +102,16 @@ function dot_q4(
 /** sum + isum · scale, rounded once: |isum| < 2^20 makes the product exact in f64. */
 @inline
 function add_product(sum: v128, isum: v128, scale: v128): v128 {
-  const low = f64x2.mul(f64x2.convert_low_i32x4_s(isum), f64x2.promote_low_f32x4(scale));
-  const high = f64x2.mul(f64x2.convert_low_i32x4_s(upper(isum)), f64x2.promote_low_f32x4(upper(scale)));
-  const a = f32x4.demote_f64x2_zero(f64x2.add(f64x2.promote_low_f32x4(sum), low));
-  const b = f32x4.demote_f64x2_zero(f64x2.add(f64x2.promote_low_f32x4(upper(sum)), high));
+  const a = f32x4.demote_f64x2_zero(add_exact(f64x2.convert_low_i32x4_s(isum), f64x2.promote_low_f32x4(scale), f64x2.promote_low_f32x4(sum)));
+  const b = f32x4.demote_f64x2_zero(
+    add_exact(f64x2.convert_low_i32x4_s(upper(isum)), f64x2.promote_low_f32x4(upper(scale)), f64x2.promote_low_f32x4(upper(sum))),
+  );
   return v128.shuffle<i64>(a, b, 0, 2);
+}
+/** a · b + c of a product that is exact, so that a fused and an unfused multiply-add agree. */
+@inline
+function add_exact(a: v128, b: v128, c: v128): v128 {
+  return RELAXED ? f64x2.relaxed_madd(a, b, c) : f64x2.add(f64x2.mul(a, b), c);
 }
 @inline
 function upper(v: v128): v128 {
@@ -443,10 +449,89 @@ function dot_float<T>(w: usize, k: i32, y: usize): f32 {
   return s;
 }
 
+/** Four values `step` bytes apart. */
+@inline
+function gather4(p: usize, step: usize): v128 {
+  let v = v128.load32_splat(p);
+  v = f32x4.replace_lane(v, 1, load<f32>(p + step));
+  v = f32x4.replace_lane(v, 2, load<f32>(p + 2 * step));
+  return f32x4.replace_lane(v, 3, load<f32>(p + 3 * step));
+}
+
+/** Four rows times one token: a vector of four sums, each in the order of the header. */
+function rows4<T>(w: usize, k: i32, y: usize, dst: usize, bias: usize, add: bool, mask: v128, halfBias: v128): void {
+  const rowBytes: usize = k * sizeof<T>();
+  const w1 = w + rowBytes;
+  const w2 = w1 + rowBytes;
+  const w3 = w2 + rowBytes;
+  let a = f32x4.splat(0);
+  let b = a;
+  let c = a;
+  let d = a;
+  let i = 0;
+  for (; i + 8 <= k; i += 8) {
+    const at = i * sizeof<T>();
+    const next = at + 4 * sizeof<T>();
+    const x = scaled4<T>(y + (i << 2), halfBias);
+    a = f32x4.add(a, f32x4.mul(bits4<T>(w + at, mask), x));
+    b = f32x4.add(b, f32x4.mul(bits4<T>(w1 + at, mask), x));
+    c = f32x4.add(c, f32x4.mul(bits4<T>(w2 + at, mask), x));
+    d = f32x4.add(d, f32x4.mul(bits4<T>(w3 + at, mask), x));
+    const z = scaled4<T>(y + (i << 2) + 16, halfBias);
+    a = f32x4.add(a, f32x4.mul(bits4<T>(w + next, mask), z));
+    b = f32x4.add(b, f32x4.mul(bits4<T>(w1 + next, mask), z));
+    c = f32x4.add(c, f32x4.mul(bits4<T>(w2 + next, mask), z));
+    d = f32x4.add(d, f32x4.mul(bits4<T>(w3 + next, mask), z));
+  }
+  for (; i + 4 <= k; i += 4) {
+    const at = i * sizeof<T>();
+    const x = scaled4<T>(y + (i << 2), halfBias);
+    a = f32x4.add(a, f32x4.mul(bits4<T>(w + at, mask), x));
+    b = f32x4.add(b, f32x4.mul(bits4<T>(w1 + at, mask), x));
+    c = f32x4.add(c, f32x4.mul(bits4<T>(w2 + at, mask), x));
+    d = f32x4.add(d, f32x4.mul(bits4<T>(w3 + at, mask), x));
+  }
+  let sum = sums4(a, b, c, d);
+  for (; i < k; i++) {
+    const at = i * sizeof<T>();
+    let v = f32x4.splat(load1<T>(w + at));
+    v = f32x4.replace_lane(v, 1, load1<T>(w1 + at));
+    v = f32x4.replace_lane(v, 2, load1<T>(w2 + at));
+    v = f32x4.replace_lane(v, 3, load1<T>(w3 + at));
+    sum = f32x4.add(sum, f32x4.mul(v, v128.load32_splat(y + (i << 2))));
+  }
+  put4(dst, sum, bias, add);
+}
+
+/** One row times four tokens, which share each weight read, their activations `step` bytes apart: lane t is the sum of token t. */
+function row_tokens4<T>(w: usize, k: i32, y: usize, step: usize, mask: v128, halfBias: v128): v128 {
+  let a = f32x4.splat(0);
+  let b = a;
+  let c = a;
+  let d = a;
+  let i = 0;
+  for (; i + 4 <= k; i += 4) {
+    const x = load4<T>(w, mask, halfBias);
+    a = f32x4.add(a, f32x4.mul(x, v128.load(y)));
+    b = f32x4.add(b, f32x4.mul(x, v128.load(y + step)));
+    c = f32x4.add(c, f32x4.mul(x, v128.load(y + 2 * step)));
+    d = f32x4.add(d, f32x4.mul(x, v128.load(y + 3 * step)));
+    w += 4 * sizeof<T>();
+    y += 16;
+  }
+  let sum = sums4(a, b, c, d);
+  for (; i < k; i++) {
+    sum = f32x4.add(sum, f32x4.mul(f32x4.splat(load1<T>(w)), gather4(y, step)));
+    w += sizeof<T>();
+    y += 4;
+  }
+  return sum;
+}
+
 @inline
 function mul_mat_float<T>(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): void {
   const rowBytes: usize = k * sizeof<T>();
-  const whole: usize = (k & ~3) * sizeof<T>();
+  const step: usize = k << 2;
   const dstStep: usize = stride << 2;
   const zero = opaque_zero(rows);
   const mask = f16_mask(zero);
@@ -456,80 +541,37 @@ function mul_mat_float<T>(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: 
     let y = act;
     let out = dst;
     let t = n;
-    for (; t >= 2; t -= 2) {
-      const step: usize = k << 2;
-      let a0 = f32x4.splat(0);
-      let a1 = a0;
-      let a2 = a0;
-      let a3 = a0;
-      let b0 = a0;
-      let b1 = a0;
-      let b2 = a0;
-      let b3 = a0;
-      let p = w;
-      for (const end = w + whole; p < end; p += 4 * sizeof<T>()) {
-        const w0 = load4<T>(p, mask, halfBias);
-        const w1 = load4<T>(p + rowBytes, mask, halfBias);
-        const w2 = load4<T>(p + 2 * rowBytes, mask, halfBias);
-        const w3 = load4<T>(p + 3 * rowBytes, mask, halfBias);
-        const ya = v128.load(y);
-        const yb = v128.load(y + step);
-        a0 = f32x4.add(a0, f32x4.mul(w0, ya));
-        a1 = f32x4.add(a1, f32x4.mul(w1, ya));
-        a2 = f32x4.add(a2, f32x4.mul(w2, ya));
-        a3 = f32x4.add(a3, f32x4.mul(w3, ya));
-        b0 = f32x4.add(b0, f32x4.mul(w0, yb));
-        b1 = f32x4.add(b1, f32x4.mul(w1, yb));
-        b2 = f32x4.add(b2, f32x4.mul(w2, yb));
-        b3 = f32x4.add(b3, f32x4.mul(w3, yb));
-        y += 16;
-      }
-      put4(out, add_tail<T>(sums4(a0, a1, a2, a3), p, rowBytes, k & 3, y), bias, add);
-      put4(out + dstStep, add_tail<T>(sums4(b0, b1, b2, b3), p, rowBytes, k & 3, y + step), bias, add);
-      y += step + ((k & 3) << 2);
-      out += 2 * dstStep;
+    for (; t >= 4; t -= 4) {
+      const r0 = row_tokens4<T>(w, k, y, step, mask, halfBias);
+      const r1 = row_tokens4<T>(w + rowBytes, k, y, step, mask, halfBias);
+      const r2 = row_tokens4<T>(w + 2 * rowBytes, k, y, step, mask, halfBias);
+      const r3 = row_tokens4<T>(w + 3 * rowBytes, k, y, step, mask, halfBias);
+      const a = v128.shuffle<i32>(r0, r1, 0, 4, 1, 5); // rows 0 and 1 of tokens 0 and 1
+      const b = v128.shuffle<i32>(r2, r3, 0, 4, 1, 5);
+      const c = v128.shuffle<i32>(r0, r1, 2, 6, 3, 7);
+      const d = v128.shuffle<i32>(r2, r3, 2, 6, 3, 7);
+      put4(out, v128.shuffle<i64>(a, b, 0, 2), bias, add);
+      put4(out + dstStep, v128.shuffle<i64>(a, b, 1, 3), bias, add);
+      put4(out + 2 * dstStep, v128.shuffle<i64>(c, d, 0, 2), bias, add);
+      put4(out + 3 * dstStep, v128.shuffle<i64>(c, d, 1, 3), bias, add);
+      y += 4 * step;
+      out += 4 * dstStep;
     }
-    if (t > 0) {
-      let a0 = f32x4.splat(0);
-      let a1 = a0;
-      let a2 = a0;
-      let a3 = a0;
-      let p = w;
-      for (const end = w + whole; p < end; p += 4 * sizeof<T>()) {
-        const ya = v128.load(y);
-        a0 = f32x4.add(a0, f32x4.mul(load4<T>(p, mask, halfBias), ya));
-        a1 = f32x4.add(a1, f32x4.mul(load4<T>(p + rowBytes, mask, halfBias), ya));
-        a2 = f32x4.add(a2, f32x4.mul(load4<T>(p + 2 * rowBytes, mask, halfBias), ya));
-        a3 = f32x4.add(a3, f32x4.mul(load4<T>(p + 3 * rowBytes, mask, halfBias), ya));
-        y += 16;
-      }
-      put4(out, add_tail<T>(sums4(a0, a1, a2, a3), p, rowBytes, k & 3, y), bias, add);
+    for (; t > 0; t--) {
+      rows4<T>(w, k, y, out, bias, add, mask, halfBias);
+      y += step;
+      out += dstStep;
     }
     w += GROUP * rowBytes;
     dst += 16;
     if (bias != 0) bias += 16;
   }
   for (; row < rows; row++) {
-    for (let t = 0; t < n; t++) put1(dst + t * dstStep, dot_float<T>(w, k, act + ((t * k) << 2)), bias, add);
+    for (let t = 0; t < n; t++) put1(dst + t * dstStep, dot_float<T>(w, k, act + t * step), bias, add);
     w += rowBytes;
     dst += 4;
     if (bias != 0) bias += 4;
   }
-}
-
-/** The last `count` products of four rows, in order. */
-@inline
-function add_tail<T>(sum: v128, w: usize, rowBytes: usize, count: i32, y: usize): v128 {
-  for (; count > 0; count--) {
-    let v = f32x4.splat(load1<T>(w));
-    v = f32x4.replace_lane(v, 1, load1<T>(w + rowBytes));
-    v = f32x4.replace_lane(v, 2, load1<T>(w + 2 * rowBytes));
-    v = f32x4.replace_lane(v, 3, load1<T>(w + 3 * rowBytes));
-    sum = f32x4.add(sum, f32x4.mul(v, v128.load32_splat(y)));
-    w += sizeof<T>();
-    y += 4;
-  }
-  return sum;
 }
 
 export function mul_mat_f32(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): void {
