@@ -25,6 +25,7 @@ import { Kernel, type RunState } from '../kernel/kernel.ts';
 import { LIMITS } from '../kernel/abi/index.ts';
 import { programs } from '../shell/index.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
+import { multiplyAddIsFused } from './fused.ts';
 import { VERSION } from './version.ts';
 
 export interface BootOptions {
@@ -141,9 +142,9 @@ export class Machine {
   }
 }
 
-/** True when this engine compiles the relaxed build. Node 20 needs the flag that boot/node.ts sets. */
+/** The relaxed build where the engine compiles it and its multiply-add is fused. Node 20 needs the flag that boot/node.ts sets. */
 export function bestBuild(): 'simd128' | 'relaxed' {
-  return WebAssembly.validate(relaxedBytes) ? 'relaxed' : 'simd128';
+  return WebAssembly.validate(relaxedBytes) && multiplyAddIsFused() ? 'relaxed' : 'simd128';
 }
 
 function instantiate(memory: WebAssembly.Memory, build: 'simd128' | 'relaxed'): EngineCompute {

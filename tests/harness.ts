@@ -22,6 +22,7 @@ import { ENGINE_REGIONS } from '../kernel/abi/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
 import { Tokenizers } from '../drivers/engine/tokenizer.ts';
 import { loadUnicode } from '../drivers/engine/unicode.ts';
+import { multiplyAddIsFused } from '../boot/fused.ts';
 import { parseGguf } from '../vfs/gguf.ts';
 
 export { random } from './reference/random.ts';
@@ -36,9 +37,11 @@ export const haveShared = existsSync(SHARED);
 export const BUILDS = ['simd128', 'relaxed'] as const;
 export type Build = (typeof BUILDS)[number];
 
-/** True when this host compiles the build. */
+/** True when this host compiles the build and gives its results. */
 export function canRun(build: Build): boolean {
-  return WebAssembly.validate(readFileSync(`build/kernels.${build}.wasm`));
+  return (
+    WebAssembly.validate(readFileSync(`build/kernels.${build}.wasm`)) && (build !== 'relaxed' || multiplyAddIsFused())
+  );
 }
 
 const modules = new Map<Build, WebAssembly.Module>();

@@ -172,14 +172,7 @@ interface Step {
   /** … and how often loops inside it turn. */
   readonly turns?: readonly number[];
 }
-const STEPS: readonly Step[] = [
-  { name: 'mul_mat_q4_0', exported: 'mul_mat_q4_0', loop: 4 },
-  { name: 'mul_mat_q8_0', exported: 'mul_mat_q8_0', loop: 4 },
-  { name: 'mul_mat_f32', exported: 'mul_mat_f32', callee: true, loop: 1 },
-  { name: 'quantize_q8', exported: 'quantize', callee: true, loop: 0, turns: [8, 2] },
-  { name: 'attention_scores', exported: 'attention', callee: true, loop: 2 },
-  { name: 'soft_max', exported: 'soft_max', loop: 2 },
-];
+const STEPS: readonly Step[] = [{ name: 'quantize_q8', exported: 'quantize', callee: true, loop: 0, turns: [8, 2] }];
 
 function bodyOf(step: Step): FunctionBody {
   const at = (index: number) => kernels.bodies[index - kernels.functionsImported]!;

@@ -110,7 +110,7 @@ export enum Attention {
   vPlaneAt = 8,
   kvType = 9,
   scale = 10, // f32 bits, 1/√headDim
-  scoresAt = 11, // scratch, f32[ctx], for a batch of ATTENTION_TILE or more f32[ATTENTION_TILE][ctx]: scoresBytes()
+  scoresAt = 11, // scratch, f32[ctx]: scoresBytes()
   qStride = 12,
 }
 export enum Elementwise {
@@ -124,9 +124,6 @@ export enum Check {
   at = 2,
   n = 3,
 }
-
-/** Tokens of a batch that ATTENTION takes through keys and values together. */
-export const ATTENTION_TILE = 4;
 
 /** RoPE turns the pairs (2i, 2i + 1): llama's "norm" mode. */
 export const ROPE_ADJACENT = 0;

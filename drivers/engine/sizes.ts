@@ -1,16 +1,6 @@
 // Sizes of the buffers that plan ops share, as engines need them to budget: the TypeScript side of ops.ts.
 
-import {
-  ACT_BYTES,
-  ATTENTION_TILE,
-  BLOCK,
-  TYPE_BF16,
-  TYPE_F16,
-  TYPE_F32,
-  TYPE_Q4_0,
-  TYPE_Q4_1,
-  TYPE_Q8_0,
-} from './ops.ts';
+import { ACT_BYTES, BLOCK, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0 } from './ops.ts';
 
 /** True when a matrix of this ggml type can be multiplied and its rows read. */
 export function hasKernels(type: number): boolean {
@@ -38,7 +28,7 @@ export function ropeTableBytes(batch: number, pairs: number): number {
   return 8 * batch * pairs;
 }
 
-/** Bytes of ATTENTION's scratch, whatever the number of heads. */
-export function scoresBytes(ctx: number, batch: number): number {
-  return 4 * ctx * (batch < ATTENTION_TILE ? 1 : ATTENTION_TILE);
+/** Bytes of ATTENTION's scratch, whatever the batch and the number of heads. */
+export function scoresBytes(ctx: number): number {
+  return 4 * ctx;
 }

@@ -99,40 +99,73 @@ export function quantizeQ8(x: Float32Array, at: number): Q8 {
   return { d: roundF16(d), s: roundF16(f(sum * d)), q };
 }
 
-/** One row of weights at byte `at` times one token. */
-export function dot(type: number, bytes: Uint8Array, at: number, x: Float32Array): number {
-  return blockOf(type)[0] === 32 ? dotBlocks(type, bytes, at, x) : dotFloats(type, bytes, at, x);
+/** One row of weights at byte `at` times one token; `rows`: of the whole matrix. */
+export function dot(type: number, bytes: Uint8Array, at: number, x: Float32Array, rows: number): number {
+  return blockOf(type)[0] === 32 ? dotBlocks(type, bytes, at, x, rows) : dotFloats(type, bytes, at, x);
 }
 
-function dotBlocks(type: number, bytes: Uint8Array, at: number, x: Float32Array): number {
+/** A block's integer sum is scaled and added at once where Q4_0 rows come in eights, else in eight parts: four neighbouring values each. */
+function dotBlocks(type: number, bytes: Uint8Array, at: number, x: Float32Array, rows: number): number {
   const v = new DataView(bytes.buffer, bytes.byteOffset);
   const size = blockOf(type)[1];
-  let sum = 0;
+  const parts = type === TYPE_Q4_0 && rows % 8 === 0 ? 1 : 8;
+  const sums = Array.from({ length: parts }, () => 0);
+  let minima = 0;
   for (let b = 0; b * 32 < x.length; b++) {
     const y = quantizeQ8(x, b * 32);
     const p = at + b * size;
-    let isum = 0;
-    for (let j = 0; j < 32; j++) isum += quant(type, v, p, j) * y.q[j]!;
     const scale = f(f16ToF32(v.getUint16(p, true)) * y.d);
-    if (type === TYPE_Q4_1) sum = f(sum + f(f(isum * scale) + f(f16ToF32(v.getUint16(p + 2, true)) * y.s)));
-    else sum = f(sum + isum * scale); // one rounding
+    for (let part = 0; part < parts; part++) {
+      let isum = 0;
+      for (let j = (part * 32) / parts; j < ((part + 1) * 32) / parts; j++) isum += quant(type, v, p, j) * y.q[j]!;
+      sums[part] = fma(isum, scale, sums[part]!);
+    }
+    if (type === TYPE_Q4_1) minima = f(minima + f(f16ToF32(v.getUint16(p + 2, true)) * y.s));
   }
-  return sum;
+  if (parts === 1) return sums[0]!;
+  const sum = sumOfFour(halved(sums));
+  return type === TYPE_Q4_1 ? f(sum + minima) : sum;
 }
 
-/** f32 sum of products in four lanes, (0 + 2) + (1 + 3), then the last length % 4 in order. */
-export function dotLanes(a: Float32Array, b: Float32Array): number {
-  const lanes = [0, 0, 0, 0];
-  const whole = a.length & ~3;
-  for (let i = 0; i < whole; i++) lanes[i & 3] = f(lanes[i & 3]! + f(a[i]! * b[i]!));
-  let sum = f(f(lanes[0]! + lanes[2]!) + f(lanes[1]! + lanes[3]!));
-  for (let i = whole; i < a.length; i++) sum = f(sum + f(a[i]! * b[i]!));
+const wide = new Float64Array(1);
+const bits = new BigInt64Array(wide.buffer);
+
+/** a · b + c, rounded once: the product is exact in f64, the sum is rounded to odd, which leaves f32 to round it. */
+export function fma(a: number, b: number, c: number): number {
+  const p = a * b;
+  const s = p + c;
+  const q = s - c;
+  const error = c - (s - q) + (p - q);
+  wide[0] = s;
+  if (Math.abs(error) > 0 && (bits[0]! & 1n) === 0n) bits[0]! += error > 0 === s > 0 ? 1n : -1n;
+  return f(wide[0]!);
+}
+/** The second half of the lanes added to the first. */
+const halved = (lanes: readonly number[]): number[] =>
+  lanes.slice(0, lanes.length / 2).map((v, i) => f(v + lanes[i + lanes.length / 2]!));
+const sumOfFour = ([a, b, c, d]: readonly number[]): number => f(f(a! + c!) + f(b! + d!));
+
+/** Σ a · b in 32 lanes, the quarters of eight lanes added as (0 + 2) + (1 + 3), then the last length % 32. */
+export function dotLanes(type: number, a: Float32Array, b: Float32Array): number {
+  let lanes = Array.from({ length: 32 }, () => 0);
+  const whole = a.length & ~31;
+  for (let i = 0; i < whole; i++)
+    lanes[i & 31] = type === TYPE_F32 ? fma(a[i]!, b[i]!, lanes[i & 31]!) : f(lanes[i & 31]! + f(a[i]! * b[i]!));
+  while (lanes.length > 4) lanes = halved(lanes);
+  let sum = type === TYPE_BF16 ? sumOfFour(lanes) : f(f(lanes[0]! + lanes[1]!) + f(lanes[2]! + lanes[3]!));
+  if (type !== TYPE_F32) {
+    for (let i = whole; i < a.length; i++) sum += f(a[i]! * b[i]!); // in f64
+    return f(sum);
+  }
+  const fused = a.length & ~3;
+  for (let i = whole; i < fused; i++) sum = f(sum + f(a[i]! * b[i]!));
+  for (let i = fused; i < a.length; i++) sum = fma(a[i]!, b[i]!, sum);
   return sum;
 }
 
 function dotFloats(type: number, bytes: Uint8Array, at: number, x: Float32Array): number {
   const y = type === TYPE_F16 ? x.map(roundF16) : type === TYPE_BF16 ? x.map(roundBf16) : x;
-  return dotLanes(dequantize(type, bytes, at, x.length), y);
+  return dotLanes(type, dequantize(type, bytes, at, x.length), y);
 }
 
 // ── Functions ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,15 +175,22 @@ const polynomial = (x: number, coefficients: readonly number[]): number =>
 
 export function exp(x: number): number {
   if (x < f(-87.33654)) return 0;
-  let r = x > f(88.37626) ? f(88.37626) : x;
-  const n = roundEven(f(r * f(Math.LOG2E)));
-  r = f(r - f(n * f(0.693359375)));
-  r = f(r - f(n * f(-2.1219444e-4)));
-  const p = polynomial(
-    r,
-    [0, 1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1],
-  );
-  return f(f(f(f(p * f(r * r)) + r) + 1) * 2 ** n);
+  const r = x > f(88.37626) ? f(88.37626) : x;
+  const n = f(fma(r, f(1.442695), 12582912) - 12582912);
+  const b = fma(n, f(-1.4286068e-6), fma(n, f(-0.69314575), r));
+  const square = f(b * b);
+  const low = fma(f(0.16668396), b, f(0.49999127));
+  const p = fma(fma(fma(f(0.00824739), b, f(0.041899767)), square, low), square, f(f(0.9999994) * b));
+  return fma(2 ** n, p, 2 ** n);
+}
+
+/** The scalar library's: a cubic in x mod ln 2 / 32. */
+export function expf(x: number): number {
+  const z = 46.16624130844683 * Math.max(-100, Math.min(100, x));
+  const k = roundEven(z);
+  const r = z - k;
+  const p = (1.6938359250920212e-6 * r + 0.00023459809789509004) * (r * r) + (0.021660849396613134 * r + 1);
+  return f(p * 2 ** (k / 32));
 }
 
 function roundEven(x: number): number {
@@ -176,17 +216,20 @@ export function gelu(x: number): number {
   return u < -1 ? f(x / f(1 + exp(f(-2 * u)))) : f(f(0.5 * x) * f(1 + tanh(u)));
 }
 
-/** ggml's: by a table over halves. */
-export const geluF16 = (x: number): number => (x <= -10 ? 0 : x >= 10 ? x : roundF16(gelu(roundF16(x))));
+/** silu(gate) · up of one row: its last length % 8 values by expf. */
+export const siluMul = (gate: Float32Array, up: Float32Array): Float32Array =>
+  gate.map((x, i) => f((i < (gate.length & ~7) ? silu(x) : f(x / f(1 + expf(-x)))) * up[i]!));
 
-function sumF64(x: ArrayLike<number>): number {
-  const lanes = [0, 0, 0, 0];
-  const whole = x.length & ~3;
-  for (let i = 0; i < whole; i++) lanes[i & 3]! += x[i]!;
-  let sum = lanes[0]! + lanes[2]! + (lanes[1]! + lanes[3]!);
-  for (let i = whole; i < x.length; i++) sum += x[i]!;
-  return sum;
+/** ggml's: by a table over halves. */
+export function geluF16(x: number): number {
+  if (x <= -10) return 0;
+  if (x >= 10) return x;
+  const h = roundF16(x);
+  const u = f(f(f(0.7978845608028654) * h) * fma(f(f(0.044715) * h), h, 1));
+  return roundF16(f(f(0.5 * h) * f(1 + f(Math.tanh(u)))));
 }
+
+const sumF64 = (x: Float32Array): number => x.reduce((sum, v) => sum + v, 0);
 
 export function rmsNorm(x: Float32Array, w: Float32Array | null, eps: number): Float32Array {
   const mean = f(sumF64(x.map(v => f(v * v))) / x.length);
@@ -195,27 +238,27 @@ export function rmsNorm(x: Float32Array, w: Float32Array | null, eps: number): F
 }
 
 export function layerNorm(x: Float32Array, w: Float32Array | null, b: Float32Array | null, eps: number): Float32Array {
-  const mean = f(sumF64(x) / x.length);
+  const mean = f(f(sumF64(x)) / x.length);
   const centred = x.map(v => f(v - mean));
-  const variance = f(sumF64(centred.map(v => f(v * v))) / x.length);
-  const scale = f(1 / f(Math.sqrt(f(variance + f(eps)))));
+  const squares = Array.from(centred, v => f(v * v));
+  const whole = x.length & ~7;
+  let sum = 0;
+  for (let i = 0; i < whole; i += 8) sum += sumOfFour(halved(squares.slice(i, i + 8)));
+  for (let i = whole; i < x.length; i++) sum += squares[i]!;
+  const scale = f(1 / f(Math.sqrt(f(f(sum / x.length) + f(eps)))));
   return centred.map((v, i) => f(f(f(v * scale) * (w?.[i] ?? 1)) + (b?.[i] ?? -0)));
 }
 
 export function softMax(x: Float32Array): Float32Array {
   const largest = x.reduce((a, b) => Math.max(a, b), -Infinity);
   const e = x.map(v => exp(f(v - largest)));
-  const inverse = f(
-    1 /
-      dotLanes(
-        e,
-        e.map(() => 1),
-      ),
-  );
+  let sum = 0;
+  for (let i = 0; i < e.length; i += 8) sum += sumOfFour(halved(Array.from({ length: 8 }, (_, j) => e[i + j] ?? 0)));
+  const inverse = f(1 / sum);
   return e.map(v => f(v * inverse));
 }
 
-/** One token's heads over `count` positions; k and v hold f32 rows of headsKv · headDim; `round` is applied to queries and probabilities. */
+/** One token's heads over `count` positions; k and v hold f32 rows of headsKv · headDim. With a cache of F16 queries and probabilities are rounded. */
 export function attention(
   q: Float32Array,
   k: Float32Array,
@@ -225,20 +268,22 @@ export function attention(
   headDim: number,
   count: number,
   scale: number,
-  round: (x: number) => number,
+  type: number,
 ): Float32Array {
   const out = new Float32Array(heads * headDim);
   const step = headsKv * headDim;
+  const round = type === TYPE_F16 ? roundF16 : (x: number): number => x;
+  const padded = (count + 31) & ~31;
   for (let h = 0; h < heads; h++) {
     const at = Math.floor(h / (heads / headsKv)) * headDim;
     const query = q.slice(h * headDim, (h + 1) * headDim).map(round);
     const key = (j: number): Float32Array => k.subarray(j * step + at, j * step + at + headDim);
-    const scores = Float32Array.from({ length: count }, (_, j) => f(dotLanes(query, key(j)) * f(scale)));
-    const p = softMax(scores).map(round);
+    const scores = Float32Array.from({ length: count }, (_, j) => f(dotLanes(type, query, key(j)) * f(scale)));
+    const p = new Float32Array(padded);
+    p.set(softMax(scores).map(round));
     for (let i = 0; i < headDim; i++) {
-      let sum = 0;
-      for (let j = 0; j < count; j++) sum = f(sum + f(p[j]! * v[j * step + at + i]!));
-      out[h * headDim + i] = sum;
+      const column = Float32Array.from({ length: padded }, (_, j) => (j < count ? v[j * step + at + i]! : 0));
+      out[h * headDim + i] = dotLanes(type, p, column);
     }
   }
   return out;
@@ -248,8 +293,8 @@ export function attention(
 export function rope(x: Float32Array, table: Float32Array): Float32Array {
   const out = Float32Array.from(x);
   for (let i = 0; i < table.length; i += 2) {
-    out[i] = f(f(x[i]! * table[i]!) - f(x[i + 1]! * table[i + 1]!));
-    out[i + 1] = f(f(x[i + 1]! * table[i]!) + f(x[i]! * table[i + 1]!));
+    out[i] = fma(x[i]!, table[i]!, -f(x[i + 1]! * table[i + 1]!));
+    out[i + 1] = fma(x[i]!, table[i + 1]!, f(x[i + 1]! * table[i]!));
   }
   return out;
 }

@@ -99,21 +99,6 @@ export function load4<T>(p: usize, mask: v128, bias: v128): v128 {
   return load_f16x4(p, mask, bias);
 }
 
-/**
- * load4 without the multiplication of F16: the four halves' bits at an f32's places, 2^-112 of them. What they meet, halves too, is made 2^112 times
- * larger instead (scaled4): exact both, and nothing finite overflows, so products are the same.
- */
-@inline
-export function bits4<T>(p: usize, mask: v128): v128 {
-  if (sizeof<T>() == 4) return v128.load(p);
-  if (isSigned<T>()) return i32x4.shl(v128.load16x4_u(p), 16);
-  return v128.and(i32x4.shl(v128.load16x4_s(p), 13), mask);
-}
-@inline
-export function scaled4<T>(p: usize, bias: v128): v128 {
-  return sizeof<T>() == 4 || isSigned<T>() ? v128.load(p) : f32x4.mul(v128.load(p), bias);
-}
-
 @inline
 export function load1<T>(p: usize): f32 {
   if (sizeof<T>() == 4) return load<f32>(p);

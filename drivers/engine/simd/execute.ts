@@ -2,11 +2,11 @@
 // return nothing is allocated and nothing leaves the arena; a fault (value not finite, record or index out of range) ends the run at once.
 
 import {
-  ATTENTION_TILE, Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, GetRows, KvStore, MulMat, Norm, OP_BYTES, Op, Quantize, Reply, Rope,
+  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, GetRows, KvStore, MulMat, Norm, OP_BYTES, Op, Quantize, Reply, Rope,
   ROPE_ADJACENT, RopeTable, STEP_CTX, STEP_CYCLES, STEP_KV_AT, STEP_LOGITS_AT, STEP_N, STEP_POS, STEP_REPLY_AT, STEP_ROW, STEP_STATUS, STEP_TOKENS_AT,
   STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0, WORD_COST0, WORD_COST1, WORD_COST2, WORD_FLAGS,
 } from '../ops';
-import { attention, attention4 } from './attention';
+import { attention } from './attention';
 import { act_bytes, get_row, quantize, row_bytes } from './blocks';
 import { add, all_finite, gelu, gelu_f16, kv_store, layer_norm, rms_norm, rope, rope_table, silu_mul } from './layers';
 import { mul_mat_bf16, mul_mat_f16, mul_mat_f32, mul_mat_q4_0, mul_mat_q4_1, mul_mat_q8_0 } from './matmul';
@@ -75,7 +75,7 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
       add(word(op, Elementwise.dstAt), word(op, Elementwise.srcAt), n * word(op, Elementwise.n));
       return 0;
     case Op.SILU_MUL:
-      silu_mul(word(op, Elementwise.srcAt), word(op, Elementwise.upAt), n * word(op, Elementwise.n), word(op, Elementwise.dstAt));
+      silu_rows(op, n);
       return 0;
     case Op.GELU:
       gelu(word(op, Elementwise.srcAt), n * word(op, Elementwise.n), word(op, Elementwise.dstAt));
@@ -195,6 +195,15 @@ function rope_rows(op: usize, n: i32): i32 {
   return 0;
 }
 
+/** Token by token: the end of each row is computed in its own way. */
+function silu_rows(op: usize, n: i32): void {
+  const length = word(op, Elementwise.n);
+  for (let at: usize = 0; n > 0; n--) {
+    silu_mul(word(op, Elementwise.srcAt) + at, word(op, Elementwise.upAt) + at, length, word(op, Elementwise.dstAt) + at);
+    at += length << 2;
+  }
+}
+
 function kv_rows(step: usize, op: usize, n: i32, pos: i32): i32 {
   const type = word(op, KvStore.kvType);
   const length = word(op, KvStore.n);
@@ -212,28 +221,17 @@ function kv_rows(step: usize, op: usize, n: i32, pos: i32): i32 {
 
 function attention_rows(step: usize, op: usize, n: i32, pos: i32): void {
   const kv: usize = load<i32>(step, STEP_KV_AT);
-  const type = word(op, Attention.kvType);
-  const k: usize = kv + word(op, Attention.kPlaneAt);
-  const v: usize = kv + word(op, Attention.vPlaneAt);
   const heads = word(op, Attention.heads);
-  const headsKv = word(op, Attention.headsKv);
   const headDim = word(op, Attention.headDim);
-  const scaleAt = op + (Attention.scale << 2);
-  const scores: usize = word(op, Attention.scoresAt);
-  const qStep: usize = word(op, Attention.qStride) << 2;
-  const dstStep: usize = (heads * headDim) << 2;
   let q: usize = word(op, Attention.qAt);
   let dst: usize = word(op, Attention.dstAt);
-  let t = 0;
-  for (; t + ATTENTION_TILE <= n; t += ATTENTION_TILE) {
-    attention4(type, q, qStep, k, v, heads, headsKv, headDim, pos + t + 1, scaleAt, scores, load<i32>(step, STEP_CTX) << 2, dst);
-    q += ATTENTION_TILE * qStep;
-    dst += ATTENTION_TILE * dstStep;
-  }
-  for (; t < n; t++) {
-    attention(type, q, k, v, heads, headsKv, headDim, pos + t + 1, scaleAt, scores, dst);
-    q += qStep;
-    dst += dstStep;
+  for (let t = 0; t < n; t++) {
+    attention(
+      word(op, Attention.kvType), q, kv + word(op, Attention.kPlaneAt), kv + word(op, Attention.vPlaneAt), heads, word(op, Attention.headsKv), headDim,
+      pos + t + 1, op + (Attention.scale << 2), word(op, Attention.scoresAt), dst,
+    );
+    q += word(op, Attention.qStride) << 2;
+    dst += (heads * headDim) << 2;
   }
 }
 

@@ -1,30 +1,36 @@
-// The small kernels of a transformer step: normalisation, rotary positions, elementwise functions, the KV cache's writer. Sums of a norm are
-// f64 as in ggml: lanes i % 4 in order, (0 + 2) + (1 + 3), then the last n % 4 values; everything else is f32, value by value.
+// The small kernels of a transformer step: normalisation, rotary positions, elementwise functions, the KV cache's writer. Each operation is
+// rounded where ggml's AVX2 code rounds it: a norm's sums in f64, products of a rotation and of an exponential fused as its compiler fuses them.
 
 import { TYPE_F16 } from '../ops';
 import { f32x4_to_f16, round_f16x4 } from './blocks';
-import { cos64, exp64, gelu4, ln64, silu4, sin64 } from './math';
+import { cos32, exp32, exp64, fma1, fma4, gelu4, ln64, silu4, sin32, sum4, tanh32 } from './math';
 
 // ── Normalisation ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Σ (x − mean)² when `squares`, else Σ x. */
+/** Σ x, or Σ x², each value or square in f32, added in order in f64. */
 @inline
-function sum_f64(x: usize, n: i32, mean: f32, squares: bool): f64 {
-  let even = f64x2.splat(0); // lanes 0 and 1 of each four
-  let odd = f64x2.splat(0); // lanes 2 and 3
-  const m = f32x4.splat(mean);
-  const whole = n & ~3;
-  for (const end = x + (whole << 2); x < end; x += 16) {
-    let v = f32x4.sub(v128.load(x), m);
-    if (squares) v = f32x4.mul(v, v);
-    even = f64x2.add(even, f64x2.promote_low_f32x4(v));
-    odd = f64x2.add(odd, f64x2.promote_low_f32x4(v128.shuffle<i64>(v, v, 1, 0)));
-  }
-  const both = f64x2.add(even, odd);
-  let sum = f64x2.extract_lane(both, 0) + f64x2.extract_lane(both, 1);
-  for (let i = whole; i < n; i++) {
-    const v = load<f32>(x) - mean;
+function sum_f64(x: usize, n: i32, squares: bool): f64 {
+  let sum: f64 = 0;
+  for (const end = x + (n << 2); x < end; x += 4) {
+    const v = load<f32>(x);
     sum += <f64>(squares ? v * v : v);
+  }
+  return sum;
+}
+
+/** Σ (x − mean)²: eight at a time in f32, those sums in f64, then the last n % 8. */
+@inline
+function sum_of_squares(x: usize, n: i32, mean: f32): f64 {
+  let sum: f64 = 0;
+  const m = f32x4.splat(mean);
+  for (const end = x + ((n & ~7) << 2); x < end; x += 32) {
+    const low = f32x4.sub(v128.load(x), m);
+    const high = f32x4.sub(v128.load(x, 16), m);
+    sum += <f64>sum4(f32x4.add(f32x4.mul(low, low), f32x4.mul(high, high)));
+  }
+  for (let i = n & 7; i > 0; i--) {
+    const v = load<f32>(x) - mean;
+    sum += <f64>(v * v);
     x += 4;
   }
   return sum;
@@ -50,14 +56,14 @@ function scale_row(x: usize, n: i32, mean: f32, scale: f32, w: usize, b: usize, 
 
 /** dst[n] = x / √(mean(x²) + eps) · w. `epsAt`: where the f32 lies. */
 export function rms_norm(x: usize, n: i32, w: usize, epsAt: usize, dst: usize): void {
-  const mean = <f32>(sum_f64(x, n, 0, true) / <f64>n);
+  const mean = <f32>(sum_f64(x, n, true) / <f64>n);
   scale_row(x, n, 0, <f32>1 / sqrt<f32>(mean + load<f32>(epsAt)), w, 0, dst);
 }
 
 /** dst[n] = (x − mean) / √(variance + eps) · w + b. */
 export function layer_norm(x: usize, n: i32, w: usize, b: usize, epsAt: usize, dst: usize): void {
-  const mean = <f32>(sum_f64(x, n, 0, false) / <f64>n);
-  const variance = <f32>(sum_f64(x, n, mean, true) / <f64>n);
+  const mean = <f32>sum_f64(x, n, false) / <f32>n;
+  const variance = <f32>(sum_of_squares(x, n, mean) / <f64>n);
   scale_row(x, n, mean, <f32>1 / sqrt<f32>(variance + load<f32>(epsAt)), w, b, dst);
 }
 
@@ -81,8 +87,8 @@ export function rope_table(position: i32, pairs: i32, frequencies: usize, table:
   let product = <f32>position;
   for (let i = 0; i < pairs; i++) {
     const angle = product / load<f32>(frequencies + (i << 3), 4);
-    store<f32>(table + (i << 3), <f32>cos64(angle));
-    store<f32>(table + (i << 3), <f32>sin64(angle), 4);
+    store<f32>(table + (i << 3), cos32(angle));
+    store<f32>(table + (i << 3), sin32(angle), 4);
     product *= load<f32>(frequencies + (i << 3));
   }
 }
@@ -95,9 +101,8 @@ export function rope(x: usize, heads: i32, headDim: i32, pairs: i32, table: usiz
       const p = x + (i << 3);
       const v = v128.load(p);
       const cs = v128.load(table + (i << 3));
-      const c = v128.shuffle<i32>(cs, cs, 0, 0, 2, 2);
-      const s = v128.xor(v128.shuffle<i32>(cs, cs, 1, 1, 3, 3), i64x2.splat(0x80000000)); // −sin for x, sin for y
-      v128.store(p, f32x4.add(f32x4.mul(v, c), f32x4.mul(v128.shuffle<i32>(v, v, 1, 0, 3, 2), s)));
+      const turned = v128.xor(v128.shuffle<i32>(cs, cs, 1, 0, 3, 2), i64x2.splat(0x80000000)); // −sin for x, cos for y
+      v128.store(p, fma4(v128.shuffle<i32>(v, v, 0, 0, 2, 2), cs, f32x4.mul(v128.shuffle<i32>(v, v, 1, 1, 3, 3), turned)));
     }
     if (i < pairs) {
       const p = x + (i << 3);
@@ -105,8 +110,8 @@ export function rope(x: usize, heads: i32, headDim: i32, pairs: i32, table: usiz
       const b = load<f32>(p, 4);
       const c = load<f32>(table + (i << 3));
       const s = load<f32>(table + (i << 3), 4);
-      store<f32>(p, a * c - b * s);
-      store<f32>(p, b * c + a * s, 4);
+      store<f32>(p, fma1(a, c, -(b * s)));
+      store<f32>(p, fma1(a, s, b * c), 4);
     }
     x += headDim << 2;
   }
@@ -121,13 +126,13 @@ export function add(dst: usize, x: usize, n: i32): void {
   for (; i < n; i++) store<f32>(dst + (i << 2), load<f32>(dst + (i << 2)) + load<f32>(x + (i << 2)));
 }
 
-/** dst[n] = silu(gate) · up. */
+/** dst[n] = silu(gate) · up; the last n % 8 by another exponential, as ggml calls expf there. */
 export function silu_mul(gate: usize, up: usize, n: i32, dst: usize): void {
   let i = 0;
-  for (; i + 4 <= n; i += 4) v128.store(dst + (i << 2), f32x4.mul(silu4(v128.load(gate + (i << 2))), v128.load(up + (i << 2))));
+  for (const whole = n & ~7; i < whole; i += 4) v128.store(dst + (i << 2), f32x4.mul(silu4(v128.load(gate + (i << 2))), v128.load(up + (i << 2))));
   for (; i < n; i++) {
-    const v = silu4(v128.load32_splat(gate + (i << 2)));
-    store<f32>(dst + (i << 2), f32x4.extract_lane(v, 0) * load<f32>(up + (i << 2)));
+    const x = load<f32>(gate + (i << 2));
+    store<f32>(dst + (i << 2), (x / (<f32>1 + exp32(-x))) * load<f32>(up + (i << 2)));
   }
 }
 
@@ -138,11 +143,21 @@ export function gelu(x: usize, n: i32, dst: usize): void {
   for (; i < n; i++) store<f32>(dst + (i << 2), f32x4.extract_lane(gelu4(v128.load32_splat(x + (i << 2))), 0));
 }
 
-/** ggml's gelu of four values: a table over halves, so argument and result are rounded to F16; 0 up to −10 and x from 10 on. */
+/**
+ * ggml's gelu of four values: a table over halves, so argument and result are rounded to F16; computed in f32, with all the cancellation below
+ * zero. 0 up to −10 and x from 10 on.
+ */
 @inline
 function gelu_f16x4(x: v128): v128 {
-  const g = v128.andnot(round_f16x4(gelu4(round_f16x4(x))), f32x4.le(x, f32x4.splat(-10)));
-  return v128.bitselect(x, g, f32x4.ge(x, f32x4.splat(10)));
+  const h = round_f16x4(x);
+  const inner = fma4(f32x4.mul(f32x4.splat(0.044715), h), h, f32x4.splat(1));
+  const u = f32x4.mul(f32x4.mul(f32x4.splat(0.7978845608028654), h), inner);
+  let t = f32x4.splat(tanh32(f32x4.extract_lane(u, 0)));
+  t = f32x4.replace_lane(t, 1, tanh32(f32x4.extract_lane(u, 1)));
+  t = f32x4.replace_lane(t, 2, tanh32(f32x4.extract_lane(u, 2)));
+  t = f32x4.replace_lane(t, 3, tanh32(f32x4.extract_lane(u, 3)));
+  const g = round_f16x4(f32x4.mul(f32x4.mul(f32x4.splat(0.5), h), f32x4.add(f32x4.splat(1), t)));
+  return v128.bitselect(x, v128.andnot(g, f32x4.le(x, f32x4.splat(-10))), f32x4.ge(x, f32x4.splat(10)));
 }
 
 /** dst[n] = gelu(x) as ggml computes it, to F16 precision. */

@@ -1,29 +1,57 @@
 // Transcendental functions from + − × ÷ √ and integer steps only, so that their bits are equal on every engine: f32 in four lanes for
-// activations and softmax, f64 for RoPE angles and the loss. NaN stays NaN. Polynomials: Cephes (expf, tanhf), fdlibm (sin, cos, log).
+// activations and softmax, f64 for RoPE angles and the loss. NaN stays NaN. Polynomials: Arm's optimized routines
+// (exp as ggml has it; sin and cos as glibc has them), Cephes (tanhf), fdlibm (log).
 
-/** e^x in four lanes, ≤ 1 ulp; 0 below −87.34, 2^127.5 above 88.38. */
+/** The upper two lanes of four in the place of the lower. */
+@inline
+export function upper(v: v128): v128 {
+  return v128.shuffle<i64>(v, v, 1, 0);
+}
+
+/**
+ * a · b + c in two f64 lanes, where the product of two f32 is exact: the sum rounded to odd, so that rounding it to f32 afterwards rounds once. An
+ * inexact sum whose last bit is even is moved to its odd neighbour on the side of the error.
+ */
+@inline
+export function add_odd(a: v128, b: v128, c: v128): v128 {
+  const p = f64x2.mul(a, b);
+  const s = f64x2.add(p, c);
+  const q = f64x2.sub(s, c);
+  const error = f64x2.add(f64x2.sub(c, f64x2.sub(s, q)), f64x2.sub(p, q));
+  const one = i64x2.splat(1);
+  const even = i64x2.sub(v128.and(s, one), one);
+  const outward = v128.or(i64x2.shr_s(v128.xor(s, error), 63), one);
+  return i64x2.add(s, v128.and(v128.and(outward, even), f64x2.gt(f64x2.abs(error), f64x2.splat(0))));
+}
+
+/** a · b + c in four lanes, rounded once. The relaxed build runs only where the multiply-add of its name is fused, which boot has tried. */
+@inline
+export function fma4(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c);
+  const low = add_odd(f64x2.promote_low_f32x4(a), f64x2.promote_low_f32x4(b), f64x2.promote_low_f32x4(c));
+  const high = add_odd(f64x2.promote_low_f32x4(upper(a)), f64x2.promote_low_f32x4(upper(b)), f64x2.promote_low_f32x4(upper(c)));
+  return v128.shuffle<i64>(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 2);
+}
+
+/** The same of single values. */
+@inline
+export function fma1(a: f32, b: f32, c: f32): f32 {
+  return f32x4.extract_lane(fma4(f32x4.splat(a), f32x4.splat(b), f32x4.splat(c)), 0);
+}
+
+/** e^x in four lanes, ≤ 2 ulp; 0 below −87.34, 2^127.5 above 88.38. ggml's: x = n ln 2 + b, then 2^n (1 + b + b² …), each step fused. */
 @inline
 export function exp4(x: v128): v128 {
   const tiny = f32x4.lt(x, f32x4.splat(-87.33654));
   // pmin and pmax return their first operand when it is NaN.
-  let r = f32x4.pmin(f32x4.pmax(x, f32x4.splat(-87.33654)), f32x4.splat(88.37626));
-  const n = f32x4.nearest(f32x4.mul(r, f32x4.splat(1.44269504088896341)));
-  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(0.693359375))); // ln 2 in two parts
-  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(-2.1219444e-4)));
-  let p = f32x4.splat(1.98756915e-4);
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.3981999507e-3));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(8.3334519073e-3));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(4.1665795894e-2));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.6666665459e-1));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(5.0000001201e-1));
-  p = f32x4.add(f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r), f32x4.splat(1));
+  const r = f32x4.pmin(f32x4.pmax(x, f32x4.splat(-87.33654)), f32x4.splat(88.37626));
+  const n = f32x4.sub(fma4(r, f32x4.splat(1.442695), f32x4.splat(12582912)), f32x4.splat(12582912)); // 1.5 · 2^23: rounded to an integer
+  const b = fma4(n, f32x4.splat(-1.4286068e-6), fma4(n, f32x4.splat(-0.69314575), r)); // ln 2 in two parts
+  const square = f32x4.mul(b, b);
+  const high = fma4(fma4(f32x4.splat(0.00824739), b, f32x4.splat(0.041899767)), square, fma4(f32x4.splat(0.16668396), b, f32x4.splat(0.49999127)));
+  const p = fma4(high, square, f32x4.mul(f32x4.splat(0.9999994), b));
   const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23); // 2^n
-  return v128.andnot(f32x4.mul(p, power), tiny);
-}
-
-@inline
-export function exp32(x: f32): f32 {
-  return f32x4.extract_lane(exp4(f32x4.splat(x)), 0);
+  return v128.andnot(fma4(power, p, power), tiny);
 }
 
 /** tanh in four lanes: a polynomial below 0.625, 1 − 2/(e^2x + 1) above. */
@@ -58,36 +86,35 @@ export function gelu4(x: v128): v128 {
   return v128.bitselect(tail, near, f32x4.lt(u, f32x4.splat(-1)));
 }
 
-// sin and cos on [−π/4, π/4].
+// sin and cos on [−π/4, π/4], to f32's precision: ≤ 0.57 ulp once rounded.
 @inline
 function sinKernel(x: f64): f64 {
   const z = x * x;
-  const r = 8.33333333332248946124e-3 + z * (-1.98412698298579493134e-4 + z * (2.75573137070700676789e-6 + z * (-2.50507602534068634195e-8 + z * 1.58969099521155010221e-10)));
-  return x + z * x * (-1.66666666666666324348e-1 + z * r);
+  const cube = x * z;
+  return x + cube * -0.16666654943701084 + cube * z * (0.008332178146138854 + z * -0.00019517298981385725);
 }
 @inline
 function cosKernel(x: f64): f64 {
   const z = x * x;
-  const r = z * (4.16666666666666019037e-2 + z * (-1.38888888888741095749e-3 + z * (2.48015872894767294178e-5 + z * (-2.75573143513906633035e-7 + z * (2.08757232129817482790e-9 + z * -1.13596475577881948265e-11)))));
-  const w = 1.0 - 0.5 * z;
-  return w + (1.0 - w - 0.5 * z + z * r);
+  const square = z * z;
+  return 1.0 + z * -0.49999999725108224 + square * 0.041666623324344516 + square * z * (-0.001388676379437604 + z * 2.4390450703564542e-5);
 }
 /** x − q π/2 with π/2 in three parts; exact enough for |x| < 2²⁰. */
 @inline
 function reduced(x: f64, q: f64): f64 {
   return x - q * 1.57079632673412561417 - q * 6.07710050630396597660e-11 - q * 2.02226624879595063154e-21;
 }
-export function sin64(x: f64): f64 {
-  const q = nearest<f64>(x * 6.36619772367581382433e-1);
+export function sin32(x: f32): f32 {
+  const q = nearest<f64>(<f64>x * 6.36619772367581382433e-1);
   const r = reduced(x, q);
   const v = select<f64>(cosKernel(r), sinKernel(r), <i32>q & 1);
-  return select<f64>(-v, v, <i32>q & 2);
+  return <f32>select<f64>(-v, v, <i32>q & 2);
 }
-export function cos64(x: f64): f64 {
-  const q = nearest<f64>(x * 6.36619772367581382433e-1);
+export function cos32(x: f32): f32 {
+  const q = nearest<f64>(<f64>x * 6.36619772367581382433e-1);
   const r = reduced(x, q);
   const v = select<f64>(sinKernel(r), cosKernel(r), <i32>q & 1);
-  return select<f64>(-v, v, (<i32>q + 1) & 2);
+  return <f32>select<f64>(-v, v, (<i32>q + 1) & 2);
 }
 
 /** e^x for |x| < 708. */
@@ -107,6 +134,20 @@ export function exp64(x: f64): f64 {
   p = p * r + 1.6666666666666666e-1;
   p = p * r + 0.5;
   return (p * r * r + r + 1.0) * reinterpret<f64>((<i64>n + 1023) << 52);
+}
+
+/** e^x as glibc's expf gives it, which is not always the nearest: a cubic in x mod ln 2 / 32; between e^−100 and e^100. */
+export function exp32(x: f32): f32 {
+  const z = 46.16624130844683 * min<f64>(max<f64>(x, -100), 100);
+  const k = nearest<f64>(z);
+  const r = z - k;
+  const p = (1.6938359250920212e-6 * r + 0.00023459809789509004) * (r * r) + (0.021660849396613134 * r + 1.0);
+  return <f32>(p * exp64(k * (0.69314718055994530942 / 32)));
+}
+
+/** tanh x, to f32's precision whatever its sign and size. */
+export function tanh32(x: f32): f32 {
+  return <f32>(1.0 - 2.0 / (exp64(2.0 * min<f64>(max<f64>(x, -20), 20)) + 1.0));
 }
 
 /** ln x for normal positive x. */

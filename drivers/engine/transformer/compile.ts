@@ -31,7 +31,7 @@ export interface Scratch {
   readonly query: Place; // [B][query + 2 · keyValue]: query, key, value of a token side by side
   readonly key: Place;
   readonly value: Place;
-  readonly scores: Place; // [ctx], in batches of four or more [4][ctx]
+  readonly scores: Place; // [ctx]
   readonly gate: Place; // [B][feedForward]; for GELU the only one
   readonly up: Place; // [B][feedForward]; dead when its product with the gate is taken
   readonly actDown: Place; // [B] activations quantised from `gate`, over `up`
@@ -80,7 +80,7 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
   const queryPlace = c.take('query', 4 * B * (query + 2 * kv));
   const key = { name: 'key', at: queryPlace.at + 4 * query };
   const value = { name: 'value', at: key.at + 4 * kv };
-  const scores = c.take('scores', scoresBytes(options.ctx, B));
+  const scores = c.take('scores', scoresBytes(options.ctx));
   c.release(block);
   const gate = c.take('gate', 4 * B * h.feedForward);
   const afterGate = c.mark();
@@ -231,7 +231,7 @@ class Compiler {
       kPlaneAt,
       vPlaneAt,
       kvType: options.kvType,
-      scale: { f32: 1 / Math.sqrt(h.headSize) },
+      scale: { f32: 1 / Math.fround(Math.sqrt(h.headSize)) },
       scoresAt: s.scores,
       qStride: stride,
     });
