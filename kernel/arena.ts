@@ -111,10 +111,6 @@ export class Arena implements ArenaView {
     this.open = new Set(open);
   }
 
-  get sealed(): boolean {
-    return this.open !== null;
-  }
-
   remaining(): number {
     return this.capacity - this.offset;
   }

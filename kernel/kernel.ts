@@ -350,11 +350,6 @@ export class Kernel {
   arenaDigest(): string {
     return bytesToHex(sha256(this.hw.arena.u8.subarray(0, this.hw.arena.usage().offset)));
   }
-
-  /** For tools that write a line to the log: the host's own boot messages. */
-  say(text: string): void {
-    this.log.print(text);
-  }
 }
 
 function hex(n: number): string {

@@ -44,7 +44,6 @@ export const LIMITS = {
   ggufKeyBytes: 1024,
   ggufTensorNameBytes: 128,
   ggufStringBytes: 64 * MiB, // one metadata string as text (chat templates are long)
-  ggufArrayDepth: 1, // arrays of arrays are not in the format's use
   tensorDimsMax: 4,
   tokenBytes: 1024,
   vocabularyMax: 1 << 20,
@@ -61,5 +60,4 @@ export const LIMITS = {
   // Sessions
   sessionsMax: 32,
   sessionTimeoutMs: 30000,
-  tokensPerHourPerUser: 10000,
 } as const;
