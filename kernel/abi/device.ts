@@ -26,6 +26,13 @@ export interface Compute {
   run(stepAt: number, opAt: number): number;
   /** Expands `n` values (whole blocks) of a ggml type to f32. Returns 0, or -1 when the type is not known to this build. */
   dequantize(type: number, fromAt: number, n: number, toAt: number): number;
+  /**
+   * Cycles that metered kernels have spent since the last call, rounded up: all kernels but the plan's exact ops, whose price the
+   * records carry. They count their own instructions, block by block, at the prices of the table at the address given to set_prices:
+   * u32 thousandths of a cycle.
+   */
+  take_spent(): number;
+  set_prices(tableAt: number): void;
   /** hot: the K largest of f32[n], descending, ties by lower id, as {u32 id, f32 logit} pairs. */
   top_k(logitsAt: number, n: number, k: number, outAt: number): void;
 }
@@ -184,8 +191,38 @@ export interface EngineDriver {
   /** Says what the model is, or why this engine does not run it. Reads metadata only. */
   describe(image: ModelImage): ModelShape | Refusal;
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal;
+  /** The plan as load() would write it for these places, without loading anything. */
+  plan(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): PlanImage | Refusal;
   /** Fills the regions: weights in the kernels' layout, tensor directory, vocabulary, plan. On refusal the regions are garbage and the kernel releases them. */
   load(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): Engine | Refusal;
+}
+
+/** One op of a plan as text. */
+export interface PlanRow {
+  readonly segment: string;
+  readonly op: string;
+  readonly layer: number; // -1 outside of layers
+  readonly name: string; // the weights' tensor, or the buffer that is written
+  readonly detail: string;
+}
+
+/**
+ * A record of a plan as the kernel knows it: `bytes` long, its first word the op (0 ends a segment), bit flagHead of word `flags` set when
+ * the op runs for one token. Two words point to rows of prices, u64 cycles, that the kernel fills after a load: an op over n tokens from
+ * position p costs tokens[n] + positions[p + n] − positions[p]; a row of `tokens` has batch + 1 entries, one of `positions` ctx + 1 (address
+ * 0: none). Ops of equal shape share their rows.
+ */
+export const PLAN_RECORD = { bytes: 64, flags: 1, flagHead: 1, tokens: 13, positions: 14 } as const;
+
+/** A compiled plan: the plan region's words, and its segments as in Engine. `rows` follow the records, END included. */
+export interface PlanImage {
+  readonly words: Int32Array;
+  readonly bodyAt: number;
+  readonly headAt: number;
+  readonly sampleAt: number;
+  readonly scoreAt: number;
+  readonly logitsAt: number;
+  readonly rows: readonly PlanRow[];
 }
 
 /** A loaded model. */
@@ -202,12 +239,11 @@ export interface Engine {
   readonly logitsAt: number;
   readonly kvAt: number;
   readonly historyAt: number; // u32[ctx]: the session's tokens
-  readonly batchAt: number; // u32[batch]: ids of the batch being run
   readonly replyAt: number; // for StepBlock.replyAt: the stub's reply; 0 = none
   /** A session begins: the stub prepares its reply; others have nothing to do. */
   begin(promptAt: number, promptTokens: number, maxTokens: number): void;
   /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */
-  ops(): readonly { readonly segment: string; readonly op: string; readonly detail: string }[];
+  ops(): readonly PlanRow[];
 }
 
 export const ENCODE = { bos: 1, special: 2 } as const;

@@ -300,7 +300,9 @@ export const SessionReport = layout({
   nll: 'f64', // score sessions: mean natural-log loss per scored token
   arenaPeak: 'u64', // the machine's peak since submission
   kvBytes: 'u64',
-  cycles: 'u64',
+  cycles: 'u64', // what the session was charged
+  wcetCycles: 'u64', // before it ran: it cannot be charged more
+  bcetCycles: 'u64', // nor can the same request on this target take less
   submittedNs: 'u64',
   firstTokenNs: 'u64',
   endedNs: 'u64',
@@ -358,5 +360,57 @@ export const SamplerRecord = layout({
   topP: 'f32',
   minP: 'f32',
   repeatPenalty: 'f32',
-  reserved: 'i32',
+  modes: 'u32', // SAMPLER_MODE: which stages run, as integers, so that a certificate can depend on them
+});
+/** Stages of the sampler that are on. greedy: temperature 0 or top-k 1, nothing is drawn. Top-k is on when 0 < topK < vocabulary. */
+export const SAMPLER_MODE = { penalty: 1, greedy: 2, topP: 4, minP: 8 } as const;
+
+/** A request whose bounds are wanted. */
+export const WcetOptions = layout({
+  ctx: 'u32', // as LoadOptions; used only with a model that is not the loaded one
+  kvType: 'u32',
+  prompt: 'u32', // tokens
+  generate: 'u32', // tokens at most
+  promptBytes: 'u32', // of the prompt's text; 0 = prompt tokens × the bytes of a longest token
+  topK: 'u32', // sampler settings as in SessionOptions
+  temp: 'f32',
+  topP: 'f32',
+  minP: 'f32',
+  repeatPenalty: 'f32',
+  target: 's16', // empty = the machine's
+});
+
+/** Cycles of `target`, at most (…Max) and at least (…Min). */
+export const WcetReport = layout({
+  hz: 'u64',
+  sound: 'u32', // 1: bounds; 0: the target is a fit and bounds nothing
+  ctx: 'u32',
+  kvType: 'u32',
+  batch: 'u32',
+  prompt: 'u32',
+  generate: 'u32',
+  promptBytes: 'u32',
+  decodeWorstPos: 'u32', // position at which the dearest decode step of the request stands
+  tokenizeMax: 'u64', // text to ids, before the request is admitted
+  tokenizeMin: 'u64',
+  prefillMax: 'u64', // submission to first token
+  prefillMin: 'u64',
+  decodeMax: 'u64', // the dearest, the cheapest decode step of the request
+  decodeMin: 'u64',
+  decodeMeanMax: 'u64', // all decode steps at most, divided by their number
+  contextMax: 'u64', // a decode step at the last position of the context
+  drawMax: 'u64', // of a step, the sampler
+  drawMin: 'u64',
+  requestMax: 'u64', // prefill and the longest generation permitted
+  requestMin: 'u64', // prefill and one token
+  fullMin: 'u64', // prefill and every token, at least
+  callsMax: 'u64', // system calls and switches of submitting and reading it all
+  callsMin: 'u64',
+  transferMax: 'u64', // token ids between storage and arena
+  transferMin: 'u64',
+  arenaBytes: 'u64', // the whole machine with the model: no request changes it
+  kvBytes: 'u64', // of it, keys and values
+  target: 's16',
+  title: 's128', // of the target
+  model: 's64',
 });

@@ -40,6 +40,7 @@ export const SYSCALLS = {
   sched_yield: call(9, [], 'Let others run.', true),
   last_error: call(10, [['record', 'out']], 'The LastError record of this process.'),
   times: call(11, [['record', 'out']], 'Clock and this process: Times record.'),
+  target: call(12, [['name', 'path'], ['record', 'out']], 'Switch the simulated processor; empty: ask. Writes the name of the one in force. Returns its length.'),
 
   // Files
   open: call(20, [['path', 'path'], ['flags', 'open'], ['mode', 'octal']], 'Open a file. Returns a descriptor.'),
@@ -77,6 +78,8 @@ export const SYSCALLS = {
   model_ops: call(64, [['from', 'int'], ['text', 'out']], 'The plan as text lines, from a byte offset on. Returns bytes; 0 at the end.'),
   backend: call(65, [['name', 'path'], ['record', 'out']], 'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.'),
   tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.'),
+  model_wcet: call(68, [['path', 'path'], ['options', 'in'], ['report', 'out']], 'Bounds of a request before it runs: WcetOptions, WcetReport. Empty path: the loaded model.'),
+  model_cost: call(69, [['path', 'path'], ['options', 'in']], 'A descriptor from which the priced plan of a request is read, a line an op: see COST_COLUMNS. Empty path: the loaded model.'),
   detokenize: call(67, [['ids', 'in'], ['text', 'out'], ['flags', 'int']], 'Bytes of u32 ids. Returns how many.'),
 
   // Sessions
@@ -90,6 +93,29 @@ export const SYSCALLS = {
 } as const satisfies Record<string, CallSpec>;
 
 export type CallName = keyof typeof SYSCALLS;
+
+/**
+ * What model_cost answers: a line an op, its columns separated by tabs. Segments: body (over `n` tokens from position `pos`; once as the
+ * prompt's largest batch, `prefill`, and once as the last decode step, `decode`), head and sample. `layer` is -1 outside of layers;
+ * `name` is the tensor, or what the op writes. Cycles are what the op is charged at most; `compute`, `memory` and `overhead` add up to `most`.
+ */
+export const COST_COLUMNS = [
+  'step', // prefill or decode
+  'segment', // body, head, sample
+  'op',
+  'layer',
+  'name',
+  'n',
+  'pos',
+  'most', // cycles
+  'least',
+  'compute', // thousandths of a cycle, as the next two
+  'memory',
+  'overhead',
+  'instructions',
+  'loaded', // bytes
+  'stored',
+] as const;
 
 /** Header of a spawn block. `fd…`: the parent's descriptors that become 0, 1, 2 (−1: none). `trace`: a descriptor strace lines go to, or −1. */
 export const SpawnHeader = layout({ argc: 'u32', envc: 'u32', fd0: 'i32', fd1: 'i32', fd2: 'i32', trace: 'i32' });
