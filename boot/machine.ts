@@ -105,6 +105,11 @@ export class Machine {
     return this.kernel.statusOf(pid);
   }
 
+  /** The machine's clock. */
+  nowNs(): number {
+    return this.kernel.clock.nowNs();
+  }
+
   /** Ctrl-C from outside. */
   interrupt(): void {
     this.kernel.interrupt();

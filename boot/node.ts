@@ -7,15 +7,19 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
+import { performance } from 'node:perf_hooks';
 import { isatty } from 'node:tty';
 import { Tty } from '../drivers/tty/tty.ts';
-import { strerror, utf8Encode, type CharDevice, type HostDirectory } from '../kernel/abi/index.ts';
+import { isRefusal, strerror, utf8Encode, type CharDevice, type HostDirectory } from '../kernel/abi/index.ts';
 import { directory, reason, singleFile } from './host-directory.ts';
-import { boot, type Machine } from './index.ts';
+import { findTarget, parseCalibration, TARGET_DEFAULT, TARGETS } from '../kernel/wcet/targets.ts';
+import { boot, type Machine, type RunState } from './index.ts';
+import { parsePace, Pacer } from './pace.ts';
 import { VERSION } from './version.ts';
 
 const HELP = `Usage: arena8 [-c 'COMMANDS'] [SCRIPT] [--mount HOSTPATH:GUESTPATH[:ro]]...
-              [--image FILE] [--seed N] [--version] [--help]
+              [--image FILE] [--seed N] [--target NAME] [--calibration FILE]
+              [--pace real|max|N%] [--version] [--help]
 A kernel for language models in one 8 MiB arena.
 
 Without -c and SCRIPT: boots, runs /etc/rc, then reads commands from standard
@@ -27,6 +31,14 @@ input, terminal or not, until it ends. The exit status is the last command's.
                  show a directory of the host in the machine (ro: read-only)
   --image FILE   boot another image (cpio newc)
   --seed N       seed of the machine's /dev/random (default 0)
+  --target NAME  the processor whose time is simulated: ${TARGETS.map(t => t.name).join(', ')}
+                 (default ${TARGET_DEFAULT})
+  --calibration FILE
+                 prices of the target host, as 'npm run bench -- --calibrate'
+                 writes them
+  --pace real|max|N%
+                 show output when the simulated processor would have got there,
+                 or at N % of its speed (default max: at once)
   --version      print the version
   --help         print this
 
@@ -35,6 +47,8 @@ Options may follow SCRIPT; after -- everything is an operand.
 
 /** First arguments that later versions give a meaning. */
 const RESERVED = ['audit', 'replay', 'simulate', 'campaign', 'serve'];
+
+const CTRL_C = 3;
 
 /** Where a SCRIPT of the host lies in the machine. */
 const SCRIPT_DIRECTORY = '/mnt/script';
@@ -57,6 +71,9 @@ interface CommandLine {
   mounts: { guest: string; directory: HostDirectory }[];
   image: Uint8Array | null;
   seed: number;
+  target: string;
+  calibration: string | null; // its text
+  pace: number | null; // see parsePace
 }
 
 /** Says why on standard error and ends. */
@@ -70,7 +87,16 @@ function misused(message: string): never {
 }
 
 function parse(argv: readonly string[]): CommandLine {
-  const line: CommandLine = { commands: null, operands: [], mounts: [], image: null, seed: 0 };
+  const line: CommandLine = {
+    commands: null,
+    operands: [],
+    mounts: [],
+    image: null,
+    seed: 0,
+    target: TARGET_DEFAULT,
+    calibration: null,
+    pace: null,
+  };
   if (RESERVED.includes(argv[0]!)) fail(STATUS.usage, `'${argv[0]}' is reserved; not in this build`);
   for (let i = 0; i < argv.length; i++) {
     const argument = argv[i]!;
@@ -83,6 +109,9 @@ function parse(argv: readonly string[]): CommandLine {
     } else if (name === '--mount') line.mounts.push(mountOf(value()));
     else if (name === '--image') line.image = imageOf(value());
     else if (name === '--seed') line.seed = seedOf(value());
+    else if (name === '--target') line.target = targetOf(value());
+    else if (name === '--calibration') line.calibration = calibrationOf(value());
+    else if (name === '--pace') line.pace = paceOf(value());
     else if (early && argument === '-c') line.commands = value();
     else if (early && (argument === '--help' || argument === '-h')) printAndExit(HELP);
     else if (early && argument === '--version') printAndExit(`arena8 ${VERSION}\n`);
@@ -124,6 +153,27 @@ function seedOf(text: string): number {
   return seed;
 }
 
+function targetOf(name: string): string {
+  if (findTarget(name) === undefined) misused(`--target: no target '${name}': ${TARGETS.map(t => t.name).join(', ')}`);
+  return name;
+}
+
+function calibrationOf(file: string): string {
+  let text: string;
+  try {
+    text = fs.readFileSync(file, 'utf8');
+  } catch (error) {
+    return fail(STATUS.usage, `--calibration: cannot read '${file}': ${reason(error)}`);
+  }
+  const calibration = parseCalibration(text, '');
+  return isRefusal(calibration) ? fail(STATUS.usage, `--calibration: ${file}: ${calibration.message}`) : text;
+}
+
+function paceOf(text: string): number | null {
+  const pace = parsePace(text);
+  return pace === undefined ? misused(`--pace: '${text}' is not real, max or N% with N above 0`) : pace;
+}
+
 // ── Standard output and error ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const moment = new Int32Array(new SharedArrayBuffer(4));
@@ -146,14 +196,6 @@ function writeAll(fd: number, bytes: Uint8Array): void {
   }
 }
 
-const standardError: CharDevice = {
-  read: () => 0,
-  write(memory, at, length) {
-    writeAll(2, memory.subarray(at, at + length));
-    return length;
-  },
-};
-
 // ── The machine and its console ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 class Host {
@@ -170,11 +212,19 @@ class Host {
   #listening = false;
   #interruptAsked = false; // and not yet seen by the machine
 
+  readonly #pacer: Pacer | null;
+  /** Output written before it may be seen, in order. */
+  #held: { readonly fd: number; readonly bytes: Uint8Array }[] = [];
+  #inTurn = false;
+  /** What follows when the pace allows. */
+  #due: { readonly timer: NodeJS.Timeout; readonly next: () => void } | null = null;
+
   constructor(line: CommandLine) {
+    this.#pacer = line.pace === null ? null : new Pacer(line.pace, () => performance.now());
     const script = line.commands === null ? line.operands[0] : undefined;
     this.#interactive = line.commands === null && script === undefined && isatty(0) && isatty(1);
     const size = this.#interactive ? { columns: process.stdout.columns, rows: process.stdout.rows } : {};
-    this.#tty = new Tty({ interactive: this.#interactive, output: bytes => writeAll(1, bytes), ...size });
+    this.#tty = new Tty({ interactive: this.#interactive, output: bytes => this.#show(1, bytes), ...size });
     const mounts = [...line.mounts];
     if (script === undefined) {
       this.#programs =
@@ -196,7 +246,9 @@ class Host {
         mounts: line.mounts,
         seed: line.seed,
         console: this.#tty,
-        ...(this.#interactive ? {} : { errors: standardError }),
+        target: line.target,
+        ...(line.calibration === null ? {} : { calibration: line.calibration }),
+        ...(this.#interactive ? {} : { errors: this.#standardError }),
         log: text => this.#log(text),
       });
     } catch (error) {
@@ -204,7 +256,31 @@ class Host {
     }
   }
 
+  readonly #standardError: CharDevice = {
+    read: () => 0,
+    write: (memory, at, length) => {
+      this.#show(2, memory.subarray(at, at + length));
+      return length;
+    },
+  };
+
+  /** Writes, or keeps for later what the machine wrote ahead of the pace. */
+  #show(fd: number, bytes: Uint8Array): void {
+    if (this.#pacer !== null && (this.#inTurn || this.#held.length > 0)) this.#held.push({ fd, bytes: bytes.slice() });
+    else writeAll(fd, bytes);
+  }
+
+  #showHeld(): void {
+    for (const { fd, bytes } of this.#held) writeAll(fd, bytes);
+    this.#held = [];
+  }
+
   start(): void {
+    this.#pacer?.meet(this.#machine.nowNs());
+    this.#startNext();
+  }
+
+  #startNext(): void {
     const program = this.#programs.shift()!;
     this.#pid = this.#machine.start(program);
     if (this.#pid < 0) fail(STATUS.cannotBoot, `cannot start /bin/${program[0]}: ${strerror(this.#pid)}`);
@@ -214,25 +290,55 @@ class Host {
   #log(text: string): void {
     const bytes = utf8Encode(`${text}\n`);
     if (this.#interactive) this.#tty.write(bytes, 0, bytes.length);
-    else writeAll(2, bytes);
+    else this.#show(2, bytes);
   }
 
   /** One round of the machine; then the event loop has its turn. */
   readonly #turn = (): void => {
+    this.#inTurn = true;
     const state = this.#machine.run(1);
+    this.#inTurn = false;
     this.#interruptAsked = false;
+    this.#atItsTime(() => this.#follow(state));
+  };
+
+  /** Goes on when the pace allows. */
+  #atItsTime(next: () => void): void {
+    const waitMs = this.#pacer?.waitMs(this.#machine.nowNs()) ?? 0;
+    if (waitMs > 0) {
+      this.#due = { timer: setTimeout(() => this.#atItsTime(next), waitMs), next };
+      return;
+    }
+    this.#due = null;
+    this.#showHeld();
+    next();
+  }
+
+  /** Ctrl-C: nobody waits for a pace any longer. */
+  #hurry(): void {
+    if (this.#due === null) return;
+    const { timer, next } = this.#due;
+    clearTimeout(timer);
+    this.#due = null;
+    this.#pacer?.meet(this.#machine.nowNs());
+    this.#showHeld();
+    next();
+  }
+
+  #follow(state: RunState): void {
     const status = this.#machine.statusOf(this.#pid);
     if (status !== undefined) {
-      if (this.#programs.length > 0) this.start();
+      if (this.#programs.length > 0) this.#startNext();
       else process.exit(status);
     } else if (state === 'halted') process.exit(STATUS.halted);
     else if (state === 'busy' || this.#feed()) setImmediate(this.#turn);
     else this.#waiting = true;
-  };
+  }
 
   #wake(): void {
     if (!this.#waiting) return;
     this.#waiting = false;
+    this.#pacer?.meet(this.#machine.nowNs());
     setImmediate(this.#turn);
   }
 
@@ -260,8 +366,10 @@ class Host {
       this.#wake();
     };
     process.stdin.on('data', (bytes: Buffer) => {
-      if (this.#interactive) this.#tty.feed(bytes);
-      else {
+      if (this.#interactive) {
+        this.#tty.feed(bytes);
+        if (bytes.includes(CTRL_C)) this.#hurry();
+      } else {
         this.#input = bytes;
         process.stdin.pause();
       }
@@ -291,6 +399,7 @@ class Host {
       if (this.#interruptAsked) process.exit(STATUS.signal + 2);
       this.#interruptAsked = true;
       this.#tty.interrupt();
+      this.#hurry();
       this.#wake();
     });
     process.once('SIGTERM', () => process.exit(STATUS.signal + 15));

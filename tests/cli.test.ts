@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { directory, singleFile } from '../boot/host-directory.ts';
+import { TARGETS } from '../kernel/wcet/targets.ts';
 import { E, KIND, utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
 
 const PROGRAM = path.resolve('build/arena8.js');
@@ -205,6 +206,11 @@ testBuilt('bad command lines say what is wrong in one line', t => {
       2,
       "--image: cannot read '/nowhere.cpio': no such file or directory\n",
     ],
+    [['--target', 'z80'], 2, `--target: no target 'z80': ${TARGETS.map(target => target.name).join(', ')}${hint}`],
+    [['--pace', 'fast'], 2, `--pace: 'fast' is not real, max or N% with N above 0${hint}`],
+    [['--pace', '0%'], 2, `--pace: '0%' is not real, max or N% with N above 0${hint}`],
+    [['--calibration', '/nowhere.json'], 2, "--calibration: cannot read '/nowhere.json': no such file or directory\n"],
+    [['--calibration', 'LICENSE'], 2, '--calibration: LICENSE: calibration: not JSON\n'],
     [['/nowhere.sh'], 127, "cannot open '/nowhere.sh': no such file or directory\n"],
   ];
   for (const [args, status, message] of cases) {
@@ -230,6 +236,19 @@ testBuilt('-c: output, status, and nothing else on standard output', t => {
   t.true(missing.stderr.endsWith("ls: cannot access '/nonesuch': No such file or directory\n"));
   t.is(arena8(['-c', 'echo "$0 $1 $2"', 'zero', 'one', '--two']).stdout, 'zero one --two\n');
   t.is(arena8(['-c', 'cat | wc -l'], 'a\nb\nc\n').stdout.trim(), '3', 'commands read standard input');
+});
+
+testBuilt('--pace holds output back until the simulated processor would have got there, and changes no byte', t => {
+  const timed = (pace: string): Ended & { seconds: number } => {
+    const from = performance.now();
+    const ended = arena8(['--pace', pace, '-c', 'echo before; sleep 1; echo after; exit 3']);
+    return { ...ended, seconds: (performance.now() - from) / 1000 };
+  };
+  const [max, real, double] = [timed('max'), timed('real'), timed('50%')];
+  for (const { status, stdout, stderr } of [real, double])
+    t.deepEqual({ status, stdout, stderr }, { status: 3, stdout: 'before\nafter\n', stderr: max.stderr });
+  t.true(real.seconds >= 1, `a second of virtual time took ${real.seconds} s`);
+  t.true(double.seconds >= 2, `at half the speed ${double.seconds} s`);
 });
 
 testBuilt('a script of the host, with arguments and standard input', t => {
