@@ -127,7 +127,6 @@ class FakeEngine implements EngineDriver {
       logitsAt: place.scratchAt,
       kvAt: place.kvAt,
       historyAt: place.sessionAt,
-      batchAt: place.scratchAt,
       replyAt: 0,
       begin: () => {},
       ops: () => [{ segment: 'body', op: 'NOTHING', detail: '' }],

@@ -3,18 +3,20 @@
 // This file is compiled twice, by TypeScript and by AssemblyScript, so it holds enums and integer constants only; what engines compute from
 // them (actKind, actBytes, scoresBytes …) is in sizes.ts.
 //
-//   word   0        1         2 … 12             13         14         15
-//        ┌────────┬─────────┬──────────────────┬──────────┬──────────┬──────────┐
-//        │ Op     │ FLAG_…  │ operands, by op  │ COST0    │ COST1    │ COST2    │   16 × i32, little-endian
-//        └────────┴─────────┴──────────────────┴──────────┴──────────┴──────────┘
+//   word   0        1         2 … 12             13         14          15
+//        ┌────────┬─────────┬──────────────────┬──────────┬───────────┬──────────┐
+//        │ Op     │ FLAG_…  │ operands, by op  │ tokens   │ positions │ 0        │   16 × i32, little-endian
+//        └────────┴─────────┴──────────────────┴──────────┴───────────┴──────────┘
 //
-// Price in cycles, unsigned: COST0 + COST1 · tokens + COST2 · Σ over the tokens of (position + 1). `tokens` is StepBlock.n, or 1 with FLAG_HEAD.
+// An op over n tokens from position p takes tokens[n] + positions[p + n] − positions[p] cycles: words 13 and 14 are the addresses of two rows
+// of u64, batch + 1 and ctx + 1 of them, that lie behind the records; positions = 0: the position does not matter. n is StepBlock.n, or 1 with
+// FLAG_HEAD. Engines lay the rows out, the kernel fills them with prices (PLAN_RECORD in kernel/abi/device.ts).
 
 export const OP_BYTES = 64;
 export const WORD_FLAGS = 1;
-export const WORD_COST0 = 13;
-export const WORD_COST1 = 14;
-export const WORD_COST2 = 15;
+export const WORD_TOKENS = 13;
+export const WORD_POSITIONS = 14;
+export const PRICE_BYTES = 8;
 
 /** The op runs for one token (row 0 of its buffers); a norm reads the token StepBlock.row and writes row 0. */
 export const FLAG_HEAD = 1;
@@ -51,7 +53,7 @@ export enum GetRows {
   k = 3,
   weightsAt = 4,
   weightType = 5, // TYPE_…
-  rows = 6, // of the matrix; an id or position outside is a FAULT.badOp
+  rows = 6, // of the matrix, ≥ 1; an id or position outside is a FAULT.badOp
 }
 export enum Norm {
   // RMS_NORM, LAYER_NORM; dst may be src

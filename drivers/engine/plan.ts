@@ -1,8 +1,10 @@
 // Plans: the programs of the executor. An engine compiles a model by emitting ops into a sink; the same emission counts the bytes of a
-// plan (budget), writes it into the arena (load) or prints it (llmctl plan --ops), so the three cannot differ. Each op is priced here,
-// from its operands alone: what a step costs is known before it runs.
+// plan (budget), writes it into the arena (load) or into an image of its own (prices of a model that is not loaded), or prints it (llmctl
+// plan --ops), so they cannot differ. Behind the records lie the rows of their prices: room for them is made here, the kernel fills it.
 
-import { GGML_BLOCK, ggmlTypeName } from '../../kernel/abi/index.ts';
+import { ggmlTypeName } from '../../kernel/abi/index.ts';
+import type { ArenaView, EngineOptions, PlanImage, PlanRow } from '../../kernel/abi/index.ts';
+import { alignUp } from './memory.ts';
 import {
   Attention,
   Check,
@@ -15,12 +17,14 @@ import {
   Norm,
   Op,
   OP_BYTES,
+  PRICE_BYTES,
   Quantize,
   Rope,
   RopeTable,
+  WORD_FLAGS,
+  WORD_POSITIONS,
+  WORD_TOKENS,
 } from './ops.ts';
-import { WORD_COST0, WORD_COST1, WORD_COST2, WORD_FLAGS } from './ops.ts';
-import { isBlocked } from './sizes.ts';
 
 /** Memory an op reads or writes, by name: the name is for people, the offset for the executor. */
 export interface Place {
@@ -60,129 +64,89 @@ export interface OpOptions {
   readonly head?: boolean;
   /** MUL_MAT adds to its destination. */
   readonly add?: boolean;
-  /** For ops without a length of their own: how many values they go over. */
-  readonly values?: number;
 }
 
 /** Where an engine emits its plan. */
 export interface PlanSink {
   /** Starts a segment; returns the arena offset of its first op. */
   segment(name: string): number;
+  /** The ops that follow, up to the segment's end, belong to this layer; -1: to none. */
+  layer(index: number): void;
   emit<O extends Op>(op: O, operands: Operands<O>, options?: OpOptions): void;
 }
-
-// ── Prices ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Cycles of one op: fixed + perToken · tokens + perPosition · Σ(position + 1). */
-export interface Price {
-  readonly fixed: number;
-  readonly perToken: number;
-  readonly perPosition: number;
-}
-
-/**
- * A provisional price list in the shape of a 128-bit in-order core: a cost per record, throughputs of arithmetic and memory. The
- * certificates of the compiled kernels replace it; what is promised now is only that a price depends on shapes and nothing else.
- */
-export const PRICE_LIST = {
-  record: 32, // fetch, decode, call
-  weightBytesPerCycle: 4, // once per pass over a matrix, whatever the batch
-  multiplyAddsPerCycle: 2, // of floats
-  blockMultiplyAddsPerCycle: 8, // of int8 in quantised products
-  value: 2, // load, one operation, store
-  norm: 4, // a value of a norm: sum, scale
-  quantize: 4, // a value of an activation
-  transcendental: 16, // exp, tanh or a sine and cosine
-  draw: 24, // a value of the logits in the sampler
-} as const;
-
-type Words = Readonly<Record<string, number>>;
-const price = (fixed: number, perToken: number, perPosition = 0): Price => ({
-  fixed: PRICE_LIST.record + Math.ceil(fixed),
-  perToken: Math.ceil(perToken),
-  perPosition: Math.ceil(perPosition),
-});
-const rowBytes = (type: number, k: number): number => {
-  const [values, bytes] = GGML_BLOCK[ggmlTypeName(type)!];
-  return (k / values) * bytes;
-};
-
-const PRICES: Record<Op, (w: Words, values: number) => Price> = {
-  [Op.END]: () => price(0, 0),
-  [Op.GET_ROWS]: w => price(0, w['k']! * PRICE_LIST.value),
-  [Op.ADD_ROWS]: w => price(0, w['k']! * PRICE_LIST.value),
-  [Op.RMS_NORM]: w => price(0, w['n']! * PRICE_LIST.norm),
-  [Op.LAYER_NORM]: w => price(0, w['n']! * PRICE_LIST.norm),
-  [Op.QUANTIZE]: w => price(0, w['k']! * PRICE_LIST.quantize),
-  [Op.MUL_MAT]: w => {
-    const bytes = w['rows']! * rowBytes(w['weightType']!, w['k']!);
-    const perCycle = isBlocked(w['weightType']!)
-      ? PRICE_LIST.blockMultiplyAddsPerCycle
-      : PRICE_LIST.multiplyAddsPerCycle;
-    return price(bytes / PRICE_LIST.weightBytesPerCycle, (w['rows']! * w['k']!) / perCycle);
-  },
-  [Op.ROPE_TABLE]: w => price(0, w['pairs']! * PRICE_LIST.transcendental),
-  [Op.ROPE]: w => price(0, w['heads']! * w['pairs']! * 2 * PRICE_LIST.value),
-  [Op.KV_STORE]: w => price(0, w['n']! * PRICE_LIST.value),
-  [Op.ATTENTION]: w => {
-    const query = w['heads']! * w['headDim']!;
-    const cacheBytes = 2 * rowBytes(w['kvType']!, w['headsKv']! * w['headDim']!);
-    const perPosition =
-      (2 * query) / PRICE_LIST.multiplyAddsPerCycle +
-      w['heads']! * PRICE_LIST.transcendental +
-      cacheBytes / PRICE_LIST.weightBytesPerCycle;
-    return price(0, query * PRICE_LIST.value, perPosition);
-  },
-  [Op.ADD]: w => price(0, w['n']! * PRICE_LIST.value),
-  [Op.SILU_MUL]: w => price(0, w['n']! * PRICE_LIST.transcendental),
-  [Op.GELU]: w => price(0, w['n']! * PRICE_LIST.transcendental),
-  [Op.GELU_F16]: w => price(0, w['n']! * PRICE_LIST.transcendental),
-  [Op.CHECK]: w => price(0, w['n']!),
-  [Op.SAMPLE]: (_, values) => price(0, values * PRICE_LIST.draw),
-  [Op.SCORE]: (_, values) => price(0, values * PRICE_LIST.transcendental),
-  [Op.ECHO]: (_, values) => price(0, values * PRICE_LIST.value),
-};
 
 const word = (operand: Operand): number =>
   typeof operand === 'number' ? operand : 'at' in operand ? operand.at : operand.f32;
 
-/** What an op with these operands costs. */
-export function priceOf<O extends Op>(op: O, operands: Operands<O>, values = 0): Price {
-  const words: Record<string, number> = {};
-  for (const [name, operand] of Object.entries<Operand>(operands)) words[name] = word(operand);
-  return PRICES[op](words, values);
+/** Ops whose cost depends on the positions of their tokens. */
+const POSITIONAL: ReadonlySet<Op> = new Set([Op.ATTENTION]);
+
+/** What ops without operands write. */
+const WRITTEN: Partial<Record<Op, string>> = { [Op.SAMPLE]: 'next', [Op.SCORE]: 'loss', [Op.ECHO]: 'logits' };
+
+const flagsOf = (options: OpOptions): number =>
+  (options.head === true ? FLAG_HEAD : 0) | (options.add === true ? FLAG_ADD : 0);
+
+/**
+ * What an op's price depends on: the op, its flags, lengths and types, which of its operands are absent and which are the same buffer. Not
+ * where they lie: offsets into the KV cache are addresses too.
+ */
+function shapeOf(op: Op, operands: Readonly<Record<string, Operand>>, options: OpOptions): string {
+  const places: string[] = [];
+  const shape = Object.entries(operands).map(([name, operand]) => {
+    if (typeof operand === 'number') return name.endsWith('At') ? '-' : operand;
+    if (!('at' in operand)) return '.';
+    const known = places.indexOf(operand.name);
+    return `@${known < 0 ? places.push(operand.name) - 1 : known}`;
+  });
+  return [op, flagsOf(options), ...shape].join(' ');
 }
 
 // ── Sinks ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Writes ops from `at` on; with no memory it only counts them. */
-export class PlanWriter implements PlanSink {
-  /** Where the next op goes. */
-  at: number;
+/** Two views of the same bytes, which begin at arena offset `originAt`. */
+interface PlanMemory {
+  readonly i32: Int32Array;
+  readonly f32: Float32Array;
+  readonly originAt: number;
+}
+
+interface PriceRows {
+  readonly positional: boolean;
+  readonly records: number[]; // offsets of the records they price
+}
+
+/** Writes ops from `at` on, then the rows of their prices, empty; with no memory it only counts the bytes. */
+class PlanWriter implements PlanSink {
+  private readonly rows = new Map<string, PriceRows>();
 
   constructor(
-    private readonly memory: { readonly i32: Int32Array; readonly f32: Float32Array } | null,
-    at: number,
-  ) {
-    this.at = at;
-  }
+    private readonly memory: PlanMemory | null,
+    private at: number,
+    private readonly options: Pick<EngineOptions, 'batch' | 'ctx'>,
+  ) {}
 
   segment(): number {
     return this.at;
   }
 
+  layer(): void {}
+
   emit<O extends Op>(op: O, operands: Operands<O>, options: OpOptions = {}): void {
-    const base = this.at >> 2;
+    const at = this.at;
     this.at += OP_BYTES;
+    if (op !== Op.END) {
+      const shape = shapeOf(op, operands, options);
+      const rows = this.rows.get(shape) ?? { positional: POSITIONAL.has(op), records: [] };
+      rows.records.push(at);
+      this.rows.set(shape, rows);
+    }
     if (this.memory === null) return;
-    const { i32, f32 } = this.memory;
-    const cost = priceOf(op, operands, options.values);
+    const { i32, f32, originAt } = this.memory;
+    const base = (at - originAt) >> 2;
     i32.fill(0, base, base + OP_BYTES / 4);
     i32[base] = op;
-    i32[base + WORD_FLAGS] = (options.head === true ? FLAG_HEAD : 0) | (options.add === true ? FLAG_ADD : 0);
-    i32[base + WORD_COST0] = cost.fixed;
-    i32[base + WORD_COST1] = cost.perToken;
-    i32[base + WORD_COST2] = cost.perPosition;
+    i32[base + WORD_FLAGS] = flagsOf(options);
     const words: Readonly<Record<string, number | string>> = WORDS[op];
     for (const [name, operand] of Object.entries<Operand>(operands)) {
       const i = base + Number(words[name]);
@@ -190,41 +154,109 @@ export class PlanWriter implements PlanSink {
       else i32[i] = word(operand);
     }
   }
-}
 
-export interface PlanRow {
-  readonly segment: string;
-  readonly op: string;
-  readonly detail: string;
+  /** Ends the plan: lays the rows out and points the records to them. Returns where the plan ends, a multiple of the arena's alignment. */
+  finish(): number {
+    const firstAt = this.at;
+    for (const { positional, records } of this.rows.values()) {
+      this.point(records, WORD_TOKENS, this.options.batch + 1);
+      if (positional) this.point(records, WORD_POSITIONS, this.options.ctx + 1);
+    }
+    this.at = alignUp(this.at);
+    if (this.memory !== null) {
+      const { i32, originAt } = this.memory;
+      i32.fill(0, (firstAt - originAt) >> 2, (this.at - originAt) >> 2);
+    }
+    return this.at;
+  }
+
+  private point(records: readonly number[], word: number, prices: number): void {
+    if (this.memory !== null)
+      for (const at of records) this.memory.i32[((at - this.memory.originAt) >> 2) + word] = this.at;
+    this.at += prices * PRICE_BYTES;
+  }
 }
 
 /** Turns a plan into text, one row per op: `MUL_MAT  dst=query rows=288 k=288 weights=blk.0.attn_q.weight …`. */
-export class PlanLister implements PlanSink {
+class PlanLister implements PlanSink {
   readonly rows: PlanRow[] = [];
   private current = '';
+  private currentLayer = -1;
 
   segment(name: string): number {
     this.current = name;
+    this.currentLayer = -1;
     return 0;
+  }
+
+  layer(index: number): void {
+    this.currentLayer = index;
   }
 
   emit<O extends Op>(op: O, operands: Operands<O>, options: OpOptions = {}): void {
     const detail: string[] = [];
+    let buffer = WRITTEN[op] ?? '';
+    let weights = '';
     for (const [name, operand] of Object.entries<Operand>(operands)) {
       const key = name.endsWith('At') ? name.slice(0, -2) : name;
       if (name === 'biasAt' && operand === 0) continue;
       else if (name.endsWith('Type')) detail.push(`${key}=${ggmlTypeName(word(operand)) ?? word(operand)}`);
-      else if (typeof operand === 'object' && 'at' in operand) detail.push(`${key}=${operand.name}`);
-      else detail.push(`${key}=${word(operand)}`);
+      else if (typeof operand === 'object' && 'at' in operand) {
+        detail.push(`${key}=${operand.name}`);
+        if (name === 'weightsAt') weights = operand.name;
+        else if (buffer === '') buffer = operand.name; // what is written is named first
+      } else detail.push(`${key}=${word(operand)}`);
     }
     if (options.add === true) detail.push('add');
-    const cost = priceOf(op, operands, options.values);
-    const terms = [
-      cost.fixed,
-      cost.perToken > 0 ? `${cost.perToken}/token` : '',
-      cost.perPosition > 0 ? `${cost.perPosition}/position` : '',
-    ];
-    detail.push(`cycles=${terms.filter(t => t !== '').join('+')}`);
-    this.rows.push({ segment: this.current, op: Op[op], detail: detail.join(' ') });
+    this.rows.push({
+      segment: this.current,
+      op: Op[op],
+      layer: this.currentLayer,
+      name: weights || buffer,
+      detail: detail.join(' '),
+    });
+  }
+}
+
+// ── A plan ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Arena offsets of the segments' first ops. */
+export type Segments = Pick<PlanImage, 'bodyAt' | 'headAt' | 'sampleAt' | 'scoreAt'>;
+
+/** A program that an engine can emit again and again: its records begin at `recordsAt`. */
+export class Plan {
+  constructor(
+    private readonly emit: (sink: PlanSink) => Segments,
+    private readonly recordsAt: number,
+    private readonly options: EngineOptions,
+  ) {}
+
+  /** Where the plan ends, a multiple of the arena's alignment. */
+  endAt(): number {
+    return this.write(null).endAt;
+  }
+
+  /** Into the arena, `endAt() − recordsAt` bytes. */
+  load({ i32, f32 }: ArenaView): Segments {
+    return this.write({ i32, f32, originAt: 0 }).segments;
+  }
+
+  /** As load() would leave the region that begins at `originAt`; what precedes the records is 0. */
+  image(originAt: number): Segments & Pick<PlanImage, 'words' | 'rows'> {
+    const words = new Int32Array((this.endAt() - originAt) >> 2);
+    const { segments } = this.write({ i32: words, f32: new Float32Array(words.buffer), originAt });
+    return { ...segments, words, rows: this.rows() };
+  }
+
+  rows(): readonly PlanRow[] {
+    const lister = new PlanLister();
+    this.emit(lister);
+    return lister.rows;
+  }
+
+  private write(memory: PlanMemory | null): { readonly segments: Segments; readonly endAt: number } {
+    const writer = new PlanWriter(memory, this.recordsAt, this.options);
+    const segments = this.emit(writer);
+    return { segments, endAt: writer.finish() };
   }
 }

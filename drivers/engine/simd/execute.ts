@@ -1,15 +1,18 @@
 // The plan executor: runs op records from a program counter to END, charging each op's price to the step before it runs. Between entry and
-// return nothing is allocated and nothing leaves the arena; a fault (value not finite, record or index out of range) ends the run at once.
+// return nothing is allocated and nothing leaves the arena; a fault (value not finite, record or index out of range) ends the run after its
+// op. What an op executes depends on its record and the step, never on data, so that one price fits every run of it; the sampler alone, which
+// does, counts for itself.
 
 import {
-  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, GetRows, KvStore, MulMat, Norm, OP_BYTES, Op, Quantize, Reply, Rope,
-  ROPE_ADJACENT, RopeTable, STEP_CTX, STEP_CYCLES, STEP_KV_AT, STEP_LOGITS_AT, STEP_N, STEP_POS, STEP_REPLY_AT, STEP_ROW, STEP_STATUS, STEP_TOKENS_AT,
-  STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0, WORD_COST0, WORD_COST1, WORD_COST2, WORD_FLAGS,
+  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, GetRows, KvStore, MulMat, Norm, OP_BYTES, Op, PRICE_BYTES, Quantize, Reply,
+  Rope, ROPE_ADJACENT, RopeTable, STEP_CTX, STEP_CYCLES, STEP_KV_AT, STEP_LOGITS_AT, STEP_N, STEP_POS, STEP_REPLY_AT, STEP_ROW, STEP_STATUS,
+  STEP_TOKENS_AT, STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0, WORD_FLAGS, WORD_POSITIONS, WORD_TOKENS,
 } from '../ops';
 import { attention } from './attention';
 import { act_bytes, get_row, quantize, row_bytes } from './blocks';
 import { add, all_finite, gelu, gelu_f16, kv_store, layer_norm, rms_norm, rope, rope_table, silu_mul } from './layers';
 import { mul_mat_bf16, mul_mat_f16, mul_mat_f32, mul_mat_q4_0, mul_mat_q4_1, mul_mat_q8_0 } from './matmul';
+import { take_spent_cycles } from './meter';
 import { sample, score } from './sample';
 
 @inline
@@ -17,12 +20,19 @@ function word(op: usize, index: i32): i32 {
   return load<i32>(op + (index << 2));
 }
 
-/** Cycles += fixed + per token · n + per position · Σ (position + 1). */
 @inline
-function charge(step: usize, op: usize, n: i32, first: i32): void {
-  const positions = <u64>n * <u64>first + ((<u64>n * <u64>(n + 1)) >> 1);
-  const cycles = <u64>load<u32>(op + (WORD_COST0 << 2)) + <u64>load<u32>(op + (WORD_COST1 << 2)) * <u64>n + <u64>load<u32>(op + (WORD_COST2 << 2)) * positions;
+function spend(step: usize, cycles: u64): void {
   store<u64>(step, load<u64>(step, STEP_CYCLES) + cycles, STEP_CYCLES);
+}
+
+/** Cycles += tokens[n] + positions[pos + n] − positions[pos]. Without positions the same entry is taken twice: charging costs the same for every op. */
+@inline
+function charge(step: usize, op: usize, n: i32, pos: i32): void {
+  const tokens: usize = word(op, WORD_TOKENS);
+  const positions: usize = word(op, WORD_POSITIONS);
+  const from = select<usize>(positions + pos * PRICE_BYTES, tokens, positions != 0);
+  const to = from + select<usize>(n * PRICE_BYTES, 0, positions != 0);
+  spend(step, load<u64>(tokens + n * PRICE_BYTES) + load<u64>(to) - load<u64>(from));
 }
 
 /** See Compute.run. */
@@ -30,8 +40,8 @@ export function run(step: usize, op: usize): i32 {
   store<i32>(step, 0, STEP_STATUS);
   for (; word(op, 0) != Op.END; op += OP_BYTES) {
     const head = (word(op, WORD_FLAGS) & FLAG_HEAD) != 0;
-    const row = head ? load<i32>(step, STEP_ROW) : 0;
-    const n = head ? 1 : load<i32>(step, STEP_N);
+    const row = select<i32>(load<i32>(step, STEP_ROW), 0, head);
+    const n = select<i32>(1, load<i32>(step, STEP_N), head);
     const pos = load<i32>(step, STEP_POS) + row;
     charge(step, op, n, pos);
     const fault = execute(step, op, n, pos, row);
@@ -87,6 +97,7 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
       return all_finite(word(op, Check.at), word(op, Check.n)) ? 0 : FAULT_NAN;
     case Op.SAMPLE:
       sample(step);
+      spend(step, take_spent_cycles());
       return 0;
     case Op.SCORE:
       score(step);
@@ -99,29 +110,32 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
   }
 }
 
+/** An id outside is a fault, and the first row is read in its stead. */
 function get_rows(step: usize, op: usize, n: i32): i32 {
-  const tokens: usize = load<i32>(step, STEP_TOKENS_AT);
-  for (let t = 0; t < n; t++) {
-    if (!put_row(op, t, load<u32>(tokens + (t << 2)), false)) return FAULT_BAD_OP;
-  }
-  return 0;
-}
-
-function add_rows(op: usize, n: i32, pos: i32): i32 {
-  for (let t = 0; t < n; t++) {
-    if (!put_row(op, t, pos + t, true)) return FAULT_BAD_OP;
-  }
-  return 0;
-}
-
-/** False when the matrix has no such row. */
-@inline
-function put_row(op: usize, t: i32, index: u32, add: bool): bool {
-  const k = word(op, GetRows.k);
+  const ids: usize = load<i32>(step, STEP_TOKENS_AT);
   const rows = word(op, GetRows.rows);
-  if (index >= <u32>rows) return false;
+  let outside = false;
+  for (let t = 0; t < n; t++) {
+    const id = load<u32>(ids + (t << 2));
+    outside |= id >= <u32>rows;
+    put_row(op, t, select<u32>(0, id, id >= <u32>rows), rows, false);
+  }
+  return select<i32>(FAULT_BAD_OP, 0, outside);
+}
+
+/** Positions outside are a fault, and the first rows are added in their stead. */
+function add_rows(op: usize, n: i32, pos: i32): i32 {
+  const rows = word(op, GetRows.rows);
+  const outside = (pos < 0) | (pos + n > rows);
+  const first = select<i32>(0, pos, outside);
+  for (let t = 0; t < n; t++) put_row(op, t, first + t, rows, true);
+  return select<i32>(FAULT_BAD_OP, 0, outside);
+}
+
+@inline
+function put_row(op: usize, t: i32, index: u32, rows: i32, add: bool): void {
+  const k = word(op, GetRows.k);
   get_row(word(op, GetRows.weightType), word(op, GetRows.weightsAt), rows, k, index, word(op, GetRows.dstAt) + ((t * k) << 2), add);
-  return true;
 }
 
 function norm(op: usize, n: i32, row: i32): void {
@@ -204,19 +218,21 @@ function silu_rows(op: usize, n: i32): void {
   }
 }
 
+/** Positions outside are a fault, and the first ones are written in their stead: with the session that asked for them the cache is lost. */
 function kv_rows(step: usize, op: usize, n: i32, pos: i32): i32 {
   const type = word(op, KvStore.kvType);
   const length = word(op, KvStore.n);
   const bytes = row_bytes(type, length);
+  const outside = (pos < 0) | (pos + n > load<i32>(step, STEP_CTX));
   let x: usize = word(op, KvStore.srcAt);
-  let to: usize = load<i32>(step, STEP_KV_AT) + word(op, KvStore.planeAt) + pos * bytes;
-  if (pos + n > load<i32>(step, STEP_CTX)) return FAULT_BAD_OP;
+  let to: usize = load<i32>(step, STEP_KV_AT) + word(op, KvStore.planeAt) + select<i32>(0, pos, outside) * bytes;
+  let finite = true;
   for (; n > 0; n--) {
-    if (!kv_store(type, x, length, to)) return FAULT_NAN;
+    finite &= kv_store(type, x, length, to);
     x += word(op, KvStore.srcStride) << 2;
     to += bytes;
   }
-  return 0;
+  return select<i32>(FAULT_BAD_OP, select<i32>(0, FAULT_NAN, finite), outside);
 }
 
 function attention_rows(step: usize, op: usize, n: i32, pos: i32): void {
@@ -239,7 +255,8 @@ function attention_rows(step: usize, op: usize, n: i32, pos: i32): void {
 function echo(step: usize, pos: i32): void {
   const reply: usize = load<i32>(step, STEP_REPLY_AT);
   const index = pos + 1 - word(reply, Reply.prompt);
-  const next = index >= 0 && index < word(reply, Reply.count) ? word(reply, Reply.ids + index) : word(reply, Reply.end);
+  const inside = (index >= 0) & (index < word(reply, Reply.count));
+  const next = select<i32>(word(reply, Reply.ids + select<i32>(index, 0, inside)), word(reply, Reply.end), inside);
   const logits: usize = load<i32>(step, STEP_LOGITS_AT);
   memory.fill(logits, 0, load<i32>(step, STEP_VOCABULARY) << 2);
   store<f32>(logits + (next << 2), 1);

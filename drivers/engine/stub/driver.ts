@@ -12,12 +12,13 @@ import type {
   EnginePlace,
   ModelImage,
   ModelShape,
+  PlanImage,
   Refusal,
 } from '../../../kernel/abi/index.ts';
-import { alignUp, Cursor } from '../memory.ts';
+import { alignUp } from '../memory.ts';
 import { Op, Reply } from '../ops.ts';
-import { PlanLister, PlanWriter } from '../plan.ts';
-import type { PlanSink } from '../plan.ts';
+import { Plan } from '../plan.ts';
+import type { PlanSink, Segments } from '../plan.ts';
 import { ByteVocabulary, FIRST_BYTE } from './vocabulary.ts';
 
 const FORMS = ['echo', 'word'] as const;
@@ -76,15 +77,13 @@ export class StubDriver implements EngineDriver {
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal {
     const form = formOf(image);
     if (isRefusal(form)) return form;
-    const counter = new PlanWriter(null, 0);
-    this.compile(counter);
     return {
       weights: 0,
       tensors: 0,
       vocabulary: 0,
       kv: alignUp((Reply.ids + options.ctx) * ID_BYTES),
-      scratch: Math.max(this.layOut(options, 0).bytes, alignUp(WORK_BYTES)),
-      plan: alignUp(counter.at),
+      scratch: alignUp(Math.max(4 * this.vocabulary.count, WORK_BYTES)),
+      plan: this.planAt(0, options).endAt(),
       session: alignUp(options.ctx * ID_BYTES),
     };
   }
@@ -94,15 +93,14 @@ export class StubDriver implements EngineDriver {
     if (isRefusal(form)) return form;
     const shape = this.describe(image);
     if (isRefusal(shape)) return shape;
-    const scratch = this.layOut(options, place.scratchAt);
+    const plan = this.planAt(place.planAt, options);
     return {
       name: this.name,
       shape,
       options,
       vocabulary: this.vocabulary,
-      ...this.compile(new PlanWriter(this.arena, place.planAt)),
-      logitsAt: scratch.logitsAt,
-      batchAt: scratch.batchAt,
+      ...plan.load(this.arena),
+      logitsAt: place.scratchAt,
       kvAt: place.kvAt,
       replyAt: place.kvAt,
       historyAt: place.sessionAt,
@@ -112,43 +110,31 @@ export class StubDriver implements EngineDriver {
         else this.words(reply, promptAt >> 2, promptTokens, maxTokens);
         reply.finish(this.vocabulary.eos, promptTokens);
       },
-      ops: () => {
-        const lister = new PlanLister();
-        this.compile(lister);
-        return lister.rows;
-      },
+      ops: () => plan.rows(),
     };
   }
 
-  private layOut(
-    options: EngineOptions,
-    at: number,
-  ): { readonly batchAt: number; readonly logitsAt: number; readonly bytes: number } {
-    const c = new Cursor(at);
-    return {
-      batchAt: c.take('batch', options.batch * ID_BYTES).at,
-      logitsAt: c.take('logits', 4 * this.vocabulary.count).at,
-      bytes: c.bytes(),
-    };
+  plan(image: ModelImage, options: EngineOptions, _budget: EngineBudget, place: EnginePlace): PlanImage | Refusal {
+    const form = formOf(image);
+    if (isRefusal(form)) return form;
+    return { ...this.planAt(place.planAt, options).image(place.planAt), logitsAt: place.scratchAt };
   }
 
-  private compile(sink: PlanSink): {
-    readonly bodyAt: number;
-    readonly headAt: number;
-    readonly sampleAt: number;
-    readonly scoreAt: number;
-  } {
-    const values = this.vocabulary.count;
+  private planAt(at: number, options: EngineOptions): Plan {
+    return new Plan(sink => this.compile(sink), at, options);
+  }
+
+  private compile(sink: PlanSink): Segments {
     const bodyAt = sink.segment('body'); // nothing to compute: the reply depends on the position alone
     sink.emit(Op.END, {});
     const headAt = sink.segment('head');
-    sink.emit(Op.ECHO, {}, { head: true, values });
+    sink.emit(Op.ECHO, {}, { head: true });
     sink.emit(Op.END, {});
     const sampleAt = sink.segment('sample');
-    sink.emit(Op.SAMPLE, {}, { head: true, values });
+    sink.emit(Op.SAMPLE, {}, { head: true });
     sink.emit(Op.END, {});
     const scoreAt = sink.segment('score');
-    sink.emit(Op.SCORE, {}, { head: true, values });
+    sink.emit(Op.SCORE, {}, { head: true });
     sink.emit(Op.END, {});
     return { bodyAt, headAt, sampleAt, scoreAt };
   }

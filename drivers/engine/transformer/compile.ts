@@ -6,7 +6,7 @@ import { GGML_BLOCK, ggmlTypeName } from '../../../kernel/abi/index.ts';
 import type { EngineOptions } from '../../../kernel/abi/index.ts';
 import { Cursor } from '../memory.ts';
 import { Op, ROPE_ADJACENT } from '../ops.ts';
-import type { Place, PlanSink } from '../plan.ts';
+import type { Place, PlanSink, Segments } from '../plan.ts';
 import { actBytes, actKind, ropeTableBytes, scoresBytes } from '../sizes.ts';
 import { keyValueLength, queryLength } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
@@ -23,7 +23,6 @@ export interface Model<T extends BoundTensor = PlacedTensor> {
 
 /** Buffers of the scratch region. Shapes in values, f32 unless said; B = batch. */
 export interface Scratch {
-  readonly batch: Place; // u32[B] token ids
   readonly hidden: Place; // [B][embedding] residual stream
   readonly normed: Place; // [B][max(embedding, query)] a norm's output; then attention's
   readonly act: Place; // [B] activations quantised from `normed`
@@ -65,7 +64,6 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
     return bytes;
   };
   const c = new Cursor(at);
-  const batch = c.take('batch', 4 * B);
   const hidden = c.take('hidden', 4 * B * h.embedding);
   const shared = c.mark();
 
@@ -96,7 +94,6 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
   );
   const logits = c.take('logits', 4 * h.vocabulary);
   return {
-    batch,
     hidden,
     normed,
     act: actPlace,
@@ -113,14 +110,6 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
     logits,
     bytes: c.bytes(),
   };
-}
-
-/** Arena offsets of the segments' first ops. */
-export interface Segments {
-  readonly bodyAt: number;
-  readonly headAt: number;
-  readonly sampleAt: number;
-  readonly scoreAt: number;
 }
 
 /** Emits the whole plan. `frequencies`: f32[pairs][2], see EngineCompute.rope_frequencies. */
@@ -161,9 +150,11 @@ class Compiler {
     if (h.rope !== null)
       sink.emit(Op.ROPE_TABLE, { tableAt: s.angles, pairs: h.rope.dimensions / 2, frequenciesAt: this.frequencies });
     for (let layer = 0; layer < h.layers; layer++) {
+      sink.layer(layer);
       this.attention(layer);
       this.feedForward(layer);
     }
+    sink.layer(-1);
     sink.emit(Op.END, {});
 
     const headAt = sink.segment('head');
@@ -180,11 +171,11 @@ class Compiler {
     sink.emit(Op.END, {});
 
     const sampleAt = sink.segment('sample');
-    sink.emit(Op.SAMPLE, {}, { head: true, values: h.vocabulary });
+    sink.emit(Op.SAMPLE, {}, { head: true });
     sink.emit(Op.END, {});
 
     const scoreAt = sink.segment('score');
-    sink.emit(Op.SCORE, {}, { head: true, values: h.vocabulary });
+    sink.emit(Op.SCORE, {}, { head: true });
     sink.emit(Op.END, {});
     return { bodyAt, headAt, sampleAt, scoreAt };
   }

@@ -11,13 +11,14 @@ import type {
   EnginePlace,
   ModelImage,
   ModelShape,
+  PlanImage,
   Refusal,
   TokenizerDriver,
 } from '../../../kernel/abi/index.ts';
 import type { EngineCompute } from '../compute.ts';
 import { alignUp, Cursor } from '../memory.ts';
 import { GROUP } from '../ops.ts';
-import { PlanLister, PlanWriter } from '../plan.ts';
+import { Plan } from '../plan.ts';
 import type { Place } from '../plan.ts';
 import { directoryBytes, writeDirectory } from '../tensors.ts';
 import { bind, hyperparameters } from './architecture.ts';
@@ -49,15 +50,15 @@ export class TransformerDriver implements EngineDriver {
     const vocabulary = this.parts.tokenizer.budget(image);
     if (isRefusal(vocabulary)) return vocabulary;
     const weights = placeTensors(model, 0);
-    const scratch = layOutScratch(model, 0);
+    const layout = layOut(weights.model, { scratchAt: 0, planAt: 0 });
     return {
       weights: weights.bytes,
       tensors: directoryBytes(model.tensors.values()),
       vocabulary: vocabulary.bytes,
       kv: alignUp(options.ctx * kvBytesPerToken(model.h, options.kvType)),
       // The tokenizer cuts text in the scratch region while no step runs, and tensors pass through it while the model is loaded.
-      scratch: alignUp(Math.max(scratch.bytes, vocabulary.workBytes, stagingBytes(model))),
-      plan: planBytes(weights.model, scratch),
+      scratch: alignUp(Math.max(layout.scratch.bytes, vocabulary.workBytes, stagingBytes(model))),
+      plan: layout.plan.endAt(),
       session: alignUp(4 * options.ctx),
     };
   }
@@ -75,11 +76,9 @@ export class TransformerDriver implements EngineDriver {
     const directory = writeDirectory(arena.u8, place.tensorsAt, [...model.tensors.values()]);
     const vocabulary = tokenizer.load(image, place.vocabularyAt, budget.vocabulary);
     if (isRefusal(vocabulary)) return vocabulary;
-    const scratch = layOutScratch(model, place.scratchAt);
-    const frequencies = this.frequencies(model, place.planAt, scratch);
-    const writer = new PlanWriter(arena, frequencies.at + frequencies.bytes);
-    const segments = compile(model, scratch, frequencies, writer);
-    const taken = { weights: weightsBytes, tensors: directory, plan: alignUp(writer.at - place.planAt) };
+    const layout = layOut(model, place);
+    this.writeFrequencies(layout);
+    const taken = { weights: weightsBytes, tensors: directory, plan: layout.plan.endAt() - place.planAt };
     for (const region of ['weights', 'tensors', 'plan'] as const)
       if (taken[region] !== budget[region])
         return refuse('NOMEM', 9999, `region ${region}: ${budget[region]} bytes planned, ${taken[region]} taken`);
@@ -88,19 +87,21 @@ export class TransformerDriver implements EngineDriver {
       shape: shapeOf(image, model.h),
       options,
       vocabulary,
-      ...segments,
-      logitsAt: scratch.logits.at,
+      ...layout.plan.load(arena),
+      logitsAt: layout.scratch.logits.at,
       kvAt: place.kvAt,
       historyAt: place.sessionAt,
-      batchAt: scratch.batch.at,
       replyAt: 0,
       begin: () => {},
-      ops: () => {
-        const lister = new PlanLister();
-        compile(model, scratch, frequencies, lister);
-        return lister.rows;
-      },
+      ops: () => layout.plan.rows(),
     };
+  }
+
+  plan(image: ModelImage, options: EngineOptions, _budget: EngineBudget, place: EnginePlace): PlanImage | Refusal {
+    const opened = this.open(image, options);
+    if (isRefusal(opened)) return opened;
+    const layout = layOut(placeTensors(opened, place.weightsAt).model, place);
+    return { ...layout.plan.image(place.planAt), logitsAt: layout.scratch.logits.at };
   }
 
   private open(image: ModelImage, options: EngineOptions): Model<BoundTensor> | Refusal {
@@ -144,24 +145,29 @@ export class TransformerDriver implements EngineDriver {
   }
 
   /** The rotary frequencies, at the start of the plan region. The base travels through scratch: no float crosses into WebAssembly. */
-  private frequencies({ h, tensors }: Model, at: number, scratch: Scratch): Place & { readonly bytes: number } {
-    if (h.rope !== null) {
-      this.parts.arena.f64[scratch.hidden.at >> 3] = h.rope.base;
-      const factorsAt = tensors.get('rope_freqs.weight')?.at ?? 0;
-      this.parts.compute.rope_frequencies(scratch.hidden.at, factorsAt, h.rope.dimensions / 2, at);
-    }
-    return { name: 'frequencies', at, bytes: frequencyBytes(h) };
+  private writeFrequencies({ model: { h, tensors }, scratch, frequencies }: Layout): void {
+    if (h.rope === null) return;
+    this.parts.arena.f64[scratch.hidden.at >> 3] = h.rope.base;
+    const factorsAt = tensors.get('rope_freqs.weight')?.at ?? 0;
+    this.parts.compute.rope_frequencies(scratch.hidden.at, factorsAt, h.rope.dimensions / 2, frequencies.at);
   }
 }
 
-function frequencyBytes(h: Hyperparameters): number {
-  return h.rope === null ? 0 : alignUp(8 * (h.rope.dimensions / 2));
+/** A model with places for everything its plan refers to. The plan region begins with the frequencies. */
+interface Layout {
+  readonly model: Model;
+  readonly scratch: Scratch;
+  readonly frequencies: Place;
+  readonly plan: Plan;
 }
 
-function planBytes(model: Model, scratch: Scratch): number {
-  const counter = new PlanWriter(null, frequencyBytes(model.h));
-  compile(model, scratch, { name: 'frequencies', at: 0 }, counter);
-  return alignUp(counter.at);
+function layOut(model: Model, { scratchAt, planAt }: Pick<EnginePlace, 'scratchAt' | 'planAt'>): Layout {
+  const { h, options } = model;
+  const scratch = layOutScratch(model, scratchAt);
+  const frequencies = { name: 'frequencies', at: planAt };
+  const recordsAt = planAt + (h.rope === null ? 0 : alignUp(8 * (h.rope.dimensions / 2)));
+  const plan = new Plan(sink => compile(model, scratch, frequencies, sink), recordsAt, options);
+  return { model, scratch, frequencies, plan };
 }
 
 /** Gives every tensor its place from `at` on: matrices as many bytes as in the file, each on a boundary of the arena's alignment. */
