@@ -5,9 +5,9 @@ import { existsSync } from 'node:fs';
 import v8 from 'node:v8';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
-import { ENGINE_REGIONS, GGML_TYPE, isRefusal, LIMITS, StepBlock } from '../kernel/abi/index.ts';
-import type { Engine, EngineOptions, ModelImage, SpecCode } from '../kernel/abi/index.ts';
-import { OP_BYTES } from '../drivers/engine/ops.ts';
+import { ENGINE_REGIONS, GGML_TYPE, isRefusal, LIMITS, PLAN_RECORD, StepBlock } from '../kernel/abi/index.ts';
+import type { Engine, EngineDriver, EngineOptions, ModelImage, SpecCode } from '../kernel/abi/index.ts';
+import { GetRows, KvStore, MulMat, Norm, Op, Quantize } from '../drivers/engine/ops.ts';
 import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { TensorRecord } from '../drivers/engine/tensors.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
@@ -170,6 +170,7 @@ for (const name of models) {
     const image = accepted(rig.image(path));
     const options = { ctx: 43, kvType: GGML_TYPE.F32, batch: name === 'synth8M-q8_0' ? 1 : 8 };
     const loaded = accepted(rig.load(driver, image, options));
+    checkPlan(t, rig, driver, image, options, loaded);
     checkPlaced(t, rig, image, options, loaded);
     const directory = Array.from({ length: image.tensors.length }, (_, i) =>
       TensorRecord.read(rig.arena.u8, loaded.place.tensorsAt + i * TensorRecord.bytes),
@@ -196,28 +197,178 @@ test('the plan is listed op by op', t => {
   const { loaded } = open(randomModel(config, random(4)).file, { ctx: 16, kvType: GGML_TYPE.F16, batch: 4 });
   const rows = loaded.engine.ops();
   t.deepEqual([...new Set(rows.map(r => r.segment))], ['body', 'head', 'sample', 'score']);
-  t.true(rows.some(r => r.op === 'MUL_MAT' && r.detail.includes('weights=blk.1.ffn_down.weight')));
-  t.true(rows.every(r => r.detail.includes('cycles=')));
-  t.true(loaded.budget.plan >= rows.length * OP_BYTES);
+  const down = rows.find(r => r.op === 'MUL_MAT' && r.detail.includes('weights=blk.1.ffn_down.weight'))!;
+  t.deepEqual([down.layer, down.name], [1, 'blk.1.ffn_down.weight']);
+  // Layers follow each other; what precedes and follows them belongs to none.
+  const layers = rows.map(r => r.layer);
+  t.deepEqual(
+    layers.filter((l, i) => l !== layers[i - 1]),
+    [-1, 0, 1, -1],
+  );
+  for (const r of rows) t.is(r.name === '', r.op === 'END', `${r.op} ${r.detail}`);
+});
+
+/** The records of a plan, segment by segment, as the kernel reads them. */
+function* records(plan: {
+  readonly word: (at: number) => number;
+  readonly bodyAt: number;
+  readonly headAt: number;
+  readonly sampleAt: number;
+  readonly scoreAt: number;
+}): Generator<{ segment: string; at: number; head: boolean; tokensAt: number; positionsAt: number }> {
+  for (const segment of ['body', 'head', 'sample', 'score'] as const)
+    for (let at = plan[`${segment}At`]; plan.word(at) !== 0; at += PLAN_RECORD.bytes)
+      yield {
+        segment,
+        at,
+        head: (plan.word(at + 4 * PLAN_RECORD.flags) & PLAN_RECORD.flagHead) !== 0,
+        tokensAt: plan.word(at + 4 * PLAN_RECORD.tokens),
+        positionsAt: plan.word(at + 4 * PLAN_RECORD.positions),
+      };
+}
+
+/** Checks plan() against load(): the same words, without touching the arena; every record has its rows, behind the records and apart. */
+function checkPlan(
+  t: ExecutionContext,
+  rig: Rig,
+  driver: EngineDriver,
+  image: ModelImage,
+  options: EngineOptions,
+  { engine, budget, place }: LoadedModel,
+): void {
+  const before = rig.arena.u8.slice();
+  const plan = accepted(driver.plan(image, options, budget, place));
+  t.is(Buffer.compare(rig.arena.u8, before), 0, 'compiling wrote into the arena');
+  const { bodyAt, headAt, sampleAt, scoreAt, logitsAt } = engine;
+  t.like(plan, { bodyAt, headAt, sampleAt, scoreAt, logitsAt });
+  t.deepEqual(plan.rows, engine.ops());
+  t.is(plan.words.byteLength, budget.plan);
+  const first = (bodyAt - place.planAt) >> 2; // before it lie frequencies
+  t.deepEqual(
+    plan.words.slice(first),
+    rig.arena.i32.slice(bodyAt >> 2, (place.planAt + budget.plan) >> 2),
+    'words of the plan',
+  );
+  t.true(plan.words.subarray(0, first).every(w => w === 0));
+
+  const rows = new Map<number, { entries: number; shape: string }>();
+  let last = 0;
+  const word = (at: number): number => plan.words[(at - place.planAt) >> 2]!;
+  const all = [...records({ ...plan, word })];
+  for (const { at, tokensAt, positionsAt } of all) {
+    const op = word(at) as Op;
+    const shape = `${op} ${word(at + 4)} ${(LENGTHS[op] ?? []).map(w => word(at + 4 * w)).join()}`;
+    t.is(positionsAt !== 0, op === Op.ATTENTION, Op[op]);
+    for (const [rowAt, entries] of [
+      [tokensAt, options.batch + 1],
+      ...(positionsAt === 0 ? [] : [[positionsAt, options.ctx + 1]]),
+    ] as [number, number][]) {
+      t.is(rowAt % 8, 0);
+      t.deepEqual(rows.get(rowAt) ?? { entries, shape }, { entries, shape }, 'a row is shared by ops of one shape');
+      rows.set(rowAt, { entries, shape });
+    }
+    last = Math.max(last, at);
+  }
+  const sorted = [...rows].sort((a, b) => a[0] - b[0]);
+  t.true(sorted.every(([at], i) => at >= (sorted[i - 1]?.[0] ?? last) + 8 * (sorted[i - 1]?.[1].entries ?? 16)));
+  const [lastAt, lastRow] = sorted.at(-1)!;
+  const endAt = lastAt + 8 * lastRow.entries;
+  const spare = place.planAt + budget.plan - endAt;
+  t.true(spare >= 0 && spare < LIMITS.arenaAlign, `${spare} bytes beyond the last row`);
+  t.true(
+    rig.arena.u8.subarray(sorted[0]![0], place.planAt + budget.plan).every(b => b === 0),
+    'rows are empty',
+  );
+}
+
+/** The words of a record that say how much it does. */
+const LENGTHS: Partial<Record<Op, readonly number[]>> = {
+  [Op.GET_ROWS]: [GetRows.k, GetRows.weightType, GetRows.rows],
+  [Op.ADD_ROWS]: [GetRows.k, GetRows.weightType, GetRows.rows],
+  [Op.RMS_NORM]: [Norm.n],
+  [Op.LAYER_NORM]: [Norm.n],
+  [Op.QUANTIZE]: [Quantize.k, Quantize.weightType],
+  [Op.MUL_MAT]: [MulMat.rows, MulMat.k, MulMat.weightType, MulMat.dstStride],
+  [Op.KV_STORE]: [KvStore.n, KvStore.srcStride, KvStore.kvType],
+};
+
+test('a plan compiled without loading is the plan that is loaded', t => {
+  const next = random(21);
+  for (let m = 0; m < (soak ? 300 : 60); m++) {
+    const config = randomConfig((['llama', 'gpt2', 'sis'] as const)[m % 3]!, next);
+    const options = {
+      ctx: 1 + Math.floor(next() * config.context),
+      kvType: next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16,
+      batch: 1 + Math.floor(next() * 8),
+    };
+    const rig = new Rig(builds[0]);
+    const image = accepted(rig.image(randomModel(config, next).file));
+    checkPlan(t, rig, bare(rig), image, options, accepted(rig.load(bare(rig), image, options)));
+  }
+  const rig = new Rig(builds[0]);
+  const driver = new StubDriver(rig.arena);
+  const image = accepted(driver.builtin(''));
+  const options = { ctx: 33, kvType: GGML_TYPE.F16, batch: 8 };
+  checkPlan(t, rig, driver, image, options, accepted(rig.load(driver, image, options)));
+});
+
+test('ops of one shape share their prices, however many layers there are', t => {
+  const options = { ctx: 16, kvType: GGML_TYPE.F16, batch: 4 };
+  const config = { ...randomConfig('llama', random(6)), types: () => GGML_TYPE.F16 };
+  const rows = [2, 5].map(layers => {
+    const { rig, loaded } = open(randomModel({ ...config, layers }, random(7)).file, options);
+    const word = (at: number): number => rig.arena.i32[at >> 2]!;
+    const all = [...records({ ...loaded.engine, word })];
+    return { ops: all.length, rows: new Set(all.map(r => r.tokensAt)).size };
+  });
+  t.is(rows[0]!.rows, rows[1]!.rows);
+  t.true(rows[1]!.ops > 2 * rows[1]!.rows, `${rows[1]!.ops} ops, ${rows[1]!.rows} rows`);
 });
 
 test('a step is charged what its ops cost, whatever the data', t => {
-  const config = randomConfig('llama', random(30));
-  const { rig, loaded } = open(randomModel(config, random(5)).file, { ctx: 16, kvType: GGML_TYPE.F32, batch: 4 });
-  const cyclesAt = (rig.stepAt + StepBlock.at.cycles) >> 2;
-  const charged = (pos: number, ids: number[]): number => {
-    rig.arena.u32[cyclesAt] = 0;
-    rig.body(loaded.engine, pos, ids);
-    return rig.arena.u32[cyclesAt]!;
-  };
-  const one = charged(0, [1]);
-  t.true(one > 0);
-  t.is(charged(0, [2]), one);
-  t.true(charged(1, [1]) > one, 'a longer context costs more');
-  t.true(
-    charged(0, [1, 2, 3]) < charged(0, [1]) + charged(1, [2]) + charged(2, [3]),
-    'a batch shares its pass over the weights',
-  );
+  for (const architecture of ['llama', 'gpt2'] as const) {
+    const next = random(architecture.length);
+    const config = randomConfig(architecture, next);
+    const options = { ctx: 16, kvType: GGML_TYPE.F32, batch: 4 };
+    const { rig, loaded } = open(randomModel(config, next).file, options);
+    const { engine } = loaded;
+    const { view, i32 } = rig.arena;
+    const all = [...records({ ...engine, word: at => i32[at >> 2]! })];
+    const price = (at: number, i: number): bigint => view.getBigUint64(at + 8 * i, true);
+    for (const { tokensAt, positionsAt } of all) {
+      for (let n = 1; n <= options.batch; n++)
+        view.setBigUint64(tokensAt + 8 * n, BigInt(Math.floor(next() * 2 ** 40)), true);
+      if (positionsAt !== 0)
+        for (let p = 1; p <= options.ctx; p++)
+          view.setBigUint64(
+            positionsAt + 8 * p,
+            price(positionsAt, p - 1) + BigInt(Math.floor(next() * 2 ** 40)),
+            true,
+          );
+    }
+    const cyclesAt = rig.stepAt + StepBlock.at.cycles;
+    for (let round = 0; round < 40; round++) {
+      const n = 1 + Math.floor(next() * options.batch);
+      const pos = Math.floor(next() * (options.ctx - n + 1));
+      const row = Math.floor(next() * n);
+      view.setBigUint64(cyclesAt, 0n, true);
+      rig.body(
+        engine,
+        pos,
+        Array.from({ length: n }, () => Math.floor(next() * config.vocabulary)),
+      );
+      rig.head(engine, row);
+      rig.run(engine.scoreAt);
+      const want = all
+        .filter(r => r.segment !== 'sample')
+        .reduce((sum, { head, tokensAt, positionsAt }) => {
+          const [tokens, first] = head ? [1, pos + row] : [n, pos];
+          const further = positionsAt === 0 ? 0n : price(positionsAt, first + tokens) - price(positionsAt, first);
+          return sum + price(tokensAt, tokens) + further;
+        }, 0n);
+      t.is(view.getBigUint64(cyclesAt, true), want, `${architecture}: ${n} tokens from ${pos}`);
+    }
+  }
 });
 
 // ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

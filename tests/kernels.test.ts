@@ -9,7 +9,7 @@ import v8 from 'node:v8';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
 import * as ops from '../drivers/engine/ops.ts';
 import { actBytes } from '../drivers/engine/sizes.ts';
-import { FAULT, GGML_BLOCK, GGML_TYPE, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
+import { FAULT, GGML_BLOCK, GGML_TYPE, PLAN_RECORD, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
 import { walkGguf } from './reference/gguf-walk.ts';
 import { BUILDS, canRun } from './harness.ts';
 import * as reference from './reference/kernels.ts';
@@ -188,6 +188,16 @@ test('the shared constants are those of the ABI', t => {
     [ops.SAMPLER_TEMP, ops.SAMPLER_TOP_K, ops.SAMPLER_TOP_P, ops.SAMPLER_MIN_P, ops.SAMPLER_REPEAT_PENALTY],
   );
   t.deepEqual([FAULT.nan, FAULT.badOp], [ops.FAULT_NAN, ops.FAULT_BAD_OP]);
+  t.deepEqual(
+    { ...PLAN_RECORD },
+    {
+      bytes: ops.OP_BYTES,
+      flags: ops.WORD_FLAGS,
+      flagHead: ops.FLAG_HEAD,
+      tokens: ops.WORD_TOKENS,
+      positions: ops.WORD_POSITIONS,
+    },
+  );
   for (const name of Object.keys(TYPES) as (keyof typeof TYPES)[]) {
     t.is(TYPES[name], GGML_TYPE[name]);
     t.deepEqual(reference.blockOf(TYPES[name]), GGML_BLOCK[name]);
@@ -793,7 +803,7 @@ test('attention: reference bits for F32 and F16 caches, grouped and single heads
 
 // ── The executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const [STEP, PLAN, TOKENS] = [0x100, 0x1000, 0x800];
+const [STEP, PLAN, TOKENS, PRICES] = [0x100, 0x1000, 0x800, 0x4000];
 
 /** Writes op records from PLAN on; words by index, all else zero; then END. */
 function plan(
@@ -809,6 +819,45 @@ function plan(
 }
 const step = (d: Device, fields: Partial<Parameters<typeof StepBlock.write>[2]>): void =>
   StepBlock.write(d.u8, STEP, { n: 1, ctx: 16, tokensAt: TOKENS, ...fields });
+
+const bits64 = (): bigint => (BigInt(bits()) << 32n) | BigInt(bits());
+
+test('run charges each op by its rows, for any tokens and positions, beyond 2^32 and modulo 2^64', t => {
+  const [batch, ctx] = [8, 40];
+  for (const d of devices) {
+    for (let round = 0; round < 300; round++) {
+      // Four ops that do nothing (an addition of 0 values), with rows of their own or shared, with positions or without.
+      const rowBytes = 8 * (batch + 1 + ctx + 1);
+      const small = below(2) === 0;
+      for (let at = PRICES; at < PRICES + 3 * rowBytes; at += 8)
+        d.view.setBigUint64(at, small ? BigInt(bits()) * 1000n : bits64(), true);
+      const records = Array.from({ length: 4 }, () => {
+        const tokens = PRICES + below(3) * rowBytes;
+        return {
+          [ops.WORD_FLAGS]: below(3) === 0 ? ops.FLAG_HEAD : 0,
+          [ops.WORD_TOKENS]: tokens,
+          [ops.WORD_POSITIONS]: below(2) === 0 ? 0 : tokens + 8 * (batch + 1),
+        };
+      });
+      plan(d, ...records.map(words => [ops.Op.ADD, words] as const));
+      const n = 1 + below(batch);
+      const [pos, row, already] = [below(ctx - n + 1), below(n), below(3) === 0 ? bits64() : 0n];
+      step(d, { n, pos, row, ctx });
+      d.view.setBigUint64(STEP + ops.STEP_CYCLES, already, true);
+      t.is(d.kernels.run(STEP, PLAN), 0);
+      const price = (at: number, i: number): bigint => d.view.getBigUint64(at + 8 * i, true);
+      const want = records.reduce((sum, words) => {
+        const [tokens, first] = (words[ops.WORD_FLAGS] ?? 0) === 0 ? [n, pos] : [1, pos + row];
+        const positions = words[ops.WORD_POSITIONS] ?? 0;
+        const further = positions === 0 ? 0n : price(positions, first + tokens) - price(positions, first);
+        return sum + price(words[ops.WORD_TOKENS] ?? 0, tokens) + further;
+      }, already);
+      const got = d.view.getBigUint64(STEP + ops.STEP_CYCLES, true);
+      if (got !== BigInt.asUintN(64, want))
+        return void t.fail(`n ${n}, position ${pos}, row ${row}: ${got}, not ${want}`);
+    }
+  }
+});
 
 test('run executes a plan, charges it, and reads the row a head asks for', t => {
   const [k, rows] = [64, 6];
@@ -828,9 +877,8 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
           [ops.GetRows.weightsAt]: PACKED,
           [ops.GetRows.weightType]: TYPE_Q8_0,
           [ops.GetRows.rows]: rows,
-          [ops.WORD_COST0]: 7,
-          [ops.WORD_COST1]: 100,
-          [ops.WORD_COST2]: 1000,
+          [ops.WORD_TOKENS]: PRICES,
+          [ops.WORD_POSITIONS]: PRICES + 64,
         },
       ],
       [
@@ -850,9 +898,8 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
           [ops.Norm.dstAt]: B,
           [ops.Norm.n]: k,
           [ops.Norm.srcAt]: X,
-          [ops.WORD_COST0]: -1,
-          [ops.WORD_COST1]: 1,
-          [ops.WORD_COST2]: 1,
+          [ops.WORD_TOKENS]: PRICES,
+          [ops.WORD_POSITIONS]: PRICES + 64,
         },
       ],
       [
@@ -881,9 +928,11 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
       [ops.Op.CHECK, { [ops.Check.at]: OUT, [ops.Check.n]: rows }],
     );
     step(d, { n: 3, pos: 2, row: 1 });
+    [0, 100, 170, 230].forEach((v, i) => d.view.setBigUint64(PRICES + 8 * i, BigInt(v), true));
+    [0, 1, 4, 9, 16, 25].forEach((v, i) => d.view.setBigUint64(PRICES + 64 + 8 * i, BigInt(v), true));
     t.is(d.kernels.run(STEP, PLAN), 0);
-    // Positions 2, 3, 4 hold 3 + 4 + 5 = 12; the head's token is at position 3: 4. A price is unsigned: −1 is 2³² − 1.
-    t.is(StepBlock.read(d.u8, STEP).cycles, 7 + 300 + 12_000 + 0xffff_ffff + 1 + 4);
+    // Three tokens from position 2 on: 230 + (25 − 4); the head's one at position 3: 100 + (16 − 9). The other ops have no price.
+    t.is(StepBlock.read(d.u8, STEP).cycles, 230 + 21 + 100 + 7);
     const row = (id: number): Float32Array =>
       reference.dequantize(TYPE_Q8_0, file, reference.bytesOf(TYPE_Q8_0, id * k), k);
     const hidden = row(ids[1]!).map((v, i) => Math.fround(v + row(3)[i]!));
@@ -909,21 +958,31 @@ test('run faults on what it cannot do, and does nothing more', t => {
     [ops.KvStore.srcStride]: 4,
     [ops.KvStore.kvType]: TYPE_F16,
   };
-  const cases: readonly [string, number, ops.Op, Record<number, number>, Partial<{ pos: number; n: number }>?][] = [
+  const cases: readonly [
+    string,
+    number,
+    ops.Op,
+    Record<number, number>,
+    Partial<{ pos: number; n: number; ids: number[] }>?,
+  ][] = [
     ['unknown op', FAULT.badOp, 99 as ops.Op, {}],
     ['id outside the vocabulary', FAULT.badOp, ops.Op.GET_ROWS, { ...getRows, [ops.GetRows.rows]: 7 }],
     ['position outside the table', FAULT.badOp, ops.Op.ADD_ROWS, getRows, { pos: 8 }],
     ['unknown weight type', FAULT.badOp, ops.Op.MUL_MAT, { [ops.MulMat.weightType]: 14 }],
     ['unknown rope mode', FAULT.badOp, ops.Op.ROPE, { [ops.Rope.mode]: 2 }],
+    ['id far outside the vocabulary', FAULT.badOp, ops.Op.GET_ROWS, getRows, { ids: [0xffff_fff0] }],
+    ['position before the table', FAULT.badOp, ops.Op.ADD_ROWS, getRows, { pos: -1 }],
     ['position outside the cache', FAULT.badOp, ops.Op.KV_STORE, kv, { pos: 15, n: 2 }],
+    ['position before the cache', FAULT.badOp, ops.Op.KV_STORE, kv, { pos: -1 }],
+    ['both faults', FAULT.badOp, ops.Op.KV_STORE, kv, { pos: 16 }],
     ['value beyond half range', FAULT.nan, ops.Op.KV_STORE, kv],
     ['NaN in the logits', FAULT.nan, ops.Op.CHECK, { [ops.Check.at]: B, [ops.Check.n]: 7 }],
   ];
   for (const d of devices) {
-    for (const [what, fault, op, words, fields] of cases) {
+    for (const [what, fault, op, words, { ids = [7], ...fields } = {}] of cases) {
       d.put(X, Float32Array.of(1, 2, 3, 1e6));
       d.put(B, Float32Array.of(1, 2, 3, 4, 5, NaN, 7));
-      d.view.setUint32(TOKENS, 7, true);
+      ids.forEach((id, i) => d.view.setUint32(TOKENS + 4 * i, id, true));
       d.view.setFloat32(OUT, 5, true);
       plan(
         d,
@@ -938,10 +997,47 @@ test('run faults on what it cannot do, and does nothing more', t => {
         ],
       );
       step(d, { kvAt: SCRATCH, ...fields });
-      t.is(d.kernels.run(STEP, PLAN), fault, what);
+      d.guarded(t, SCRATCH, 16 * 4 * 2, () => t.is(d.kernels.run(STEP, PLAN), fault, what));
       t.is(StepBlock.read(d.u8, STEP).status, fault);
       t.is(d.view.getFloat32(OUT, true), 5, `${what}: ran on`);
     }
+  }
+});
+
+test('an op does all its rows, and costs the same, when one of them is a fault', t => {
+  const matrix = floats(8 * 4);
+  const keys = Float32Array.of(1, Infinity, 2, 3, 4, 5, 6, 7);
+  for (const d of devices) {
+    d.put(W, matrix);
+    [9, 3, 0xffff_ffff].forEach((id, i) => d.view.setUint32(TOKENS + 4 * i, id, true));
+    plan(d, [
+      ops.Op.GET_ROWS,
+      {
+        [ops.GetRows.dstAt]: X,
+        [ops.GetRows.k]: 4,
+        [ops.GetRows.weightsAt]: W,
+        [ops.GetRows.weightType]: TYPE_F32,
+        [ops.GetRows.rows]: 8,
+      },
+    ]);
+    step(d, { n: 3 });
+    d.guarded(t, X, 3 * 16, () => t.is(d.kernels.run(STEP, PLAN), FAULT.badOp));
+    const first = [...matrix.subarray(0, 4)];
+    t.deepEqual([...d.f32(X, 12)], [...first, ...matrix.subarray(12, 16), ...first]);
+
+    d.put(X, keys);
+    plan(d, [
+      ops.Op.KV_STORE,
+      {
+        [ops.KvStore.srcAt]: X,
+        [ops.KvStore.n]: 4,
+        [ops.KvStore.srcStride]: 4,
+        [ops.KvStore.kvType]: TYPE_F32,
+      },
+    ]);
+    step(d, { n: 2, pos: 5, kvAt: SCRATCH });
+    d.guarded(t, SCRATCH + 5 * 16, 32, () => t.is(d.kernels.run(STEP, PLAN), FAULT.nan));
+    same(t, d.f32(SCRATCH + 5 * 16, 8), keys, 'cache');
   }
 });
 
