@@ -120,7 +120,7 @@ test('the decoder reads what another one reads', t => {
         .join(' '),
     },
   ]);
-  for (const bytes of [...['simd128', 'relaxed'].map(b => readFileSync(`build/kernels.${b}.wasm`)), everything]) {
+  for (const bytes of [...['simd128', 'relaxed'].map(b => readFileSync(`build/kernels.${b}.plain.wasm`)), everything]) {
     const oracle = oracleDecode(bytes);
     const ours = decodeModule(bytes).bodies.flatMap(b => b.code);
     t.is(ours.length, oracle.length);
@@ -226,17 +226,17 @@ const SHAPES: Record<string, (view: DataView) => number[]> = {
 const NOT_YET = new Set(['sample', 'op:SAMPLE', 'top_k', 'tokenize', 'vocab_index', 'vocab_merges', 'vocab_tokens']);
 
 const OPS = Object.entries(ops.Op).filter((e): e is [string, ops.Op] => typeof e[1] === 'number');
-const builds = ['simd128', 'relaxed'].filter(b => WebAssembly.validate(readFileSync(`build/kernels.${b}.wasm`)));
+const builds = ['simd128', 'relaxed'].filter(b => WebAssembly.validate(readFileSync(`build/kernels.${b}.plain.wasm`)));
 const certificates = new Map(
   builds.map(b => {
-    const module = decodeModule(readFileSync(`build/kernels.${b}.wasm`));
+    const module = decodeModule(readFileSync(`build/kernels.${b}.plain.wasm`));
     return [b, certifyKernels(module, OPS)] as const;
   }),
 );
 
 for (const build of builds)
   test(`${build}: every kernel executes what its certificate says and writes nowhere else`, t => {
-    const device = new Counter(readFileSync(`build/kernels.${build}.wasm`));
+    const device = new Counter(readFileSync(`build/kernels.${build}.plain.wasm`));
     const view = new DataView(device.u8.buffer);
     const before = new Uint8Array(device.u8.length);
     const each = SOAK ? 400 : 24;
@@ -400,7 +400,7 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
 
 for (const build of builds)
   test(`${build}: every op of a plan executes what its record says`, t => {
-    const device = new Counter(readFileSync(`build/kernels.${build}.wasm`));
+    const device = new Counter(readFileSync(`build/kernels.${build}.plain.wasm`));
     const view = new DataView(device.u8.buffer);
     const all = new Map(certificates.get(build)!.map(c => [c.name, c]));
     const loop = all.get('run')!;

@@ -1,7 +1,8 @@
-// The build: kernels to WebAssembly, the boot image to cpio, the Node program and the library to one file each. Each step runs only
-// when its sources are newer than its product, so `npm start` on a built tree is quick.
+// The build: kernels to WebAssembly and their certificates, the boot image to cpio, the Node program and the library to one file each.
+// Each step runs only when its sources are newer than its product, so `npm start` on a built tree is quick.
 import { build } from 'esbuild';
 import { chmodSync } from 'node:fs';
+import { buildCertificates } from './certify.mjs';
 import { buildImage } from './image.mjs';
 import { buildWasm } from './wasm.mjs';
 
@@ -20,6 +21,7 @@ export const common = {
 
 if (import.meta.url === `file://${process.argv[1]}`) {
   await buildWasm();
+  await buildCertificates();
   await buildImage();
   await build({
     ...common,

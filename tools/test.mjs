@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { build } from 'esbuild';
 import { readdirSync, rmSync } from 'node:fs';
 import { common } from './build.mjs';
+import { buildCertificates } from './certify.mjs';
 import { buildImage } from './image.mjs';
 import { buildWasm } from './wasm.mjs';
 
@@ -13,6 +14,7 @@ const env = { ...process.env, ...(args.includes('--soak') ? { ARENA8_SOAK: '1' }
 const run = (command, ...rest) => spawnSync(command, rest, { stdio: 'inherit', env }).status ?? 1;
 
 await buildWasm();
+await buildCertificates();
 await buildImage();
 const files = readdirSync('tests')
   .filter(f => f.endsWith('.test.ts'))

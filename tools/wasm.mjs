@@ -1,8 +1,10 @@
 // Compiles the compute kernels (AssemblyScript) twice: SIMD128 and relaxed SIMD. No data segments, no runtime, memory imported: the
-// module lives in the arena and owns no byte of it.
+// module lives in the arena and owns no byte of it. What comes out is the program that is certified, build/kernels.*.plain.wasm; the
+// machine runs build/kernels.*.wasm, the same with its data-dependent kernels metered.
 import asc from 'assemblyscript/asc';
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { load } from './load.mjs';
 
 const root = new URL('..', import.meta.url).pathname;
 const sourceDir = 'drivers/engine/simd';
@@ -30,7 +32,34 @@ async function compile(relaxed, out, text) {
   renameSync(path.join(root, tmp), path.join(root, out));
 }
 
-/** Builds build/kernels.simd128.wasm and build/kernels.relaxed.wasm when a source is newer. */
+const BUILDS = ['simd128', 'relaxed'];
+export const plainModule = name => `build/kernels.${name}.plain.wasm`;
+export const meteredModule = name => `build/kernels.${name}.wasm`;
+
+/** Loads the rewriter: meterModule and what it is told. */
+const rewriter = () => load('kernel/wcet/kernels', 'kernel/wcet/meter', 'kernel/wcet/wasm');
+
+/** One build's module, metered. */
+export function meter(wcet, name) {
+  const bytes = readFileSync(path.join(root, plainModule(name)));
+  return wcet.meterModule(bytes, wcet.decodeModule(bytes), wcet.METERED);
+}
+
+/** Writes the metered modules. Both builds charge the relaxed one's prices, block by block, so their blocks must correspond. */
+async function meterAll() {
+  const wcet = await rewriter();
+  const [simd128, relaxed] = BUILDS.map(name => meter(wcet, name));
+  const difference = wcet.skeletonsDiffer(simd128.skeletons, relaxed.skeletons);
+  if (difference !== null) throw new Error(`metered kernels of simd128 and relaxed differ: ${difference}`);
+  for (const [i, { bytes }] of [simd128, relaxed].entries()) {
+    const out = path.join(root, meteredModule(BUILDS[i]));
+    const tmp = `${out}.${process.pid}.tmp`;
+    writeFileSync(tmp, bytes);
+    renameSync(tmp, out);
+  }
+}
+
+/** Builds the modules of both builds, plain and metered, where a source is newer. */
 export async function buildWasm({ force = false } = {}) {
   mkdirSync(path.join(root, 'build'), { recursive: true });
   const sources = [
@@ -40,15 +69,15 @@ export async function buildWasm({ force = false } = {}) {
     'tools/wasm.mjs',
   ];
   const newest = Math.max(...sources.map(mtime));
-  for (const [name, relaxed] of [
-    ['simd128', false],
-    ['relaxed', true],
-  ]) {
-    const out = `build/kernels.${name}.wasm`;
+  for (const name of BUILDS) {
+    const out = plainModule(name);
     if (!force && mtime(out) > newest) continue;
     rmSync(path.join(root, out), { force: true });
-    await compile(relaxed, out, true);
+    await compile(name === 'relaxed', out, true);
   }
+  const meterSources = ['encode', 'kernels', 'meter', 'wasm'].map(f => `kernel/wcet/${f}.ts`);
+  const stale = Math.max(...[...BUILDS.map(plainModule), ...meterSources, 'tools/wasm.mjs'].map(mtime));
+  if (force || BUILDS.some(name => mtime(meteredModule(name)) <= stale)) await meterAll();
 }
 
 if (import.meta.url === `file://${process.argv[1]}`) await buildWasm({ force: process.argv.includes('--force') });

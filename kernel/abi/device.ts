@@ -29,7 +29,7 @@ export interface Compute {
   /**
    * Cycles that metered kernels have spent since the last call, rounded up: all kernels but the plan's exact ops, whose price the
    * records carry. They count their own instructions, block by block, at the prices of the table at the address given to set_prices:
-   * u32 thousandths of a cycle.
+   * u32 thousandths of a cycle. The result's 32 bits are unsigned; when all are set there may be more, which the next call returns.
    */
   take_spent(): number;
   set_prices(tableAt: number): void;

@@ -1,10 +1,12 @@
 // Certificates at work: what a kernel costs at given arguments, which bytes it may touch, and the file that carries certificates from the
-// build to the kernel. In the file every expression and every atom is written once and referred to by its number.
+// build to the kernel. In the file every expression and every atom is written once and referred to by its number. The blocks that metered
+// kernels count travel with them.
 
 import { isRefusal, refuse } from '../abi/index.ts';
 import type { Refusal } from '../abi/index.ts';
 import type { Certificate, Uncertified, Word } from './certify.ts';
 import { PASSES, isCertificate } from './certify.ts';
+import type { MeterBlock } from './meter.ts';
 import { ARGUMENT_MAX, ATOM, ZERO, evaluate, fromTerms } from './poly.ts';
 import type { Atom, Poly } from './poly.ts';
 import { CLASSES } from './wasm.ts';
@@ -108,7 +110,7 @@ export function spansAt(
 
 // ── The file ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const VERSION = 1;
+const VERSION = 2;
 
 type AtomRow = readonly [kind: Atom['kind'], ...numbers: number[]];
 type PolyRow = readonly (readonly [coef: string | number, ...atoms: number[]])[];
@@ -125,6 +127,8 @@ interface KernelRow {
   readonly loops?: number;
   readonly words?: readonly WordRow[];
 }
+/** A block's access, then class and count in turn. */
+type BlockRow = readonly [access: MeterBlock['access'], ...counts: number[]];
 export interface CertificateFile {
   readonly version: number;
   readonly build: string; // simd128, relaxed
@@ -132,9 +136,14 @@ export interface CertificateFile {
   readonly atoms: readonly AtomRow[];
   readonly expressions: readonly PolyRow[];
   readonly kernels: readonly KernelRow[];
+  readonly meter: readonly BlockRow[]; // by number
 }
 
-export function encodeCertificates(build: string, results: readonly (Certificate | Uncertified)[]): CertificateFile {
+export function encodeCertificates(
+  build: string,
+  results: readonly (Certificate | Uncertified)[],
+  blocks: readonly MeterBlock[] = [],
+): CertificateFile {
   const atoms: AtomRow[] = [];
   const expressions: PolyRow[] = [];
   const atomNumbers = new Map<string, number>();
@@ -194,17 +203,35 @@ export function encodeCertificates(build: string, results: readonly (Certificate
       words: c.words.map(wordRow),
     };
   });
-  return { version: VERSION, build, classes: CLASSES, atoms, expressions, kernels };
+  const meter = blocks.map((b): BlockRow => [b.access, ...b.counts.flatMap((n, cls) => (n === 0 ? [] : [cls, n]))]);
+  return { version: VERSION, build, classes: CLASSES, atoms, expressions, kernels, meter };
+}
+
+const unreadable = (file: CertificateFile): Refusal | null =>
+  file.version === VERSION && file.classes.join() === CLASSES.join()
+    ? null
+    : refuse(
+        'PROTO',
+        9999,
+        `certificates of version ${file.version} for ${file.classes.length} classes: this kernel reads version ${VERSION}`,
+      );
+
+/** The blocks that metered kernels count, by number. */
+export function decodeBlocks(file: CertificateFile): MeterBlock[] | Refusal {
+  return (
+    unreadable(file) ??
+    file.meter.map(([access, ...pairs]) => {
+      const counts = CLASSES.map(() => 0);
+      for (let i = 0; i < pairs.length; i += 2) counts[pairs[i] ?? 0] = pairs[i + 1] ?? 0;
+      return { access, counts };
+    })
+  );
 }
 
 /** The inverse of encodeCertificates. */
 export function decodeCertificates(file: CertificateFile): (Certificate | Uncertified)[] | Refusal {
-  if (file.version !== VERSION || file.classes.join() !== CLASSES.join())
-    return refuse(
-      'PROTO',
-      9999,
-      `certificates of version ${file.version} for ${file.classes.length} classes: this kernel reads version ${VERSION}`,
-    );
+  const refused = unreadable(file);
+  if (refused !== null) return refused;
   const atoms = new Map<number, Atom>();
   const polys = new Map<number, Poly>();
   const expression = (n: number): Poly => {

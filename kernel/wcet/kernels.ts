@@ -1,15 +1,29 @@
 // What is certified of a compute module: every exported kernel in its arguments, and the plan executor piece by piece. `run` is certified as
 // the cost of its own loop in the number of records it passes, without what the records do; what a record does is certified once for
 // each op code, in the arguments of the function that executes it and in the words of record and step block. So a plan's cost is a sum.
+// What a certificate can only bound is metered beside: it counts its own blocks while it runs.
 
 import { certify } from './certify.ts';
 import type { Certificate, Uncertified } from './certify.ts';
+import { METER } from './meter.ts';
+import type { MeterRoot } from './meter.ts';
 import { param } from './poly.ts';
 import { OP } from './wasm.ts';
 import type { Module } from './wasm.ts';
 
 const EXECUTOR = 'run'; // run(step, record); it calls one function: execute(step, record, tokens, position, row)
 const RECORD = param(1); // whose first word is the op code
+
+/** Kernels that count themselves: all that are called beside the plan, and the sampler within. A vocabulary is looked up here and there. */
+export const METERED: readonly MeterRoot[] = [
+  { name: 'sample', access: 'stream', inPlan: true },
+  ...['top_k', 'dequantize', 'repack', 'rope_frequencies'].map(
+    name => ({ name, access: 'stream', inPlan: false }) as const,
+  ),
+  ...['tokenize', 'vocab_tokens', 'vocab_index', 'vocab_merges', 'vocab_merge_groups'].map(
+    name => ({ name, access: 'random', inPlan: false }) as const,
+  ),
+];
 
 /** The name of an op's certificate: `op:MUL_MAT`. */
 export const opCertificate = (op: string): string => `op:${op}`;
@@ -19,7 +33,8 @@ export function certifyKernels(
   module: Module,
   ops: readonly (readonly [name: string, code: number])[],
 ): (Certificate | Uncertified)[] {
-  const kernels = module.exports.filter(e => e.kind === 0);
+  const accounting: readonly string[] = METER.functions;
+  const kernels = module.exports.filter(e => e.kind === 0 && !accounting.includes(e.name));
   return kernels.flatMap(({ name, index }): (Certificate | Uncertified)[] => {
     if (name !== EXECUTOR) return [certify(module, index, name)];
     const code = module.bodies[index - module.functionsImported]?.code ?? [];

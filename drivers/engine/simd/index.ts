@@ -5,6 +5,6 @@ export { mul_mat_bf16, mul_mat_f16, mul_mat_f32, mul_mat_q4_0, mul_mat_q4_1, mul
 export { add, all_finite, gelu, gelu_f16, kv_store, layer_norm, rms_norm, rope, rope_frequencies, rope_table, silu_mul } from './layers';
 export { attention, soft_max } from './attention';
 export { run } from './execute';
-export { set_prices, take_spent } from './meter';
+export { prices, set_prices, spent, take_spent } from './meter';
 export * from './sample';
 export * from './tokenize';

@@ -99,7 +99,8 @@ function keepFrom(at: usize, n: i32, bound: f32, ties: i32, fill: f32): void {
   }
 }
 
-/** x → e^((x − top) / temp): a mass of 1 for the best token, 0 where it would be below 2⁻¹²⁶. */
+/** x → e^((x − top) / temp): a mass of 1 for the best token, 0 where it would be below 2⁻¹²⁶. Inlined, as metered kernels must be alike in all builds. */
+@inline
 function masses(at: usize, n: i32, top: f32, temp: f32): void {
   const tops = f32x4.splat(top);
   const temps = f32x4.splat(temp);
