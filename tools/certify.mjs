@@ -75,9 +75,12 @@ function listing(wcet, c) {
   for (const w of c.words)
     lines.push(`  p${w.param} = i32 at ${wcet.print(w.address)}${w.value === undefined ? '' : `, must be ${w.value}`}`);
   for (const x of c.extents)
-    lines.push(`  ${x.store ? 'writes' : 'reads '}        ${wcet.print(x.from)} … ${wcet.print(x.to)}`);
-  if (c.readsAnywhere) lines.push('  reads         anywhere');
-  if (c.writesAnywhere) lines.push('  writes        anywhere');
+    lines.push(
+      `  ${x.store ? 'writes' : 'reads '}        ${wcet.print(x.from)} … ${wcet.print(x.to)}`,
+      `  ${''.padEnd(14)}${wcet.print(x.moved)} bytes in runs of ${wcet.print(x.run)}`,
+    );
+  for (const x of c.strays)
+    lines.push(`  ${x.store ? 'writes' : 'reads '}        anywhere: ${wcet.print(x.moved)} bytes in runs of ${wcet.print(x.run)}`);
   for (const g of c.domain) lines.push(`  where         ${g.low} ≤ ${wcet.print(g.value)} ≤ ${g.high}`);
   return lines;
 }

@@ -122,8 +122,15 @@ interface KernelRow {
   readonly params?: number;
   readonly counts?: readonly (readonly [cls: number, least: number, most: number])[];
   readonly domain?: readonly (readonly [reach: number, value: number, low: string, high: string])[];
-  readonly extents?: readonly (readonly [store: 0 | 1, reach: number, from: number, to: number])[];
-  readonly anywhere?: readonly [reads: boolean, writes: boolean];
+  readonly extents?: readonly (readonly [
+    store: 0 | 1,
+    reach: number,
+    from: number,
+    to: number,
+    moved: number,
+    run: number,
+  ])[];
+  readonly strays?: readonly (readonly [store: 0 | 1, moved: number, run: number])[];
   readonly loops?: number;
   readonly words?: readonly WordRow[];
 }
@@ -197,8 +204,15 @@ export function encodeCertificates(
         most.terms.size === 0 ? [] : [[cls, expression(c.least[cls] ?? ZERO), expression(most)] as const],
       ),
       domain: c.domain.map(g => [expression(g.reach), expression(g.value), `${g.low}`, `${g.high}`]),
-      extents: c.extents.map(x => [x.store ? 1 : 0, expression(x.reach), expression(x.from), expression(x.to)]),
-      anywhere: [c.readsAnywhere, c.writesAnywhere],
+      extents: c.extents.map(x => [
+        x.store ? 1 : 0,
+        expression(x.reach),
+        expression(x.from),
+        expression(x.to),
+        expression(x.moved),
+        expression(x.run),
+      ]),
+      strays: c.strays.map(x => [x.store ? 1 : 0, expression(x.moved), expression(x.run)]),
       loops: c.loops,
       words: c.words.map(wordRow),
     };
@@ -275,14 +289,19 @@ export function decodeCertificates(file: CertificateFile): (Certificate | Uncert
         low: BigInt(low),
         high: BigInt(high),
       })),
-      extents: (k.extents ?? []).map(([store, reach, from, to]) => ({
+      extents: (k.extents ?? []).map(([store, reach, from, to, moved, run]) => ({
         store: store === 1,
         reach: expression(reach),
         from: expression(from),
         to: expression(to),
+        moved: expression(moved),
+        run: expression(run),
       })),
-      readsAnywhere: k.anywhere?.[0] ?? true,
-      writesAnywhere: k.anywhere?.[1] ?? true,
+      strays: (k.strays ?? []).map(([store, moved, run]) => ({
+        store: store === 1,
+        moved: expression(moved),
+        run: expression(run),
+      })),
       loops: k.loops ?? 0,
       words: (k.words ?? []).map(([param, address, value]) => ({
         param,

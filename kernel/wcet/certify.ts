@@ -40,9 +40,18 @@ export interface Guard {
   readonly high: bigint;
 }
 
-/** Bytes from ≤ address < to are read or written, where `reach` is not 0. */
-export interface Extent {
+/**
+ * What accesses move in all, repetitions included, at most. They go over memory in runs: contiguous ranges of `run` bytes or more, each
+ * gone over from one end to the other before the next. So they touch no more lines than moved / run runs have.
+ */
+export interface Movement {
   readonly store: boolean;
+  readonly moved: Poly;
+  readonly run: Poly;
+}
+
+/** Bytes from ≤ address < to are read or written, where `reach` is not 0. */
+export interface Extent extends Movement {
   readonly reach: Poly;
   readonly from: Poly;
   readonly to: Poly;
@@ -57,9 +66,8 @@ export interface Certificate {
   readonly most: readonly Poly[];
   readonly domain: readonly Guard[];
   readonly extents: readonly Extent[];
-  /** Some address depends on data, so that `extents` do not cover every read, or every write. */
-  readonly readsAnywhere: boolean;
-  readonly writesAnywhere: boolean;
+  /** What is moved at addresses that depend on data, outside of `extents`. */
+  readonly strays: readonly Movement[];
   readonly loops: number;
   /** i32 words of memory that counts depend on, read at `address`: unknown number `param` of the expressions, like an argument. */
   readonly words: readonly Word[];
@@ -121,12 +129,14 @@ interface Label {
   readonly arrivals: State[];
 }
 
-interface Access {
-  readonly store: boolean;
+interface Access extends Movement {
   readonly reach: Poly;
   readonly from: Value;
   readonly to: Value;
 }
+/** An access whose address is known. */
+type Located = Access & { readonly from: Poly; readonly to: Poly };
+const isLocated = (a: Access): a is Located => a.from !== null && a.to !== null;
 
 /** What one pass through the body of a loop, or one run of the function, adds up to. */
 interface Scope {
@@ -167,16 +177,16 @@ export function certify(
       return high !== undefined && high.equals(low) ? high : low;
     });
     const domain = [...guards.values()];
-    const extents = extentsOf(accesses.values());
-    const writesAnywhere = [...accesses.values()].some(a => a.store && a.from === null);
+    const settled = [...accesses.values()].map(a => ({ ...a, moved: extreme(a.moved, true), run: runOf(a) }));
+    const extents = extentsOf(settled.filter(isLocated));
+    const strays = settled.filter(a => !isLocated(a)).map(({ store, moved, run }) => ({ store, moved, run }));
     const words = wordsOf(walker.words, [
       ...lower,
       ...upper,
       ...domain.flatMap(g => [g.reach, g.value]),
-      ...extents.flatMap(x => [x.reach, x.from, x.to]),
+      ...extents.flatMap(x => [x.reach, x.from, x.to, x.moved, x.run]),
+      ...strays.flatMap(x => [x.moved, x.run]),
     ]);
-    if ((options.apart?.size ?? 0) > 0 && words.length > 0)
-      throw new Refused(`function ${index} may overwrite a word that its cost depends on`);
     for (const w of words)
       for (const a of accesses.values()) {
         const distance = a.store && a.from !== null ? a.from.minus(w.address).constant : null;
@@ -191,8 +201,7 @@ export function certify(
       most: upper,
       domain,
       extents,
-      readsAnywhere: [...accesses.values()].some(a => !a.store && a.from === null),
-      writesAnywhere,
+      strays,
       loops: walker.loops,
       words,
     };
@@ -220,29 +229,64 @@ function wordsOf(all: ReadonlyMap<string, Word>, expressions: readonly Poly[]): 
   return [...used.values()].sort((a, b) => a.param - b.param);
 }
 
+/** The run of an access once free choices are settled: at least. */
+const runOf = (a: Access): Poly => (hasFree(a.run) ? ONE : a.run);
+
 /** Accesses to the fields of one record, at constant distances under one condition, become one extent. */
-function extentsOf(accesses: Iterable<Access>): Extent[] {
+function extentsOf(accesses: readonly Located[]): Extent[] {
   const extents: Extent[] = [];
-  for (const { store, reach, from, to } of accesses) {
-    if (from === null || to === null) continue;
+  for (const { store, reach, from, to, moved, run } of joinRuns(accesses)) {
     const given = extreme(reach, true);
     const n = extents.findIndex(
       x =>
         x.store === store &&
         x.reach.equals(given) &&
+        x.run.minus(run).constant !== null &&
         x.from.minus(from).constant !== null &&
         x.to.minus(to).constant !== null,
     );
     const old = extents[n];
-    if (old === undefined) extents.push({ store, reach: given, from, to });
+    if (old === undefined) extents.push({ store, reach: given, from, to, moved, run });
     else
       extents[n] = {
         ...old,
         from: (old.from.minus(from).constant ?? 0n) > 0n ? from : old.from,
         to: (old.to.minus(to).constant ?? 0n) < 0n ? to : old.to,
+        moved: old.moved.plus(moved),
+        run: (old.run.minus(run).constant ?? 0n) > 0n ? run : old.run,
       };
   }
   return extents;
+}
+
+const atLeast = (p: Poly, low: bigint): boolean => (p.range[0] ?? low - 1n) >= low;
+const isWhole = (a: Located): boolean => a.run.equals(a.to.minus(a.from));
+
+/** Neighbours that are each gone over in one run and under one condition, loads or stores, are gone over in one run together. */
+function joinRuns(accesses: readonly Located[]): Located[] {
+  const joined: Located[] = [];
+  for (const next of accesses) {
+    let access = next;
+    for (let n = 0; isWhole(access) && n < joined.length; n++) {
+      const other = joined[n];
+      const both = other === undefined ? null : (joinTwo(other, access) ?? joinTwo(access, other));
+      if (both === null) continue;
+      access = both;
+      joined.splice(n, 1);
+      n = -1; // what is longer now may reach another
+    }
+    joined.push(access);
+  }
+  return joined;
+}
+
+/** `b` begins within `a` or where it ends. */
+function joinTwo(a: Located, b: Located): Located | null {
+  if (a.store !== b.store || !a.reach.equals(b.reach) || !isWhole(a)) return null;
+  if (!atLeast(b.from.minus(a.from), 0n) || !atLeast(a.to.minus(b.from), 0n)) return null;
+  const moved = a.moved.plus(b.moved);
+  if (atLeast(a.to.minus(b.to), 0n)) return { ...a, moved };
+  return atLeast(b.to.minus(a.to), 0n) ? { ...a, to: b.to, moved, run: b.to.minus(a.from) } : null;
 }
 
 class Walker {
@@ -252,7 +296,7 @@ class Walker {
   #ids = 0; // of counters, free choices and locals
   #steps = 0;
   #probing = false;
-  #clobbered = false; // a store has gone anywhere: words read from now on are not those at entry
+  #clobbered: boolean; // a store may have gone anywhere: words read from now on are not those at entry
   #wordsRead = 0;
   /** Pointers that are 0 in every pass of a loop or in none, by the key of their value: `if (bias != 0) bias += 16`. */
   readonly #sticky = new Map<string, Poly>();
@@ -264,6 +308,7 @@ class Walker {
   constructor(module: Module, options: CertifyOptions) {
     this.#module = module;
     this.#options = options;
+    this.#clobbered = options.passes === true; // what one pass writes the next one reads
     this.#given = new Map((options.given ?? []).map(g => [g.address.key, g.value]));
   }
 
@@ -372,14 +417,10 @@ class Walker {
           flush();
           const callee = this.#module.bodies[ins.value - this.#module.functionsImported];
           if (callee === undefined) throw new Refused(`${frame.where} calls imported function ${ins.value}`);
-          if (
-            !become(
-              this.#probing || this.#options.apart?.has(callee.index) === true
-                ? skipped(callee, here())
-                : this.invoke(callee, here(), frame.callers),
-            )
-          )
+          const apart = this.#options.apart?.has(callee.index) === true;
+          if (!become(this.#probing || apart ? skipped(callee, here()) : this.invoke(callee, here(), frame.callers)))
             return null;
+          if (apart) this.#clobbered = true;
           break;
         }
         case OP.local_get:
@@ -533,22 +574,29 @@ class Walker {
       for (const n of [ZERO, trips]) this.#guard(going, pass(given(g.value, true), n), g.low, g.high);
       this.#guard(entry.reach.times(steady(leaving(g.reach), isCounter)), leaving(g.value), g.low, g.high);
     }
-    const some = entry.reach.times(ONE.minus(empty));
-    for (const a of scope.accesses.values()) {
+    for (const a of passing([...scope.accesses.values()], p => given(p, true))) {
       const end = (v: Value, largest: boolean): Value => {
         const t = v && trend(v, id);
-        return v === null || t === null ? null : pass(given(v, true), t > 0 === largest ? trips.minus(ONE) : ZERO);
+        return v === null || t === null ? null : pass(v, t > 0 === largest ? trips.minus(ONE) : ZERO);
       };
       const [from, to] = [end(a.from, false), end(a.to, true)];
       const known = from !== null && to !== null;
+      const { run, gapless } = runOver(a, id, trips);
+      const reach = entry.reach.times(steady(a.reach, isCounter));
       this.#record({
         store: a.store,
-        reach: some.times(steady(given(a.reach, true), isCounter)),
+        reach: gapless ? reach : reach.times(ONE.minus(empty)), // a gapless run of no passes is empty by itself
         from: known ? from : null,
         to: known ? to : null,
+        moved: entry.reach.times(sum(id, trips, extreme(a.moved, true))),
+        run,
       });
+    }
+    for (const a of scope.accesses.values()) {
       const reach = entry.reach.times(steady(leaving(a.reach), isCounter));
-      this.#record({ store: a.store, reach, from: a.from && leaving(a.from), to: a.to && leaving(a.to) });
+      const [from, to] = [a.from && leaving(a.from), a.to && leaving(a.to)];
+      const moved = entry.reach.times(extreme(leaving(a.moved), true));
+      this.#record({ store: a.store, reach, from, to, moved, run: leaving(a.run) });
     }
     if (this.#clobbered && !clobberedBefore && this.#wordsRead > wordsBefore)
       throw new Refused(`${frame.loop(at)} may overwrite a word that its cost depends on`);
@@ -785,13 +833,15 @@ class Walker {
   }
 
   #access(store: boolean, reach: Poly, from: Value, bytes: Poly): void {
-    this.#record({ store, reach, from, to: from && from.plus(bytes) });
+    this.#record({ store, reach, from, to: from && from.plus(bytes), moved: reach.times(bytes), run: bytes });
   }
   #record(a: Access): void {
     if (this.#probing || a.reach.constant === 0n) return;
     if (a.store && a.from === null) this.#clobbered = true;
-    if (a.from === null && mentions(a.reach, () => true)) this.#record({ ...a, reach: ONE });
-    else this.scope.accesses.set(`${a.store}:${a.reach.key}:${a.from?.key}:${a.to?.key}`, a);
+    if (a.from === null && mentions(a.reach, () => true)) return this.#record({ ...a, reach: ONE });
+    const key = `${a.store}:${a.reach.key}:${a.from?.key}:${a.to?.key}:${a.run.key}`;
+    const before = this.scope.accesses.get(key);
+    this.scope.accesses.set(key, before === undefined ? a : { ...a, moved: before.moved.plus(a.moved) });
   }
 }
 
@@ -876,6 +926,35 @@ function masked(a: Poly, mask: bigint): Value {
   if ((low & (low - 1n)) !== 0n) return null;
   const rounded = floor(a, constant(low)).scaled(low);
   return mask < 0n ? rounded : a.minus(rounded);
+}
+
+/** The accesses of a pass, by what is known in it, runs joined. */
+function passing(accesses: readonly Access[], known: (p: Poly) => Poly): Access[] {
+  const all = accesses.map(a => ({
+    store: a.store,
+    reach: known(a.reach),
+    from: a.from && known(a.from),
+    to: a.to && known(a.to),
+    moved: known(a.moved),
+    run: known(a.run),
+  }));
+  return [...joinRuns(all.filter(isLocated)), ...all.filter(a => !isLocated(a))];
+}
+
+/**
+ * The runs of all passes 0 … trips − 1: one where each pass begins in what the one before went over, or where it ended (then `gapless`);
+ * where arguments decide whether it does, under that condition.
+ */
+function runOver(a: Access, id: number, trips: Poly): { run: Poly; gapless: boolean } {
+  const isCounter = (x: Atom): boolean => x.kind === 'counter' && x.id === id;
+  const apart = { run: mentions(a.run, isCounter) ? ONE : a.run, gapless: false };
+  if (!isLocated(a) || !isWhole(a) || mentions(a.run, isCounter) || mentions(a.reach, isCounter)) return apart;
+  const step = split(a.from, `j${id}`)?.coefficient;
+  if (step === undefined || step.terms.size === 0 || mentions(a.from.minus(step.times(counter(id))), isCounter))
+    return apart;
+  if (!atLeast(step, 0n)) return apart;
+  const meets = atLeast(a.run.minus(step), 0n) ? ONE : isZero(a.run.minus(step));
+  return { run: a.run.plus(meets.times(step).times(trips.minus(ONE))), gapless: a.run.equals(step) };
 }
 
 /** A reach that does not depend on the pass: where it does, the whole. */

@@ -13,6 +13,7 @@ import type { Module } from './wasm.ts';
 
 const EXECUTOR = 'run'; // run(step, record); it calls one function: execute(step, record, tokens, position, row)
 const RECORD = param(1); // whose first word is the op code
+const SAMPLER = 'sample'; // metered when it runs: the op that calls it is certified without it
 
 /** Kernels that count themselves: all that are called beside the plan, and the sampler within. A vocabulary is looked up here and there. */
 export const METERED: readonly MeterRoot[] = [
@@ -42,9 +43,12 @@ export function certifyKernels(
     const [execute] = callees;
     if (execute === undefined || callees.size > 1)
       return [{ name, index, reason: `it calls ${callees.size} functions instead of one that executes a record` }];
+    const draws = new Set(kernels.filter(k => k.name === SAMPLER).map(k => k.index));
     return [
       certify(module, index, name, { apart: callees, passes: true }),
-      ...ops.map(([op, value]) => certify(module, execute, opCertificate(op), { given: [{ address: RECORD, value }] })),
+      ...ops.map(([op, value]) =>
+        certify(module, execute, opCertificate(op), { given: [{ address: RECORD, value }], apart: draws }),
+      ),
     ];
   });
 }
