@@ -3,6 +3,7 @@
 
 import { FINISH, layout, LIMITS, type ArenaView, type SessionReport } from './abi/index.ts';
 import type { Clock } from './clock.ts';
+import type { Breach } from './session.ts';
 
 const AuditRecord = layout({
   number: 'u64', // 0: empty slot
@@ -16,7 +17,20 @@ const AuditRecord = layout({
   atNs: 'u64',
   text: 's16', // notes: their first characters
 });
-const OP = { note: 1, infer: 3 } as const;
+/** A charge outside its bounds, in the same slots. */
+const BreachRecord = layout({
+  number: 'u64',
+  op: 'u32',
+  session: 'u32',
+  outputTokens: 'u32',
+  pos: 'u32',
+  charged: 'u64',
+  least: 'u64',
+  most: 'u64',
+  atNs: 'u64',
+  what: 's8', // step, session
+});
+const OP = { note: 1, infer: 3, breach: 4 } as const;
 
 type Report = ReturnType<typeof SessionReport.read>;
 
@@ -46,18 +60,32 @@ export class AuditRing {
     });
   }
 
+  /** What a session was charged lies outside its bounds. */
+  breach(b: Breach): void {
+    this.count++;
+    BreachRecord.write(this.arena.u8, this.slot(this.count), {
+      ...b,
+      number: this.count,
+      op: OP.breach,
+      atNs: this.clock.nowNs(),
+    });
+  }
+
   /** Newest first, one line each. */
   lines(): string[] {
     const out: string[] = [];
-    for (let n = this.count; n > 0 && out.length < LIMITS.auditRecordsMax; n--) {
-      const r = AuditRecord.read(this.arena.u8, this.slot(n));
-      out.push(
-        r.op === OP.infer
-          ? `${r.number} op=${r.op} session=${r.session} prompt_len=${r.promptTokens} tokens=${r.outputTokens} finish=${FINISH[r.finish]} cycles=${r.cycles} ts_ns=${r.atNs}\n`
-          : `${r.number} op=${r.op} ${r.text} ts_ns=${r.atNs}\n`,
-      );
-    }
+    for (let n = this.count; n > 0 && out.length < LIMITS.auditRecordsMax; n--) out.push(this.line(this.slot(n)));
     return out;
+  }
+
+  private line(at: number): string {
+    const r = AuditRecord.read(this.arena.u8, at);
+    const head = `${r.number} op=${r.op}`;
+    if (r.op === OP.note) return `${head} ${r.text} ts_ns=${r.atNs}\n`;
+    if (r.op === OP.infer)
+      return `${head} session=${r.session} prompt_len=${r.promptTokens} tokens=${r.outputTokens} finish=${FINISH[r.finish]} cycles=${r.cycles} ts_ns=${r.atNs}\n`;
+    const b = BreachRecord.read(this.arena.u8, at);
+    return `${head} session=${b.session} ${b.what} pos=${b.pos} tokens=${b.outputTokens} charged=${b.charged} least=${b.least} most=${b.most} ts_ns=${b.atNs}\n`;
   }
 
   private put(record: Parameters<typeof AuditRecord.write>[2]): void {

@@ -11,6 +11,7 @@ import {
   isRefusal,
   LIMITS,
   O,
+  refuse,
   SESSION_STATE,
   strerror,
   utf8Decode,
@@ -19,6 +20,7 @@ import {
   type EngineDriver,
   type HostDirectory,
   type ProgramTable,
+  type Refusal,
   type RngDriver,
   type TokenizerDriver,
   type TtyDevice,
@@ -29,7 +31,9 @@ import { ProcFs } from '../vfs/fs-proc.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditRing } from './audit.ts';
-import { Clock } from './clock.ts';
+import { ACCOUNTS, Clock } from './clock.ts';
+import { Costs } from './costs.ts';
+import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
 import { Loader } from './loader.ts';
@@ -38,8 +42,10 @@ import { Mounter } from './mounter.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
 import { Pipes } from './pipes.ts';
 import { Processes } from './process.ts';
-import { Sessions } from './session.ts';
+import { Sessions, type Breach } from './session.ts';
 import { checkTable, SystemCalls } from './syscall.ts';
+import type { Certificates } from './wcet/price.ts';
+import type { Target } from './wcet/targets.ts';
 
 /** What power-on hands to the kernel. */
 export interface Hardware {
@@ -60,9 +66,13 @@ export interface Hardware {
   readonly loadConstants: (constantsAt: number) => number;
   readonly version: string;
   readonly seed: number;
-  /** Cycles a second of the simulated processor. */
-  readonly hz: number;
-  readonly processor: string;
+  /** The processors that can be simulated, and the one in force at power-on. */
+  readonly targets: readonly Target[];
+  readonly target: Target;
+  /** What the kernels of `compute` cost. */
+  readonly certificates: Certificates;
+  /** A charge outside its bounds is a kernel panic, instead of one session's fault. */
+  readonly strict: boolean;
   readonly log: (line: string) => void;
 }
 
@@ -72,6 +82,7 @@ export class Kernel {
   readonly lay: Layout;
   readonly vfs: Vfs;
   readonly clock: Clock;
+  readonly costs: Costs;
   readonly loader: Loader;
   readonly sessions: Sessions;
   private readonly log: KernelLog;
@@ -84,45 +95,51 @@ export class Kernel {
     const { arena } = hw;
     checkTable();
     this.lay = layFixed(arena);
-    this.clock = new Clock(arena, this.lay.clockAt, hw.hz);
+    this.clock = new Clock(arena, this.lay.clockAt, hw.target.hz);
+    this.costs = new Costs(arena, this.lay, this.clock, hw.compute, hw.certificates, hw.targets, hw.target);
     this.log = new KernelLog(() => this.clock.nowNs(), hw.log);
     this.audit = new AuditRing(arena, this.lay.auditAt, this.clock);
-    this.log.print(`arena8 ${hw.version}: ${hw.processor}, ${hw.hz / 1e6} MHz, compute ${hw.compute.build}`);
+    this.log.print(`arena8 ${hw.version}: ${hw.target.name}, ${hw.target.hz / 1e6} MHz, compute ${hw.compute.build}`);
     const constants = hw.loadConstants(this.lay.constantsAt);
     if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
 
     this.vfs = new Vfs(arena, () => this.clock.nowNs());
     const dev = new DevFs();
-    const mounter = new Mounter(arena, this.lay, this.vfs, dev, this.proc, () =>
+    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
-    this.loader = new Loader(arena, this.lay, this.clock, this.vfs, hw.engines, hw.tokenizer, text =>
+    this.loader = new Loader(arena, this.lay, this.costs, this.vfs, hw.engines, hw.tokenizer, text =>
       this.log.print(text),
     );
     this.sessions = new Sessions(
       arena,
       this.lay,
       this.clock,
+      this.costs,
       this.loader,
       { compute: hw.compute, xor128: hw.xor128, lcg: hw.lcg },
       report => this.audit.session(report),
+      breach => this.breached(breach),
     );
     const calls = new SystemCalls({
       arena,
       lay: this.lay,
       clock: this.clock,
+      costs: this.costs,
       vfs: this.vfs,
       pipes: new Pipes(this.vfs, this.lay.pipesAt),
       mounter,
       loader: this.loader,
       sessions: this.sessions,
+      forecast: new Forecast(arena, this.lay, this.vfs, this.costs, this.loader),
       console: hw.console,
       processes: () => this.processes,
       audit: text => this.audit.note(text),
+      switchTarget: name => this.switchTarget(name),
     });
     this.processes = new Processes(
       this.vfs,
-      this.clock,
+      this.costs,
       hw.programs,
       arena.u8,
       this.lay.dmaAt,
@@ -160,7 +177,7 @@ export class Kernel {
     this.log.print(bytesToHex(sha256(hw.image))); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
     if (isRefusal(made)) panic(made.message);
-    this.clock.advance(made.bytes);
+    this.costs.transfer(made.bytes);
     this.log.print(`image: ${made.files} files, ${made.bytes} bytes on /`);
 
     this.registerDevices(dev);
@@ -221,7 +238,16 @@ export class Kernel {
     proc(
       'cpuinfo',
       () =>
-        `model name\t: ${this.hw.processor}\ncpu MHz\t\t: ${this.hw.hz / 1e6}\ncycles\t\t: ${this.clock.cycles()}\n`,
+        `model name\t: ${this.costs.target.name}\ncpu MHz\t\t: ${this.clock.hz / 1e6}\ncycles\t\t: ${this.clock.cycles()}\n`,
+    );
+    proc('clock', () => {
+      const record = this.clock.record();
+      return `${ACCOUNTS.map(a => `${a} ${record[a]}\n`).join('')}total ${record.cycles}\n`;
+    });
+    proc('targets', () =>
+      this.costs.targets
+        .map(t => `${t === this.costs.target ? '*' : '-'} ${t.name} ${t.hz} ${t.kind} ${t.title}\n`)
+        .join(''),
     );
     proc('arena', () => this.arenaText());
     proc('meminfo', () => {
@@ -279,6 +305,29 @@ export class Kernel {
       `free ${s.current_offset} ${s.total_size} ${arena.remaining()} 0 ${arena.capacity - s.current_offset}\n` +
       `total 0 ${s.total_size} ${s.total_size} ${s.current_offset} ${s.high_water_mark}\n`
     );
+  }
+
+  /** Between sessions only: what runs is charged, and bounded, on one processor. */
+  private switchTarget(name: string): Refusal | null {
+    const target = this.costs.find(name);
+    if (isRefusal(target)) return target;
+    const active = this.sessions.active();
+    if (active > 0)
+      return refuse('BUSY', 3002, `${active} sessions are running on ${this.costs.target.name}; wait for their end`);
+    const refusal = this.loader.reprice(target);
+    if (refusal !== null) return refusal;
+    this.costs.switchTo(target);
+    this.audit.note(`cpu ${target.name}`);
+    this.log.print(`target: ${target.name}, ${target.hz / 1e6} MHz: ${target.title}`);
+    return null;
+  }
+
+  /** Soundness is checked while the machine runs: nothing may cost more, or less, than was said before. */
+  private breached(b: Breach): void {
+    const text = `session ${b.session}, ${b.what} at position ${b.pos}, ${b.outputTokens} tokens drawn: charged ${b.charged} cycles, bounds ${b.least} to ${b.most}`;
+    this.audit.breach(b);
+    if (this.hw.strict) panic(text);
+    this.log.print(text);
   }
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -342,7 +391,7 @@ export class Kernel {
     if (stepped || this.processes.progress !== before) return true;
     const wake = this.processes.nextWake();
     if (wake === null) return false;
-    this.clock.jumpTo(wake);
+    this.clock.jumpTo(this.clock.cyclesAt(wake));
     return true;
   }
 

@@ -3,19 +3,21 @@
 
 import { LIMITS, SamplerRecord, StepBlock } from './abi/index.ts';
 import { alignUp, type Arena } from './arena.ts';
+import { ClockRecord } from './clock.ts';
 import { panic } from './panic.ts';
 import { SessionRecord } from './session.ts';
 
 /** Addresses of the fixed part. */
 export interface Layout {
   readonly constantsAt: number; // Unicode classes
-  readonly clockAt: number; // u64 cycles
+  readonly clockAt: number; // ClockRecord
   readonly stepAt: number; // StepBlock
   readonly randomAt: number; // 16 bytes: state of /dev/random
   readonly samplerAt: number; // SamplerRecord of the running session
   readonly topAt: number; // top logits of the last step: topLogitsMax × {u32 id, f32 logit}
   readonly sessionsAt: number; // sessionsMax × SessionRecord
   readonly auditAt: number; // ring of auditRecordsMax × auditRecordBytes
+  readonly pricesAt: number; // u32 prices of the metered kernels' stretches, in thousandths of a cycle
   readonly windowAt: number; // system-call window
   readonly dmaAt: number; // storage transfers
   readonly pipesAt: number; // pipesMax × pipeBytes
@@ -29,13 +31,14 @@ export function layFixed(arena: Arena): Layout {
   };
   take('null', LIMITS.nullBytes);
   const constantsAt = take('constants', LIMITS.constantsBytes);
-  const clockAt = take('tables', 8);
+  const clockAt = take('tables', ClockRecord.bytes);
   const stepAt = take('tables', StepBlock.bytes);
   const randomAt = take('tables', 16);
   const samplerAt = take('tables', SamplerRecord.bytes);
   const topAt = take('tables', LIMITS.topLogitsMax * 8); // 64 × 8 B = 512 B
   const sessionsAt = take('tables', LIMITS.sessionsMax * SessionRecord.bytes);
   const auditAt = take('tables', LIMITS.auditRecordsMax * LIMITS.auditRecordBytes); // 32 × 64 B = 2 KiB
+  const pricesAt = take('prices', LIMITS.meterBytes);
   const windowAt = take('window', LIMITS.windowBytes);
   const dmaAt = take('dma', LIMITS.dmaBytes);
   const pipesAt = take('pipes', LIMITS.pipesMax * LIMITS.pipeBytes); // 8 × 2 KiB = 16 KiB
@@ -48,6 +51,7 @@ export function layFixed(arena: Arena): Layout {
     topAt,
     sessionsAt,
     auditAt,
+    pricesAt,
     windowAt,
     dmaAt,
     pipesAt,

@@ -25,6 +25,7 @@ import {
   type GgmlTypeName,
   type ModelImage,
   type ModelShape,
+  type PlanRow,
   type Refusal,
   type TokenizerDriver,
   type Vocabulary,
@@ -33,9 +34,11 @@ import type { OpenFile } from '../vfs/file.ts';
 import { parseGguf } from '../vfs/gguf.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { alignUp, type Arena, type Mark } from './arena.ts';
-import { CYCLES, type Clock } from './clock.ts';
+import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
 import { panic } from './panic.ts';
+import type { Bound, PlanSource, Prices } from './wcet/price.ts';
+import type { MemoryRegion, Target } from './wcet/targets.ts';
 
 /** What the caller asked for: ctx 0 = as much as the default allows and fits. */
 export interface LoadRequest {
@@ -46,6 +49,8 @@ export interface LoadRequest {
 /** What is loaded. */
 export interface Loaded {
   readonly engine: Engine;
+  /** Of its plan, on the target in force. */
+  readonly prices: Prices;
   readonly path: string; // absolute; '' for an engine that needs no file
   readonly request: LoadRequest;
   readonly budget: EngineBudget;
@@ -54,6 +59,21 @@ export interface Loaded {
   readonly fileBytes: number;
   readonly tensors: number;
   readonly types: string;
+}
+
+/** A model with the prices of its plan on some target: the loaded one, or a file as it would be loaded. */
+export interface Priced {
+  readonly target: Target;
+  readonly prices: Prices;
+  readonly shape: ModelShape;
+  readonly options: EngineOptions;
+  /** The whole machine with this model. */
+  readonly arenaBytes: number;
+  /** The plan as text, a row a record. */
+  readonly rows: readonly PlanRow[];
+  readonly textBytes: number;
+  /** Turning that much text into ids; null when the vocabulary is not there to tell. */
+  readonly tokenize: Bound | null;
 }
 
 type Report = ReturnType<typeof PlanReport.read>;
@@ -65,6 +85,23 @@ interface Prepared {
   readonly budget: EngineBudget | null; // null: does not fit
   readonly report: Report;
 }
+
+/** How much text a request brings: `bytes`, or when that is 0, as many as `tokens` ids can stand for. */
+export interface TextSize {
+  readonly bytes: number;
+  readonly tokens: number;
+}
+
+/** What the regions of a model are to a target. The history is read and written with the cache; nothing reads the directory while it runs. */
+const TARGET_REGION: Readonly<Record<keyof EngineBudget, MemoryRegion>> = {
+  weights: 'weights',
+  tensors: 'plan',
+  vocabulary: 'vocabulary',
+  kv: 'kv',
+  scratch: 'scratch',
+  plan: 'plan',
+  session: 'kv',
+};
 
 /** The fewest positions a default context may shrink to before loading is refused instead. */
 const CTX_LEAST = 16;
@@ -79,7 +116,7 @@ export class Loader {
   constructor(
     private readonly arena: Arena,
     private readonly lay: Layout,
-    private readonly clock: Clock,
+    private readonly costs: Costs,
     private readonly vfs: Vfs,
     private readonly drivers: readonly EngineDriver[],
     private readonly tokenizer: TokenizerDriver,
@@ -93,6 +130,20 @@ export class Loader {
   }
   current(): Loaded | null {
     return this.loaded;
+  }
+  prices(): Prices {
+    return this.loaded?.prices ?? panic('no model, no prices');
+  }
+
+
+  /** Puts another target's prices into the loaded model's plan; when it is refused, the plan is as it was. */
+  reprice(target: Target): Refusal | null {
+    if (this.loaded === null) return null;
+    const prices = this.costs.price(this.sourceOf(this.loaded), target);
+    if (isRefusal(prices)) return prices;
+    prices.fill(this.arena.u32);
+    this.loaded = { ...this.loaded, prices };
+    return null;
   }
 
   /** What loading `path` would take. Allocates nothing; the refusal, when it does not fit, is in `message`. */
@@ -152,42 +203,44 @@ export class Loader {
     const loaded = this.loaded;
     if (loaded === null || loaded.engine.vocabulary !== v)
       return panic('tokenizing with a vocabulary that is not loaded');
-    return this.encodeAll(v, text, flags, loaded.place.scratchAt, loaded.budget.scratch);
+    const ids = this.encodeAll(v, text, flags, loaded.place.scratchAt, loaded.budget.scratch);
+    this.costs.settle();
+    return ids;
   }
 
   /** The same with the vocabulary of a file (vocabulary-only files too), held in the arena only meanwhile. */
   tokenizeWith(path: string, text: OpenFile, flags: number): { file: OpenFile; count: number } | Refusal {
-    return this.withVocabulary(path, (v, workAt, workBytes) => this.encodeAll(v, text, flags, workAt, workBytes));
+    return this.withImage(path, image =>
+      this.withVocabulary(image, (v, m) => this.encodeAll(v, text, flags, m.workAt, m.workBytes)),
+    );
   }
 
   private withVocabulary<T>(
-    path: string,
-    use: (v: Vocabulary, workAt: number, workBytes: number) => T | Refusal,
+    image: ModelImage,
+    use: (v: Vocabulary, memory: { at: number; bytes: number; workAt: number; workBytes: number }) => T | Refusal,
   ): T | Refusal {
-    return this.withImage(path, image => {
-      const need = this.tokenizer.budget(image);
-      if (isRefusal(need)) return need;
-      const work = Math.max(need.workBytes, Math.min(256 * 1024, this.arena.remaining() - need.bytes - 64));
-      const total = alignUp(need.bytes, LIMITS.arenaAlign) + alignUp(work, LIMITS.arenaAlign);
-      if (!this.arena.can_allocate(total))
-        return refuse(
-          'NOMEM',
-          3001,
-          `the vocabulary of ${path} needs ${total} bytes, ${this.arena.remaining()} are free` +
-            (this.loaded === null
-              ? ''
-              : `; 'llmctl unload' would free ${this.arena.usage().offset - this.base.offset} more`),
-        );
-      const mark = this.arena.mark();
-      try {
-        const at = this.take('vocabulary only', need.bytes);
-        const workAt = this.take('vocabulary only', work);
-        const v = this.tokenizer.load(image, at, need.bytes);
-        return isRefusal(v) ? v : use(v, workAt, work);
-      } finally {
-        this.arena.release(mark);
-      }
-    });
+    const need = this.tokenizer.budget(image);
+    if (isRefusal(need)) return need;
+    const work = Math.max(need.workBytes, Math.min(256 * 1024, this.arena.remaining() - need.bytes - 64));
+    const total = alignUp(need.bytes, LIMITS.arenaAlign) + alignUp(work, LIMITS.arenaAlign);
+    if (!this.arena.can_allocate(total))
+      return refuse(
+        'NOMEM',
+        3001,
+        `the vocabulary of ${image.path} needs ${total} bytes, ${this.arena.remaining()} are free` +
+          (this.loaded === null
+            ? ''
+            : `; 'llmctl unload' would free ${this.arena.usage().offset - this.base.offset} more`),
+      );
+    const mark = this.arena.mark();
+    try {
+      const at = this.take('vocabulary only', need.bytes);
+      const workAt = this.take('vocabulary only', work);
+      const v = this.tokenizer.load(image, at, need.bytes);
+      return isRefusal(v) ? v : use(v, { at, bytes: need.bytes, workAt, workBytes: work });
+    } finally {
+      this.arena.release(mark);
+    }
   }
 
   private encodeAll(
@@ -233,6 +286,7 @@ export class Loader {
         return panic('a tokenizer neither takes nor gives');
       }
     }
+    this.costs.transfer(4 * count);
     ids.seek(0, 0);
     return { file: ids, count };
   }
@@ -250,8 +304,9 @@ export class Loader {
           ? refuse('ISDIR', 1002, `${path}: ${strerror(E.ISDIR)}`)
           : refuse('INVAL', 1002, `${path}: not a regular file`);
       const read = (fileAt: number, arenaAt: number, length: number): number => {
-        this.clock.advance(length * CYCLES.dmaByte);
-        return file.readAt(fileAt, arenaAt, length);
+        const n = file.readAt(fileAt, arenaAt, length);
+        this.costs.transfer(Math.max(0, n));
+        return n;
       };
       const image = parseGguf({ path, size: stat.size, read }, this.arena, this.lay.dmaAt, LIMITS.dmaBytes);
       const r = isRefusal(image) ? image : use(image, file);
@@ -259,6 +314,7 @@ export class Loader {
       if (isRefusal(r) && !r.message.includes(path)) return { ...r, message: `${path}: ${r.message}` };
       return r;
     } finally {
+      this.costs.settle();
       file.close();
     }
   }
@@ -421,13 +477,22 @@ export class Loader {
       this.arena.release(this.base);
       return engine;
     }
+    this.costs.settle();
+    const located = place as unknown as EnginePlace;
+    const prices = this.costs.price(this.sourceOf({ engine, budget, place: located }));
+    if (isRefusal(prices)) {
+      this.arena.release(this.base);
+      return prices;
+    }
+    prices.fill(this.arena.u32);
     const types = new Set(p.image.tensors.map(t => ggmlTypeName(t.type) ?? String(t.type)));
     this.loaded = {
       engine,
+      prices,
       path,
       request,
       budget,
-      place: place as unknown as EnginePlace,
+      place: located,
       digest,
       fileBytes: p.image.fileBytes,
       tensors: p.image.tensors.length,
@@ -444,6 +509,116 @@ export class Loader {
     this.say(`model: weights ${budget.weights} + vocabulary ${budget.vocabulary} + kv ${budget.kv}`);
     this.say(`model: + other ${other} = ${bytes} bytes; ${this.arena.remaining()} of ${this.arena.capacity} free`);
     return this.loaded;
+  }
+
+  // ── Prices ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The loaded model on a target; `text` is how many bytes to turn into ids, 0 = so many ids of the longest. Null: nothing is loaded. */
+  priced(target: Target, text: TextSize): Priced | Refusal | null {
+    const { loaded } = this;
+    if (loaded === null) return null;
+    const { engine } = loaded;
+    const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded), target);
+    if (isRefusal(prices)) return prices;
+    const size = this.sizeOf(text, engine.vocabulary);
+    const tokenize = this.tokenizing(prices, size, loaded.budget.vocabulary, loaded.place.vocabularyAt);
+    if (isRefusal(tokenize)) return tokenize;
+    const { shape, options } = engine;
+    const arenaBytes = this.arena.usage().offset;
+    return { target, prices, shape, options, arenaBytes, rows: engine.ops(), textBytes: size, tokenize };
+  }
+
+  /** The same for a file, as a load with this request would place it. Its vocabulary is held in free memory meanwhile, if there is enough. */
+  pricedFile(path: string, request: LoadRequest, target: Target, text: TextSize): Priced | Refusal {
+    return this.withImage<Priced>(path, image => {
+      const prepared = this.prepare(image, request);
+      if (isRefusal(prepared)) return prepared;
+      const { driver, options, budget, shape, report } = prepared;
+      if (budget === null) return refuse('NOMEM', 1003, report.message);
+      const place = this.placeOf(budget);
+      const plan = driver.plan(image, options, budget, place);
+      if (isRefusal(plan)) return plan;
+      const word = (address: number): number => plan.words[(address - place.planAt) >> 2] ?? 0;
+      const prices = this.costs.price(
+        {
+          ...plan,
+          word,
+          ...options,
+          vocabulary: shape.vocabulary,
+          kvAt: place.kvAt,
+          historyAt: place.sessionAt,
+          regionOf: this.regionsOf(budget, place),
+          stepAt: this.lay.stepAt,
+          samplerAt: this.lay.samplerAt,
+        },
+        target,
+      );
+      if (isRefusal(prices)) return prices;
+      const told = this.withVocabulary(image, (v, m) => {
+        const size = this.sizeOf(text, v);
+        const bound = this.tokenizing(prices, size, m.bytes, m.at);
+        return isRefusal(bound) ? bound : { size, bound };
+      });
+      const { size: textBytes, bound: tokenize } = isRefusal(told) ? { size: text.bytes, bound: null } : told;
+      return { target, prices, shape, options, arenaBytes: report.total, rows: plan.rows, textBytes, tokenize };
+    });
+  }
+
+  private sizeOf(text: TextSize, v: Vocabulary): number {
+    return text.bytes > 0 ? text.bytes : text.tokens * this.longestPiece(v);
+  }
+
+  private longestPiece(v: Vocabulary): number {
+    let longest = 1;
+    for (let id = 0; id < v.count; id++)
+      longest = Math.max(longest, v.piece(id, this.lay.dmaAt, LIMITS.dmaBytes, true));
+    return longest;
+  }
+
+  /** A vocabulary that takes no memory has no kernels: its ids are bytes. */
+  private tokenizing(prices: Prices, textBytes: number, bytes: number, at: number): Bound | Refusal {
+    if (bytes === 0) return { most: 0, least: 0 };
+    return prices.tokenize(textBytes, at, address => this.arena.i32[address >> 2]!);
+  }
+
+  private sourceOf(m: Pick<Loaded, 'engine' | 'budget' | 'place'>): PlanSource {
+    const { engine, budget, place } = m;
+    const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, historyAt, options } = engine;
+    const { stepAt, samplerAt } = this.lay;
+    return {
+      word: address => this.arena.i32[address >> 2]!,
+      ...{ bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, historyAt, stepAt, samplerAt },
+      ctx: options.ctx,
+      batch: options.batch,
+      vocabulary: engine.vocabulary.count,
+      regionOf: this.regionsOf(budget, place),
+    };
+  }
+
+  /** In which of the targets' regions an address lies. */
+  private regionsOf(budget: EngineBudget, place: EnginePlace): (address: number) => MemoryRegion {
+    const { windowAt, dmaAt, pipesAt } = this.lay;
+    const io = Math.min(windowAt, dmaAt, pipesAt);
+    const ends = ENGINE_REGIONS.filter(r => budget[r] > 0).map(
+      r => [place[`${r}At`] + budget[r], TARGET_REGION[r]] as const,
+    );
+    return address =>
+      address < this.base.offset
+        ? address < io
+          ? 'fixed'
+          : 'io'
+        : (ends.find(([end]) => address < end)?.[1] ?? panic(`address ${address} lies in no region of the model`));
+  }
+
+  /** Where a load puts the regions. */
+  private placeOf(budget: EngineBudget): EnginePlace {
+    const place: Record<string, number> = {};
+    let at = this.base.offset;
+    for (const region of ENGINE_REGIONS) {
+      place[`${region}At`] = budget[region] === 0 ? 0 : at;
+      at += alignUp(budget[region], LIMITS.arenaAlign);
+    }
+    return place as unknown as EnginePlace;
   }
 
   private take(region: string, bytes: number): number {
@@ -497,7 +672,7 @@ export class Loader {
       hash.update(dma.subarray(0, n));
       done += n;
     }
-    this.clock.advance(Math.min(bytes * CYCLES.dmaByte, 0xffffffff));
+    this.costs.transfer(bytes);
     return bytesToHex(hash.digest());
   }
 }

@@ -8,12 +8,14 @@ import { parseGguf } from '../vfs/gguf.ts';
 import type { FileSystem } from '../vfs/inode.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
+import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
 
 export class Mounter {
   constructor(
     private readonly arena: Arena,
     private readonly lay: Layout,
+    private readonly costs: Costs,
     private readonly vfs: Vfs,
     private readonly dev: DevFs,
     private readonly proc: ProcFs,
@@ -51,7 +53,11 @@ export class Mounter {
   private mountGguf(path: string, target: string): number | Refusal {
     const file = this.vfs.open('/', path, O.RDONLY, 0);
     if (typeof file === 'number') return { errno: -file, code: 0, message: `${path}: ${strerror(file)}` };
-    const read = (fileAt: number, arenaAt: number, length: number): number => file.readAt(fileAt, arenaAt, length);
+    const read = (fileAt: number, arenaAt: number, length: number): number => {
+      const n = file.readAt(fileAt, arenaAt, length);
+      this.costs.transfer(Math.max(0, n));
+      return n;
+    };
     const image = parseGguf({ path, size: file.stat().size, read }, this.arena, this.lay.dmaAt, LIMITS.dmaBytes);
     if (isRefusal(image)) {
       file.close();

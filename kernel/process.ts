@@ -4,7 +4,7 @@
 import { E, LIMITS, O, SIG, SpawnHeader, utf8Decode, type Gate, type ProgramTable, type Refusal } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
-import { CYCLES, type Clock } from './clock.ts';
+import type { Costs } from './costs.ts';
 import { KernelPanic } from './panic.ts';
 
 /** What a signal does to a process. */
@@ -23,7 +23,7 @@ export class Process {
   status: number | null = null; // exit status once ended
   interrupted = false; // a caught signal waits for the next blocked call
   callsLeft = QUANTUM_CALLS;
-  wakeAt: number | null = null; // cycles: inside sleep
+  wakeNs: number | null = null; // inside sleep: until then
   yielded = false; // inside sched_yield
   cycles = 0;
   lastError: Refusal = { errno: 0, code: 0, message: '' };
@@ -73,7 +73,7 @@ export class Processes {
 
   constructor(
     private readonly vfs: Vfs,
-    private readonly clock: Clock,
+    private readonly costs: Costs,
     private readonly programs: ProgramTable,
     private readonly memory: Uint8Array,
     private readonly headAt: number, // where in it the first bytes of a program file are read to
@@ -150,7 +150,7 @@ export class Processes {
           p.returned = STATUS_CRASHED;
         }
       }
-      if (this.progress !== before) this.clock.advance(CYCLES.contextSwitch);
+      if (this.progress !== before) this.costs.contextSwitch();
       if (p.returned !== null && this.drainTrace(p)) this.end(p, p.returned);
     }
   }
@@ -189,11 +189,11 @@ export class Processes {
     this.table.delete(p.pid);
   }
 
-  /** The earliest moment a sleeper wakes, in cycles. */
+  /** The earliest moment a sleeper wakes, in nanoseconds. */
   nextWake(): number | null {
     let next: number | null = null;
     for (const p of this.table.values())
-      if (p.status === null && p.wakeAt !== null && (next === null || p.wakeAt < next)) next = p.wakeAt;
+      if (p.status === null && p.wakeNs !== null && (next === null || p.wakeNs < next)) next = p.wakeNs;
     return next;
   }
 }

@@ -1,6 +1,7 @@
 // Sessions: one inference request from submission to its last token. A session owns the model's KV cache and token history while it runs;
 // others queue in order of arrival. Each step is one decision: which tokens go through the plan, then one draw. Everything a session is
-// lies in its arena record; the objects here are handles. Between the executor's entry and its return nothing allocates.
+// lies in its arena record; the objects here are handles. Between the executor's entry and its return nothing allocates. What a request can
+// cost is known before it runs; every step and every session is held against it, as aiT's users hold measured times against computed ones.
 
 import {
   ENCODE,
@@ -12,6 +13,7 @@ import {
   LIMITS,
   refuse,
   RNG,
+  SAMPLER_MODE,
   SamplerRecord,
   SESSION_FLAG,
   SESSION_KIND,
@@ -28,9 +30,12 @@ import {
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { Arena } from './arena.ts';
-import type { Clock } from './clock.ts';
+import { addU64, type Clock } from './clock.ts';
+import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
 import type { Loader } from './loader.ts';
+import { requestBounds, scoreBounds } from './wcet/bounds.ts';
+import type { Bound, Draw } from './wcet/price.ts';
 
 /** A session's record in the kernel tables. */
 export const SessionRecord = layout({
@@ -57,7 +62,9 @@ export const SessionRecord = layout({
   rngState2: 'u32',
   rngState3: 'u32',
   nllSum: 'f64',
-  cycles: 'u64',
+  cycles: 'u64', // charged so far
+  wcetCycles: 'u64', // it cannot be charged more
+  bcetCycles: 'u64', // nor, with its first token, less
   submittedNs: 'u64',
   firstTokenNs: 'u64',
   endedNs: 'u64',
@@ -100,9 +107,19 @@ class Session {
     /** Token ids in storage still to be run: the prompt of a queued session, the text of a score session. */
     readonly ids: OpenFile,
     readonly idCount: number,
+    readonly draw: Draw,
     /** Tokenised for this model; another load in between makes the session stale. */
     readonly generation: number,
   ) {}
+}
+
+/** What was charged and what should have been: to audit. `what`: a step, or the whole session. */
+export interface Breach extends Bound {
+  readonly what: 'step' | 'session';
+  readonly session: number;
+  readonly outputTokens: number;
+  readonly pos: number;
+  readonly charged: number;
 }
 
 export interface SessionTotals {
@@ -130,6 +147,8 @@ export class Sessions {
   private nextId = 1;
   /** The session that owns the KV cache and the history. */
   private owner: Session | null = null;
+  /** Charged to it since its step began. */
+  private stepCycles = 0;
   readonly totals: SessionTotals = {
     total: 0,
     promptTokens: 0,
@@ -148,10 +167,13 @@ export class Sessions {
     private readonly arena: Arena,
     private readonly lay: Layout,
     private readonly clock: Clock,
+    private readonly costs: Costs,
     private readonly loader: Loader,
     private readonly devices: SessionDevices,
     /** Called when a session ends: the audit ring. */
     private readonly ended: (report: ReturnType<typeof SessionReport.read>, code: number) => void,
+    /** Called when a charge lies outside its bounds; the session then ends FAULTED. */
+    private readonly breached: (breach: Breach) => void,
   ) {}
 
   // ── Calls ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,14 +205,24 @@ export class Sessions {
     }
 
     const recordAt = this.lay.sessionsAt + slot * SessionRecord.bytes;
-    const s = new Session(this.nextId++, recordAt, owner, ids.file, count, this.loader.generation);
+    const draw = drawOf(o);
+    const s = new Session(this.nextId++, recordAt, owner, ids.file, count, draw, this.loader.generation);
+    const maxTokens = o.maxTokens === 0 ? Math.min(64, engine.options.ctx) : o.maxTokens;
+    const bound = score
+      ? scoreBounds(this.loader.prices(), count, prefixOf(engine))
+      : requestBounds(this.loader.prices(), {
+          prompt: count,
+          generate: Math.min(maxTokens, engine.options.ctx - count),
+          draw,
+          logitsK: o.logitsK,
+        }).total;
     this.table[slot] = s;
     SessionRecord.write(this.arena.u8, recordAt, {
       id: s.id,
       state: QUEUED,
       kind: o.kind,
       promptTokens: score ? 0 : count,
-      maxTokens: o.maxTokens === 0 ? Math.min(64, engine.options.ctx) : o.maxTokens,
+      maxTokens,
       logitsK: o.logitsK,
       seed: o.seed,
       rng: o.rng,
@@ -199,6 +231,8 @@ export class Sessions {
       topP: o.topP,
       minP: o.minP,
       repeatPenalty: o.repeatPenalty,
+      wcetCycles: bound.most,
+      bcetCycles: bound.least,
       submittedNs: this.clock.nowNs(),
     });
     readStops(this.arena.u8, optionsAt + SessionOptions.at.stopBytes, o.stopCount, s.stops);
@@ -288,6 +322,7 @@ export class Sessions {
     if (s === null || engine === null || this.hasEnded(s)) return false;
     if (s.events.length >= (this.get(s, at.logitsK) > 0 ? 1 : EVENTS_MAX)) return false;
     const score = this.get(s, at.kind) === SESSION_KIND.score;
+    this.stepCycles = 0;
     if (s.cancelled) this.finish(s, 'cancel');
     else if (!score && this.clock.nowNs() - this.submittedNs(s) > LIMITS.sessionTimeoutMs * 1e6)
       this.finish(s, 'timeout');
@@ -345,9 +380,11 @@ export class Sessions {
       topP: this.f32(s, at.topP),
       minP: this.f32(s, at.minP),
       repeatPenalty: this.f32(s, at.repeatPenalty),
+      modes: s.draw.modes,
     });
     if (this.get(s, at.kind) === SESSION_KIND.score) return;
     s.ids.readAt(0, engine.historyAt, s.idCount * 4);
+    this.costs.transfer(s.idCount * 4);
     engine.begin(engine.historyAt, s.idCount, this.get(s, at.maxTokens));
   }
 
@@ -360,7 +397,7 @@ export class Sessions {
     if (n === left) {
       this.set(s, at.state, DECODE);
       this.draw(s, engine, n - 1);
-    }
+    } else this.isWithin(s, this.loader.prices().step(n, pos, false, s.draw, 0));
   }
 
   /** The token drawn last goes through the plan, then the next draw. */
@@ -383,12 +420,16 @@ export class Sessions {
     this.setStep(step.row, row);
     if (!this.segment(s, engine.headAt)) return;
     const k = this.get(s, at.logitsK);
-    if (k > 0) this.devices.compute.top_k(engine.logitsAt, engine.vocabulary.count, k, this.lay.topAt);
+    if (k > 0) {
+      this.devices.compute.top_k(engine.logitsAt, engine.vocabulary.count, k, this.lay.topAt);
+      this.charge(s, this.costs.settle());
+    }
     const produced = this.get(s, at.outputTokens);
     const length = this.get(s, at.promptTokens) + produced;
     this.setStep(step.historyLength, length);
     this.setStep(step.draw, this.rngOf(s).next(this.arena, s.recordAt + at.rngState0));
     if (!this.segment(s, engine.sampleAt)) return;
+    if (!this.isWithin(s, this.drawBound(s, k, length))) return;
     const token = this.arena.i32[(this.lay.stepAt + step.next) >> 2]!;
     this.arena.u32[(engine.historyAt >> 2) + length] = token;
     this.set(s, at.outputTokens, produced + 1);
@@ -450,7 +491,7 @@ export class Sessions {
   private scoreChunk(s: Session, engine: Engine): void {
     const ctx = engine.options.ctx;
     const chunk = ctx - 1;
-    const prefix = engine.vocabulary.bos >= 0 ? 1 : 0;
+    const prefix = prefixOf(engine);
     const done = this.get(s, at.promptTokens); // text tokens of finished chunks
     const textTokens = Math.min(chunk, s.idCount - done);
     const length = prefix + textTokens;
@@ -459,10 +500,12 @@ export class Sessions {
     if (pos === 0) {
       if (prefix === 1) this.arena.u32[history] = engine.vocabulary.bos;
       s.ids.readAt(done * 4, engine.historyAt + prefix * 4, textTokens * 4);
+      this.costs.transfer(textTokens * 4);
       this.set(s, at.state, PREFILL);
     }
     const n = Math.min(engine.options.batch, length - pos);
     if (!this.body(s, engine, pos, n)) return;
+    let scored = 0;
     for (let row = 0; row < n; row++) {
       const target = pos + row + 1;
       if (target <= prefix || target >= length) continue; // nothing predicts the first text token; nothing follows the last
@@ -472,7 +515,9 @@ export class Sessions {
       const sum = (s.recordAt + at.nllSum) >> 3;
       this.arena.f64[sum] = this.arena.f64[sum]! + this.arena.f64[(this.lay.stepAt + step.loss) >> 3]!;
       this.set(s, at.scored, this.get(s, at.scored) + 1);
+      scored++;
     }
+    if (!this.isWithin(s, this.scoreBound(n, pos, scored))) return;
     if (pos + n < length) return;
     this.set(s, at.promptTokens, done + textTokens);
     this.set(s, at.pos, 0);
@@ -489,19 +534,62 @@ export class Sessions {
     u32[i] = 0;
     u32[i + 1] = 0;
     const status = this.devices.compute.run(this.lay.stepAt, opAt);
-    const cycles = u32[i]!;
-    this.clock.advance(cycles);
-    const own = (s.recordAt + at.cycles) >> 2;
-    const low = u32[own]! + cycles;
-    u32[own] = low;
-    if (low >= 4294967296) u32[own + 1] = u32[own + 1]! + 1;
+    const cycles = u32[i]! + u32[i + 1]! * 4294967296;
+    this.clock.advance(cycles, 'plan');
+    this.charge(s, cycles);
     if (status === FAULT.none) return true;
     this.finish(s, 'fault');
     return false;
   }
 
-  private finish(s: Session, why: FinishReason): void {
+  /** hot: to the session; the clock has moved already. */
+  private charge(s: Session, cycles: number): void {
+    addU64(this.arena.u32, (s.recordAt + at.cycles) >> 2, cycles);
+    this.stepCycles += cycles;
+  }
+
+  // ── Bounds ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Of the step that has just drawn a token. */
+  private drawBound(s: Session, logitsK: number, historyLength: number): Bound {
+    const prices = this.loader.prices();
+    const { most, least } = prices.step(this.getStep(step.n), this.getStep(step.pos), true, s.draw, historyLength);
+    return { most: most + (logitsK > 0 ? prices.topK(logitsK).most : 0), least };
+  }
+
+  /** Of `n` tokens from `pos` on, `scored` of which had their loss taken. What they can overlap is not counted: at least, the body. */
+  private scoreBound(n: number, pos: number, scored: number): Bound {
+    const prices = this.loader.prices();
+    const body = prices.segment('body', n, pos);
+    const each = prices.segment('head', 1, pos).most + prices.segment('score', 1, pos).most;
+    return { most: body.most + scored * each, least: body.least };
+  }
+
+  /** False, and the session has faulted, when the step was charged outside its bound. */
+  private isWithin(s: Session, bound: Bound): boolean {
+    return this.holds(s, 'step', this.stepCycles, bound);
+  }
+
+  /** A session that drew its first token, or scored its whole text, has cost at least what its request must. */
+  private endsWithin(s: Session, why: FinishReason): boolean {
+    const score = this.get(s, at.kind) === SESSION_KIND.score;
+    const whole = score ? why === 'length' : this.get(s, at.outputTokens) > 0;
+    const least = whole ? this.getU64(s, at.bcetCycles) : 0;
+    return this.holds(s, 'session', this.getU64(s, at.cycles), { most: this.getU64(s, at.wcetCycles), least });
+  }
+
+  private holds(s: Session, what: Breach['what'], charged: number, { most, least }: Bound): boolean {
+    if (charged <= most && charged >= least) return true;
+    const [outputTokens, pos] = [this.get(s, at.outputTokens), this.get(s, at.pos)];
+    this.breached({ what, session: s.id, outputTokens, pos, charged, most, least });
+    if (what === 'step') this.finish(s, 'fault');
+    return false;
+  }
+
+  private finish(s: Session, reason: FinishReason): void {
     if (this.hasEnded(s)) return;
+    this.clock.check();
+    const why = reason === 'fault' || this.endsWithin(s, reason) ? reason : 'fault';
     this.set(s, at.state, why === 'fault' ? FAULTED : DONE);
     this.set(s, at.finish, FINISH.indexOf(why));
     this.setU64(s, at.endedNs, this.clock.nowNs());
@@ -544,6 +632,8 @@ export class Sessions {
       arenaPeak: r.arenaPeak,
       kvBytes: engine === null ? 0 : engine.shape.kvBytesPerToken(engine.options.kvType) * engine.options.ctx,
       cycles: r.cycles,
+      wcetCycles: r.wcetCycles,
+      bcetCycles: r.bcetCycles,
       submittedNs: r.submittedNs,
       firstTokenNs: r.firstTokenNs,
       endedNs: r.endedNs,
@@ -576,14 +666,17 @@ export class Sessions {
     return this.get(s, at.rng) === RNG.lcg ? this.devices.lcg : this.devices.xor128;
   }
   private submittedNs(s: Session): number {
-    const i = (s.recordAt + at.submittedNs) >> 2;
-    return this.arena.u32[i]! + this.arena.u32[i + 1]! * 4294967296;
+    return this.getU64(s, at.submittedNs);
   }
   private get(s: Session, field: number): number {
     return this.arena.u32[(s.recordAt + field) >> 2]!;
   }
   private set(s: Session, field: number, value: number): void {
     this.arena.u32[(s.recordAt + field) >> 2] = value;
+  }
+  private getU64(s: Session, field: number): number {
+    const i = (s.recordAt + field) >> 2;
+    return this.arena.u32[i]! + this.arena.u32[i + 1]! * 4294967296;
   }
   private setU64(s: Session, field: number, value: number): void {
     const i = (s.recordAt + field) >> 2;
@@ -593,10 +686,32 @@ export class Sessions {
   private f32(s: Session, field: number): number {
     return this.arena.f32[(s.recordAt + field) >> 2]!;
   }
+  private getStep(field: number): number {
+    return this.arena.i32[(this.lay.stepAt + field) >> 2]!;
+  }
   private setStep(field: number, value: number): void {
     this.arena.i32[(this.lay.stepAt + field) >> 2] = value;
   }
 }
+
+/** Which stages of the sampler these settings switch on. Temperature 0 and top-k 1 leave nothing to draw. */
+export function drawOf(o: {
+  readonly temp: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly repeatPenalty: number;
+}): Draw {
+  const modes =
+    (o.repeatPenalty === 1 ? 0 : SAMPLER_MODE.penalty) |
+    (o.temp <= 0 || o.topK === 1 ? SAMPLER_MODE.greedy : 0) |
+    (o.topP < 1 ? SAMPLER_MODE.topP : 0) |
+    (o.minP > 0 ? SAMPLER_MODE.minP : 0);
+  return { modes, topK: o.topK };
+}
+
+/** Tokens put before every chunk of a text that is scored. */
+const prefixOf = (engine: Engine): 0 | 1 => (engine.vocabulary.bos >= 0 ? 1 : 0);
 
 function checkOptions(o: ReturnType<typeof SessionOptions.read>): Refusal | null {
   const bad = (text: string): Refusal => refuse('INVAL', 7001, text);
@@ -615,7 +730,7 @@ function checkOptions(o: ReturnType<typeof SessionOptions.read>): Refusal | null
 }
 
 /** Spec §10: prompt > limit → 2002; prompt + generation > context → 2003. */
-function checkLength(promptTokens: number, maxTokens: number, ctx: number): Refusal | null {
+export function checkLength(promptTokens: number, maxTokens: number, ctx: number): Refusal | null {
   if (promptTokens > LIMITS.promptTokensMax)
     return refuse('TOOBIG', 2002, `prompt is ${promptTokens} tokens, ${LIMITS.promptTokensMax} at most`);
   const generation = Math.max(1, maxTokens);

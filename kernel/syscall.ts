@@ -23,6 +23,8 @@ import {
   utf8Decode,
   utf8Length,
   utf8Write,
+  WcetOptions,
+  WcetReport,
   type CallName,
   type CallSpec,
   type Gate,
@@ -33,7 +35,9 @@ import {
 import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
-import { CYCLES, CYCLES_MAX, type Clock } from './clock.ts';
+import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
+import type { Costs } from './costs.ts';
+import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
 import type { Loader } from './loader.ts';
 import type { Mounter } from './mounter.ts';
@@ -48,14 +52,18 @@ export interface CallContext {
   readonly arena: Arena;
   readonly lay: Layout;
   readonly clock: Clock;
+  readonly costs: Costs;
   readonly vfs: Vfs;
   readonly pipes: Pipes;
   readonly mounter: Mounter;
   readonly loader: Loader;
   readonly sessions: Sessions;
+  readonly forecast: Forecast;
   readonly console: TtyDevice;
   readonly processes: () => Processes;
   readonly audit: (text: string) => void;
+  /** Another simulated processor; the loaded plan gets its prices. */
+  readonly switchTarget: (name: string) => Refusal | null;
 }
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
@@ -119,11 +127,10 @@ export class SystemCalls {
     if (r === BLOCKED) {
       if (!p.interrupted) return BLOCKED;
       p.interrupted = false;
-      p.wakeAt = null;
+      p.wakeNs = null;
       r = -E.INTR;
     }
-    this.k.clock.advance(CYCLES.syscall);
-    p.cycles += CYCLES.syscall;
+    p.cycles += this.k.costs.call();
     p.callsLeft--;
     this.k.processes().progress++;
     if (r < 0 && p.lastError.errno !== -r) p.lastError = { errno: -r, code: 0, message: strerror(r) };
@@ -272,13 +279,13 @@ export class SystemCalls {
       sleep: milliseconds => {
         const p = this.caller;
         if (milliseconds < 0) return -E.INVAL;
-        p.wakeAt ??= k.clock.cycles() + k.clock.toCycles(milliseconds * 1e6);
-        if (p.wakeAt > CYCLES_MAX) {
-          p.wakeAt = null;
+        p.wakeNs ??= k.clock.nowNs() + milliseconds * 1e6;
+        if (p.wakeNs > NS_MAX || k.clock.cyclesAt(p.wakeNs) > CYCLES_MAX) {
+          p.wakeNs = null;
           return -E.OVERFLOW;
         }
-        if (k.clock.cycles() < p.wakeAt) return BLOCKED;
-        p.wakeAt = null;
+        if (k.clock.nowNs() < p.wakeNs) return BLOCKED;
+        p.wakeNs = null;
         return 0;
       },
       sched_yield: () => {
@@ -304,6 +311,12 @@ export class SystemCalls {
           bootEpochSeconds: 0,
         });
         return Times.bytes;
+      },
+
+      target: (nameAt, nameBytes, at, capacity) => {
+        const name = this.text(nameAt, nameBytes);
+        const r = name === '' ? null : k.switchTarget(name);
+        return r === null ? this.answer(k.costs.target.name, at, capacity) : this.fail(r);
       },
 
       // ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -506,13 +519,26 @@ export class SystemCalls {
           const loaded = loader.current();
           if (pathBytes === 0 && loaded === null)
             return this.fail(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE, or --vocab FILE'));
-          const path = pathBytes === 0 ? '' : vfs.normalize(this.caller.cwd, this.text(pathAt, pathBytes));
+          const path = this.modelPath(pathAt, pathBytes);
           const r =
             path === ''
               ? loader.tokenizeToFile(loaded!.engine.vocabulary, text, flags)
               : loader.tokenizeWith(path, text, flags);
           return isRefusal(r) ? this.fail(r) : this.install(r.file);
         }),
+      model_wcet: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
+        if (bytes < WcetOptions.bytes) return -E.INVAL;
+        if (capacity < WcetReport.bytes) return -E.RANGE;
+        const r = k.forecast.request(this.modelPath(pathAt, pathBytes), at);
+        if (isRefusal(r)) return this.fail(r);
+        WcetReport.write(u8, toAt, r);
+        return 0;
+      },
+      model_cost: (pathAt, pathBytes, at, bytes) => {
+        if (bytes < WcetOptions.bytes) return -E.INVAL;
+        const r = k.forecast.plan(this.modelPath(pathAt, pathBytes), at);
+        return isRefusal(r) ? this.fail(r) : this.install(r);
+      },
       detokenize: (idsAt, idsBytes, at, capacity, flags) => {
         const engine = loader.engine();
         if (engine === null) return this.fail(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE'));
@@ -571,6 +597,11 @@ export class SystemCalls {
         return LlmStats.bytes;
       },
     };
+  }
+
+  /** A model file's path, absolute; '' stands for the loaded model. */
+  private modelPath(at: number, bytes: number): string {
+    return bytes === 0 ? '' : this.k.vfs.normalize(this.caller.cwd, this.text(at, bytes));
   }
 
   private withPath(at: number, bytes: number, use: (path: string) => number): number {

@@ -10,6 +10,7 @@ export const LIMITS = {
   arenaAlign: 32, // a block of 32 int8 values, two SIMD registers
   nullBytes: 64, // address 0 stays unused so that 0 can mean "no address"
   constantsBytes: 8 * KiB, // Unicode classes for the pre-tokenizers (7,496 B)
+  meterBytes: 4 * KiB, // prices of the metered kernels' stretches, u32 each
   windowBytes: 16 * KiB, // the system-call window: arguments and results of one call; also ARG_MAX
   dmaBytes: 16 * KiB, // block-device transfers while loading; one gzip-sized piece
   pipeBytes: 2 * KiB, // capacity of one pipe

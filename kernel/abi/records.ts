@@ -380,6 +380,13 @@ export const WcetOptions = layout({
   target: 's16', // empty = the machine's
 });
 
+/**
+ * What callsMax and callsMin count, as `llminfer` makes them with its output on a console or in a file: session_open, session_report, two
+ * session_reads that tell the end, the write of the last newline, session_close; for each token a session_read and a write. A switch to the
+ * program for each token, one to submit and one to finish. The shell that starts the program and its reading of options are not counted.
+ */
+export const WCET_CALLS = { calls: 6, callsPerToken: 2, switches: 2, switchesPerToken: 1 } as const;
+
 /** Cycles of `target`, at most (…Max) and at least (…Min). */
 export const WcetReport = layout({
   hz: 'u64',
@@ -391,7 +398,7 @@ export const WcetReport = layout({
   generate: 'u32',
   promptBytes: 'u32',
   decodeWorstPos: 'u32', // position at which the dearest decode step of the request stands
-  tokenizeMax: 'u64', // text to ids, before the request is admitted
+  tokenizeMax: 'u64', // text to ids, before the request is admitted; 0 when a file's vocabulary does not fit into the memory that is free
   tokenizeMin: 'u64',
   prefillMax: 'u64', // submission to first token
   prefillMin: 'u64',

@@ -1,0 +1,84 @@
+// What things cost on the simulated processor: the target in force and what follows from it. Plans are priced when they are loaded and when
+// the target changes; kernels that are no ops of a plan meter themselves at the prices of a table in the arena, and what they have spent is
+// booked here; system calls, switches and transfers are booked at the target's figures. docs/WCET.md argues the prices.
+
+import { LIMITS, refuse, type Compute, type Refusal } from './abi/index.ts';
+import type { Arena } from './arena.ts';
+import type { Clock } from './clock.ts';
+import type { Layout } from './layout.ts';
+import { panic } from './panic.ts';
+import { meterTable, Prices, type Certificates, type PlanSource } from './wcet/price.ts';
+import { transferCycles, type Target } from './wcet/targets.ts';
+
+export class Costs {
+  private inForce: Target;
+
+  constructor(
+    private readonly arena: Arena,
+    private readonly lay: Layout,
+    private readonly clock: Clock,
+    private readonly compute: Compute,
+    private readonly certificates: Certificates,
+    readonly targets: readonly Target[],
+    target: Target,
+  ) {
+    this.inForce = target;
+    this.writeMeterTable();
+  }
+
+  get target(): Target {
+    return this.inForce;
+  }
+
+  /** The target of that name; '' is the one in force. */
+  find(name: string): Target | Refusal {
+    if (name === '') return this.inForce;
+    return (
+      this.targets.find(t => t.name === name) ??
+      refuse('INVAL', 7001, `no target '${name}': ${this.targets.map(t => t.name).join(', ')}`)
+    );
+  }
+
+  /** Another processor from now on. Prices of plans are the loader's to renew. */
+  switchTo(target: Target): void {
+    this.inForce = target;
+    this.clock.switchTo(target.hz);
+    this.writeMeterTable();
+  }
+
+  price(plan: PlanSource, target = this.inForce): Prices | Refusal {
+    return Prices.of(this.certificates, target, plan);
+  }
+
+  /** Books a system call; returns its cycles. */
+  call(): number {
+    const { syscallCycles } = this.inForce.overhead;
+    this.clock.advance(syscallCycles, 'calls');
+    return syscallCycles;
+  }
+
+  /** Books a switch to another process. */
+  contextSwitch(): void {
+    this.clock.advance(this.inForce.overhead.switchCycles, 'switches');
+  }
+
+  /** Books one transfer between storage and the arena. */
+  transfer(bytes: number): void {
+    this.clock.advance(transferCycles(this.inForce, bytes).upper, 'transfers');
+  }
+
+  /** Books what metered kernels have spent since the last time; returns it. */
+  settle(): number {
+    const cycles = this.compute.take_spent() >>> 0;
+    this.clock.advance(cycles, 'kernels');
+    return cycles;
+  }
+
+  private writeMeterTable(): void {
+    const table = meterTable(this.certificates, this.inForce);
+    if (table.byteLength > LIMITS.meterBytes)
+      panic(`the price table of metered kernels takes ${table.byteLength} of ${LIMITS.meterBytes} bytes`);
+    this.arena.u32.set(table, this.lay.pricesAt >> 2);
+    this.compute.set_prices(this.lay.pricesAt);
+  }
+}

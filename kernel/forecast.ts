@@ -1,0 +1,182 @@
+// Forecasts: what a request will cost, before it runs, on any target, for the loaded model or for a file as it would be loaded. The answers to
+// `llmctl wcet` and `llmctl plan --cost`; sessions are held against the same bounds while they run. Nothing here changes the machine.
+
+import {
+  COST_COLUMNS,
+  GGML_TYPE,
+  isRefusal,
+  LIMITS,
+  refuse,
+  utf8Write,
+  WCET_CALLS,
+  WcetOptions,
+  WcetReport,
+  type PlanRow,
+  type Refusal,
+} from './abi/index.ts';
+import type { OpenFile } from '../vfs/file.ts';
+import type { Vfs } from '../vfs/vfs.ts';
+import type { Arena } from './arena.ts';
+import type { Costs } from './costs.ts';
+import type { Layout } from './layout.ts';
+import type { Loader, Priced } from './loader.ts';
+import { checkLength, drawOf } from './session.ts';
+import { requestBounds } from './wcet/bounds.ts';
+import type { OpCost, Segment } from './wcet/price.ts';
+import { transferCycles, type Target } from './wcet/targets.ts';
+
+type Options = ReturnType<typeof WcetOptions.read>;
+type Report = ReturnType<typeof WcetReport.read>;
+
+export class Forecast {
+  constructor(
+    private readonly arena: Arena,
+    private readonly lay: Layout,
+    private readonly vfs: Vfs,
+    private readonly costs: Costs,
+    private readonly loader: Loader,
+  ) {}
+
+  /** Bounds of the request that the WcetOptions at `optionsAt` describe; path '': of the loaded model. */
+  request(path: string, optionsAt: number): Report | Refusal {
+    const o = WcetOptions.read(this.arena.u8, optionsAt);
+    const priced = this.priced(path, o);
+    return isRefusal(priced) ? priced : reportOf(priced, o);
+  }
+
+  /** The priced plan of that request as text in an anonymous file, a line an op. */
+  plan(path: string, optionsAt: number): OpenFile | Refusal {
+    const o = WcetOptions.read(this.arena.u8, optionsAt);
+    const priced = this.priced(path, o);
+    if (isRefusal(priced)) return priced;
+    const file = this.vfs.memfd('cost');
+    if (typeof file === 'number') return refuse('NFILE', 4001, 'no file for the priced plan');
+    for (const line of costLines(priced, o)) {
+      const bytes = utf8Write(line, this.arena.u8, this.lay.dmaAt, LIMITS.dmaBytes);
+      if (file.write(this.lay.dmaAt, bytes) === bytes) continue;
+      file.close();
+      return refuse('NOSPC', 4001, 'no room in memory storage for the priced plan');
+    }
+    file.seek(0, 0);
+    return file;
+  }
+
+  private priced(path: string, o: Options): Priced | Refusal {
+    const bad = check(o);
+    if (bad !== null) return bad;
+    const target = this.costs.find(o.target);
+    if (isRefusal(target)) return target;
+    const text = { bytes: o.promptBytes, tokens: o.prompt };
+    const priced =
+      path === ''
+        ? this.loader.priced(target, text)
+        : this.loader.pricedFile(path, { ctx: o.ctx, kvType: o.kvType }, target, text);
+    if (priced === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
+    if (isRefusal(priced)) return priced;
+    return checkLength(o.prompt, o.generate, priced.options.ctx) ?? priced;
+  }
+}
+
+function check(o: Options): Refusal | null {
+  if (o.prompt < 1) return refuse('INVAL', 7001, 'a prompt has one token at least');
+  if (o.generate < 1 || o.generate > LIMITS.generationTokensMax)
+    return refuse('INVAL', 2002, `${o.generate} tokens to generate, 1 to ${LIMITS.generationTokensMax} are allowed`);
+  if (o.kvType !== GGML_TYPE.F16 && o.kvType !== GGML_TYPE.F32)
+    return refuse('INVAL', 7001, `KV type ${o.kvType}: f32 and f16 are known`);
+  return null;
+}
+
+function reportOf(m: Priced, o: Options): Report {
+  const { prices, target, options } = m;
+  const draw = drawOf(o);
+  const { prompt, generate } = o;
+  const bounds = requestBounds(prices, { prompt, generate, draw, logitsK: 0 });
+  const drawn = prices.draw(draw, prompt + generate - 1); // the longest history: the penalty's cost grows with it
+  const least = prices.draw(draw, prompt);
+  const ids = transferCycles(target, 4 * prompt); // once to storage, when they are made, and once from it
+  return {
+    hz: target.hz,
+    sound: target.kind === 'model' ? 1 : 0,
+    ctx: options.ctx,
+    kvType: options.kvType,
+    batch: options.batch,
+    prompt,
+    generate,
+    promptBytes: m.textBytes,
+    decodeWorstPos: bounds.decodeWorstPos,
+    tokenizeMax: m.tokenize?.most ?? 0,
+    tokenizeMin: m.tokenize?.least ?? 0,
+    prefillMax: bounds.prefill.most,
+    prefillMin: bounds.prefill.least,
+    decodeMax: bounds.decode.most,
+    decodeMin: bounds.decode.least,
+    decodeMeanMax: bounds.decodeMeanMost,
+    contextMax: prices.step(1, options.ctx - 1, true, draw, options.ctx).most,
+    drawMax: drawn.most,
+    drawMin: least.least,
+    requestMax: bounds.total.most,
+    requestMin: bounds.total.least,
+    fullMin: bounds.full.least,
+    callsMax: callCycles(target, generate),
+    callsMin: callCycles(target, 1),
+    transferMax: 2 * ids.upper,
+    transferMin: 2 * ids.lower,
+    arenaBytes: m.arenaBytes,
+    kvBytes: m.shape.kvBytesPerToken(options.kvType) * options.ctx,
+    target: target.name,
+    title: target.title,
+    model: m.shape.name,
+  };
+}
+
+function callCycles(target: Target, tokens: number): number {
+  const { syscallCycles, switchCycles } = target.overhead;
+  const calls = WCET_CALLS.calls + tokens * WCET_CALLS.callsPerToken;
+  const switches = WCET_CALLS.switches + tokens * WCET_CALLS.switchesPerToken;
+  return calls * syscallCycles + switches * switchCycles;
+}
+
+/** The prompt's largest batch and the draw that follows the prompt; the last decode step. */
+function* costLines(m: Priced, o: Options): Generator<string> {
+  const { prices, options } = m;
+  const n = Math.min(o.prompt, options.batch);
+  const prefillAt = Math.floor(o.prompt / n) * n - n;
+  const decodeAt = o.prompt + o.generate - 2; // the token drawn last does not go through the plan any more
+  const draw = drawOf(o);
+  const steps = [['prefill', n, prefillAt, o.prompt] as const];
+  for (const [step, tokens, pos, history] of o.generate < 2
+    ? steps
+    : [...steps, ['decode', 1, decodeAt, decodeAt + 1] as const]) {
+    yield* segmentLines(m.rows, step, 'body', tokens, pos, prices.ops('body', tokens, pos));
+    yield* segmentLines(m.rows, step, 'head', 1, pos, prices.ops('head', 1, pos));
+    const drawn = prices.draw(draw, history);
+    const [sample, ...rest] = prices.ops('sample', 1, pos);
+    if (sample === undefined) continue;
+    const whole = {
+      ...sample,
+      most: sample.most + drawn.most,
+      least: Math.max(sample.least, drawn.least),
+      compute: sample.compute + drawn.most * 1000,
+    };
+    yield* segmentLines(m.rows, step, 'sample', 1, pos, [whole, ...rest]);
+  }
+}
+
+function* segmentLines(
+  rows: readonly PlanRow[],
+  step: string,
+  segment: Segment,
+  n: number,
+  pos: number,
+  costs: readonly OpCost[],
+): Generator<string> {
+  const named = rows.filter(row => row.segment === segment);
+  for (const [i, cost] of costs.entries()) {
+    const { op, layer, name } = named[i]!;
+    const columns: Record<(typeof COST_COLUMNS)[number], string | number> = {
+      ...{ step, segment, op, layer, name, n, pos },
+      ...cost,
+    };
+    yield `${COST_COLUMNS.map(column => columns[column]).join('\t')}\n`;
+  }
+}
