@@ -1,10 +1,13 @@
 // Power-on: creates the arena (WebAssembly memory, initial = maximum), instantiates the compute kernels on it, plugs the drivers in and
 // hands everything to the kernel, which never sees the host again. The only file that knows every room.
 
+import { sha256 } from '@noble/hashes/sha2.js';
+import { bytesToHex } from '@noble/hashes/utils.js';
 import simd128Bytes from '../build/kernels.simd128.wasm';
 import relaxedBytes from '../build/kernels.relaxed.wasm';
 import {
   E,
+  isRefusal,
   SpawnHeader,
   strerror,
   utf8Encode,
@@ -23,6 +26,8 @@ import { Tty } from '../drivers/tty/tty.ts';
 import { Arena } from '../kernel/arena.ts';
 import { Kernel, type RunState } from '../kernel/kernel.ts';
 import { LIMITS } from '../kernel/abi/index.ts';
+import { meterTable, Prices } from '../kernel/wcet/price.ts';
+import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } from '../kernel/wcet/targets.ts';
 import { programs } from '../shell/index.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
 import { multiplyAddIsFused } from './fused.ts';
@@ -43,12 +48,15 @@ export interface BootOptions {
   readonly log?: (line: string) => void;
   /** Which build of the kernels: the fastest this engine takes, or a given one. Results are the same to the bit. */
   readonly build?: 'simd128' | 'relaxed';
+  /** The simulated processor: a name of TARGETS (default cortex-a72). */
+  readonly target?: string;
+  /** Text of a calibration, for the target `host`. */
+  readonly calibration?: string;
+  /** A charge outside its bounds stops the machine, instead of one session: for tests. */
+  readonly strict?: boolean;
 }
 
 export type { ExecResult, RunState };
-
-/** Provisional target: Cortex-A72 at 1.5 GHz. */
-const PROCESSOR = { name: 'cortex-a72', hz: 1_500_000_000 } as const;
 
 export class Machine {
   readonly arena: Arena;
@@ -82,8 +90,9 @@ export class Machine {
       loadConstants: at => loadUnicode(this.arena, at),
       version: VERSION,
       seed: options.seed ?? 0,
-      hz: PROCESSOR.hz,
-      processor: PROCESSOR.name,
+      ...processors(options),
+      pricer: { plan: (target, plan) => Prices.of({}, target, plan), meterTable: target => meterTable({}, target) },
+      strict: options.strict ?? false,
       log: options.log ?? (() => {}),
     });
   }
@@ -156,6 +165,20 @@ function instantiate(memory: WebAssembly.Memory, build: 'simd128' | 'relaxed'): 
   const module = new WebAssembly.Module(build === 'relaxed' ? relaxedBytes : simd128Bytes);
   const instance = new WebAssembly.Instance(module, { env: { memory } });
   return { build, ...instance.exports } as unknown as EngineCompute;
+}
+
+/** Throws when there is no such processor, or the calibration is none: a machine without a clock is no machine. */
+function processors({ target: name = TARGET_DEFAULT, calibration: text }: BootOptions): {
+  readonly targets: readonly Target[];
+  readonly target: Target;
+} {
+  const calibration = text === undefined ? null : parseCalibration(text, bytesToHex(sha256(utf8Encode(text))));
+  if (isRefusal(calibration)) throw new Error(calibration.message);
+  const host = calibration === null ? undefined : hostTarget(calibration);
+  const targets = TARGETS.map(t => (t.name === host?.name ? host : t));
+  const target = targets.find(t => t.name === name);
+  if (target === undefined) throw new Error(`no target '${name}': ${targets.map(t => t.name).join(', ')}`);
+  return { targets, target };
 }
 
 const ENVIRONMENT = ['PATH=/bin', 'HOME=/home', 'USER=root'];

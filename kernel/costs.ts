@@ -7,8 +7,17 @@ import type { Arena } from './arena.ts';
 import type { Clock } from './clock.ts';
 import type { Layout } from './layout.ts';
 import { panic } from './panic.ts';
-import { meterTable, Prices, type Certificates, type PlanSource } from './wcet/price.ts';
+import type { PlanSource, Prices } from './wcet/price.ts';
 import { transferCycles, type Target } from './wcet/targets.ts';
+
+/** Prices on a target, as the certificates of the compiled kernels give them. */
+export interface Pricer {
+  plan(target: Target, plan: PlanSource): PlanPrices | Refusal;
+  /** What Compute.set_prices wants. */
+  meterTable(target: Target): Uint32Array;
+}
+/** What is asked of a priced plan. */
+export type PlanPrices = Pick<Prices, keyof Prices>;
 
 export class Costs {
   private inForce: Target;
@@ -18,7 +27,7 @@ export class Costs {
     private readonly lay: Layout,
     private readonly clock: Clock,
     private readonly compute: Compute,
-    private readonly certificates: Certificates,
+    private readonly pricer: Pricer,
     readonly targets: readonly Target[],
     target: Target,
   ) {
@@ -46,8 +55,8 @@ export class Costs {
     this.writeMeterTable();
   }
 
-  price(plan: PlanSource, target = this.inForce): Prices | Refusal {
-    return Prices.of(this.certificates, target, plan);
+  price(plan: PlanSource, target = this.inForce): PlanPrices | Refusal {
+    return this.pricer.plan(target, plan);
   }
 
   /** Books a system call; returns its cycles. */
@@ -75,7 +84,7 @@ export class Costs {
   }
 
   private writeMeterTable(): void {
-    const table = meterTable(this.certificates, this.inForce);
+    const table = this.pricer.meterTable(this.inForce);
     if (table.byteLength > LIMITS.meterBytes)
       panic(`the price table of metered kernels takes ${table.byteLength} of ${LIMITS.meterBytes} bytes`);
     this.arena.u32.set(table, this.lay.pricesAt >> 2);

@@ -32,7 +32,7 @@ import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditRing } from './audit.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
-import { Costs } from './costs.ts';
+import { Costs, type Pricer } from './costs.ts';
 import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
@@ -44,7 +44,6 @@ import { Pipes } from './pipes.ts';
 import { Processes } from './process.ts';
 import { Sessions, type Breach } from './session.ts';
 import { checkTable, SystemCalls } from './syscall.ts';
-import type { Certificates } from './wcet/price.ts';
 import type { Target } from './wcet/targets.ts';
 
 /** What power-on hands to the kernel. */
@@ -70,7 +69,7 @@ export interface Hardware {
   readonly targets: readonly Target[];
   readonly target: Target;
   /** What the kernels of `compute` cost. */
-  readonly certificates: Certificates;
+  readonly pricer: Pricer;
   /** A charge outside its bounds is a kernel panic, instead of one session's fault. */
   readonly strict: boolean;
   readonly log: (line: string) => void;
@@ -96,7 +95,7 @@ export class Kernel {
     checkTable();
     this.lay = layFixed(arena);
     this.clock = new Clock(arena, this.lay.clockAt, hw.target.hz);
-    this.costs = new Costs(arena, this.lay, this.clock, hw.compute, hw.certificates, hw.targets, hw.target);
+    this.costs = new Costs(arena, this.lay, this.clock, hw.compute, hw.pricer, hw.targets, hw.target);
     this.log = new KernelLog(() => this.clock.nowNs(), hw.log);
     this.audit = new AuditRing(arena, this.lay.auditAt, this.clock);
     this.log.print(`arena8 ${hw.version}: ${hw.target.name}, ${hw.target.hz / 1e6} MHz, compute ${hw.compute.build}`);
@@ -313,7 +312,11 @@ export class Kernel {
     if (isRefusal(target)) return target;
     const active = this.sessions.active();
     if (active > 0)
-      return refuse('BUSY', 3002, `${active} sessions are running on ${this.costs.target.name}; wait for their end`);
+      return refuse(
+        'BUSY',
+        3002,
+        `${active} session${active === 1 ? ' is' : 's are'} running on ${this.costs.target.name}: switch when none is`,
+      );
     const refusal = this.loader.reprice(target);
     if (refusal !== null) return refusal;
     this.costs.switchTo(target);

@@ -34,10 +34,10 @@ import type { OpenFile } from '../vfs/file.ts';
 import { parseGguf } from '../vfs/gguf.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { alignUp, type Arena, type Mark } from './arena.ts';
-import type { Costs } from './costs.ts';
+import type { Costs, PlanPrices } from './costs.ts';
 import type { Layout } from './layout.ts';
 import { panic } from './panic.ts';
-import type { Bound, PlanSource, Prices } from './wcet/price.ts';
+import type { Bound, PlanSource } from './wcet/price.ts';
 import type { MemoryRegion, Target } from './wcet/targets.ts';
 
 /** What the caller asked for: ctx 0 = as much as the default allows and fits. */
@@ -50,7 +50,7 @@ export interface LoadRequest {
 export interface Loaded {
   readonly engine: Engine;
   /** Of its plan, on the target in force. */
-  readonly prices: Prices;
+  readonly prices: PlanPrices;
   readonly path: string; // absolute; '' for an engine that needs no file
   readonly request: LoadRequest;
   readonly budget: EngineBudget;
@@ -64,7 +64,7 @@ export interface Loaded {
 /** A model with the prices of its plan on some target: the loaded one, or a file as it would be loaded. */
 export interface Priced {
   readonly target: Target;
-  readonly prices: Prices;
+  readonly prices: PlanPrices;
   readonly shape: ModelShape;
   readonly options: EngineOptions;
   /** The whole machine with this model. */
@@ -131,10 +131,9 @@ export class Loader {
   current(): Loaded | null {
     return this.loaded;
   }
-  prices(): Prices {
+  prices(): PlanPrices {
     return this.loaded?.prices ?? panic('no model, no prices');
   }
-
 
   /** Puts another target's prices into the loaded model's plan; when it is refused, the plan is as it was. */
   reprice(target: Target): Refusal | null {
@@ -576,7 +575,7 @@ export class Loader {
   }
 
   /** A vocabulary that takes no memory has no kernels: its ids are bytes. */
-  private tokenizing(prices: Prices, textBytes: number, bytes: number, at: number): Bound | Refusal {
+  private tokenizing(prices: PlanPrices, textBytes: number, bytes: number, at: number): Bound | Refusal {
     if (bytes === 0) return { most: 0, least: 0 };
     return prices.tokenize(textBytes, at, address => this.arena.i32[address >> 2]!);
   }

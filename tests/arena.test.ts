@@ -1,7 +1,7 @@
 // The arena and the clock: the specification's vectors, then 100,000 random operations against a model list.
 import test from 'ava';
 import { Arena, alignUp } from '../kernel/arena.ts';
-import { Clock } from '../kernel/clock.ts';
+import { ACCOUNTS, Clock, ClockRecord } from '../kernel/clock.ts';
 import { LIMITS, StepBlock, SessionOptions, layout } from '../kernel/abi/index.ts';
 
 const fresh = (bytes: number = LIMITS.arenaBytes): Arena => new Arena(new ArrayBuffer(bytes));
@@ -107,23 +107,46 @@ test('100,000 random alloc, allocArray, mark, release against a model: aligned, 
   t.pass();
 });
 
-test('the clock is an exact 64-bit counter', t => {
+test('the clock is an exact 64-bit counter, its accounts add up, and time goes on when the processor changes', t => {
   const a = fresh(4096);
   const clock = new Clock(a, 64, 1_500_000_000);
+  const accounts = new Map(ACCOUNTS.map(account => [account, 0n]));
+  const rates = [1_500_000_000, 480_000_000, 1_200_000_000, 6_123_456_789];
   let exact = 0n;
+  let base = { cycles: 0n, ns: 0n, hz: 1_500_000_000n };
+  let before = 0;
   let seed = 7;
-  for (let i = 0; i < 10_000; i++) {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    clock.advance(seed);
-    exact += BigInt(seed);
+  const next = (): number => (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0);
+  for (let i = 0; i < 20_000; i++) {
+    // Steps on slow processors exceed 2³² cycles; carries come from both words.
+    const cycles = i % 3 === 0 ? next() : next() * 2 ** (i % 8) + (i % 5);
+    const account = ACCOUNTS[i % ACCOUNTS.length]!;
+    clock.advance(cycles, account);
+    exact += BigInt(cycles);
+    accounts.set(account, accounts.get(account)! + BigInt(cycles));
+    const ns = base.ns + ((exact - base.cycles) * 1_000_000_000n) / base.hz;
+    const now = clock.nowNs();
+    if (BigInt(now) !== ns || now < before || clock.cyclesAt(now) > clock.cycles())
+      t.fail(`step ${i}: ${now} for ${ns}`);
+    before = now;
+    if (i % 500 !== 499) continue;
+    const hz = rates[next() % rates.length]!;
+    clock.switchTo(hz);
+    base = { cycles: exact, ns, hz: BigInt(hz) };
+    t.is(clock.nowNs(), now);
+    t.is(clock.hz, hz);
   }
   t.is(BigInt(clock.cycles()), exact);
-  t.is(BigInt(clock.nowNs()), (exact * 1_000_000_000n) / 1_500_000_000n);
+  for (const [account, cycles] of accounts) t.is(BigInt(clock.record()[account]), cycles, account);
+  t.notThrows(() => clock.check());
   clock.jumpTo(10);
   t.is(BigInt(clock.cycles()), exact, 'never back');
+  const idle = clock.record().idle;
   clock.jumpTo(2 ** 52);
   t.is(clock.cycles(), 2 ** 52);
-  t.is(clock.toCycles(clock.toNs(1500)), 1500);
+  t.is(BigInt(clock.record().idle - idle), 2n ** 52n - exact);
+  a.u32[(64 + ClockRecord.at.calls) >> 2]! += 1;
+  t.throws(() => clock.check(), { message: /the clock shows 4503599627370496 cycles, its accounts 4503599627370497/ });
 });
 
 test('records: written = read, fields aligned, text cut at whole characters', t => {

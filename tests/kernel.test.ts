@@ -15,7 +15,9 @@ import {
   type Sys,
 } from '../kernel/abi/index.ts';
 import { Arena } from '../kernel/arena.ts';
+import type { PlanPrices } from '../kernel/costs.ts';
 import { Kernel } from '../kernel/kernel.ts';
+import { findTarget, TARGETS } from '../kernel/wcet/targets.ts';
 import { argumentBlock } from '../shell/lib/program.ts';
 import { makeSys } from '../shell/lib/sys.ts';
 import { writeCpio } from '../vfs/cpio.ts';
@@ -26,16 +28,32 @@ type Main = (sys: Sys, argv: readonly string[]) => Generator<void, number, void>
 const encode = (s: string): Uint8Array => new TextEncoder().encode(s);
 const decode = (b: Uint8Array): string => new TextDecoder().decode(b);
 
+const SEGMENT_CYCLES = 1000;
+const exactly = (cycles: number): { most: number; least: number } => ({ most: cycles, least: cycles });
+/** Every segment costs the same, drawing nothing. */
+const fakePrices: PlanPrices = {
+  fill: () => {},
+  segment: () => exactly(SEGMENT_CYCLES),
+  step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
+  draw: () => exactly(0),
+  topK: () => exactly(0),
+  tokenize: () => exactly(0),
+  ops: () => [],
+};
+
 /** Token i of the fake model is the byte i; it answers with the alphabet, from the last prompt byte on. */
 class FakeCompute implements Compute {
   readonly build = 'simd128';
   steps = 0;
   fault = 0;
+  cycles = SEGMENT_CYCLES; // of a segment
+  spent = 0; // by metered kernels
   constructor(private readonly arena: Arena) {}
   run(stepAt: number, opAt: number): number {
     const at = abi.StepBlock.at;
     const step = (field: number): number => this.arena.i32[(stepAt + field) >> 2]!;
-    this.arena.u32[(stepAt + at.cycles) >> 2] = 1000;
+    this.arena.u32[(stepAt + at.cycles) >> 2] = this.cycles % 2 ** 32;
+    this.arena.u32[(stepAt + at.cycles + 4) >> 2] = Math.floor(this.cycles / 2 ** 32);
     if (opAt === 1) this.steps += step(at.n);
     if (opAt === 3) {
       const last = this.arena.u32[(step(at.historyAt) >> 2) + step(at.historyLength) - 1]!;
@@ -48,6 +66,12 @@ class FakeCompute implements Compute {
     return -1;
   }
   top_k(): void {}
+  take_spent(): number {
+    const { spent } = this;
+    this.spent = 0;
+    return spent;
+  }
+  set_prices(): void {}
 }
 
 class FakeEngine implements EngineDriver {
@@ -129,8 +153,11 @@ class FakeEngine implements EngineDriver {
       historyAt: place.sessionAt,
       replyAt: 0,
       begin: () => {},
-      ops: () => [{ segment: 'body', op: 'NOTHING', detail: '' }],
+      ops: () => [],
     };
+  }
+  plan(): abi.Refusal {
+    return abi.refuse('NOSYS', 0, 'no plan');
   }
 }
 let memory: Arena;
@@ -145,7 +172,7 @@ interface Rig {
   run: (main: Main, ...argv: string[]) => { status: number | undefined; output: string };
 }
 
-function rig(programs: Record<string, Main>, options: { ctx?: number } = {}): Rig {
+function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: boolean } = {}): Rig {
   const arena = new Arena(new ArrayBuffer(abi.LIMITS.arenaBytes));
   memory = arena;
   const compute = new FakeCompute(arena);
@@ -225,8 +252,10 @@ function rig(programs: Record<string, Main>, options: { ctx?: number } = {}): Ri
     loadConstants: () => 0,
     version: 'test',
     seed: 42,
-    hz: 1e9,
-    processor: 'test',
+    targets: TARGETS,
+    target: findTarget('cortex-a72')!,
+    pricer: { plan: () => fakePrices, meterTable: () => new Uint32Array(2) },
+    strict: options.strict ?? true,
     log: line => log.push(line),
   });
   const output = (): string => written.join('');
@@ -580,3 +609,143 @@ test('a kernel bug halts the machine with tick, seed, session and audit', t => {
   for (const part of ['kernel panic: boom', 'seed 42', 'session 2', 'op=3 session=1'])
     t.true(screen.includes(part), screen);
 });
+
+// ── Time and its bounds ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** `account cycles` lines of /proc/clock. */
+function* accounts(sys: Sys): Generator<void, Record<string, number>, void> {
+  const text = yield* readAll(sys, '/proc/clock');
+  return Object.fromEntries(
+    text
+      .trimEnd()
+      .split('\n')
+      .map(line => line.split(' '))
+      .map(([name, cycles]) => [name!, Number(cycles)]),
+  );
+}
+
+function* readAll(sys: Sys, path: string): Generator<void, string, void> {
+  const fd = yield* sys.open(path, O.RDONLY, 0);
+  const buffer = new Uint8Array(4096);
+  let text = '';
+  for (let n = 0; (n = yield* sys.read(fd, buffer)) > 0;) text += decode(buffer.subarray(0, n));
+  yield* sys.close(fd);
+  return text;
+}
+
+test('/proc/clock: every cycle is booked, each kind of cost to its account', t => {
+  const r = rig({});
+  const { status } = r.run(function* (sys) {
+    yield* sys.backend('fake', new Uint8Array(32));
+    const before = yield* accounts(sys);
+    yield* infer(sys, 'abc', { maxTokens: 4 });
+    r.compute.spent = 777;
+    yield* infer(sys, 'abc', { maxTokens: 1 });
+    yield* sys.sleep(5);
+    const after = yield* accounts(sys);
+    const spent = (name: string): number => after[name]! - before[name]!;
+    t.deepEqual(Object.keys(after), ['plan', 'kernels', 'calls', 'switches', 'transfers', 'idle', 'total']);
+    t.is(spent('plan'), 5 * 3 * SEGMENT_CYCLES);
+    t.is(spent('kernels'), 777);
+    t.is(spent('calls') % findTarget('cortex-a72')!.overhead.syscallCycles, 0);
+    t.true(spent('idle') > 0 && spent('idle') <= 7_500_000);
+    t.true(spent('transfers') > 0 && spent('switches') > 0);
+    const { total = 0, ...rest } = after;
+    t.is(
+      Object.values(rest).reduce((a, b) => a + b, 0),
+      total,
+    );
+    return 0;
+  });
+  t.is(status, 0);
+  t.is(r.kernel.run(1), 'idle');
+});
+
+test('target: asks, switches, refuses what it does not know, and while a session runs; time goes on', t => {
+  const r = rig({});
+  const { status } = r.run(function* (sys) {
+    const name = new Uint8Array(32);
+    const asked = function* (): Generator<void, string, void> {
+      return decode(name.subarray(0, yield* sys.target('', name)));
+    };
+    const error = function* (): Generator<void, string, void> {
+      const record = new Uint8Array(abi.LastError.bytes);
+      yield* sys.last_error(record);
+      return abi.LastError.read(record, 0).message;
+    };
+    const times = function* (): Generator<void, abi.RecordValue<typeof abi.Times.fields>, void> {
+      const record = new Uint8Array(abi.Times.bytes);
+      yield* sys.times(record);
+      return abi.Times.read(record, 0);
+    };
+    t.is(yield* asked(), 'cortex-a72');
+    t.is(yield* sys.target('pentium', name), -E.INVAL);
+    t.is(yield* error(), "no target 'pentium': cortex-a72, sifive-u74, cortex-m7, host");
+    t.is(yield* sys.target('', new Uint8Array(3)), -E.RANGE);
+
+    const before = yield* times();
+    t.is(yield* sys.target('cortex-m7', name), 'cortex-m7'.length);
+    const after = yield* times();
+    t.is(after.hz, 480_000_000);
+    t.true(after.nowNs >= before.nowNs && after.nowNs < before.nowNs + 10_000);
+    t.true(after.cycles > before.cycles);
+    t.regex(
+      yield* readAll(sys, '/proc/targets'),
+      /^- cortex-a72 1500000000 model .*\n- sifive.*\n\* cortex-m7 480000000 model/,
+    );
+
+    yield* sys.sleep(1000);
+    const slept = (yield* times()).nowNs - after.nowNs;
+    t.true(slept >= 1e9 && slept < 1.001e9, `${slept} ns`);
+
+    yield* sys.backend('fake', name);
+    const record = new Uint8Array(abi.SessionOptions.bytes);
+    abi.SessionOptions.write(record, 0, { topP: 1, repeatPenalty: 1, maxTokens: 3 });
+    const fd = yield* sys.memfd('p');
+    yield* sys.write(fd, encode('a'));
+    yield* sys.lseek(fd, 0, 0);
+    const id = yield* sys.session_open(record, fd);
+    t.is(yield* sys.target('cortex-a72', name), -E.BUSY);
+    t.regex(yield* error(), /^1 sessions? (is|are) running on cortex-m7/);
+    yield* sys.session_close(id);
+    t.is(yield* sys.target('host', name), 'host'.length);
+    return 0;
+  });
+  t.is(status, 0);
+});
+
+for (const [how, cycles] of [
+  ['more', SEGMENT_CYCLES + 1],
+  ['less', SEGMENT_CYCLES - 1],
+  ['more than 2³² more', SEGMENT_CYCLES + 2 ** 33],
+] as const) {
+  test(`a step that costs ${how} than its bounds: one session faults, and audit says why`, t => {
+    const r = rig({}, { strict: false });
+    r.run(function* (sys) {
+      yield* sys.backend('fake', new Uint8Array(32));
+      r.compute.cycles = cycles;
+      t.like(yield* infer(sys, 'ab', { maxTokens: 3 }), { finish: 'fault' });
+      r.compute.cycles = SEGMENT_CYCLES;
+      t.like(yield* infer(sys, 'a', { maxTokens: 3 }), { text: 'bcd', finish: 'length' });
+      const text = yield* readAll(sys, '/proc/audit');
+      const charged = 3 * cycles;
+      t.true(text.includes(`op=4 session=1 step pos=2 tokens=0 charged=${charged} least=3000 most=3000 ts_ns=`), text);
+      t.true(text.includes('session=1 prompt_len=2 tokens=0 finish=fault'), text);
+      return 0;
+    });
+    t.is(r.kernel.run(1), 'idle');
+  });
+
+  test(`a step that costs ${how} than its bounds: a strict machine halts`, t => {
+    const r = rig({}, { strict: true });
+    r.run(function* (sys) {
+      yield* sys.backend('fake', new Uint8Array(32));
+      r.compute.cycles = cycles;
+      yield* infer(sys, 'ab', { maxTokens: 3 });
+      return 0;
+    });
+    t.is(r.kernel.run(1), 'halted');
+    const text = `kernel panic: session 1, step at position 2, 0 tokens drawn: charged ${3 * cycles} cycles, bounds 3000 to 3000`;
+    t.true(r.log.join('\n').includes(text), r.log.join('\n'));
+  });
+}
