@@ -504,7 +504,7 @@ class Walker {
       const fall = from < to ? this.#walk(frame, from, to, entry, inner) : entry;
       if (fall !== null) label.arrivals.push(fall);
     };
-    arm(at + 1, otherwise ?? end, condition);
+    arm(at + 1, otherwise === undefined ? end : otherwise + 1, condition); // with `else`, the jump over the other arm
     if (frame.at(at).opcode.code === OP.if)
       arm(otherwise === undefined ? end : otherwise + 1, end, ONE.minus(condition));
     const joined = join(label.arrivals, label.results);

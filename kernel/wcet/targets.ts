@@ -1,8 +1,9 @@
 // Targets: the machines whose time is simulated, as price lists. A target knows the machine instructions that the kernels' WebAssembly
-// becomes, how long each takes at worst (its latency: upper bounds assume that nothing overlaps) and what each keeps busy at least
-// (throughput: lower bounds assume that everything overlaps), how far away memory is, and what a block transfer costs. Every figure names
-// its source; what rests on nobody else's word is called an assumption. docs/WCET.md argues the choice. The idea of separate upper and
-// lower machine models is that of aiT and OTAWA; the figures' form follows LLVM's scheduling models, against which the tests check them.
+// becomes, how long each takes at worst (its latency: upper bounds assume that one WebAssembly instruction ends before the next begins) and
+// what each keeps busy at least (throughput: lower bounds assume that everything overlaps), how far away memory is, and what a block
+// transfer costs. Every figure names its source; what rests on nobody else's word is called an assumption. docs/WCET.md argues the choice.
+// The idea of separate upper and lower machine models is that of aiT and OTAWA; the figures' form follows LLVM's scheduling models, against
+// which the tests check them.
 
 import { refuse, type Refusal } from '../abi/index.ts';
 import { CLASSES, type InstructionClass } from './wasm.ts';
@@ -18,6 +19,8 @@ export const SOURCES = {
   a72: 'Arm UAN 0016A, Cortex-A72 Software Optimization Guide, pipeline overview: one load, one store, two FP/ASIMD pipes, ASIMD multiply and divide in F0',
   u74: 'SiFive 7 series as described by Segger and in the U74 Core Complex Manual 21G1: dual issue, one slot for memory, the other for multiply, divide, branch and FP',
   m7: 'quinapalus.com, Cortex-M7 instruction cycle counts (measured on an STM32H730 at 480 MHz), and ARMScheduleM7: two issue slots, two load ports, one store port, one FPU',
+  a72trm:
+    'Arm 100095, Cortex-A72 Technical Reference Manual, 6.5: a direct unconditional branch that the dynamic predictor does not know is predicted taken',
   pi4: 'Raspberry Pi 4 (BCM2711): 1.5 GHz, 32 KiB L1D, 1 MiB L2, LPDDR4-3200; microSD 46 MB/s in order, 10 MB/s in 4 KiB pieces (github.com/geerlingguy/sbc-reviews, issue 4)',
   unmatched: 'HiFive Unmatched (FU740): 32 KiB L1D, 2 MiB L2, DDR4-2400; PCIe 3.0 ×4, 985 MB/s a lane',
   definition: 'this simulated machine is defined so',
@@ -35,8 +38,9 @@ export interface MachineInstruction {
 }
 
 /**
- * What a class of WebAssembly instructions becomes. `upper`: the longest sequence any of its members needs, `2 alu + load`, executed
- * without overlap. `lower`: thousandths of a cycle each resource is busy with the shortest, folding into neighbours allowed.
+ * What a class of WebAssembly instructions becomes. `upper`: the longest sequence any of its members needs. In `2 alu + load` each waits for the
+ * one before; `8×load` are eight that do not need each other and start one a cycle; `2 8×load` are two such groups. A sequence begins when the
+ * last one's results are there. `lower`: thousandths of a cycle each resource is busy with the shortest, folding into neighbours allowed.
  */
 export interface Lowering {
   readonly upper: string;
@@ -109,33 +113,40 @@ export interface Target {
 
 // ── Prices ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** `2 alu + load` → its terms. Throws on a name that the target does not know: a table that is wrong must not load. */
-export function termsOf(sequence: string): { readonly count: number; readonly name: string }[] {
+export interface Term {
+  readonly count: number;
+  /** Independent instructions in a group, starting one a cycle. */
+  readonly width: number;
+  readonly name: string;
+}
+
+/** `2 alu + 8×load` → its terms. Throws on what it cannot read: a table that is wrong must not load. */
+export function termsOf(sequence: string): Term[] {
   return sequence
     .split('+')
     .map(term => term.trim())
     .filter(term => term !== '')
     .map(term => {
-      const [, count, name] = /^(?:(\d+) )?(\w+)$/.exec(term) ?? [];
+      const [, count, width, name] = /^(?:(\d+) )?(?:(\d+)×)?(\w+)$/.exec(term) ?? [];
       if (name === undefined) throw new Error(`sequence: ${term}`);
-      return { count: Number(count ?? 1), name };
+      return { count: Number(count ?? 1), width: Number(width ?? 1), name };
     });
 }
 
-/** Cycles of a sequence executed without overlap. */
+/** Cycles of a sequence: its terms one after another, a group's last instruction starting width − 1 cycles after its first. */
 export function latencyOf(sequence: string, instructions: Target['instructions']): number {
   let cycles = 0;
-  for (const { count, name } of termsOf(sequence)) {
+  for (const { count, width, name } of termsOf(sequence)) {
     const instruction = instructions[name];
     if (instruction === undefined) throw new Error(`no machine instruction ${name}`);
-    cycles += count * instruction.latency;
+    cycles += count * (instruction.latency + width - 1);
   }
   return cycles;
 }
 
-/** A target as it is written down; the rest of the record follows. Byte classes are priced in 64ths of a sequence: the copy loop's piece. */
+/** A target as it is written down; the rest of the record follows. */
 type Description = Omit<Target, 'upper' | 'lower'>;
-/** Bytes that one turn of a target's copy loop moves: byte classes cost their sequence divided by it. */
+/** Bytes that the sequence of a byte class moves: the copy loop's piece, and the second access of a load or store that crosses a line. */
 const COPY_BYTES = 16;
 
 function makeTarget(d: Description): Target {
@@ -243,6 +254,11 @@ const CORTEX_A72 = makeTarget({
     branch: llvm(1, 'b.ne 0'),
     call: llvm(2, 'blr x1'),
     flush: { latency: 16, source: 'llvm', what: 'MispredictPenalty of AArch64SchedA57' },
+    redirect: {
+      latency: 8,
+      source: 'a72trm',
+      what: 'a jump is found at decode, after five stages of fetch and three of decode, if not before; it cannot be mispredicted',
+    },
     load: llvm(5, 'ldr s0, [x1]'),
     load_q: llvm(5, 'ldr q0, [x1]'),
     load_splat: llvm(8, 'ld1r { v0.4s }, [x1]'),
@@ -257,42 +273,58 @@ const CORTEX_A72 = makeTarget({
     fsqrt: llvm(32, 'fsqrt d0, d1'),
     fconvert: llvm(10, 'fcvtzs x0, d1'),
     vadd: llvm(3, 'add v0.4s, v1.4s, v2.4s'),
+    vmove: llvm(3, 'mov v0.16b, v1.16b'),
     vsel: llvm(3, 'bsl v0.16b, v1.16b, v2.16b'),
     dup: llvm(8, 'dup v0.4s, w1'),
     vmul: llvm(5, 'smull v0.4s, v1.4h, v2.4h'),
+    vnarrow: llvm(4, 'sqxtn2 v0.8h, v1.4s'),
     umov: llvm(6, 'mov w0, v1.s[1]'),
     tbl: llvm(6, 'tbl v0.16b, { v1.16b }, v2.16b'),
     vfadd: llvm(5, 'fadd v0.4s, v1.4s, v2.4s'),
-    vfmul: llvm(5, 'fmul v0.2d, v1.2d, v2.2d'),
-    vfdiv: llvm(64, 'fdiv v0.2d, v1.2d, v2.2d'),
-    vfsqrt: llvm(64, 'fsqrt v0.2d, v1.2d'),
-    vconvert: llvm(10, 'scvtf v0.2d, v1.2d'),
+    vfmul: llvm(5, 'fmul v0.4s, v1.4s, v2.4s'),
+    vfma: llvm(10, 'fmla v0.4s, v1.4s, v2.4s'),
+    vfdiv: llvm(34, 'fdiv v0.4s, v1.4s, v2.4s'),
+    vfsqrt: llvm(34, 'fsqrt v0.4s, v1.4s'),
+    vconvert: llvm(10, 'scvtf v0.4s, v1.4s'),
+    vround: llvm(5, 'frintn v0.4s, v1.4s'),
   },
   lowerings: {
-    local: { upper: 'alu' }, // most need none: the slack pays for moves of vectors, spills and globals
-    const: { upper: 'alu + load_q' }, // at worst from a literal pool; at best an immediate
+    local: { upper: 'alu' }, // most need none: the slack pays for moves of vectors and results, spills and globals
+    const: { upper: 'alu' }, // at best part of another
+    const_pool: { upper: 'alu + load_q' },
     branch: { upper: 'alu + branch + flush', lower: a72(0.5) },
+    jump: { upper: 'branch + redirect' }, // at best none: a loop turned over
     call: { upper: 'call + branch + 2 flush + 10 store_pair + 10 load_pair', lower: a72(0) },
     select: { upper: '2 alu + dup + vsel', lower: a72(0.5) }, // of vectors; of numbers csel or fcsel
     int: { upper: '2 alu', lower: a72(0) }, // compare and set; at best part of an address
     int_mul: { upper: 'mul', lower: a72(0.5) },
     int_div: { upper: 'div + mul + 3 alu + 2 branch + 2 flush', lower: a72(0.5) }, // remainder, traps
     float: { upper: 'fadd + alu', lower: a72(0.5, 0.5) },
+    float_minmax: { upper: 'fadd', lower: a72(0.5, 0.5) },
     float_mul: { upper: 'fmul', lower: a72(1, 1) },
     float_div: { upper: 'fdiv', lower: a72(1, 1, 1) },
     float_sqrt: { upper: 'fsqrt', lower: a72(1, 1) },
     convert: { upper: 'fconvert', lower: a72(0) },
+    round: { upper: 'fconvert', lower: a72(0.5, 0.5) }, // nearest and to an integer are one
     load: { upper: 'alu + load', lower: a72(0) },
     store: { upper: 'alu + store', lower: a72(0) },
     v_int: { upper: 'vadd', lower: a72(0.5, 0.5) }, // at best half of a shift-and-add
-    v_int_mul: { upper: '2 vmul + 2 vadd', lower: a72(1.5, 1.5, 2) }, // smull, smull2, addp; at best accumulating
-    v_float: { upper: 'vfadd + vsel', lower: a72(0.5, 0.5) },
+    v_int_mul: { upper: '2×vmul + vadd', lower: a72(2, 2, 2) }, // smull, smull2, addp; at best accumulating
+    v_dot8: { upper: '2×vmul + vadd', lower: a72(2, 2, 2) }, // the same of bytes
+    v_float: { upper: 'vfadd', lower: a72(1, 1) },
+    v_float_minmax: { upper: 'vfadd + vsel', lower: a72(1, 1) },
     v_float_mul: { upper: 'vfmul', lower: a72(1, 1) },
+    v_float_madd: { upper: 'vmove + vfma', lower: a72(1, 1) }, // fmla overwrites what it adds to
     v_float_div: { upper: 'vfdiv', lower: a72(1, 1, 1) },
     v_float_sqrt: { upper: 'vfsqrt', lower: a72(1, 1) },
-    v_convert: { upper: 'vadd + vconvert', lower: a72(0.5, 0.5) },
-    v_shuffle: { upper: 'tbl + umov + 2 alu', lower: a72(0) }, // or an operand by element
-    v_load: { upper: 'alu + load_splat', lower: a72(0) },
+    v_convert: { upper: 'vconvert', lower: a72(1, 1) },
+    v_round: { upper: 'vround', lower: a72(0.5, 0.5) },
+    v_shuffle: { upper: 'alu + load_q + tbl', lower: a72(0) }, // umaxv, umov, cmp, cset take as long; at best an operand by element
+    v_splat: { upper: 'dup', lower: a72(0) },
+    v_extract: { upper: 'umov', lower: a72(0) },
+    v_narrow: { upper: '2 vnarrow', lower: a72(1, 1) },
+    v_load: { upper: 'alu + load_q', lower: a72(0) },
+    v_load_splat: { upper: 'alu + load_splat', lower: a72(0) }, // or ldr and sshll
     v_store: { upper: 'alu + store_lane', lower: a72(0) },
     bulk: { upper: 'call + branch + 2 flush + 30 alu + 15 load + 15 store + 15 branch', lower: a72(0) }, // the last 15 bytes
     bytes_loaded: { upper: 'load_q', lower: { load: MILLI / 16 } },
@@ -348,7 +380,8 @@ const CORTEX_A72 = makeTarget({
     'instruction fetch does not miss within an op: its loops are far smaller than 48 KiB; 4 KiB of code from L2 are in the overhead of a record',
     'no other core, interrupt or DMA disturbs; caches replace the least recently used line; no TLB misses (one 8 MiB block mapping)',
     'the fixed part and scratch of one op stay in L2, being at most 256 KiB',
-    'code is lowered instruction by instruction with registers allocated as in tests/asm; every branch may be mispredicted',
+    'the arena is mapped at address 0: an i32 address is a pointer',
+    'code is lowered instruction by instruction with registers allocated as in tests/asm; every conditional branch may be mispredicted',
   ],
   calibration: '',
 });
@@ -374,47 +407,70 @@ const SIFIVE_U74 = makeTarget({
     div: assume(72, 'a divider of one bit a cycle, 64 bits, and its set-up; LLVM has 16'),
     branch: llvm(1, 'beq a0, a1, 0'),
     flush: assume(8, 'a pipeline of eight stages cannot lose more; LLVM has 3'),
+    redirect: assume(4, 'a jump is found at decode, half-way down the pipeline'),
     load: llvm(3, 'ld a0, 0(a1)'),
-    fload: llvm(2, 'fld fa0, 0(a1)'),
+    fload: llvm(2, 'flw fa0, 0(a1)'),
     store: llvm(1, 'sd a0, 0(a1)'),
+    replay: assume(
+      5,
+      'a load of what is still in the store pipeline waits, as the manuals of SiFive’s U54 and E31 have it',
+    ),
     fadd: llvm(7, 'fadd.d fa0, fa1, fa2'),
     fadd_s: llvm(5, 'fadd.s fa0, fa1, fa2'),
     fmul: llvm(7, 'fmul.d fa0, fa1, fa2'),
     fmul_s: llvm(5, 'fmul.s fa0, fa1, fa2'),
+    fmadd_s: llvm(5, 'fmadd.s fa0, fa1, fa2, fa3'),
     fdiv: llvm(56, 'fdiv.d fa0, fa1, fa2'),
+    fdiv_s: llvm(27, 'fdiv.s fa0, fa1, fa2'),
     fsqrt: llvm(56, 'fsqrt.d fa0, fa1'),
+    fsqrt_s: llvm(27, 'fsqrt.s fa0, fa1'),
     fmove: llvm(3, 'fsgnj.s fa0, fa1, fa2'), // comparisons and moves too
     fconvert: llvm(3, 'fcvt.d.s fa0, fa1'),
   },
   lowerings: {
-    local: { upper: 'alu' },
-    const: { upper: '2 alu + load' },
+    local: { upper: 'alu' }, // most need none; two of them pay for the copy of a vector
+    const: { upper: 'alu' },
+    const_pool: { upper: '2 alu + 2×load + 2×store' }, // a v128 into its slot
     branch: { upper: '2 alu + branch + flush', lower: u74(0.5) },
+    jump: { upper: 'branch + redirect' },
     call: { upper: '3 branch + 2 flush + 2 alu + 25 store + 25 load', lower: u74(0) }, // 13 integer and 12 float registers
-    select: { upper: '2 alu + branch + flush + 2 load + 2 store', lower: u74(0.5) },
+    select: { upper: '2 alu + branch + flush + 2×load + 2×store', lower: u74(0.5) },
     int: { upper: '3 alu', lower: u74(0) },
     int_mul: { upper: 'mul', lower: u74(0.5) },
     int_div: { upper: 'div + 4 alu + 2 branch + 2 flush', lower: u74(0.5) },
-    float: { upper: 'fadd + 3 fmove + 2 alu + branch + flush', lower: u74(0.5, 0.5) }, // fmin and fmax let NaN pass by
+    float: { upper: 'fadd', lower: u74(0.5, 0.5) }, // feq and xori are no longer
+    float_minmax: { upper: 'fadd + 3 fmove + 2 alu + branch + flush', lower: u74(0.5, 0.5) }, // fmin and fmax let NaN pass by
     float_mul: { upper: 'fmul', lower: u74(1, 1) },
     float_div: { upper: 'fdiv', lower: u74(1, 1) },
     float_sqrt: { upper: 'fsqrt', lower: u74(1, 1) },
-    convert: { upper: '4 fmove + 3 fconvert + 2 alu + branch + flush', lower: u74(0) }, // nearest, saturation
+    convert: { upper: 'fconvert', lower: u74(0) },
+    round: { upper: '4 fmove + 3 fconvert + 2 alu + branch + flush', lower: u74(0) }, // nearest, saturation
     load: { upper: 'alu + load', lower: u74(0) },
     store: { upper: 'alu + store', lower: u74(0) },
-    v_int: { upper: '16 load + 8 alu + 8 store', lower: u74(0) }, // eight narrow lanes of two operands
-    v_int_mul: { upper: '16 load + 8 mul + 4 alu + 4 store', lower: u74(8, 8) },
-    v_float: { upper: '8 fload + 4 fadd_s + 12 alu + 4 branch + 4 flush + 4 store', lower: u74(1, 1) }, // minimum: NaN
-    v_float_mul: { upper: '8 fload + 4 fmul_s + 4 store', lower: u74(2, 2) },
-    v_float_div: { upper: '8 fload + 2 fdiv + 4 store', lower: u74(2, 2) }, // f64x2; four of f32 take 108 of the 112 cycles
-    v_float_sqrt: { upper: '4 fload + 2 fsqrt + 4 store', lower: u74(2, 2) },
-    v_convert: { upper: '4 fload + 16 fmove + 8 fconvert + 4 branch + 4 flush + 4 store', lower: u74(1, 1) },
-    v_shuffle: { upper: '16 load + 96 alu + 16 store', lower: u74(0) }, // narrowing: six instructions clamp one byte
-    v_load: { upper: 'alu + 8 load + 8 store', lower: u74(0) },
-    v_store: { upper: 'alu + 2 load + 2 store', lower: u74(0) },
+    v_int: { upper: '2 replay + 16×load + 8×alu + 8×store', lower: u74(0) }, // eight narrow lanes of two operands
+    v_int_mul: { upper: '2 replay + 16×load + 8×mul + 4×alu + 4×store', lower: u74(8, 8) },
+    v_dot8: { upper: '2 replay + 2 16×load + 2 8×mul + 2 4×alu + 2 4×store', lower: u74(16, 16) },
+    v_float: { upper: '2 replay + 8×fload + 4×fadd_s + 4×store', lower: u74(4, 4) }, // flt, neg are no longer
+    v_float_minmax: {
+      upper: '2 replay + 8×fload + 4 fadd_s + 12 alu + 4 branch + 4 flush + 4×store', // NaN
+      lower: u74(4, 4),
+    },
+    v_float_mul: { upper: '2 replay + 8×fload + 4×fmul_s + 4×store', lower: u74(4, 4) },
+    v_float_madd: { upper: '3 replay + 12×fload + 4×fmadd_s + 4×store', lower: u74(4, 4) },
+    v_float_div: { upper: '2 replay + 8×fload + 4 fdiv_s + 4×store', lower: u74(4, 4) },
+    v_float_sqrt: { upper: 'replay + 4×fload + 4 fsqrt_s + 4×store', lower: u74(4, 4) },
+    v_convert: { upper: 'replay + 4×load + 4×fconvert + 4×store', lower: u74(4, 4) },
+    v_round: { upper: 'replay + 4×fload + 16 fmove + 8 fconvert + 4 branch + 4 flush + 4×store', lower: u74(2, 2) },
+    v_shuffle: { upper: '2 replay + 16×load + 16×store', lower: u74(0) },
+    v_splat: { upper: '3 alu + load + mul + 4×store', lower: u74(0) }, // of a byte by multiplication
+    v_extract: { upper: 'replay + load', lower: u74(0) },
+    v_narrow: { upper: '2 replay + 2 8×load + 12 8×alu + 2 8×store', lower: u74(0) }, // six instructions clamp a value
+    v_load: { upper: 'alu + 8×load + 8×store', lower: u74(0) }, // by halfwords: blocks are not aligned
+    v_load_splat: { upper: 'alu + 4×load + 4×store', lower: u74(0) },
+    v_store: { upper: 'replay + alu + 4×load + 4×store', lower: u74(0) },
     bulk: { upper: '3 branch + 2 flush + 30 alu + 15 load + 15 store + 15 branch', lower: u74(0) },
-    bytes_loaded: { upper: '2 load', lower: { memory: MILLI / 8 } },
-    bytes_stored: { upper: '2 store + 2 alu + branch', lower: { memory: MILLI / 8 } },
+    bytes_loaded: { upper: '2×load', lower: { memory: MILLI / 8 } },
+    bytes_stored: { upper: '2×store + 2 alu + branch', lower: { memory: MILLI / 8 } },
   },
   resources: { issue: 'u74', b: 'u74', memory: 'u74' },
   lineBytes: 64,
@@ -466,8 +522,10 @@ const SIFIVE_U74 = makeTarget({
     'instruction fetch does not miss within an op: its loops are far smaller than 32 KiB; 4 KiB of code from L2 are in the overhead of a record',
     'what is reused is taken to survive the stream of weights, whatever the replacement, being a quarter of a cache at most',
     'no other core, interrupt or DMA disturbs; no TLB misses (one 8 MiB mapping)',
-    'scalar locals live in registers, v128 ones in the first-level cache; every branch may be mispredicted',
+    'the arena is mapped at address 0: an i32 address is a pointer; values lie at multiples of their size, v128 at multiples of 2, in the float kernels of 4',
+    'scalar locals live in registers, v128 ones in the first-level cache; every conditional branch may be mispredicted',
     'a NaN or saturated lane takes the slow way of its sequence, and every lane may',
+    'a load meets its data in the store pipeline once an operand: while it waits, the stores behind it drain',
   ],
   calibration: '',
 });
@@ -493,11 +551,14 @@ const CORTEX_M7 = makeTarget({
     div: assume(20, 'two bits a cycle, 32 bits, and set-up; LLVM has 7'),
     branch: llvm(2, 'b.w 0'),
     flush: { latency: 6, source: 'llvm', what: 'mispredicted forward branch, ARMScheduleM7' },
+    redirect: assume(3, 'a jump is found at decode, half-way down a pipeline of six stages'),
     load: llvm(3, 'ldrh r0, [r1]'),
     store: llvm(3, 'str r0, [r1]'),
     fadd: llvm(4, 'vadd.f64 d0, d1, d2'),
     fadd_s: llvm(3, 'vadd.f32 s0, s1, s2'),
     fmul: llvm(7, 'vmul.f64 d0, d1, d2'),
+    fmul_s: llvm(3, 'vmul.f32 s0, s1, s2'),
+    fma_s: llvm(6, 'vfma.f32 s0, s1, s2'),
     fdiv: llvm(30, 'vdiv.f64 d0, d1, d2'),
     fdiv_s: llvm(16, 'vdiv.f32 s0, s1, s2'),
     fsqrt: llvm(30, 'vsqrt.f64 d0, d1'),
@@ -507,33 +568,48 @@ const CORTEX_M7 = makeTarget({
   },
   lowerings: {
     local: { upper: 'load' }, // thirteen registers: locals live on the stack, in tightly coupled memory
-    const: { upper: '2 alu + load' },
+    const: { upper: 'alu' },
+    const_pool: { upper: '2 alu + 4×load + 4×store' }, // a v128 into its slot
     branch: { upper: '2 alu + branch + flush', lower: m7(0.5) },
+    jump: { upper: 'branch + redirect' },
     call: { upper: '3 branch + 2 flush + 2 alu + 24 store + 24 load', lower: m7(0) },
-    select: { upper: '2 alu + branch + flush + 4 load + 4 store', lower: m7(0.5) },
+    select: { upper: '2 alu + branch + flush + 4×load + 4×store', lower: m7(0.5) },
     int: { upper: '6 alu', lower: m7(0) }, // 64 bits in two registers, shifts by constants
     int_mul: { upper: '3 mul', lower: m7(0.5, 0.5) },
     int_div: { upper: 'div + mul + 3 alu + 2 branch + 2 flush', lower: m7(0.5) }, // the kernels divide no 64-bit integers
-    float: { upper: 'fadd + 2 fmove + 2 alu + branch + flush', lower: m7(0.5, 0, 0.5) },
+    float: { upper: 'fadd + 2 alu', lower: m7(0.5, 0, 0.5) }, // vcmp, vmrs, it, mov take as long
+    float_minmax: { upper: 'fadd + 2 fmove + 2 alu + branch + flush', lower: m7(0.5, 0, 0.5) },
     float_mul: { upper: 'fmul', lower: m7(1, 0, 1) },
     float_div: { upper: 'fdiv', lower: m7(1, 0, 1) },
     float_sqrt: { upper: 'fsqrt', lower: m7(1, 0, 1) },
-    convert: { upper: '2 fconvert + 24 alu + 4 branch + 4 flush', lower: m7(0) }, // f64 to i64 in software
-    load: { upper: 'alu + 2 load', lower: m7(0) },
-    store: { upper: 'alu + 2 store', lower: m7(0) },
-    v_int: { upper: '8 load + 12 alu + 4 store', lower: m7(0) },
-    v_int_mul: { upper: '8 load + 8 mul + 4 store', lower: m7(4, 4) }, // smuad of halfword pairs
-    v_float: { upper: '8 load + 4 fadd_s + 4 fmove + 8 alu + 4 branch + 4 flush + 4 store', lower: m7(1, 0, 1) },
-    v_float_mul: { upper: '8 load + 2 fmul + 4 store', lower: m7(2, 0, 2) }, // f64x2; four of f32 take 12 of the 14 cycles
-    v_float_div: { upper: '8 load + 4 fdiv_s + 4 store', lower: m7(2, 0, 2) },
-    v_float_sqrt: { upper: '4 load + 4 fsqrt_s + 4 store', lower: m7(2, 0, 2) },
-    v_convert: { upper: '4 load + 8 fconvert + 4 store', lower: m7(1, 0, 1) },
-    v_shuffle: { upper: '16 load + 16 alu + 16 store', lower: m7(0) },
-    v_load: { upper: 'alu + 8 load + 8 store', lower: m7(0) },
-    v_store: { upper: 'alu + 4 load + 4 store', lower: m7(0) },
+    convert: { upper: '2 fconvert', lower: m7(0) }, // a move between the sides and a conversion
+    round: { upper: '2 fconvert + 24 alu + 4 branch + 4 flush', lower: m7(0) }, // f64 to i64 in software
+    load: { upper: 'alu + 2×load', lower: m7(0) },
+    store: { upper: 'alu + 2×store', lower: m7(0) },
+    v_int: { upper: '2 6×load + 12 alu + 2 2×store', lower: m7(0) }, // three operands of bitselect, two words at a time
+    v_int_mul: { upper: '8×load + 4×mul + 4×store', lower: m7(4, 4) }, // smuad of halfword pairs
+    v_dot8: { upper: '4 2×load + 4 4×alu + 8 2×mul + 4 alu + 4 store', lower: m7(8, 8) }, // sxtb16, smulbb, smlabb, smultt, smlatt, pkhbt
+    v_float: { upper: '8×load + 4×fadd_s + 12 alu + 4×store', lower: m7(4, 0, 4) }, // four of vcmp, vmrs, it, mov
+    v_float_minmax: {
+      upper: '8×load + 4 fadd_s + 4 fmove + 8 alu + 4 branch + 4 flush + 4×store',
+      lower: m7(4, 0, 4),
+    },
+    v_float_mul: { upper: '8×load + 4×fmul_s + 4×store', lower: m7(4, 0, 4) },
+    v_float_madd: { upper: '12×load + 4×fma_s + 4×store', lower: m7(4, 0, 4) },
+    v_float_div: { upper: '8×load + 4 fdiv_s + 4×store', lower: m7(4, 0, 4) },
+    v_float_sqrt: { upper: '4×load + 4 fsqrt_s + 4×store', lower: m7(4, 0, 4) },
+    v_convert: { upper: '4×load + 4×fconvert + 4×store', lower: m7(4, 0, 4) },
+    v_round: { upper: '4×load + 4×fconvert + 4×store', lower: m7(2, 0, 2) },
+    v_shuffle: { upper: '2 8×load + 2 8×store', lower: m7(0) },
+    v_splat: { upper: '3 alu + 4×store', lower: m7(0) },
+    v_extract: { upper: 'load', lower: m7(0) },
+    v_narrow: { upper: '8×load + 20 alu + 4×store', lower: m7(0) }, // ssat, ssat16, pkhbt
+    v_load: { upper: 'alu + 8×load + 8×store', lower: m7(0) }, // by halfwords: blocks are not aligned
+    v_load_splat: { upper: 'alu + 4×load + 4×store', lower: m7(0) },
+    v_store: { upper: 'alu + 4×load + 4×store', lower: m7(0) },
     bulk: { upper: '3 branch + 2 flush + 30 alu + 15 load + 15 store + 15 branch', lower: m7(0) },
-    bytes_loaded: { upper: '4 load', lower: { load: MILLI / 8 } },
-    bytes_stored: { upper: '4 store + 2 alu + branch', lower: { store: MILLI / 8 } },
+    bytes_loaded: { upper: '4×load', lower: { load: MILLI / 8 } },
+    bytes_stored: { upper: '4×store + 2 alu + branch', lower: { store: MILLI / 8 } },
   },
   resources: { issue: 'm7', mac: 'm7', fpu: 'm7', load: 'm7', store: 'm7' },
   lineBytes: 8,
@@ -574,7 +650,8 @@ const CORTEX_M7 = makeTarget({
     why: 'as on the Cortex-A72, twice the cycles for an instruction, code in tightly coupled memory',
   },
   assumptions: [
-    'code and stack lie in tightly coupled memory without wait states; no interrupt disturbs',
+    'code and stack lie in tightly coupled memory without wait states; no interrupt disturbs; every conditional branch may be mispredicted',
+    'the arena is mapped at address 0; values lie at multiples of their size, v128 at multiples of 2, in the float kernels of 4',
     'the fixed part and scratch fit into tightly coupled memory (this machine has enough of it), the model into the scratchpad',
     'the core has the double-precision FPU (FPv5-D16); i64 and v128 values are pairs and fours of words in memory',
   ],

@@ -4,32 +4,44 @@
 
 import { utf8Decode } from '../abi/index.ts';
 
-/** The classes a target puts a price on. Structure (block, loop, else, end) becomes no machine instruction and has no class. */
+/** The classes a target puts a price on. Structure (block, loop, end) becomes no machine instruction and has no class. */
 export const CLASSES = [
   'local', // local.get, local.set, local.tee, global.*, drop: registers
-  'const', // constants of every type
-  'branch', // br, br_if, br_table, if, return
+  'const', // of i32, −2,048 … 2,047: immediates of every target
+  'const_pool', // all others: at worst from memory
+  'branch', // br_if, br_table, if: conditional
+  'jump', // br, return, and else, where the arm before it ends
   'call',
   'select',
   'int', // i32 and i64: add, logic, shifts, comparisons
   'int_mul',
   'int_div', // and remainders
-  'float', // f32 and f64: add, sub, comparisons, minimum, sign
+  'float', // f32 and f64: add, sub, comparisons, sign
+  'float_minmax',
   'float_mul',
   'float_div',
   'float_sqrt',
-  'convert', // between integers and floats, widths, roundings
+  'convert', // widths, integers to floats, the same bits
+  'round', // floats to integers, as float or integer
   'load',
   'store',
-  'v_int', // lanes of integers: add, shifts, comparisons, extensions; logic
-  'v_int_mul', // products of integer lanes, dot products
-  'v_float', // lanes of floats: add, sub, comparisons, minimum, sign
+  'v_int', // lanes of integers: add, shifts, comparisons, extensions; logic; the sign of floats, which is a bit
+  'v_int_mul', // products of 16-bit lanes and their sums
+  'v_dot8', // products of 8-bit lanes and their sums
+  'v_float', // lanes of floats: add, sub, comparisons
+  'v_float_minmax', // and ≠, which is two instructions where = is one
   'v_float_mul',
+  'v_float_madd', // product and sum, rounded once
   'v_float_div',
   'v_float_sqrt',
-  'v_convert',
-  'v_shuffle', // shuffles, splats, lanes in and out, narrowing
-  'v_load', // splats and extensions from memory too
+  'v_convert', // integers to floats
+  'v_round', // floats to integers, as float or integer
+  'v_shuffle', // shuffles, lanes put in; tests of all lanes, which move a vector's sum to the integer side
+  'v_splat',
+  'v_extract', // lanes out
+  'v_narrow', // halves the width, saturating
+  'v_load',
+  'v_load_splat', // splats and extensions from memory
   'v_store',
   'bulk', // memory.copy, memory.fill: the call; their bytes count as loaded and stored
   'bytes_loaded',
@@ -225,29 +237,42 @@ const NAMES: readonly (readonly [first: number, names: string])[] = [
 ];
 
 const CLASS_RULES: readonly (readonly [RegExp, InstructionClass | null])[] = [
-  [/^(block|loop|else|end|nop|unreachable)$/, null],
-  [/^(br|br_if|br_table|if|return)$/, 'branch'],
+  [/^(block|loop|end|nop|unreachable)$/, null],
+  [/^(br_if|br_table|if)$/, 'branch'],
+  [/^(br|else|return)$/, 'jump'],
   [/^call/, 'call'],
   [/^select$/, 'select'],
   [/^(local|global)\.|^drop$/, 'local'],
-  [/\.const$/, 'const'],
+  [/^i32\.const$/, 'const'],
+  [/\.const$/, 'const_pool'],
   [/^memory\./, 'bulk'],
+  [/^v128\.load\d+(x|_splat)/, 'v_load_splat'],
   [/^v128\.load/, 'v_load'],
   [/^v128\.store/, 'v_store'],
   [/\.load/, 'load'],
   [/\.store/, 'store'],
-  [/x\d+\..*(shuffle|swizzle|splat|lane$|lane_|narrow)/, 'v_shuffle'],
-  [/^f\d+x\d\.(sqrt)/, 'v_float_sqrt'],
-  [/^f\d+x\d\.(div)/, 'v_float_div'],
-  [/^f\d+x\d\.(mul|relaxed_n?madd)/, 'v_float_mul'],
-  [/^[if]\d+x\d\.(convert|relaxed_trunc|trunc|promote|demote|nearest|ceil|floor)/, 'v_convert'],
+  [/x\d+\.splat$/, 'v_splat'],
+  [/x\d+\.extract_lane/, 'v_extract'],
+  [/x\d+\.narrow/, 'v_narrow'],
+  [/x\d+\..*(shuffle|swizzle|replace_lane|all_true|bitmask)|any_true$/, 'v_shuffle'],
+  [/^f\d+x\d\.sqrt/, 'v_float_sqrt'],
+  [/^f\d+x\d\.div/, 'v_float_div'],
+  [/^f\d+x\d\.relaxed_n?madd/, 'v_float_madd'],
+  [/^f\d+x\d\.mul/, 'v_float_mul'],
+  [/^[if]\d+x\d\.(relaxed_trunc|trunc|nearest|ceil|floor)/, 'v_round'],
+  [/^[if]\d+x\d\.(convert|promote|demote)/, 'v_convert'],
+  [/^f\d+x\d\.(min|max|pmin|pmax|relaxed_min|relaxed_max|ne)$/, 'v_float_minmax'],
+  [/^f\d+x\d\.(abs|neg)$/, 'v_int'],
   [/^f\d+x\d\./, 'v_float'],
-  [/^i\d+x\d+\.(mul|extmul|q15mulr|dot|relaxed_q15mulr|relaxed_dot)/, 'v_int_mul'],
+  [/^i\d+x\d+\.(relaxed_dot|extmul_\w+_i8x16)/, 'v_dot8'],
+  [/^i\d+x\d+\.(mul|extmul|q15mulr|dot|relaxed_q15mulr)/, 'v_int_mul'],
   [/x\d+\.|^v128\./, 'v_int'],
-  [/\.(wrap|trunc|extend|convert|demote|promote|reinterpret|nearest|ceil|floor)/, 'convert'],
+  [/\.trunc|\.(nearest|ceil|floor)$/, 'round'],
+  [/\.(wrap|extend|convert|demote|promote|reinterpret)/, 'convert'],
   [/^i\d+\.mul/, 'int_mul'],
   [/^i\d+\.(div|rem)/, 'int_div'],
   [/^i\d+\./, 'int'],
+  [/^f\d+\.(min|max)$/, 'float_minmax'],
   [/^f\d+\.mul/, 'float_mul'],
   [/^f\d+\.div/, 'float_div'],
   [/^f\d+\.sqrt/, 'float_sqrt'],
@@ -295,6 +320,9 @@ export const OPCODES: ReadonlyMap<number, Opcode> = new Map(
     }),
   ),
 );
+
+/** A constant that does not fit into an instruction. */
+const LARGE_CONST: Opcode = { ...(OPCODES.get(OP.i32_const) as Opcode), cls: classIndex('const_pool') };
 
 // ── Sections ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -461,7 +489,7 @@ function readInstruction(r: Reader, types: readonly FunctionType[], index: numbe
   const at = r.at;
   let op = r.byte();
   if (op === 0xfc || op === 0xfd) op = op * 0x10000 + r.unsigned();
-  const opcode = OPCODES.get(op);
+  let opcode = OPCODES.get(op);
   if (opcode === undefined)
     throw new WasmError(`opcode 0x${op.toString(16)} at byte ${at} of function ${index} is not known`);
   let value = 0;
@@ -485,8 +513,10 @@ function readInstruction(r: Reader, types: readonly FunctionType[], index: numbe
     r.unsigned(); // alignment
     value = r.unsigned();
     if (opcode.name.endsWith('_lane')) r.byte();
-  } else if (op === OP.i32_const) value = r.signed();
-  else if (op === OP.i64_const) r.signed();
+  } else if (op === OP.i32_const) {
+    value = r.signed();
+    if (value < -2048 || value > 2047) opcode = LARGE_CONST;
+  } else if (op === OP.i64_const) r.signed();
   else if (opcode.name === 'f32.const') r.at += 4;
   else if (opcode.name === 'f64.const') r.at += 8;
   else if (opcode.name === 'v128.const' || opcode.name === 'i8x16.shuffle') r.at += 16;

@@ -1,6 +1,6 @@
 // quantize_q8, one block of 32 activations (drivers/engine/simd/blocks.ts), for Cortex-A72. Its two inner loops are unrolled.
-// x0 from, x1 act, x2 end | v30 the order 0 2 1 3 of bytes, v31 127 in lane 0, v24 … v29, w7, w10 constants
-// of f32x4_to_f16 and f16_to_f32.
+// x0 from, x1 act, x2 end | v30 the order 0 2 1 3 of bytes, v31 127 in lane 0, v11 … v15 and
+// v24 … v29 constants of round_f16x4.
 
 .macro largest at                   // m = max(m, abs(load(from + at)))
   ldr    q1, [x0, #\at]
@@ -32,7 +32,7 @@
   saddlp v16.8h, v16.16b            // both extadd_pairwise and the sum
   sadalp v6.4s, v16.8h
 .endm
-.macro round_f16 x                  // f16_to_f32(f32x4_to_f16(splat(x))), value in lane 0
+.macro round_f16 x                  // round_f16x4(splat(x)), value in lane 0
   dup    v16.4s, v\x\().s[0]
   bic    v16.4s, #128, lsl #24      // a: no sign
   ushr   v17.4s, v16.4s, #13
@@ -52,19 +52,15 @@
   orr    v21.16b, v21.16b, v22.16b
   cmgt   v23.4s, v16.4s, v25.4s     // NaN
   bsl    v23.16b, v28.16b, v21.16b
-  umov   w4, v23.s[0]               // f16_to_f32
-  and    w5, w4, #0x7fff
-  and    w6, w4, #0x8000
-  cmp    w5, w10                    // 0x7c00
-  b.hi   nan
-  b.eq   infinity
-  lsl    w5, w5, #13
-  fmov   s16, w5
-  fmov   s17, w7                    // 2^112
-  fmul   s16, s16, s17
-  fmov   w5, s16
-  orr    w5, w5, w6, lsl #16
-  fmov   s\x, w5
+  and    v16.16b, v23.16b, v14.16b  // magnitude, 0x7fff
+  shl    v17.4s, v16.4s, #13
+  fmul   v18.4s, v17.4s, v15.4s     // 2^112
+  add    v17.4s, v17.4s, v13.4s     // infinity, NaN
+  cmgt   v19.4s, v16.4s, v12.4s     // 0x7bff
+  bsl    v19.16b, v17.16b, v18.16b
+  and    v20.16b, v23.16b, v11.16b  // sign, 0x8000
+  shl    v20.4s, v20.4s, #16
+  orr    v\x\().16b, v19.16b, v20.16b
 .endm
 
 block:
@@ -108,5 +104,3 @@ block:
   add    x1, x1, #112               // ACT_BYTES
   cmp    x1, x2
   b.lo   block
-nan:
-infinity:

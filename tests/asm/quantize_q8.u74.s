@@ -1,5 +1,5 @@
 # quantize_q8, one block of 32 activations (drivers/engine/simd/blocks.ts), for SiFive U74, lane by lane, inner loops unrolled.
-# a0 from, a1 act, a2 end | fa1 127, s2 … s10 constants of f32x4_to_f16 and f16_to_f32 as bits, fs1 ½, fs2 2^112, s11 −128, a7 127.
+# a0 from, a1 act, a2 end | fa1 127, s2 … s10, a3 … a6 constants of round_f16x4 as bits, fs1 ½, fs2 2^112, s11 −128, a7 127.
 
 .macro largest at                   # m = max(m, abs(x)); a finite x, so fmax's way with NaN does not matter
   flw   ft0, \at(a0)
@@ -30,7 +30,8 @@
   quantized 16*\i+8, 17+4*\i, 52+8*\i
   quantized 16*\i+12, 19+4*\i, 54+8*\i
 .endm
-.macro round_f16 x                  # f16_to_f32(f32x4_to_f16(x))
+.macro round_f16 x                  # round_f16x4(splat(x)): four lanes, all the same
+  .rept 4
   fmv.x.w t0, \x
   and   t1, t0, s2                  # a: no sign
   srliw t2, t1, 13
@@ -53,21 +54,29 @@
   xor   t4, s8, t3
   and   t4, t4, t5
   xor   t3, t3, t4
-  srliw t4, t0, 16
-  and   t4, t4, s9
-  or    t3, t3, t4
   slt   t5, s10, t1                 # NaN
-  bnez  t5, special
-  and   t1, t3, a6                  # f16_to_f32: 0x7fff
-  bgeu  t1, s8, special             # 0x7c00
+  neg   t5, t5
+  xor   t4, a5, t3
+  and   t4, t4, t5
+  xor   t3, t3, t4
+  srliw t4, t0, 16                  # sign
+  and   t4, t4, s9
+  and   t1, t3, a6                  # magnitude
   slliw t1, t1, 13
   fmv.w.x ft0, t1
   fmul.s ft0, ft0, fs2
-  fmv.x.w t1, ft0
-  and   t3, t3, s9
-  slliw t3, t3, 16
-  or    t1, t1, t3
-  fmv.w.x \x, t1
+  fmv.x.w t2, ft0
+  addw  t1, t1, a3                  # infinity, NaN
+  slt   t5, a4, t3
+  neg   t5, t5
+  xor   t1, t1, t2
+  and   t1, t1, t5
+  xor   t2, t2, t1
+  slliw t4, t4, 16
+  or    t2, t2, t4
+  fmv.w.x ft1, t2
+  .endr
+  fmv.s \x, ft1
 .endm
 
 block:
@@ -101,4 +110,3 @@ zeros:
   addi  a0, a0, 128
   addi  a1, a1, 112                 # ACT_BYTES
   bltu  a1, a2, block
-special:
