@@ -150,7 +150,7 @@ function decode_block(type: i32, d: usize, minimum: usize, q: usize, stride: usi
   const m = q4_1 ? f16_to_f32(load<u16>(d + minimum)) : -0.0; // x + −0 = x
   for (let j = 0; j < 4; j++) {
     const bytes = load<u32>(q);
-    decode_nibbles(interleaved ? swap_middle(bytes) : bytes, q4_1 ? 0 : -8, scale, m, to, add);
+    decode_nibbles(select<u32>(swap_middle(bytes), bytes, interleaved), q4_1 ? 0 : -8, scale, m, to, add);
     q += stride;
     to += 16;
   }
@@ -190,20 +190,23 @@ export function dequantize(type: i32, from: usize, n: i32, to: usize): i32 {
   return 0;
 }
 
-/** One row of a matrix in the kernels' layout to f32[k], stored or added. */
+/** One row of a matrix in the kernels' layout to f32[k], stored or added. Rows in groups and the last ones take the same instructions. */
 export function get_row(type: i32, weights: usize, rows: i32, k: i32, row: i32, to: usize, add: bool): void {
   const bytes = row_bytes(type, k);
-  if (block_bytes(type) == 0 || row >= (rows & ~3)) {
-    decode(type, weights + row * bytes, k, to, add);
+  const block = block_bytes(type);
+  if (block == 0) {
+    decode_float(type, weights + row * bytes, k, to, add);
     return;
   }
-  const lane: usize = row & 3;
+  const grouped = row < (rows & ~3);
+  const lane: usize = select<i32>(row & 3, 0, grouped);
+  const group: usize = select<i32>(GROUP, 1, grouped);
   const part: usize = type == TYPE_Q8_0 ? 2 : 4;
-  const quants: usize = type == TYPE_Q4_1 ? 16 : 8;
-  let p = weights + (row & ~3) * bytes;
+  const scales: usize = type == TYPE_Q4_1 ? 4 : 2;
+  let p = weights + (row - lane) * bytes;
   for (let i = 0; i < k; i += BLOCK) {
-    decode_block(type, p + 2 * lane, 8, p + quants + part * lane, GROUP * part, true, to, add);
-    p += GROUP * block_bytes(type);
+    decode_block(type, p + 2 * lane, 2 * group, p + scales * group + part * lane, part * group, grouped, to, add);
+    p += group * block;
     to += 4 * BLOCK;
   }
 }
