@@ -251,13 +251,17 @@ export class Certificates {
   readonly #rows: ReadonlyMap<string, KernelRow>;
   readonly #decode: (row: KernelRow) => Certificate | Uncertified;
   readonly #decoded = new Map<string, Certificate | Refusal>();
+  /** What metered kernels count, by number. */
+  readonly blocks: readonly MeterBlock[];
 
-  private constructor(file: CertificateFile) {
+  private constructor(file: CertificateFile, blocks: readonly MeterBlock[]) {
     this.#rows = new Map(file.kernels.map(k => [k.name, k]));
     this.#decode = decoder(file);
+    this.blocks = blocks;
   }
   static of(file: CertificateFile): Certificates | Refusal {
-    return unreadable(file) ?? new Certificates(file);
+    const blocks = decodeBlocks(file);
+    return isRefusal(blocks) ? blocks : new Certificates(file, blocks);
   }
 
   /** The certificate of a plan's op. */

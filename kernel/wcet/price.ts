@@ -6,6 +6,7 @@
 
 import { PLAN_RECORD, SamplerRecord, StepBlock, isRefusal, refuse } from '../abi/index.ts';
 import type { Refusal } from '../abi/index.ts';
+import { panic } from '../panic.ts';
 import type { Certificates } from './certificate.ts';
 import type { Certificate } from './certify.ts';
 import { Shape, dependenceOf, unknownsOf } from './shape.ts';
@@ -395,14 +396,17 @@ function unionBytes(ranges: readonly Range[]): number {
 }
 
 /** Segments that run one after the other, each over tokens from a position on. */
-type Stretch = readonly (readonly [segment: Segment, tokens: number, position: number])[];
+type Run = readonly [segment: Segment, tokens: number, position: number];
+type Stretch = readonly Run[];
 
 export class Prices {
-  readonly target: Target;
-  readonly plan: PlanSource;
+  readonly ctx: number;
+  readonly batch: number;
+  readonly #target: Target;
+  readonly #plan: PlanSource;
   readonly #certificates: Certificates;
   readonly #segments: Readonly<Record<Segment, Sums>>;
-  readonly #metered = new Map<string, Shape | Refusal>();
+  readonly #metered = new Map<string, Shape>();
   readonly #bytesRead = new Map<string, number>();
 
   /** Prices every op of the plan; a refusal names the op that cannot be priced. */
@@ -424,8 +428,10 @@ export class Prices {
     segments: Readonly<Record<Segment, Sums>>,
   ) {
     this.#certificates = certificates;
-    this.target = target;
-    this.plan = plan;
+    this.#target = target;
+    this.#plan = plan;
+    this.ctx = plan.ctx;
+    this.batch = plan.batch;
     this.#segments = segments;
   }
 
@@ -452,41 +458,43 @@ export class Prices {
     return { most: this.#charge(s, n, pos), least: this.#least([[s, n, pos]], []) };
   }
 
-  /** A step: the body over `n` tokens from `pos`; with a draw, then head and sampler for the last of them, `historyLength` tokens being there. */
-  step(n: number, pos: number, draw: Draw | null, historyLength: number): Bound | Refusal {
-    const body = ['body', n, pos] as const;
-    if (draw === null) return this.segment(...body);
-    const drawn = this.#draw(draw, historyLength);
-    if (isRefusal(drawn)) return drawn;
+  /** A step: the body over `n` tokens from `pos`; when it draws, then head and sampler for the last of them, `historyLength` tokens being there. */
+  step(n: number, pos: number, draws: boolean, draw: Draw, historyLength: number): Bound {
+    const body: Run = ['body', n, pos];
+    if (!draws) return this.segment(...body);
+    const drawn = this.#drawn(draw, historyLength);
     const last = pos + n - 1;
-    const stretch = [body, ['head', 1, last], ['sample', 1, last]] as const;
+    const stretch: Stretch = [body, ['head', 1, last], ['sample', 1, last]];
     const charged = sumOf(stretch.map(s => this.#charge(...s)));
     return { most: charged + wholeCycles(drawn.compute), least: this.#least(stretch, drawn.busy) };
   }
 
   /** The sampler alone, which is metered. */
-  draw(draw: Draw, historyLength: number): Bound | Refusal {
-    return boundOf(this.#draw(draw, historyLength));
+  draw(draw: Draw, historyLength: number): Bound {
+    return boundOf(this.#drawn(draw, historyLength));
   }
 
   /** The `k` largest logits, which are metered. */
-  topK(k: number): Bound | Refusal {
-    const { logitsAt, vocabulary, samplerAt } = this.plan;
+  topK(k: number): Bound {
+    const { logitsAt, vocabulary, samplerAt } = this.#plan;
     const args = [logitsAt, vocabulary, k, samplerAt]; // where they go does not matter
-    return boundOf(this.#figures(`top_k ${k}`, 'top_k', 'stream', args, () => 'data'));
+    return boundOf(this.#kernel(`top_k ${k}`, 'top_k', args, () => 'data').figures());
   }
 
   /** Op by op; `most` is what each is charged. */
   ops(s: Segment, n: number, pos: number): OpCost[] {
     return this.#segments[s].ops.map(({ row, head }) => {
       const tokens = head ? 1 : n;
-      const parts = [row.byTokens[tokens] ?? nothing(this.target), ...(row.byPosition?.slice(pos, pos + tokens) ?? [])];
+      const parts = [
+        row.byTokens[tokens] ?? nothing(this.#target),
+        ...(row.byPosition?.slice(pos, pos + tokens) ?? []),
+      ];
       const sum = (of: (f: Figures) => number): number => sumOf(parts.map(of));
       const most = chargeOf(row, tokens, pos);
       return {
         most,
         least: Math.floor(
-          Math.max(0, ...parts.reduce((total, f) => plus(total, f.busy), nothing(this.target).busy)) / MILLI,
+          Math.max(0, ...parts.reduce((total, f) => plus(total, f.busy), nothing(this.#target).busy)) / MILLI,
         ),
         compute: sum(f => f.compute),
         memory: sum(f => f.memory),
@@ -505,12 +513,12 @@ export class Prices {
 
   /** At least: the busiest resource over the whole stretch, or what it must read of the weights. */
   #least(stretch: Stretch, more: readonly number[]): number {
-    let busy = nothing(this.target).busy;
+    let busy = nothing(this.#target).busy;
     for (const [s, n, pos] of stretch) {
       const { busy: own, busyBefore: before } = this.#segments[s];
       busy = plus(plus(plus(busy, own[n] ?? []), before[pos + n] ?? []), before[pos] ?? [], -1);
     }
-    const read = trafficMilliMin(this.target, 'weights', this.#weightBytes(stretch));
+    const read = trafficMilliMin(this.#target, 'weights', this.#weightBytes(stretch));
     return Math.floor(Math.max(read, ...plus(busy, more)) / MILLI);
   }
 
@@ -521,31 +529,51 @@ export class Prices {
     return known;
   }
 
-  #draw(draw: Draw, historyLength: number): Figures | Refusal {
-    const { stepAt, samplerAt } = this.plan;
+  #drawn(draw: Draw, historyLength: number): Figures {
+    const { stepAt, samplerAt } = this.#plan;
     const read = (address: number): Word => {
-      if (address === stepAt + StepBlock.at.historyLength) return historyLength;
+      if (address === stepAt + StepBlock.at.historyLength) return 'open';
       if (address === samplerAt + SamplerRecord.at.modes) return draw.modes;
       if (address === samplerAt + SamplerRecord.at.topK) return draw.topK;
-      return constantWord(this.plan, address) ?? 'data';
+      return constantWord(this.#plan, address) ?? 'data';
     };
-    return this.#figures(`sample ${draw.modes} ${draw.topK}`, 'sample', 'stream', [stepAt], read);
+    const shape = this.#kernel(`sample ${draw.modes} ${draw.topK}`, 'sample', [stepAt], read);
+    shape.setWords(historyLength);
+    return shape.figures();
   }
 
-  #figures(
-    key: string,
-    kernel: string,
-    access: Access,
-    args: readonly number[],
-    read: Setting['read'],
-  ): Figures | Refusal {
-    return refuse('NOTSUP', 9999, `${key} ${kernel} ${access} ${args.length} ${read(0)}`);
+  /** A metered kernel that streams, at these arguments. */
+  #kernel(key: string, name: string, args: readonly number[], read: Setting['read']): Shape {
+    const known = this.#metered.get(key);
+    if (known !== undefined) return known;
+    const shape = meteredShape(this.#certificates, this.#target, this.#plan, name, 'stream', args, read);
+    if (isRefusal(shape)) return panic(`no bound: ${shape.message}`); // of() has had one
+    this.#metered.set(key, shape);
+    return shape;
   }
+}
+
+/** A metered kernel at these arguments, words that are open lying between 0 and the context's length. Its memory is in `compute`. */
+function meteredShape(
+  certificates: Certificates,
+  target: Target,
+  plan: PlanSource,
+  name: string,
+  access: Access,
+  args: readonly number[],
+  read: Setting['read'],
+): Shape | Refusal {
+  const c = certificates.get(name);
+  if (isRefusal(c)) return c;
+  const prices = meteredPrices(target, access);
+  return Shape.of(c, { target, prices, regionOf: plan.regionOf, args, read, range: () => [0, plan.ctx] });
 }
 
 function chargeOf({ tokens, positions }: Row, n: number, pos: number): number {
   return (tokens[n] ?? 0) + (positions?.[pos + n] ?? 0) - (positions?.[pos] ?? 0);
 }
 
-const boundOf = (f: Figures | Refusal): Bound | Refusal =>
-  isRefusal(f) ? f : { most: wholeCycles(f.compute), least: Math.floor(Math.max(0, ...f.busy) / MILLI) };
+const boundOf = (f: Figures): Bound => ({
+  most: wholeCycles(f.compute),
+  least: Math.floor(Math.max(0, ...f.busy) / MILLI),
+});

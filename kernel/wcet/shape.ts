@@ -69,17 +69,21 @@ export interface Read {
 export interface Unknowns {
   readonly values: readonly (bigint | undefined)[];
   readonly data: ReadonlySet<number>;
+  /** Open words. */
+  readonly open: readonly number[];
 }
 
 export function unknownsOf(c: Certificate, s: Setting): Unknowns | Refusal {
   const values: (bigint | undefined)[] = s.args.map(a => (a === null ? undefined : BigInt(a)));
   const data = new Set<number>();
+  const open: number[] = [];
   values[PASSES] = BigInt(s.passes ?? 0);
   for (const w of c.words) {
     const hidden = mentions(w.address, a => a.kind === 'param' && values[a.index] === undefined);
     const known = values.map(v => v ?? 0n);
     const word = hidden ? 'data' : s.read(Number(evaluate(w.address, known)));
     if (word === 'data') data.add(w.param);
+    if (word === 'open') open.push(w.param);
     if (typeof word !== 'number') continue;
     if (w.value !== undefined && w.value !== word)
       return refuse('INVAL', 9999, `${c.name}: holds where word ${w.param} is ${w.value}, it is ${word}`);
@@ -87,7 +91,7 @@ export function unknownsOf(c: Certificate, s: Setting): Unknowns | Refusal {
       return refuse('RANGE', 9999, `${c.name}: word ${w.param} is ${word}, not in 0 … ${ARGUMENT_MAX}`);
     values[w.param] = BigInt(word);
   }
-  return { values, data };
+  return { values, data, open };
 }
 
 export class Shape {
@@ -105,23 +109,31 @@ export class Shape {
   readonly #strayMilli: number; // a line from the farthest home
   /** Unknowns that the cost depends on, of those that are open. */
   readonly dependsOn: ReadonlySet<number>;
+  readonly #openWords: readonly number[];
 
   static of(c: Certificate, s: Setting): Shape | Refusal {
     const unknowns = unknownsOf(c, s);
     if (isRefusal(unknowns)) return unknowns;
-    const { values, data } = unknowns;
+    const { values, data, open } = unknowns;
     const known = new Specialiser(i => values[i] ?? (data.has(i) ? 'data' : 'open'));
     const refusal = outsideDomain(c, known, s.range, unknowns) ?? overwritten(c, known, s.range, unknowns);
     if (refusal !== null) return refusal;
-    const shape = new Shape(c, s, values, known);
+    const shape = new Shape(c, s, values, known, open);
     const blind = [...shape.dependsOn].find(i => data.has(i));
     if (blind !== undefined)
       return refuse('NOTSUP', 9999, `${c.name}: its cost depends on word ${blind}, which is data`);
     return shape;
   }
 
-  private constructor(c: Certificate, s: Setting, values: Unknowns['values'], known: Specialiser) {
+  private constructor(
+    c: Certificate,
+    s: Setting,
+    values: Unknowns['values'],
+    known: Specialiser,
+    open: readonly number[],
+  ) {
     this.name = c.name;
+    this.#openWords = open;
     const { target } = s;
     this.#target = target;
     const most = c.most.map(p => extreme(known.of(p), true));
@@ -207,6 +219,11 @@ export class Shape {
   /** Gives an open unknown its value. */
   set(index: number, value: number): void {
     this.#program.set(index, value);
+  }
+
+  /** Gives every open word its value. */
+  setWords(value: number): void {
+    for (const i of this.#openWords) this.#program.set(i, value);
   }
 
   figures(): Figures {
