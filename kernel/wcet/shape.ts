@@ -114,24 +114,18 @@ export class Shape {
   static of(c: Certificate, s: Setting): Shape | Refusal {
     const unknowns = unknownsOf(c, s);
     if (isRefusal(unknowns)) return unknowns;
-    const { values, data, open } = unknowns;
+    const { values, data } = unknowns;
     const known = new Specialiser(i => values[i] ?? (data.has(i) ? 'data' : 'open'));
     const refusal = outsideDomain(c, known, s.range, unknowns) ?? overwritten(c, known, s.range, unknowns);
     if (refusal !== null) return refusal;
-    const shape = new Shape(c, s, values, known, open);
+    const shape = new Shape(c, s, unknowns, known);
     const blind = [...shape.dependsOn].find(i => data.has(i));
     if (blind !== undefined)
       return refuse('NOTSUP', 9999, `${c.name}: its cost depends on word ${blind}, which is data`);
     return shape;
   }
 
-  private constructor(
-    c: Certificate,
-    s: Setting,
-    values: Unknowns['values'],
-    known: Specialiser,
-    open: readonly number[],
-  ) {
+  private constructor(c: Certificate, s: Setting, { values, data, open }: Unknowns, known: Specialiser) {
     this.name = c.name;
     this.#openWords = open;
     const { target } = s;
@@ -159,8 +153,7 @@ export class Shape {
     this.#busy = busy;
 
     // Extents that begin at the same pointers are one operand; what begins at data may lie anywhere.
-    const pointers = pointersOf(c);
-    const isData = (a: Atom): boolean => a.kind === 'param' && values[a.index] === undefined && pointers.has(a.index);
+    const isData = (a: Atom): boolean => a.kind === 'param' && data.has(a.index);
     const operands = new Map<string, { own: number[]; from: Poly; extents: Poly[][]; stores: boolean[] }>();
     const strays: { store: boolean; moved: Poly; run: Poly }[] = c.strays.map(x => ({
       store: x.store,
