@@ -1,4 +1,5 @@
 // STAND-IN until the pricer lands.
+import type { Refusal } from '../abi/index.ts';
 import type { Bound, Draw, Prices as P } from './price.ts';
 type Prices = Pick<P, keyof P>;
 
@@ -17,9 +18,9 @@ export interface RequestBounds {
   readonly full: Bound;
 }
 const wide: Bound = { most: 2 ** 50, least: 0 };
-export function requestBounds(_prices: Prices, r: Request): RequestBounds {
+export function requestBounds(_prices: Prices, r: Request): RequestBounds | Refusal {
   return { prefill: wide, decode: wide, decodeWorstPos: r.prompt, decodeMeanMost: 0, total: wide, full: wide };
 }
-export function scoreBounds(_prices: Prices, _tokens: number, _prefix: 0 | 1): Bound {
+export function scoreBounds(_prices: Prices, _tokens: number, _prefix: 0 | 1): Bound | Refusal {
   return wide;
 }

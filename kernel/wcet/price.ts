@@ -1,6 +1,7 @@
 // STAND-IN until the pricer lands.
-import type { Refusal } from '../abi/index.ts';
-import type { MemoryRegion, Target } from './targets.ts';
+import { isRefusal, type Refusal } from '../abi/index.ts';
+import { decodeBlocks, type CertificateFile } from './certificate.ts';
+import { upperMilli, type MemoryRegion, type Target } from './targets.ts';
 
 export interface PlanSource {
   readonly word: (address: number) => number;
@@ -37,7 +38,12 @@ export interface OpCost {
   readonly loaded: number;
   readonly stored: number;
 }
-export type Certificates = object;
+export class Certificates {
+  private constructor(readonly file: CertificateFile) {}
+  static of(file: CertificateFile): Certificates | Refusal {
+    return new Certificates(file);
+  }
+}
 const wide: Bound = { most: 2 ** 40, least: 0 };
 export class Prices {
   static of(_certificates: Certificates, _target: Target, _plan: PlanSource): Prices | Refusal {
@@ -47,13 +53,13 @@ export class Prices {
   segment(_s: Segment, _n: number, _pos: number): Bound {
     return wide;
   }
-  step(_n: number, _pos: number, _draws: boolean, _d: Draw, _historyLength: number): Bound {
+  step(_n: number, _pos: number, _draw: Draw | null, _historyLength: number): Bound | Refusal {
     return wide;
   }
-  draw(_d: Draw, _historyLength: number): Bound {
+  draw(_d: Draw, _historyLength: number): Bound | Refusal {
     return wide;
   }
-  topK(_k: number): Bound {
+  topK(_k: number): Bound | Refusal {
     return wide;
   }
   tokenize(_textBytes: number, _vocabAt: number, _word: (address: number) => number): Bound | Refusal {
@@ -63,6 +69,8 @@ export class Prices {
     return [];
   }
 }
-export function meterTable(_certificates: Certificates, _target: Target): Uint32Array {
-  return new Uint32Array(0);
+export function meterTable(certificates: Certificates, target: Target): Uint32Array {
+  const blocks = decodeBlocks(certificates.file);
+  if (isRefusal(blocks)) throw new Error(blocks.message);
+  return Uint32Array.from(blocks, b => upperMilli(target, b.counts));
 }
