@@ -16,6 +16,7 @@ import {
   lowerMilli,
   parseCalibration,
   termsOf,
+  linesOf,
   trafficMilli,
   trafficMilliMin,
   transferCycles,
@@ -100,13 +101,19 @@ test('bounds of counts, memory traffic and transfers', t => {
   t.is(upperMilli(target, counts), 15 * MILLI);
   t.is(lowerMilli(target, counts), 1500);
 
-  const traffic = { region: 'weights', footprintBytes: 6400, movedBytes: 6400, runBytes: 6400 } as const;
-  t.is(trafficMilli(target, traffic), 101 * 300 * MILLI, '100 lines, or 101 when the first is cut');
-  t.is(trafficMilli(target, { ...traffic, movedBytes: 64000 }), 101 * 300 * MILLI, 'again from L1: free');
-  const large = { ...traffic, footprintBytes: 64000, movedBytes: 128000, runBytes: 64000 };
+  const lines = (bytes: number, runBytes: number): number => linesOf(target, bytes, runBytes);
+  t.deepEqual(
+    [lines(6400, 6400), lines(6400, 64), lines(0, 1)],
+    [101, 200, 0],
+    '100 lines, or 101 when the first is cut',
+  );
+  const traffic = { region: 'weights', hullBytes: 6400, lines: 101 } as const;
+  t.is(trafficMilli(target, traffic), 101 * 300 * MILLI);
+  t.is(trafficMilli(target, { ...traffic, lines: 1010 }), 101 * 300 * MILLI, 'again from L1: free');
+  const large = { ...traffic, hullBytes: 64000, lines: 2002 };
   t.is(trafficMilli(target, large), 1001 * (300 + 30) * MILLI, 'again from L2');
-  t.is(trafficMilli(target, { ...traffic, runBytes: 64 }), 200 * 300 * MILLI, 'runs of 64 bytes touch two lines each');
-  t.is(trafficMilli(target, { ...traffic, footprintBytes: 0, movedBytes: 0 }), 0);
+  t.is(trafficMilli(target, { ...large, lines: 50 }), 50 * 300 * MILLI, 'here and there');
+  t.is(trafficMilli(target, { ...traffic, hullBytes: 0, lines: 0 }), 0);
   t.is(trafficMilliMin(target, 'weights', 1_000_000), 0, 'may all be in the caches');
   t.is(trafficMilliMin(target, 'weights', target.cacheBytes + 6400), 100 * 7500);
 

@@ -9,12 +9,18 @@ import type { BinaryReaderState, IOperatorInformation } from 'wasmparser';
 import * as ops from '../drivers/engine/ops.ts';
 import { Vocab } from '../drivers/engine/vocabulary.ts';
 import { isRefusal } from '../kernel/abi/index.ts';
-import { countsAt, decodeCertificates, encodeCertificates, spansAt } from '../kernel/wcet/certificate.ts';
+import {
+  countsAt,
+  decodeCertificates,
+  encodeCertificates,
+  opCertificate,
+  spansAt,
+} from '../kernel/wcet/certificate.ts';
 import type { CertificateFile } from '../kernel/wcet/certificate.ts';
 import { certify, isCertificate, isExact } from '../kernel/wcet/certify.ts';
 import type { Certificate } from '../kernel/wcet/certify.ts';
 import { counterName, instrument } from '../kernel/wcet/instrument.ts';
-import { certifyKernels, opCertificate } from '../kernel/wcet/kernels.ts';
+import { certifyKernels } from '../kernel/wcet/kernels.ts';
 import { CLASSES, OPCODES, decodeModule } from '../kernel/wcet/wasm.ts';
 import { assemble } from './reference/wasm-assembler.ts';
 

@@ -80,7 +80,9 @@ function listing(wcet, c) {
       `  ${''.padEnd(14)}${wcet.print(x.moved)} bytes in runs of ${wcet.print(x.run)}`,
     );
   for (const x of c.strays)
-    lines.push(`  ${x.store ? 'writes' : 'reads '}        anywhere: ${wcet.print(x.moved)} bytes in runs of ${wcet.print(x.run)}`);
+    lines.push(
+      `  ${x.store ? 'writes' : 'reads '}        anywhere: ${wcet.print(x.moved)} bytes in runs of ${wcet.print(x.run)}`,
+    );
   for (const g of c.domain) lines.push(`  where         ${g.low} ≤ ${wcet.print(g.value)} ≤ ${g.high}`);
   return lines;
 }

@@ -108,6 +108,10 @@ export function spansAt(
   return isRefusal(values) ? values : (outsideDomain(c, values) ?? spans(c, values));
 }
 
+/** The name of an op's certificate: `op:MUL_MAT`. */
+export const opCertificate = (op: string): string => `op:${op}`;
+const isOpCertificate = (name: string): boolean => name.startsWith(opCertificate(''));
+
 // ── The file ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const VERSION = 2;
@@ -242,10 +246,48 @@ export function decodeBlocks(file: CertificateFile): MeterBlock[] | Refusal {
   );
 }
 
+/** Certificates by name, decoded when asked for. */
+export class Certificates {
+  readonly #rows: ReadonlyMap<string, KernelRow>;
+  readonly #decode: (row: KernelRow) => Certificate | Uncertified;
+  readonly #decoded = new Map<string, Certificate | Refusal>();
+  /** What metered kernels count, by number. */
+  readonly blocks: readonly MeterBlock[];
+
+  private constructor(file: CertificateFile, blocks: readonly MeterBlock[]) {
+    this.#rows = new Map(file.kernels.map(k => [k.name, k]));
+    this.#decode = decoder(file);
+    this.blocks = blocks;
+  }
+  static of(file: CertificateFile): Certificates | Refusal {
+    const blocks = decodeBlocks(file);
+    return isRefusal(blocks) ? blocks : new Certificates(file, blocks);
+  }
+
+  /** The certificate of a plan's op. */
+  op(code: number): Certificate | Refusal {
+    for (const [name, row] of this.#rows)
+      if (isOpCertificate(name) && row.words?.[0]?.[2] === code) return this.get(name); // the first word is the op code
+    return refuse('NOTSUP', 9999, `no certificate for op ${code}`);
+  }
+
+  get(name: string): Certificate | Refusal {
+    const known = this.#decoded.get(name);
+    if (known !== undefined) return known;
+    const row = this.#rows.get(name);
+    const c = row === undefined ? { reason: 'there is none' } : this.#decode(row);
+    const found = 'reason' in c ? refuse('NOTSUP', 9999, `no certificate for ${name}: ${c.reason}`) : c;
+    this.#decoded.set(name, found);
+    return found;
+  }
+}
+
 /** The inverse of encodeCertificates. */
 export function decodeCertificates(file: CertificateFile): (Certificate | Uncertified)[] | Refusal {
-  const refused = unreadable(file);
-  if (refused !== null) return refused;
+  return unreadable(file) ?? file.kernels.map(decoder(file));
+}
+
+function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncertified {
   const atoms = new Map<number, Atom>();
   const polys = new Map<number, Poly>();
   const expression = (n: number): Poly => {
@@ -270,7 +312,7 @@ export function decodeCertificates(file: CertificateFile): (Certificate | Uncert
     atoms.set(n, a);
     return a;
   };
-  return file.kernels.map((k): Certificate | Uncertified => {
+  return (k): Certificate | Uncertified => {
     if (k.reason !== undefined) return { name: k.name, index: k.index, reason: k.reason };
     const side = (which: 1 | 2): Poly[] => {
       const all = CLASSES.map(() => ZERO);
@@ -309,5 +351,5 @@ export function decodeCertificates(file: CertificateFile): (Certificate | Uncert
         ...(value === undefined ? {} : { value }),
       })),
     };
-  });
+  };
 }

@@ -3,6 +3,7 @@
 // each op code, in the arguments of the function that executes it and in the words of record and step block. So a plan's cost is a sum.
 // What a certificate can only bound is metered beside: it counts its own blocks while it runs.
 
+import { opCertificate } from './certificate.ts';
 import { certify } from './certify.ts';
 import type { Certificate, Uncertified } from './certify.ts';
 import { METER } from './meter.ts';
@@ -25,9 +26,6 @@ export const METERED: readonly MeterRoot[] = [
     name => ({ name, access: 'random', inPlan: false }) as const,
   ),
 ];
-
-/** The name of an op's certificate: `op:MUL_MAT`. */
-export const opCertificate = (op: string): string => `op:${op}`;
 
 /** All certificates of a module; `ops`: names and codes of the executor's ops. */
 export function certifyKernels(

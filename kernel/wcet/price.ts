@@ -1,9 +1,23 @@
-// STAND-IN until the pricer lands.
-import { isRefusal, type Refusal } from '../abi/index.ts';
-import { decodeBlocks, type CertificateFile } from './certificate.ts';
-import { upperMilli, type MemoryRegion, type Target } from './targets.ts';
+// The price of a plan: what each of its ops costs on a target, for any number of tokens at any position, before anything runs. The executor
+// charges an op what its record's rows say; this fills the rows, from the certificate of the op at the record's shape. What is charged is
+// the upper price of every instruction and of every line of memory, each op by itself; beside it stands the lower bound, taken over a
+// whole step: no target is faster than its busiest resource, or than what it must bring from memory. Kernels that count for themselves
+// (the sampler) are bounded here by the prices that they count with.
 
+import { PLAN_RECORD, SamplerRecord, StepBlock, isRefusal, refuse } from '../abi/index.ts';
+import type { Refusal } from '../abi/index.ts';
+import { panic } from '../panic.ts';
+import type { Certificates } from './certificate.ts';
+import type { Certificate } from './certify.ts';
+import { Shape, dependenceOf, unknownsOf } from './shape.ts';
+import type { Dependence, Figures, Read, Setting, Unknowns, Word } from './shape.ts';
+import { MILLI, trafficMilliMin } from './targets.ts';
+import type { MemoryRegion, Target } from './targets.ts';
+import { CLASSES } from './wasm.ts';
+
+/** A plan to be priced, loaded or only compiled. Addresses are arena offsets; segments without ops are 0. */
 export interface PlanSource {
+  /** An i32 of the plan region. */
   readonly word: (address: number) => number;
   readonly bodyAt: number;
   readonly headAt: number;
@@ -19,18 +33,24 @@ export interface PlanSource {
   readonly stepAt: number;
   readonly samplerAt: number;
 }
-export type Segment = 'body' | 'head' | 'sample' | 'score';
+
+const SEGMENTS = ['body', 'head', 'sample', 'score'] as const;
+export type Segment = (typeof SEGMENTS)[number];
+
+/** Whole cycles, below 2⁵³. */
 export interface Bound {
   readonly most: number;
   readonly least: number;
 }
+
+/** What the sampler's work depends on: fields of SamplerRecord. */
 export interface Draw {
   readonly modes: number;
   readonly topK: number;
 }
-export interface OpCost {
-  readonly most: number;
-  readonly least: number;
+
+/** One op of a plan: cycles that it is charged and that it takes at least; the charge in thousandths, by kind; instructions and bytes. */
+export interface OpCost extends Bound {
   readonly compute: number;
   readonly memory: number;
   readonly overhead: number;
@@ -38,39 +58,522 @@ export interface OpCost {
   readonly loaded: number;
   readonly stored: number;
 }
-export class Certificates {
-  private constructor(readonly file: CertificateFile) {}
-  static of(file: CertificateFile): Certificates | Refusal {
-    return new Certificates(file);
-  }
+
+// ── Metered kernels ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** How a metered kernel's memory is priced: by the bytes it moves, or by a whole line for each access. */
+type Access = 'stream' | 'random';
+/** Lines that one instruction of a class touches where a kernel looks here and there; memory.copy begins and ends in one each. */
+const LINES: Partial<Record<string, number>> = { load: 1, store: 1, v_load: 1, v_store: 1, bulk: 2 };
+
+/** Thousandths of a cycle by class, memory included: what blocks of metered kernels count with. Data lie as far away as any do. */
+function meteredPrices(target: Target, access: Access): number[] {
+  const line = Math.max(...Object.values(target.home).map(home => target.levels[home]?.lineUpper ?? 0));
+  const byte = Math.ceil(line / target.lineBytes);
+  return CLASSES.map((cls, i) => {
+    const lines = access === 'random' ? (LINES[cls] ?? 0) : 0;
+    return (target.upper[i] ?? 0) + lines * line + (cls.startsWith('bytes_') ? byte : 0);
+  });
 }
-const wide: Bound = { most: 2 ** 40, least: 0 };
-export class Prices {
-  static of(_certificates: Certificates, _target: Target, _plan: PlanSource): Prices | Refusal {
-    return new Prices();
-  }
-  fill(_u32: Uint32Array): void {}
-  segment(_s: Segment, _n: number, _pos: number): Bound {
-    return wide;
-  }
-  step(_n: number, _pos: number, _draw: Draw | null, _historyLength: number): Bound | Refusal {
-    return wide;
-  }
-  draw(_d: Draw, _historyLength: number): Bound | Refusal {
-    return wide;
-  }
-  topK(_k: number): Bound | Refusal {
-    return wide;
-  }
-  tokenize(_textBytes: number, _vocabAt: number, _word: (address: number) => number): Bound | Refusal {
-    return wide;
-  }
-  ops(_s: Segment, _n: number, _pos: number): OpCost[] {
-    return [];
-  }
-}
+
+/** The meter's table: thousandths of a cycle by block number, as Compute.set_prices takes it. */
 export function meterTable(certificates: Certificates, target: Target): Uint32Array {
-  const blocks = decodeBlocks(certificates.file);
-  if (isRefusal(blocks)) throw new Error(blocks.message);
-  return Uint32Array.from(blocks, b => upperMilli(target, b.counts));
+  const prices = { stream: meteredPrices(target, 'stream'), random: meteredPrices(target, 'random') };
+  return Uint32Array.from(certificates.blocks, ({ access, counts }) =>
+    counts.reduce((sum, n, cls) => sum + n * (prices[access][cls] ?? 0), 0),
+  );
 }
+
+// ── Ops ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const PRICE_BYTES = 8;
+// Arguments of the function that executes a record, in this order after step block and record.
+const [TOKENS, POSITION, ROW] = [2, 3, 4];
+
+/** What ops of one shape take: for so many tokens, and for a token at each position where that matters. */
+interface Row {
+  readonly byTokens: readonly Figures[]; // entry 0: nothing
+  readonly byPosition: readonly Figures[] | null;
+  /** Cycles, as the records' rows hold them. */
+  readonly tokens: readonly number[];
+  readonly positions: readonly number[] | null;
+  /** What is read of the weights, by tokens. */
+  readonly reads: readonly (readonly Read[])[];
+}
+
+/** Bytes of the arena. */
+type Range = readonly [from: number, to: number];
+
+interface Op {
+  readonly row: Row;
+  readonly head: boolean;
+  readonly tokensAt: number;
+  readonly positionsAt: number;
+  readonly reads: readonly (readonly Range[])[];
+}
+
+const wholeCycles = (milli: number): number => Math.ceil(milli / MILLI);
+const upperMilli = (f: Figures): number => f.compute + f.memory;
+const plus = (a: readonly number[], b: readonly number[], times = 1): number[] =>
+  a.map((x, i) => x + times * (b[i] ?? 0));
+
+/** Figures of `a` less those of `b`, memory aside. */
+function without(a: Figures, b: Figures): Figures {
+  return {
+    compute: a.compute - b.compute,
+    memory: a.memory,
+    instructions: a.instructions - b.instructions,
+    loaded: a.loaded - b.loaded,
+    stored: a.stored - b.stored,
+    busy: plus(a.busy, b.busy, -1),
+  };
+}
+
+/** Prices the records of one plan; equal shapes once. */
+class Pricer {
+  readonly #certificates: Certificates;
+  readonly #target: Target;
+  readonly #plan: PlanSource;
+  readonly #rows = new Map<string, Row | Refusal>();
+  readonly #byAddress = new Map<number, Row>();
+  readonly #dependences = new Map<Certificate, Dependence>();
+  /** Beside what an op executes: its pass of the executor's loop, with the loop's beginning and end, since a segment may have one record. */
+  #pass: Figures | null = null;
+
+  constructor(certificates: Certificates, target: Target, plan: PlanSource) {
+    this.#certificates = certificates;
+    this.#target = target;
+    this.#plan = plan;
+  }
+
+  /** The ops of the segment that begins at `at`. */
+  ops(at: number): Op[] | Refusal {
+    const ops: Op[] = [];
+    if (at === 0) return ops;
+    for (let record = at; this.#plan.word(record) !== 0; record += PLAN_RECORD.bytes) {
+      const op = this.#op(record);
+      if (isRefusal(op)) return op;
+      ops.push(op);
+    }
+    return ops;
+  }
+
+  #op(record: number): Op | Refusal {
+    const { word } = this.#plan;
+    const certificate = this.#certificates.op(word(record));
+    if (isRefusal(certificate)) return certificate;
+    const head = (word(record + 4 * PLAN_RECORD.flags) & PLAN_RECORD.flagHead) !== 0;
+    const [tokensAt, positionsAt] = [word(record + 4 * PLAN_RECORD.tokens), word(record + 4 * PLAN_RECORD.positions)];
+    const setting = this.#setting(record, head);
+    const unknowns = unknownsOf(certificate, setting);
+    if (isRefusal(unknowns)) return unknowns;
+    const key = this.#keyOf(certificate, unknowns, [head, positionsAt !== 0]);
+    const row = this.#rows.get(key) ?? this.#row(certificate, setting, head, positionsAt !== 0);
+    this.#rows.set(key, row);
+    if (isRefusal(row)) return row;
+    const other = this.#byAddress.get(tokensAt) ?? row;
+    if (other !== row && !sameCharges(other, row))
+      return refuse(
+        'INVAL',
+        9999,
+        `${certificate.name} at ${record} shares a row of prices with an op of another shape`,
+      );
+    this.#byAddress.set(tokensAt, other);
+    return { row: other, head, tokensAt, positionsAt, reads: this.#placed(row, unknowns) };
+  }
+
+  /** An op's price depends on the words of its record; of pointers on whether they are there, and on the regions where operands begin. */
+  #keyOf(c: Certificate, { values }: Unknowns, more: readonly boolean[]): string {
+    const { pointers, operands, counted } = this.#dependence(c);
+    const words = c.words.map(({ param }) =>
+      !pointers.has(param) ? values[param] : counted.has(param) ? values[param] === 0n : '',
+    );
+    const regions = operands.map(o => this.#plan.regionOf(sumOf(o.map(i => Number(values[i] ?? 0n)))));
+    return [c.name, ...words, ...regions, ...more].join();
+  }
+
+  #dependence(c: Certificate): Dependence {
+    const known = this.#dependences.get(c) ?? dependenceOf(c);
+    this.#dependences.set(c, known);
+    return known;
+  }
+
+  #setting(record: number, head: boolean): Setting {
+    const { stepAt, ctx, batch } = this.#plan;
+    const tokens = head ? 1 : batch;
+    return {
+      target: this.#target,
+      prices: this.#target.upper,
+      regionOf: this.#plan.regionOf,
+      args: [stepAt, record, null, null, null],
+      read: address => this.#read(address, record),
+      range: i => (i === TOKENS ? [1, tokens] : [0, i === POSITION ? ctx - 1 : batch - 1]),
+    };
+  }
+
+  /** Words of the record, and what of the step block is the same in every step. */
+  #read(address: number, record: number): Word {
+    if (address >= record && address < record + PLAN_RECORD.bytes) return this.#plan.word(address);
+    return constantWord(this.#plan, address) ?? 'data';
+  }
+
+  #row(c: Certificate, setting: Setting, head: boolean, positional: boolean): Row | Refusal {
+    const shape = Shape.of(c, setting);
+    if (isRefusal(shape)) return shape;
+    if (shape.dependsOn.has(ROW)) return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
+    const pass = this.#executor(setting);
+    if (isRefusal(pass)) return pass;
+    const overhead = this.#target.overhead.recordCycles * MILLI + upperMilli(pass);
+    const row = positional
+      ? this.#everywhere(shape, pass, overhead)
+      : this.#anywhere(shape, pass, overhead, head ? 1 : this.#plan.batch);
+    return shape.exact ? row : refuse('RANGE', 9999, `${c.name}: its cost is beyond 2⁵³`);
+  }
+
+  /** Once for the whole plan. */
+  #executor(setting: Setting): Figures | Refusal {
+    if (this.#pass !== null) return this.#pass;
+    const c = this.#certificates.get('run');
+    if (isRefusal(c)) return c;
+    const [stepAt = 0, record = 0] = setting.args;
+    const passes = (n: number): Figures | Refusal => {
+      const shape = Shape.of(c, { ...setting, args: [stepAt, record], passes: n });
+      return isRefusal(shape) ? shape : shape.figures();
+    };
+    const [none, one] = [passes(0), passes(1)];
+    if (isRefusal(none)) return none;
+    if (isRefusal(one)) return one;
+    return (this.#pass = { ...one, busy: plus(one.busy, none.busy, -1) });
+  }
+
+  /** An op that costs the same everywhere; where it does not, the dearest position is what it is charged. */
+  #anywhere(shape: Shape, pass: Figures, overheadMilli: number, tokensMax: number): Row {
+    const { batch, ctx } = this.#plan;
+    const byTokens = [nothing(this.#target)];
+    for (let n = 1; n <= batch; n++) {
+      const tokens = Math.min(n, tokensMax, ctx);
+      const positions = shape.dependsOn.has(POSITION) ? ctx - tokens + 1 : 1;
+      const each = range(positions).map(pos => figuresAt(shape, tokens, pos));
+      const dearest = each.reduce((a, b) => (upperMilli(b) > upperMilli(a) ? b : a));
+      const busy = each.map(f => f.busy).reduce((a, b) => a.map((x, r) => Math.min(x, b[r] ?? 0)));
+      byTokens.push({ ...dearest, busy: plus(busy, pass.busy) });
+    }
+    const tokens = byTokens.map((f, n) => (n === 0 ? 0 : wholeCycles(upperMilli(f) + overheadMilli)));
+    return { byTokens, byPosition: null, tokens, positions: null, reads: this.#reads(shape, tokensMax) };
+  }
+
+  /** An op whose cost is a sum over its tokens, each at its position: checked, since its rows can say nothing else. */
+  #everywhere(shape: Shape, pass: Figures, overheadMilli: number): Row | Refusal {
+    const { batch, ctx } = this.#plan;
+    const fixed = figuresAt(shape, 0, 0);
+    const byPosition = range(ctx).map(pos => without(figuresAt(shape, 1, pos), fixed));
+    for (let n = 2; n <= batch; n++)
+      for (let i = 0; i <= PROBES; i++) {
+        const pos = Math.floor(((ctx - n) * i) / PROBES);
+        const all = figuresAt(shape, n, pos);
+        const parts = byPosition.slice(pos, pos + n);
+        const same = (of: (f: Figures) => number): boolean => of(all) === sumOf([of(fixed), ...parts.map(of)]);
+        if (
+          pos >= 0 &&
+          !(same(f => f.compute) && same(f => f.instructions) && all.busy.every((_, r) => same(f => f.busy[r] ?? 0)))
+        )
+          return refuse('NOTSUP', 9999, `${shape.name}: ${n} tokens from position ${pos} are not the sum of each`);
+      }
+    const once = { ...fixed, memory: 0, busy: plus(fixed.busy, pass.busy) };
+    const tokens = range(batch + 1).map(n => (n === 0 ? 0 : wholeCycles(fixed.compute + overheadMilli)));
+    const positions = [0];
+    for (const f of byPosition) positions.push((positions.at(-1) ?? 0) + wholeCycles(upperMilli(f)));
+    const byTokens = tokens.map((_, n) => (n === 0 ? nothing(this.#target) : once));
+    return { byTokens, byPosition, tokens, positions, reads: this.#reads(shape, batch) };
+  }
+
+  #reads(shape: Shape, tokensMax: number): Read[][] {
+    return range(this.#plan.batch + 1).map(n => {
+      if (n === 0) return [];
+      shape.set(TOKENS, Math.min(n, tokensMax));
+      shape.set(POSITION, 0);
+      return shape.reads('weights');
+    });
+  }
+
+  /** Reads of one record of the row's shape. */
+  #placed(row: Row, { values }: Unknowns): Range[][] {
+    return row.reads.map(reads =>
+      reads.map(({ pointers, from, to }): Range => {
+        const at = sumOf(pointers.map(i => Number(values[i] ?? 0n)));
+        return [at + from, at + to];
+      }),
+    );
+  }
+}
+
+/** Positions, evenly spread, at which a sum over tokens is checked. */
+const PROBES = 7;
+
+const range = (n: number): number[] => Array.from({ length: Math.max(0, n) }, (_, i) => i);
+const sumOf = (list: readonly number[]): number => list.reduce((sum, x) => sum + x, 0);
+
+const nothing = (target: Target): Figures => ({
+  compute: 0,
+  memory: 0,
+  instructions: 0,
+  loaded: 0,
+  stored: 0,
+  busy: target.lower.map(() => 0),
+});
+
+function figuresAt(shape: Shape, tokens: number, position: number): Figures {
+  shape.set(TOKENS, tokens);
+  shape.set(POSITION, position);
+  return shape.figures();
+}
+
+const sameCharges = (a: Row, b: Row): boolean =>
+  a.tokens.join() === b.tokens.join() && a.positions?.join() === b.positions?.join();
+
+/** A word that is the same in every step of the plan, or null. */
+function constantWord(plan: PlanSource, address: number): number | null {
+  const { at } = StepBlock;
+  switch (address - plan.stepAt) {
+    case at.historyAt:
+    case at.tokensAt: // somewhere in the history
+      return plan.historyAt;
+    case at.samplerAt:
+      return plan.samplerAt;
+    case at.logitsAt:
+      return plan.logitsAt;
+    case at.vocabulary:
+      return plan.vocabulary;
+    case at.kvAt:
+      return plan.kvAt;
+    case at.ctx:
+      return plan.ctx;
+    default:
+      return null;
+  }
+}
+
+// ── Segments ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A segment's ops, added up: by tokens, and for all tokens before a position. */
+interface Sums {
+  readonly ops: readonly Op[];
+  readonly charged: readonly number[];
+  readonly chargedBefore: readonly number[]; // empty: no op depends on the position
+  readonly busy: readonly (readonly number[])[];
+  readonly busyBefore: readonly (readonly number[])[];
+  readonly reads: readonly (readonly Range[])[];
+}
+
+function sumsOf(ops: readonly Op[], { batch, ctx }: PlanSource, target: Target): Sums {
+  const none = target.lower.map(() => 0);
+  const counts = range(batch + 1);
+  const positional = ops.map(op => op.row).filter(row => row.positions !== null);
+  const chargedBefore =
+    positional.length === 0 ? [] : range(ctx + 1).map(p => sumOf(positional.map(r => r.positions?.[p] ?? 0)));
+  const busyBefore: number[][] = [];
+  if (positional.length > 0) busyBefore.push(none);
+  for (let p = 0; p < ctx && positional.length > 0; p++)
+    busyBefore.push(positional.reduce((sum, r) => plus(sum, r.byPosition?.[p]?.busy ?? none), busyBefore[p] ?? none));
+  return {
+    ops,
+    charged: counts.map(n => sumOf(ops.map(op => op.row.tokens[n] ?? 0))),
+    chargedBefore,
+    busy: counts.map(n => ops.reduce((sum, op) => plus(sum, op.row.byTokens[n]?.busy ?? none), none)),
+    busyBefore,
+    reads: counts.map(n => ops.flatMap(op => op.reads[n] ?? [])),
+  };
+}
+
+/** Bytes in any of the ranges. */
+function unionBytes(ranges: readonly Range[]): number {
+  let [bytes, end] = [0, 0];
+  for (const [from, to] of [...ranges].sort((a, b) => a[0] - b[0])) {
+    bytes += Math.max(0, to - Math.max(from, end));
+    end = Math.max(end, to);
+  }
+  return bytes;
+}
+
+/** Segments that run one after the other, each over tokens from a position on. */
+type Run = readonly [segment: Segment, tokens: number, position: number];
+type Stretch = readonly Run[];
+
+export class Prices {
+  readonly ctx: number;
+  readonly batch: number;
+  readonly #target: Target;
+  readonly #plan: PlanSource;
+  readonly #certificates: Certificates;
+  readonly #segments: Readonly<Record<Segment, Sums>>;
+  readonly #metered = new Map<string, Shape>();
+  readonly #bytesRead = new Map<string, number>();
+
+  /** Prices every op of the plan; a refusal names the op that cannot be priced. */
+  static of(certificates: Certificates, target: Target, plan: PlanSource): Prices | Refusal {
+    const pricer = new Pricer(certificates, target, plan);
+    const segments: Partial<Record<Segment, Sums>> = {};
+    for (const s of SEGMENTS) {
+      const ops = pricer.ops(plan[`${s}At`]);
+      if (isRefusal(ops)) return ops;
+      segments[s] = sumsOf(ops, plan, target);
+    }
+    return new Prices(certificates, target, plan, segments as Record<Segment, Sums>);
+  }
+
+  private constructor(
+    certificates: Certificates,
+    target: Target,
+    plan: PlanSource,
+    segments: Readonly<Record<Segment, Sums>>,
+  ) {
+    this.#certificates = certificates;
+    this.#target = target;
+    this.#plan = plan;
+    this.ctx = plan.ctx;
+    this.batch = plan.batch;
+    this.#segments = segments;
+  }
+
+  /** Writes the rows that the records point to. `u32`: the arena. */
+  fill(u32: Uint32Array): void {
+    const write = (at: number, row: readonly number[]): void =>
+      row.forEach((price, i) => {
+        const word = (at + i * PRICE_BYTES) >> 2;
+        u32[word] = price % 2 ** 32;
+        u32[word + 1] = Math.floor(price / 2 ** 32);
+      });
+    const written = new Set<number>();
+    for (const s of SEGMENTS)
+      for (const { tokensAt, positionsAt, row } of this.#segments[s].ops) {
+        if (written.has(tokensAt)) continue;
+        written.add(tokensAt);
+        write(tokensAt, row.tokens);
+        if (row.positions !== null) write(positionsAt, row.positions);
+      }
+  }
+
+  /** One segment over `n` tokens from position `pos`, without what the sampler counts itself. `most` is what is charged. */
+  segment(s: Segment, n: number, pos: number): Bound {
+    return { most: this.#charge(s, n, pos), least: this.#least([[s, n, pos]], []) };
+  }
+
+  /** A step: the body over `n` tokens from `pos`; when it draws, then head and sampler for the last of them, `historyLength` tokens being there. */
+  step(n: number, pos: number, draws: boolean, draw: Draw, historyLength: number): Bound {
+    const body: Run = ['body', n, pos];
+    if (!draws) return this.segment(...body);
+    const drawn = this.#drawn(draw, historyLength);
+    const last = pos + n - 1;
+    const stretch: Stretch = [body, ['head', 1, last], ['sample', 1, last]];
+    const charged = sumOf(stretch.map(s => this.#charge(...s)));
+    return { most: charged + wholeCycles(drawn.compute), least: this.#least(stretch, drawn.busy) };
+  }
+
+  /** The sampler alone, which is metered. */
+  draw(draw: Draw, historyLength: number): Bound {
+    return boundOf(this.#drawn(draw, historyLength));
+  }
+
+  /** The `k` largest logits, which are metered. */
+  topK(k: number): Bound {
+    const { logitsAt, vocabulary, samplerAt } = this.#plan;
+    const args = [logitsAt, vocabulary, k, samplerAt]; // where they go does not matter
+    return boundOf(this.#kernel(`top_k ${k}`, 'top_k', args, () => 'data').figures());
+  }
+
+  /** Op by op; `most` is what each is charged. */
+  ops(s: Segment, n: number, pos: number): OpCost[] {
+    return this.#segments[s].ops.map(({ row, head }) => {
+      const tokens = head ? 1 : n;
+      const parts = [
+        row.byTokens[tokens] ?? nothing(this.#target),
+        ...(row.byPosition?.slice(pos, pos + tokens) ?? []),
+      ];
+      const sum = (of: (f: Figures) => number): number => sumOf(parts.map(of));
+      const most = chargeOf(row, tokens, pos);
+      return {
+        most,
+        least: Math.floor(
+          Math.max(0, ...parts.reduce((total, f) => plus(total, f.busy), nothing(this.#target).busy)) / MILLI,
+        ),
+        compute: sum(f => f.compute),
+        memory: sum(f => f.memory),
+        overhead: most * MILLI - sum(upperMilli), // and what rounding to whole cycles adds
+        instructions: sum(f => f.instructions),
+        loaded: sum(f => f.loaded),
+        stored: sum(f => f.stored),
+      };
+    });
+  }
+
+  #charge(s: Segment, n: number, pos: number): number {
+    const { charged, chargedBefore: before } = this.#segments[s];
+    return (charged[n] ?? 0) + (before[pos + n] ?? 0) - (before[pos] ?? 0);
+  }
+
+  /** At least: the busiest resource over the whole stretch, or what it must read of the weights. */
+  #least(stretch: Stretch, more: readonly number[]): number {
+    let busy = nothing(this.#target).busy;
+    for (const [s, n, pos] of stretch) {
+      const { busy: own, busyBefore: before } = this.#segments[s];
+      busy = plus(plus(plus(busy, own[n] ?? []), before[pos + n] ?? []), before[pos] ?? [], -1);
+    }
+    const read = trafficMilliMin(this.#target, 'weights', this.#weightBytes(stretch));
+    return Math.floor(Math.max(read, ...plus(busy, more)) / MILLI);
+  }
+
+  #weightBytes(stretch: Stretch): number {
+    const key = stretch.map(([s, n]) => `${s} ${n}`).join();
+    const known = this.#bytesRead.get(key) ?? unionBytes(stretch.flatMap(([s, n]) => this.#segments[s].reads[n] ?? []));
+    this.#bytesRead.set(key, known);
+    return known;
+  }
+
+  #drawn(draw: Draw, historyLength: number): Figures {
+    const { stepAt, samplerAt } = this.#plan;
+    const read = (address: number): Word => {
+      if (address === stepAt + StepBlock.at.historyLength) return 'open';
+      if (address === samplerAt + SamplerRecord.at.modes) return draw.modes;
+      if (address === samplerAt + SamplerRecord.at.topK) return draw.topK;
+      return constantWord(this.#plan, address) ?? 'data';
+    };
+    const shape = this.#kernel(`sample ${draw.modes} ${draw.topK}`, 'sample', [stepAt], read);
+    shape.setWords(historyLength);
+    return shape.figures();
+  }
+
+  /** A metered kernel that streams, at these arguments. */
+  #kernel(key: string, name: string, args: readonly number[], read: Setting['read']): Shape {
+    const known = this.#metered.get(key);
+    if (known !== undefined) return known;
+    const shape = meteredShape(this.#certificates, this.#target, this.#plan, name, 'stream', args, read);
+    if (isRefusal(shape)) return panic(`no bound: ${shape.message}`); // of() has had one
+    this.#metered.set(key, shape);
+    return shape;
+  }
+}
+
+/** A metered kernel at these arguments, words that are open lying between 0 and the context's length. Its memory is in `compute`. */
+function meteredShape(
+  certificates: Certificates,
+  target: Target,
+  plan: PlanSource,
+  name: string,
+  access: Access,
+  args: readonly number[],
+  read: Setting['read'],
+): Shape | Refusal {
+  const c = certificates.get(name);
+  if (isRefusal(c)) return c;
+  const prices = meteredPrices(target, access);
+  return Shape.of(c, { target, prices, regionOf: plan.regionOf, args, read, range: () => [0, plan.ctx] });
+}
+
+function chargeOf({ tokens, positions }: Row, n: number, pos: number): number {
+  return (tokens[n] ?? 0) + (positions?.[pos + n] ?? 0) - (positions?.[pos] ?? 0);
+}
+
+const boundOf = (f: Figures): Bound => ({
+  most: wholeCycles(f.compute),
+  least: Math.floor(Math.max(0, ...f.busy) / MILLI),
+});

@@ -188,30 +188,28 @@ export function lowerMilli(target: Target, counts: Counts): number {
 /** How an op uses one operand. */
 export interface Traffic {
   readonly region: MemoryRegion;
-  /** Distinct bytes. */
-  readonly footprintBytes: number;
-  /** Bytes loaded and stored there, repetitions included. */
-  readonly movedBytes: number;
-  /** Length of the contiguous runs in which they are touched: a row, a head's part of a KV row. */
-  readonly runBytes: number;
+  /** From the first byte touched to the last. */
+  readonly hullBytes: number;
+  /** Lines touched in all, repetitions included: linesOf() of the runs in which the operand is gone over. */
+  readonly lines: number;
 }
 
-/** Lines that contiguous runs can touch at most, wherever they start. */
-function linesOf(bytes: number, runBytes: number, lineBytes: number): number {
+/** Lines that runs of `runBytes` can touch at most, `bytes` in all, wherever they start. */
+export function linesOf(target: Target, bytes: number, runBytes: number): number {
   if (bytes === 0) return 0;
-  const linesPerRun = Math.floor((runBytes + lineBytes - 2) / lineBytes) + 1;
+  const linesPerRun = Math.floor((runBytes + target.lineBytes - 2) / target.lineBytes) + 1;
   return Math.ceil(bytes / runBytes) * linesPerRun;
 }
 
 /** Thousandths of a cycle beyond level 0: every line once from the region's home, again from where data of this size stay. */
 export function trafficMilli(target: Target, t: Traffic): number {
-  if (t.movedBytes === 0) return 0;
   const home = target.home[t.region];
-  const stays = target.levels.findIndex(level => t.footprintBytes <= level.reuseBytesMax);
+  const distinct = Math.min(linesOf(target, t.hullBytes, t.hullBytes), t.lines);
+  const stays = target.levels.findIndex(
+    level => Math.min(t.hullBytes, distinct * target.lineBytes) <= level.reuseBytesMax,
+  );
   const near = stays < 0 || stays > home ? home : stays;
-  const first = linesOf(t.footprintBytes, Math.min(t.runBytes, t.footprintBytes), target.lineBytes);
-  const again = linesOf(Math.max(0, t.movedBytes - t.footprintBytes), t.runBytes, target.lineBytes);
-  return first * target.levels[home]!.lineUpper + again * target.levels[near]!.lineUpper;
+  return distinct * target.levels[home]!.lineUpper + (t.lines - distinct) * target.levels[near]!.lineUpper;
 }
 
 /** At least: of what a step reads from one level and its caches cannot have kept, every line at the peak rate. */

@@ -1,0 +1,330 @@
+// One kernel at one shape: its certificate with all that is known put in, priced for a target. What stays open (tokens, position) costs an
+// evaluation of a few terms, exact in numbers. Instructions are priced by class, memory by operand: the extents that begin at the same
+// pointers are one operand, which lies in one region, is so large from its first byte to its last, and is touched in so many lines.
+
+import { isRefusal, refuse } from '../abi/index.ts';
+import type { Refusal } from '../abi/index.ts';
+import type { Certificate } from './certify.ts';
+import { PASSES } from './certify.ts';
+import { ARGUMENT_MAX, ZERO, evaluate, extreme, mentions } from './poly.ts';
+import type { Atom, Poly } from './poly.ts';
+import { Program, Specialiser, spanOf } from './specialise.ts';
+import { linesOf, trafficMilli } from './targets.ts';
+import type { MemoryRegion, Target } from './targets.ts';
+import { CLASSES, classIndex } from './wasm.ts';
+
+/** What an execution takes: thousandths of a cycle, instructions, bytes. */
+export interface Figures {
+  readonly compute: number;
+  readonly memory: number;
+  readonly instructions: number;
+  readonly loaded: number;
+  readonly stored: number;
+  /** Thousandths of a cycle that each of the target's resources is busy at least. */
+  readonly busy: readonly number[];
+}
+
+/** An i32 of memory when it is known; `open`: it will be given; `data`: only the run will know it. */
+export type Word = number | 'open' | 'data';
+
+export interface Setting {
+  readonly target: Target;
+  /** Thousandths of a cycle by class, at most. */
+  readonly prices: readonly number[];
+  readonly regionOf: (address: number) => MemoryRegion;
+  /** Arguments; null stays open. */
+  readonly args: readonly (number | null)[];
+  readonly passes?: number;
+  readonly read: (address: number) => Word;
+  /** Between which values what is open may lie, by unknown. */
+  readonly range: (index: number) => readonly [low: number, high: number];
+}
+
+const LOADED = classIndex('bytes_loaded');
+const STORED = classIndex('bytes_stored');
+const param = (a: Atom): number => (a.kind === 'param' ? a.index : -1);
+
+interface Run {
+  readonly store: boolean;
+  readonly from: () => number;
+  readonly to: () => number;
+  readonly moved: () => number;
+  readonly run: () => number;
+}
+interface Operand {
+  readonly region: MemoryRegion;
+  readonly pointers: readonly number[];
+  readonly at: number; // where they point
+  readonly runs: readonly Run[];
+}
+
+/** Bytes from … to − 1 behind where the pointers, added up, point: each is read. */
+export interface Read {
+  readonly pointers: readonly number[];
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The values of a certificate's unknowns; undefined: open or data. */
+export interface Unknowns {
+  readonly values: readonly (bigint | undefined)[];
+  readonly data: ReadonlySet<number>;
+  /** Open words. */
+  readonly open: readonly number[];
+}
+
+export function unknownsOf(c: Certificate, s: Setting): Unknowns | Refusal {
+  const values: (bigint | undefined)[] = s.args.map(a => (a === null ? undefined : BigInt(a)));
+  const data = new Set<number>();
+  const open: number[] = [];
+  values[PASSES] = BigInt(s.passes ?? 0);
+  for (const w of c.words) {
+    const hidden = mentions(w.address, a => a.kind === 'param' && values[a.index] === undefined);
+    const known = values.map(v => v ?? 0n);
+    const word = hidden ? 'data' : s.read(Number(evaluate(w.address, known)));
+    if (word === 'data') data.add(w.param);
+    if (word === 'open') open.push(w.param);
+    if (typeof word !== 'number') continue;
+    if (w.value !== undefined && w.value !== word)
+      return refuse('INVAL', 9999, `${c.name}: holds where word ${w.param} is ${w.value}, it is ${word}`);
+    if (word < 0 || word > ARGUMENT_MAX)
+      return refuse('RANGE', 9999, `${c.name}: word ${w.param} is ${word}, not in 0 … ${ARGUMENT_MAX}`);
+    values[w.param] = BigInt(word);
+  }
+  return { values, data, open };
+}
+
+export class Shape {
+  readonly name: string;
+  readonly #target: Target;
+  readonly #program = new Program();
+  readonly #compute: () => number;
+  readonly #instructions: () => number;
+  readonly #loaded: () => number;
+  readonly #loadedLeast: () => number;
+  readonly #stored: () => number;
+  readonly #busy: readonly (() => number)[];
+  readonly #operands: readonly Operand[];
+  readonly #strays: readonly Pick<Run, 'store' | 'moved' | 'run'>[];
+  readonly #strayMilli: number; // a line from the farthest home
+  /** Unknowns that the cost depends on, of those that are open. */
+  readonly dependsOn: ReadonlySet<number>;
+  readonly #openWords: readonly number[];
+
+  static of(c: Certificate, s: Setting): Shape | Refusal {
+    const unknowns = unknownsOf(c, s);
+    if (isRefusal(unknowns)) return unknowns;
+    const { values, data } = unknowns;
+    const known = new Specialiser(i => values[i] ?? (data.has(i) ? 'data' : 'open'));
+    const refusal = outsideDomain(c, known, s.range, unknowns) ?? overwritten(c, known, s.range, unknowns);
+    if (refusal !== null) return refusal;
+    const shape = new Shape(c, s, unknowns, known);
+    const blind = [...shape.dependsOn].find(i => data.has(i));
+    if (blind !== undefined)
+      return refuse('NOTSUP', 9999, `${c.name}: its cost depends on word ${blind}, which is data`);
+    return shape;
+  }
+
+  private constructor(c: Certificate, s: Setting, { values, data, open }: Unknowns, known: Specialiser) {
+    this.name = c.name;
+    this.#openWords = open;
+    const { target } = s;
+    this.#target = target;
+    const most = c.most.map(p => extreme(known.of(p), true));
+    const least = c.least.map(p => extreme(known.of(p), false));
+    const priced = (counts: readonly Poly[], prices: readonly number[]): Poly =>
+      counts.reduce((sum, p, cls) => sum.plus(p, BigInt(prices[cls] ?? 0)), ZERO);
+    const unit = CLASSES.map(cls => (cls.startsWith('bytes_') ? 0 : 1));
+    const counted = [
+      priced(most, s.prices),
+      priced(most, unit),
+      most[LOADED] ?? ZERO,
+      most[STORED] ?? ZERO,
+      ...target.lower.map(r => priced(least, r.prices)),
+    ];
+    const program = this.#program;
+    const [compute, instructions, loaded, stored, ...busy] = counted.map(p => program.compile(p));
+    const none = (): number => 0;
+    this.#compute = compute ?? none;
+    this.#instructions = instructions ?? none;
+    this.#loaded = loaded ?? none;
+    this.#loadedLeast = program.compile(least[LOADED] ?? ZERO);
+    this.#stored = stored ?? none;
+    this.#busy = busy;
+
+    // Extents that begin at the same pointers are one operand; what begins at data may lie anywhere.
+    const isData = (a: Atom): boolean => a.kind === 'param' && data.has(a.index);
+    const operands = new Map<string, { own: number[]; from: Poly; extents: Poly[][]; stores: boolean[] }>();
+    const strays: { store: boolean; moved: Poly; run: Poly }[] = c.strays.map(x => ({
+      store: x.store,
+      moved: known.of(x.moved),
+      run: known.of(x.run),
+    }));
+    for (const x of c.extents) {
+      const moved = extreme(known.of(x.moved), true);
+      if (moved.constant === 0n) continue;
+      const run = known.of(x.run);
+      if (mentions(x.from, isData)) {
+        strays.push({ store: x.store, moved, run });
+        continue;
+      }
+      const [from, to] = [known.of(x.from), known.of(x.to)];
+      const own = basesOf(x.from);
+      const key = own.join('+');
+      const operand = operands.get(key) ?? { own, from, extents: [], stores: [] };
+      operands.set(key, operand);
+      operand.extents.push([from, to, moved, run]);
+      operand.stores.push(x.store);
+    }
+    const code = (p: Poly): (() => number) => program.compile(p);
+    const at = (own: readonly number[]): number => own.reduce((sum, i) => sum + Number(values[i] ?? 0n), 0);
+    this.#operands = [...operands.values()].map(o => ({
+      region: s.regionOf(at(o.own)),
+      pointers: o.own,
+      at: at(o.own),
+      runs: o.extents.map(([from = ZERO, to = ZERO, moved = ZERO, run = ZERO], i) => ({
+        store: o.stores[i] ?? false,
+        from: code(from),
+        to: code(to),
+        moved: code(moved),
+        run: code(run),
+      })),
+    }));
+    this.#strays = strays.map(x => ({ store: x.store, moved: code(extreme(x.moved, true)), run: code(x.run) }));
+    this.#strayMilli = Math.max(...Object.values(target.home).map(home => target.levels[home]?.lineUpper ?? 0));
+
+    const used = new Set<number>();
+    const note = (p: Poly): void => void mentions(p, a => (used.add(param(a)), false));
+    for (const p of counted) note(p);
+    for (const o of operands.values())
+      for (const [from = ZERO, to = ZERO, moved = ZERO, run = ZERO] of o.extents)
+        for (const p of [from.minus(o.from), to.minus(o.from), moved, run]) note(p);
+    for (const x of strays) for (const p of [x.moved, x.run]) note(p);
+    used.delete(-1);
+    this.dependsOn = used;
+  }
+
+  /** Whether all that was computed so far was exact; where it was not, no figure holds. */
+  get exact(): boolean {
+    return this.#program.exact;
+  }
+
+  /** Gives an open unknown its value. */
+  set(index: number, value: number): void {
+    this.#program.set(index, value);
+  }
+
+  /** Gives every open word its value. */
+  setWords(value: number): void {
+    for (const i of this.#openWords) this.#program.set(i, value);
+  }
+
+  figures(): Figures {
+    return {
+      compute: this.#compute(),
+      memory: this.#memory(),
+      instructions: this.#instructions(),
+      loaded: this.#loaded(),
+      stored: this.#stored(),
+      busy: this.#busy.map(b => b()),
+    };
+  }
+
+  #memory(): number {
+    let milli = 0;
+    for (const { region, runs } of this.#operands) {
+      let [low, high, lines] = [Infinity, -Infinity, 0];
+      for (const r of runs) {
+        const moved = r.moved();
+        if (moved <= 0) continue;
+        const [from, to] = [r.from(), r.to()];
+        low = Math.min(low, from);
+        high = Math.max(high, to);
+        lines += linesOf(this.#target, moved, Math.max(1, r.run()));
+      }
+      if (lines > 0) milli += trafficMilli(this.#target, { region, hullBytes: high - low, lines });
+    }
+    for (const { moved, run } of this.#strays) {
+      const bytes = moved();
+      if (bytes > 0) milli += linesOf(this.#target, bytes, Math.max(1, run())) * this.#strayMilli;
+    }
+    return milli;
+  }
+
+  /**
+   * Ranges of a region of which every byte is read: gone over in one run from end to end. Only where all that may be loaded is loaded, each
+   * part of it having been counted once.
+   */
+  reads(region: MemoryRegion): Read[] {
+    const loads = this.#operands.flatMap(({ runs, ...o }) => runs.filter(r => !r.store).map(r => ({ ...o, ...r })));
+    const stray = this.#strays.reduce((sum, x) => sum + (x.store ? 0 : x.moved()), 0);
+    const sum = loads.reduce((total, r) => total + r.moved(), stray);
+    if (sum !== this.#loaded() || sum !== this.#loadedLeast()) return [];
+    return loads
+      .filter(r => r.region === region && r.moved() > 0 && r.run() >= r.to() - r.from())
+      .map(r => ({ pointers: r.pointers, from: r.from() - r.at, to: r.to() - r.at }));
+  }
+}
+
+/** Unknowns that are pointers: extents begin at them. */
+function pointersOf(c: Certificate): Set<number> {
+  return new Set(c.extents.flatMap(x => basesOf(x.from)));
+}
+/** Unknowns that are added up as they stand. */
+const basesOf = (p: Poly): number[] =>
+  [...p.terms.values()].flatMap(t =>
+    t.coef === 1n && t.atoms.length === 1 ? t.atoms.map(param).filter(i => i >= 0) : [],
+  );
+
+/** What of a certificate's unknowns its cost can depend on. */
+export interface Dependence {
+  readonly pointers: ReadonlySet<number>;
+  /** Where operands begin: pointers to be added up. */
+  readonly operands: readonly (readonly number[])[];
+  /** Unknowns that instructions or bytes depend on. */
+  readonly counted: ReadonlySet<number>;
+}
+export function dependenceOf(c: Certificate): Dependence {
+  const operands = new Map<string, number[]>();
+  for (const x of c.extents) operands.set(basesOf(x.from).join('+'), basesOf(x.from));
+  const counted = new Set<number>();
+  for (const p of [...c.least, ...c.most, ...c.extents.flatMap(x => [x.moved, x.run]), ...c.strays.map(x => x.moved)])
+    mentions(p, a => (counted.add(param(a)), false));
+  return { pointers: pointersOf(c), operands: [...operands.values()], counted };
+}
+
+type Range = Setting['range'];
+/** Of what only the run will know no more than the certificates' own condition is known. */
+const rangesOf =
+  (range: Range, { data }: Unknowns): Range =>
+  i =>
+    data.has(i) ? [0, Number(ARGUMENT_MAX)] : range(i);
+
+/** Where the certificate does not hold for all that is open, by name. */
+function outsideDomain(c: Certificate, known: Specialiser, range: Range, unknowns: Unknowns): Refusal | null {
+  for (const g of c.domain) {
+    if (known.of(g.reach).constant === 0n) continue;
+    const [low, high] = spanOf(known.of(g.value), rangesOf(range, unknowns));
+    if (low < Number(g.low) || high > Number(g.high))
+      return refuse(
+        'RANGE',
+        9999,
+        `${c.name}: ${low} … ${high} is not in ${g.low} … ${g.high}, outside the certificate's domain`,
+      );
+  }
+  return null;
+}
+
+/** A word that the cost depends on must stay as it was. */
+function overwritten(c: Certificate, known: Specialiser, range: Range, unknowns: Unknowns): Refusal | null {
+  const addresses = c.words.flatMap(w => known.of(w.address).constant ?? []).map(Number);
+  for (const x of c.extents) {
+    if (!x.store || known.of(x.moved).constant === 0n) continue;
+    const [from] = spanOf(known.of(x.from), rangesOf(range, unknowns));
+    const [, to] = spanOf(known.of(x.to), rangesOf(range, unknowns));
+    const at = addresses.find(address => from < address + 4 && address < to);
+    if (at !== undefined)
+      return refuse('RANGE', 9999, `${c.name}: may overwrite the word at ${at} that its cost depends on`);
+  }
+  return null;
+}

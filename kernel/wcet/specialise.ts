@@ -1,0 +1,267 @@
+// Expressions made ready: partial evaluation puts in what is known (a record's shape) and folds what follows from it; what is left is compiled
+// into closures that compute in numbers, exactly or not at all. A certificate is so turned from thousands of terms into a few, and evaluated
+// at hundreds of positions in the time that a model's load can spare. The idea is Futamura's, on polynomials.
+
+import {
+  ATOM,
+  constant,
+  floor,
+  fromTerms,
+  isNegative,
+  isZero,
+  mentions,
+  positive,
+  substitute,
+  sum,
+  ZERO,
+} from './poly.ts';
+import type { Atom, Poly } from './poly.ts';
+
+/** What is known of an unknown: its value, that it stays open, or (`data`) that only the run itself will know it. */
+export type Known = (index: number) => bigint | 'open' | 'data';
+
+const UNROLLED_MAX = 64n;
+
+/** Puts known values into expressions. Brackets over data become free choices: `extreme` removes them. */
+export class Specialiser {
+  readonly #known: Known;
+  readonly #atoms = new Map<Atom, Poly>();
+  readonly #polys = new Map<Poly, Poly>();
+  readonly #choices = new Map<string, Poly>();
+
+  constructor(known: Known) {
+    this.#known = known;
+  }
+
+  of(p: Poly): Poly {
+    const done = this.#polys.get(p);
+    if (done !== undefined) return done;
+    let total = ZERO;
+    for (const { coef, atoms } of p.terms.values()) {
+      let value = coef;
+      let rest: Poly | null = null;
+      for (const a of atoms) {
+        const image = this.#atom(a);
+        const c = image.constant;
+        if (c === null) rest = rest === null ? image : rest.times(image);
+        else value *= c;
+        if (value === 0n) break; // a bracket that is 0 shields its factors, a division by 0 among them
+      }
+      if (value !== 0n) total = total.plus(rest === null ? constant(value) : rest.scaled(value));
+    }
+    this.#polys.set(p, total);
+    return total;
+  }
+
+  #atom(a: Atom): Poly {
+    const done = this.#atoms.get(a);
+    if (done !== undefined) return done;
+    const image = this.#image(a);
+    this.#atoms.set(a, image);
+    return image;
+  }
+
+  #image(a: Atom): Poly {
+    switch (a.kind) {
+      case 'param': {
+        const value = this.#known(a.index);
+        return typeof value === 'bigint' ? constant(value) : fromTerms([[1n, [a]]]);
+      }
+      case 'floor': {
+        const by = this.of(a.by);
+        return by.constant !== null && by.constant <= 0n ? ZERO : floor(this.of(a.of), by);
+      }
+      case 'max':
+        return positive(this.of(a.of));
+      case 'negative':
+        return this.#bracket(isNegative(this.of(a.of)));
+      case 'zero':
+        return this.#bracket(isZero(this.of(a.of)));
+      case 'sum':
+        return this.#sum(a.id, this.of(a.count), this.of(a.of));
+      default:
+        return fromTerms([[1n, [a]]]);
+    }
+  }
+
+  #bracket(p: Poly): Poly {
+    const isData = (a: Atom): boolean => a.kind === 'param' && this.#known(a.index) === 'data';
+    if (!mentions(p, isData)) return p;
+    const choice = this.#choices.get(p.key) ?? fromTerms([[1n, [ATOM.free(this.#choices.size)]]]);
+    this.#choices.set(p.key, choice);
+    return choice;
+  }
+
+  #sum(id: number, count: Poly, of: Poly): Poly {
+    const n = count.constant;
+    if (n === null || n > UNROLLED_MAX) return sum(id, count, of);
+    let total = ZERO;
+    for (let j = 0n; j < n; j++)
+      total = total.plus(this.of(substitute(of, a => (a.kind === 'counter' && a.id === id ? constant(j) : undefined))));
+    return total;
+  }
+}
+
+// ── Ranges ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+type Span = readonly [low: number, high: number];
+
+/** Between which values `p` lies while each unknown lies in its range. Not the narrowest answer, never too narrow. */
+export function spanOf(
+  p: Poly,
+  ranges: (index: number) => Span,
+  counters: ReadonlyMap<number, Span> = new Map(),
+): Span {
+  let [low, high] = [0, 0];
+  for (const { coef, atoms } of p.terms.values()) {
+    let term: Span = [Number(coef), Number(coef)];
+    for (const a of atoms) term = productOf(term, spanOfAtom(a, ranges, counters));
+    low += term[0];
+    high += term[1];
+  }
+  return [low, high];
+}
+
+function productOf([a, b]: Span, [c, d]: Span): Span {
+  const all = [a * c, a * d, b * c, b * d].map(x => (Number.isNaN(x) ? 0 : x)); // 0 · ∞
+  return [Math.min(...all), Math.max(...all)];
+}
+
+function spanOfAtom(a: Atom, ranges: (index: number) => Span, counters: ReadonlyMap<number, Span>): Span {
+  const of = (p: Poly): Span => spanOf(p, ranges, counters);
+  switch (a.kind) {
+    case 'param':
+      return ranges(a.index);
+    case 'counter':
+      return counters.get(a.id) ?? [0, Infinity];
+    case 'floor': {
+      const [[low, high], [least, most]] = [of(a.of), of(a.by)];
+      if (least < 1) return [-Infinity, Infinity];
+      return [Math.floor(low / (low < 0 ? least : most)), Math.floor(high / (high < 0 ? most : least))];
+    }
+    case 'max': {
+      const [low, high] = of(a.of);
+      return [Math.max(0, low), Math.max(0, high)];
+    }
+    case 'sum': {
+      const [, count] = of(a.count);
+      const last = Math.max(0, count - 1);
+      const term = spanOf(a.of, ranges, new Map(counters).set(a.id, [0, last]));
+      return productOf([0, Math.max(0, count)], [Math.min(0, term[0]), Math.max(0, term[1])]);
+    }
+    case 'local':
+      return [-Infinity, Infinity];
+    default:
+      return [0, 1];
+  }
+}
+
+// ── In numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+type Code = () => number;
+
+/** Expressions over the same unknowns, compiled. Atoms that several of them contain are evaluated once. */
+export class Program {
+  readonly #values = new Map<number, number>();
+  readonly #counters = new Map<number, number>();
+  readonly #codes = new Map<string, Code>();
+  #stamp = 0;
+  /** False when a value met on the way was too large for a number to hold exactly: then results mean nothing. */
+  exact = true;
+
+  /** Code for `p`; its unknowns are arguments (`set`) and counters of sums within. */
+  compile(p: Poly): Code {
+    if (p.constant !== null) {
+      const value = Number(p.constant);
+      return () => value;
+    }
+    const terms = [...p.terms.values()].map(t => ({ coef: Number(t.coef), factors: t.atoms.map(a => this.#atom(a)) }));
+    return () => {
+      let total = 0;
+      let size = 0;
+      for (const { coef, factors } of terms) {
+        let value = coef;
+        for (const factor of factors) {
+          if (value === 0) break;
+          value *= factor();
+        }
+        total += value;
+        size += value < 0 ? -value : value;
+      }
+      if (!(size <= Number.MAX_SAFE_INTEGER)) this.exact = false;
+      return total;
+    };
+  }
+
+  /** Gives an argument its value; results of code run before are stale. */
+  set(index: number, value: number): void {
+    this.#values.set(index, value);
+    this.#stamp++;
+  }
+
+  #atom(a: Atom): Code {
+    const known = this.#codes.get(a.key);
+    if (known !== undefined) return known;
+    const code = this.#fresh(a);
+    this.#codes.set(a.key, code);
+    return code;
+  }
+
+  #fresh(a: Atom): Code {
+    if (a.kind === 'param') return () => this.#values.get(a.index) ?? 0;
+    if (a.kind === 'counter') return () => this.#counters.get(a.id) ?? 0;
+    const compute = this.#compute(a);
+    const bound = new Set<number>();
+    if (a.kind === 'sum') bound.add(a.id);
+    if (mentions(fromTerms([[1n, [a]]]), x => x.kind === 'counter' && !bound.has(x.id))) return compute;
+    let stamp = -1;
+    let value = 0;
+    return () => {
+      if (stamp !== this.#stamp) {
+        value = compute();
+        stamp = this.#stamp;
+      }
+      return value;
+    };
+  }
+
+  #compute(a: Atom): Code {
+    switch (a.kind) {
+      case 'floor': {
+        const [of, by] = [this.compile(a.of), this.compile(a.by)];
+        return () => {
+          const divisor = by();
+          return divisor > 0 ? Math.floor(of() / divisor) : 0;
+        };
+      }
+      case 'max': {
+        const of = this.compile(a.of);
+        return () => Math.max(0, of());
+      }
+      case 'negative': {
+        const of = this.compile(a.of);
+        return () => (of() < 0 ? 1 : 0);
+      }
+      case 'zero': {
+        const of = this.compile(a.of);
+        return () => (of() === 0 ? 1 : 0);
+      }
+      case 'sum': {
+        const [count, of] = [this.compile(a.count), this.compile(a.of)];
+        return () => {
+          let total = 0;
+          for (let j = 0, n = count(); j < n; j++) {
+            this.#counters.set(a.id, j);
+            total += of();
+          }
+          return total;
+        };
+      }
+      default: // a choice or a local that nobody has removed
+        return () => {
+          this.exact = false;
+          return 0;
+        };
+    }
+  }
+}
