@@ -3,6 +3,7 @@
 
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
+import certificateFile from '../build/certificates.json' with { type: 'json' };
 import simd128Bytes from '../build/kernels.simd128.wasm';
 import relaxedBytes from '../build/kernels.relaxed.wasm';
 import {
@@ -24,9 +25,10 @@ import { lcg } from '../drivers/rng/lcg.ts';
 import { xor128 } from '../drivers/rng/xor128.ts';
 import { Tty } from '../drivers/tty/tty.ts';
 import { Arena } from '../kernel/arena.ts';
+import type { Pricer } from '../kernel/costs.ts';
 import { Kernel, type RunState } from '../kernel/kernel.ts';
 import { LIMITS } from '../kernel/abi/index.ts';
-import { meterTable, Prices } from '../kernel/wcet/price.ts';
+import { Certificates, meterTable, Prices } from '../kernel/wcet/price.ts';
 import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } from '../kernel/wcet/targets.ts';
 import { programs } from '../shell/index.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
@@ -91,7 +93,7 @@ export class Machine {
       version: VERSION,
       seed: options.seed ?? 0,
       ...processors(options),
-      pricer: { plan: (target, plan) => Prices.of({}, target, plan), meterTable: target => meterTable({}, target) },
+      pricer: pricer(),
       strict: options.strict ?? false,
       log: options.log ?? (() => {}),
     });
@@ -165,6 +167,16 @@ function instantiate(memory: WebAssembly.Memory, build: 'simd128' | 'relaxed'): 
   const module = new WebAssembly.Module(build === 'relaxed' ? relaxedBytes : simd128Bytes);
   const instance = new WebAssembly.Instance(module, { env: { memory } });
   return { build, ...instance.exports } as unknown as EngineCompute;
+}
+
+/** Every build of the kernels is charged what the certified one costs. */
+function pricer(): Pricer {
+  const certificates = Certificates.of(certificateFile);
+  if (isRefusal(certificates)) throw new Error(certificates.message);
+  return {
+    plan: (target, plan) => Prices.of(certificates, target, plan),
+    meterTable: target => meterTable(certificates, target),
+  };
 }
 
 /** Throws when there is no such processor, or the calibration is none: a machine without a clock is no machine. */

@@ -22,8 +22,8 @@ import type { Layout } from './layout.ts';
 import type { Loader, Priced } from './loader.ts';
 import { checkLength, drawOf } from './session.ts';
 import { requestBounds } from './wcet/bounds.ts';
-import type { OpCost, Segment } from './wcet/price.ts';
-import { transferCycles, type Target } from './wcet/targets.ts';
+import type { Bound, OpCost, Segment } from './wcet/price.ts';
+import { MILLI, transferCycles, type Target } from './wcet/targets.ts';
 
 type Options = ReturnType<typeof WcetOptions.read>;
 type Report = ReturnType<typeof WcetReport.read>;
@@ -49,9 +49,11 @@ export class Forecast {
     const o = WcetOptions.read(this.arena.u8, optionsAt);
     const priced = this.priced(path, o);
     if (isRefusal(priced)) return priced;
+    const lines = costLines(priced, o);
+    if (isRefusal(lines)) return lines;
     const file = this.vfs.memfd('cost');
     if (typeof file === 'number') return refuse('NFILE', 4001, 'no file for the priced plan');
-    for (const line of costLines(priced, o)) {
+    for (const line of lines) {
       const bytes = utf8Write(line, this.arena.u8, this.lay.dmaAt, LIMITS.dmaBytes);
       if (file.write(this.lay.dmaAt, bytes) === bytes) continue;
       file.close();
@@ -86,13 +88,18 @@ function check(o: Options): Refusal | null {
   return null;
 }
 
-function reportOf(m: Priced, o: Options): Report {
+function reportOf(m: Priced, o: Options): Report | Refusal {
   const { prices, target, options } = m;
   const draw = drawOf(o);
   const { prompt, generate } = o;
   const bounds = requestBounds(prices, { prompt, generate, draw, logitsK: 0 });
-  const drawn = prices.draw(draw, prompt + generate - 1); // the longest history: the penalty's cost grows with it
+  if (isRefusal(bounds)) return bounds;
   const least = prices.draw(draw, prompt);
+  const most = prices.draw(draw, prompt + generate - 1); // the longest history: the penalty's cost grows with it
+  const context = prices.step(1, options.ctx - 1, draw, options.ctx);
+  if (isRefusal(least)) return least;
+  if (isRefusal(most)) return most;
+  if (isRefusal(context)) return context;
   const ids = transferCycles(target, 4 * prompt); // once to storage, when they are made, and once from it
   return {
     hz: target.hz,
@@ -111,8 +118,8 @@ function reportOf(m: Priced, o: Options): Report {
     decodeMax: bounds.decode.most,
     decodeMin: bounds.decode.least,
     decodeMeanMax: bounds.decodeMeanMost,
-    contextMax: prices.step(1, options.ctx - 1, true, draw, options.ctx).most,
-    drawMax: drawn.most,
+    contextMax: context.most,
+    drawMax: most.most,
     drawMin: least.least,
     requestMax: bounds.total.most,
     requestMin: bounds.total.least,
@@ -137,46 +144,65 @@ function callCycles(target: Target, tokens: number): number {
 }
 
 /** The prompt's largest batch and the draw that follows the prompt; the last decode step. */
-function* costLines(m: Priced, o: Options): Generator<string> {
-  const { prices, options } = m;
-  const n = Math.min(o.prompt, options.batch);
-  const prefillAt = Math.floor(o.prompt / n) * n - n;
-  const decodeAt = o.prompt + o.generate - 2; // the token drawn last does not go through the plan any more
-  const draw = drawOf(o);
-  const steps = [['prefill', n, prefillAt, o.prompt] as const];
-  for (const [step, tokens, pos, history] of o.generate < 2
-    ? steps
-    : [...steps, ['decode', 1, decodeAt, decodeAt + 1] as const]) {
-    yield* segmentLines(m.rows, step, 'body', tokens, pos, prices.ops('body', tokens, pos));
-    yield* segmentLines(m.rows, step, 'head', 1, pos, prices.ops('head', 1, pos));
-    const drawn = prices.draw(draw, history);
-    const [sample, ...rest] = prices.ops('sample', 1, pos);
-    if (sample === undefined) continue;
-    const whole = {
-      ...sample,
-      most: sample.most + drawn.most,
-      least: Math.max(sample.least, drawn.least),
-      compute: sample.compute + drawn.most * 1000,
-    };
-    yield* segmentLines(m.rows, step, 'sample', 1, pos, [whole, ...rest]);
+function costLines(m: Priced, o: Options): string[] | Refusal {
+  const batch = Math.min(o.prompt, m.options.batch);
+  const batchAt = Math.floor(o.prompt / batch) * batch - batch;
+  const lastAt = o.prompt + o.generate - 2; // the token drawn last does not go through the plan any more
+  const steps: Step[] = [{ step: 'prefill', n: batch, pos: batchAt, drawAt: o.prompt - 1 }];
+  if (o.generate > 1) steps.push({ step: 'decode', n: 1, pos: lastAt, drawAt: lastAt });
+  const lines: string[] = [];
+  for (const s of steps) {
+    const drawn = m.prices.draw(drawOf(o), s.drawAt + 1);
+    if (isRefusal(drawn)) return drawn;
+    lines.push(...stepLines(m, s, drawn));
   }
+  return lines;
 }
 
-function* segmentLines(
+/** A step of a request: `n` tokens from `pos` on, then a draw after the token at `drawAt`. */
+interface Step {
+  readonly step: 'prefill' | 'decode';
+  readonly n: number;
+  readonly pos: number;
+  readonly drawAt: number;
+}
+
+function stepLines({ prices, rows }: Priced, { step, n, pos, drawAt }: Step, drawn: Bound): string[] {
+  // The sampler counts for itself: its op costs what the record does, and that.
+  const sample = prices.ops('sample', 1, drawAt).map(op => ({
+    ...op,
+    most: op.most + drawn.most,
+    least: Math.max(op.least, drawn.least),
+    compute: op.compute + drawn.most * MILLI,
+  }));
+  return [
+    ...segmentLines(rows, step, 'body', n, pos, prices.ops('body', n, pos)),
+    ...segmentLines(rows, step, 'head', 1, drawAt, prices.ops('head', 1, drawAt)),
+    ...segmentLines(rows, step, 'sample', 1, drawAt, sample),
+  ];
+}
+
+function segmentLines(
   rows: readonly PlanRow[],
-  step: string,
+  step: Step['step'],
   segment: Segment,
   n: number,
   pos: number,
   costs: readonly OpCost[],
-): Generator<string> {
+): string[] {
   const named = rows.filter(row => row.segment === segment);
-  for (const [i, cost] of costs.entries()) {
+  return costs.map((cost, i) => {
     const { op, layer, name } = named[i]!;
     const columns: Record<(typeof COST_COLUMNS)[number], string | number> = {
-      ...{ step, segment, op, layer, name, n, pos },
+      step,
+      segment,
+      op,
+      layer,
+      name,
+      n,
+      pos,
       ...cost,
     };
-    yield `${COST_COLUMNS.map(column => columns[column]).join('\t')}\n`;
-  }
+    return `${COST_COLUMNS.map(column => columns[column]).join('\t')}\n`;
+  });
 }

@@ -84,6 +84,7 @@ export class Kernel {
   readonly costs: Costs;
   readonly loader: Loader;
   readonly sessions: Sessions;
+  readonly forecast: Forecast;
   private readonly log: KernelLog;
   private readonly audit: AuditRing;
   private readonly processes: Processes;
@@ -120,6 +121,7 @@ export class Kernel {
       report => this.audit.session(report),
       breach => this.breached(breach),
     );
+    this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
     const calls = new SystemCalls({
       arena,
       lay: this.lay,
@@ -130,7 +132,7 @@ export class Kernel {
       mounter,
       loader: this.loader,
       sessions: this.sessions,
-      forecast: new Forecast(arena, this.lay, this.vfs, this.costs, this.loader),
+      forecast: this.forecast,
       console: hw.console,
       processes: () => this.processes,
       audit: text => this.audit.note(text),
@@ -307,7 +309,7 @@ export class Kernel {
   }
 
   /** Between sessions only: what runs is charged, and bounded, on one processor. */
-  private switchTarget(name: string): Refusal | null {
+  switchTarget(name: string): Refusal | null {
     const target = this.costs.find(name);
     if (isRefusal(target)) return target;
     const active = this.sessions.active();

@@ -584,9 +584,10 @@ export class Loader {
     const { engine, budget, place } = m;
     const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, historyAt, options } = engine;
     const { stepAt, samplerAt } = this.lay;
+    const places = { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, historyAt, stepAt, samplerAt };
     return {
+      ...places,
       word: address => this.arena.i32[address >> 2]!,
-      ...{ bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, historyAt, stepAt, samplerAt },
       ctx: options.ctx,
       batch: options.batch,
       vocabulary: engine.vocabulary.count,

@@ -34,6 +34,7 @@ import { addU64, type Clock } from './clock.ts';
 import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
 import type { Loader } from './loader.ts';
+import { panic } from './panic.ts';
 import { requestBounds, scoreBounds } from './wcet/bounds.ts';
 import type { Bound, Draw } from './wcet/price.ts';
 
@@ -88,6 +89,8 @@ interface Event {
   readonly top: Uint8Array;
   readonly nll: number;
 }
+
+type Options = ReturnType<typeof SessionOptions.read>;
 
 const EMPTY = new Uint8Array(0);
 const EVENTS_MAX = 64;
@@ -204,18 +207,16 @@ export class Sessions {
       return this.rejected(refusal ?? refuse('INVAL', 4001, 'empty prompt after tokenization'));
     }
 
-    const recordAt = this.lay.sessionsAt + slot * SessionRecord.bytes;
     const draw = drawOf(o);
-    const s = new Session(this.nextId++, recordAt, owner, ids.file, count, draw, this.loader.generation);
     const maxTokens = o.maxTokens === 0 ? Math.min(64, engine.options.ctx) : o.maxTokens;
-    const bound = score
-      ? scoreBounds(this.loader.prices(), count, prefixOf(engine))
-      : requestBounds(this.loader.prices(), {
-          prompt: count,
-          generate: Math.min(maxTokens, engine.options.ctx - count),
-          draw,
-          logitsK: o.logitsK,
-        }).total;
+    const bound = this.requestBound(engine, o, count, maxTokens);
+    if (isRefusal(bound)) {
+      ids.file.close();
+      return this.rejected(bound);
+    }
+
+    const recordAt = this.lay.sessionsAt + slot * SessionRecord.bytes;
+    const s = new Session(this.nextId++, recordAt, owner, ids.file, count, draw, this.loader.generation);
     this.table[slot] = s;
     SessionRecord.write(this.arena.u8, recordAt, {
       id: s.id,
@@ -397,7 +398,7 @@ export class Sessions {
     if (n === left) {
       this.set(s, at.state, DECODE);
       this.draw(s, engine, n - 1);
-    } else this.isWithin(s, this.loader.prices().step(n, pos, false, s.draw, 0));
+    } else this.isWithin(s, certain(this.loader.prices().step(n, pos, null, 0)));
   }
 
   /** The token drawn last goes through the plan, then the next draw. */
@@ -550,11 +551,20 @@ export class Sessions {
 
   // ── Bounds ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Of a whole request, before it runs. Generation ends where the context does. */
+  private requestBound(engine: Engine, o: Options, tokens: number, maxTokens: number): Bound | Refusal {
+    const prices = this.loader.prices();
+    if (o.kind === SESSION_KIND.score) return scoreBounds(prices, tokens, prefixOf(engine));
+    const generate = Math.min(maxTokens, engine.options.ctx - tokens);
+    const bounds = requestBounds(prices, { prompt: tokens, generate, draw: drawOf(o), logitsK: o.logitsK });
+    return isRefusal(bounds) ? bounds : bounds.total;
+  }
+
   /** Of the step that has just drawn a token. */
   private drawBound(s: Session, logitsK: number, historyLength: number): Bound {
     const prices = this.loader.prices();
-    const { most, least } = prices.step(this.getStep(step.n), this.getStep(step.pos), true, s.draw, historyLength);
-    return { most: most + (logitsK > 0 ? prices.topK(logitsK).most : 0), least };
+    const drawn = certain(prices.step(this.getStep(step.n), this.getStep(step.pos), s.draw, historyLength));
+    return { most: drawn.most + (logitsK > 0 ? certain(prices.topK(logitsK)).most : 0), least: drawn.least };
   }
 
   /** Of `n` tokens from `pos` on, `scored` of which had their loss taken. What they can overlap is not counted: at least, the body. */
@@ -694,6 +704,9 @@ export class Sessions {
   }
 }
 
+/** A bound within a request that had one as a whole. */
+const certain = (bound: Bound | Refusal): Bound => (isRefusal(bound) ? panic(bound.message) : bound);
+
 /** Which stages of the sampler these settings switch on. Temperature 0 and top-k 1 leave nothing to draw. */
 export function drawOf(o: {
   readonly temp: number;
@@ -713,7 +726,7 @@ export function drawOf(o: {
 /** Tokens put before every chunk of a text that is scored. */
 const prefixOf = (engine: Engine): 0 | 1 => (engine.vocabulary.bos >= 0 ? 1 : 0);
 
-function checkOptions(o: ReturnType<typeof SessionOptions.read>): Refusal | null {
+function checkOptions(o: Options): Refusal | null {
   const bad = (text: string): Refusal => refuse('INVAL', 7001, text);
   if (o.maxTokens > LIMITS.generationTokensMax)
     return refuse('INVAL', 2002, `max-tokens ${o.maxTokens} asked, ${LIMITS.generationTokensMax} at most`);

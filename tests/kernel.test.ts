@@ -34,7 +34,7 @@ const exactly = (cycles: number): { most: number; least: number } => ({ most: cy
 const fakePrices: PlanPrices = {
   fill: () => {},
   segment: () => exactly(SEGMENT_CYCLES),
-  step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
+  step: (_n, _pos, draw) => exactly(draw !== null ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
   draw: () => exactly(0),
   topK: () => exactly(0),
   tokenize: () => exactly(0),

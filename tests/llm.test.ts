@@ -41,17 +41,17 @@ function withFiles(
   const directory = mkdtempSync(path.join(tmpdir(), 'arena8-llm-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   for (const [name, data] of Object.entries(files)) writeFileSync(path.join(directory, name), data);
-  return boot({ image, mounts: { '/host': directory, ...mounts } });
+  return boot({ strict: true, image, mounts: { '/host': directory, ...mounts } });
 }
 
 /** A machine without the model that boot loads. */
-function bare(machine = boot({ image })): Machine {
+function bare(machine = boot({ strict: true, image })): Machine {
   ok(machine, 'llmctl unload');
   return machine;
 }
 
 function withModel(model = 'fable-q4_0', options = ''): Machine {
-  const machine = boot({ image });
+  const machine = boot({ strict: true, image });
   ok(machine, `llmctl load ${model} ${options}`);
   return machine;
 }
@@ -184,7 +184,7 @@ test('llminfer --json: keys, defaults, and the same text streamed', t => {
   const explicit =
     '--temp 0.8 --top-k 40 --top-p 0.95 --min-p 0 --repeat-penalty 1 --max-tokens 64 --seed 0 --rng xor128';
   t.deepEqual(json<Inference>(machine, `llminfer --json ${explicit} "Once upon a time"`).tokens, r.tokens);
-  const again = json<Inference>(boot({ image }), 'llminfer --json --model fable-q4_0 Once upon a time');
+  const again = json<Inference>(boot({ strict: true, image }), 'llminfer --json --model fable-q4_0 Once upon a time');
   t.is(again.id, 1);
   t.deepEqual(again.tokens, r.tokens);
 });
@@ -325,7 +325,7 @@ test('llminfer: logits that are not numbers fault the session, and only that', t
 test('Ctrl-C ends an inference at the next token: what is there stays, status 130', t => {
   const chunks: Uint8Array[] = [];
   const console = new Tty({ interactive: true, output: bytes => void chunks.push(bytes.slice()) });
-  const machine = boot({ image, console });
+  const machine = boot({ strict: true, image, console });
   const text = (): string => Buffer.concat(chunks).toString();
   const pid = machine.start([
     'llminfer',
@@ -377,7 +377,7 @@ interface PlanJson {
 }
 
 test('llmctl plan says what load takes, to the byte', t => {
-  const machine = boot({ image });
+  const machine = boot({ strict: true, image });
   for (const [model, options] of [
     ['fable-f16', ''],
     ['fable-q8_0', '--ctx 100 --kv f32'],
@@ -468,7 +468,7 @@ test("llmctl: the specification's reference configuration is refused with its su
   writeFileSync(file, head);
   truncateSync(file, head.length + offset); // the weights are a hole in the file
 
-  const machine = boot({ image, mounts: { '/host': { path: directory, readOnly: true } } });
+  const machine = boot({ strict: true, image, mounts: { '/host': { path: directory, readOnly: true } } });
   ok(machine, 'llmctl load fable-q4_0');
   const before = ok(machine, 'cat /proc/arena');
   const planned = machine.exec('llmctl plan --json /host/reference.gguf');
@@ -671,7 +671,7 @@ const vector = `${SHARED}/vectors/logits/stories260K-f32.kvf32`;
 const testVector = existsSync(`${vector}.json`) ? test : test.skip;
 
 testVector('a vocabulary that puts a space before a text takes it away again', t => {
-  const machine = boot({ image, mounts: { '/shared': `${SHARED}/models` } });
+  const machine = boot({ strict: true, image, mounts: { '/shared': `${SHARED}/models` } });
   ok(machine, 'llmctl load /shared/stories260K-f32.gguf');
   for (const words of ['Hello  world', ' Hello', '  ', 'wörld', '<s>'])
     t.is(ok(machine, `llmctl tokenize '${words}' | llmctl detokenize -`), words);
@@ -780,7 +780,7 @@ for (const lab of ['inference', 'sampling', 'budget', 'tokenizer', 'backend'])
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');
     const commands = labCommands(text);
     t.true(commands.length >= 5);
-    const machine = boot({ image });
+    const machine = boot({ strict: true, image });
     t.is(ok(machine, `cat /usr/share/labs/${lab}.md`), text);
     for (const { command, shown } of commands) t.regex(ok(machine, command), outputPattern(shown), command);
   });

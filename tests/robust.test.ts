@@ -17,7 +17,7 @@ const image = readFileSync('build/boot.cpio');
 const model = readFileSync('images/models/fable-q4_0.gguf');
 const text = (s: string): Uint8Array => new TextEncoder().encode(s);
 
-const power = (options: BootOptions = {}): Machine => boot({ image, ...options });
+const power = (options: BootOptions = {}): Machine => boot({ strict: true, image, ...options });
 
 // ── What must not stay behind ────────────────────────────────────────────────────────────────────────────────────────────────────
 
