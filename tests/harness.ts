@@ -4,7 +4,7 @@
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import process from 'node:process';
 import v8 from 'node:v8';
-import { isRefusal, LIMITS, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
+import { isRefusal, LIMITS, SAMPLER_MODE, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
 import type {
   ArenaView,
   Dma,
@@ -180,7 +180,7 @@ export class Rig {
       ctx: options.ctx,
       replyAt: engine.replyAt,
     });
-    SamplerRecord.write(this.arena.u8, SAMPLER_AT, { temp: 0, topP: 1, repeatPenalty: 1 });
+    SamplerRecord.write(this.arena.u8, SAMPLER_AT, { topP: 1, repeatPenalty: 1, modes: SAMPLER_MODE.greedy });
     return { engine, budget, place: place as unknown as EnginePlace, endAt: at };
   }
 

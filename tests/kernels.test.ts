@@ -9,7 +9,16 @@ import v8 from 'node:v8';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
 import * as ops from '../drivers/engine/ops.ts';
 import { actBytes } from '../drivers/engine/sizes.ts';
-import { FAULT, GGML_BLOCK, GGML_TYPE, PLAN_RECORD, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
+import {
+  FAULT,
+  GGML_BLOCK,
+  GGML_TYPE,
+  LIMITS,
+  PLAN_RECORD,
+  SAMPLER_MODE,
+  SamplerRecord,
+  StepBlock,
+} from '../kernel/abi/index.ts';
 import { walkGguf } from './reference/gguf-walk.ts';
 import { BUILDS, canRun } from './harness.ts';
 import * as reference from './reference/kernels.ts';
@@ -182,11 +191,27 @@ test('the shared constants are those of the ABI', t => {
       loss: ops.STEP_LOSS,
     },
   );
-  const { temp, topK, topP, minP, repeatPenalty } = SamplerRecord.at;
   t.deepEqual(
-    [temp, topK, topP, minP, repeatPenalty],
-    [ops.SAMPLER_TEMP, ops.SAMPLER_TOP_K, ops.SAMPLER_TOP_P, ops.SAMPLER_MIN_P, ops.SAMPLER_REPEAT_PENALTY],
+    { ...SamplerRecord.at },
+    {
+      temp: ops.SAMPLER_TEMP,
+      topK: ops.SAMPLER_TOP_K,
+      topP: ops.SAMPLER_TOP_P,
+      minP: ops.SAMPLER_MIN_P,
+      repeatPenalty: ops.SAMPLER_REPEAT_PENALTY,
+      modes: ops.SAMPLER_MODES,
+    },
   );
+  t.deepEqual(
+    { ...SAMPLER_MODE },
+    {
+      penalty: ops.SAMPLER_PENALTY_ON,
+      greedy: ops.SAMPLER_GREEDY,
+      topP: ops.SAMPLER_TOP_P_ON,
+      minP: ops.SAMPLER_MIN_P_ON,
+    },
+  );
+  t.true(LIMITS.topLogitsMax <= ops.TOP_K_SMALL);
   t.deepEqual([FAULT.nan, FAULT.badOp], [ops.FAULT_NAN, ops.FAULT_BAD_OP]);
   t.deepEqual(
     { ...PLAN_RECORD },

@@ -5,7 +5,7 @@ import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { boot } from '../boot/index.ts';
-import { SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
+import { SAMPLER_MODE, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
 import { lcg } from '../drivers/rng/lcg.ts';
 import { xor128 } from '../drivers/rng/xor128.ts';
 import { BUILDS, canRun, random, Rig, soak } from './harness.ts';
@@ -34,11 +34,27 @@ interface Sampling {
 }
 const kernels = (rig: Rig): Sampling => rig.compute as unknown as Sampling;
 
+/** The stages that settings ask for. */
+function modesOf({ temp = 1, topK = 0, topP = 1, minP = 0, repeatPenalty = 1 }: Settings): number {
+  return (
+    (repeatPenalty !== 1 ? SAMPLER_MODE.penalty : 0) |
+    (temp <= 0 || topK === 1 ? SAMPLER_MODE.greedy : 0) |
+    (topP < 1 ? SAMPLER_MODE.topP : 0) |
+    (minP > 0 ? SAMPLER_MODE.minP : 0)
+  );
+}
+
 /** Copies logits in and runs the sampler once. */
 function draw(rig: Rig, logits: Float32Array, s: Settings, u32: number, history: readonly number[] = []): number {
   rig.arena.f32.set(logits, LOGITS_AT >> 2);
   rig.arena.u32.set(history, HISTORY_AT >> 2);
-  SamplerRecord.write(rig.arena.u8, SAMPLER_AT, { temp: 1, topP: 1, repeatPenalty: 1, ...s });
+  SamplerRecord.write(rig.arena.u8, SAMPLER_AT, {
+    temp: 1,
+    topP: 1,
+    repeatPenalty: 1,
+    ...s,
+    modes: modesOf(s),
+  });
   StepBlock.write(rig.arena.u8, rig.stepAt, {
     samplerAt: SAMPLER_AT,
     logitsAt: LOGITS_AT,
@@ -193,7 +209,7 @@ test('random logits and settings: the reference, the same in both builds; histor
     });
     const settings: Settings = {
       temp: pick([0, 0.3, 0.8, 1, 2]),
-      topK: pick([0, 0, 1, 2, 3, 40, 5000]),
+      topK: pick([0, 0, 1, 2, 3, 40, 128, 129, 500, 5000]),
       topP: pick([1, 1, 0.01, 0.5, 0.95]),
       minP: pick([0, 0, 0.05, 0.3]),
       repeatPenalty: pick([1, 1, 1.1, 1.7, 0.8]),

@@ -171,6 +171,9 @@ export const Q4_0_BYTES = 18;
 export const Q4_1_BYTES = 20;
 export const Q8_0_BYTES = 34;
 
+/** A top-k up to this is found by a tournament in the room behind the logits; a larger one by bisection. At least LIMITS.topLogitsMax. */
+export const TOP_K_SMALL = 128;
+
 // StepBlock and SamplerRecord (kernel/abi/records.ts) as the kernels address them; a test holds the two together.
 export const STEP_STATUS = 0;
 export const STEP_POS = 4;
@@ -195,5 +198,10 @@ export const SAMPLER_TOP_K = 4;
 export const SAMPLER_TOP_P = 8;
 export const SAMPLER_MIN_P = 12;
 export const SAMPLER_REPEAT_PENALTY = 16;
+export const SAMPLER_MODES = 20;
+export const SAMPLER_PENALTY_ON = 1; // SAMPLER_MODE
+export const SAMPLER_GREEDY = 2;
+export const SAMPLER_TOP_P_ON = 4;
+export const SAMPLER_MIN_P_ON = 8;
 export const FAULT_NAN = 1;
 export const FAULT_BAD_OP = 2;

@@ -1,6 +1,6 @@
 // Sizes of the buffers that plan ops share, as engines need them to budget: the TypeScript side of ops.ts.
 
-import { ACT_BYTES, BLOCK, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0 } from './ops.ts';
+import { ACT_BYTES, BLOCK, TOP_K_SMALL, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0 } from './ops.ts';
 
 /** True when a matrix of this ggml type can be multiplied and its rows read. */
 export function hasKernels(type: number): boolean {
@@ -31,4 +31,10 @@ export function ropeTableBytes(batch: number, pairs: number): number {
 /** Bytes of ATTENTION's scratch, whatever the batch and the number of heads. */
 export function scoresBytes(ctx: number): number {
   return 4 * ctx;
+}
+
+/** Bytes of the logits of `n` ids and of the sampler's memory behind them, see simd/sample.ts. */
+export function logitsBytes(n: number): number {
+  const blocks = (values: number): number => Math.ceil(values / 16);
+  return 64 * (blocks(n) + blocks(blocks(n)) + blocks(blocks(blocks(n)))) + 12 * TOP_K_SMALL;
 }

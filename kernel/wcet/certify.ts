@@ -190,7 +190,8 @@ export function certify(
     for (const w of words)
       for (const a of accesses.values()) {
         const distance = a.store && a.from !== null ? a.from.minus(w.address).constant : null;
-        if (distance !== null && distance < 4n && distance > -16n)
+        const end = a.to === null ? null : a.to.minus(w.address).constant;
+        if (distance !== null && distance < 4n && (end === null ? distance > -16n : end > 0n))
           throw new Refused(`function ${index} overwrites a word that its cost depends on`);
       }
     return {
@@ -759,8 +760,8 @@ class Walker {
 
   /** A word at an address that does not change. */
   #word(address: Poly): Value {
-    this.#wordsRead++;
     if (this.#clobbered || mentions(address, a => a.kind !== 'param')) return null;
+    this.#wordsRead++;
     const value = this.#given.get(address.key);
     const word = { param: WORD_FIRST + this.words.size, address, ...(value === undefined ? {} : { value }) };
     const known = this.words.get(address.key) ?? word;
@@ -920,12 +921,14 @@ function skipped(callee: FunctionBody, state: State): State {
   return { ...state, stack: [...below, ...callee.type.results.map(() => null)] };
 }
 
-/** a & mask for masks of low bits and of high bits, modulo 2³². */
+/** a & mask for masks whose ones stand side by side, modulo 2³². */
 function masked(a: Poly, mask: bigint): Value {
-  const low = mask < 0n ? -mask : mask + 1n;
-  if ((low & (low - 1n)) !== 0n) return null;
-  const rounded = floor(a, constant(low)).scaled(low);
-  return mask < 0n ? rounded : a.minus(rounded);
+  const low = mask & -mask;
+  const high = mask + low; // the bit above the ones; 0 where they reach to the top
+  if (mask === 0n) return ZERO;
+  if ((high & (high - 1n)) !== 0n) return null;
+  const rounded = (unit: bigint): Poly => floor(a, constant(unit)).scaled(unit);
+  return high === 0n ? rounded(low) : rounded(low).minus(rounded(high));
 }
 
 /** The accesses of a pass, by what is known in it, runs joined. */

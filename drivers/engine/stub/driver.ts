@@ -19,6 +19,7 @@ import { alignUp } from '../memory.ts';
 import { Op, Reply } from '../ops.ts';
 import { Plan } from '../plan.ts';
 import type { PlanSink, Segments } from '../plan.ts';
+import { logitsBytes } from '../sizes.ts';
 import { ByteVocabulary, FIRST_BYTE } from './vocabulary.ts';
 
 const FORMS = ['echo', 'word'] as const;
@@ -82,7 +83,7 @@ export class StubDriver implements EngineDriver {
       tensors: 0,
       vocabulary: 0,
       kv: alignUp((Reply.ids + options.ctx) * ID_BYTES),
-      scratch: alignUp(Math.max(4 * this.vocabulary.count, WORK_BYTES)),
+      scratch: alignUp(Math.max(logitsBytes(this.vocabulary.count), WORK_BYTES)),
       plan: this.planAt(0, options).endAt(),
       session: alignUp(options.ctx * ID_BYTES),
     };

@@ -7,7 +7,7 @@ import type { EngineOptions } from '../../../kernel/abi/index.ts';
 import { Cursor } from '../memory.ts';
 import { Op, ROPE_ADJACENT } from '../ops.ts';
 import type { Place, PlanSink, Segments } from '../plan.ts';
-import { actBytes, actKind, ropeTableBytes, scoresBytes } from '../sizes.ts';
+import { actBytes, actKind, logitsBytes, ropeTableBytes, scoresBytes } from '../sizes.ts';
 import { keyValueLength, queryLength } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
 
@@ -36,7 +36,7 @@ export interface Scratch {
   readonly actDown: Place; // [B] activations quantised from `gate`, over `up`
   readonly normedHead: Place; // [embedding]
   readonly actHead: Place; // one token
-  readonly logits: Place; // [vocabulary]
+  readonly logits: Place; // [vocabulary], and the sampler's memory
   readonly bytes: number;
 }
 
@@ -92,7 +92,7 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
     'actHead',
     act(h.embedding, tensors.has('output.weight') ? /^output\.weight/ : /^token_embd\.weight/),
   );
-  const logits = c.take('logits', 4 * h.vocabulary);
+  const logits = c.take('logits', logitsBytes(h.vocabulary));
   return {
     hidden,
     normed,
