@@ -4,7 +4,8 @@
 import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { Op } from '../drivers/engine/ops.ts';
-import { isRefusal, LIMITS, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
+import { ENCODE_WORK_BYTES } from '../drivers/engine/tokenizer.ts';
+import { isRefusal, LIMITS, SAMPLER_MODE, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
 import { decodeBlocks, encodeCertificates } from '../kernel/wcet/certificate.ts';
 import type { CertificateFile } from '../kernel/wcet/certificate.ts';
 import { I64, rewriteModule, string, unsigned } from '../kernel/wcet/encode.ts';
@@ -77,7 +78,6 @@ class Counter {
 
 const IDS_AT = LIMITS.arenaBytes - 16384;
 const TABLE_AT = LIMITS.arenaBytes - 8192;
-const WORK_BYTES = 256 * 1024;
 const [LOGITS_AT, HISTORY_AT, SAMPLER_AT, PLAN_AT, OPERAND_AT, RESULT_AT] = [
   1 << 20,
   1 << 19,
@@ -113,13 +113,17 @@ function prepareDraw(rig: Rig): void {
   randomLogits(rig, n);
   const historyLength = below(40);
   for (let i = 0; i < historyLength; i++) rig.arena.u32[(HISTORY_AT >> 2) + i] = below(n + 1);
-  SamplerRecord.write(rig.arena.u8, SAMPLER_AT, {
-    temp: oneOf([0, 0.1, 0.8, 2]),
-    topK: oneOf([0, 1, 2, 40, n]),
-    topP: oneOf([1, 0.95, 0.5, 0]),
-    minP: oneOf([0, 0, 0.1, 1]),
-    repeatPenalty: oneOf([1, 1, 1.3]),
-  });
+  const temp = oneOf([0, 0.1, 0.8, 2]);
+  const topK = oneOf([0, 1, 2, 40, n]);
+  const topP = oneOf([1, 0.95, 0.5, 0]);
+  const minP = oneOf([0, 0, 0.1, 1]);
+  const repeatPenalty = oneOf([1, 1, 1.3]);
+  const modes =
+    (repeatPenalty === 1 ? 0 : SAMPLER_MODE.penalty) |
+    (temp <= 0 || topK === 1 ? SAMPLER_MODE.greedy : 0) |
+    (topP < 1 ? SAMPLER_MODE.topP : 0) |
+    (minP > 0 ? SAMPLER_MODE.minP : 0);
+  SamplerRecord.write(rig.arena.u8, SAMPLER_AT, { temp, topK, topP, minP, repeatPenalty, modes });
   StepBlock.write(rig.arena.u8, rig.stepAt, {
     samplerAt: SAMPLER_AT,
     logitsAt: LOGITS_AT,
@@ -154,8 +158,9 @@ function arithmetic(rig: Rig & { readonly kernels: Exports }): void {
 const TEXTS = [
   '',
   'The quick brown fox — jumps over 12345 lazy dogs! It’s  naïve,\n\n\tisn’t it? 日本語 🦊',
-  'x'.repeat(300),
   '<s>special</s><|endoftext|>'.repeat(3),
+  'Once upon a time there was a fox. '.repeat(200), // more than the buffer holds
+  'x'.repeat(6000), // more than the symbols of one word
 ];
 const VOCABULARIES = [
   'images/models/fable-q8_0.gguf',
@@ -170,10 +175,15 @@ function texts(rig: Rig, file: string): void {
   const vocabulary = accepted(tokenizers.load(image, MODEL_AT, bytes));
   for (const text of TEXTS.map(t => Buffer.from(t)))
     for (const flags of [0, 3]) {
-      vocabulary.begin(flags, IDS_AT - WORK_BYTES, WORK_BYTES);
-      u8.set(text, vocabulary.inputAt());
-      vocabulary.input(text.length, true);
-      while (vocabulary.encode(IDS_AT, 1 + below(512)) > 0);
+      vocabulary.begin(flags, IDS_AT - ENCODE_WORK_BYTES, ENCODE_WORK_BYTES);
+      for (let at = 0, final = false, ids = 0; !final && ids >= 0;) {
+        const n = Math.min(vocabulary.inputBytes(), text.length - at, 1 + below(4096));
+        u8.set(text.subarray(at, at + n), vocabulary.inputAt());
+        at += n;
+        final = at === text.length;
+        vocabulary.input(n, final);
+        while ((ids = vocabulary.encode(IDS_AT, 1 + below(512))) > 0);
+      }
     }
 }
 
