@@ -1,6 +1,16 @@
 // Sizes of the buffers that plan ops share, as engines need them to budget: the TypeScript side of ops.ts.
 
-import { ACT_BYTES, BLOCK, TOP_K_SMALL, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0 } from './ops.ts';
+import {
+  ACT_BYTES,
+  BLOCK,
+  TOP_K_SMALL,
+  TYPE_BF16,
+  TYPE_F16,
+  TYPE_F32,
+  TYPE_Q4_0,
+  TYPE_Q4_1,
+  TYPE_Q8_0,
+} from './ops.ts';
 
 /** True when a matrix of this ggml type can be multiplied and its rows read. */
 export function hasKernels(type: number): boolean {
