@@ -45,6 +45,7 @@ export function scoresBytes(ctx: number): number {
 
 /** Bytes of the logits of `n` ids and of the sampler's memory behind them, see simd/sample.ts. */
 export function logitsBytes(n: number): number {
-  const blocks = (values: number): number => Math.ceil(values / 16);
-  return 64 * (blocks(n) + blocks(blocks(n)) + blocks(blocks(blocks(n)))) + 12 * TOP_K_SMALL;
+  const blocks = Math.ceil(n / 16);
+  const groups = Math.ceil(blocks / 16);
+  return 64 * (blocks + groups + Math.ceil(groups / 16)) + 12 * TOP_K_SMALL;
 }
