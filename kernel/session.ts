@@ -34,7 +34,6 @@ import { addU64, type Clock } from './clock.ts';
 import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
 import type { Loader } from './loader.ts';
-import { panic } from './panic.ts';
 import { requestBounds, scoreBounds } from './wcet/bounds.ts';
 import type { Bound, Draw } from './wcet/price.ts';
 
@@ -210,10 +209,6 @@ export class Sessions {
     const draw = drawOf(o);
     const maxTokens = o.maxTokens === 0 ? Math.min(64, engine.options.ctx) : o.maxTokens;
     const bound = this.requestBound(engine, o, count, maxTokens);
-    if (isRefusal(bound)) {
-      ids.file.close();
-      return this.rejected(bound);
-    }
 
     const recordAt = this.lay.sessionsAt + slot * SessionRecord.bytes;
     const s = new Session(this.nextId++, recordAt, owner, ids.file, count, draw, this.loader.generation);
@@ -398,7 +393,7 @@ export class Sessions {
     if (n === left) {
       this.set(s, at.state, DECODE);
       this.draw(s, engine, n - 1);
-    } else this.isWithin(s, certain(this.loader.prices().step(n, pos, null, 0)));
+    } else this.isWithin(s, this.loader.prices().step(n, pos, false, s.draw, 0));
   }
 
   /** The token drawn last goes through the plan, then the next draw. */
@@ -551,20 +546,18 @@ export class Sessions {
 
   // ── Bounds ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Of a whole request, before it runs. Generation ends where the context does. */
-  private requestBound(engine: Engine, o: Options, tokens: number, maxTokens: number): Bound | Refusal {
+  /** Of a whole request, before it runs. */
+  private requestBound(engine: Engine, o: Options, tokens: number, maxTokens: number): Bound {
     const prices = this.loader.prices();
     if (o.kind === SESSION_KIND.score) return scoreBounds(prices, tokens, prefixOf(engine));
-    const generate = Math.min(maxTokens, engine.options.ctx - tokens);
-    const bounds = requestBounds(prices, { prompt: tokens, generate, draw: drawOf(o), logitsK: o.logitsK });
-    return isRefusal(bounds) ? bounds : bounds.total;
+    return requestBounds(prices, { prompt: tokens, generate: maxTokens, draw: drawOf(o), logitsK: o.logitsK }).total;
   }
 
   /** Of the step that has just drawn a token. */
   private drawBound(s: Session, logitsK: number, historyLength: number): Bound {
     const prices = this.loader.prices();
-    const drawn = certain(prices.step(this.getStep(step.n), this.getStep(step.pos), s.draw, historyLength));
-    return { most: drawn.most + (logitsK > 0 ? certain(prices.topK(logitsK)).most : 0), least: drawn.least };
+    const drawn = prices.step(this.getStep(step.n), this.getStep(step.pos), true, s.draw, historyLength);
+    return { most: drawn.most + (logitsK > 0 ? prices.topK(logitsK).most : 0), least: drawn.least };
   }
 
   /** Of `n` tokens from `pos` on, `scored` of which had their loss taken. What they can overlap is not counted: at least, the body. */
@@ -703,9 +696,6 @@ export class Sessions {
     this.arena.i32[(this.lay.stepAt + field) >> 2] = value;
   }
 }
-
-/** A bound within a request that had one as a whole. */
-const certain = (bound: Bound | Refusal): Bound => (isRefusal(bound) ? panic(bound.message) : bound);
 
 /** Which stages of the sampler these settings switch on. Temperature 0 and top-k 1 leave nothing to draw. */
 export function drawOf(o: {

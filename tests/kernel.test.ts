@@ -32,12 +32,13 @@ const SEGMENT_CYCLES = 1000;
 const exactly = (cycles: number): { most: number; least: number } => ({ most: cycles, least: cycles });
 /** Every segment costs the same, drawing nothing. */
 const fakePrices: PlanPrices = {
+  ctx: 64,
+  batch: 8,
   fill: () => {},
   segment: () => exactly(SEGMENT_CYCLES),
-  step: (_n, _pos, draw) => exactly(draw !== null ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
+  step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
   draw: () => exactly(0),
   topK: () => exactly(0),
-  tokenize: () => exactly(0),
   ops: () => [],
 };
 
