@@ -950,7 +950,10 @@ function passing(accesses: readonly Access[], known: (p: Poly) => Poly): Access[
  */
 function runOver(a: Access, id: number, trips: Poly): { run: Poly; gapless: boolean } {
   const isCounter = (x: Atom): boolean => x.kind === 'counter' && x.id === id;
-  const apart = { run: mentions(a.run, isCounter) ? ONE : a.run, gapless: false };
+  // Runs that differ from pass to pass are at least as long as the shortest, in the first or the last.
+  const t = trend(a.run, id);
+  const shortest = substitute(a.run, x => (!isCounter(x) ? undefined : t === 1 ? ZERO : trips.minus(ONE)));
+  const apart = { run: t === null ? ONE : shortest, gapless: false };
   if (!isLocated(a) || !isWhole(a) || mentions(a.run, isCounter) || mentions(a.reach, isCounter)) return apart;
   const step = split(a.from, `j${id}`)?.coefficient;
   if (step === undefined || step.terms.size === 0 || mentions(a.from.minus(step.times(counter(id))), isCounter))
