@@ -562,8 +562,8 @@ export class Sessions {
   /** Ops of plans are charged exactly what they were priced; only the sampler's share depends on data. */
   private isCharged(s: Session, name: Segment, cycles: number): boolean {
     const n = name === 'body' ? this.getStep(step.n) : 1;
-    const { most } = this.loader.prices().segment(name, n, this.getStep(step.pos));
-    return this.isWithin(s, name, cycles, { most, least: most });
+    const price = this.loader.prices().charged(name, n, this.getStep(step.pos));
+    return cycles === price || this.isWithin(s, name, cycles, { most: price, least: price });
   }
 
   /** A session that drew its first token, or scored its whole text, has cost at least what its request must. */

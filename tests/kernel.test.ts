@@ -35,6 +35,7 @@ const fakePrices: PlanPrices = {
   ctx: 64,
   batch: 8,
   fill: () => {},
+  charged: () => SEGMENT_CYCLES,
   segment: () => exactly(SEGMENT_CYCLES),
   step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
   draw: () => exactly(0),

@@ -455,7 +455,7 @@ export class Prices {
 
   /** One segment over `n` tokens from position `pos`, without what the sampler counts itself. `most` is what is charged. */
   segment(s: Segment, n: number, pos: number): Bound {
-    return { most: this.#charge(s, n, pos), least: this.#least([[s, n, pos]], []) };
+    return { most: this.charged(s, n, pos), least: this.#least([[s, n, pos]], []) };
   }
 
   /** A step: the body over `n` tokens from `pos`; when it draws, then head and sampler for the last of them, `historyLength` tokens being there. */
@@ -465,7 +465,7 @@ export class Prices {
     const drawn = this.#drawn(draw, historyLength);
     const last = pos + n - 1;
     const stretch: Stretch = [body, ['head', 1, last], ['sample', 1, last]];
-    const charged = sumOf(stretch.map(s => this.#charge(...s)));
+    const charged = sumOf(stretch.map(s => this.charged(...s)));
     return { most: charged + wholeCycles(drawn.compute), least: this.#least(stretch, drawn.busy) };
   }
 
@@ -506,7 +506,8 @@ export class Prices {
     });
   }
 
-  #charge(s: Segment, n: number, pos: number): number {
+  /** hot: what one segment over `n` tokens from position `pos` is charged, without what the sampler counts itself. */
+  charged(s: Segment, n: number, pos: number): number {
     const { charged, chargedBefore: before } = this.#segments[s];
     return (charged[n] ?? 0) + (before[pos + n] ?? 0) - (before[pos] ?? 0);
   }
