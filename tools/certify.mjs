@@ -21,7 +21,7 @@ const LISTING = 'build/certificates.txt';
 /** May be refused so far. */
 const PENDING = ['tokenize', 'vocab_index', 'vocab_merges', 'vocab_tokens'];
 /** What the kernel evaluates while it runs: the plan's parts, and what is metered beside them in a session. */
-const isEvaluated = c => /^op:|^(run|sample|score|top_k|tokenize)$/.test(c.name);
+const isEvaluated = c => /^op:|^(run|sample|score|top_k)$|^tokenize/.test(c.name);
 
 function write(file, text) {
   const tmp = path.join(root, `${file}.${process.pid}.tmp`);

@@ -1,16 +1,25 @@
 // Modules of the machine for the tools that build it: TypeScript, bundled on the fly.
 import { build } from 'esbuild';
+import { mkdirSync, rmSync } from 'node:fs';
+import path from 'node:path';
 
 const root = new URL('..', import.meta.url).pathname;
+let loaded = 0;
 
 /** What the files export, together. Paths from the root of the repository, without `.ts`. */
 export async function load(...files) {
-  const { outputFiles } = await build({
+  const outfile = path.join(root, `build/load.${process.pid}.${loaded++}.mjs`); // a file, so that errors can say where
+  mkdirSync(path.dirname(outfile), { recursive: true });
+  await build({
     stdin: { contents: files.map(f => `export * from './${f}.ts';`).join('\n'), resolveDir: root },
     bundle: true,
     format: 'esm',
-    write: false,
+    outfile,
     logLevel: 'warning',
   });
-  return import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString('base64')}`);
+  try {
+    return await import(`file://${outfile}`);
+  } finally {
+    rmSync(outfile);
+  }
 }

@@ -36,13 +36,14 @@ const BUILDS = ['simd128', 'relaxed'];
 export const plainModule = name => `build/kernels.${name}.plain.wasm`;
 export const meteredModule = name => `build/kernels.${name}.wasm`;
 
-/** Loads the rewriter: meterModule and what it is told. */
+/** The rewriter: meterModule and what it is told. */
 const rewriter = () => load('kernel/wcet/kernels', 'kernel/wcet/meter', 'kernel/wcet/wasm');
 
 /** One build's module, metered. */
 export function meter(wcet, name) {
   const bytes = readFileSync(path.join(root, plainModule(name)));
-  return wcet.meterModule(bytes, wcet.decodeModule(bytes), wcet.METERED);
+  const module = wcet.decodeModule(bytes);
+  return wcet.meterModule(bytes, module, wcet.meteredKernels(module));
 }
 
 /** Writes the metered modules. Both builds charge the relaxed one's prices, block by block, so their blocks must correspond. */

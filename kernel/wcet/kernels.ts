@@ -6,44 +6,54 @@
 import { opCertificate } from './certificate.ts';
 import { certify } from './certify.ts';
 import type { Certificate, Uncertified } from './certify.ts';
-import { METER } from './meter.ts';
+import { METER, callees } from './meter.ts';
 import type { MeterRoot } from './meter.ts';
 import { param } from './poly.ts';
-import { OP } from './wasm.ts';
-import type { Module } from './wasm.ts';
+import type { Export, Module } from './wasm.ts';
 
 const EXECUTOR = 'run'; // run(step, record); it calls one function: execute(step, record, tokens, position, row)
 const RECORD = param(1); // whose first word is the op code
 const SAMPLER = 'sample'; // metered when it runs: the op that calls it is certified without it
 
-/** Kernels that count themselves: all that are called beside the plan, and the sampler within. A vocabulary is looked up here and there. */
-export const METERED: readonly MeterRoot[] = [
-  { name: 'sample', access: 'stream', inPlan: true },
-  ...['top_k', 'dequantize', 'repack', 'rope_frequencies'].map(
-    name => ({ name, access: 'stream', inPlan: false }) as const,
-  ),
-  ...['tokenize', 'vocab_tokens', 'vocab_index', 'vocab_merges', 'vocab_merge_groups'].map(
-    name => ({ name, access: 'random', inPlan: false }) as const,
-  ),
-];
+/** Kernels that look vocabularies up, here and there. */
+const LOOKS_UP = /^(tokenize|vocab)(_|$)/;
+
+const exportedKernels = (module: Module): Export[] => {
+  const accounting: readonly string[] = METER.functions;
+  return module.exports.filter(e => e.kind === 0 && !accounting.includes(e.name));
+};
+
+/** Kernels that count themselves: the sampler, and all that no op of a plan calls. */
+export function meteredKernels(module: Module): MeterRoot[] {
+  const kernels = exportedKernels(module);
+  const sampler = kernels.find(k => k.name === SAMPLER)?.index;
+  const inPlan = new Set<number>();
+  const visit = (index: number): void => {
+    if (index === sampler || inPlan.has(index)) return;
+    inPlan.add(index);
+    for (const callee of callees(module, index)) visit(callee);
+  };
+  for (const k of kernels) if (k.name === EXECUTOR) visit(k.index);
+  return kernels
+    .filter(k => !inPlan.has(k.index))
+    .map(({ name }) => ({ name, access: LOOKS_UP.test(name) ? 'random' : 'stream', inPlan: name === SAMPLER }));
+}
 
 /** All certificates of a module; `ops`: names and codes of the executor's ops. */
 export function certifyKernels(
   module: Module,
   ops: readonly (readonly [name: string, code: number])[],
 ): (Certificate | Uncertified)[] {
-  const accounting: readonly string[] = METER.functions;
-  const kernels = module.exports.filter(e => e.kind === 0 && !accounting.includes(e.name));
+  const kernels = exportedKernels(module);
   return kernels.flatMap(({ name, index }): (Certificate | Uncertified)[] => {
     if (name !== EXECUTOR) return [certify(module, index, name)];
-    const code = module.bodies[index - module.functionsImported]?.code ?? [];
-    const callees = new Set(code.filter(i => i.opcode.code === OP.call).map(i => i.value));
-    const [execute] = callees;
-    if (execute === undefined || callees.size > 1)
-      return [{ name, index, reason: `it calls ${callees.size} functions instead of one that executes a record` }];
+    const called = new Set(callees(module, index));
+    const [execute] = called;
+    if (execute === undefined || called.size > 1)
+      return [{ name, index, reason: `it calls ${called.size} functions instead of one that executes a record` }];
     const draws = new Set(kernels.filter(k => k.name === SAMPLER).map(k => k.index));
     return [
-      certify(module, index, name, { apart: callees, passes: true }),
+      certify(module, index, name, { apart: called, passes: true }),
       ...ops.map(([op, value]) =>
         certify(module, execute, opCertificate(op), { given: [{ address: RECORD, value }], apart: draws }),
       ),

@@ -129,7 +129,7 @@ class Meter {
       if (root?.inPlan === true) return void called.add(index);
       if (kept.has(index)) return;
       kept.add(index);
-      for (const callee of callees(this.#body(index))) visit(callee);
+      for (const callee of callees(this.#module, index)) visit(callee);
     };
     for (const e of this.#module.exports) if (e.kind === 0 && !roots.has(e.index)) visit(e.index);
     for (const [index, root] of roots)
@@ -147,7 +147,7 @@ class Meter {
       const cloned = kept.has(index);
       this.#jobs.set(index, { body, name, index: cloned ? fresh() : index, cloned, access });
     }
-    for (const [i, callee] of callees(body).entries())
+    for (const [i, callee] of callees(this.#module, index).entries())
       this.#reach(callee, this.#exportedAs(callee) ?? `${name}/${i}`, access, kept, fresh);
   }
 
@@ -211,7 +211,11 @@ class Meter {
   }
 }
 
-const callees = (body: FunctionBody): number[] => body.code.filter(i => i.opcode.code === OP.call).map(i => i.value);
+/** The functions that a function calls, call by call. */
+export function callees(module: Module, index: number): number[] {
+  const code = module.bodies[index - module.functionsImported]?.code ?? [];
+  return code.filter(i => i.opcode.code === OP.call).map(i => i.value);
+}
 
 // ── Blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
