@@ -49,11 +49,9 @@ export class Forecast {
     const o = WcetOptions.read(this.arena.u8, optionsAt);
     const priced = this.priced(path, o);
     if (isRefusal(priced)) return priced;
-    const lines = costLines(priced, o);
-    if (isRefusal(lines)) return lines;
     const file = this.vfs.memfd('cost');
     if (typeof file === 'number') return refuse('NFILE', 4001, 'no file for the priced plan');
-    for (const line of lines) {
+    for (const line of costLines(priced, o)) {
       const bytes = utf8Write(line, this.arena.u8, this.lay.dmaAt, LIMITS.dmaBytes);
       if (file.write(this.lay.dmaAt, bytes) === bytes) continue;
       file.close();
@@ -88,18 +86,14 @@ function check(o: Options): Refusal | null {
   return null;
 }
 
-function reportOf(m: Priced, o: Options): Report | Refusal {
+function reportOf(m: Priced, o: Options): Report {
   const { prices, target, options } = m;
   const draw = drawOf(o);
   const { prompt, generate } = o;
   const bounds = requestBounds(prices, { prompt, generate, draw, logitsK: 0 });
-  if (isRefusal(bounds)) return bounds;
   const least = prices.draw(draw, prompt);
   const most = prices.draw(draw, prompt + generate - 1); // the longest history: the penalty's cost grows with it
-  const context = prices.step(1, options.ctx - 1, draw, options.ctx);
-  if (isRefusal(least)) return least;
-  if (isRefusal(most)) return most;
-  if (isRefusal(context)) return context;
+  const context = prices.step(1, options.ctx - 1, true, draw, options.ctx);
   const ids = transferCycles(target, 4 * prompt); // once to storage, when they are made, and once from it
   return {
     hz: target.hz,
@@ -144,19 +138,13 @@ function callCycles(target: Target, tokens: number): number {
 }
 
 /** The prompt's largest batch and the draw that follows the prompt; the last decode step. */
-function costLines(m: Priced, o: Options): string[] | Refusal {
+function costLines(m: Priced, o: Options): string[] {
   const batch = Math.min(o.prompt, m.options.batch);
   const batchAt = Math.floor(o.prompt / batch) * batch - batch;
   const lastAt = o.prompt + o.generate - 2; // the token drawn last does not go through the plan any more
   const steps: Step[] = [{ step: 'prefill', n: batch, pos: batchAt, drawAt: o.prompt - 1 }];
   if (o.generate > 1) steps.push({ step: 'decode', n: 1, pos: lastAt, drawAt: lastAt });
-  const lines: string[] = [];
-  for (const s of steps) {
-    const drawn = m.prices.draw(drawOf(o), s.drawAt + 1);
-    if (isRefusal(drawn)) return drawn;
-    lines.push(...stepLines(m, s, drawn));
-  }
-  return lines;
+  return steps.flatMap(s => stepLines(m, s, m.prices.draw(drawOf(o), s.drawAt + 1)));
 }
 
 /** A step of a request: `n` tokens from `pos` on, then a draw after the token at `drawAt`. */

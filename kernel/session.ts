@@ -34,9 +34,8 @@ import { addU64, type Clock } from './clock.ts';
 import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
 import type { Loader } from './loader.ts';
-import { panic } from './panic.ts';
 import { requestBounds, scoreBounds } from './wcet/bounds.ts';
-import type { Bound, Draw } from './wcet/price.ts';
+import type { Bound, Draw, Segment } from './wcet/price.ts';
 
 /** A session's record in the kernel tables. */
 export const SessionRecord = layout({
@@ -116,12 +115,12 @@ class Session {
   ) {}
 }
 
-/** What was charged and what should have been: to audit. `what`: a step, or the whole session. */
+/** What was charged and what should have been: to audit. `what`: a segment, a step that drew a token, or the whole session. */
 export interface Breach extends Bound {
-  readonly what: 'step' | 'session';
+  readonly what: Segment | 'step' | 'session';
   readonly session: number;
   readonly outputTokens: number;
-  readonly pos: number;
+  readonly pos: number; // of the first token of the step
   readonly charged: number;
 }
 
@@ -210,10 +209,6 @@ export class Sessions {
     const draw = drawOf(o);
     const maxTokens = o.maxTokens === 0 ? Math.min(64, engine.options.ctx) : o.maxTokens;
     const bound = this.requestBound(engine, o, count, maxTokens);
-    if (isRefusal(bound)) {
-      ids.file.close();
-      return this.rejected(bound);
-    }
 
     const recordAt = this.lay.sessionsAt + slot * SessionRecord.bytes;
     const s = new Session(this.nextId++, recordAt, owner, ids.file, count, draw, this.loader.generation);
@@ -398,7 +393,7 @@ export class Sessions {
     if (n === left) {
       this.set(s, at.state, DECODE);
       this.draw(s, engine, n - 1);
-    } else this.isWithin(s, certain(this.loader.prices().step(n, pos, null, 0)));
+    }
   }
 
   /** The token drawn last goes through the plan, then the next draw. */
@@ -411,7 +406,7 @@ export class Sessions {
     this.setStep(step.tokensAt, engine.historyAt + pos * 4);
     this.setStep(step.pos, pos);
     this.setStep(step.n, n);
-    if (!this.segment(s, engine.bodyAt)) return false;
+    if (!this.segment(s, 'body', engine.bodyAt)) return false;
     this.set(s, at.pos, pos + n);
     return true;
   }
@@ -419,7 +414,7 @@ export class Sessions {
   /** Logits of batch row `row`, the draw, and what follows from it. */
   private draw(s: Session, engine: Engine, row: number): void {
     this.setStep(step.row, row);
-    if (!this.segment(s, engine.headAt)) return;
+    if (!this.segment(s, 'head', engine.headAt)) return;
     const k = this.get(s, at.logitsK);
     if (k > 0) {
       this.devices.compute.top_k(engine.logitsAt, engine.vocabulary.count, k, this.lay.topAt);
@@ -429,8 +424,8 @@ export class Sessions {
     const length = this.get(s, at.promptTokens) + produced;
     this.setStep(step.historyLength, length);
     this.setStep(step.draw, this.rngOf(s).next(this.arena, s.recordAt + at.rngState0));
-    if (!this.segment(s, engine.sampleAt)) return;
-    if (!this.isWithin(s, this.drawBound(s, k, length))) return;
+    if (!this.segment(s, 'sample', engine.sampleAt)) return;
+    if (!this.isWithin(s, 'step', this.stepCycles, this.drawBound(s, k, length))) return;
     const token = this.arena.i32[(this.lay.stepAt + step.next) >> 2]!;
     this.arena.u32[(engine.historyAt >> 2) + length] = token;
     this.set(s, at.outputTokens, produced + 1);
@@ -506,19 +501,16 @@ export class Sessions {
     }
     const n = Math.min(engine.options.batch, length - pos);
     if (!this.body(s, engine, pos, n)) return;
-    let scored = 0;
     for (let row = 0; row < n; row++) {
       const target = pos + row + 1;
       if (target <= prefix || target >= length) continue; // nothing predicts the first text token; nothing follows the last
       this.setStep(step.row, row);
       this.setStep(step.target, this.arena.u32[history + target]!);
-      if (!this.segment(s, engine.headAt) || !this.segment(s, engine.scoreAt)) return;
+      if (!this.segment(s, 'head', engine.headAt) || !this.segment(s, 'score', engine.scoreAt)) return;
       const sum = (s.recordAt + at.nllSum) >> 3;
       this.arena.f64[sum] = this.arena.f64[sum]! + this.arena.f64[(this.lay.stepAt + step.loss) >> 3]!;
       this.set(s, at.scored, this.get(s, at.scored) + 1);
-      scored++;
     }
-    if (!this.isWithin(s, this.scoreBound(n, pos, scored))) return;
     if (pos + n < length) return;
     this.set(s, at.promptTokens, done + textTokens);
     this.set(s, at.pos, 0);
@@ -528,7 +520,7 @@ export class Sessions {
   }
 
   /** hot: one call into WebAssembly; what it cost goes to the clock and to the session. False when the session faulted. */
-  private segment(s: Session, opAt: number): boolean {
+  private segment(s: Session, name: Segment, opAt: number): boolean {
     if (opAt === 0) return true; // an engine without this segment
     const u32 = this.arena.u32;
     const i = (this.lay.stepAt + step.cycles) >> 2;
@@ -538,9 +530,11 @@ export class Sessions {
     const cycles = u32[i]! + u32[i + 1]! * 4294967296;
     this.clock.advance(cycles, 'plan');
     this.charge(s, cycles);
-    if (status === FAULT.none) return true;
-    this.finish(s, 'fault');
-    return false;
+    if (status !== FAULT.none) {
+      this.finish(s, 'fault');
+      return false;
+    }
+    return name === 'sample' || this.isCharged(s, name, cycles);
   }
 
   /** hot: to the session; the clock has moved already. */
@@ -551,33 +545,25 @@ export class Sessions {
 
   // ── Bounds ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Of a whole request, before it runs. Generation ends where the context does. */
-  private requestBound(engine: Engine, o: Options, tokens: number, maxTokens: number): Bound | Refusal {
+  /** Of a whole request, before it runs. */
+  private requestBound(engine: Engine, o: Options, tokens: number, maxTokens: number): Bound {
     const prices = this.loader.prices();
     if (o.kind === SESSION_KIND.score) return scoreBounds(prices, tokens, prefixOf(engine));
-    const generate = Math.min(maxTokens, engine.options.ctx - tokens);
-    const bounds = requestBounds(prices, { prompt: tokens, generate, draw: drawOf(o), logitsK: o.logitsK });
-    return isRefusal(bounds) ? bounds : bounds.total;
+    return requestBounds(prices, { prompt: tokens, generate: maxTokens, draw: drawOf(o), logitsK: o.logitsK }).total;
   }
 
   /** Of the step that has just drawn a token. */
   private drawBound(s: Session, logitsK: number, historyLength: number): Bound {
     const prices = this.loader.prices();
-    const drawn = certain(prices.step(this.getStep(step.n), this.getStep(step.pos), s.draw, historyLength));
-    return { most: drawn.most + (logitsK > 0 ? certain(prices.topK(logitsK)).most : 0), least: drawn.least };
+    const drawn = prices.step(this.getStep(step.n), this.getStep(step.pos), true, s.draw, historyLength);
+    return { most: drawn.most + (logitsK > 0 ? prices.topK(logitsK).most : 0), least: drawn.least };
   }
 
-  /** Of `n` tokens from `pos` on, `scored` of which had their loss taken. What they can overlap is not counted: at least, the body. */
-  private scoreBound(n: number, pos: number, scored: number): Bound {
-    const prices = this.loader.prices();
-    const body = prices.segment('body', n, pos);
-    const each = prices.segment('head', 1, pos).most + prices.segment('score', 1, pos).most;
-    return { most: body.most + scored * each, least: body.least };
-  }
-
-  /** False, and the session has faulted, when the step was charged outside its bound. */
-  private isWithin(s: Session, bound: Bound): boolean {
-    return this.holds(s, 'step', this.stepCycles, bound);
+  /** Ops of plans are charged exactly what they were priced; only the sampler's share depends on data. */
+  private isCharged(s: Session, name: Segment, cycles: number): boolean {
+    const n = name === 'body' ? this.getStep(step.n) : 1;
+    const price = this.loader.prices().charged(name, n, this.getStep(step.pos));
+    return cycles === price || this.isWithin(s, name, cycles, { most: price, least: price });
   }
 
   /** A session that drew its first token, or scored its whole text, has cost at least what its request must. */
@@ -585,21 +571,22 @@ export class Sessions {
     const score = this.get(s, at.kind) === SESSION_KIND.score;
     const whole = score ? why === 'length' : this.get(s, at.outputTokens) > 0;
     const least = whole ? this.getU64(s, at.bcetCycles) : 0;
-    return this.holds(s, 'session', this.getU64(s, at.cycles), { most: this.getU64(s, at.wcetCycles), least });
+    return this.isWithin(s, 'session', this.getU64(s, at.cycles), { most: this.getU64(s, at.wcetCycles), least });
   }
 
-  private holds(s: Session, what: Breach['what'], charged: number, { most, least }: Bound): boolean {
+  /** False, and the session has faulted, when the charge lies outside its bound. */
+  private isWithin(s: Session, what: Breach['what'], charged: number, { most, least }: Bound): boolean {
     if (charged <= most && charged >= least) return true;
-    const [outputTokens, pos] = [this.get(s, at.outputTokens), this.get(s, at.pos)];
-    this.breached({ what, session: s.id, outputTokens, pos, charged, most, least });
-    if (what === 'step') this.finish(s, 'fault');
+    const outputTokens = this.get(s, at.outputTokens);
+    this.breached({ what, session: s.id, outputTokens, pos: this.getStep(step.pos), charged, most, least });
+    this.finish(s, 'fault');
     return false;
   }
 
-  private finish(s: Session, reason: FinishReason): void {
+  private finish(s: Session, why: FinishReason): void {
     if (this.hasEnded(s)) return;
     this.clock.check();
-    const why = reason === 'fault' || this.endsWithin(s, reason) ? reason : 'fault';
+    if (why !== 'fault' && !this.endsWithin(s, why)) return; // it has ended as a fault
     this.set(s, at.state, why === 'fault' ? FAULTED : DONE);
     this.set(s, at.finish, FINISH.indexOf(why));
     this.setU64(s, at.endedNs, this.clock.nowNs());
@@ -703,9 +690,6 @@ export class Sessions {
     this.arena.i32[(this.lay.stepAt + field) >> 2] = value;
   }
 }
-
-/** A bound within a request that had one as a whole. */
-const certain = (bound: Bound | Refusal): Bound => (isRefusal(bound) ? panic(bound.message) : bound);
 
 /** Which stages of the sampler these settings switch on. Temperature 0 and top-k 1 leave nothing to draw. */
 export function drawOf(o: {

@@ -70,8 +70,8 @@ function finish({ kernel }: Machine, id: number): Report {
 }
 
 /** What /proc/clock says. */
-function clock({ kernel }: Machine): Record<string, number> {
-  return { ...kernel.clock.record() };
+function clock({ kernel }: Machine): Readonly<Record<(typeof ACCOUNTS)[number] | 'cycles', number>> {
+  return kernel.clock.record();
 }
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
@@ -112,7 +112,7 @@ function holds(t: ExecutionContext, report: Report, what: string): void {
   t.not(FINISH[report.finish], 'fault', what);
   t.true(report.cycles <= report.wcetCycles, `${what}: ${report.cycles} > ${report.wcetCycles}`);
   t.true(report.cycles >= report.bcetCycles, `${what}: ${report.cycles} < ${report.bcetCycles}`);
-  t.true(report.bcetCycles > 0 && report.wcetCycles < 2 ** 52, what);
+  t.true(report.wcetCycles > 0 && report.wcetCycles < 2 ** 52, what);
 }
 
 // ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,8 +140,8 @@ for (const model of ['fable-f16', 'fable-q4_0'])
         const report = finish(machine, submit(machine, text, settings));
         const after = clock(machine);
         holds(t, report, `${model} ${target.name} ${JSON.stringify({ text, settings })}`);
-        t.is(sum(ACCOUNTS.map(a => after[a]!)), after['cycles']);
-        t.true(after['plan']! - before['plan']! <= report.cycles, 'top_k is the session’s, but no op');
+        t.is(sum(ACCOUNTS.map(a => after[a])), after.cycles);
+        t.true(after.plan - before.plan <= report.cycles, 'top_k is the session’s, but no op');
       }
     });
 
@@ -181,7 +181,7 @@ test('tokens and text do not depend on the target; cycles do', t => {
   const outputs = TARGETS.map(({ name }) => {
     const machine = power({ target: name });
     const text = ok(machine, 'llminfer --max-tokens 8 --seed 5 Once upon a time');
-    return { text, plan: clock(machine)['plan'] };
+    return { text, plan: clock(machine).plan };
   });
   t.is(new Set(outputs.map(o => o.text)).size, 1);
   t.is(new Set(outputs.map(o => o.plan)).size, TARGETS.length);
@@ -198,7 +198,8 @@ test('a forecast bounds the request that it speaks of, part by part', t => {
   const w = forecast(machine, { prompt: promptTokens, generate: 20, promptBytes: prompt.length });
   t.is(w.requestMax, wcetCycles);
   t.is(w.requestMin, bcetCycles);
-  t.is(w.requestMax, w.prefillMax + Math.round(w.decodeMeanMax * 19), 'mean to a cycle');
+  t.true(Math.abs(w.requestMax - w.prefillMax - 19 * w.decodeMeanMax) < 19, 'the mean is a whole number');
+  t.true(w.requestMin > 0);
   t.true(w.decodeMax >= w.decodeMin && w.decodeMax <= w.contextMax && w.drawMax >= w.drawMin);
   t.true(w.requestMin <= w.fullMin && w.fullMin <= w.requestMax);
   t.true(w.tokenizeMax > w.tokenizeMin && w.transferMax > w.transferMin && w.callsMax > w.callsMin);
@@ -256,7 +257,7 @@ test('forecasts refuse what cannot be', t => {
   t.regex(refused({ ctx: 4096 }, '/models/fable-f16.gguf'), /context 4096 asked/);
   ok(machine, 'llmctl unload');
   t.regex(refused({}), /no model loaded/);
-  t.is(forecast(machine, {}, '/models/fable-f16.gguf').model, 'fable-f16');
+  t.is(forecast(machine, {}, '/models/fable-f16.gguf').model, 'fable');
 });
 
 // ── Targets ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -301,7 +302,7 @@ for (const how of ['dearer', 'cheaper'] as const)
     const lax = power({ strict: false });
     spoil(lax, how);
     t.is(FINISH[finish(lax, submit(lax, 'Once upon a time', { maxTokens: 3 })).finish], 'fault');
-    t.regex(ok(lax, 'cat /proc/audit'), /op=4 session=1 step pos=4 tokens=0 charged=\d+ least=\d+ most=\d+ ts_ns=/);
+    t.regex(ok(lax, 'cat /proc/audit'), /op=4 session=1 body pos=0 tokens=0 charged=\d+ least=\d+ most=\d+ ts_ns=/);
     ok(lax, 'llmctl load fable-f16');
     t.is(FINISH[finish(lax, submit(lax, 'Once', { maxTokens: 1 })).finish], 'length');
 
@@ -309,7 +310,7 @@ for (const how of ['dearer', 'cheaper'] as const)
     spoil(strict, how);
     const id = submit(strict, 'Once upon a time', { maxTokens: 3 });
     t.throws(() => finish(strict, id), {
-      message: /^session 1, step at position 4, 0 tokens drawn: charged \d+ cycles, bounds \d+ to \d+$/,
+      message: /^session 1, body at position 0, 0 tokens drawn: charged \d+ cycles, bounds \d+ to \d+$/,
     });
   });
 

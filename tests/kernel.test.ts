@@ -32,12 +32,14 @@ const SEGMENT_CYCLES = 1000;
 const exactly = (cycles: number): { most: number; least: number } => ({ most: cycles, least: cycles });
 /** Every segment costs the same, drawing nothing. */
 const fakePrices: PlanPrices = {
+  ctx: 64,
+  batch: 8,
   fill: () => {},
+  charged: () => SEGMENT_CYCLES,
   segment: () => exactly(SEGMENT_CYCLES),
-  step: (_n, _pos, draw) => exactly(draw !== null ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
+  step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
   draw: () => exactly(0),
   topK: () => exactly(0),
-  tokenize: () => exactly(0),
   ops: () => [],
 };
 
@@ -728,8 +730,7 @@ for (const [how, cycles] of [
       r.compute.cycles = SEGMENT_CYCLES;
       t.like(yield* infer(sys, 'a', { maxTokens: 3 }), { text: 'bcd', finish: 'length' });
       const text = yield* readAll(sys, '/proc/audit');
-      const charged = 3 * cycles;
-      t.true(text.includes(`op=4 session=1 step pos=2 tokens=0 charged=${charged} least=3000 most=3000 ts_ns=`), text);
+      t.true(text.includes(`op=4 session=1 body pos=0 tokens=0 charged=${cycles} least=1000 most=1000 ts_ns=`), text);
       t.true(text.includes('session=1 prompt_len=2 tokens=0 finish=fault'), text);
       return 0;
     });
@@ -745,7 +746,7 @@ for (const [how, cycles] of [
       return 0;
     });
     t.is(r.kernel.run(1), 'halted');
-    const text = `kernel panic: session 1, step at position 2, 0 tokens drawn: charged ${3 * cycles} cycles, bounds 3000 to 3000`;
+    const text = `kernel panic: session 1, body at position 0, 0 tokens drawn: charged ${cycles} cycles, bounds 1000 to 1000`;
     t.true(r.log.join('\n').includes(text), r.log.join('\n'));
   });
 }

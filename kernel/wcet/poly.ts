@@ -245,16 +245,38 @@ export function sum(id: number, count: Poly, of: Poly): Poly {
       const others = t.atoms.filter(a => !isCounter(a));
       const coef = new Poly(new Map([[others.map(a => a.key).join('*'), { coef: t.coef, atoms: others }]]));
       total = total.plus(coef.times(floor(count.times(count.minus(ONE)), constant(2)))); // 0 + 1 + … + (count − 1)
-    } else rest.set(key, t);
+    } else {
+      const brackets = t.atoms.filter(a => atomMentions(a, isCounter));
+      const holds = holdsIn(brackets, id, count);
+      if (holds === null) rest.set(key, t);
+      else total = total.plus(fromTerms([[t.coef, t.atoms.filter(a => !brackets.includes(a))]]).times(holds));
+    }
   }
   if (rest.size === 0 || count.constant === 0n) return total;
   const open = new Poly(rest);
   return total.plus(ofAtom(ATOM.sum(id, count, open)));
 }
 
+/** For how many values of the counter, 0 … count − 1, all of these hold; null where they are not brackets over lines of constant slope. */
+function holdsIn(brackets: readonly Atom[], id: number, count: Poly): Poly | null {
+  let [from, to] = [ZERO, count];
+  for (const b of brackets) {
+    const line = b.kind === 'negative' ? split(b.of, `j${id}`) : null;
+    const slope = line?.coefficient.constant ?? null;
+    if (line === null || slope === null || mentions(line.rest, a => a.kind === 'counter' && a.id === id)) return null;
+    // Falling, it holds from a first value on; rising, before a last one.
+    if (slope < 0n) from = largerOf(from, floor(line.rest, constant(-slope)).plus(ONE));
+    else to = smallerOf(to, floor(line.rest.scaled(-1n).minus(ONE), constant(slope)).plus(ONE));
+  }
+  return positive(to.minus(from));
+}
+const largerOf = (a: Poly, b: Poly): Poly => a.plus(positive(b.minus(a)));
+const smallerOf = (a: Poly, b: Poly): Poly => a.minus(positive(a.minus(b)));
+
 // ── Inspection and substitution ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-const parts = (a: Atom): readonly Poly[] => {
+/** The expressions that an atom is made of. */
+export const partsOf = (a: Atom): readonly Poly[] => {
   switch (a.kind) {
     case 'floor':
       return [a.of, a.by];
@@ -268,7 +290,8 @@ const parts = (a: Atom): readonly Poly[] => {
       return [];
   }
 };
-const atomMentions = (a: Atom, test: (a: Atom) => boolean): boolean => test(a) || parts(a).some(p => mentions(p, test));
+const atomMentions = (a: Atom, test: (a: Atom) => boolean): boolean =>
+  test(a) || partsOf(a).some(p => mentions(p, test));
 
 /** Whether an atom that passes the test occurs anywhere in `p`. */
 export function mentions(p: Poly, test: (a: Atom) => boolean): boolean {
@@ -290,7 +313,7 @@ export function substitute(p: Poly, by: (a: Atom) => Poly | undefined): Poly {
     if (cache.has(a.key)) return cache.get(a.key);
     let result = by(a);
     if (result === undefined) {
-      const old = parts(a);
+      const old = partsOf(a);
       const [x, y] = old.map(q => substitute(q, by));
       if (x !== undefined && (x !== old[0] || (y !== undefined && y !== old[1]))) result = rebuild(a, x, y);
     }

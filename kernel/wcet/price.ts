@@ -218,16 +218,22 @@ class Pricer {
   }
 
   #row(c: Certificate, setting: Setting, head: boolean, positional: boolean): Row | Refusal {
-    const shape = Shape.of(c, setting);
-    if (isRefusal(shape)) return shape;
-    if (shape.dependsOn.has(ROW)) return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
     const pass = this.#executor(setting);
     if (isRefusal(pass)) return pass;
     const overhead = this.#target.overhead.recordCycles * MILLI + upperMilli(pass);
-    const row = positional
-      ? this.#everywhere(shape, pass, overhead)
-      : this.#anywhere(shape, pass, overhead, head ? 1 : this.#plan.batch);
-    return shape.exact ? row : refuse('RANGE', 9999, `${c.name}: its cost is beyond 2⁵³`);
+    const [stepAt = 0, record = 0] = setting.args;
+    const shapeFor = (tokens: number | null): Shape | Refusal => {
+      const shape = Shape.of(c, { ...setting, args: [stepAt, record, tokens, null, null] });
+      const blind = !isRefusal(shape) && shape.dependsOn.has(ROW);
+      return blind ? refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`) : shape;
+    };
+    if (positional) {
+      const shapes = [0, 1, 2].map(shapeFor);
+      const refusal = shapes.find(isRefusal);
+      return refusal ?? this.#everywhere(shapes as Shape[], pass, overhead);
+    }
+    const shape = shapeFor(null);
+    return isRefusal(shape) ? shape : this.#anywhere(shape, pass, overhead, head ? 1 : this.#plan.batch);
   }
 
   /** Once for the whole plan. */
@@ -247,7 +253,7 @@ class Pricer {
   }
 
   /** An op that costs the same everywhere; where it does not, the dearest position is what it is charged. */
-  #anywhere(shape: Shape, pass: Figures, overheadMilli: number, tokensMax: number): Row {
+  #anywhere(shape: Shape, pass: Figures, overheadMilli: number, tokensMax: number): Row | Refusal {
     const { batch, ctx } = this.#plan;
     const byTokens = [nothing(this.#target)];
     for (let n = 1; n <= batch; n++) {
@@ -258,33 +264,38 @@ class Pricer {
       const busy = each.map(f => f.busy).reduce((a, b) => a.map((x, r) => Math.min(x, b[r] ?? 0)));
       byTokens.push({ ...dearest, busy: plus(busy, pass.busy) });
     }
+    if (!shape.exact) return beyond(shape.name);
     const tokens = byTokens.map((f, n) => (n === 0 ? 0 : wholeCycles(upperMilli(f) + overheadMilli)));
     return { byTokens, byPosition: null, tokens, positions: null, reads: this.#reads(shape, tokensMax) };
   }
 
-  /** An op whose cost is a sum over its tokens, each at its position: checked, since its rows can say nothing else. */
-  #everywhere(shape: Shape, pass: Figures, overheadMilli: number): Row | Refusal {
+  /**
+   * An op whose cost is a sum over its tokens, each at its position: its rows can say nothing else. `shapes`: of none, one and two tokens; of
+   * the latter one is tried, which is to notice, not to prove: the tests compare every number of tokens.
+   */
+  #everywhere([none, one, two]: readonly Shape[], pass: Figures, overheadMilli: number): Row | Refusal {
     const { batch, ctx } = this.#plan;
-    const fixed = figuresAt(shape, 0, 0);
-    const byPosition = range(ctx).map(pos => without(figuresAt(shape, 1, pos), fixed));
-    for (let n = 2; n <= batch; n++)
-      for (let i = 0; i <= PROBES; i++) {
-        const pos = Math.floor(((ctx - n) * i) / PROBES);
-        const all = figuresAt(shape, n, pos);
-        const parts = byPosition.slice(pos, pos + n);
-        const same = (of: (f: Figures) => number): boolean => of(all) === sumOf([of(fixed), ...parts.map(of)]);
-        if (
-          pos >= 0 &&
-          !(same(f => f.compute) && same(f => f.instructions) && all.busy.every((_, r) => same(f => f.busy[r] ?? 0)))
-        )
-          return refuse('NOTSUP', 9999, `${shape.name}: ${n} tokens from position ${pos} are not the sum of each`);
-      }
+    if (none === undefined || one === undefined || two === undefined) return panic('an op without shapes');
+    const fixed = figuresAt(none, 0, 0);
+    const byPosition = range(ctx).map(pos => without(figuresAt(one, 1, pos), fixed));
+    const middle = ctx >> 1;
+    const sums = [figuresAt(two, 2, middle), fixed, ...byPosition.slice(middle, middle + 2)].map(countsOf);
+    if (
+      ctx > 2 &&
+      sums[0]?.join() !==
+        sums
+          .slice(1)
+          .reduce((sum, part) => plus(sum, part))
+          .join()
+    )
+      return refuse('NOTSUP', 9999, `${one.name}: two tokens from position ${middle} are not the sum of each`);
+    if (![none, one, two].every(shape => shape.exact)) return beyond(one.name);
     const once = { ...fixed, memory: 0, busy: plus(fixed.busy, pass.busy) };
     const tokens = range(batch + 1).map(n => (n === 0 ? 0 : wholeCycles(fixed.compute + overheadMilli)));
     const positions = [0];
     for (const f of byPosition) positions.push((positions.at(-1) ?? 0) + wholeCycles(upperMilli(f)));
     const byTokens = tokens.map((_, n) => (n === 0 ? nothing(this.#target) : once));
-    return { byTokens, byPosition, tokens, positions, reads: this.#reads(shape, batch) };
+    return { byTokens, byPosition, tokens, positions, reads: tokens.map(() => []) };
   }
 
   #reads(shape: Shape, tokensMax: number): Read[][] {
@@ -307,8 +318,10 @@ class Pricer {
   }
 }
 
-/** Positions, evenly spread, at which a sum over tokens is checked. */
-const PROBES = 7;
+/** What is not memory: a token's is not a part of several tokens'. */
+const countsOf = (f: Figures): number[] => [f.compute, f.instructions, f.loaded, f.stored, ...f.busy];
+
+const beyond = (name: string): Refusal => refuse('RANGE', 9999, `${name}: its cost is beyond 2⁵³`);
 
 const range = (n: number): number[] => Array.from({ length: Math.max(0, n) }, (_, i) => i);
 const sumOf = (list: readonly number[]): number => list.reduce((sum, x) => sum + x, 0);
@@ -368,13 +381,20 @@ interface Sums {
 function sumsOf(ops: readonly Op[], { batch, ctx }: PlanSource, target: Target): Sums {
   const none = target.lower.map(() => 0);
   const counts = range(batch + 1);
-  const positional = ops.map(op => op.row).filter(row => row.positions !== null);
-  const chargedBefore =
-    positional.length === 0 ? [] : range(ctx + 1).map(p => sumOf(positional.map(r => r.positions?.[p] ?? 0)));
-  const busyBefore: number[][] = [];
-  if (positional.length > 0) busyBefore.push(none);
-  for (let p = 0; p < ctx && positional.length > 0; p++)
-    busyBefore.push(positional.reduce((sum, r) => plus(sum, r.byPosition?.[p]?.busy ?? none), busyBefore[p] ?? none));
+  const positional = new Map<Row, number>(); // with how many ops it is the row of
+  for (const { row } of ops) if (row.positions !== null) positional.set(row, (positional.get(row) ?? 0) + 1);
+  const chargedBefore: number[] = [];
+  const busyBefore: (readonly number[])[] = [];
+  for (let p = 0; p <= ctx && positional.size > 0; p++) {
+    let charged = 0;
+    let busy = busyBefore[p - 1] ?? none;
+    for (const [row, times] of positional) {
+      charged += times * (row.positions?.[p] ?? 0);
+      if (p > 0) busy = plus(busy, row.byPosition?.[p - 1]?.busy ?? none, times);
+    }
+    chargedBefore.push(charged);
+    busyBefore.push(busy);
+  }
   return {
     ops,
     charged: counts.map(n => sumOf(ops.map(op => op.row.tokens[n] ?? 0))),
@@ -455,7 +475,7 @@ export class Prices {
 
   /** One segment over `n` tokens from position `pos`, without what the sampler counts itself. `most` is what is charged. */
   segment(s: Segment, n: number, pos: number): Bound {
-    return { most: this.#charge(s, n, pos), least: this.#least([[s, n, pos]], []) };
+    return { most: this.charged(s, n, pos), least: this.#least([[s, n, pos]], []) };
   }
 
   /** A step: the body over `n` tokens from `pos`; when it draws, then head and sampler for the last of them, `historyLength` tokens being there. */
@@ -465,7 +485,7 @@ export class Prices {
     const drawn = this.#drawn(draw, historyLength);
     const last = pos + n - 1;
     const stretch: Stretch = [body, ['head', 1, last], ['sample', 1, last]];
-    const charged = sumOf(stretch.map(s => this.#charge(...s)));
+    const charged = sumOf(stretch.map(s => this.charged(...s)));
     return { most: charged + wholeCycles(drawn.compute), least: this.#least(stretch, drawn.busy) };
   }
 
@@ -506,7 +526,8 @@ export class Prices {
     });
   }
 
-  #charge(s: Segment, n: number, pos: number): number {
+  /** hot: what one segment over `n` tokens from position `pos` is charged, without what the sampler counts itself. */
+  charged(s: Segment, n: number, pos: number): number {
     const { charged, chargedBefore: before } = this.#segments[s];
     return (charged[n] ?? 0) + (before[pos + n] ?? 0) - (before[pos] ?? 0);
   }

@@ -4,11 +4,11 @@
 
 import { isRefusal, refuse } from '../abi/index.ts';
 import type { Refusal } from '../abi/index.ts';
-import type { Certificate } from './certify.ts';
+import type { Certificate, Extent, Movement } from './certify.ts';
 import { PASSES } from './certify.ts';
 import { ARGUMENT_MAX, ZERO, evaluate, extreme, mentions } from './poly.ts';
 import type { Atom, Poly } from './poly.ts';
-import { Program, Specialiser, spanOf } from './specialise.ts';
+import { Program, Specialiser, noteParams, spanOf } from './specialise.ts';
 import { linesOf, trafficMilli } from './targets.ts';
 import type { MemoryRegion, Target } from './targets.ts';
 import { CLASSES, classIndex } from './wasm.ts';
@@ -44,10 +44,8 @@ const LOADED = classIndex('bytes_loaded');
 const STORED = classIndex('bytes_stored');
 const param = (a: Atom): number => (a.kind === 'param' ? a.index : -1);
 
-interface Run {
-  readonly store: boolean;
-  readonly from: () => number;
-  readonly to: () => number;
+/** Bytes moved in runs of one length. */
+interface Runs {
   readonly moved: () => number;
   readonly run: () => number;
 }
@@ -55,7 +53,11 @@ interface Operand {
   readonly region: MemoryRegion;
   readonly pointers: readonly number[];
   readonly at: number; // where they point
-  readonly runs: readonly Run[];
+  readonly extents: readonly Extent[];
+  readonly runs: readonly Runs[];
+  /** Its first byte is the least of these, its end the largest of those. */
+  readonly froms: readonly (() => number)[];
+  readonly tos: readonly (() => number)[];
 }
 
 /** Bytes from … to − 1 behind where the pointers, added up, point: each is read. */
@@ -105,7 +107,8 @@ export class Shape {
   readonly #stored: () => number;
   readonly #busy: readonly (() => number)[];
   readonly #operands: readonly Operand[];
-  readonly #strays: readonly Pick<Run, 'store' | 'moved' | 'run'>[];
+  readonly #strays: readonly Movement[];
+  readonly #strayRuns: readonly Runs[];
   readonly #strayMilli: number; // a line from the farthest home
   /** Unknowns that the cost depends on, of those that are open. */
   readonly dependsOn: ReadonlySet<number>;
@@ -154,53 +157,55 @@ export class Shape {
 
     // Extents that begin at the same pointers are one operand; what begins at data may lie anywhere.
     const isData = (a: Atom): boolean => a.kind === 'param' && data.has(a.index);
-    const operands = new Map<string, { own: number[]; from: Poly; extents: Poly[][]; stores: boolean[] }>();
-    const strays: { store: boolean; moved: Poly; run: Poly }[] = c.strays.map(x => ({
+    const extents = new Map<string, { pointers: readonly number[]; extents: Extent[] }>();
+    const settled = (x: Movement): Movement => ({
       store: x.store,
-      moved: known.of(x.moved),
+      moved: extreme(known.of(x.moved), true),
       run: known.of(x.run),
-    }));
+    });
+    const strays = c.strays.map(settled);
     for (const x of c.extents) {
-      const moved = extreme(known.of(x.moved), true);
-      if (moved.constant === 0n) continue;
-      const run = known.of(x.run);
+      const movement = settled(x);
+      if (movement.moved.constant === 0n) continue;
       if (mentions(x.from, isData)) {
-        strays.push({ store: x.store, moved, run });
+        strays.push(movement);
         continue;
       }
-      const [from, to] = [known.of(x.from), known.of(x.to)];
-      const own = basesOf(x.from);
-      const key = own.join('+');
-      const operand = operands.get(key) ?? { own, from, extents: [], stores: [] };
-      operands.set(key, operand);
-      operand.extents.push([from, to, moved, run]);
-      operand.stores.push(x.store);
+      const pointers = basesOf(x.from);
+      const operand = extents.get(pointers.join()) ?? { pointers, extents: [] };
+      extents.set(pointers.join(), operand);
+      operand.extents.push({ ...movement, reach: x.reach, from: known.of(x.from), to: known.of(x.to) });
     }
-    const code = (p: Poly): (() => number) => program.compile(p);
-    const at = (own: readonly number[]): number => own.reduce((sum, i) => sum + Number(values[i] ?? 0n), 0);
-    this.#operands = [...operands.values()].map(o => ({
-      region: s.regionOf(at(o.own)),
-      pointers: o.own,
-      at: at(o.own),
-      runs: o.extents.map(([from = ZERO, to = ZERO, moved = ZERO, run = ZERO], i) => ({
-        store: o.stores[i] ?? false,
-        from: code(from),
-        to: code(to),
-        moved: code(moved),
-        run: code(run),
-      })),
-    }));
-    this.#strays = strays.map(x => ({ store: x.store, moved: code(extreme(x.moved, true)), run: code(x.run) }));
+    this.#operands = [...extents.values()].map(o => {
+      const at = o.pointers.reduce((sum, i) => sum + Number(values[i] ?? 0n), 0);
+      return {
+        ...o,
+        at,
+        region: s.regionOf(at),
+        runs: runsOf(program, o.extents),
+        froms: ends(
+          o.extents.map(x => x.from),
+          false,
+        ).map(p => program.compile(p)),
+        tos: ends(
+          o.extents.map(x => x.to),
+          true,
+        ).map(p => program.compile(p)),
+      };
+    });
+    this.#strays = strays;
+    this.#strayRuns = runsOf(program, strays);
     this.#strayMilli = Math.max(...Object.values(target.home).map(home => target.levels[home]?.lineUpper ?? 0));
 
     const used = new Set<number>();
-    const note = (p: Poly): void => void mentions(p, a => (used.add(param(a)), false));
+    const seen = new Set<Poly>();
+    const note = (p: Poly): void => noteParams(p, used, seen);
     for (const p of counted) note(p);
-    for (const o of operands.values())
-      for (const [from = ZERO, to = ZERO, moved = ZERO, run = ZERO] of o.extents)
-        for (const p of [from.minus(o.from), to.minus(o.from), moved, run]) note(p);
+    for (const o of this.#operands) {
+      const first = o.extents[0]?.from ?? ZERO;
+      for (const x of o.extents) for (const p of [x.from.minus(first), x.to.minus(first), x.moved, x.run]) note(p);
+    }
     for (const x of strays) for (const p of [x.moved, x.run]) note(p);
-    used.delete(-1);
     this.dependsOn = used;
   }
 
@@ -232,23 +237,24 @@ export class Shape {
 
   #memory(): number {
     let milli = 0;
-    for (const { region, runs } of this.#operands) {
-      let [low, high, lines] = [Infinity, -Infinity, 0];
-      for (const r of runs) {
-        const moved = r.moved();
-        if (moved <= 0) continue;
-        const [from, to] = [r.from(), r.to()];
-        low = Math.min(low, from);
-        high = Math.max(high, to);
-        lines += linesOf(this.#target, moved, Math.max(1, r.run()));
-      }
-      if (lines > 0) milli += trafficMilli(this.#target, { region, hullBytes: high - low, lines });
+    for (const { region, runs, froms, tos } of this.#operands) {
+      const lines = this.#lines(runs);
+      if (lines === 0) continue;
+      let [low, high] = [Infinity, -Infinity];
+      for (const from of froms) low = Math.min(low, from());
+      for (const to of tos) high = Math.max(high, to());
+      milli += trafficMilli(this.#target, { region, hullBytes: high - low, lines });
     }
-    for (const { moved, run } of this.#strays) {
+    return milli + this.#lines(this.#strayRuns) * this.#strayMilli;
+  }
+
+  #lines(all: readonly Runs[]): number {
+    let lines = 0;
+    for (const { moved, run } of all) {
       const bytes = moved();
-      if (bytes > 0) milli += linesOf(this.#target, bytes, Math.max(1, run())) * this.#strayMilli;
+      if (bytes > 0) lines += linesOf(this.#target, bytes, Math.max(1, run()));
     }
-    return milli;
+    return lines;
   }
 
   /**
@@ -256,14 +262,38 @@ export class Shape {
    * part of it having been counted once.
    */
   reads(region: MemoryRegion): Read[] {
-    const loads = this.#operands.flatMap(({ runs, ...o }) => runs.filter(r => !r.store).map(r => ({ ...o, ...r })));
-    const stray = this.#strays.reduce((sum, x) => sum + (x.store ? 0 : x.moved()), 0);
-    const sum = loads.reduce((total, r) => total + r.moved(), stray);
+    const value = (p: Poly): number => this.#program.compile(p)();
+    const loads = [...this.#strays, ...this.#operands.flatMap(o => o.extents)].filter(x => !x.store);
+    const sum = loads.reduce((total, x) => total + value(x.moved), 0);
     if (sum !== this.#loaded() || sum !== this.#loadedLeast()) return [];
-    return loads
-      .filter(r => r.region === region && r.moved() > 0 && r.run() >= r.to() - r.from())
-      .map(r => ({ pointers: r.pointers, from: r.from() - r.at, to: r.to() - r.at }));
+    return this.#operands
+      .filter(o => o.region === region)
+      .flatMap(({ pointers, at, extents }) =>
+        extents
+          .filter(x => !x.store && value(x.moved) > 0 && value(x.run) >= value(x.to) - value(x.from))
+          .map(x => ({ pointers, from: value(x.from) - at, to: value(x.to) - at })),
+      );
   }
+}
+
+/** Movements by the length of their runs. */
+function runsOf(program: Program, movements: readonly Movement[]): Runs[] {
+  const byRun = new Map<string, { moved: Poly; run: Poly }>();
+  for (const { moved, run } of movements)
+    byRun.set(run.key, { run, moved: moved.plus(byRun.get(run.key)?.moved ?? ZERO) });
+  return [...byRun.values()].map(x => ({ moved: program.compile(x.moved), run: program.compile(x.run) }));
+}
+
+/** Of values that differ by a constant the largest (or the smallest). */
+function ends(values: readonly Poly[], largest: boolean): Poly[] {
+  const kept: Poly[] = [];
+  for (const v of values) {
+    const n = kept.findIndex(k => k.minus(v).constant !== null);
+    const beyond = n >= 0 && ((kept[n] ?? v).minus(v).constant ?? 0n) < 0n === largest;
+    if (n < 0) kept.push(v);
+    else if (beyond) kept[n] = v;
+  }
+  return kept;
 }
 
 /** Unknowns that are pointers: extents begin at them. */
@@ -288,8 +318,9 @@ export function dependenceOf(c: Certificate): Dependence {
   const operands = new Map<string, number[]>();
   for (const x of c.extents) operands.set(basesOf(x.from).join('+'), basesOf(x.from));
   const counted = new Set<number>();
+  const seen = new Set<Poly>();
   for (const p of [...c.least, ...c.most, ...c.extents.flatMap(x => [x.moved, x.run]), ...c.strays.map(x => x.moved)])
-    mentions(p, a => (counted.add(param(a)), false));
+    noteParams(p, counted, seen);
   return { pointers: pointersOf(c), operands: [...operands.values()], counted };
 }
 

@@ -10,8 +10,8 @@ import {
   isNegative,
   isZero,
   mentions,
+  partsOf,
   positive,
-  substitute,
   sum,
   ZERO,
 } from './poly.ts';
@@ -25,12 +25,17 @@ const UNROLLED_MAX = 64n;
 /** Puts known values into expressions. Brackets over data become free choices: `extreme` removes them. */
 export class Specialiser {
   readonly #known: Known;
+  readonly #counters: ReadonlyMap<number, bigint>;
   readonly #atoms = new Map<Atom, Poly>();
   readonly #polys = new Map<Poly, Poly>();
-  readonly #choices = new Map<string, Poly>();
+  readonly #choices: Map<string, Poly>;
+  /** For bodies of sums, with the counter known. */
+  readonly #passes = new Map<string, Specialiser>();
 
-  constructor(known: Known) {
+  constructor(known: Known, counters: ReadonlyMap<number, bigint> = new Map(), choices = new Map<string, Poly>()) {
     this.#known = known;
+    this.#counters = counters;
+    this.#choices = choices;
   }
 
   of(p: Poly): Poly {
@@ -77,8 +82,15 @@ export class Specialiser {
         return this.#bracket(isNegative(this.of(a.of)));
       case 'zero':
         return this.#bracket(isZero(this.of(a.of)));
-      case 'sum':
-        return this.#sum(a.id, this.of(a.count), this.of(a.of));
+      case 'sum': {
+        const count = this.of(a.count);
+        const n = count.constant;
+        return n === null || n > UNROLLED_MAX ? sum(a.id, count, this.of(a.of)) : this.#unrolled(a.id, n, a.of);
+      }
+      case 'counter': {
+        const pass = this.#counters.get(a.id);
+        return pass === undefined ? fromTerms([[1n, [a]]]) : constant(pass);
+      }
       default:
         return fromTerms([[1n, [a]]]);
     }
@@ -92,14 +104,28 @@ export class Specialiser {
     return choice;
   }
 
-  #sum(id: number, count: Poly, of: Poly): Poly {
-    const n = count.constant;
-    if (n === null || n > UNROLLED_MAX) return sum(id, count, of);
+  #unrolled(id: number, passes: bigint, of: Poly): Poly {
     let total = ZERO;
-    for (let j = 0n; j < n; j++)
-      total = total.plus(this.of(substitute(of, a => (a.kind === 'counter' && a.id === id ? constant(j) : undefined))));
+    for (let j = 0n; j < passes; j++) {
+      const key = `${id}:${j}`;
+      const pass =
+        this.#passes.get(key) ?? new Specialiser(this.#known, new Map(this.#counters).set(id, j), this.#choices);
+      this.#passes.set(key, pass);
+      total = total.plus(pass.of(of));
+    }
     return total;
   }
+}
+
+/** Adds to `into` every argument and word that `p` depends on, at any depth; `seen`: expressions that were looked through before. */
+export function noteParams(p: Poly, into: Set<number>, seen: Set<Poly>): void {
+  if (seen.has(p)) return;
+  seen.add(p);
+  for (const t of p.terms.values())
+    for (const a of t.atoms) {
+      if (a.kind === 'param') into.add(a.index);
+      for (const inner of partsOf(a)) noteParams(inner, into, seen);
+    }
 }
 
 // ── Ranges ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
