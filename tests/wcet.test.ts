@@ -646,6 +646,11 @@ const TRICKY: Record<string, readonly [body: string, exact: boolean]> = {
     up(2, 'local.get:0 i32.const:-4 i32.and local.get:1 i32.const:3 i32.and i32.add', NOTHING),
     true,
   ],
+  'a masked bit': [
+    `local.get:0 i32.const:2 i32.and if ${NOTHING} end local.get:1 i32.const:6 i32.and i32.const:6 i32.eq if ${NOTHING} end`,
+    true,
+  ],
+  'two masked bits apart': [`local.get:0 i32.const:5 i32.and i32.const:1 i32.eq if ${NOTHING} end`, false],
   'a quotient': [up(2, 'local.get:0 local.get:1 i32.div_u', NOTHING), true],
 };
 
@@ -692,7 +697,7 @@ class Programmer {
     const right = op.startsWith('sh')
       ? `i32.const:${below(3)}`
       : op === 'and'
-        ? `i32.const:${oneOf([1, 3, 7, -4])}`
+        ? `i32.const:${oneOf([1, 3, 7, 2, 6, 5, -4])}`
         : this.value();
     return `${this.value()} ${op.includes('div') || op.includes('rem') ? `i32.const:${1 + below(4)}` : right} i32.${op}`;
   }

@@ -139,8 +139,9 @@ function decode_block(type: i32, d: usize, minimum: usize, q: usize, stride: usi
   const scale = f16_to_f32(load<u16>(d));
   if (type == TYPE_Q8_0) {
     for (let i = 0; i < BLOCK; i += 2) {
-      put(to, <f32>load<i8>(q) * scale, add);
-      put(to + 4, <f32>load<i8>(q, 1) * scale, add);
+      const pair = <i32>load<i16>(q);
+      put(to, <f32>(<i32>(<i8>pair)) * scale, add);
+      put(to + 4, <f32>(pair >> 8) * scale, add);
       q += stride;
       to += 8;
     }
@@ -169,16 +170,21 @@ export function row_bytes(type: i32, k: i32): usize {
   return (k >> 5) * block_bytes(type);
 }
 
-function decode(type: i32, from: usize, n: i32, to: usize, add: bool): void {
-  const bytes = block_bytes(type);
-  if (bytes == 0) {
-    decode_float(type, from, n, to, add);
-    return;
-  }
-  const quants: usize = type == TYPE_Q4_1 ? 4 : 2;
-  for (let i = 0; i < n; i += BLOCK) {
-    decode_block(type, from, 2, from + quants, type == TYPE_Q8_0 ? 2 : 4, false, to, add);
-    from += bytes;
+/**
+ * `k` values from the blocks at `p` on: row `lane` of `group` rows that are interleaved. A row of its own (0 of 1) takes the same instructions,
+ * so that what a token's embedding costs does not depend on the token.
+ */
+function decode_blocks(type: i32, p: usize, lane: usize, group: usize, k: i32, to: usize, add: bool): void {
+  const part: usize = type == TYPE_Q8_0 ? 2 : 4;
+  const header: usize = type == TYPE_Q4_1 ? 4 : 2;
+  const step = group * block_bytes(type);
+  const stride = group * part;
+  let d = p + 2 * lane;
+  let q = p + group * header + lane * part;
+  for (let i = 0; i < k; i += BLOCK) {
+    decode_block(type, d, 2 * group, q, stride, group != 1, to, add);
+    d += step;
+    q += step;
     to += 4 * BLOCK;
   }
 }
@@ -186,29 +192,21 @@ function decode(type: i32, from: usize, n: i32, to: usize, add: bool): void {
 /** Expands `n` values (whole blocks) in the file's order to f32. Returns 0, or -1 when the type is not known. */
 export function dequantize(type: i32, from: usize, n: i32, to: usize): i32 {
   if (row_bytes(type, BLOCK) == 0) return -1;
-  decode(type, from, n, to, false);
+  if (block_bytes(type) == 0) decode_float(type, from, n, to, false);
+  else decode_blocks(type, from, 0, 1, n, to, false);
   return 0;
 }
 
-/** One row of a matrix in the kernels' layout to f32[k], stored or added. Rows in groups and the last ones take the same instructions. */
+/** One row of a matrix in the kernels' layout to f32[k], stored or added. */
 export function get_row(type: i32, weights: usize, rows: i32, k: i32, row: i32, to: usize, add: bool): void {
   const bytes = row_bytes(type, k);
-  const block = block_bytes(type);
-  if (block == 0) {
+  if (block_bytes(type) == 0) {
     decode_float(type, weights + row * bytes, k, to, add);
     return;
   }
   const grouped = row < (rows & ~3);
-  const lane: usize = select<i32>(row & 3, 0, grouped);
-  const group: usize = select<i32>(GROUP, 1, grouped);
-  const part: usize = type == TYPE_Q8_0 ? 2 : 4;
-  const scales: usize = type == TYPE_Q4_1 ? 4 : 2;
-  let p = weights + (row - lane) * bytes;
-  for (let i = 0; i < k; i += BLOCK) {
-    decode_block(type, p + 2 * lane, 2 * group, p + scales * group + part * lane, part * group, grouped, to, add);
-    p += group * block;
-    to += 4 * BLOCK;
-  }
+  const lane = select<i32>(row & 3, 0, grouped);
+  decode_blocks(type, weights + (row - lane) * bytes, lane, select<usize>(GROUP, 1, grouped), k, to, add);
 }
 
 // ── Layout ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
