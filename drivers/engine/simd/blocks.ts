@@ -22,19 +22,24 @@ export type F32 = f32;
 export type F16 = u16;
 export type BF16 = i16;
 
-/** Exact, subnormals and infinities included; any NaN gives the canonical one. No branch: it takes the same time for each half. */
+/** A finite half, exact: its bits moved to an f32's places, times 2^112. One that is not reads as ±65,536 · 1.m: repack and kv_store report those. */
 @inline
-export function f16_to_f32(h: u32): f32 {
-  const magnitude = h & 0x7fff;
-  const finite = reinterpret<u32>(reinterpret<f32>(magnitude << 13) * reinterpret<f32>(0x77800000)); // × 2^112
-  const bits = select<u32>(finite, 0x7f800000, magnitude < 0x7c00) | ((h & 0x8000) << 16);
-  return reinterpret<f32>(select<u32>(bits, 0x7fc00000, magnitude <= 0x7c00));
+function finite_f16(h: i32): f32 {
+  return reinterpret<f32>((h << 13) & 0x8fffe000) * reinterpret<f32>(0x77800000);
+}
+@inline
+export function load_f16(p: usize): f32 {
+  return finite_f16(load<i16>(p));
 }
 
-/**
- * Four finite halves at `p`, exact: their bits moved to an f32's places, times 2^112. (A half that is not finite reads as ±65,536 · 1.m: repack
- * and kv_store report those.) The two constants come from the caller, see opaque_zero.
- */
+/** Any half at `p`, exact, infinities and NaNs too. No branch: it takes the same time for each. */
+@inline
+function load_any_f16(p: usize): f32 {
+  const h = <i32>load<i16>(p);
+  return reinterpret<f32>(reinterpret<u32>(finite_f16(h)) | select<u32>(0x7f800000, 0, (h & 0x7c00) == 0x7c00));
+}
+
+/** load_f16 of four halves. The two constants come from the caller, see opaque_zero. */
 @inline
 export function load_f16x4(p: usize, mask: v128, bias: v128): v128 {
   return f32x4.mul(v128.and(i32x4.shl(v128.load16x4_s(p), 13), mask), bias);
@@ -103,7 +108,7 @@ export function load4<T>(p: usize, mask: v128, bias: v128): v128 {
 export function load1<T>(p: usize): f32 {
   if (sizeof<T>() == 4) return load<f32>(p);
   if (isSigned<T>()) return reinterpret<f32>(<u32>load<u16>(p) << 16);
-  return f16_to_f32(load<u16>(p));
+  return load_f16(p);
 }
 
 // ── Decoding ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,7 +130,7 @@ function swap_middle(bytes: u32): u32 {
 
 function decode_float(type: i32, from: usize, n: i32, to: usize, add: bool): void {
   for (let i = 0; i < n; i++) {
-    const x = type == TYPE_F32 ? load<f32>(from + (i << 2)) : type == TYPE_F16 ? load1<F16>(from + (i << 1)) : load1<BF16>(from + (i << 1));
+    const x = type == TYPE_F32 ? load<f32>(from + (i << 2)) : type == TYPE_F16 ? load_any_f16(from + (i << 1)) : load1<BF16>(from + (i << 1));
     put(to + (i << 2), x, add);
   }
 }
@@ -136,7 +141,7 @@ function decode_float(type: i32, from: usize, n: i32, to: usize, add: bool): voi
  */
 @inline
 function decode_block(type: i32, d: usize, minimum: usize, q: usize, stride: usize, interleaved: bool, to: usize, add: bool): void {
-  const scale = f16_to_f32(load<u16>(d));
+  const scale = load_any_f16(d);
   if (type == TYPE_Q8_0) {
     for (let i = 0; i < BLOCK; i += 2) {
       const pair = <i32>load<i16>(q);
@@ -148,7 +153,7 @@ function decode_block(type: i32, d: usize, minimum: usize, q: usize, stride: usi
     return;
   }
   const q4_1 = type == TYPE_Q4_1;
-  const m = q4_1 ? f16_to_f32(load<u16>(d + minimum)) : -0.0; // x + −0 = x
+  const m = q4_1 ? load_any_f16(d + minimum) : -0.0; // x + −0 = x
   for (let j = 0; j < 4; j++) {
     const bytes = load<u32>(q);
     decode_nibbles(select<u32>(swap_middle(bytes), bytes, interleaved), q4_1 ? 0 : -8, scale, m, to, add);
