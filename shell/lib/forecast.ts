@@ -112,13 +112,14 @@ export interface Standing {
   };
 }
 
+const below = (value: number, goal: { readonly most: number; readonly stretch: number }): Verdict =>
+  value < goal.stretch ? 'stretch' : value < goal.most ? 'met' : 'missed';
+const reached = (value: number, goal: { readonly least: number; readonly stretch: number }): Verdict =>
+  value >= goal.stretch ? 'stretch' : value >= goal.least ? 'met' : 'missed';
+
 /** How a forecast stands to the goals. A generation of one token has no decode step: the last step speaks for it. */
 export function standing(f: Forecast): Standing {
   const r = f.report;
-  const most = (value: number, goal: { readonly most: number; readonly stretch: number }): Verdict =>
-    value < goal.stretch ? 'stretch' : value < goal.most ? 'met' : 'missed';
-  const least = (value: number, goal: { readonly least: number; readonly stretch: number }): Verdict =>
-    value >= goal.stretch ? 'stretch' : value >= goal.least ? 'met' : 'missed';
   const firstToken = bounds(f).first_token.most;
   const firstTokenMs = firstToken === null ? null : milliseconds(firstToken, r.hz);
   const guaranteed = perSecond(r.contextMax, r.hz);
@@ -133,11 +134,11 @@ export function standing(f: Forecast): Standing {
     arenaBytes: r.arenaBytes,
     context: r.ctx,
     verdicts: {
-      firstToken: most(firstTokenMs ?? Infinity, GOALS.firstTokenMs),
-      guaranteed: least(guaranteed, GOALS.tokensPerSecond),
-      typical: least(typical, GOALS.tokensPerSecond),
-      memory: most(r.arenaBytes, GOALS.arenaBytes),
-      context: least(r.ctx, GOALS.context),
+      firstToken: below(firstTokenMs ?? Infinity, GOALS.firstTokenMs),
+      guaranteed: reached(guaranteed, GOALS.tokensPerSecond),
+      typical: reached(typical, GOALS.tokensPerSecond),
+      memory: below(r.arenaBytes, GOALS.arenaBytes),
+      context: reached(r.ctx, GOALS.context),
     },
   };
 }
@@ -161,14 +162,11 @@ export function* pricedPlan(sys: Sys, path: string, question: Question): Generat
     .slice(0, -1)
     .map(line => {
       const cells = line.split('\t');
-      const isText = (column: string): boolean => (TEXT_COLUMNS as readonly string[]).includes(column);
-      const entry = (column: string, i: number): [string, string | number] => [
-        column,
-        isText(column) ? (cells[i] ?? '') : Number(cells[i]),
-      ];
-      return Object.fromEntries(COST_COLUMNS.map(entry)) as unknown as Cost;
+      const entries = COST_COLUMNS.map((column, i) => [column, isText(column) ? (cells[i] ?? '') : Number(cells[i])]);
+      return Object.fromEntries(entries) as unknown as Cost;
     });
 }
+const isText = (column: string): boolean => (TEXT_COLUMNS as readonly string[]).includes(column);
 
 export interface Sum {
   readonly key: string;

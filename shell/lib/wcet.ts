@@ -229,9 +229,8 @@ const percent = (share: number | undefined): string => (share === undefined ? ''
 /** Shares of a prompt's batch and of a decode step: by layer on the left, by op on the right. */
 function sharesText(costs: readonly Cost[]): string {
   const halves = [layerNames(costs, LAYER_ROWS), opOf].map(keyOf => {
-    const [prefill, decode] = (['prefill', 'decode'] as const).map(step => sumsBy(costs, step, keyOf));
-    const share = (sums: readonly Sum[] | undefined, key: string) => percent(sums?.find(s => s.key === key)?.share);
-    return prefill!.map(({ key }) => [key, share(prefill, key), share(decode, key)]);
+    const [prefill = [], decode = []] = ['prefill', 'decode'].map(step => sumsBy(costs, step, keyOf));
+    return prefill.map(({ key, share }) => [key, percent(share), percent(decode.find(s => s.key === key)?.share)]);
   });
   const [layers = [], ops = []] = halves;
   const lines = Array.from({ length: Math.max(layers.length, ops.length) }, (_, i) => [
@@ -254,13 +253,18 @@ export function worstPath({ forecast: { report }, costs }: Findings): string {
 }
 
 function standingsText(standings: Findings['standings']): string {
-  const rows = standings.map(({ verdicts, ...s }) => [
+  const rows = standings.map(({ verdicts: v, ...s }) => [
     `${s.current ? '*' : ' '} ${s.target}${s.sound ? '' : ' (fit)'}`,
-    ...[s.firstTokenMs === null ? '?' : `${threeDigits(s.firstTokenMs)} ms`, MARKS[verdicts.firstToken]],
-    ...[threeDigits(s.guaranteed), MARKS[verdicts.guaranteed]],
-    ...[threeDigits(s.typical), MARKS[verdicts.typical]],
-    ...[`${(s.arenaBytes / 1e6).toFixed(2)} MB`, MARKS[verdicts.memory]],
-    ...[String(s.context), MARKS[verdicts.context]],
+    s.firstTokenMs === null ? '?' : `${threeDigits(s.firstTokenMs)} ms`,
+    MARKS[v.firstToken],
+    threeDigits(s.guaranteed),
+    MARKS[v.guaranteed],
+    threeDigits(s.typical),
+    MARKS[v.typical],
+    `${(s.arenaBytes / 1e6).toFixed(2)} MB`,
+    MARKS[v.memory],
+    String(s.context),
+    MARKS[v.context],
   ]);
   const titles = ['  goals', 'first token', '', 'tokens/s, sure', '', 'typical', '', 'memory', '', 'context', ''];
   const right = titles.map((title, i) => i > 0 && title !== '');
@@ -388,19 +392,22 @@ function stepJson(costs: readonly Cost[], step: string): Json {
 
 const total = (ops: readonly Cost[], column: 'most' | 'least'): number => ops.reduce((sum, c) => sum + c[column], 0);
 
+type Costed = Pick<Sum, 'most' | 'least' | 'instructions' | 'loaded' | 'stored' | 'share'>;
+const costRow = (label: readonly string[], s: Costed): string[] => [
+  percent(s.share),
+  ...[s.most, s.least, s.instructions, s.loaded, s.stored].map(grouped),
+  ...label,
+];
+
 function stepText(costs: readonly Cost[], step: string, target: string, hz: number): string {
   const ops = costs.filter(c => c.step === step);
   const { n, pos } = ops[0]!;
   const most = total(ops, 'most');
-  const row = (
-    label: readonly string[],
-    s: Pick<Sum, 'most' | 'least' | 'instructions' | 'loaded' | 'stored' | 'share'>,
-  ) => [percent(s.share), ...[s.most, s.least, s.instructions, s.loaded, s.stored].map(grouped), ...label];
   const rows = [
     ['share', 'at most', 'at least', 'instructions', 'loaded', 'stored', 'op', 'of'],
-    ...ops.map(c => row([c.op, c.name], { ...c, share: most === 0 ? 0 : c.most / most })),
-    ...sumsBy(costs, step, segmentOf).map(s => row([`all of ${s.key}`], s)),
-    ...sumsBy(costs, step, () => `all of ${step}`).map(s => row([s.key], s)),
+    ...ops.map(c => costRow([c.op, c.name], { ...c, share: most === 0 ? 0 : c.most / most })),
+    ...sumsBy(costs, step, segmentOf).map(s => costRow([`all of ${s.key}`], s)),
+    ...sumsBy(costs, step, () => `all of ${step}`).map(s => costRow([s.key], s)),
   ];
   const what = n === 1 ? `1 token at position ${pos}` : `${n} tokens from position ${pos}`;
   return `${step}: ${what} on ${target}, ${duration(most, hz)} at most\n${table(rows, [true, true, true, true, true, true])}\n`;
