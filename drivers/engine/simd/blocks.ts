@@ -74,12 +74,7 @@ export function f32x4_to_f16(x: v128): v128 {
   return v128.bitselect(i32x4.splat(0x7e00), h, i32x4.gt_s(a, i32x4.splat(0x7f800000)));
 }
 
-/** f32 → the nearest half, as f32 again. */
-@inline
-export function round_f16(x: f32): f32 {
-  return f32x4.extract_lane(round_f16x4(f32x4.splat(x)), 0);
-}
-
+/** f32 → the nearest half, as f32 again, in four lanes. */
 @inline
 export function round_f16x4(x: v128): v128 {
   const h = f32x4_to_f16(x);
@@ -318,9 +313,10 @@ function quantize_q8(from: usize, k: i32, act: usize): void {
     }
     sum = i32x4.add(sum, v128.shuffle<i64>(sum, sum, 1, 0));
     const total = i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1);
-    store<f32>(act, round_f16(d), ACT_D);
+    const halves = round_f16x4(f32x4.replace_lane(f32x4.splat(d), 1, <f32>total * d));
+    v128.store32_lane(act, halves, 0, ACT_D);
     store<i32>(act, -8 * total, ACT_BIAS);
-    store<f32>(act, round_f16(<f32>total * d), ACT_S);
+    v128.store32_lane(act, halves, 1, ACT_S);
     store<i32>(act, 0, 12);
   }
 }
