@@ -101,12 +101,14 @@ test('bounds of counts, memory traffic and transfers', t => {
   t.is(upperMilli(target, counts), 15 * MILLI);
   t.is(lowerMilli(target, counts), 1500);
 
-  const lines = (bytes: number, runBytes: number): number => linesOf(target, bytes, runBytes);
+  const lines = (bytes: number, runBytes: number): number => linesOf(target, bytes, runBytes, 4);
   t.deepEqual(
     [lines(6400, 6400), lines(6400, 64), lines(0, 1)],
     [101, 200, 0],
     '100 lines, or 101 when the first is cut',
   );
+  t.is(linesOf(findTarget('cortex-m7')!, 64, 64, 8), 16, 'without caches, each word');
+  t.is(linesOf(findTarget('cortex-m7')!, 64, 64, 2), 32);
   const traffic = { region: 'weights', hullBytes: 6400, lines: 101 } as const;
   t.is(trafficMilli(target, traffic), 101 * 300 * MILLI);
   t.is(trafficMilli(target, { ...traffic, lines: 1010 }), 101 * 300 * MILLI, 'again from L1: free');

@@ -133,8 +133,9 @@ interface KernelRow {
     to: number,
     moved: number,
     run: number,
+    width: number,
   ])[];
-  readonly strays?: readonly (readonly [store: 0 | 1, moved: number, run: number])[];
+  readonly strays?: readonly (readonly [store: 0 | 1, moved: number, run: number, width: number])[];
   readonly loops?: number;
   readonly words?: readonly WordRow[];
 }
@@ -215,8 +216,9 @@ export function encodeCertificates(
         expression(x.to),
         expression(x.moved),
         expression(x.run),
+        x.width,
       ]),
-      strays: c.strays.map(x => [x.store ? 1 : 0, expression(x.moved), expression(x.run)]),
+      strays: c.strays.map(x => [x.store ? 1 : 0, expression(x.moved), expression(x.run), x.width]),
       loops: c.loops,
       words: c.words.map(wordRow),
     };
@@ -331,18 +333,20 @@ function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncer
         low: BigInt(low),
         high: BigInt(high),
       })),
-      extents: (k.extents ?? []).map(([store, reach, from, to, moved, run]) => ({
+      extents: (k.extents ?? []).map(([store, reach, from, to, moved, run, width]) => ({
         store: store === 1,
         reach: expression(reach),
         from: expression(from),
         to: expression(to),
         moved: expression(moved),
         run: expression(run),
+        width,
       })),
-      strays: (k.strays ?? []).map(([store, moved, run]) => ({
+      strays: (k.strays ?? []).map(([store, moved, run, width]) => ({
         store: store === 1,
         moved: expression(moved),
         run: expression(run),
+        width,
       })),
       loops: k.loops ?? 0,
       words: (k.words ?? []).map(([param, address, value]) => ({

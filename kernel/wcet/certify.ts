@@ -48,6 +48,8 @@ export interface Movement {
   readonly store: boolean;
   readonly moved: Poly;
   readonly run: Poly;
+  /** Bytes of the narrowest access. */
+  readonly width: number;
 }
 
 /** Bytes from ≤ address < to are read or written, where `reach` is not 0. */
@@ -179,7 +181,9 @@ export function certify(
     const domain = [...guards.values()];
     const settled = [...accesses.values()].map(a => ({ ...a, moved: extreme(a.moved, true), run: runOf(a) }));
     const extents = extentsOf(settled.filter(isLocated));
-    const strays = settled.filter(a => !isLocated(a)).map(({ store, moved, run }) => ({ store, moved, run }));
+    const strays = settled
+      .filter(a => !isLocated(a))
+      .map(({ store, moved, run, width }) => ({ store, moved, run, width }));
     const words = wordsOf(walker.words, [
       ...lower,
       ...upper,
@@ -236,7 +240,7 @@ const runOf = (a: Access): Poly => (hasFree(a.run) ? ONE : a.run);
 /** Accesses to the fields of one record, at constant distances under one condition, become one extent. */
 function extentsOf(accesses: readonly Located[]): Extent[] {
   const extents: Extent[] = [];
-  for (const { store, reach, from, to, moved, run } of joinRuns(accesses)) {
+  for (const { store, reach, from, to, moved, run, width } of joinRuns(accesses)) {
     const given = extreme(reach, true);
     const n = extents.findIndex(
       x =>
@@ -247,7 +251,7 @@ function extentsOf(accesses: readonly Located[]): Extent[] {
         x.to.minus(to).constant !== null,
     );
     const old = extents[n];
-    if (old === undefined) extents.push({ store, reach: given, from, to, moved, run });
+    if (old === undefined) extents.push({ store, reach: given, from, to, moved, run, width });
     else
       extents[n] = {
         ...old,
@@ -255,6 +259,7 @@ function extentsOf(accesses: readonly Located[]): Extent[] {
         to: (old.to.minus(to).constant ?? 0n) < 0n ? to : old.to,
         moved: old.moved.plus(moved),
         run: (old.run.minus(run).constant ?? 0n) > 0n ? run : old.run,
+        width: Math.min(old.width, width),
       };
   }
   return extents;
@@ -285,9 +290,9 @@ function joinRuns(accesses: readonly Located[]): Located[] {
 function joinTwo(a: Located, b: Located): Located | null {
   if (a.store !== b.store || !a.reach.equals(b.reach) || !isWhole(a)) return null;
   if (!atLeast(b.from.minus(a.from), 0n) || !atLeast(a.to.minus(b.from), 0n)) return null;
-  const moved = a.moved.plus(b.moved);
-  if (atLeast(a.to.minus(b.to), 0n)) return { ...a, moved };
-  return atLeast(b.to.minus(a.to), 0n) ? { ...a, to: b.to, moved, run: b.to.minus(a.from) } : null;
+  const both = { ...a, moved: a.moved.plus(b.moved), width: Math.min(a.width, b.width) };
+  if (atLeast(a.to.minus(b.to), 0n)) return both;
+  return atLeast(b.to.minus(a.to), 0n) ? { ...both, to: b.to, run: b.to.minus(a.from) } : null;
 }
 
 class Walker {
@@ -455,10 +460,10 @@ class Walker {
             throw new Refused(`the length of ${opcode.name} at byte ${ins.at} of ${frame.where} depends on data`);
           this.#guard(reach, n, 0n, U32 - 1n);
           this.#count(reach, BYTES_STORED, n);
-          this.#access(true, reach, to, n);
+          this.#access(true, reach, to, n, 1);
           if (opcode.code === OP.memory_fill) break;
           this.#count(reach, BYTES_LOADED, n);
-          this.#access(false, reach, source, n);
+          this.#access(false, reach, source, n, 1);
           break;
         }
         default: {
@@ -472,7 +477,7 @@ class Walker {
             pending.set(cls, (pending.get(cls) ?? 0) + opcode.bytes);
             const address = args[0] ?? null;
             const where = address && address.plus(constant(ins.value));
-            this.#access(store, reach, where, constant(opcode.bytes));
+            this.#access(store, reach, where, constant(opcode.bytes), opcode.bytes);
             if (opcode.code === OP.i32_load) {
               stack.push(where && this.#word(where));
               break;
@@ -591,13 +596,14 @@ class Walker {
         to: known ? to : null,
         moved: entry.reach.times(sum(id, trips, extreme(a.moved, true))),
         run,
+        width: a.width,
       });
     }
     for (const a of scope.accesses.values()) {
       const reach = entry.reach.times(steady(leaving(a.reach), isCounter));
       const [from, to] = [a.from && leaving(a.from), a.to && leaving(a.to)];
       const moved = entry.reach.times(extreme(leaving(a.moved), true));
-      this.#record({ store: a.store, reach, from, to, moved, run: leaving(a.run) });
+      this.#record({ store: a.store, reach, from, to, moved, run: leaving(a.run), width: a.width });
     }
     if (this.#clobbered && !clobberedBefore && this.#wordsRead > wordsBefore)
       throw new Refused(`${frame.loop(at)} may overwrite a word that its cost depends on`);
@@ -833,8 +839,8 @@ class Walker {
     return comparison[2] === 't' ? isNegative(x.minus(y)) : ONE.minus(isNegative(y.minus(x)));
   }
 
-  #access(store: boolean, reach: Poly, from: Value, bytes: Poly): void {
-    this.#record({ store, reach, from, to: from && from.plus(bytes), moved: reach.times(bytes), run: bytes });
+  #access(store: boolean, reach: Poly, from: Value, bytes: Poly, width: number): void {
+    this.#record({ store, reach, from, to: from && from.plus(bytes), moved: reach.times(bytes), run: bytes, width });
   }
   #record(a: Access): void {
     if (this.#probing || a.reach.constant === 0n) return;
@@ -842,7 +848,10 @@ class Walker {
     if (a.from === null && mentions(a.reach, () => true)) return this.#record({ ...a, reach: ONE });
     const key = `${a.store}:${a.reach.key}:${a.from?.key}:${a.to?.key}:${a.run.key}`;
     const before = this.scope.accesses.get(key);
-    this.scope.accesses.set(key, before === undefined ? a : { ...a, moved: before.moved.plus(a.moved) });
+    this.scope.accesses.set(
+      key,
+      before === undefined ? a : { ...a, moved: before.moved.plus(a.moved), width: Math.min(before.width, a.width) },
+    );
   }
 }
 
@@ -940,6 +949,7 @@ function passing(accesses: readonly Access[], known: (p: Poly) => Poly): Access[
     to: a.to && known(a.to),
     moved: known(a.moved),
     run: known(a.run),
+    width: a.width,
   }));
   return [...joinRuns(all.filter(isLocated)), ...all.filter(a => !isLocated(a))];
 }

@@ -48,6 +48,7 @@ const param = (a: Atom): number => (a.kind === 'param' ? a.index : -1);
 interface Runs {
   readonly moved: () => number;
   readonly run: () => number;
+  readonly width: number;
 }
 interface Operand {
   readonly region: MemoryRegion;
@@ -159,7 +160,7 @@ export class Shape {
     const isData = (a: Atom): boolean => a.kind === 'param' && data.has(a.index);
     const extents = new Map<string, { pointers: readonly number[]; extents: Extent[] }>();
     const settled = (x: Movement): Movement => ({
-      store: x.store,
+      ...{ store: x.store, width: x.width },
       moved: extreme(known.of(x.moved), true),
       run: known.of(x.run),
     });
@@ -250,9 +251,9 @@ export class Shape {
 
   #lines(all: readonly Runs[]): number {
     let lines = 0;
-    for (const { moved, run } of all) {
+    for (const { moved, run, width } of all) {
       const bytes = moved();
-      if (bytes > 0) lines += linesOf(this.#target, bytes, Math.max(1, run()));
+      if (bytes > 0) lines += linesOf(this.#target, bytes, Math.max(1, run()), width);
     }
     return lines;
   }
@@ -276,12 +277,14 @@ export class Shape {
   }
 }
 
-/** Movements by the length of their runs. */
+/** Movements by the length of their runs and the width of their accesses. */
 function runsOf(program: Program, movements: readonly Movement[]): Runs[] {
-  const byRun = new Map<string, { moved: Poly; run: Poly }>();
-  for (const { moved, run } of movements)
-    byRun.set(run.key, { run, moved: moved.plus(byRun.get(run.key)?.moved ?? ZERO) });
-  return [...byRun.values()].map(x => ({ moved: program.compile(x.moved), run: program.compile(x.run) }));
+  const alike = new Map<string, { moved: Poly; run: Poly; width: number }>();
+  for (const { moved, run, width } of movements) {
+    const key = `${width} ${run.key}`;
+    alike.set(key, { run, width, moved: moved.plus(alike.get(key)?.moved ?? ZERO) });
+  }
+  return [...alike.values()].map(x => ({ ...x, moved: program.compile(x.moved), run: program.compile(x.run) }));
 }
 
 /** Of values that differ by a constant the largest (or the smallest). */

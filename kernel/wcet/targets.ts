@@ -194,17 +194,24 @@ export interface Traffic {
   readonly lines: number;
 }
 
-/** Lines that runs of `runBytes` can touch at most, `bytes` in all, wherever they start. */
-export function linesOf(target: Target, bytes: number, runBytes: number): number {
+/** Bytes that a load or store moves at most on a machine without caches. */
+const WORD_BYTES = 4;
+
+/**
+ * Lines that runs of `runBytes` can touch at most, `bytes` in all, wherever they start. Without caches each access, of `accessBytes` or
+ * more, brings its own.
+ */
+export function linesOf(target: Target, bytes: number, runBytes: number, accessBytes: number): number {
   if (bytes === 0) return 0;
-  const linesPerRun = Math.floor((runBytes + target.lineBytes - 2) / target.lineBytes) + 1;
-  return Math.ceil(bytes / runBytes) * linesPerRun;
+  if (target.levels.every(level => level.reuseBytesMax === 0))
+    return Math.ceil(bytes / Math.min(accessBytes, WORD_BYTES));
+  return Math.ceil(bytes / runBytes) * (Math.floor((runBytes + target.lineBytes - 2) / target.lineBytes) + 1);
 }
 
 /** Thousandths of a cycle beyond level 0: every line once from the region's home, again from where data of this size stay. */
 export function trafficMilli(target: Target, t: Traffic): number {
   const home = target.home[t.region];
-  const distinct = Math.min(linesOf(target, t.hullBytes, t.hullBytes), t.lines);
+  const distinct = Math.min(linesOf(target, t.hullBytes, t.hullBytes, 1), t.lines);
   const stays = target.levels.findIndex(
     level => Math.min(t.hullBytes, distinct * target.lineBytes) <= level.reuseBytesMax,
   );
