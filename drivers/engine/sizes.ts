@@ -1,6 +1,16 @@
 // Sizes of the buffers that plan ops share, as engines need them to budget: the TypeScript side of ops.ts.
 
-import { ACT_BYTES, BLOCK, TOP_K_SMALL, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0 } from './ops.ts';
+import {
+  ACT_BYTES,
+  BLOCK,
+  TOP_K_SMALL,
+  TYPE_BF16,
+  TYPE_F16,
+  TYPE_F32,
+  TYPE_Q4_0,
+  TYPE_Q4_1,
+  TYPE_Q8_0,
+} from './ops.ts';
 
 /** True when a matrix of this ggml type can be multiplied and its rows read. */
 export function hasKernels(type: number): boolean {
@@ -35,6 +45,7 @@ export function scoresBytes(ctx: number): number {
 
 /** Bytes of the logits of `n` ids and of the sampler's memory behind them, see simd/sample.ts. */
 export function logitsBytes(n: number): number {
-  const blocks = (values: number): number => Math.ceil(values / 16);
-  return 64 * (blocks(n) + blocks(blocks(n)) + blocks(blocks(blocks(n)))) + 12 * TOP_K_SMALL;
+  const blocks = Math.ceil(n / 16);
+  const groups = Math.ceil(blocks / 16);
+  return 64 * (blocks + groups + Math.ceil(groups / 16)) + 12 * TOP_K_SMALL;
 }

@@ -33,7 +33,7 @@ export interface Compute {
    */
   take_spent(): number;
   set_prices(tableAt: number): void;
-  /** hot: the K largest of f32[n], descending, ties by lower id, as {u32 id, f32 logit} pairs. */
+  /** hot: the K largest of f32[n], descending, ties by lower id, as {u32 id, f32 logit} pairs. K ≤ LIMITS.topLogitsMax; works in the sampler's memory behind the logits. */
   top_k(logitsAt: number, n: number, k: number, outAt: number): void;
 }
 
@@ -236,7 +236,7 @@ export interface Engine {
   readonly headAt: number; // hidden state of StepBlock.row → logits
   readonly sampleAt: number; // logits → StepBlock.next
   readonly scoreAt: number; // logits, StepBlock.target → StepBlock.loss
-  readonly logitsAt: number;
+  readonly logitsAt: number; // f32[vocabulary]; behind them the sampler's memory
   readonly kvAt: number;
   readonly historyAt: number; // u32[ctx]: the session's tokens
   readonly replyAt: number; // for StepBlock.replyAt: the stub's reply; 0 = none
