@@ -207,7 +207,7 @@ export function sumsBy(costs: readonly Cost[], step: string, keyOf: (c: Cost) =>
  */
 export function layerNames(costs: readonly Cost[], rowsMax: number): (c: Cost) => string {
   const layers = Math.max(-1, ...costs.map(c => c.layer)) + 1;
-  const together = Math.ceil(layers / rowsMax);
+  const together = Math.max(1, Math.ceil(layers / rowsMax));
   return ({ layer, segment }) => {
     if (layer < 0) return segment === 'body' ? 'embedding' : segment;
     const first = layer - (layer % together);
