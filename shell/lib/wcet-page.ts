@@ -125,8 +125,9 @@ function boundsTable({ forecast, labels }: PageContent): string {
   );
 }
 
+const VERDICTS: Readonly<Record<Verdict, string>> = { missed: '✗', met: '✓', stretch: '✓✓' };
 const judged = (text: string, verdict: Verdict): Cell => ({
-  text: `${text} ${verdict === 'stretch' ? 'met, stretch too' : verdict}`,
+  text: `${text} ${VERDICTS[verdict]}`,
   className: verdict,
 });
 
@@ -143,18 +144,19 @@ function goalsTable({ standings, goals }: PageContent): string {
   return (
     htmlTable(`This model on every target; ${goals}`, titles, rows) +
     paragraph(
-      'Guaranteed: the upper bound of a step at the end of the context. Typical: the mean of the request’s steps, by their upper bounds.',
+      '✗ missed, ✓ met, ✓✓ the stretch goal in brackets too. Guaranteed: the upper bound of a step at the end of the context. Typical: the mean of the request’s steps, by their upper bounds.',
     )
   );
 }
 
-/** Sums of both steps by a key, a bar for each to the scale of its step. */
+/** Sums of both steps by a key, bars to the scale of the longest. */
 function sharesTable(caption: string, costs: readonly Cost[], keyOf: (c: Cost) => string, hz: number): string {
   const [prefill = [], decode = []] = ['prefill', 'decode'].map(step => sumsBy(costs, step, keyOf));
+  const longest = Math.max(...[...prefill, ...decode].map(s => s.share)) || 1;
   const cells = (s: Sum | undefined): Row =>
     s === undefined
       ? ['', '', '']
-      : [duration(s.most, hz), `${(s.share * 100).toFixed(1)} %`, { text: '', bar: s.share }];
+      : [duration(s.most, hz), `${(s.share * 100).toFixed(1)} %`, { text: '', bar: s.share / longest }];
   const rows = prefill.map(s => [s.key, ...cells(s), ...cells(decode.find(d => d.key === s.key))]);
   return htmlTable(caption, ['', 'prefill batch', 'share', '', 'decode step', 'share', ''], rows);
 }

@@ -20,7 +20,7 @@ import {
   targets,
   threeDigits,
 } from './forecast.ts';
-import type { Cost, Forecast, Quantity, Question, Standing, Sum, TargetLine, Verdict } from './forecast.ts';
+import type { Cost, Forecast, Quantity, Standing, Subject, Sum, TargetLine, Verdict } from './forecast.ts';
 import { failAbout, grouped, kvName, loadChoice, loadedFile, loadedModel, modelId, modelPath } from './model.ts';
 import type { OptionTable } from './getopt.ts';
 import { screenWidth } from './program.ts';
@@ -58,10 +58,8 @@ const NO_ANSWER = 2;
 
 // ── What is asked ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-interface Asked {
-  readonly path: string; // '' = the loaded model
+interface Asked extends Subject {
   readonly model: string; // as JSON names it
-  readonly question: Question;
   readonly targets: readonly TargetLine[];
 }
 
@@ -81,7 +79,7 @@ function* asked(ctx: Ctx, file: string | undefined): Generator<void, Asked | nul
   const question = { ...numbers, target };
   if (file !== undefined) {
     const path = yield* modelPath(sys, file);
-    return { path, model: path, question: { ...question, ...choice }, targets: known };
+    return { path, hasFile: true, model: path, question: { ...question, ...choice }, targets: known };
   }
   const loaded = yield* loadedModel(sys);
   if (typeof loaded === 'number') {
@@ -89,11 +87,17 @@ function* asked(ctx: Ctx, file: string | undefined): Generator<void, Asked | nul
     return null;
   }
   if (options.ctx === undefined && options.kv === undefined)
-    return { path: '', model: modelId(loaded), question, targets: known };
+    return { path: '', hasFile: loaded.path !== '', model: modelId(loaded), question, targets: known };
   const again = yield* loadedFile(sys, options, choice);
   if (typeof again === 'number' || again.path === '')
     return yield* nothing(ctx, 'the loaded engine has no file to load otherwise');
-  return { path: again.path, model: again.path, question: { ...question, ...again.choice }, targets: known };
+  return {
+    path: again.path,
+    hasFile: true,
+    model: again.path,
+    question: { ...question, ...again.choice },
+    targets: known,
+  };
 }
 
 const requestRules = {
@@ -124,7 +128,7 @@ export function* wcet(ctx: Ctx): Run {
     return yield* ctx.usage('wcet: --html excludes --json and --check');
   const what = yield* asked(ctx, ctx.options.model);
   if (what === null) return NO_ANSWER;
-  const forecast = yield* foretell(ctx.sys, what.path, what.question);
+  const forecast = yield* foretell(ctx.sys, what);
   if (typeof forecast === 'number') return yield* unanswered(ctx, what.path, forecast);
   if (check !== undefined) return yield* checked(ctx, check, forecast);
   const found = yield* findings(ctx.sys, what, forecast);
@@ -156,11 +160,11 @@ function* unanswered(ctx: Ctx, path: string, errno: number): Run {
 }
 
 function* findings(sys: Sys, what: Asked, forecast: Forecast): Generator<void, Findings | number, void> {
-  const costs = yield* pricedPlan(sys, what.path, what.question);
+  const costs = yield* pricedPlan(sys, what);
   if (typeof costs === 'number') return costs;
   const standings: (Standing & { current: boolean })[] = [];
   for (const { name, current } of what.targets) {
-    const other = yield* foretell(sys, what.path, { ...what.question, target: name });
+    const other = yield* foretell(sys, what, name);
     if (typeof other === 'number') return other;
     standings.push({ ...standing(other), current });
   }
@@ -236,6 +240,7 @@ function findingsText(f: Findings): string {
     '\n',
     table([['', 'cycles at most', 'time', 'cycles at least', 'time'], ...rows], [false, true, true, true, true]),
     `memory: ${grouped(report.arenaBytes)} of ${grouped(LIMITS.arenaBytes)} bytes exactly, ${grouped(report.kvBytes)} for keys and values\n`,
+    f.forecast.tokenizes ? '' : '? what turning the text into ids costs is not known\n',
     '\n',
     sharesText(f.costs),
     wrap(`worst path: ${worstPath(f)}`, screenWidth, 0),
@@ -365,9 +370,9 @@ const standingJson = ({ verdicts, ...s }: Findings['standings'][number]): Json =
 export function* planCost(ctx: Ctx, file: string | undefined): Run {
   const what = yield* asked(ctx, file);
   if (what === null) return 2;
-  const forecast = yield* foretell(ctx.sys, what.path, what.question);
+  const forecast = yield* foretell(ctx.sys, what);
   if (typeof forecast === 'number') return yield* failAbout(ctx, what.path, forecast);
-  const costs = yield* pricedPlan(ctx.sys, what.path, what.question);
+  const costs = yield* pricedPlan(ctx.sys, what);
   if (typeof costs === 'number') return yield* failAbout(ctx, what.path, costs);
   const { target, hz } = forecast.report;
   if (ctx.options.json) {
