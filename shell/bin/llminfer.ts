@@ -24,6 +24,7 @@ import {
   base64,
   defaultChoice,
   failAbout,
+  grouped,
   idsOf,
   isLoaded,
   isTerminal,
@@ -151,6 +152,7 @@ function* converse(ctx: Ctx, session: number, model: Model): Generator<void, num
   const { sys, out } = ctx;
   const buffer = new Uint8Array(CHUNK_BYTES);
   const json = ctx.options.json;
+  const watched = (yield* isTerminal(sys, 1)) && (yield* isTerminal(sys, 2));
   const pieces: Uint8Array[] = [];
   const tokens: number[] = [];
   const steps: Json[] = [];
@@ -197,6 +199,7 @@ function* converse(ctx: Ctx, session: number, model: Model): Generator<void, num
     );
   } else yield* out.print('\n');
   yield* sys.session_close(session);
+  if (!json && watched) yield* ctx.err.print(summary(report));
   return yield* exitStatus(ctx, session, finish);
 }
 
@@ -216,6 +219,13 @@ function step(event: Event, buffer: Uint8Array): Json {
     view.getFloat32(i * 8 + 4, true),
   ]);
   return { token: event.token, top };
+}
+
+/** For a person at the terminal: what it took, within what was known before it ran. */
+function summary(r: Report): string {
+  const seconds = ((r.endedNs - r.submittedNs) / 1e9).toFixed(2);
+  const [cycles, least, most] = [r.cycles, r.bcetCycles, r.wcetCycles].map(grouped);
+  return `llminfer: ${r.outputTokens} tokens in ${seconds} s of virtual time: ${cycles} cycles, bounds ${least} and ${most}\n`;
 }
 
 function* promptTokens(sys: Sys, report: Report): Generator<void, number[], void> {

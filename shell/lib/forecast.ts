@@ -21,17 +21,28 @@ function record(question: Question): Uint8Array {
 
 export interface Forecast {
   readonly report: Report;
-  /** False: it does not say what the prompt's text costs, for a file's vocabulary did not fit beside the loaded model. */
+  /** False: what turning the prompt's text into ids costs is not known; a file's vocabulary may not have fitted beside the loaded model. */
   readonly tokenizes: boolean;
 }
 
-/** Bounds of a request to the model at `path` ('' = the loaded one), or -errno. */
-export function* foretell(sys: Sys, path: string, question: Question): Generator<void, Forecast | number, void> {
+/** Whose cost is asked: the model at `path` ('' = the loaded one). One without a file has no vocabulary to search: its ids are bytes. */
+export interface Subject {
+  readonly path: string;
+  readonly hasFile: boolean;
+  readonly question: Question;
+}
+
+/** Bounds of a request, on the question's target or another; or -errno. */
+export function* foretell(
+  sys: Sys,
+  { path, hasFile, question }: Subject,
+  target = question.target ?? '',
+): Generator<void, Forecast | number, void> {
   const bytes = new Uint8Array(WcetReport.bytes);
-  const result = yield* sys.model_wcet(path, record(question), bytes);
+  const result = yield* sys.model_wcet(path, record({ ...question, target }), bytes);
   if (result < 0) return result;
   const report = WcetReport.read(bytes, 0);
-  return { report, tokenizes: path === '' || report.tokenizeMax > 0 };
+  return { report, tokenizes: !hasFile || report.tokenizeMax > 0 };
 }
 
 // ── Bounds ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -151,7 +162,7 @@ type TextColumn = (typeof TEXT_COLUMNS)[number];
 export type Cost = { readonly [C in (typeof COST_COLUMNS)[number]]: C extends TextColumn ? string : number };
 
 /** The priced plan of that request, an entry an op, or -errno. */
-export function* pricedPlan(sys: Sys, path: string, question: Question): Generator<void, Cost[] | number, void> {
+export function* pricedPlan(sys: Sys, { path, question }: Subject): Generator<void, Cost[] | number, void> {
   const fd = yield* sys.model_cost(path, record(question));
   if (fd < 0) return fd;
   const bytes = yield* readAll(sys, fd, Infinity);
@@ -207,7 +218,7 @@ export function sumsBy(costs: readonly Cost[], step: string, keyOf: (c: Cost) =>
  */
 export function layerNames(costs: readonly Cost[], rowsMax: number): (c: Cost) => string {
   const layers = Math.max(-1, ...costs.map(c => c.layer)) + 1;
-  const together = Math.ceil(layers / rowsMax);
+  const together = Math.max(1, Math.ceil(layers / rowsMax));
   return ({ layer, segment }) => {
     if (layer < 0) return segment === 'body' ? 'embedding' : segment;
     const first = layer - (layer % together);

@@ -1,10 +1,10 @@
 // The verbs of llmctl that tell time before it is spent: the bounds of a request (`wcet`), the priced plan (`plan --cost`) and the simulated
 // processors (`target`). The figures are the kernel's; here they are asked for, set in tables and written out.
 
-import { LIMITS } from '../../kernel/abi/index.ts';
+import { LIMITS, O, utf8Encode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { readText } from './files.ts';
-import { jsonLine, table } from './fmt.ts';
+import { jsonLine, table, wrap } from './fmt.ts';
 import type { Json } from './fmt.ts';
 import {
   GOALS,
@@ -20,13 +20,16 @@ import {
   targets,
   threeDigits,
 } from './forecast.ts';
-import type { Cost, Forecast, Quantity, Question, Standing, Sum, TargetLine, Verdict } from './forecast.ts';
+import type { Cost, Forecast, Quantity, Standing, Subject, Sum, TargetLine, Verdict } from './forecast.ts';
 import { failAbout, grouped, kvName, loadChoice, loadedFile, loadedModel, modelId, modelPath } from './model.ts';
 import type { OptionTable } from './getopt.ts';
+import { screenWidth } from './program.ts';
 import type { Context } from './program.ts';
 import { integer, numbersOf, samplerOptions, samplerRules } from './sampling.ts';
+import { writeAll } from './stdio.ts';
 import { checkBudget, checkJson } from './wcet-budget.ts';
 import type { Check } from './wcet-budget.ts';
+import { wcetPage } from './wcet-page.ts';
 
 export const wcetOptions = {
   model: { short: 'm', value: 'M', help: 'wcet: of M, a file or a name in /models, as it would be loaded' },
@@ -55,10 +58,8 @@ const NO_ANSWER = 2;
 
 // ── What is asked ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-interface Asked {
-  readonly path: string; // '' = the loaded model
+interface Asked extends Subject {
   readonly model: string; // as JSON names it
-  readonly question: Question;
   readonly targets: readonly TargetLine[];
 }
 
@@ -78,7 +79,7 @@ function* asked(ctx: Ctx, file: string | undefined): Generator<void, Asked | nul
   const question = { ...numbers, target };
   if (file !== undefined) {
     const path = yield* modelPath(sys, file);
-    return { path, model: path, question: { ...question, ...choice }, targets: known };
+    return { path, hasFile: true, model: path, question: { ...question, ...choice }, targets: known };
   }
   const loaded = yield* loadedModel(sys);
   if (typeof loaded === 'number') {
@@ -86,11 +87,17 @@ function* asked(ctx: Ctx, file: string | undefined): Generator<void, Asked | nul
     return null;
   }
   if (options.ctx === undefined && options.kv === undefined)
-    return { path: '', model: modelId(loaded), question, targets: known };
+    return { path: '', hasFile: loaded.path !== '', model: modelId(loaded), question, targets: known };
   const again = yield* loadedFile(sys, options, choice);
   if (typeof again === 'number' || again.path === '')
     return yield* nothing(ctx, 'the loaded engine has no file to load otherwise');
-  return { path: again.path, model: again.path, question: { ...question, ...again.choice }, targets: known };
+  return {
+    path: again.path,
+    hasFile: true,
+    model: again.path,
+    question: { ...question, ...again.choice },
+    targets: known,
+  };
 }
 
 const requestRules = {
@@ -107,7 +114,7 @@ function* nothing(ctx: Ctx, message: string): Generator<void, null, void> {
 // ── llmctl wcet ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** All that is known of a request before it runs. */
-export interface Findings {
+interface Findings {
   readonly model: string;
   readonly forecast: Forecast;
   readonly costs: readonly Cost[];
@@ -121,13 +128,30 @@ export function* wcet(ctx: Ctx): Run {
     return yield* ctx.usage('wcet: --html excludes --json and --check');
   const what = yield* asked(ctx, ctx.options.model);
   if (what === null) return NO_ANSWER;
-  const forecast = yield* foretell(ctx.sys, what.path, what.question);
+  const forecast = yield* foretell(ctx.sys, what);
   if (typeof forecast === 'number') return yield* unanswered(ctx, what.path, forecast);
   if (check !== undefined) return yield* checked(ctx, check, forecast);
   const found = yield* findings(ctx.sys, what, forecast);
   if (typeof found === 'number') return yield* unanswered(ctx, what.path, found);
+  if (html !== undefined) return yield* writePage(ctx, html, found);
   yield* ctx.out.print(json ? jsonLine(findingsJson(found)) : findingsText(found));
   return 0;
+}
+
+function* writePage(ctx: Ctx, file: string, found: Findings): Run {
+  const { sys } = ctx;
+  const page = wcetPage({
+    ...found,
+    labels: QUANTITY_LABELS,
+    worstPath: worstPath(found),
+    goals: goalsText(),
+  });
+  const fd = yield* sys.open(file, O.WRONLY | O.CREAT | O.TRUNC, 0o644);
+  const written = fd < 0 ? fd : yield* writeAll(sys, fd, utf8Encode(page));
+  if (fd >= 0) yield* sys.close(fd);
+  if (written >= 0) return 0;
+  yield* ctx.fail(file, -written);
+  return NO_ANSWER;
 }
 
 function* unanswered(ctx: Ctx, path: string, errno: number): Run {
@@ -136,11 +160,11 @@ function* unanswered(ctx: Ctx, path: string, errno: number): Run {
 }
 
 function* findings(sys: Sys, what: Asked, forecast: Forecast): Generator<void, Findings | number, void> {
-  const costs = yield* pricedPlan(sys, what.path, what.question);
+  const costs = yield* pricedPlan(sys, what);
   if (typeof costs === 'number') return costs;
   const standings: (Standing & { current: boolean })[] = [];
   for (const { name, current } of what.targets) {
-    const other = yield* foretell(sys, what.path, { ...what.question, target: name });
+    const other = yield* foretell(sys, what, name);
     if (typeof other === 'number') return other;
     standings.push({ ...standing(other), current });
   }
@@ -189,7 +213,7 @@ const QUANTITY_LABELS: Readonly<Record<Quantity, string>> = {
   decode_step: 'decode step',
   decode_mean: 'decode step, mean',
   last_step: "context's last step",
-  sampler: 'of it, the sampler',
+  sampler: 'of a step, the sampler',
   request: 'request',
   calls: 'system calls',
   whole: 'all in all',
@@ -215,10 +239,11 @@ function findingsText(f: Findings): string {
     report.sound === 0 ? `${report.target} is a fit: these figures are expected, they bound nothing\n` : '',
     '\n',
     table([['', 'cycles at most', 'time', 'cycles at least', 'time'], ...rows], [false, true, true, true, true]),
-    `memory ${grouped(report.arenaBytes)} of ${grouped(LIMITS.arenaBytes)} bytes, at most and at least; ${grouped(report.kvBytes)} of them keys and values\n`,
+    `memory: ${grouped(report.arenaBytes)} of ${grouped(LIMITS.arenaBytes)} bytes exactly, ${grouped(report.kvBytes)} for keys and values\n`,
+    f.forecast.tokenizes ? '' : '? what turning the text into ids costs is not known\n',
     '\n',
     sharesText(f.costs),
-    `worst path: ${worstPath(f)}\n`,
+    wrap(`worst path: ${worstPath(f)}`, screenWidth, 0),
     '\n',
     standingsText(f.standings),
   ].join('');
@@ -243,13 +268,13 @@ function sharesText(costs: readonly Cost[]): string {
 }
 
 /** Where the dearest step stands, and what it is made of. */
-export function worstPath({ forecast: { report }, costs }: Findings): string {
+function worstPath({ forecast: { report }, costs }: Findings): string {
   const step = report.decodeMax > 0 ? 'decode' : 'prefill';
   const ops = sumsBy(costs, step, opOf).sort((a, b) => b.most - a.most);
   const dearest = costs.filter(c => c.step === step).sort((a, b) => b.most - a.most)[0];
   const at = step === 'decode' ? `decode step at position ${report.decodeWorstPos}` : 'prefill';
   const made = ops.slice(0, OPS_NAMED).map(s => `${s.key} ${percent(s.share)}`);
-  return `${at}: ${made.join(', ')}${dearest === undefined ? '' : `; dearest op ${dearest.name}`}`;
+  return `${at}: ${made.join(', ')}${dearest === undefined ? '' : `; dearest single op: ${dearest.op} ${dearest.name}`}`;
 }
 
 function standingsText(standings: Findings['standings']): string {
@@ -270,11 +295,11 @@ function standingsText(standings: Findings['standings']): string {
   const right = titles.map((title, i) => i > 0 && title !== '');
   return (
     table([titles, ...rows], right, ' ') +
-    `  ${goalsText()}\n  - missed, + met, ++ stretch goal met; sure: any step of the context; typical: mean step\n`
+    `  ${goalsText()}\n  - missed, + met, ++ stretch goal met; sure: any step; typical: the mean one\n`
   );
 }
 
-export function goalsText(): string {
+function goalsText(): string {
   const { firstTokenMs: first, tokensPerSecond: rate, arenaBytes: memory, context } = GOALS;
   return (
     `goals: < ${first.most} ms (${first.stretch}), ≥ ${rate.least} tokens/s (${rate.stretch}), ` +
@@ -345,9 +370,9 @@ const standingJson = ({ verdicts, ...s }: Findings['standings'][number]): Json =
 export function* planCost(ctx: Ctx, file: string | undefined): Run {
   const what = yield* asked(ctx, file);
   if (what === null) return 2;
-  const forecast = yield* foretell(ctx.sys, what.path, what.question);
+  const forecast = yield* foretell(ctx.sys, what);
   if (typeof forecast === 'number') return yield* failAbout(ctx, what.path, forecast);
-  const costs = yield* pricedPlan(ctx.sys, what.path, what.question);
+  const costs = yield* pricedPlan(ctx.sys, what);
   if (typeof costs === 'number') return yield* failAbout(ctx, what.path, costs);
   const { target, hz } = forecast.report;
   if (ctx.options.json) {
