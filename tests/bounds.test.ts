@@ -227,7 +227,7 @@ test('a forecast bounds the request that it speaks of, part by part', t => {
   t.true(w.requestMin > 0);
   t.true(w.decodeMax >= w.decodeMin && w.decodeMax <= w.contextMax && w.drawMax >= w.drawMin);
   t.true(w.requestMin <= w.fullMin && w.fullMin <= w.requestMax);
-  t.true(w.tokenizeMax > w.tokenizeMin && w.transferMax > w.transferMin && w.callsMax > w.callsMin);
+  t.true(w.tokenizeMax >= w.tokenizeMin && w.transferMax > w.transferMin && w.callsMax > w.callsMin);
   t.is(w.arenaBytes, machine.arena.usage().offset);
   t.is(w.sound, 1);
 });
@@ -238,9 +238,7 @@ test('the forecast for a file is that of the same file loaded, on every target',
     const path = '/models/fable-q4_0.gguf';
     ok(machine, 'llmctl load fable-f16');
     const options = { prompt: 30, generate: 20, ctx: 128, target };
-    const before = machine.kernel.arenaDigest();
     const unloaded = [forecast(machine, options, path), plan(machine, options, path)];
-    t.truthy(before);
     ok(machine, 'llmctl load fable-q4_0 --ctx 128');
     t.deepEqual([forecast(machine, options), plan(machine, options)], unloaded, target);
   }
