@@ -36,6 +36,7 @@ export function wcetPage(content: PageContent): string {
     paragraph(meaning),
     '<h2>Bounds</h2>\n',
     boundsTable(content),
+    forecast.tokenizes ? '' : paragraph('What turning the prompt’s text into ids costs is not known.'),
     paragraph(`Worst path: ${content.worstPath}.`),
     '<h2>Goals</h2>\n',
     goalsTable(content),
