@@ -414,7 +414,7 @@ test('sleep, uptime, date and the log follow one clock, across a switch of targe
       .trim()
       .split('\n')
       .map(line => Number(line.split(' ')[1]));
-    t.is(sum(accounts.slice(0, -1)), accounts.at(-1));
+    t.is(sum(accounts.slice(0, -1)), accounts.at(-1)!);
   }
 });
 
