@@ -166,7 +166,8 @@ test('llminfer --json: keys, defaults, and the same text streamed', t => {
   const r = json<Inference>(machine, 'llminfer --json Once upon a time');
   t.is(
     Object.keys(r).join(' '),
-    'id model prompt_tokens tokens text text_b64 finish_reason arena_peak_bytes kv_bytes ctx kv_type seed',
+    'id model prompt_tokens tokens text text_b64 finish_reason arena_peak_bytes kv_bytes ctx kv_type seed ' +
+      'cycles wcet_cycles bcet_cycles ttft_ns elapsed_ns',
   );
   t.is(r.model, '/models/fable-q4_0.gguf');
   t.deepEqual(r.prompt_tokens, [0, 578, 503, 259, 437]);
@@ -346,7 +347,9 @@ test('Ctrl-C ends an inference at the next token: what is there stays, status 13
   machine.run(1000);
   t.is(machine.statusOf(pid), 130);
   t.true(text().endsWith('\n'));
-  t.true(text().length - before < 40);
+  const [more = '', summary] = text().slice(before).split('llminfer: ');
+  t.true(more.length < 40);
+  t.regex(summary!, /^\d+ tokens in \d\.\d\d s of virtual time: [\d,]+ cycles, bounds [\d,]+ and [\d,]+\r\n$/);
   t.is(json<{ cancelled: number }>(machine, 'llmstats --json').cancelled, 1);
 
   // The same for a measurement, which tells a person how far it is.
@@ -741,6 +744,9 @@ test('the manual lists every key that --json prints', t => {
     'llmctl tokenize --json a',
     'llmctl detokenize --json 5',
     'llmctl models --json',
+    'llmctl wcet --json',
+    'llmctl plan --cost --json',
+    'llmctl target --json',
     'llmstats --json',
   ];
   for (const command of commands)
@@ -775,7 +781,7 @@ function outputPattern(shown: readonly string[]): RegExp {
   return new RegExp(`^${lines.join('')}$`);
 }
 
-for (const lab of ['inference', 'sampling', 'budget', 'tokenizer', 'backend'])
+for (const lab of ['inference', 'sampling', 'budget', 'tokenizer', 'backend', 'wcet'])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');
     const commands = labCommands(text);

@@ -199,7 +199,10 @@ function* converse(ctx: Ctx, session: number, model: Model): Generator<void, num
     );
   } else yield* out.print('\n');
   yield* sys.session_close(session);
-  if (!json && watched) yield* ctx.err.print(summary(report));
+  if (!json && watched) {
+    yield* out.flush();
+    yield* ctx.err.print(summary(report));
+  }
   return yield* exitStatus(ctx, session, finish);
 }
 

@@ -3,22 +3,12 @@
 
 import { humanSize } from './fmt.ts';
 import { bounds, duration, layerNames, opOf, sumsBy, threeDigits } from './forecast.ts';
-import type { Cost, Forecast, Quantity, Standing, Sum, Verdict } from './forecast.ts';
+import type { Cost, Quantity, Sum, Verdict } from './forecast.ts';
 import { grouped, kvName } from './model.ts';
+import { QUANTITY_LABELS, goalsText, percent, worstPath } from './wcet-text.ts';
+import type { Findings } from './wcet-text.ts';
 
-/** What the page shows. */
-export interface PageContent {
-  readonly model: string;
-  readonly forecast: Forecast;
-  readonly costs: readonly Cost[];
-  readonly standings: readonly (Standing & { readonly current: boolean })[];
-  /** The names of quantities, the worst path and the goals in words. */
-  readonly labels: Readonly<Record<Quantity, string>>;
-  readonly worstPath: string;
-  readonly goals: string;
-}
-
-export function wcetPage(content: PageContent): string {
+export function wcetPage(content: Findings): string {
   const { model, forecast, costs } = content;
   const { report } = forecast;
   const request = `${report.prompt} tokens of prompt, at most ${report.generate} drawn, context ${report.ctx}, ${kvName(report.kvType)} keys and values`;
@@ -36,7 +26,8 @@ export function wcetPage(content: PageContent): string {
     paragraph(meaning),
     '<h2>Bounds</h2>\n',
     boundsTable(content),
-    paragraph(`Worst path: ${content.worstPath}.`),
+    forecast.tokenizes ? '' : paragraph('What turning the prompt’s text into ids costs is not known.'),
+    paragraph(`Worst path: ${worstPath(content)}.`),
     '<h2>Goals</h2>\n',
     goalsTable(content),
     '<h2>Where the time goes</h2>\n',
@@ -104,12 +95,12 @@ function cell(c: string | Cell): string {
   return `<td class="${c.className}">${escaped(c.text)}</td>`;
 }
 
-function boundsTable({ forecast, labels }: PageContent): string {
+function boundsTable({ forecast }: Findings): string {
   const { report } = forecast;
   const time = (cycles: number | null): string[] =>
     cycles === null ? ['', ''] : [grouped(cycles), duration(cycles, report.hz)];
   const rows = Object.entries(bounds(forecast)).map(([name, { most, least }]) => [
-    labels[name as Quantity],
+    QUANTITY_LABELS[name as Quantity],
     ...time(most),
     ...time(least),
   ]);
@@ -131,7 +122,7 @@ const judged = (text: string, verdict: Verdict): Cell => ({
   className: verdict,
 });
 
-function goalsTable({ standings, goals }: PageContent): string {
+function goalsTable({ standings }: Findings): string {
   const rows = standings.map(({ verdicts: v, ...s }) => [
     `${s.target}${s.current ? ' (in force)' : ''}${s.sound ? '' : ' (fit, no bound)'}`,
     judged(s.firstTokenMs === null ? 'unknown' : `${threeDigits(s.firstTokenMs)} ms`, v.firstToken),
@@ -142,7 +133,7 @@ function goalsTable({ standings, goals }: PageContent): string {
   ]);
   const titles = ['target', 'first token', 'tokens/s, guaranteed', 'tokens/s, typical', 'memory', 'context'];
   return (
-    htmlTable(`This model on every target; ${goals}`, titles, rows) +
+    htmlTable(`This model on every target; ${goalsText()}`, titles, rows) +
     paragraph(
       '✗ missed, ✓ met, ✓✓ the stretch goal in brackets too. Guaranteed: the upper bound of a step at the end of the context. Typical: the mean of the request’s steps, by their upper bounds.',
     )
@@ -154,9 +145,7 @@ function sharesTable(caption: string, costs: readonly Cost[], keyOf: (c: Cost) =
   const [prefill = [], decode = []] = ['prefill', 'decode'].map(step => sumsBy(costs, step, keyOf));
   const longest = Math.max(...[...prefill, ...decode].map(s => s.share)) || 1;
   const cells = (s: Sum | undefined): Row =>
-    s === undefined
-      ? ['', '', '']
-      : [duration(s.most, hz), `${(s.share * 100).toFixed(1)} %`, { text: '', bar: s.share / longest }];
+    s === undefined ? ['', '', ''] : [duration(s.most, hz), percent(s.share), { text: '', bar: s.share / longest }];
   const rows = prefill.map(s => [s.key, ...cells(s), ...cells(decode.find(d => d.key === s.key))]);
   return htmlTable(caption, ['', 'prefill batch', 'share', '', 'decode step', 'share', ''], rows);
 }
@@ -170,7 +159,7 @@ function planTable(costs: readonly Cost[], step: string, hz: number): string {
     { text: c.name, className: 'text' },
     grouped(c.most),
     grouped(c.least),
-    `${most === 0 ? '0.0' : ((c.most / most) * 100).toFixed(1)} %`,
+    percent(most === 0 ? 0 : c.most / most),
     ...[c.instructions, c.loaded, c.stored].map(grouped),
   ]);
   const what = n === 1 ? `one token at position ${pos}` : `${n} tokens from position ${pos}`;

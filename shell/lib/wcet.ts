@@ -4,32 +4,29 @@
 import { LIMITS, O, utf8Encode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { readText } from './files.ts';
-import { jsonLine, table, wrap } from './fmt.ts';
+import { jsonLine, table } from './fmt.ts';
 import type { Json } from './fmt.ts';
 import {
-  GOALS,
   REQUEST_DEFAULTS,
-  bounds,
   duration,
   foretell,
-  layerNames,
-  opOf,
   pricedPlan,
   standing,
   sumsBy,
   targets,
   threeDigits,
 } from './forecast.ts';
-import type { Cost, Forecast, Quantity, Standing, Subject, Sum, TargetLine, Verdict } from './forecast.ts';
-import { failAbout, grouped, kvName, loadChoice, loadedFile, loadedModel, modelId, modelPath } from './model.ts';
+import type { Cost, Forecast, Standing, Subject, Sum, TargetLine } from './forecast.ts';
+import { failAbout, grouped, loadChoice, loadedFile, loadedModel, modelId, modelPath } from './model.ts';
 import type { OptionTable } from './getopt.ts';
-import { screenWidth } from './program.ts';
 import type { Context } from './program.ts';
 import { integer, numbersOf, samplerOptions, samplerRules } from './sampling.ts';
 import { writeAll } from './stdio.ts';
 import { checkBudget, checkJson } from './wcet-budget.ts';
 import type { Check } from './wcet-budget.ts';
 import { wcetPage } from './wcet-page.ts';
+import { findingsJson, findingsText, percent, sumJson } from './wcet-text.ts';
+import type { Findings } from './wcet-text.ts';
 
 export const wcetOptions = {
   model: { short: 'm', value: 'M', help: 'wcet: of M, a file or a name in /models, as it would be loaded' },
@@ -113,15 +110,6 @@ function* nothing(ctx: Ctx, message: string): Generator<void, null, void> {
 
 // ── llmctl wcet ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** All that is known of a request before it runs. */
-interface Findings {
-  readonly model: string;
-  readonly forecast: Forecast;
-  readonly costs: readonly Cost[];
-  /** A standing per target, the one in force marked. */
-  readonly standings: readonly (Standing & { readonly current: boolean })[];
-}
-
 export function* wcet(ctx: Ctx): Run {
   const { html, check, json } = ctx.options;
   if (html !== undefined && (json || check !== undefined))
@@ -140,14 +128,8 @@ export function* wcet(ctx: Ctx): Run {
 
 function* writePage(ctx: Ctx, file: string, found: Findings): Run {
   const { sys } = ctx;
-  const page = wcetPage({
-    ...found,
-    labels: QUANTITY_LABELS,
-    worstPath: worstPath(found),
-    goals: goalsText(),
-  });
   const fd = yield* sys.open(file, O.WRONLY | O.CREAT | O.TRUNC, 0o644);
-  const written = fd < 0 ? fd : yield* writeAll(sys, fd, utf8Encode(page));
+  const written = fd < 0 ? fd : yield* writeAll(sys, fd, utf8Encode(wcetPage(found)));
   if (fd >= 0) yield* sys.close(fd);
   if (written >= 0) return 0;
   yield* ctx.fail(file, -written);
@@ -204,166 +186,6 @@ const checkText = (checks: readonly Check[]): string =>
   );
 
 const figure = (n: number): string => (Number.isInteger(n) ? grouped(n) : threeDigits(n));
-
-const QUANTITY_LABELS: Readonly<Record<Quantity, string>> = {
-  tokenize: 'text to token ids',
-  transfers: 'transfers of ids',
-  prefill: 'prefill',
-  first_token: 'first token, all in',
-  decode_step: 'decode step',
-  decode_mean: 'decode step, mean',
-  last_step: "context's last step",
-  sampler: 'of a step, the sampler',
-  request: 'request',
-  calls: 'system calls',
-  whole: 'all in all',
-};
-/** Rows of layers on a screen; a larger model has several layers in a row. */
-const LAYER_ROWS = 8;
-const OPS_NAMED = 3;
-const MARKS: Readonly<Record<Verdict, string>> = { missed: '-', met: '+', stretch: '++' };
-
-function findingsText(f: Findings): string {
-  const { report } = f.forecast;
-  const { hz } = report;
-  const time = (cycles: number | null): [string, string] =>
-    cycles === null ? ['?', '?'] : [grouped(cycles), duration(cycles, hz)];
-  const rows = Object.entries(bounds(f.forecast)).map(([name, { most, least }]) => [
-    QUANTITY_LABELS[name as Quantity],
-    ...time(most),
-    ...(least === null ? ['', ''] : time(least)),
-  ]);
-  return [
-    `${f.model} on ${report.target}, ${threeDigits(hz / 1e6)} MHz\n`,
-    `${report.prompt} tokens in (${grouped(report.promptBytes)} bytes at most), ${report.generate} out, context ${report.ctx} ${kvName(report.kvType)}\n`,
-    report.sound === 0 ? `${report.target} is a fit: these figures are expected, they bound nothing\n` : '',
-    '\n',
-    table([['', 'cycles at most', 'time', 'cycles at least', 'time'], ...rows], [false, true, true, true, true]),
-    `memory: ${grouped(report.arenaBytes)} of ${grouped(LIMITS.arenaBytes)} bytes exactly, ${grouped(report.kvBytes)} for keys and values\n`,
-    f.forecast.tokenizes ? '' : '? what turning the text into ids costs is not known\n',
-    '\n',
-    sharesText(f.costs),
-    wrap(`worst path: ${worstPath(f)}`, screenWidth, 0),
-    '\n',
-    standingsText(f.standings),
-  ].join('');
-}
-
-const percent = (share: number | undefined): string => (share === undefined ? '' : `${(share * 100).toFixed(1)} %`);
-
-/** Shares of a prompt's batch and of a decode step: by layer on the left, by op on the right. */
-function sharesText(costs: readonly Cost[]): string {
-  const halves = [layerNames(costs, LAYER_ROWS), opOf].map(keyOf => {
-    const [prefill = [], decode = []] = ['prefill', 'decode'].map(step => sumsBy(costs, step, keyOf));
-    return prefill.map(({ key, share }) => [key, percent(share), percent(decode.find(s => s.key === key)?.share)]);
-  });
-  const [layers = [], ops = []] = halves;
-  const lines = Array.from({ length: Math.max(layers.length, ops.length) }, (_, i) => [
-    ...(layers[i] ?? ['', '', '']),
-    '  ',
-    ...(ops[i] ?? []),
-  ]);
-  const titles = ['by layer', 'prefill', 'decode', '  ', 'by op', 'prefill', 'decode'];
-  return table([titles, ...lines], [false, true, true, false, false, true, true]);
-}
-
-/** Where the dearest step stands, and what it is made of. */
-function worstPath({ forecast: { report }, costs }: Findings): string {
-  const step = report.decodeMax > 0 ? 'decode' : 'prefill';
-  const ops = sumsBy(costs, step, opOf).sort((a, b) => b.most - a.most);
-  const dearest = costs.filter(c => c.step === step).sort((a, b) => b.most - a.most)[0];
-  const at = step === 'decode' ? `decode step at position ${report.decodeWorstPos}` : 'prefill';
-  const made = ops.slice(0, OPS_NAMED).map(s => `${s.key} ${percent(s.share)}`);
-  return `${at}: ${made.join(', ')}${dearest === undefined ? '' : `; dearest single op: ${dearest.op} ${dearest.name}`}`;
-}
-
-function standingsText(standings: Findings['standings']): string {
-  const rows = standings.map(({ verdicts: v, ...s }) => [
-    `${s.current ? '*' : ' '} ${s.target}${s.sound ? '' : ' (fit)'}`,
-    s.firstTokenMs === null ? '?' : `${threeDigits(s.firstTokenMs)} ms`,
-    MARKS[v.firstToken],
-    threeDigits(s.guaranteed),
-    MARKS[v.guaranteed],
-    threeDigits(s.typical),
-    MARKS[v.typical],
-    `${(s.arenaBytes / 1e6).toFixed(2)} MB`,
-    MARKS[v.memory],
-    String(s.context),
-    MARKS[v.context],
-  ]);
-  const titles = ['  goals', 'first token', '', 'tokens/s, sure', '', 'typical', '', 'memory', '', 'context', ''];
-  const right = titles.map((title, i) => i > 0 && title !== '');
-  return (
-    table([titles, ...rows], right, ' ') +
-    `  ${goalsText()}\n  - missed, + met, ++ stretch goal met; sure: any step; typical: the mean one\n`
-  );
-}
-
-function goalsText(): string {
-  const { firstTokenMs: first, tokensPerSecond: rate, arenaBytes: memory, context } = GOALS;
-  return (
-    `goals: < ${first.most} ms (${first.stretch}), ≥ ${rate.least} tokens/s (${rate.stretch}), ` +
-    `< ${memory.most / 1e6} MB (${memory.stretch / 1e6}), context ≥ ${context.least} (${context.stretch})`
-  );
-}
-
-function findingsJson(f: Findings): Json {
-  const { report } = f.forecast;
-  const entries = Object.entries(bounds(f.forecast));
-  const side = (which: 'most' | 'least'): Json =>
-    Object.fromEntries(entries.map(([name, b]) => [`${name}_cycles`, b[which]]));
-  const sums = (keyOf: (c: Cost) => string): Json =>
-    Object.fromEntries(['prefill', 'decode'].map(step => [step, sumsBy(f.costs, step, keyOf).map(sumJson)]));
-  return {
-    model: f.model,
-    target: report.target,
-    title: report.title,
-    hz: report.hz,
-    sound: report.sound !== 0,
-    ctx: report.ctx,
-    kv_type: kvName(report.kvType),
-    batch: report.batch,
-    prompt_tokens: report.prompt,
-    prompt_bytes: report.promptBytes,
-    max_tokens: report.generate,
-    most: side('most'),
-    least: { ...(side('least') as object), every_token_cycles: report.fullMin },
-    decode_worst_pos: report.decodeWorstPos,
-    arena_bytes: report.arenaBytes,
-    kv_bytes: report.kvBytes,
-    layers: sums(layerNames(f.costs, Infinity)),
-    ops: sums(opOf),
-    targets: f.standings.map(standingJson),
-  };
-}
-
-const sumJson = (s: Sum): Json => ({
-  name: s.key,
-  most_cycles: s.most,
-  least_cycles: s.least,
-  share: s.share,
-  instructions: s.instructions,
-  loaded_bytes: s.loaded,
-  stored_bytes: s.stored,
-});
-
-const standingJson = ({ verdicts, ...s }: Findings['standings'][number]): Json => ({
-  target: s.target,
-  current: s.current,
-  sound: s.sound,
-  first_token_ms: s.firstTokenMs,
-  tokens_per_second: s.guaranteed,
-  tokens_per_second_typical: s.typical,
-  arena_bytes: s.arenaBytes,
-  ctx: s.context,
-  goals: {
-    first_token: verdicts.firstToken,
-    tokens_per_second: verdicts.guaranteed,
-    tokens_per_second_typical: verdicts.typical,
-    memory: verdicts.memory,
-    context: verdicts.context,
-  },
-});
 
 // ── llmctl plan --cost ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
