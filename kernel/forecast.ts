@@ -1,5 +1,6 @@
 // Forecasts: what a request will cost, before it runs, on any target, for the loaded model or for a file as it would be loaded. The answers to
-// `llmctl wcet` and `llmctl plan --cost`; sessions are held against the same bounds while they run. Nothing here changes the machine.
+// `llmctl wcet` and `llmctl plan --cost`; sessions are held against the same bounds while they run. A forecast changes nothing but
+// the clock, which reading a file moves.
 
 import {
   COST_COLUMNS,

@@ -72,7 +72,7 @@ export interface Priced {
   /** The plan as text, a row a record. */
   readonly rows: readonly PlanRow[];
   readonly textBytes: number;
-  /** Turning that much text into ids; null when the vocabulary is not there to tell. */
+  /** Turning that much text into ids; null: not known. */
   readonly tokenize: Bound | null;
 }
 
@@ -520,8 +520,7 @@ export class Loader {
     const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded), target);
     if (isRefusal(prices)) return prices;
     const size = this.sizeOf(text, engine.vocabulary);
-    const tokenize = this.tokenizing(prices, size, loaded.budget.vocabulary, loaded.place.vocabularyAt);
-    if (isRefusal(tokenize)) return tokenize;
+    const tokenize = this.tokenizing(loaded.budget.vocabulary);
     const { shape, options } = engine;
     const arenaBytes = this.arena.usage().offset;
     return { target, prices, shape, options, arenaBytes, rows: engine.ops(), textBytes: size, tokenize };
@@ -553,11 +552,10 @@ export class Loader {
         target,
       );
       if (isRefusal(prices)) return prices;
-      const told = this.withVocabulary(image, (v, m) => {
-        const size = this.sizeOf(text, v);
-        const bound = this.tokenizing(prices, size, m.bytes, m.at);
-        return isRefusal(bound) ? bound : { size, bound };
-      });
+      const told = this.withVocabulary(image, (v, m) => ({
+        size: this.sizeOf(text, v),
+        bound: this.tokenizing(m.bytes),
+      }));
       const { size: textBytes, bound: tokenize } = isRefusal(told) ? { size: text.bytes, bound: null } : told;
       return { target, prices, shape, options, arenaBytes: report.total, rows: plan.rows, textBytes, tokenize };
     });
@@ -574,11 +572,9 @@ export class Loader {
     return longest;
   }
 
-  /** A vocabulary that takes no memory has no kernels: its ids are bytes. */
-  private tokenizing(prices: PlanPrices, textBytes: number, bytes: number, at: number): Bound | Refusal {
-    if (bytes === 0) return { most: 0, least: 0 };
-    void [prices, textBytes, at]; // the tokenizer's certificate is not there yet
-    return { most: 0, least: 0 };
+  /** A vocabulary that takes no memory has no kernels: its ids are bytes. Of the others' kernels there is no bound: null. */
+  private tokenizing(vocabularyBytes: number): Bound | null {
+    return vocabularyBytes === 0 ? { most: 0, least: 0 } : null;
   }
 
   private sourceOf(m: Pick<Loaded, 'engine' | 'budget' | 'place'>): PlanSource {

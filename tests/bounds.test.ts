@@ -21,6 +21,7 @@ import {
 import { ACCOUNTS } from '../kernel/clock.ts';
 import { SessionRecord } from '../kernel/session.ts';
 import { TARGETS } from '../kernel/wcet/targets.ts';
+import { soak } from './harness.ts';
 import { makeRandom } from './support/arena.ts';
 
 const image = readFileSync('build/boot.cpio');
@@ -53,7 +54,9 @@ function submit({ kernel, arena }: Machine, text: string, settings: Settings): n
   prompt.write(lay.dmaAt, bytes.length);
   prompt.seek(0, 0);
   SessionOptions.write(arena.u8, lay.windowAt, { ...DEFAULTS, ...settings });
-  return given(sessions.open(OWNER, lay.windowAt, prompt));
+  const session = sessions.open(OWNER, lay.windowAt, prompt);
+  prompt.close();
+  return given(session);
 }
 
 /** Runs a session to its end, reading its events. */
@@ -108,6 +111,19 @@ function plan(
     });
 }
 
+function randomSettings(random: (n: number) => number): Settings {
+  return {
+    maxTokens: 1 + random(12),
+    seed: random(1000),
+    temp: random(3) === 0 ? 0 : 0.1 + random(20) / 10,
+    topK: [0, 1, 5, 40][random(4)]!,
+    topP: random(2) === 0 ? 1 : 0.05 + random(90) / 100,
+    minP: random(2) === 0 ? 0 : random(50) / 100,
+    repeatPenalty: random(2) === 0 ? 1 : 0.5 + random(20) / 10,
+    logitsK: random(3) === 0 ? random(LIMITS.topLogitsMax + 1) : 0,
+  };
+}
+
 function holds(t: ExecutionContext, report: Report, what: string): void {
   t.not(FINISH[report.finish], 'fault', what);
   t.true(report.cycles <= report.wcetCycles, `${what}: ${report.cycles} > ${report.wcetCycles}`);
@@ -126,16 +142,7 @@ for (const model of ['fable-f16', 'fable-q4_0'])
       const words = 'once upon a time there was a little girl who had 3 dogs, Zoë & 42 cats!'.split(' ');
       for (let i = 0; i < 12; i++) {
         const text = Array.from({ length: 1 + random(30) }, () => words[random(words.length)]).join(' ');
-        const settings = {
-          maxTokens: 1 + random(12),
-          seed: random(1000),
-          temp: random(3) === 0 ? 0 : 0.1 + random(20) / 10,
-          topK: [0, 1, 5, 40][random(4)]!,
-          topP: random(2) === 0 ? 1 : 0.05 + random(90) / 100,
-          minP: random(2) === 0 ? 0 : random(50) / 100,
-          repeatPenalty: random(2) === 0 ? 1 : 0.5 + random(20) / 10,
-          logitsK: random(3) === 0 ? random(LIMITS.topLogitsMax + 1) : 0,
-        };
+        const settings = randomSettings(random);
         const before = clock(machine);
         const report = finish(machine, submit(machine, text, settings));
         const after = clock(machine);
@@ -144,6 +151,24 @@ for (const model of ['fable-f16', 'fable-q4_0'])
         t.true(after.plan - before.plan <= report.cycles, 'top_k is the session’s, but no op');
       }
     });
+
+test('many random requests to the stub, which computes nothing: no bound is exceeded or undercut, on any target', t => {
+  const requests = soak ? 1_000_000 : 2000;
+  const random = makeRandom(2026);
+  const machine = power();
+  ok(machine, 'llmctl backend stub');
+  const targets = TARGETS.filter(x => x.kind === 'model');
+  let closest = 0; // charged, of what was said at most
+  for (let i = 0; i < requests; i++) {
+    if (i % 100 === 0) given(switchTarget(machine, targets[random(targets.length)]!.name));
+    const report = finish(machine, submit(machine, 'word '.repeat(1 + random(20)), randomSettings(random)));
+    if (report.cycles > report.wcetCycles || report.cycles < report.bcetCycles || FINISH[report.finish] === 'fault')
+      t.fail(`request ${i}: ${report.cycles} cycles, bounds ${report.bcetCycles} to ${report.wcetCycles}`);
+    if (FINISH[report.finish] === 'length') closest = Math.max(closest, report.cycles / report.wcetCycles);
+  }
+  t.log(`${requests} requests, the dearest took ${(100 * closest).toFixed(1)} % of its bound`);
+  t.true(closest > 0.5);
+});
 
 test('a text that is scored stays within its bounds, over several chunks, and is charged the same twice', t => {
   const machine = power();
@@ -202,7 +227,7 @@ test('a forecast bounds the request that it speaks of, part by part', t => {
   t.true(w.requestMin > 0);
   t.true(w.decodeMax >= w.decodeMin && w.decodeMax <= w.contextMax && w.drawMax >= w.drawMin);
   t.true(w.requestMin <= w.fullMin && w.fullMin <= w.requestMax);
-  t.true(w.tokenizeMax > w.tokenizeMin && w.transferMax > w.transferMin && w.callsMax > w.callsMin);
+  t.true(w.tokenizeMax >= w.tokenizeMin && w.transferMax > w.transferMin && w.callsMax > w.callsMin);
   t.is(w.arenaBytes, machine.arena.usage().offset);
   t.is(w.sound, 1);
 });
@@ -213,9 +238,7 @@ test('the forecast for a file is that of the same file loaded, on every target',
     const path = '/models/fable-q4_0.gguf';
     ok(machine, 'llmctl load fable-f16');
     const options = { prompt: 30, generate: 20, ctx: 128, target };
-    const before = machine.kernel.arenaDigest();
     const unloaded = [forecast(machine, options, path), plan(machine, options, path)];
-    t.truthy(before);
     ok(machine, 'llmctl load fable-q4_0 --ctx 128');
     t.deepEqual([forecast(machine, options), plan(machine, options)], unloaded, target);
   }

@@ -398,7 +398,7 @@ export const WcetReport = layout({
   generate: 'u32',
   promptBytes: 'u32',
   decodeWorstPos: 'u32', // position at which the dearest decode step of the request stands
-  tokenizeMax: 'u64', // text to ids, before the request is admitted; 0 when a file's vocabulary does not fit into the memory that is free
+  tokenizeMax: 'u64', // text to ids, before the request is admitted; 0: not known
   tokenizeMin: 'u64',
   prefillMax: 'u64', // submission to first token
   prefillMin: 'u64',

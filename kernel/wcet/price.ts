@@ -429,6 +429,8 @@ export class Prices {
   readonly #certificates: Certificates;
   readonly #segments: Readonly<Record<Segment, Sums>>;
   readonly #metered = new Map<string, Shape>();
+  /** Of the sampler, for settings whose cost does not depend on the history. */
+  readonly #draws = new Map<string, Figures>();
   readonly #bytesRead = new Map<string, number>();
 
   /** Prices every op of the plan; a refusal names the op that cannot be priced. */
@@ -560,9 +562,14 @@ export class Prices {
       if (address === samplerAt + SamplerRecord.at.topK) return draw.topK;
       return constantWord(this.#plan, address) ?? 'data';
     };
-    const shape = this.#kernel(`sample ${draw.modes} ${draw.topK}`, 'sample', [stepAt], read);
+    const key = `sample ${draw.modes} ${draw.topK}`;
+    const known = this.#draws.get(key);
+    if (known !== undefined) return known;
+    const shape = this.#kernel(key, 'sample', [stepAt], read);
     shape.setWords(historyLength);
-    return shape.figures();
+    const figures = shape.figures();
+    if (!shape.varies) this.#draws.set(key, figures);
+    return figures;
   }
 
   /** A metered kernel that streams, at these arguments. */

@@ -225,6 +225,11 @@ export class Shape {
     this.#program.set(index, value);
   }
 
+  /** Whether open words matter. */
+  get varies(): boolean {
+    return this.#openWords.some(i => this.dependsOn.has(i));
+  }
+
   /** Gives every open word its value. */
   setWords(value: number): void {
     for (const i of this.#openWords) this.#program.set(i, value);

@@ -285,12 +285,14 @@ const CORTEX_A72 = makeTarget({
     vnarrow: llvm(4, 'sqxtn2 v0.8h, v1.4s'),
     umov: llvm(6, 'mov w0, v1.s[1]'),
     tbl: llvm(6, 'tbl v0.16b, { v1.16b }, v2.16b'),
+    vsum: llvm(7, 'addv h0, v0.8h'),
     vfadd: llvm(5, 'fadd v0.4s, v1.4s, v2.4s'),
     vfmul: llvm(5, 'fmul v0.4s, v1.4s, v2.4s'),
     vfma: llvm(10, 'fmla v0.4s, v1.4s, v2.4s'),
     vfdiv: llvm(34, 'fdiv v0.4s, v1.4s, v2.4s'),
     vfsqrt: llvm(34, 'fsqrt v0.4s, v1.4s'),
     vconvert: llvm(10, 'scvtf v0.4s, v1.4s'),
+    vwiden: llvm(8, 'fcvtl v0.2d, v1.2s'),
     vround: llvm(5, 'frintn v0.4s, v1.4s'),
   },
   lowerings: {
@@ -302,6 +304,7 @@ const CORTEX_A72 = makeTarget({
     call: { upper: 'call + branch + 2 flush + 10 store_pair + 10 load_pair', lower: a72(0) },
     select: { upper: '2 alu + dup + vsel', lower: a72(0.5) }, // of vectors; of numbers csel or fcsel
     int: { upper: '2 alu', lower: a72(0) }, // compare and set; at best part of an address
+    int_bits: { upper: '2 alu', lower: a72(0) }, // rbit and clz
     int_mul: { upper: 'mul', lower: a72(0.5) },
     int_div: { upper: 'div + mul + 3 alu + 2 branch + 2 flush', lower: a72(0.5) }, // remainder, traps
     float: { upper: 'fadd + alu', lower: a72(0.5, 0.5) },
@@ -323,10 +326,12 @@ const CORTEX_A72 = makeTarget({
     v_float_div: { upper: 'vfdiv', lower: a72(1, 1, 1) },
     v_float_sqrt: { upper: 'vfsqrt', lower: a72(1, 1) },
     v_convert: { upper: 'vconvert', lower: a72(1, 1) },
+    v_widen: { upper: 'vwiden', lower: a72(1, 1) },
     v_round: { upper: 'vround', lower: a72(0.5, 0.5) },
     v_shuffle: { upper: 'alu + load_q + tbl', lower: a72(0) }, // umaxv, umov, cmp, cset take as long; at best an operand by element
+    v_bitmask: { upper: 'vadd + alu + load_q + vadd + 2 tbl + vsum + umov', lower: a72(0) }, // signs, and, ext, zip1, addv
     v_splat: { upper: 'dup', lower: a72(0) },
-    v_extract: { upper: 'umov', lower: a72(0) },
+    v_extract: { upper: 'dup', lower: a72(0) }, // of floats; of integers umov
     v_narrow: { upper: '2 vnarrow', lower: a72(1, 1) },
     v_load: { upper: 'alu + load_q', lower: a72(0) },
     v_load_splat: { upper: 'alu + load_splat', lower: a72(0) }, // or ldr and sshll
@@ -441,6 +446,7 @@ const SIFIVE_U74 = makeTarget({
     call: { upper: '3 branch + 2 flush + 2 alu + 25 store + 25 load', lower: u74(0) }, // 13 integer and 12 float registers
     select: { upper: '2 alu + branch + flush + 2×load + 2×store', lower: u74(0.5) },
     int: { upper: '3 alu', lower: u74(0) },
+    int_bits: { upper: '5 alu + mul + load + branch + flush', lower: u74(0) }, // the lowest one alone, by a product into a table; 0 apart
     int_mul: { upper: 'mul', lower: u74(0.5) },
     int_div: { upper: 'div + 4 alu + 2 branch + 2 flush', lower: u74(0.5) },
     float: { upper: 'fadd', lower: u74(0.5, 0.5) }, // feq and xori are no longer
@@ -465,8 +471,10 @@ const SIFIVE_U74 = makeTarget({
     v_float_div: { upper: '2 replay + 8×fload + 4 fdiv_s + 4×store', lower: u74(4, 4) },
     v_float_sqrt: { upper: 'replay + 4×fload + 4 fsqrt_s + 4×store', lower: u74(4, 4) },
     v_convert: { upper: 'replay + 4×load + 4×fconvert + 4×store', lower: u74(4, 4) },
+    v_widen: { upper: 'replay + 2×fload + 2×fconvert + 2×store', lower: u74(2, 2) },
     v_round: { upper: 'replay + 4×fload + 16 fmove + 8 fconvert + 4 branch + 4 flush + 4×store', lower: u74(2, 2) },
     v_shuffle: { upper: '2 replay + 16×load + 16×store', lower: u74(0) },
+    v_bitmask: { upper: 'replay + 16×load + 48 alu', lower: u74(0) }, // a lane: its sign, to its place, into the sum
     v_splat: { upper: '3 alu + load + mul + 4×store', lower: u74(0) }, // of a byte by multiplication
     v_extract: { upper: 'replay + load', lower: u74(0) },
     v_narrow: { upper: '2 replay + 2 8×load + 12 8×alu + 2 8×store', lower: u74(0) }, // six instructions clamp a value
@@ -580,6 +588,7 @@ const CORTEX_M7 = makeTarget({
     call: { upper: '3 branch + 2 flush + 2 alu + 24 store + 24 load', lower: m7(0) },
     select: { upper: '2 alu + branch + flush + 4×load + 4×store', lower: m7(0.5) },
     int: { upper: '6 alu', lower: m7(0) }, // 64 bits in two registers, shifts by constants
+    int_bits: { upper: '2 alu', lower: m7(0) }, // rbit and clz
     int_mul: { upper: '3 mul', lower: m7(0.5, 0.5) },
     int_div: { upper: 'div + mul + 3 alu + 2 branch + 2 flush', lower: m7(0.5) }, // the kernels divide no 64-bit integers
     float: { upper: 'fadd + 2 alu', lower: m7(0.5, 0, 0.5) }, // vcmp, vmrs, it, mov take as long
@@ -604,8 +613,10 @@ const CORTEX_M7 = makeTarget({
     v_float_div: { upper: '8×load + 4 fdiv_s + 4×store', lower: m7(4, 0, 4) },
     v_float_sqrt: { upper: '4×load + 4 fsqrt_s + 4×store', lower: m7(4, 0, 4) },
     v_convert: { upper: '4×load + 4×fconvert + 4×store', lower: m7(4, 0, 4) },
+    v_widen: { upper: '2×load + 2×fconvert + 4×store', lower: m7(2, 0, 2) },
     v_round: { upper: '4×load + 4×fconvert + 4×store', lower: m7(2, 0, 2) },
     v_shuffle: { upper: '2 8×load + 2 8×store', lower: m7(0) },
+    v_bitmask: { upper: '2 8×load + 48 alu', lower: m7(0) },
     v_splat: { upper: '3 alu + 4×store', lower: m7(0) },
     v_extract: { upper: 'load', lower: m7(0) },
     v_narrow: { upper: '8×load + 20 alu + 4×store', lower: m7(0) }, // ssat, ssat16, pkhbt

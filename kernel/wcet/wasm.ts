@@ -14,6 +14,7 @@ export const CLASSES = [
   'call',
   'select',
   'int', // i32 and i64: add, logic, shifts, comparisons
+  'int_bits', // trailing and leading zeros, ones
   'int_mul',
   'int_div', // and remainders
   'float', // f32 and f64: add, sub, comparisons, sign
@@ -35,8 +36,10 @@ export const CLASSES = [
   'v_float_div',
   'v_float_sqrt',
   'v_convert', // integers to floats
+  'v_widen', // floats to doubles and back, two lanes
   'v_round', // floats to integers, as float or integer
   'v_shuffle', // shuffles, lanes put in; tests of all lanes, which move a vector's sum to the integer side
+  'v_bitmask', // the sign bits of all lanes as an integer
   'v_splat',
   'v_extract', // lanes out
   'v_narrow', // halves the width, saturating
@@ -254,13 +257,15 @@ const CLASS_RULES: readonly (readonly [RegExp, InstructionClass | null])[] = [
   [/x\d+\.splat$/, 'v_splat'],
   [/x\d+\.extract_lane/, 'v_extract'],
   [/x\d+\.narrow/, 'v_narrow'],
-  [/x\d+\..*(shuffle|swizzle|replace_lane|all_true|bitmask)|any_true$/, 'v_shuffle'],
+  [/x\d+\.bitmask/, 'v_bitmask'],
+  [/x\d+\..*(shuffle|swizzle|replace_lane|all_true)|any_true$/, 'v_shuffle'],
   [/^f\d+x\d\.sqrt/, 'v_float_sqrt'],
   [/^f\d+x\d\.div/, 'v_float_div'],
   [/^f\d+x\d\.relaxed_n?madd/, 'v_float_madd'],
   [/^f\d+x\d\.mul/, 'v_float_mul'],
   [/^[if]\d+x\d\.(relaxed_trunc|trunc|nearest|ceil|floor)/, 'v_round'],
-  [/^[if]\d+x\d\.(convert|promote|demote)/, 'v_convert'],
+  [/^f\d+x\d\.(promote|demote)/, 'v_widen'],
+  [/^[if]\d+x\d\.convert/, 'v_convert'],
   [/^f\d+x\d\.(min|max|pmin|pmax|relaxed_min|relaxed_max|ne)$/, 'v_float_minmax'],
   [/^f\d+x\d\.(abs|neg)$/, 'v_int'],
   [/^f\d+x\d\./, 'v_float'],
@@ -269,6 +274,7 @@ const CLASS_RULES: readonly (readonly [RegExp, InstructionClass | null])[] = [
   [/x\d+\.|^v128\./, 'v_int'],
   [/\.trunc|\.(nearest|ceil|floor)$/, 'round'],
   [/\.(wrap|extend|convert|demote|promote|reinterpret)/, 'convert'],
+  [/^i\d+\.(clz|ctz|popcnt)/, 'int_bits'],
   [/^i\d+\.mul/, 'int_mul'],
   [/^i\d+\.(div|rem)/, 'int_div'],
   [/^i\d+\./, 'int'],

@@ -31,8 +31,9 @@ import {
   idsOf,
   isTerminal,
   kvName,
-  kvType,
+  loadChoice,
   loadModel,
+  loadedFile,
   loadedModel,
   modelId,
   modelPath,
@@ -42,22 +43,25 @@ import {
   planModel,
   planRegions,
   textSourceError,
+  wrong,
 } from '../lib/model.ts';
-import type { LoadChoice, Model, Plan } from '../lib/model.ts';
+import type { Model, Plan } from '../lib/model.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
+import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
 const options = {
   json: { help: 'print one JSON object on one line' },
-  ctx: { value: 'N', help: "load, plan: context length in tokens (default: the model's, 512, or what fits)" },
-  kv: { value: 'TYPE', help: 'load, plan: type of the key-value cache, f16 (default) or f32' },
+  ctx: { value: 'N', help: "load, plan, wcet: context length in tokens (default: the model's, 512, or what fits)" },
+  kv: { value: 'TYPE', help: 'load, plan, wcet: type of the key-value cache, f16 (default) or f32' },
   ops: { help: "plan: the loaded model's plan, op by op" },
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
   bos: { help: 'tokenize: put the BOS token first' },
   special: { help: 'tokenize: parse special tokens in the text; detokenize: print them' },
   pieces: { short: 'v', help: 'tokenize: a line per token, its id and its bytes' },
   file: { short: 'f', value: 'FILE', help: 'tokenize: the exact bytes of FILE' },
+  ...wcetOptions,
 } as const;
 
 type Ctx = Context<typeof options>;
@@ -78,7 +82,20 @@ const verbs: Readonly<Record<string, Verb>> = {
   unload: { usage: '', takes: [], operands: [0, 0], run: unload },
   status: { usage: '', takes: [], operands: [0, 0], run: status },
   info: { usage: '', takes: [], operands: [0, 0], run: info },
-  plan: { usage: '[FILE] [--ctx N] [--kv TYPE] [--ops]', takes: ['ctx', 'kv', 'ops'], operands: [0, 1], run: plan },
+  plan: {
+    usage: '[FILE] [--ctx N] [--kv TYPE] [--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]',
+    takes: ['ctx', 'kv', 'ops', 'cost', ...requestOptions],
+    operands: [0, 1],
+    run: plan,
+  },
+  wcet: {
+    usage:
+      '[--model M] [--ctx N] [--kv TYPE] [--prompt N] [--gen N] [--target T] [SAMPLING] [--html FILE|--check BUDGET]',
+    takes: ['model', 'ctx', 'kv', 'html', 'check', ...requestOptions],
+    operands: [0, 0],
+    run: wcet,
+  },
+  target: { usage: '[NAME]', takes: [], operands: [0, 1], run: target },
   backend: { usage: '[transformer|stub|stub:word]', takes: [], operands: [0, 1], run: backend },
   tokenize: {
     usage: 'TEXT...|-|--file FILE [--vocab FILE] [--bos] [--special] [--pieces]',
@@ -104,20 +121,25 @@ export const llmctl = define({
     '  status      engine, model, sessions, arena',
     '  info        all that is known of the loaded model',
     '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would',
+    '  wcet        what a request takes at most and at least before it runs, in cycles, time and bytes, and whether goals are met',
+    '  target      the simulated processors, or switch to another',
     '  backend     show the engine, or switch it',
     '  tokenize    token ids of TEXT (words joined by one space), standard input, or a file',
     '  detokenize  the bytes of the text that token ids stand for',
     '  perplexity  e to the mean loss per token over a text, cut into chunks of context - 1 tokens',
     '  models      the models in /models and whether they fit (also: list)',
     '',
+    'SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
+    '',
     'The keys of every --json form are in json(7): man json.',
     '',
-    'Exit status: 0, 1 for an error or a model that does not fit, 2 for a wrong command line, 130 after Ctrl-C.',
+    'Exit status: 0, 1 for an error or a model that does not fit, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer.',
   ].join('\n'),
   options,
   usageStatus: 2,
   examples: [
     ['llmctl plan fable-f32 --ctx 512 --kv f32', 'does it fit, and what would?'],
+    ['llmctl wcet --prompt 100 --target sifive-u74', 'how long would 100 tokens and an answer take there?'],
     ['llmctl load fable-f16', 'load /models/fable-f16.gguf'],
     ['llmctl tokenize -v "Once upon a time"', 'how the text is cut'],
     ['llmctl perplexity /usr/share/labs/budget.md', 'how surprised the model is'],
@@ -284,16 +306,20 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   const { sys, out } = ctx;
   const choice = loadChoice(ctx.options);
   if (typeof choice === 'string') return yield* wrong(ctx, choice);
+  if (ctx.options.cost && ctx.options.ops) return yield* ctx.usage('plan: --ops and --cost exclude each other');
+  if (ctx.options.cost) return yield* planCost(ctx, name);
+  const stray = requestOptions.find(option => ctx.options[option] !== undefined);
+  if (stray !== undefined) return yield* ctx.usage(`plan takes --${stray} only with --cost`);
   if (ctx.options.ops) {
     if (name !== undefined) return yield* ctx.usage('plan --ops shows the loaded model and takes no FILE');
     return yield* ops(ctx);
   }
-  const target =
-    name === undefined ? yield* loadedTarget(sys, ctx.options, choice) : { path: yield* modelPath(sys, name), choice };
-  if (typeof target === 'number') return yield* failAbout(ctx, '', target);
-  if (target.path === '') return yield* ctx.fail('the loaded engine has no file to plan');
-  const planned = yield* planModel(sys, target.path, target.choice);
-  if (typeof planned === 'number') return yield* failAbout(ctx, target.path, planned);
+  const file =
+    name === undefined ? yield* loadedFile(sys, ctx.options, choice) : { path: yield* modelPath(sys, name), choice };
+  if (typeof file === 'number') return yield* failAbout(ctx, '', file);
+  if (file.path === '') return yield* ctx.fail('the loaded engine has no file to plan');
+  const planned = yield* planModel(sys, file.path, file.choice);
+  if (typeof planned === 'number') return yield* failAbout(ctx, file.path, planned);
   const fits = planned.fits !== 0;
   if (ctx.options.json) {
     const misfit = {
@@ -301,26 +327,9 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
       would_fit: { ctx: planned.ctxThatFits || null, type: planned.typeThatFits || null },
       message: planned.message,
     };
-    yield* out.print(jsonLine({ file: target.path, fits, ...planJson(planned), ...(fits ? {} : misfit) }));
-  } else yield* out.print(planText(target.path, planned));
+    yield* out.print(jsonLine({ file: file.path, fits, ...planJson(planned), ...(fits ? {} : misfit) }));
+  } else yield* out.print(planText(file.path, planned));
   return fits ? 0 : 1;
-}
-
-/** The loaded model's file, planned as it was loaded unless options say otherwise; or -errno. */
-function* loadedTarget(
-  sys: Sys,
-  given: Ctx['options'],
-  choice: LoadChoice,
-): Generator<void, { path: string; choice: LoadChoice } | number, void> {
-  const model = yield* loadedModel(sys);
-  if (typeof model === 'number') return model;
-  return {
-    path: model.path,
-    choice: {
-      ctx: given.ctx === undefined ? model.ctx : choice.ctx,
-      kvType: given.kv === undefined ? model.kvType : choice.kvType,
-    },
-  };
 }
 
 const BAR_WIDTH = 64; // columns: 128 KiB each
@@ -547,20 +556,4 @@ function* scoreReport(ctx: Ctx, session: number): Generator<void, RecordValue<ty
   if (watched) yield* err.print('\n');
   yield* sys.session_report(session, record);
   return SessionReport.read(record, 0);
-}
-
-// ── Options ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-function* wrong(ctx: Ctx, message: string): Run {
-  yield* ctx.fail(message);
-  return 2;
-}
-
-/** What --ctx and --kv ask for, or what is wrong with them. */
-function loadChoice(given: Ctx['options']): LoadChoice | string {
-  const context = given.ctx === undefined ? defaultChoice.ctx : parseInteger(given.ctx);
-  if (context === null || context < 0 || context > LIMITS.contextMax || (context === 0 && given.ctx !== undefined))
-    return `--ctx '${given.ctx}' is not an integer from 1 to ${LIMITS.contextMax}`;
-  const type = given.kv === undefined ? defaultChoice.kvType : kvType(given.kv);
-  return type === null ? `--kv '${given.kv}' is not f16 or f32` : { ctx: context, kvType: type };
 }

@@ -24,6 +24,7 @@ import {
   base64,
   defaultChoice,
   failAbout,
+  grouped,
   idsOf,
   isLoaded,
   isTerminal,
@@ -33,13 +34,13 @@ import {
   modelId,
   modelPath,
   openText,
-  parseDecimal,
-  parseInteger,
   textSourceError,
+  wrong,
 } from '../lib/model.ts';
 import type { Model } from '../lib/model.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
+import { integer, numbersOf, samplerOptions, samplerRules } from '../lib/sampling.ts';
 import { CHUNK_BYTES, concat } from '../lib/stdio.ts';
 
 const options = {
@@ -49,11 +50,7 @@ const options = {
     value: 'N',
     help: `draw at most N tokens, 1 to ${LIMITS.generationTokensMax} (default 64)`,
   },
-  temp: { value: 'T', help: 'temperature, 0 to 100 (default 0.8); 0 takes the most likely token' },
-  'top-k': { value: 'K', help: 'draw among the K most likely (default 40); 0 is off' },
-  'top-p': { value: 'P', help: 'draw among the likeliest that reach probability P (default 0.95); 1 is off' },
-  'min-p': { value: 'P', help: 'drop tokens below P times the likeliest (default 0, off)' },
-  'repeat-penalty': { value: 'R', help: 'divide the logits of tokens already there by R (default 1, off)' },
+  ...samplerOptions,
   seed: { short: 's', value: 'S', help: 'seed of the random draws (default 0)' },
   stop: { value: 'S', many: true, help: `end before the text S; up to ${LIMITS.stopStringsMax} of them` },
   file: { short: 'f', value: 'F', help: 'read the prompt from F' },
@@ -91,6 +88,11 @@ export const llminfer = define({
     "  kv_bytes          the session's key-value cache",
     '  ctx, kv_type      context length in tokens, and f16 or f32',
     '  seed              the seed used',
+    '  cycles            what the session was charged on the simulated processor',
+    '  wcet_cycles       what it could have been charged at most, known before it ran',
+    '  bcet_cycles       what the same request cannot take less than: the prompt and one token',
+    '  ttft_ns           virtual time from submission to the first token, or null when there was none',
+    '  elapsed_ns        virtual time from submission to the end',
     '  steps             with --logits K: for every draw {token, top}, top being the K best [id, logit] before penalty and temperature, exact f32 values',
     '',
     'Exit status: 0, 1 for an error or a session that faulted or ran out of time, 2 for a wrong command line, 130 after Ctrl-C.',
@@ -150,6 +152,7 @@ function* converse(ctx: Ctx, session: number, model: Model): Generator<void, num
   const { sys, out } = ctx;
   const buffer = new Uint8Array(CHUNK_BYTES);
   const json = ctx.options.json;
+  const watched = (yield* isTerminal(sys, 1)) && (yield* isTerminal(sys, 2));
   const pieces: Uint8Array[] = [];
   const tokens: number[] = [];
   const steps: Json[] = [];
@@ -186,11 +189,17 @@ function* converse(ctx: Ctx, session: number, model: Model): Generator<void, num
         ctx: model.ctx,
         kv_type: kvName(model.kvType),
         seed: report.seed,
+        cycles: report.cycles,
+        wcet_cycles: report.wcetCycles,
+        bcet_cycles: report.bcetCycles,
+        ttft_ns: report.firstTokenNs === 0 ? null : report.firstTokenNs - report.submittedNs,
+        elapsed_ns: report.endedNs - report.submittedNs,
         ...(ctx.options.logits === undefined || Number(ctx.options.logits) === 0 ? {} : { steps }),
       }),
     );
   } else yield* out.print('\n');
   yield* sys.session_close(session);
+  if (!json && watched) yield* ctx.err.print(summary(report));
   return yield* exitStatus(ctx, session, finish);
 }
 
@@ -210,6 +219,13 @@ function step(event: Event, buffer: Uint8Array): Json {
     view.getFloat32(i * 8 + 4, true),
   ]);
   return { token: event.token, top };
+}
+
+/** For a person at the terminal: what it took, within what was known before it ran. */
+function summary(r: Report): string {
+  const seconds = ((r.endedNs - r.submittedNs) / 1e9).toFixed(2);
+  const [cycles, least, most] = [r.cycles, r.bcetCycles, r.wcetCycles].map(grouped);
+  return `llminfer: ${r.outputTokens} tokens in ${seconds} s of virtual time: ${cycles} cycles, bounds ${least} and ${most}\n`;
 }
 
 function* promptTokens(sys: Sys, report: Report): Generator<void, number[], void> {
@@ -239,76 +255,27 @@ function* exitStatus(ctx: Ctx, session: number, finish: FinishReason): Generator
 
 // ── Options ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function* wrong(ctx: Ctx, message: string): Generator<void, number, void> {
-  yield* ctx.fail(message);
-  return 2;
-}
+const rules = {
+  // 0 leaves the kernel its default, cut to what the context leaves.
+  maxTokens: integer('max-tokens', 1, LIMITS.generationTokensMax, 0),
+  ...samplerRules,
+  seed: integer('seed', -(2 ** 31), 2 ** 31 - 1, 0),
+  logitsK: integer('logits', 0, LIMITS.topLogitsMax, 0),
+};
 
 /** The SessionOptions record, or what is wrong with an option. */
 function sessionOptions(given: Ctx['options']): Uint8Array | string {
-  const mistakes: string[] = [];
-  const number = (
-    name: 'max-tokens' | 'temp' | 'top-k' | 'top-p' | 'min-p' | 'repeat-penalty' | 'seed' | 'logits',
-    parse: (text: string) => number | null,
-    otherwise: number,
-    isValid: (n: number) => boolean,
-    range: string,
-  ): number => {
-    const text = given[name];
-    if (text === undefined) return otherwise;
-    const n = parse(text);
-    if (n !== null && isValid(n)) return n;
-    mistakes.push(`--${name} '${text}' is not ${range}`);
-    return otherwise;
-  };
-  const { generationTokensMax, vocabularyMax, topLogitsMax } = LIMITS;
-  const values = {
-    // 0 leaves the kernel its default, cut to what the context leaves.
-    maxTokens: number(
-      'max-tokens',
-      parseInteger,
-      0,
-      n => n >= 1 && n <= generationTokensMax,
-      `an integer from 1 to ${generationTokensMax}`,
-    ),
-    temp: number('temp', parseDecimal, 0.8, n => n >= 0 && n <= 100, 'a number from 0 to 100'),
-    topK: number('top-k', parseInteger, 40, n => n >= 0 && n <= vocabularyMax, `an integer from 0 to ${vocabularyMax}`),
-    topP: number('top-p', parseDecimal, 0.95, n => Math.fround(n) > 0 && n <= 1, 'a number from 0 to 1, 0 excluded'),
-    minP: number('min-p', parseDecimal, 0, n => n >= 0 && n <= 1, 'a number from 0 to 1'),
-    repeatPenalty: number(
-      'repeat-penalty',
-      parseDecimal,
-      1,
-      n => Math.fround(n) > 0 && n <= 100,
-      'a number from 0 to 100, 0 excluded',
-    ),
-    seed: number(
-      'seed',
-      parseInteger,
-      0,
-      n => n >= -(2 ** 31) && n < 2 ** 31,
-      'an integer from -2147483648 to 2147483647',
-    ),
-    logitsK: number(
-      'logits',
-      parseInteger,
-      0,
-      n => n >= 0 && n <= topLogitsMax,
-      `an integer from 0 to ${topLogitsMax}`,
-    ),
-  };
+  const values = numbersOf(rules, given);
+  if (typeof values === 'string') return values;
   const { rng = 'xor128' } = given;
-  if (!Object.hasOwn(RNG, rng)) mistakes.push(`--rng '${rng}' is not xor128 or lcg`);
-  if (values.logitsK > 0 && !given.json) mistakes.push(`--logits ${values.logitsK} needs --json`);
+  if (!Object.hasOwn(RNG, rng)) return `--rng '${rng}' is not xor128 or lcg`;
+  if (values.logitsK > 0 && !given.json) return `--logits ${values.logitsK} needs --json`;
   const stops = given.stop.map(utf8Encode);
   if (stops.length > LIMITS.stopStringsMax)
-    mistakes.push(`--stop given ${stops.length} times, ${LIMITS.stopStringsMax} at most`);
+    return `--stop given ${stops.length} times, ${LIMITS.stopStringsMax} at most`;
   const badStop = stops.findIndex(s => s.length === 0 || s.length > LIMITS.stopBytes);
   if (badStop >= 0)
-    mistakes.push(
-      `--stop '${given.stop[badStop]}' is ${stops[badStop]!.length} bytes, 1 to ${LIMITS.stopBytes} are allowed`,
-    );
-  if (mistakes.length > 0) return mistakes[0]!;
+    return `--stop '${given.stop[badStop]}' is ${stops[badStop]!.length} bytes, 1 to ${LIMITS.stopBytes} are allowed`;
 
   const record = new Uint8Array(SessionOptions.bytes);
   SessionOptions.write(record, 0, {

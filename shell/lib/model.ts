@@ -72,6 +72,38 @@ export interface LoadChoice {
 }
 export const defaultChoice: LoadChoice = { ctx: 0, kvType: GGML_TYPE.F16 };
 
+/** --ctx and --kv as getopt leaves them. */
+interface LoadOptionValues {
+  readonly ctx: string | undefined;
+  readonly kv: string | undefined;
+}
+
+/** What --ctx and --kv ask for, or what is wrong with them. */
+export function loadChoice(given: LoadOptionValues): LoadChoice | string {
+  const context = given.ctx === undefined ? defaultChoice.ctx : parseInteger(given.ctx);
+  if (context === null || context < 0 || context > LIMITS.contextMax || (context === 0 && given.ctx !== undefined))
+    return `--ctx '${given.ctx}' is not an integer from 1 to ${LIMITS.contextMax}`;
+  const type = given.kv === undefined ? defaultChoice.kvType : kvType(given.kv);
+  return type === null ? `--kv '${given.kv}' is not f16 or f32` : { ctx: context, kvType: type };
+}
+
+/** The loaded model's file, to be planned as it was loaded unless options say otherwise; or -errno. */
+export function* loadedFile(
+  sys: Sys,
+  given: LoadOptionValues,
+  choice: LoadChoice,
+): Generator<void, { path: string; choice: LoadChoice } | number, void> {
+  const model = yield* loadedModel(sys);
+  if (typeof model === 'number') return model;
+  return {
+    path: model.path,
+    choice: {
+      ctx: given.ctx === undefined ? model.ctx : choice.ctx,
+      kvType: given.kv === undefined ? model.kvType : choice.kvType,
+    },
+  };
+}
+
 function loadOptions(choice: LoadChoice): Uint8Array {
   const record = new Uint8Array(LoadOptions.bytes);
   LoadOptions.write(record, 0, choice);
@@ -94,6 +126,12 @@ export function* planModel(sys: Sys, path: string, choice: LoadChoice): Generato
 export function* failAbout(ctx: Caller, path: string, errno: number): Generator<void, number, void> {
   const text = yield* lastError(ctx.sys, errno);
   return yield* ctx.fail(path === '' || text.includes(path) ? text : `${path}: ${text}`);
+}
+
+/** A wrong value on the command line: the message; returns 2. */
+export function* wrong(ctx: Caller, message: string): Generator<void, number, void> {
+  yield* ctx.fail(message);
+  return 2;
 }
 
 // ── Text for the kernel ──────────────────────────────────────────────────────────────────────────────────────────────────────────

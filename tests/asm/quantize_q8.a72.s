@@ -32,8 +32,8 @@
   saddlp v16.8h, v16.16b            // both extadd_pairwise and the sum
   sadalp v6.4s, v16.8h
 .endm
-.macro round_f16 x                  // round_f16x4(splat(x)), value in lane 0
-  dup    v16.4s, v\x\().s[0]
+.macro round_f16x4                  // v16 in place
+  mov    v10.16b, v16.16b
   bic    v16.4s, #128, lsl #24      // a: no sign
   ushr   v17.4s, v16.4s, #13
   and    v17.16b, v17.16b, v24.16b  // odd
@@ -47,7 +47,7 @@
   bsl    v20.16b, v19.16b, v18.16b
   cmgt   v21.4s, v16.4s, v29.4s     // infinity
   bsl    v21.16b, v28.16b, v20.16b
-  ushr   v22.4s, v16.4s, #16
+  ushr   v22.4s, v10.4s, #16
   and    v22.16b, v22.16b, v24.16b
   orr    v21.16b, v21.16b, v22.16b
   cmgt   v23.4s, v16.4s, v25.4s     // NaN
@@ -60,7 +60,7 @@
   bsl    v19.16b, v17.16b, v18.16b
   and    v20.16b, v23.16b, v11.16b  // sign, 0x8000
   shl    v20.4s, v20.4s, #16
-  orr    v\x\().16b, v19.16b, v20.16b
+  orr    v16.16b, v19.16b, v20.16b
 .endm
 
 block:
@@ -94,12 +94,14 @@ block:
   add    w8, w8, w9                 // total
   scvtf  s5, w8
   fmul   s5, s5, s2
-  round_f16 2
-  str    s2, [x1]                   // ACT_D
+  dup    v16.4s, v2.s[0]
+  mov    v16.s[1], v5.s[0]
+  round_f16x4
+  str    s16, [x1]                  // ACT_D
   neg    w9, w8, lsl #3
   str    w9, [x1, #4]               // ACT_BIAS
-  round_f16 5
-  str    s5, [x1, #8]               // ACT_S
+  add    x8, x1, #8
+  st1    { v16.s }[1], [x8]         // ACT_S
   str    wzr, [x1, #12]
   add    x1, x1, #112               // ACT_BYTES
   cmp    x1, x2

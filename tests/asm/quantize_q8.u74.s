@@ -30,9 +30,8 @@
   quantized 16*\i+8, 17+4*\i, 52+8*\i
   quantized 16*\i+12, 19+4*\i, 54+8*\i
 .endm
-.macro round_f16 x                  # round_f16x4(splat(x)): four lanes, all the same
-  .rept 4
-  fmv.x.w t0, \x
+.macro round_f16 from, to           # one lane of round_f16x4
+  fmv.x.w t0, \from
   and   t1, t0, s2                  # a: no sign
   srliw t2, t1, 13
   andi  t2, t2, 1                   # odd
@@ -74,9 +73,7 @@
   xor   t2, t2, t1
   slliw t4, t4, 16
   or    t2, t2, t4
-  fmv.w.x ft1, t2
-  .endr
-  fmv.s \x, ft1
+  fmv.w.x \to, t2
 .endm
 
 block:
@@ -88,11 +85,12 @@ block:
   largest 16*\i+12
   .endr
   fdiv.s fa2, fa0, fa1              # d
-  fmv.w.x fa3, zero                 # inverse
-  feq.s t0, fa0, fa3
-  bnez  t0, zeros
-  fdiv.s fa3, fa1, fa0
-zeros:
+  fdiv.s fa3, fa1, fa0              # inverse
+  fmv.w.x ft0, zero
+  feq.s t0, fa0, ft0
+  beqz  t0, some
+  fmv.s fa3, ft0
+some:
   li    t6, 0                       # sum
   .irp  i, 0, 1, 2, 3, 4, 5, 6, 7
   four  \i
@@ -102,10 +100,12 @@ zeros:
   slliw t0, t6, 3
   negw  t0, t0
   sw    t0, 4(a1)                   # ACT_BIAS
-  round_f16 fa2
-  fsw   fa2, 0(a1)                  # ACT_D
-  round_f16 fa4
-  fsw   fa4, 8(a1)                  # ACT_S
+  round_f16 fa2, ft2
+  round_f16 fa4, ft3
+  round_f16 fa2, ft4
+  round_f16 fa2, ft5
+  fsw   ft2, 0(a1)                  # ACT_D
+  fsw   ft3, 8(a1)                  # ACT_S
   sw    zero, 12(a1)
   addi  a0, a0, 128
   addi  a1, a1, 112                 # ACT_BYTES

@@ -22,19 +22,24 @@ export type F32 = f32;
 export type F16 = u16;
 export type BF16 = i16;
 
-/** Exact, subnormals and infinities included; any NaN gives the canonical one. No branch: it takes the same time for each half. */
+/** A finite half, exact: its bits moved to an f32's places, times 2^112. One that is not reads as ±65,536 · 1.m: repack and kv_store report those. */
 @inline
-export function f16_to_f32(h: u32): f32 {
-  const magnitude = h & 0x7fff;
-  const finite = reinterpret<u32>(reinterpret<f32>(magnitude << 13) * reinterpret<f32>(0x77800000)); // × 2^112
-  const bits = select<u32>(finite, 0x7f800000, magnitude < 0x7c00) | ((h & 0x8000) << 16);
-  return reinterpret<f32>(select<u32>(bits, 0x7fc00000, magnitude <= 0x7c00));
+function finite_f16(h: i32): f32 {
+  return reinterpret<f32>((h << 13) & 0x8fffe000) * reinterpret<f32>(0x77800000);
+}
+@inline
+export function load_f16(p: usize): f32 {
+  return finite_f16(load<i16>(p));
 }
 
-/**
- * Four finite halves at `p`, exact: their bits moved to an f32's places, times 2^112. (A half that is not finite reads as ±65,536 · 1.m: repack
- * and kv_store report those.) The two constants come from the caller, see opaque_zero.
- */
+/** Any half at `p`, exact, infinities and NaNs too. No branch: it takes the same time for each. */
+@inline
+function load_any_f16(p: usize): f32 {
+  const h = <i32>load<i16>(p);
+  return reinterpret<f32>(reinterpret<u32>(finite_f16(h)) | select<u32>(0x7f800000, 0, (h & 0x7c00) == 0x7c00));
+}
+
+/** load_f16 of four halves. The two constants come from the caller, see opaque_zero. */
 @inline
 export function load_f16x4(p: usize, mask: v128, bias: v128): v128 {
   return f32x4.mul(v128.and(i32x4.shl(v128.load16x4_s(p), 13), mask), bias);
@@ -69,12 +74,7 @@ export function f32x4_to_f16(x: v128): v128 {
   return v128.bitselect(i32x4.splat(0x7e00), h, i32x4.gt_s(a, i32x4.splat(0x7f800000)));
 }
 
-/** f32 → the nearest half, as f32 again. */
-@inline
-export function round_f16(x: f32): f32 {
-  return f32x4.extract_lane(round_f16x4(f32x4.splat(x)), 0);
-}
-
+/** f32 → the nearest half, as f32 again, in four lanes. */
 @inline
 export function round_f16x4(x: v128): v128 {
   const h = f32x4_to_f16(x);
@@ -103,7 +103,7 @@ export function load4<T>(p: usize, mask: v128, bias: v128): v128 {
 export function load1<T>(p: usize): f32 {
   if (sizeof<T>() == 4) return load<f32>(p);
   if (isSigned<T>()) return reinterpret<f32>(<u32>load<u16>(p) << 16);
-  return f16_to_f32(load<u16>(p));
+  return load_f16(p);
 }
 
 // ── Decoding ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,7 +125,7 @@ function swap_middle(bytes: u32): u32 {
 
 function decode_float(type: i32, from: usize, n: i32, to: usize, add: bool): void {
   for (let i = 0; i < n; i++) {
-    const x = type == TYPE_F32 ? load<f32>(from + (i << 2)) : type == TYPE_F16 ? load1<F16>(from + (i << 1)) : load1<BF16>(from + (i << 1));
+    const x = type == TYPE_F32 ? load<f32>(from + (i << 2)) : type == TYPE_F16 ? load_any_f16(from + (i << 1)) : load1<BF16>(from + (i << 1));
     put(to + (i << 2), x, add);
   }
 }
@@ -136,18 +136,19 @@ function decode_float(type: i32, from: usize, n: i32, to: usize, add: bool): voi
  */
 @inline
 function decode_block(type: i32, d: usize, minimum: usize, q: usize, stride: usize, interleaved: bool, to: usize, add: bool): void {
-  const scale = f16_to_f32(load<u16>(d));
+  const scale = load_any_f16(d);
   if (type == TYPE_Q8_0) {
     for (let i = 0; i < BLOCK; i += 2) {
-      put(to, <f32>load<i8>(q) * scale, add);
-      put(to + 4, <f32>load<i8>(q, 1) * scale, add);
+      const pair = <i32>load<i16>(q);
+      put(to, <f32>(<i32>(<i8>pair)) * scale, add);
+      put(to + 4, <f32>(pair >> 8) * scale, add);
       q += stride;
       to += 8;
     }
     return;
   }
   const q4_1 = type == TYPE_Q4_1;
-  const m = q4_1 ? f16_to_f32(load<u16>(d + minimum)) : -0.0; // x + −0 = x
+  const m = q4_1 ? load_any_f16(d + minimum) : -0.0; // x + −0 = x
   for (let j = 0; j < 4; j++) {
     const bytes = load<u32>(q);
     decode_nibbles(select<u32>(swap_middle(bytes), bytes, interleaved), q4_1 ? 0 : -8, scale, m, to, add);
@@ -169,16 +170,21 @@ export function row_bytes(type: i32, k: i32): usize {
   return (k >> 5) * block_bytes(type);
 }
 
-function decode(type: i32, from: usize, n: i32, to: usize, add: bool): void {
-  const bytes = block_bytes(type);
-  if (bytes == 0) {
-    decode_float(type, from, n, to, add);
-    return;
-  }
-  const quants: usize = type == TYPE_Q4_1 ? 4 : 2;
-  for (let i = 0; i < n; i += BLOCK) {
-    decode_block(type, from, 2, from + quants, type == TYPE_Q8_0 ? 2 : 4, false, to, add);
-    from += bytes;
+/**
+ * `k` values from the blocks at `p` on: row `lane` of `group` rows that are interleaved. A row of its own (0 of 1) takes the same instructions,
+ * so that what a token's embedding costs does not depend on the token.
+ */
+function decode_blocks(type: i32, p: usize, lane: usize, group: usize, k: i32, to: usize, add: bool): void {
+  const part: usize = type == TYPE_Q8_0 ? 2 : 4;
+  const header: usize = type == TYPE_Q4_1 ? 4 : 2;
+  const step = group * block_bytes(type);
+  const stride = group * part;
+  let d = p + 2 * lane;
+  let q = p + group * header + lane * part;
+  for (let i = 0; i < k; i += BLOCK) {
+    decode_block(type, d, 2 * group, q, stride, group != 1, to, add);
+    d += step;
+    q += step;
     to += 4 * BLOCK;
   }
 }
@@ -186,29 +192,21 @@ function decode(type: i32, from: usize, n: i32, to: usize, add: bool): void {
 /** Expands `n` values (whole blocks) in the file's order to f32. Returns 0, or -1 when the type is not known. */
 export function dequantize(type: i32, from: usize, n: i32, to: usize): i32 {
   if (row_bytes(type, BLOCK) == 0) return -1;
-  decode(type, from, n, to, false);
+  if (block_bytes(type) == 0) decode_float(type, from, n, to, false);
+  else decode_blocks(type, from, 0, 1, n, to, false);
   return 0;
 }
 
-/** One row of a matrix in the kernels' layout to f32[k], stored or added. Rows in groups and the last ones take the same instructions. */
+/** One row of a matrix in the kernels' layout to f32[k], stored or added. */
 export function get_row(type: i32, weights: usize, rows: i32, k: i32, row: i32, to: usize, add: bool): void {
   const bytes = row_bytes(type, k);
-  const block = block_bytes(type);
-  if (block == 0) {
+  if (block_bytes(type) == 0) {
     decode_float(type, weights + row * bytes, k, to, add);
     return;
   }
   const grouped = row < (rows & ~3);
-  const lane: usize = select<i32>(row & 3, 0, grouped);
-  const group: usize = select<i32>(GROUP, 1, grouped);
-  const part: usize = type == TYPE_Q8_0 ? 2 : 4;
-  const scales: usize = type == TYPE_Q4_1 ? 4 : 2;
-  let p = weights + (row - lane) * bytes;
-  for (let i = 0; i < k; i += BLOCK) {
-    decode_block(type, p + 2 * lane, 2 * group, p + scales * group + part * lane, part * group, grouped, to, add);
-    p += group * block;
-    to += 4 * BLOCK;
-  }
+  const lane = select<i32>(row & 3, 0, grouped);
+  decode_blocks(type, weights + (row - lane) * bytes, lane, select<usize>(GROUP, 1, grouped), k, to, add);
 }
 
 // ── Layout ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -315,9 +313,10 @@ function quantize_q8(from: usize, k: i32, act: usize): void {
     }
     sum = i32x4.add(sum, v128.shuffle<i64>(sum, sum, 1, 0));
     const total = i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1);
-    store<f32>(act, round_f16(d), ACT_D);
+    const halves = round_f16x4(f32x4.replace_lane(f32x4.splat(d), 1, <f32>total * d));
+    v128.store32_lane(act, halves, 0, ACT_D);
     store<i32>(act, -8 * total, ACT_BIAS);
-    store<f32>(act, round_f16(<f32>total * d), ACT_S);
+    v128.store32_lane(act, halves, 1, ACT_S);
     store<i32>(act, 0, 12);
   }
 }

@@ -171,7 +171,7 @@ function mul_mat(op: usize, n: i32): i32 {
   const dst: usize = word(op, MulMat.dstAt);
   const stride = word(op, MulMat.dstStride);
   const bias: usize = word(op, MulMat.biasAt);
-  const add = ((<u32>word(op, WORD_FLAGS) / FLAG_ADD) & 1) != 0; // its lowest bit, because a certificate can depend on that alone
+  const add = (word(op, WORD_FLAGS) & FLAG_ADD) != 0;
   switch (word(op, MulMat.weightType)) {
     case TYPE_F32:
       mul_mat_f32(w, rows, k, act, n, dst, stride, bias, add);

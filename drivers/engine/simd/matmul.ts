@@ -5,7 +5,7 @@
 // and Q8_0, each four neighbouring values of a block have their own sum, eight in all. Floats sum in 32 lanes over k (dot32).
 
 import { ACT_BIAS, ACT_BYTES, ACT_D, ACT_Q16, ACT_Q8, ACT_S, GROUP, Q4_0_BYTES, Q4_1_BYTES, Q8_0_BYTES } from '../ops';
-import { BF16, F16, F32, f16_bias, f16_mask, f16_to_f32, load_f16x4, opaque_zero } from './blocks';
+import { BF16, F16, F32, f16_bias, f16_mask, load_f16, load_f16x4, opaque_zero } from './blocks';
 import { dot32 } from './dot';
 import { fma4, sum4 } from './math';
 
@@ -255,10 +255,10 @@ function row_quads<Q>(w: usize, k: i32, y: usize): f32 {
       v0 = i8x16.sub(v0, i8x16.splat(8));
       v1 = i8x16.sub(v1, i8x16.splat(8));
     }
-    const d = f32x4.splat(f16_to_f32(load<u16>(w)) * load<f32>(y, ACT_D));
+    const d = f32x4.splat(load_f16(w) * load<f32>(y, ACT_D));
     low = add_product(low, row_quad(v0, y), d);
     high = add_product(high, row_quad(v1, y + 32), d);
-    if (minimum) minima += f16_to_f32(load<u16>(w, 2)) * load<f32>(y, ACT_S);
+    if (minimum) minima += load_f16(w + 2) * load<f32>(y, ACT_S);
     w += quad_block_bytes<Q>();
     y += ACT_BYTES;
   }
