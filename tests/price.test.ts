@@ -1,24 +1,42 @@
-// Prices: rows against what an instrumented module counts and moves when it runs the very plan, bounds against each other and against naive
-// sums, and what the metered kernels spend against what they were bounded by.
+// Prices: what every op is charged against what an instrumented module counts, and what caches do with a traced one, when it runs the very
+// record; sums of the executor, of requests and of ops against each other; and every lower bound below its upper one.
 
 import test from 'ava';
+import type { ExecutionContext } from 'ava';
 import { readFileSync } from 'node:fs';
-import { GGML_TYPE, isRefusal, StepBlock } from '../kernel/abi/index.ts';
+import {
+  ENGINE_REGIONS,
+  GGML_TYPE,
+  isRefusal,
+  PLAN_RECORD,
+  SAMPLER_MODE,
+  SamplerRecord,
+  StepBlock,
+} from '../kernel/abi/index.ts';
 import type { EngineOptions } from '../kernel/abi/index.ts';
+import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
-import { Certificates } from '../kernel/wcet/certificate.ts';
+import { requestBounds, scoreBounds } from '../kernel/wcet/bounds.ts';
+import { Certificates, countsAt, spansAt } from '../kernel/wcet/certificate.ts';
 import type { CertificateFile } from '../kernel/wcet/certificate.ts';
-import { Prices } from '../kernel/wcet/price.ts';
-import type { PlanSource } from '../kernel/wcet/price.ts';
-import { findTarget, TARGETS } from '../kernel/wcet/targets.ts';
-import type { MemoryRegion } from '../kernel/wcet/targets.ts';
-import { ENGINE_REGIONS } from '../kernel/abi/index.ts';
-import { accepted, MODEL_AT, Rig } from './harness.ts';
+import { meterTable, Prices } from '../kernel/wcet/price.ts';
+import type { Bound, Draw, OpCost, PlanSource, Segment } from '../kernel/wcet/price.ts';
+import { TARGETS, upperMilli } from '../kernel/wcet/targets.ts';
+import type { MemoryRegion, Target } from '../kernel/wcet/targets.ts';
+import { CLASSES, classIndex } from '../kernel/wcet/wasm.ts';
+import { accepted, MODEL_AT, random, Rig, soak } from './harness.ts';
 import type { LoadedModel } from './harness.ts';
+import { randomConfig, randomModel } from './reference/models.ts';
+import { Counter } from './support/counter.ts';
+import { Cache, Tracer } from './support/tracer.ts';
+import type { TracedAccess } from './support/tracer.ts';
 
+const PLAIN = readFileSync('build/kernels.relaxed.plain.wasm'); // the program that is priced
 const certificates = accepted(
   Certificates.of(JSON.parse(readFileSync('build/certificates.json', 'utf8')) as CertificateFile),
 );
+const SEGMENTS = ['body', 'head', 'sample', 'score'] as const;
+const MODELS = TARGETS.filter(target => target.kind === 'model');
 
 const REGIONS: Record<(typeof ENGINE_REGIONS)[number], MemoryRegion> = {
   weights: 'weights',
@@ -30,11 +48,25 @@ const REGIONS: Record<(typeof ENGINE_REGIONS)[number], MemoryRegion> = {
   session: 'io',
 };
 
-function sourceOf(rig: Rig, { engine, budget, place }: LoadedModel): PlanSource {
+/** A loaded model with its plan as the kernel hands it to the pricer. */
+interface Subject {
+  readonly rig: Rig;
+  readonly loaded: LoadedModel;
+  readonly source: PlanSource;
+}
+
+function subjectOf(rig: Rig, loaded: LoadedModel): Subject {
+  const { engine, budget, place } = loaded;
   const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, historyAt } = engine;
-  return {
+  const source: PlanSource = {
     word: at => rig.arena.i32[at >> 2]!,
-    ...{ bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, historyAt },
+    bodyAt,
+    headAt,
+    sampleAt,
+    scoreAt,
+    logitsAt,
+    kvAt,
+    historyAt,
     regionOf: at => {
       if (at < MODEL_AT) return 'fixed';
       const region = ENGINE_REGIONS.find(r => at < place[`${r}At`] + budget[r]);
@@ -47,25 +79,342 @@ function sourceOf(rig: Rig, { engine, budget, place }: LoadedModel): PlanSource 
     stepAt: rig.stepAt,
     samplerAt: rig.stepAt + StepBlock.bytes,
   };
+  return { rig, loaded, source };
 }
 
-test('fable', t => {
-  for (const file of ['fable-f16', 'fable-q8_0', 'fable-q4_0']) {
-    const rig = new Rig('simd128');
-    const options: EngineOptions = { ctx: 512, kvType: GGML_TYPE.F16, batch: 8 };
-    const driver = new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
-    const loaded = accepted(rig.load(driver, accepted(rig.image(`images/models/${file}.gguf`)), options));
-    const source = sourceOf(rig, loaded);
-    for (const target of TARGETS) {
-      const before = performance.now();
-      const prices = Prices.of(certificates, target, source);
-      const ms = performance.now() - before;
-      if (isRefusal(prices)) return void t.fail(prices.message);
-      const b = (x: { most: number; least: number }) => `${x.least} ≤ ${x.most} (${((x.most / target.hz) * 1e3).toFixed(1)} ms)`;
-      t.log(file, target.name, `${ms.toFixed(1)} ms; body(1, 0) ${b(prices.segment('body', 1, 0))} body(1, 511) ${b(prices.segment('body', 1, 511))} body(8,0) ${b(prices.segment('body', 8, 0))} head ${b(prices.segment('head', 1, 0))} sample ${b(prices.segment('sample', 1, 0))} score ${b(prices.segment('score', 1, 0))}`);
-      if (target.name === 'cortex-a72' )
-        for (const s of ['body','head'] as const) for (const o of prices.ops(s, 1, 511).slice(0, 30)) t.log(JSON.stringify(o));
+const bare = (rig: Rig): TransformerDriver => new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
+
+function fable(file: string, options: Partial<EngineOptions> = {}): Subject {
+  const rig = new Rig('simd128');
+  const image = accepted(rig.image(`images/models/${file}.gguf`));
+  const all = { ctx: 512, kvType: GGML_TYPE.F16, batch: 8, ...options };
+  return subjectOf(rig, accepted(rig.load(bare(rig), image, all)));
+}
+
+const next = random(11);
+const below = (n: number): number => Math.floor(next() * n);
+const oneOf = <T>(list: readonly T[]): T => list[below(list.length)]!;
+
+function anyModel(): Subject {
+  const rig = new Rig('simd128');
+  const config = randomConfig(oneOf(['llama', 'gpt2', 'sis'] as const), next);
+  const ctx = 1 + below(config.context);
+  const options = { ctx, kvType: oneOf([GGML_TYPE.F32, GGML_TYPE.F16]), batch: 1 + below(8) };
+  return subjectOf(rig, accepted(rig.load(bare(rig), accepted(rig.image(randomModel(config, next).file)), options)));
+}
+
+const pricesOf = ({ source }: Subject, target: Target): Prices => accepted(Prices.of(certificates, target, source));
+
+/** One record of a plan and the step in which it runs. */
+interface Case {
+  readonly segment: Segment;
+  readonly index: number;
+  readonly record: number;
+  readonly n: number;
+  readonly pos: number;
+}
+
+function casesOf({ source }: Subject, times: number): Case[] {
+  const records = SEGMENTS.flatMap(segment => {
+    const list: Omit<Case, 'n' | 'pos'>[] = [];
+    let record = source[`${segment}At`];
+    if (record === 0) return list;
+    for (; source.word(record) !== 0; record += PLAN_RECORD.bytes) list.push({ segment, index: list.length, record });
+    return list;
+  });
+  return Array.from({ length: times }, () => {
+    const n = 1 + below(Math.min(source.batch, source.ctx));
+    return { ...oneOf(records), n, pos: oneOf([0, source.ctx - n, below(source.ctx - n + 1)]) };
+  });
+}
+
+/** Puts the model's arena into another memory, ready to run one record: the next one ends the segment. */
+function prepare({ rig, source }: Subject, to: Uint8Array, c: Case): void {
+  const { u8, u32 } = rig.arena;
+  for (let i = 0; i < source.ctx; i++) u32[(source.historyAt >> 2) + i] = below(source.vocabulary);
+  StepBlock.write(u8, source.stepAt, {
+    ...StepBlock.read(u8, source.stepAt),
+    pos: c.pos,
+    n: c.n,
+    row: 0,
+    tokensAt: source.historyAt + 4 * c.pos,
+    historyLength: c.pos + c.n,
+    target: below(source.vocabulary),
+  });
+  to.set(u8.subarray(0, to.length));
+  new DataView(to.buffer).setInt32(c.record + PLAN_RECORD.bytes, 0, true);
+}
+
+const opOf = (prices: Prices, c: Case): OpCost => prices.ops(c.segment, c.n, c.pos)[c.index]!;
+const INSTRUCTIONS = CLASSES.map((cls, i) => (cls.startsWith('bytes_') ? -1 : i)).filter(i => i >= 0);
+const sum = (list: readonly number[]): number => list.reduce((total, x) => total + x, 0);
+
+/** What the executor's pass over one record may take beside the op, by class. */
+const pass = accepted(countsAt(accepted(certificates.get('run')), [4096, 8192], () => 0, 1));
+
+function counted(t: ExecutionContext, s: Subject, device: Counter, times: number): number {
+  const all = MODELS.map(target => [target, pricesOf(s, target)] as const);
+  for (const c of casesOf(s, times)) {
+    if (c.segment === 'sample') continue; // meters itself
+    prepare(s, device.u8, c);
+    const counts = device.count('run', [s.source.stepAt, c.record]).map(Number);
+    if (device.word(s.source.stepAt + StepBlock.at.status) !== 0) continue; // a fault ends the run within the pass
+    for (const [target, prices] of all) {
+      const op = opOf(prices, c);
+      const figures = [
+        [upperMilli(target, counts), op.compute, (list: readonly bigint[]) => upperMilli(target, list.map(Number))],
+        [
+          sum(INSTRUCTIONS.map(i => counts[i]!)),
+          op.instructions,
+          (list: readonly bigint[]) => sum(INSTRUCTIONS.map(i => Number(list[i]))),
+        ],
+        [
+          counts[classIndex('bytes_loaded')]!,
+          op.loaded,
+          (list: readonly bigint[]) => Number(list[classIndex('bytes_loaded')]),
+        ],
+        [
+          counts[classIndex('bytes_stored')]!,
+          op.stored,
+          (list: readonly bigint[]) => Number(list[classIndex('bytes_stored')]),
+        ],
+      ] as const;
+      for (const [i, [found, priced, of]] of figures.entries())
+        if (found - priced < of(pass.least) || found - priced > of(pass.most))
+          t.fail(
+            `${target.name} ${JSON.stringify(c)} op ${s.source.word(c.record)}: figure ${i} is ${found}, priced ${priced} and ${of(pass.least)} … ${of(pass.most)}`,
+          );
     }
   }
+  return times;
+}
+
+test('ops execute exactly what they are charged for: random models, every target', t => {
+  const device = new Counter(PLAIN);
+  let cases = 0;
+  for (let m = 0; m < (soak ? 200 : 12); m++) cases += counted(t, anyModel(), device, soak ? 200 : 60);
+  t.log(`${cases} records`);
   t.pass();
+});
+
+for (const file of ['fable-f16', 'fable-q8_0', 'fable-q4_0'])
+  test(`${file}: ops execute exactly what they are charged for, at every position`, t => {
+    for (const kvType of [GGML_TYPE.F16, GGML_TYPE.F32])
+      t.log(`${counted(t, fable(file, { kvType }), new Counter(PLAIN), soak ? 2000 : 80)} records`);
+    t.pass();
+  });
+
+// ── Memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Thousandths of a cycle that a trace spends beyond the nearest level, on caches of full size; without caches, each word of it. */
+function playedMilli(target: Target, trace: readonly TracedAccess[], regionOf: (at: number) => MemoryRegion): number {
+  const price = (level: number): number => target.levels[level]!.lineUpper;
+  const sizes = target.levels.map(level => 4 * level.reuseBytesMax); // a quarter of a cache is what the model relies on
+  const caches = sizes.filter(bytes => bytes > 0).map(bytes => new Cache(bytes, target.lineBytes));
+  let milli = 0;
+  for (const { at, bytes } of trace) {
+    if (bytes === 0) continue;
+    const home = target.home[regionOf(at)];
+    if (caches.length === 0) milli += Math.ceil(bytes / 4) * price(home);
+    else
+      for (let line = Math.floor(at / target.lineBytes); line * target.lineBytes < at + bytes; line++) {
+        const hits = caches.map(cache => cache.touch(line));
+        const found = hits.indexOf(true);
+        milli += price(found < 0 || found > home ? home : found);
+      }
+  }
+  return milli;
+}
+
+function played(t: ExecutionContext, s: Subject, tracer: Tracer, times: number): number {
+  const all = MODELS.map(target => [target, pricesOf(s, target)] as const);
+  let tightest = Infinity;
+  for (const c of casesOf(s, times)) {
+    if (c.segment === 'sample') continue;
+    prepare(s, tracer.u8, c);
+    const view = new DataView(tracer.u8.buffer);
+    const word = (at: number): number => view.getInt32(at, true);
+    const args = [s.source.stepAt, c.record, c.segment === 'body' ? c.n : 1, c.pos, 0];
+    const op = accepted(certificates.op(s.source.word(c.record)));
+    const executor = accepted(certificates.get('run'));
+    const spans = [...accepted(spansAt(op, args, word)), ...accepted(spansAt(executor, args.slice(0, 2), word, 1))];
+    const strays = [...op.strays, ...executor.strays];
+    const trace = tracer.run('run', args.slice(0, 2));
+    const outside = trace.filter(
+      a => a.bytes > 0 && !spans.some(x => x.store === a.store && x.from <= a.at && a.at + a.bytes <= x.to),
+    );
+    for (const a of outside)
+      if (!strays.some(x => x.store === a.store))
+        return (t.fail(`${op.name} ${JSON.stringify(c)} touches ${JSON.stringify(a)}`), 0);
+    for (const [target, prices] of all) {
+      const { memory, overhead } = opOf(prices, c);
+      const charged = memory + overhead - target.overhead.recordCycles * 1000;
+      const found = playedMilli(target, trace, s.source.regionOf);
+      if (found > charged)
+        t.fail(`${target.name} ${op.name} ${JSON.stringify(c)}: memory takes ${found}, charged ${charged}`);
+      tightest = Math.min(tightest, charged / Math.max(1, found));
+    }
+  }
+  return tightest;
+}
+
+test('every access lies where the certificate says, and caches never make an op slower than its price', t => {
+  const tracer = new Tracer(PLAIN);
+  for (let m = 0; m < (soak ? 100 : 8); m++) played(t, anyModel(), tracer, soak ? 100 : 40);
+  for (const file of ['fable-f16', 'fable-q8_0', 'fable-q4_0'])
+    t.log(
+      `${file}: charged ${played(t, fable(file), tracer, soak ? 400 : 30).toFixed(2)} times as much as played, or more`,
+    );
+  t.pass();
+});
+
+// ── Sums ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const isBound = (b: Bound): boolean => Number.isSafeInteger(b.most) && b.least >= 0 && b.least <= b.most;
+
+test('the executor charges what segments cost; ops add up to them; no lower bound passes its upper one', t => {
+  for (let m = 0; m < (soak ? 100 : 12); m++) {
+    const s = anyModel();
+    const { rig, source, loaded } = s;
+    const engine = loaded.engine;
+    const target = oneOf(TARGETS);
+    const prices = pricesOf(s, target);
+    prices.fill(rig.arena.u32);
+    rig.arena.u32.set(meterTable(certificates, target), loaded.endAt >> 2);
+    rig.compute.set_prices(loaded.endAt);
+    for (let i = 0; i < 12; i++) {
+      const n = 1 + below(Math.min(source.batch, source.ctx));
+      const pos = below(source.ctx - n + 1);
+      const charge = (): number => {
+        const { cycles } = rig.step();
+        rig.arena.f64[(rig.stepAt + StepBlock.at.cycles) >> 3] = 0;
+        return cycles;
+      };
+      charge();
+      rig.body(
+        engine,
+        pos,
+        Array.from({ length: n }, () => below(source.vocabulary)),
+      );
+      t.is(charge(), prices.segment('body', n, pos).most);
+      rig.head(engine, n - 1);
+      t.is(charge(), prices.segment('head', 1, pos + n - 1).most);
+      rig.set('target', 0);
+      rig.run(engine.scoreAt);
+      t.is(charge(), prices.segment('score', 1, pos + n - 1).most);
+      const draw = anyDraw(s, pos + n);
+      rig.compute.take_spent();
+      rig.run(engine.sampleAt);
+      const sampled = charge() - prices.segment('sample', 1, pos + n - 1).most;
+      const bound = prices.draw(draw, pos + n);
+      t.true(
+        isBound(bound) && sampled >= bound.least && sampled <= bound.most,
+        `${sampled} in ${JSON.stringify(bound)}`,
+      );
+      for (const segment of SEGMENTS) {
+        const whole = prices.segment(segment, n, pos);
+        const ops = prices.ops(segment, n, pos);
+        t.is(sum(ops.map(op => op.most)), whole.most);
+        t.true(isBound(whole) && ops.every(op => isBound(op) && op.compute >= 0 && op.memory >= 0 && op.overhead > 0));
+        t.is(sum(ops.map(op => op.compute + op.memory + op.overhead)), 1000 * whole.most);
+      }
+      const step = prices.step(n, pos, true, draw, pos + n);
+      t.true(isBound(step));
+      t.is(
+        step.most,
+        prices.segment('body', n, pos).most +
+          prices.segment('head', 1, pos).most +
+          prices.segment('sample', 1, pos).most +
+          bound.most,
+      );
+    }
+  }
+});
+
+/** Sampler settings, written where the sampler reads them; a history of `length`. */
+function anyDraw({ rig, source }: Subject, length: number): Draw {
+  const topK = oneOf([0, 1, 2, 5, 40, source.vocabulary]);
+  const modes =
+    (next() < 0.5 ? SAMPLER_MODE.penalty : 0) |
+    (next() < 0.2 || topK === 1 ? SAMPLER_MODE.greedy : 0) |
+    (next() < 0.5 ? SAMPLER_MODE.topP : 0) |
+    (next() < 0.5 ? SAMPLER_MODE.minP : 0);
+  SamplerRecord.write(rig.arena.u8, source.samplerAt, {
+    temp: 0.8,
+    topK,
+    topP: 0.9,
+    minP: 0.05,
+    repeatPenalty: 1.1,
+    modes,
+  });
+  rig.set('historyLength', length);
+  rig.set('draw', below(2 ** 31));
+  for (let i = 0; i < length; i++) rig.arena.u32[(source.historyAt >> 2) + i] = below(source.vocabulary);
+  return { modes, topK };
+}
+
+test('bounds of requests are the sums of their steps', t => {
+  for (let m = 0; m < (soak ? 100 : 10); m++) {
+    const s = anyModel();
+    const prices = pricesOf(s, oneOf(TARGETS));
+    const { ctx, batch } = s.source;
+    const draw = anyDraw(s, 0);
+    const prompt = 1 + below(ctx);
+    const generate = 1 + below(ctx);
+    const logitsK = oneOf([0, 3]);
+    const top = logitsK === 0 ? { most: 0, least: 0 } : prices.topK(logitsK);
+    const steps: Bound[] = [];
+    for (let pos = 0; pos < prompt; pos += batch) {
+      const n = Math.min(batch, prompt - pos);
+      steps.push(prices.step(n, pos, pos + n === prompt, draw, prompt));
+    }
+    const decode: Bound[] = [];
+    for (let pos = prompt; pos < ctx && decode.length < generate - 1 && prompt + decode.length + 1 < ctx; pos++)
+      decode.push(prices.step(1, pos, true, draw, pos + 1));
+    const most = (list: readonly Bound[], draws: number): number => sum(list.map(x => x.most)) + draws * top.most;
+    const least = (list: readonly Bound[], draws: number): number => sum(list.map(x => x.least)) + draws * top.least;
+    const r = requestBounds(prices, { prompt, generate, draw, logitsK });
+    t.deepEqual(r.prefill, { most: most(steps, 1), least: least(steps, 1) });
+    t.deepEqual(r.full, {
+      most: most([...steps, ...decode], 1 + decode.length),
+      least: least([...steps, ...decode], 1 + decode.length),
+    });
+    t.deepEqual(r.total, { most: r.full.most, least: r.prefill.least });
+    if (decode.length > 0) {
+      t.is(r.decode.most, Math.max(...decode.map(x => x.most)) + top.most);
+      t.is(r.decode.least, Math.min(...decode.map(x => x.least)) + top.least);
+      t.is(decode[r.decodeWorstPos - prompt]!.most + top.most, r.decode.most);
+    } else t.deepEqual(r.decode, { most: 0, least: 0 });
+
+    for (const prefix of [0, 1] as const) {
+      const tokens = below(4 * ctx) + 1;
+      if (ctx < 2) continue;
+      let naive = 0;
+      for (let done = 0; done < tokens; done += ctx - 1) {
+        const length = prefix + Math.min(ctx - 1, tokens - done);
+        for (let pos = 0; pos < length; pos += batch) {
+          const n = Math.min(batch, length - pos);
+          naive += prices.segment('body', n, pos).most;
+          for (let row = 0; row < n; row++) {
+            const target = pos + row + 1;
+            if (target <= prefix || target >= length) continue;
+            naive += prices.segment('head', 1, pos + row).most + prices.segment('score', 1, pos + row).most;
+          }
+        }
+      }
+      t.is(scoreBounds(prices, tokens, prefix).most, naive);
+      t.true(isBound(scoreBounds(prices, tokens, prefix)));
+    }
+  }
+});
+
+test('the stub is priced too; a plan that cannot be priced is refused by name', t => {
+  const rig = new Rig('simd128');
+  const driver = new StubDriver(rig.arena);
+  const image = accepted(driver.builtin(''));
+  const s = subjectOf(rig, accepted(rig.load(driver, image, { ctx: 64, kvType: GGML_TYPE.F16, batch: 4 })));
+  for (const target of TARGETS) t.true(isBound(pricesOf(s, target).segment('head', 1, 3)));
+  const word = (at: number): number => (at === s.source.headAt ? 77 : s.source.word(at));
+  const refused = Prices.of(certificates, TARGETS[0]!, { ...s.source, word });
+  t.regex(isRefusal(refused) ? refused.message : '', /no certificate for op 77/);
 });

@@ -20,10 +20,10 @@ import {
 import type { CertificateFile } from '../kernel/wcet/certificate.ts';
 import { certify, isCertificate, isExact } from '../kernel/wcet/certify.ts';
 import type { Certificate } from '../kernel/wcet/certify.ts';
-import { counterName, instrument } from '../kernel/wcet/instrument.ts';
 import { certifyKernels } from '../kernel/wcet/kernels.ts';
 import { CLASSES, OPCODES, decodeModule } from '../kernel/wcet/wasm.ts';
 import { assemble } from './reference/wasm-assembler.ts';
+import { Counter } from './support/counter.ts';
 
 v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
 
@@ -41,32 +41,6 @@ function bits(): number {
 const below = (n: number): number => bits() % n;
 const oneOf = <T>(list: readonly T[]): T => list[below(list.length)]!;
 const USED = 1 << 21; // operands lie in the first 2 MiB; the rest of the arena stays 0
-
-/** A module that counts, on a memory of its own. */
-class Counter {
-  readonly u8: Uint8Array;
-  readonly exports: Record<string, (...args: number[]) => number>;
-  readonly word: (address: number) => number;
-  readonly #counters: readonly WebAssembly.Global[];
-  constructor(bytes: Uint8Array, pages = 128) {
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-    this.u8 = new Uint8Array(memory.buffer);
-    const view = new DataView(memory.buffer);
-    this.word = address => (address >= 0 && address <= this.u8.length - 4 ? view.getInt32(address, true) : -1);
-    const instrumented = instrument(bytes, decodeModule(bytes));
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(Buffer.from(instrumented)), {
-      env: { memory },
-    });
-    this.exports = exports as Record<string, (...args: number[]) => number>;
-    this.#counters = CLASSES.map(c => exports[counterName(c)] as WebAssembly.Global);
-  }
-  /** Runs a function and returns how often each class was executed. */
-  count(name: string, args: readonly number[]): bigint[] {
-    for (const c of this.#counters) c.value = 0n;
-    this.exports[name]!(...args);
-    return this.#counters.map(c => c.value as bigint);
-  }
-}
 
 /** Runs a certified function and says what is wrong with its certificate, if anything; undefined outside its domain. */
 function disagreement(c: Certificate, device: Counter, args: readonly number[]): string | null | undefined {

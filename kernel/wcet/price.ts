@@ -10,7 +10,7 @@ import { panic } from '../panic.ts';
 import type { Certificates } from './certificate.ts';
 import type { Certificate } from './certify.ts';
 import { Shape, dependenceOf, unknownsOf } from './shape.ts';
-import type { Dependence, Figures, Read, Setting, Unknowns, Word } from './shape.ts';
+import type { Case, Dependence, Figures, Read, Setting, Unknowns, Word } from './shape.ts';
 import { MILLI, trafficMilliMin } from './targets.ts';
 import type { MemoryRegion, Target } from './targets.ts';
 import { CLASSES } from './wasm.ts';
@@ -200,15 +200,21 @@ class Pricer {
 
   #setting(record: number, head: boolean): Setting {
     const { stepAt, ctx, batch } = this.#plan;
-    const tokens = head ? 1 : batch;
+    const counts = range(Math.min(head ? 1 : batch, ctx) + 1).slice(1);
     return {
       target: this.#target,
       prices: this.#target.upper,
       regionOf: this.#plan.regionOf,
       args: [stepAt, record, null, null, null],
       read: address => this.#read(address, record),
-      range: i => (i === TOKENS ? [1, tokens] : [0, i === POSITION ? ctx - 1 : batch - 1]),
+      cases: counts.map(n => this.#caseOf(n)),
     };
+  }
+
+  /** So many tokens, from any position on that leaves them room. */
+  #caseOf(tokens: number): Case {
+    const { ctx, batch } = this.#plan;
+    return i => (i === TOKENS ? [tokens, tokens] : [0, i === POSITION ? Math.max(0, ctx - tokens) : batch - 1]);
   }
 
   /** Words of the record, and what of the step block is the same in every step. */
@@ -223,12 +229,14 @@ class Pricer {
     const overhead = this.#target.overhead.recordCycles * MILLI + upperMilli(pass);
     const [stepAt = 0, record = 0] = setting.args;
     const shapeFor = (tokens: number | null): Shape | Refusal => {
-      const shape = Shape.of(c, { ...setting, args: [stepAt, record, tokens, null, null] });
+      const cases = tokens === null ? setting.cases : [this.#caseOf(tokens)];
+      const shape = Shape.of(c, { ...setting, args: [stepAt, record, tokens, null, null], cases });
       const blind = !isRefusal(shape) && shape.dependsOn.has(ROW);
       return blind ? refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`) : shape;
     };
     if (positional) {
-      const shapes = [0, 1, 2].map(shapeFor);
+      const { batch, ctx } = this.#plan;
+      const shapes = [0, 1, Math.min(2, batch, ctx)].map(shapeFor);
       const refusal = shapes.find(isRefusal);
       return refusal ?? this.#everywhere(shapes as Shape[], pass, overhead);
     }
@@ -278,17 +286,11 @@ class Pricer {
     if (none === undefined || one === undefined || two === undefined) return panic('an op without shapes');
     const fixed = figuresAt(none, 0, 0);
     const byPosition = range(ctx).map(pos => without(figuresAt(one, 1, pos), fixed));
-    const middle = ctx >> 1;
-    const sums = [figuresAt(two, 2, middle), fixed, ...byPosition.slice(middle, middle + 2)].map(countsOf);
-    if (
-      ctx > 2 &&
-      sums[0]?.join() !==
-        sums
-          .slice(1)
-          .reduce((sum, part) => plus(sum, part))
-          .join()
-    )
-      return refuse('NOTSUP', 9999, `${one.name}: two tokens from position ${middle} are not the sum of each`);
+    const [several, middle] = [Math.min(2, batch, ctx), (ctx - 1) >> 1];
+    const parts = [fixed, ...byPosition.slice(middle, middle + several)].map(countsOf);
+    const whole = countsOf(figuresAt(two, several, middle));
+    if (whole.join() !== parts.reduce((sum, part) => plus(sum, part)).join())
+      return refuse('NOTSUP', 9999, `${one.name}: ${several} tokens from position ${middle} are not the sum of each`);
     if (![none, one, two].every(shape => shape.exact)) return beyond(one.name);
     const once = { ...fixed, memory: 0, busy: plus(fixed.busy, pass.busy) };
     const tokens = range(batch + 1).map(n => (n === 0 ? 0 : wholeCycles(fixed.compute + overheadMilli)));
@@ -594,7 +596,7 @@ function meteredShape(
   const c = certificates.get(name);
   if (isRefusal(c)) return c;
   const prices = meteredPrices(target, access);
-  return Shape.of(c, { target, prices, regionOf: plan.regionOf, args, read, range: () => [0, plan.ctx] });
+  return Shape.of(c, { target, prices, regionOf: plan.regionOf, args, read, cases: [() => [0, plan.ctx]] });
 }
 
 function chargeOf({ tokens, positions }: Row, n: number, pos: number): number {

@@ -36,9 +36,10 @@ export interface Setting {
   readonly args: readonly (number | null)[];
   readonly passes?: number;
   readonly read: (address: number) => Word;
-  /** Between which values what is open may lie, by unknown. */
-  readonly range: (index: number) => readonly [low: number, high: number];
+  /** Between which values what is open may lie, by unknown: the certificate must hold in all of these cases. */
+  readonly cases: readonly Case[];
 }
+export type Case = (index: number) => readonly [low: number, high: number];
 
 const LOADED = classIndex('bytes_loaded');
 const STORED = classIndex('bytes_stored');
@@ -120,7 +121,13 @@ export class Shape {
     if (isRefusal(unknowns)) return unknowns;
     const { values, data } = unknowns;
     const known = new Specialiser(i => values[i] ?? (data.has(i) ? 'data' : 'open'));
-    const refusal = outsideDomain(c, known, s.range, unknowns) ?? overwritten(c, known, s.range, unknowns);
+    // Of what only the run will know no more than the certificates' own condition is known.
+    const cases = s.cases.map(
+      (of): Case =>
+        i =>
+          data.has(i) ? [0, Number(ARGUMENT_MAX)] : of(i),
+    );
+    const refusal = outsideDomain(c, known, cases) ?? overwritten(c, known, cases);
     if (refusal !== null) return refusal;
     const shape = new Shape(c, s, unknowns, known);
     const blind = [...shape.dependsOn].find(i => data.has(i));
@@ -136,8 +143,6 @@ export class Shape {
     this.#target = target;
     const most = c.most.map(p => extreme(known.of(p), true));
     const least = c.least.map(p => extreme(known.of(p), false));
-    const priced = (counts: readonly Poly[], prices: readonly number[]): Poly =>
-      counts.reduce((sum, p, cls) => sum.plus(p, BigInt(prices[cls] ?? 0)), ZERO);
     const unit = CLASSES.map(cls => (cls.startsWith('bytes_') ? 0 : 1));
     const counted = [
       priced(most, s.prices),
@@ -148,7 +153,6 @@ export class Shape {
     ];
     const program = this.#program;
     const [compute, instructions, loaded, stored, ...busy] = counted.map(p => program.compile(p));
-    const none = (): number => 0;
     this.#compute = compute ?? none;
     this.#instructions = instructions ?? none;
     this.#loaded = loaded ?? none;
@@ -160,7 +164,8 @@ export class Shape {
     const isData = (a: Atom): boolean => a.kind === 'param' && data.has(a.index);
     const extents = new Map<string, { pointers: readonly number[]; extents: Extent[] }>();
     const settled = (x: Movement): Movement => ({
-      ...{ store: x.store, width: x.width },
+      store: x.store,
+      width: x.width,
       moved: extreme(known.of(x.moved), true),
       run: known.of(x.run),
     });
@@ -282,6 +287,10 @@ export class Shape {
   }
 }
 
+const priced = (counts: readonly Poly[], prices: readonly number[]): Poly =>
+  counts.reduce((sum, p, cls) => sum.plus(p, BigInt(prices[cls] ?? 0)), ZERO);
+const none = (): number => 0;
+
 /** Movements by the length of their runs and the width of their accesses. */
 function runsOf(program: Program, movements: readonly Movement[]): Runs[] {
   const alike = new Map<string, { moved: Poly; run: Poly; width: number }>();
@@ -332,18 +341,18 @@ export function dependenceOf(c: Certificate): Dependence {
   return { pointers: pointersOf(c), operands: [...operands.values()], counted };
 }
 
-type Range = Setting['range'];
-/** Of what only the run will know no more than the certificates' own condition is known. */
-const rangesOf =
-  (range: Range, { data }: Unknowns): Range =>
-  i =>
-    data.has(i) ? [0, Number(ARGUMENT_MAX)] : range(i);
+/** Between which values an expression lies, in all cases. */
+function spanIn(p: Poly, cases: readonly Case[]): readonly [low: number, high: number] {
+  if (p.constant !== null) return [Number(p.constant), Number(p.constant)];
+  const spans = cases.map(of => spanOf(p, of));
+  return [Math.min(...spans.map(x => x[0])), Math.max(...spans.map(x => x[1]))];
+}
 
-/** Where the certificate does not hold for all that is open, by name. */
-function outsideDomain(c: Certificate, known: Specialiser, range: Range, unknowns: Unknowns): Refusal | null {
+/** Where the certificate does not hold in all cases, by name. */
+function outsideDomain(c: Certificate, known: Specialiser, cases: readonly Case[]): Refusal | null {
   for (const g of c.domain) {
     if (known.of(g.reach).constant === 0n) continue;
-    const [low, high] = spanOf(known.of(g.value), rangesOf(range, unknowns));
+    const [low, high] = spanIn(known.of(g.value), cases);
     if (low < Number(g.low) || high > Number(g.high))
       return refuse(
         'RANGE',
@@ -355,12 +364,11 @@ function outsideDomain(c: Certificate, known: Specialiser, range: Range, unknown
 }
 
 /** A word that the cost depends on must stay as it was. */
-function overwritten(c: Certificate, known: Specialiser, range: Range, unknowns: Unknowns): Refusal | null {
+function overwritten(c: Certificate, known: Specialiser, cases: readonly Case[]): Refusal | null {
   const addresses = c.words.flatMap(w => known.of(w.address).constant ?? []).map(Number);
   for (const x of c.extents) {
     if (!x.store || known.of(x.moved).constant === 0n) continue;
-    const [from] = spanOf(known.of(x.from), rangesOf(range, unknowns));
-    const [, to] = spanOf(known.of(x.to), rangesOf(range, unknowns));
+    const [[from], [, to]] = [spanIn(known.of(x.from), cases), spanIn(known.of(x.to), cases)];
     const at = addresses.find(address => from < address + 4 && address < to);
     if (at !== undefined)
       return refuse('RANGE', 9999, `${c.name}: may overwrite the word at ${at} that its cost depends on`);
