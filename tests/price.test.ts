@@ -408,6 +408,20 @@ test('bounds of requests are the sums of their steps', t => {
   }
 });
 
+test('at least, a step brings every weight that it must read from memory', t => {
+  // On a machine whose processor takes no time and whose caches keep nothing, a line costs what the target says.
+  const bus: Target = { ...MODELS[0]!, lower: [], cacheBytes: 0 };
+  const line = bus.levels[bus.home.weights]!.lineLower;
+  for (const file of ['fable-f16', 'fable-q8_0', 'fable-q4_0']) {
+    const s = fable(file);
+    const step = pricesOf(s, bus).step(3, 5, true, { modes: SAMPLER_MODE.greedy, topK: 0 }, 8);
+    const bytes = ((step.least * 1000) / line) * bus.lineBytes;
+    const matrices = accepted(s.rig.image(`images/models/${file}.gguf`)).tensors.filter(x => x.shape.length > 1);
+    const all = sum(matrices.map(x => x.bytes)); // the embeddings are the output too
+    t.true(bytes <= s.loaded.budget.weights && bytes > all - 2 * bus.lineBytes, `${bytes} of ${all}`);
+  }
+});
+
 test('the stub is priced too; a plan that cannot be priced is refused by name', t => {
   const rig = new Rig('simd128');
   const driver = new StubDriver(rig.arena);

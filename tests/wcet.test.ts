@@ -21,7 +21,7 @@ import type { CertificateFile } from '../kernel/wcet/certificate.ts';
 import { certify, isCertificate, isExact } from '../kernel/wcet/certify.ts';
 import type { Certificate } from '../kernel/wcet/certify.ts';
 import { certifyKernels } from '../kernel/wcet/kernels.ts';
-import { CLASSES, OPCODES, decodeModule } from '../kernel/wcet/wasm.ts';
+import { CLASSES, OPCODES, classIndex, decodeModule } from '../kernel/wcet/wasm.ts';
 import { assemble } from './reference/wasm-assembler.ts';
 import { Counter } from './support/counter.ts';
 
@@ -48,7 +48,16 @@ function disagreement(c: Certificate, device: Counter, args: readonly number[]):
   const predicted = countsAt(c, args, device.word);
   if (isRefusal(predicted)) return undefined;
   if (predicted.most[0]! > 4_000_000n) return undefined; // random programs may multiply; the largest kernel shape here takes 1.2 million
+  const spans = spansAt(c, args, device.word);
+  if (isRefusal(spans)) return spans.message;
   const counted = device.count(c.name, args);
+  for (const store of [false, true]) {
+    // What extents say is moved, with no access elsewhere, is no less than what is moved.
+    if (c.strays.some(x => x.store === store)) continue;
+    const moved = spans.filter(x => x.store === store).reduce((sum, x) => sum + x.moved, 0n);
+    const i = classIndex(store ? 'bytes_stored' : 'bytes_loaded');
+    if (moved < counted[i]!) return `${c.name}(${args.join(', ')}): moves ${counted[i]}, its extents ${moved}`;
+  }
   for (const [i, cls] of CLASSES.entries()) {
     const [least, n, most] = [predicted.least[i]!, counted[i]!, predicted.most[i]!];
     if (n < least || n > most)

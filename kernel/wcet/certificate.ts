@@ -17,11 +17,12 @@ export interface Counts {
   readonly most: readonly bigint[];
 }
 
-/** Arena bytes from … to − 1. */
+/** Arena bytes from … to − 1; `moved`: how many are moved there in all. */
 export interface Span {
   readonly store: boolean;
   readonly from: bigint;
   readonly to: bigint;
+  readonly moved: bigint;
 }
 
 /** Reads an i32 word of the arena: what a certificate with `words` depends on beside arguments. */
@@ -72,7 +73,12 @@ function outsideDomain(c: Certificate, values: readonly bigint[]): Refusal | nul
 function spans(c: Certificate, values: readonly bigint[]): Span[] {
   return c.extents
     .filter(x => evaluate(x.reach, values) !== 0n)
-    .map(x => ({ store: x.store, from: evaluate(x.from, values), to: evaluate(x.to, values) }))
+    .map(x => ({
+      store: x.store,
+      from: evaluate(x.from, values),
+      to: evaluate(x.to, values),
+      moved: evaluate(x.moved, values),
+    }))
     .filter(s => s.from < s.to);
 }
 

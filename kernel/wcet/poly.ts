@@ -81,6 +81,16 @@ export class Poly {
   }
 }
 
+/** Σ factor · expression. */
+export function combine(polys: readonly Poly[], factors: readonly number[]): Poly {
+  const terms = new Map<string, Term>();
+  polys.forEach((p, i) => {
+    const factor = BigInt(factors[i] ?? 0);
+    if (factor !== 0n) for (const [key, { coef, atoms }] of p.terms) accumulate(terms, key, coef * factor, atoms);
+  });
+  return new Poly(terms);
+}
+
 function accumulate(terms: Map<string, Term>, key: string, coef: bigint, atoms: readonly Atom[]): void {
   const sum = coef + (terms.get(key)?.coef ?? 0n);
   if (sum === 0n) terms.delete(key);

@@ -10,7 +10,7 @@ import { panic } from '../panic.ts';
 import type { Certificates } from './certificate.ts';
 import type { Certificate } from './certify.ts';
 import { Shape, dependenceOf, unknownsOf } from './shape.ts';
-import type { Case, Dependence, Figures, Read, Setting, Unknowns, Word } from './shape.ts';
+import type { Case, Figures, Read, Setting, Unknowns, Word } from './shape.ts';
 import { MILLI, trafficMilliMin } from './targets.ts';
 import type { MemoryRegion, Target } from './targets.ts';
 import { CLASSES } from './wasm.ts';
@@ -136,7 +136,6 @@ class Pricer {
   readonly #plan: PlanSource;
   readonly #rows = new Map<string, Row | Refusal>();
   readonly #byAddress = new Map<number, Row>();
-  readonly #dependences = new Map<Certificate, Dependence>();
   /** Beside what an op executes: its pass of the executor's loop, with the loop's beginning and end, since a segment may have one record. */
   #pass: Figures | null = null;
 
@@ -184,18 +183,12 @@ class Pricer {
 
   /** An op's price depends on the words of its record; of pointers on whether they are there, and on the regions where operands begin. */
   #keyOf(c: Certificate, { values }: Unknowns, more: readonly boolean[]): string {
-    const { pointers, operands, counted } = this.#dependence(c);
+    const { pointers, operands, counted } = dependenceOf(c);
     const words = c.words.map(({ param }) =>
       !pointers.has(param) ? values[param] : counted.has(param) ? values[param] === 0n : '',
     );
     const regions = operands.map(o => this.#plan.regionOf(sumOf(o.map(i => Number(values[i] ?? 0n)))));
     return [c.name, ...words, ...regions, ...more].join();
-  }
-
-  #dependence(c: Certificate): Dependence {
-    const known = this.#dependences.get(c) ?? dependenceOf(c);
-    this.#dependences.set(c, known);
-    return known;
   }
 
   #setting(record: number, head: boolean): Setting {
@@ -421,6 +414,9 @@ function unionBytes(ranges: readonly Range[]): number {
 type Run = readonly [segment: Segment, tokens: number, position: number];
 type Stretch = readonly Run[];
 
+/** Metered kernels that a session runs. */
+const METERED = ['sample', 'top_k'] as const;
+
 export class Prices {
   readonly ctx: number;
   readonly batch: number;
@@ -437,6 +433,10 @@ export class Prices {
   static of(certificates: Certificates, target: Target, plan: PlanSource): Prices | Refusal {
     const pricer = new Pricer(certificates, target, plan);
     const segments: Partial<Record<Segment, Sums>> = {};
+    for (const name of METERED) {
+      const c = certificates.get(name);
+      if (isRefusal(c)) return c;
+    }
     for (const s of SEGMENTS) {
       const ops = pricer.ops(plan[`${s}At`]);
       if (isRefusal(ops)) return ops;
@@ -502,7 +502,7 @@ export class Prices {
   topK(k: number): Bound {
     const { logitsAt, vocabulary, samplerAt } = this.#plan;
     const args = [logitsAt, vocabulary, k, samplerAt]; // where they go does not matter
-    return boundOf(this.#kernel(`top_k ${k}`, 'top_k', args, () => 'data').figures());
+    return boundOf(exactFigures(this.#kernel(`top_k ${k}`, 'top_k', args, () => 'data')));
   }
 
   /** Op by op; `most` is what each is charged. */
@@ -567,17 +567,17 @@ export class Prices {
     if (known !== undefined) return known;
     const shape = this.#kernel(key, 'sample', [stepAt], read);
     shape.setWords(historyLength);
-    const figures = shape.figures();
+    const figures = exactFigures(shape);
     if (!shape.varies) this.#draws.set(key, figures);
     return figures;
   }
 
   /** A metered kernel that streams, at these arguments. */
-  #kernel(key: string, name: string, args: readonly number[], read: Setting['read']): Shape {
+  #kernel(key: string, name: (typeof METERED)[number], args: readonly number[], read: Setting['read']): Shape {
     const known = this.#metered.get(key);
     if (known !== undefined) return known;
     const shape = meteredShape(this.#certificates, this.#target, this.#plan, name, 'stream', args, read);
-    if (isRefusal(shape)) return panic(`no bound: ${shape.message}`); // of() has had one
+    if (isRefusal(shape)) return panic(`no bound: ${shape.message}`); // it has a certificate, and settings are checked before
     this.#metered.set(key, shape);
     return shape;
   }
@@ -597,6 +597,11 @@ function meteredShape(
   if (isRefusal(c)) return c;
   const prices = meteredPrices(target, access);
   return Shape.of(c, { target, prices, regionOf: plan.regionOf, args, read, cases: [() => [0, plan.ctx]] });
+}
+
+function exactFigures(shape: Shape): Figures {
+  const figures = shape.figures();
+  return shape.exact ? figures : panic(`no bound: ${shape.name} costs more than 2⁵³`);
 }
 
 function chargeOf({ tokens, positions }: Row, n: number, pos: number): number {

@@ -6,7 +6,7 @@ import { isRefusal, refuse } from '../abi/index.ts';
 import type { Refusal } from '../abi/index.ts';
 import type { Certificate, Extent, Movement } from './certify.ts';
 import { PASSES } from './certify.ts';
-import { ARGUMENT_MAX, ZERO, evaluate, extreme, mentions } from './poly.ts';
+import { ARGUMENT_MAX, ZERO, combine, evaluate, extreme, mentions } from './poly.ts';
 import type { Atom, Poly } from './poly.ts';
 import { Program, Specialiser, noteParams, spanOf } from './specialise.ts';
 import { linesOf, trafficMilli } from './targets.ts';
@@ -145,11 +145,11 @@ export class Shape {
     const least = c.least.map(p => extreme(known.of(p), false));
     const unit = CLASSES.map(cls => (cls.startsWith('bytes_') ? 0 : 1));
     const counted = [
-      priced(most, s.prices),
-      priced(most, unit),
+      combine(most, s.prices),
+      combine(most, unit),
       most[LOADED] ?? ZERO,
       most[STORED] ?? ZERO,
-      ...target.lower.map(r => priced(least, r.prices)),
+      ...target.lower.map(r => combine(least, r.prices)),
     ];
     const program = this.#program;
     const [compute, instructions, loaded, stored, ...busy] = counted.map(p => program.compile(p));
@@ -287,8 +287,6 @@ export class Shape {
   }
 }
 
-const priced = (counts: readonly Poly[], prices: readonly number[]): Poly =>
-  counts.reduce((sum, p, cls) => sum.plus(p, BigInt(prices[cls] ?? 0)), ZERO);
 const none = (): number => 0;
 
 /** Movements by the length of their runs and the width of their accesses. */
@@ -331,14 +329,19 @@ export interface Dependence {
   /** Unknowns that instructions or bytes depend on. */
   readonly counted: ReadonlySet<number>;
 }
+const dependences = new WeakMap<Certificate, Dependence>();
 export function dependenceOf(c: Certificate): Dependence {
+  const known = dependences.get(c);
+  if (known !== undefined) return known;
   const operands = new Map<string, number[]>();
   for (const x of c.extents) operands.set(basesOf(x.from).join('+'), basesOf(x.from));
   const counted = new Set<number>();
   const seen = new Set<Poly>();
   for (const p of [...c.least, ...c.most, ...c.extents.flatMap(x => [x.moved, x.run]), ...c.strays.map(x => x.moved)])
     noteParams(p, counted, seen);
-  return { pointers: pointersOf(c), operands: [...operands.values()], counted };
+  const found = { pointers: pointersOf(c), operands: [...operands.values()], counted };
+  dependences.set(c, found);
+  return found;
 }
 
 /** Between which values an expression lies, in all cases. */
