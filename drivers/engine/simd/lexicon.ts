@@ -66,7 +66,8 @@ function hash(at: usize, n: i32, most: i32): u32 {
   else {
     let i = 0;
     for (let k = 4; k < most && i < n - 4; k += 4) {
-      h = rotl(h ^ load<u32>(at + i), 15) * 0x85ebca6b;
+      h = (h ^ load<u32>(at + i)) * 0x85ebca6b;
+      h ^= h >> 15;
       i += 4;
     }
     h ^= load<u32>(at + n - 4);
