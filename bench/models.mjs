@@ -33,6 +33,21 @@ export const SYNTHETIC = [
   },
 ];
 
+/** For the calibration beside these: weights in F32. 1,024×160 + 4 × (2×160² + 2×160×80 + 3×160×416) = 1.27M weights × 4 B = 5.08 MB */
+export const SYNTHETIC_F32 = {
+  name: 'synth-1M-f32',
+  type: 'F32',
+  width: 160,
+  layers: 4,
+  heads: 4,
+  headsKv: 2,
+  feedForward: 416,
+  vocabulary: 1024,
+};
+
+/** llama.cpp's llama_ftype of a model whose matrices are of that type. */
+const FILE_TYPES = { F32: 0, Q4_0: 2, Q8_0: 7 };
+
 /**
  * A SentencePiece-style vocabulary of `count` entries: unknown, begin, end, 256 bytes, printable ASCII, then pieces each of which is two
  * earlier pieces joined, scored by age: every piece can be reached by merging. Punctuation and digits join nothing.
@@ -92,7 +107,7 @@ function makeModel({ name, type, width, layers, heads, headsKv, feedForward, voc
   const metadata = [
     ['general.architecture', 'string', 'llama'],
     ['general.name', 'string', name],
-    ['general.file_type', 'u32', type === 'Q4_0' ? 2 : 7],
+    ['general.file_type', 'u32', FILE_TYPES[type]],
     ['general.quantization_version', 'u32', 2],
     ['llama.context_length', 'u32', 1024],
     ['llama.embedding_length', 'u32', width],
@@ -119,10 +134,10 @@ function makeModel({ name, type, width, layers, heads, headsKv, feedForward, voc
 }
 
 /** Makes what is missing; returns the files. Delete build/bench/ after changing a shape. */
-export function syntheticModels() {
+export function syntheticModels(shapes = SYNTHETIC) {
   const folder = path.join(root, 'build/bench');
   mkdirSync(folder, { recursive: true });
-  return SYNTHETIC.map(shape => {
+  return shapes.map(shape => {
     const file = path.join(folder, `${shape.name}.gguf`);
     if (!existsSync(file)) writeFileSync(file, makeModel(shape));
     return { name: shape.name, file };

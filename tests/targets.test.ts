@@ -12,6 +12,7 @@ import {
   TARGETS,
   TARGET_DEFAULT,
   findTarget,
+  HOST_PRIOR,
   hostTarget,
   lowerMilli,
   parseCalibration,
@@ -123,24 +124,33 @@ test('bounds of counts, memory traffic and transfers', t => {
   t.is(transferCycles(target, 0).upper, target.block.setupCyclesUpper);
 });
 
-test('the host is a fit: its prices stand its error apart and carry the digest', t => {
-  const prices = Object.fromEntries(CLASSES.map(cls => [cls, 400])) as Record<(typeof CLASSES)[number], number>;
-  const target = hostTarget({ digest: 'ab', cpu: 'test', hz: 1e9, prices, lineMilli: 5000, errorMilli: 100 });
+test('the host is a fit: its clock is the prediction, its lower prices are less by the error, and it carries the digest', t => {
+  const prices = { ...HOST_PRIOR, scalar: 400, byte: 30 };
+  const target = hostTarget({ digest: 'ab', cpu: 'test', hz: 1e9, prices, errorMilli: 100 });
+  const [local, load, div] = (['local', 'load', 'int_div'] as const).map(classIndex);
   t.is(target.kind, 'fit');
   t.is(target.calibration, 'ab');
-  t.is(target.upper[0], 440);
-  t.is(target.lower[0]!.prices[0], 360);
+  t.is(target.title, 'This host, test: a fit, ±10 %, not a bound');
+  t.deepEqual([target.upper[load!], target.upper[div!], target.upper[local!]], [400, 3200, 0]);
+  t.is(target.lower[0]!.prices[load!], 360);
+  t.is(trafficMilli(target, { region: 'kv', hullBytes: 40_000, lines: 50_000 }), 50_000 * 30, 'more than stays near');
+  t.is(trafficMilli(target, { region: 'kv', hullBytes: 4000, lines: 50_000 }), 4000 * 30, 'later repetitions are near');
+  t.is(trafficMilli(target, { region: 'weights', hullBytes: 40_000, lines: 50_000 }), 0);
   t.is(findTarget('host')!.calibration, '', 'nobody has calibrated yet');
 
-  const good = { cpu: 'test', hz: 1e9, prices, lineMilli: 5000, errorMilli: 100 };
-  t.deepEqual(parseCalibration(JSON.stringify(good), 'ab'), { digest: 'ab', ...good });
+  const good = { cpu: 'test', hz: 1e9, prices, errorMilli: 100 };
+  t.deepEqual(parseCalibration(JSON.stringify({ ...good, node: '20' }), 'ab'), { digest: 'ab', ...good });
   const refused: [unknown, RegExp][] = [
     [null, /cpu/],
     [{ ...good, cpu: 3 }, /cpu/],
+    [{ ...good, cpu: 'two\nlines' }, /cpu/],
     [{ ...good, hz: 0.5 }, /hz 0.5/],
-    [{ ...good, lineMilli: -1 }, /lineMilli -1/],
+    [{ ...good, hz: '1e9' }, /hz 1e9/],
     [{ ...good, errorMilli: 'x' }, /errorMilli x/],
-    [{ ...good, prices: { ...prices, load: 1e10 } }, /load: 10000000000/],
+    [{ ...good, prices: { ...prices, access: 1e10 } }, /access: 10000000000/],
+    [{ ...good, prices: { ...prices, float: -1 } }, /float: -1/],
+    [{ ...good, prices: [] }, /scalar: undefined/],
+    [[good], /cpu/],
   ];
   for (const [value, message] of refused) {
     const refusal = parseCalibration(JSON.stringify(value), '');

@@ -14,6 +14,7 @@ export async function load(...files) {
     stdin: { contents: files.map(f => `export * from './${f}.ts';`).join('\n'), resolveDir: root },
     bundle: true,
     format: 'esm',
+    platform: 'node',
     outfile,
     logLevel: 'warning',
   });
