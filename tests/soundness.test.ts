@@ -5,7 +5,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
-import { boot } from '../boot/index.ts';
+import { boot, type Machine } from '../boot/index.ts';
 import { FINISH, GGML_TYPE, LIMITS } from '../kernel/abi/index.ts';
 import { TARGETS } from '../kernel/wcet/targets.ts';
 import { BUILDS, canRun, random, soak, type Build } from './harness.ts';
@@ -34,10 +34,10 @@ const builds = BUILDS.filter(canRun);
 // ── Random requests ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const REQUESTS = soak ? 1_000_000 : 4000;
-const SHARDS = soak ? 50 : 2;
-const PER_TARGET = soak ? 200 : 100; // requests of one model on one target
+const SHARDS = soak ? 50 : builds.length;
+const PER_TARGET = soak ? 400 : 100; // requests of one model on one target
 const TARGETS_PER_MODEL = 2;
-const SETTINGS_PER_TARGET = 12; // each needs a bound of its own
+const SETTINGS_PER_TARGET = 16; // each needs a bound of its own
 const STUB_SHARE = 0.05; // requests of the engine without arithmetic
 const WITNESSED = soak ? 100 : 20; // one request in so many
 
@@ -162,3 +162,135 @@ test.serial('what came of random requests', t => {
   t.log(HEAD);
   for (const stages of [...totals.ratios.keys()].sort()) t.log(line(stages, totals.ratios.get(stages)!));
 });
+
+// ── Tightness ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A model that fits the arena several times, so that the sampler's share is that of real ones. */
+function synthetic(architecture: 'llama' | 'gpt2', type: number): RandomModel {
+  const next = random(type + 1);
+  const size = { layers: 4, heads: 4, headsKv: 4, headSize: 32, embedding: 128, feedForward: 352, vocabulary: 512 };
+  const shape = { ...randomConfig(architecture, next), ...size, context: 256, ropeDimensions: 32 };
+  const config = {
+    ...shape,
+    types: () => type,
+    biases: architecture === 'gpt2',
+    tied: true,
+    vectorType: GGML_TYPE.F32,
+  };
+  const { file } = randomModel(config, next, spmVocabulary(size.vocabulary, next));
+  return { name: `${architecture} of 4 layers`, file, ctx: 256, kvType: GGML_TYPE.F16 };
+}
+
+const TIGHT_MODELS: Readonly<Record<string, (subject: Subject) => void>> = {
+  ...Object.fromEntries(
+    ['fable-f16', 'fable-q8_0', 'fable-q4_0'].map(name => [
+      name,
+      (s: Subject): void => s.loadFile(`/models/${name}.gguf`, 0, GGML_TYPE.F16),
+    ]),
+  ),
+  'synthetic llama Q4_0': s => s.load(synthetic('llama', GGML_TYPE.Q4_0)),
+  'synthetic gpt2 F16': s => s.load(synthetic('gpt2', GGML_TYPE.F16)),
+};
+/** The first are the defaults. */
+const TIGHT_SETTINGS: Readonly<Record<string, Partial<Request['settings']>>> = {
+  'defaults: top-k 40, top-p 0.95': {},
+  greedy: { temp: 0 },
+  'defaults, penalty 1.1': { repeatPenalty: 1.1 },
+  'defaults, min-p 0.05': { minP: 0.05 },
+  'defaults, five logits shown': { logitsK: 5 },
+  'top-k 200, top-p 0.95': { topK: 200 },
+  'all tokens': { topK: 0, topP: 1 },
+  'all tokens, top-p 0.95': { topK: 0 },
+  'all tokens, top-p 0.95, min-p 0.05, penalty': { topK: 0, minP: 0.05, repeatPenalty: 1.1 },
+};
+const TIGHT = 1.05;
+
+/** Upper bound / charged of one request, with the model's own logits and with each kind of hard ones; ends that came early left out. */
+function tightness(subject: Subject, request: Request, next: Next): number[] {
+  const fills = [null, ...Object.values(LOGITS)];
+  return fills.flatMap(fill => {
+    const logits = fill === null ? null : (row: Float32Array): void => fill(row, next);
+    const outcome = subject.request({ ...request, logits });
+    return outcome?.whole === true ? [outcome.report.wcetCycles / outcome.report.cycles] : [];
+  });
+}
+
+test.serial('upper bounds of whole requests lie close above what is charged', async t => {
+  t.timeout(600_000);
+  const next = random(9);
+  const subject = new Subject(builds.at(-1)!);
+  const bySettings = new Map<string, { all: number[]; worst: number[] }>();
+  const byModel = new Map<string, number[]>();
+  for (const [model, load] of Object.entries(TIGHT_MODELS)) {
+    load(subject);
+    for (const target of TARGETS) {
+      subject.switchTarget(target.name);
+      for (const [name, settings] of Object.entries(TIGHT_SETTINGS)) {
+        const ratios = bySettings.get(name) ?? { all: [], worst: [] };
+        bySettings.set(name, ratios);
+        const isDefault = Object.keys(settings).length === 0;
+        for (let i = 0; i < (soak ? 20 : 1); i++) {
+          const maxTokens = 2 + below(next, soak ? 40 : 6);
+          const text = randomText(1 + below(next, 12), next);
+          const whole = { ...DEFAULTS, ...settings, maxTokens, seed: below(next, 1000) };
+          const found = tightness(subject, { text, settings: whole, logits: null, cancelAfter: Infinity }, next);
+          ratios.all.push(...found);
+          if (found.length > 0) ratios.worst.push(Math.min(...found));
+          if (isDefault) byModel.set(model, [...(byModel.get(model) ?? []), ...found]);
+        }
+      }
+      await setImmediate();
+    }
+  }
+  t.log(HEAD);
+  for (const [name, { all }] of bySettings) t.log(line(name, all));
+  t.log('against the dearest of all logits tried:');
+  for (const [name, { worst }] of bySettings) t.log(line(name, worst));
+  t.log('defaults, by model:');
+  for (const [name, all] of byModel) t.log(line(name, all));
+  const [defaults] = bySettings.values();
+  t.true(defaults!.all.length > 100);
+  t.true(Math.max(...defaults!.all) <= TIGHT, `defaults: ${Math.max(...defaults!.all)}`);
+  for (const [name, { worst }] of bySettings) t.true(Math.max(...worst) <= TIGHT, `${name}: ${Math.max(...worst)}`);
+});
+
+// ── Prices gone wrong ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A machine whose metered kernels count with prices thirty times too high. */
+function overpriced(strict: boolean): Machine {
+  const machine = boot({ image: readFileSync('build/boot.cpio'), strict });
+  const { arena, kernel } = machine;
+  const table = arena.u32.subarray(kernel.lay.pricesAt >> 2, (kernel.lay.pricesAt + LIMITS.meterBytes) >> 2);
+  for (const [i, price] of table.entries()) table[i] = price * 30;
+  return machine;
+}
+
+test('a step that costs more than it may: the session faults with an audit record, a strict machine stops', t => {
+  const lax = overpriced(false);
+  t.not(lax.exec('llminfer --json Once upon a time').status, 0);
+  t.regex(lax.exec('cat /proc/audit').stdout, /op=4 session=1 step pos=\d+ tokens=0 charged=\d+ least=\d+ most=\d+ /);
+  t.regex(lax.exec('cat /proc/sessions /proc/audit').stdout, /FAULTED|fault/);
+  const strict = overpriced(true);
+  t.throws(() => strict.exec('llminfer Once upon a time'), { message: /halted/ });
+});
+
+// ── The same everywhere ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const SCRIPT = [
+  'llminfer --json --max-tokens 12 --seed 3 Once upon a time',
+  'llmctl load /models/fable-q4_0.gguf --kv f32 --ctx 96',
+  'llminfer --json --logits 3 --temp 1.2 --top-k 0 --repeat-penalty 1.3 --min-p 0.05 --max-tokens 12 --seed 5 Lily',
+  'llmctl wcet --json --prompt 20 --gen 20',
+  'cat /proc/clock; cat /proc/audit',
+];
+
+for (const { name: target } of TARGETS)
+  (builds.length > 1 ? test : test.skip)(`${target}: both builds show the same clock and leave the same arena`, t => {
+    const [one, other] = builds.map(build => {
+      const machine = boot({ image: readFileSync('build/boot.cpio'), build, target, strict: true });
+      const output = SCRIPT.map(command => machine.exec(command));
+      return { output, clock: machine.kernel.clock.record(), digest: machine.kernel.arenaDigest() };
+    });
+    t.true(one!.output.every(o => o.status === 0));
+    t.deepEqual(one, other);
+  });
