@@ -79,7 +79,7 @@ export class Witness implements Observer {
       args: [kernel.lay.stepAt, this.subject.engine.bodyAt],
       passes: 1,
       read: () => 'data',
-      range: () => [0, 0],
+      cases: [() => [0, 0]],
     });
     this.passMilli = given(executor).figures().memory;
   }
