@@ -164,10 +164,11 @@ function stepLines({ prices, rows }: Priced, { step, n, pos, drawAt }: Step, dra
     least: Math.max(op.least, drawn.least),
     compute: op.compute + drawn.most * MILLI,
   }));
+  const named = rows();
   return [
-    ...segmentLines(rows, step, 'body', n, pos, prices.ops('body', n, pos)),
-    ...segmentLines(rows, step, 'head', 1, drawAt, prices.ops('head', 1, drawAt)),
-    ...segmentLines(rows, step, 'sample', 1, drawAt, sample),
+    ...segmentLines(named, step, 'body', n, pos, prices.ops('body', n, pos)),
+    ...segmentLines(named, step, 'head', 1, drawAt, prices.ops('head', 1, drawAt)),
+    ...segmentLines(named, step, 'sample', 1, drawAt, sample),
   ];
 }
 

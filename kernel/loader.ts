@@ -70,7 +70,7 @@ export interface Priced {
   /** The whole machine with this model. */
   readonly arenaBytes: number;
   /** The plan as text, a row a record. */
-  readonly rows: readonly PlanRow[];
+  readonly rows: () => readonly PlanRow[];
   readonly textBytes: number;
   /** Turning that much text into ids; null: not known. */
   readonly tokenize: Bound | null;
@@ -523,7 +523,8 @@ export class Loader {
     const tokenize = this.tokenizing(loaded.budget.vocabulary);
     const { shape, options } = engine;
     const arenaBytes = this.arena.usage().offset;
-    return { target, prices, shape, options, arenaBytes, rows: engine.ops(), textBytes: size, tokenize };
+    const rows = (): readonly PlanRow[] => engine.ops();
+    return { target, prices, shape, options, arenaBytes, rows, textBytes: size, tokenize };
   }
 
   /** The same for a file, as a load with this request would place it. Its vocabulary is held in free memory meanwhile, if there is enough. */
@@ -557,7 +558,7 @@ export class Loader {
         bound: this.tokenizing(m.bytes),
       }));
       const { size: textBytes, bound: tokenize } = isRefusal(told) ? { size: text.bytes, bound: null } : told;
-      return { target, prices, shape, options, arenaBytes: report.total, rows: plan.rows, textBytes, tokenize };
+      return { target, prices, shape, options, arenaBytes: report.total, rows: () => plan.rows, textBytes, tokenize };
     });
   }
 

@@ -597,12 +597,11 @@ class Walker {
         : this.#trips(frame, at, back, id, entry.reach);
     const { trips, key, exact, going } = governed;
     const chosen = key === PASSES_KEY ? forced(back) : null;
+    const declined = chosen && refused(back, chosen);
     const given = (p: Poly, goes: boolean): Poly =>
       chosen === null
         ? substitute(p, a => (a.key === key ? constant(goes ? going : 1n - going) : undefined))
-        : goes
-          ? substitute(p, a => chosen.get(a.key))
-          : p;
+        : substitute(p, a => (goes ? chosen : declined)?.get(a.key));
     const pass = (p: Poly, n: Poly): Poly => substitute(p, a => (isCounter(a) ? n : undefined));
     const leaving = (p: Poly): Poly => pass(given(p, false), trips);
     for (const v of sticky) {
@@ -985,6 +984,11 @@ function forced(back: Poly): Map<string, Poly> {
       if (substitute(back, x => (x.key === a.key ? v : undefined)).constant === 0n) choices.set(a.key, ONE.minus(v));
   }
   return choices;
+}
+/** The choice with which it leaves, where one alone decides. */
+function refused(back: Poly, choices: ReadonlyMap<string, Poly>): Map<string, Poly> {
+  const alone = choices.size === 1 && substitute(back, a => choices.get(a.key)).constant === 1n;
+  return new Map(alone ? [...choices].map(([key, v]) => [key, ONE.minus(v)]) : []);
 }
 const PASSES_KEY = 'passes';
 

@@ -35,22 +35,20 @@ function charge(step: usize, op: usize, n: i32, pos: i32): void {
   spend(step, load<u64>(tokens + n * PRICE_BYTES) + load<u64>(to) - load<u64>(from));
 }
 
-/** See Compute.run. */
+/** See Compute.run. One way out of the loop, whether the segment ends or an op has failed: a pass always executes the same. */
 export function run(step: usize, op: usize): i32 {
-  store<i32>(step, 0, STEP_STATUS);
-  for (; word(op, 0) != Op.END; op += OP_BYTES) {
+  let fault = 0;
+  while ((fault == 0) & (word(op, 0) != Op.END)) {
     const head = (word(op, WORD_FLAGS) & FLAG_HEAD) != 0;
     const row = select<i32>(load<i32>(step, STEP_ROW), 0, head);
     const n = select<i32>(1, load<i32>(step, STEP_N), head);
     const pos = load<i32>(step, STEP_POS) + row;
     charge(step, op, n, pos);
-    const fault = execute(step, op, n, pos, row);
-    if (fault != 0) {
-      store<i32>(step, fault, STEP_STATUS);
-      break;
-    }
+    fault = execute(step, op, n, pos, row);
+    op += OP_BYTES;
   }
-  return load<i32>(step, STEP_STATUS);
+  store<i32>(step, fault, STEP_STATUS);
+  return fault;
 }
 
 /** One op over `n` tokens, the first at position `pos`; `row`: the row a head's norm reads. Returns 0 or a FAULT. */
