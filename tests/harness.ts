@@ -119,13 +119,13 @@ export function blockDevice(
 export class Rig {
   readonly arena: ArenaView;
   readonly compute: EngineCompute;
+  readonly memory = new WebAssembly.Memory({ initial: 128, maximum: 128 });
   readonly stepAt = STEP_AT;
   readonly dmaAt = DMA_AT;
 
   constructor(readonly build: Build = 'simd128') {
-    const memory = new WebAssembly.Memory({ initial: 128, maximum: 128 });
-    const instance = new WebAssembly.Instance(moduleOf(build), { env: { memory } });
-    const b = memory.buffer;
+    const instance = new WebAssembly.Instance(moduleOf(build), { env: { memory: this.memory } });
+    const b = this.memory.buffer;
     this.arena = {
       buffer: b,
       u8: new Uint8Array(b),

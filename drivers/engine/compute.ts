@@ -19,12 +19,21 @@ export interface EngineCompute extends Compute {
   // Vocabulary and tokenizer: addresses of a Vocab, Work or Transfer record (vocabulary.ts).
   /** Takes whole token strings from a Transfer; returns the bytes taken. Measures only, when it names no vocabulary. */
   vocab_tokens(transferAt: number): number;
-  /** Completes the index, byte tokens and special tokens of a vocabulary whose tokens are stored. */
+  /** When the tokens are stored: the sizes of the index's buckets. Then vocab_index completes index, byte tokens and special tokens. */
+  vocab_count(vocabAt: number): void;
   vocab_index(vocabAt: number): void;
   /** Takes whole merge strings from a Transfer, to count (0) or to place (1) them; returns the bytes taken. */
   vocab_merges(transferAt: number, place: number): number;
   /** Between counting and placing. */
   vocab_merge_groups(vocabAt: number): void;
-  /** hot: writes up to `capacity` u32 ids at `outAt`; returns how many; 0 = needs more text, or the end; -1 = refused (Work.status). */
-  tokenize(workAt: number, outAt: number, capacity: number): number;
+  /** Cuts `bytes` bytes of text that are new (length − scanned) into words and special tokens, as far as can be told. */
+  tokenize_cut(vocabAt: number, workAt: number, bytes: number): void;
+  /** Merges the symbols of `bytes` bytes of words (begin − merged). */
+  tokenize_merge(vocabAt: number, workAt: number, bytes: number): void;
+  /** hot: writes up to `capacity` u32 ids at `outAt` of `bytes` bytes of merged words (merged − written); returns how many, maybe 0. */
+  tokenize_write(vocabAt: number, workAt: number, bytes: number, outAt: number, capacity: number): number;
+  /** Cuts a word that fills the room at a place in its last `bytes` bytes that no token can cross; 0: there is none. */
+  tokenize_split(vocabAt: number, workAt: number, bytes: number): number;
+  /** Moves the text's last `bytes` bytes, which begin at `from`, to position 1. */
+  tokenize_shift(workAt: number, from: number, bytes: number): void;
 }

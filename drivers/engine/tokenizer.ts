@@ -12,7 +12,6 @@ import { ENCODE, isRefusal, LIMITS, refuse, utf8Write } from '../../kernel/abi/i
 import type { EngineCompute } from './compute.ts';
 import { alignUp } from './memory.ts';
 import {
-  ENCODE_TEXT_TOO_LONG,
   MERGE_BYTES_MAX,
   MERGES_MAX,
   Pre,
@@ -29,9 +28,11 @@ import {
   VOCAB_IGNORE_MERGES,
   VOCAB_SPACE_PREFIX,
   Work,
+  WORK_BYTES_PER_CHARACTER,
+  WORK_ROOM_MAX,
 } from './vocabulary.ts';
 
-/** The least working memory of an encode. A word may have a tenth as many bytes (`llama`: characters). */
+/** The least working memory of an encode. A word may have a ninth as many bytes. */
 export const ENCODE_WORK_BYTES = 24 * 1024;
 
 interface PreTokenizer {
@@ -64,10 +65,25 @@ const CONTROL_NAMES = (
   '<｜fim▁end｜> <MID>'
 ).split(' ');
 
+/** The names as vocab_tokens reads them: u8 length, u8 1 = ends generation, bytes. A multiple of 4 bytes. */
+function listOf(ends: readonly string[], others: readonly string[]): { list: Uint8Array; count: number; most: number } {
+  const list = new Uint8Array(1024);
+  let at = 0;
+  let most = 0;
+  for (const name of [...ends, ...others]) {
+    const length = utf8Write(name, list, at + 2, list.length - at - 2);
+    list[at] = length;
+    list[at + 1] = ends.includes(name) ? 1 : 0;
+    at += 2 + length;
+    most = Math.max(most, length);
+  }
+  return { list: list.subarray(0, (at + 3) & -4), count: ends.length + others.length, most };
+}
+
 // The transfer buffer while a vocabulary is built: record, names, a window of token types, a merge being joined, then strings.
-const NAMES_BYTES = 1024;
 const TYPES_WINDOW = 512;
-const FIXED_BYTES = Transfer.size + NAMES_BYTES + 4 * TYPES_WINDOW + MERGE_BYTES_MAX;
+const NAMES = listOf(END_NAMES, CONTROL_NAMES);
+const FIXED_BYTES = Transfer.size + NAMES.list.length + 4 * TYPES_WINDOW + MERGE_BYTES_MAX;
 const STRING_PREFIX = 8; // u64 length
 
 // GGUF value types of array elements.
@@ -150,6 +166,7 @@ export class Tokenizers implements TokenizerDriver {
     if (isRefusal(transfer)) return transfer;
     const failed = this.transferTokens(image, facts, transfer);
     if (failed !== null) return failed;
+    this.compute.vocab_count(at);
     this.compute.vocab_index(at);
     for (const id of [facts.eos, facts.eot, facts.eom]) {
       if (id >= 0) this.arena.u32[((at + parts.tokensAt) >> 2) + id]! |= TOKEN_END;
@@ -207,29 +224,15 @@ export class Tokenizers implements TokenizerDriver {
     set(Transfer.flags, facts.flags);
     set(Transfer.count, count);
     set(Transfer.namesAt, next);
-    this.writeNames(next);
-    next += NAMES_BYTES;
+    this.arena.u8.set(NAMES.list, next);
+    set(Transfer.names, NAMES.count);
+    set(Transfer.nameMost, NAMES.most);
+    next += NAMES.list.length;
     set(Transfer.typesAt, facts.types === null ? 0 : next);
     next += 4 * TYPES_WINDOW;
     set(Transfer.scratchAt, next);
     set(Transfer.at, next + MERGE_BYTES_MAX);
     return at;
-  }
-
-  private writeNames(at: number): void {
-    const { u8 } = this.arena;
-    const end = at + NAMES_BYTES;
-    for (const [names, ends] of [
-      [END_NAMES, 1],
-      [CONTROL_NAMES, 0],
-    ] as const) {
-      for (const name of names) {
-        const length = utf8Write(name, u8, at + 2, end - at - 3);
-        u8[at] = length;
-        u8[at + 1] = ends;
-        at += 2 + length;
-      }
-    }
   }
 
   private transferTokens(image: ModelImage, facts: Facts, transfer: number): Refusal | null {
@@ -261,6 +264,7 @@ export class Tokenizers implements TokenizerDriver {
       const read = image.read(fileAt, at, Math.min(capacity, array.fileAt + array.bytes - fileAt));
       this.arena.i32[(transfer + Transfer.bytes) >> 2] = Math.max(0, read);
       const taken = take();
+      this.arena.i32[(transfer + Transfer.next) >> 2]! += this.word(transfer + Transfer.taken);
       const status = this.word(transfer + Transfer.status);
       if (status !== 0) {
         const limit = status === TRANSFER_TOKEN_TOO_LONG ? TOKEN_BYTES_MAX : MERGE_BYTES_MAX;
@@ -427,6 +431,8 @@ class ArenaVocabulary implements Vocabulary {
   private readonly textAt: number;
   private workAt = 0;
   private workBytes = 0;
+  private pending = -1; // an id to write first
+  private refused = 0; // bytes of a word that is too long
 
   constructor(
     private readonly arena: ArenaView,
@@ -454,25 +460,30 @@ class ArenaVocabulary implements Vocabulary {
     this.workAt = workAt;
     this.workBytes = workBytes;
     if (workBytes < ENCODE_WORK_BYTES) return;
-    // Per symbol 4 bytes where it begins and 4 for its priority, and twice as much text as symbols.
-    const symbols = Math.floor((workBytes - Work.bytes - 4) / 10);
-    const startsAt = workAt + Work.bytes;
-    const prioritiesAt = startsAt + 4 * (symbols + 1);
-    const textAt = prioritiesAt + 4 * symbols;
-    this.arena.u8.fill(0, workAt, workAt + Work.bytes);
-    this.set(Work.vocabAt, this.at);
+    const room = Math.min(Math.floor((workBytes - Work.bytes) / WORK_BYTES_PER_CHARACTER) & -4, WORK_ROOM_MAX);
+    const valuesAt = workAt + Work.bytes;
+    const nodesAt = valuesAt + 4 * room;
+    const lengthsAt = nodesAt + 2 * room;
+    this.arena.u8.fill(0, workAt, valuesAt);
     this.set(Work.flags, flags);
-    this.set(Work.textAt, textAt);
-    this.set(Work.textBytes, workAt + workBytes - textAt);
-    this.set(Work.position, 1);
+    this.set(Work.textAt, lengthsAt + 2 * room);
+    this.set(Work.lengthsAt, lengthsAt);
+    this.set(Work.nodesAt, nodesAt);
+    this.set(Work.valuesAt, valuesAt);
+    this.set(Work.room, room);
     this.set(Work.length, 1);
-    this.set(Work.plainTo, 1);
-    this.set(Work.special, -1);
+    this.restart(1);
     this.set(Work.fresh, 1);
-    this.set(Work.pending, (flags & ENCODE.bos) !== 0 ? this.bos : -1);
-    this.set(Work.startsAt, startsAt);
-    this.set(Work.prioritiesAt, prioritiesAt);
-    this.set(Work.symbols, symbols);
+    this.set(Work.before, -1);
+    this.pending = (flags & ENCODE.bos) !== 0 ? this.bos : -1;
+    this.refused = 0;
+  }
+
+  /** Nothing is looked at from the position `scanned` on, and there are no items. */
+  private restart(scanned: number): void {
+    for (const field of [Work.checked, Work.clusterEnd, Work.decided, Work.scanned]) this.set(field, scanned);
+    for (const field of [Work.begin, Work.merged, Work.written, Work.itemEnd]) this.set(field, 1);
+    this.set(Work.found, 0);
   }
 
   private set(field: Work, value: number): void {
@@ -487,7 +498,7 @@ class ArenaVocabulary implements Vocabulary {
   }
   inputBytes(): number {
     if (this.workBytes < ENCODE_WORK_BYTES || this.get(Work.final) !== 0) return 0;
-    return this.get(Work.textBytes) - this.get(Work.length);
+    return this.get(Work.room) - this.get(Work.length);
   }
   input(length: number, final: boolean): void {
     if (this.workBytes < ENCODE_WORK_BYTES) return;
@@ -495,8 +506,62 @@ class ArenaVocabulary implements Vocabulary {
     if (final) this.set(Work.final, 1);
   }
 
+  /** Work begins when the text is complete or fills the room, so that each kernel runs once for a text that the room holds. */
   encode(outAt: number, capacity: number): number {
-    return this.workBytes < ENCODE_WORK_BYTES ? -1 : this.compute.tokenize(this.workAt, outAt, capacity);
+    if (this.workBytes < ENCODE_WORK_BYTES || this.refused > 0) return -1;
+    if (this.pending >= 0) {
+      this.arena.i32[outAt >> 2] = this.pending;
+      this.pending = -1;
+      return 1;
+    }
+    const { compute, at, workAt } = this;
+    for (;;) {
+      for (let left = this.unwritten(); left > 0; left = this.unwritten()) {
+        const n = compute.tokenize_write(at, workAt, left, outAt, capacity);
+        if (n > 0) return n;
+      }
+      if (!this.cut()) return this.refused > 0 ? -1 : 0;
+      compute.tokenize_merge(at, workAt, this.get(Work.begin) - this.get(Work.merged));
+    }
+  }
+
+  private unwritten(): number {
+    return this.get(Work.merged) - this.get(Work.written);
+  }
+
+  /** Cuts text into items when all those before are written; false when there are none: the text has ended, or more of it is needed. */
+  private cut(): boolean {
+    const { compute, at, workAt } = this;
+    const final = this.get(Work.final) !== 0;
+    if (!final) this.shift();
+    const length = this.get(Work.length);
+    if (!final && length < this.get(Work.room)) return false;
+    if (this.get(Work.begin) === length) return false;
+    compute.tokenize_cut(at, workAt, length - this.get(Work.scanned));
+    if (this.get(Work.begin) > this.get(Work.merged)) return true;
+    if (final) return false;
+    const bytes = length - this.get(Work.begin);
+    // Most often there is a place near the end.
+    const nearby = Math.min(bytes, 4 * this.arena.i32[(at + Vocab.longest) >> 2]!);
+    if (
+      this.model === 'llama' &&
+      (compute.tokenize_split(at, workAt, nearby) !== 0 || compute.tokenize_split(at, workAt, bytes) !== 0)
+    )
+      return true;
+    this.refused = bytes;
+    return false;
+  }
+
+  /** Moves what is not yet cut to the beginning of the room. */
+  private shift(): void {
+    const from = this.get(Work.begin);
+    const by = from - 1;
+    if (by <= 0) return;
+    const bytes = this.get(Work.length) - from;
+    this.compute.tokenize_shift(this.workAt, from, bytes);
+    this.set(Work.length, bytes + 1);
+    for (const field of [Work.last, Work.lineEnd]) this.set(field, Math.max(0, this.get(field) - by));
+    this.restart(this.get(Work.scanned) - by);
   }
 
   refusal(): Refusal | null {
@@ -507,14 +572,11 @@ class ArenaVocabulary implements Vocabulary {
         `encoding takes ${ENCODE_WORK_BYTES} bytes of working memory, given ${this.workBytes}`,
       );
     }
-    const status = this.get(Work.status);
-    if (status === 0) return null;
-    const bytes = this.get(Work.wordBytes);
-    const room = status === ENCODE_TEXT_TOO_LONG ? this.get(Work.textBytes) - 1 : this.get(Work.symbols);
+    if (this.refused === 0) return null;
     return refuse(
       'TOOBIG',
       4001,
-      `a word of ${bytes} bytes or more without a place to cut: ${this.workBytes} bytes of working memory hold ${room}`,
+      `a word of ${this.refused} bytes or more without a place to cut: ${this.workBytes} bytes of working memory hold ${this.get(Work.room) - 1}`,
     );
   }
 

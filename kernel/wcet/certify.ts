@@ -324,25 +324,48 @@ class Walker {
     const count = body.type.params.length;
     const below = state.stack.slice(0, state.stack.length - count);
     const locals: Value[] = [
-      ...state.stack.slice(state.stack.length - count),
+      ...state.stack.slice(state.stack.length - count).map(known),
       ...body.locals.map(t => (t === I32 ? ZERO : null)),
     ];
     const root: Label = { loop: false, results: body.type.results.length, arrivals: [] };
     const frame = new Frame(body, [...callers, body.index]);
-    const fall = this.#walk(frame, 0, body.code.length - 1, { reach: state.reach, locals, stack: [] }, [root]);
+    const outer = this.scope;
+    this.scope = newScope();
+    const fall = this.#walk(frame, 0, body.code.length - 1, { reach: ONE, locals, stack: [] }, [root]);
+    const { scope } = this;
+    this.scope = outer;
+    this.#add(scope, state.reach, a => a.kind === 'free');
     const end = join([...(fall === null ? [] : [fall]), ...root.arrivals], root.results);
-    return end && { reach: end.reach, locals: state.locals, stack: [...below, ...end.stack] };
+    return end && { reach: end.reach.times(state.reach), locals: state.locals, stack: [...below, ...end.stack] };
+  }
+
+  /** Adds what a part of the code does. The free choices made in it are settled when nothing after it depends on them. */
+  #add(scope: Scope, reach: Poly, settled: ((a: Atom) => boolean) | null): void {
+    const settles = (p: Poly): boolean => settled !== null && !mentions(p, a => a.kind === 'free' && !settled(a));
+    const limit = (p: Poly, largest: boolean): Poly => (settles(p) ? extreme(p, largest) : p);
+    CLASSES.forEach((_, cls) => {
+      const [low, high] = [scope.least[cls] ?? ZERO, scope.most[cls] ?? ZERO];
+      if (high.terms.size === 0) return;
+      const most = limit(high, true);
+      const least = low === high && most === high ? most : limit(low, false);
+      this.#addTo(this.scope.most, cls, reach.times(most));
+      this.#addTo(this.scope.least, cls, reach.times(least));
+    });
+    for (const g of scope.guards.values()) this.#guard(reach.times(g.reach), g.value, g.low, g.high);
+    for (const a of scope.accesses.values())
+      this.#record({ ...a, reach: reach.times(a.reach), moved: reach.times(limit(a.moved, true)) });
+  }
+  #addTo(side: Poly[], cls: number, amount: Poly): void {
+    const total = (side[cls] ?? ZERO).plus(amount);
+    if (total.terms.size > TERMS_MAX) throw new Refused('the control flow has too many cases');
+    side[cls] = total;
   }
 
   #count(reach: Poly, cls: number, n: Poly): void {
     if (this.#probing) return;
     if (reach.terms.size > REACH_TERMS_MAX) throw new Refused('the control flow has too many cases');
     const amount = reach.times(n);
-    for (const side of [this.scope.least, this.scope.most]) {
-      const total = (side[cls] ?? ZERO).plus(amount);
-      if (total.terms.size > TERMS_MAX) throw new Refused('the control flow has too many cases');
-      side[cls] = total;
-    }
+    for (const side of [this.scope.least, this.scope.most]) this.#addTo(side, cls, amount);
   }
 
   /** Instructions from `from` up to `to`; null when control does not fall out at the end. */
@@ -351,7 +374,8 @@ class Walker {
     let { reach } = entry;
     let locals = [...entry.locals];
     let stack = [...entry.stack];
-    const pop = (): Value => stack.pop() ?? null;
+    const popTest = (): Value => stack.pop() ?? null;
+    const pop = (): Value => known(popTest());
     const here = (weight: Poly = ONE): State => ({
       reach: reach.times(weight),
       locals: [...locals],
@@ -378,7 +402,7 @@ class Walker {
         case OP.loop:
         case OP.if: {
           if (ins.params > 0) throw new Refused(`block with parameters at byte ${ins.at}`);
-          const condition = opcode.code === OP.if ? this.#truth(pop(), reach) : ONE;
+          const condition = opcode.code === OP.if ? this.#truth(popTest(), reach) : ONE;
           flush();
           const end = frame.end(i);
           const next =
@@ -401,7 +425,7 @@ class Walker {
           flush();
           return null;
         case OP.br_if: {
-          const condition = this.#truth(pop(), reach);
+          const condition = this.#truth(popTest(), reach);
           flush();
           arrive(labels, ins.value, assume(here(condition), condition));
           const not = ONE.minus(condition);
@@ -436,7 +460,7 @@ class Walker {
           locals[ins.value] = pop();
           break;
         case OP.local_tee:
-          locals[ins.value] = stack.at(-1) ?? null;
+          locals[ins.value] = known(stack.at(-1) ?? null);
           break;
         case OP.i32_const:
           stack.push(constant(ins.value));
@@ -470,7 +494,8 @@ class Walker {
           if (opcode.name === 'call_indirect')
             throw new Refused(`${frame.where} calls through a table at byte ${ins.at}`);
           if (opcode.name === 'memory.grow') throw new Refused(`${frame.where} grows the memory at byte ${ins.at}`);
-          const args = stack.splice(stack.length - opcode.pops, opcode.pops);
+          const operands = stack.splice(stack.length - opcode.pops, opcode.pops);
+          const args = LOGIC.has(opcode.name) ? operands : operands.map(known);
           if (opcode.bytes > 0) {
             const store = opcode.name.includes('.store');
             const cls = store ? BYTES_STORED : BYTES_LOADED;
@@ -501,28 +526,60 @@ class Walker {
     labels: readonly Label[],
   ): State | null {
     const label: Label = { loop: false, results: frame.at(at).results, arrivals: [] };
-    const inner = [label, ...labels];
+    const outer = this.scope;
+    const first = this.#ids;
+    const stand = labels.map(standIn);
+    const inner = [label, ...stand];
+    this.scope = newScope();
     const otherwise = frame.body.elseOf.get(at);
     const arm = (from: number, to: number, weight: Poly): void => {
-      const reach = state.reach.times(weight);
-      if (reach.constant === 0n) return;
-      const entry = assume({ reach, locals: state.locals, stack: [] }, weight);
+      if (weight.constant === 0n) return;
+      const entry = assume({ reach: weight, locals: state.locals, stack: [] }, weight);
       const fall = from < to ? this.#walk(frame, from, to, entry, inner) : entry;
       if (fall !== null) label.arrivals.push(fall);
     };
     arm(at + 1, otherwise === undefined ? end : otherwise + 1, condition); // with `else`, the jump over the other arm
     if (frame.at(at).opcode.code === OP.if)
       arm(otherwise === undefined ? end : otherwise + 1, end, ONE.minus(condition));
+    const { scope } = this;
+    this.scope = outer;
     const joined = join(label.arrivals, label.results);
-    return joined && { ...joined, stack: [...state.stack, ...joined.stack] };
+    const isOwn = (a: Atom): boolean => a.kind === 'free' && a.id >= first;
+    const isLive = (s: State): boolean =>
+      mentions(s.reach, isOwn) || s.stack.some(v => v !== null && mentions(v, isOwn));
+    const live = stand.some(s => s.arrivals.some(isLive)) || (joined !== null && isLive(joined));
+    this.#add(scope, state.reach, live ? null : isOwn);
+    stand.forEach((s, i) =>
+      labels[i]?.arrivals.push(...s.arrivals.map(a => ({ ...a, reach: a.reach.times(state.reach) }))),
+    );
+    return joined && { ...joined, reach: joined.reach.times(state.reach), stack: [...state.stack, ...joined.stack] };
   }
 
   // ── Loops ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** A loop; once more where it writes anywhere: what it reads in one pass it may have written in the one before. */
   #loop(frame: Frame, at: number, entry: State, labels: readonly Label[]): State | null {
+    if (this.#clobbered) return this.#loopOnce(frame, at, entry, labels);
+    const { least, most, guards, accesses } = this.scope;
+    const before: Scope = {
+      least: [...least],
+      most: [...most],
+      guards: new Map(guards),
+      accesses: new Map(accesses),
+    };
+    const arrivals = labels.map(l => l.arrivals.length);
+    const [loops, wordsRead] = [this.loops, this.#wordsRead];
+    const next = this.#loopOnce(frame, at, entry, labels);
+    if (!this.#clobbered || this.#wordsRead === wordsRead) return next;
+    this.scope = before;
+    this.loops = loops;
+    labels.forEach((l, i) => l.arrivals.splice(arrivals[i] ?? 0));
+    return this.#loopOnce(frame, at, entry, labels);
+  }
+
+  #loopOnce(frame: Frame, at: number, entry: State, labels: readonly Label[]): State | null {
     const end = frame.end(at);
     if (!this.#probing) this.loops++;
-    const [wordsBefore, clobberedBefore] = [this.#wordsRead, this.#clobbered];
     const variables = this.#inductionVariables(frame, at, entry, labels);
     const id = this.#ids++;
     const j = counter(id);
@@ -605,8 +662,6 @@ class Walker {
       const moved = entry.reach.times(extreme(leaving(a.moved), true));
       this.#record({ store: a.store, reach, from, to, moved, run: leaving(a.run), width: a.width });
     }
-    if (this.#clobbered && !clobberedBefore && this.#wordsRead > wordsBefore)
-      throw new Refused(`${frame.loop(at)} may overwrite a word that its cost depends on`);
 
     // Where control goes from here, and what the locals hold then.
     const living = exits.filter(e => e.states.some(s => s.reach.constant !== 0n));
@@ -635,11 +690,11 @@ class Walker {
   /** Walks a loop's body in a scope of its own. Branches out of it are collected instead of taken. */
   #body(frame: Frame, at: number, end: number, head: State, labels: readonly Label[]): Passed {
     const outer = this.scope;
-    const scope = newScope();
-    this.scope = scope;
+    this.scope = newScope();
     const self: Label = { loop: true, results: 0, arrivals: [] };
-    const stand = labels.map(l => ({ loop: l.loop, results: l.results, arrivals: [] as State[] }));
+    const stand = labels.map(standIn);
     const fall = this.#walk(frame, at + 1, end, head, [self, ...stand]);
+    const { scope } = this;
     this.scope = outer;
     const exits = stand.flatMap((s, i) =>
       s.arrivals.length > 0 ? [{ label: labels[i] ?? null, states: s.arrivals }] : [],
@@ -790,8 +845,14 @@ class Walker {
   }
 
   #arithmetic(name: string, [a = null, b = null]: readonly Value[], reach: Poly): Value {
-    if (a === null || !name.startsWith('i32.')) return null;
+    if (!name.startsWith('i32.')) return null;
     const op = name.slice(4);
+    if (op === 'and') {
+      // The last bit of what is not known, where the other is 1.
+      const test = a === null ? b : b === null ? a : null;
+      if (test !== null && isTruth(test)) return test.times(this.#free());
+    }
+    if (a === null) return null;
     if (op === 'eqz') return isTruth(a) ? ONE.minus(a) : this.#equals(a, ZERO, reach);
     if (b === null) return null;
     const c = b.constant;
@@ -904,6 +965,9 @@ class Frame {
   }
 }
 
+/** A label that collects what arrives at another, to be passed on later. */
+const standIn = (l: Label): Label => ({ loop: l.loop, results: l.results, arrivals: [] });
+
 function arrive(labels: readonly Label[], depth: number, state: State): void {
   const label = labels[depth];
   if (label === undefined) throw new Refused(`branch to label ${depth} of ${labels.length}`);
@@ -923,6 +987,10 @@ function forced(back: Poly): Map<string, Poly> {
   return choices;
 }
 const PASSES_KEY = 'passes';
+
+/** A test that data take part in is no value: it may be combined with other tests and branched on, and is not known otherwise. */
+const known = (v: Value): Value => (v !== null && hasFree(v) ? null : v);
+const LOGIC: ReadonlySet<string> = new Set(['i32.and', 'i32.or', 'i32.eqz']);
 
 /** A call whose effects do not matter: its results are unknown. */
 function skipped(callee: FunctionBody, state: State): State {

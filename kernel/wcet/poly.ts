@@ -492,26 +492,43 @@ export const hasFree = (p: Poly): boolean => mentions(p, isFree);
 
 /** The largest or smallest value over all choices of the free atoms, as an expression without them. */
 export function extreme(p: Poly, largest: boolean): Poly {
-  const atom = atomsOf(p)
-    .filter(a => atomMentions(a, isFree))
-    .sort((a, b) => order(b) - order(a))[0];
-  if (atom === undefined) return p;
-  const parted = split(p, atom.key);
-  if (parted === null) throw new RangeError('a free choice is squared');
-  const { coefficient, rest } = parted;
-  const [low, high] = atom.kind === 'free' ? [ZERO, ONE] : [extremeAtom(atom, false), extremeAtom(atom, true)];
-  const [min, max] = coefficient.range;
-  // The coefficient may hold other free atoms: where its sign is known, the end of the atom's range is known too.
-  if (min !== null && min >= 0n) return extreme(rest.plus(coefficient.times(largest ? high : low)), largest);
-  if (max !== null && max <= 0n) return extreme(rest.plus(coefficient.times(largest ? low : high)), largest);
-  const c = [extreme(coefficient, false), extreme(coefficient, true)] as const;
-  const up = positive(c[1]);
-  const down = positive(c[0].scaled(-1n));
-  // coefficient · x ≤ up·high − (0 if the coefficient may not fall below 0 …): bounded by its positive and its negative part apart.
-  const gain = largest
-    ? up.times(positive(high)).plus(down.times(positive(low.scaled(-1n))))
-    : up.times(positive(low.scaled(-1n))).plus(down.times(positive(high)));
-  return extreme(rest, largest).plus(gain, largest ? 1n : -1n);
+  const open = atomsOf(p).filter(a => atomMentions(a, isFree));
+  if (open.length === 0) return p;
+  open.sort((a, b) => order(a) - order(b));
+  // What holds free atoms goes first, then one whose coefficient has a sign, whatever the others are.
+  for (let i = open.length - 1; i >= 0; i--) {
+    const atom = open[i];
+    if (atom === undefined) break;
+    const parted = split(p, atom.key);
+    if (parted === null) throw new RangeError('a free choice is squared');
+    const { coefficient, rest } = parted;
+    const [min, max] = coefficient.range;
+    const sign = min !== null && min >= 0n ? 1 : max !== null && max <= 0n ? -1 : 0;
+    const up = sign > 0 === largest;
+    if (sign !== 0)
+      return extreme(
+        rest.plus(coefficient.times(atom.kind !== 'free' ? extremeAtom(atom, up) : up ? ONE : ZERO)),
+        largest,
+      );
+    if (atom.kind === 'free') continue;
+    // coefficient · x, bounded by its positive and its negative part apart.
+    const [low, high] = [extremeAtom(atom, false), extremeAtom(atom, true)];
+    const plus = positive(extreme(coefficient, true));
+    const minus = positive(extreme(coefficient, false).scaled(-1n));
+    const gain = largest
+      ? plus.times(positive(high)).plus(minus.times(positive(low.scaled(-1n))))
+      : plus.times(positive(low.scaled(-1n))).plus(minus.times(positive(high)));
+    return extreme(rest, largest).plus(gain, largest ? 1n : -1n);
+  }
+  // The choice made first, both ways: the others depend on it.
+  const [first] = open;
+  const given = (v: Poly): Poly =>
+    extreme(
+      substitute(p, a => (a.key === first?.key ? v : undefined)),
+      largest,
+    );
+  const [no, yes] = [given(ZERO), given(ONE)];
+  return largest ? no.plus(positive(yes.minus(no))) : no.minus(positive(no.minus(yes)));
 }
 const order = (a: Atom): number => (a.kind === 'free' ? a.id : Number.MAX_SAFE_INTEGER);
 

@@ -3,7 +3,7 @@
 
 import {
   INDEX_ID_BITS, MERGE_BYTES_MAX, MERGE_LEFT_BITS, TOKEN_BYTES_MAX, TOKEN_END, TOKEN_RAW, TOKEN_TEXT_MASK, TOKEN_TYPE_SHIFT, TRANSFER_MERGE_TOO_LONG,
-  TRANSFER_TOKEN_TOO_LONG, Transfer, TYPE_BYTE, TYPE_CONTROL, TYPE_NORMAL, TYPE_UNKNOWN, TYPE_USER_DEFINED, Vocab, VOCAB_BPE, VOCAB_CROSSING,
+  TRANSFER_TOKEN_TOO_LONG, Transfer, TYPE_BYTE, TYPE_CONTROL, TYPE_NORMAL, TYPE_UNKNOWN, TYPE_USER_DEFINED, Vocab, VOCAB_BPE,
 } from '../vocabulary';
 
 @inline
@@ -38,42 +38,79 @@ function isSpecial(type: i32): bool {
   return type == TYPE_UNKNOWN || type == TYPE_CONTROL || type == TYPE_USER_DEFINED;
 }
 
-export function sameBytes(a: usize, b: usize, n: i32): bool {
-  for (let i = 0; i < n; i++) if (load<u8>(a + i) != load<u8>(b + i)) return false;
-  return true;
+/** Whether `n` bytes are equal; 1 ≤ n ≤ most. Four at a time; the last four may overlap those before, fewer than four are looked at apart. */
+export function sameBytes(a: usize, b: usize, n: i32, most: i32): bool {
+  if (n < 4) return shortWord(a, n) == shortWord(b, n);
+  let i = 0;
+  for (let k = 4; k < most && i < n - 4; k += 4) {
+    if (load<u32>(a + i) != load<u32>(b + i)) return false;
+    i += 4;
+  }
+  return load<u32>(a + n - 4) == load<u32>(b + n - 4);
 }
 
-/** FNV-1a with a final mix: the low bits choose the bucket, the high bits are the tag. */
-function hash(at: usize, n: i32): u32 {
-  let h: u32 = 0x811c9dc5;
-  for (let i = 0; i < n; i++) h = (h ^ load<u8>(at + i)) * 0x01000193;
+/** One to three bytes as a number. */
+@inline
+function shortWord(at: usize, n: i32): u32 {
+  return load<u8>(at) | (<u32>load<u8>(at + (n >> 1)) << 8) | (<u32>load<u8>(at + n - 1) << 16);
+}
+
+function copyBytes(to: usize, from: usize, n: i32, most: i32): void {
+  for (let i = 0; i < most && i < n; i++) store<u8>(to + i, load<u8>(from + i));
+}
+
+/** Four bytes at a time, as above, then a final mix: the low bits choose the bucket, the high bits are the tag. 1 ≤ n ≤ most. */
+function hash(at: usize, n: i32, most: i32): u32 {
+  let h: u32 = n * 0x9e3779b1;
+  if (n < 4) h ^= shortWord(at, n);
+  else {
+    let i = 0;
+    for (let k = 4; k < most && i < n - 4; k += 4) {
+      h = rotl(h ^ load<u32>(at + i), 15) * 0x85ebca6b;
+      i += 4;
+    }
+    h ^= load<u32>(at + n - 4);
+  }
   h = (h ^ (h >> 15)) * 0x2c1b3c6d;
-  return h ^ (h >> 13);
+  return h ^ (h >> 15);
 }
 
-/** The token whose text is the `n` bytes at `at`, or -1. Of several with the same text the last, as in llama.cpp. */
-export function lookup(vocab: usize, at: usize, n: i32): i32 {
-  if (n > word(vocab, Vocab.longest)) return -1;
-  const h = hash(at, n);
+/**
+ * The token whose text is the `n` ≥ 1 bytes at `at`, or -1. Of several with the same text the last, as in llama.cpp. A bucket is ascending, so
+ * the candidates are those with the tag of the text, from the last entry that is not above it downwards.
+ */
+export function lookup(vocab: usize, at: usize, n: i32, longest: i32, halvings: i32, tagMost: i32): i32 {
+  if (n > longest) return -1;
+  const h = hash(at, n, longest);
   const bucket = word(vocab, Vocab.bucketsAt) + ((h & (word(vocab, Vocab.buckets) - 1)) << 2);
-  const index: usize = word(vocab, Vocab.indexAt);
-  const end = index + (load<u32>(bucket, 4) << 2);
-  for (let p = index + (load<u32>(bucket) << 2); p < end; p += 4) {
+  const wanted = h | ((1 << INDEX_ID_BITS) - 1);
+  let size: usize = load<u32>(bucket, 4) - load<u32>(bucket);
+  if (size == 0) return -1;
+  const first: usize = word(vocab, Vocab.indexAt) + (load<u32>(bucket) << 2);
+  let p = first;
+  for (let i = 0; i < halvings; i++) {
+    const middle = p + ((size >> 1) << 2);
+    p = select(middle, p, load<u32>(middle) <= wanted);
+    size -= size >> 1;
+  }
+  for (let i = 0; i < tagMost && p >= first; i++) {
     const e = load<u32>(p);
-    if (e >> INDEX_ID_BITS != h >> INDEX_ID_BITS) continue;
+    if ((e ^ wanted) >> INDEX_ID_BITS) return -1;
     const id = e & ((1 << INDEX_ID_BITS) - 1);
-    if (lengthOf(vocab, id) == n && sameBytes(textOf(vocab, id), at, n)) return id;
+    if (lengthOf(vocab, id) == n && sameBytes(textOf(vocab, id), at, n, longest)) return id;
+    p -= 4;
   }
   return -1;
 }
 
 /** The rank of the merge that makes token `id` from a left part of `left` bytes and the rest, or -1. */
-export function merge_rank(vocab: usize, id: i32, left: i32): i32 {
+export function merge_rank(vocab: usize, id: i32, left: i32, groupMost: i32): i32 {
   const starts = word(vocab, Vocab.prioritiesAt) + (id << 2);
   const merges: usize = word(vocab, Vocab.mergesAt);
   const begin = merges + (load<u32>(starts) << 2);
   // Later merges lie before earlier ones: of a repeated merge the first in the file counts.
-  for (let p = merges + (load<u32>(starts, 4) << 2); p > begin; ) {
+  let p = merges + (load<u32>(starts, 4) << 2);
+  for (let i = 0; i < groupMost && p > begin; i++) {
     p -= 4;
     const m = load<u32>(p);
     if ((m & ((1 << MERGE_LEFT_BITS) - 1)) == left) return m >> MERGE_LEFT_BITS;
@@ -91,10 +128,11 @@ function letterByte(cp: i32): i32 {
   return n <= 0x20 ? n : n == 0x21 ? 0x7f : n < 67 ? n - 0x22 + 0x80 : 0xad;
 }
 
-/** Decodes byte-level letters; writes the bytes when `to` is not 0. Returns their number, or -1 when something is no such letter. */
-function decodeLetters(from: usize, n: i32, to: usize): i32 {
+/** Decodes n ≤ `most` bytes of byte-level letters; writes when `to` is not 0. Returns their number, or -1 when something is no such letter. */
+function decodeLetters(from: usize, n: i32, to: usize, most: i32): i32 {
   let length = 0;
-  for (let i = 0; i < n; ) {
+  let i = 0;
+  for (let k = 0; k < most && i < n; k++) {
     let cp: i32 = load<u8>(from + i++);
     if (cp >= 0x80) {
       if ((cp & 0xe0) != 0xc0 || i == n) return -1;
@@ -116,7 +154,8 @@ function isUnderline(at: usize, left: i32): bool {
 /** Turns ▁ into a space; writes when `to` is not 0. Returns the number of bytes, or -1 when there is a space already. */
 function decodeUnderlines(from: usize, n: i32, to: usize): i32 {
   let length = 0;
-  for (let i = 0; i < n; ) {
+  let i = 0;
+  for (let k = 0; k < TOKEN_BYTES_MAX && i < n; k++) {
     let b: i32 = load<u8>(from + i);
     if (b == 0x20) return -1;
     if (isUnderline(from + i, n - i)) {
@@ -143,7 +182,7 @@ function namedByte(at: usize, n: i32): i32 {
 
 /** True when a token's spelling in the file is also its text. */
 function spelledPlain(bpe: bool, at: usize, n: i32): bool {
-  for (let i = 0; i < n; i++) {
+  for (let i = 0; i < TOKEN_BYTES_MAX && i < n; i++) {
     const b = load<u8>(at + i);
     if (b == 0x20 || (bpe ? b < 0x21 || b > 0x7e : isUnderline(at + i, n - i))) return false;
   }
@@ -151,21 +190,24 @@ function spelledPlain(bpe: bool, at: usize, n: i32): bool {
 }
 
 /** 0 when the name is not in the list of Transfer.namesAt, 1 when it is, 2 when it also ends generation. */
-function named(list: usize, at: usize, n: i32): i32 {
-  for (let length: i32 = load<u8>(list); length != 0; length = load<u8>(list)) {
-    if (length == n && sameBytes(list + 2, at, n)) return 1 + load<u8>(list, 1);
+function named(list: usize, names: i32, nameMost: i32, at: usize, n: i32): i32 {
+  for (let i = 0; i < names; i++) {
+    const length: i32 = load<u8>(list);
+    if (length == n && sameBytes(list + 2, at, n, nameMost)) return 1 + load<u8>(list, 1);
     list += 2 + length;
   }
   return 0;
 }
 
+let textBytes: i32 = 0; // Transfer.textBytes while vocab_tokens runs: no bound depends on a register
+
 /** Measures one token and, when there is a vocabulary to fill, stores it. */
-function putToken(t: usize, id: i32, type: i32, from: usize, n: i32): void {
+function putToken(t: usize, names: i32, nameMost: i32, id: i32, type: i32, from: usize, n: i32): void {
   const bpe = (word(t, Transfer.flags) & VOCAB_BPE) != 0;
   const vocab: usize = word(t, Transfer.vocabAt);
-  const offset = word(t, Transfer.textBytes);
+  const offset = textBytes;
   const to: usize = vocab ? <usize>word(vocab, Vocab.textAt) + offset : 0;
-  const name = named(word(t, Transfer.namesAt), from, n);
+  const name = named(word(t, Transfer.namesAt), names, nameMost, from, n);
   if (name) type = TYPE_CONTROL;
 
   let length = -1;
@@ -173,8 +215,7 @@ function putToken(t: usize, id: i32, type: i32, from: usize, n: i32): void {
   if (isSpecial(type)) {
     raw = type != TYPE_USER_DEFINED || !spelledPlain(bpe, from, n);
     if (n) setWord(t, Transfer.specials, word(t, Transfer.specials) + 1);
-    setWord(t, Transfer.longestSpecial, max(n, word(t, Transfer.longestSpecial)));
-  } else if (bpe) length = decodeLetters(from, n, to);
+  } else if (bpe) length = decodeLetters(from, n, to, TOKEN_BYTES_MAX);
   else if (type == TYPE_BYTE && namedByte(from, n) >= 0) {
     if (to) store<u8>(to, namedByte(from, n));
     length = 1;
@@ -185,26 +226,31 @@ function putToken(t: usize, id: i32, type: i32, from: usize, n: i32): void {
   }
   if (length < 0) {
     raw = raw || !isSpecial(type);
-    if (to) memory.copy(to, from, n);
+    if (to) copyBytes(to, from, n, TOKEN_BYTES_MAX);
     length = n;
   }
   if (vocab) {
     const flags = (raw ? TOKEN_RAW : 0) | (name == 2 ? TOKEN_END : 0);
     store<u32>(word(vocab, Vocab.tokensAt) + (id << 2), flags | (type << TOKEN_TYPE_SHIFT) | offset);
   }
-  setWord(t, Transfer.textBytes, offset + length);
+  textBytes = offset + length;
 }
 
-/** Takes token strings from the transfer buffer. Returns the bytes taken: whole strings only. */
+/** Takes token strings from the transfer buffer. Returns the bytes taken: whole strings only; Transfer.taken says how many. */
 export function vocab_tokens(t: usize): i32 {
   const begin: usize = word(t, Transfer.at);
-  const end = begin + word(t, Transfer.bytes);
+  const bytes = word(t, Transfer.bytes);
+  const end = begin + bytes;
   const types: usize = word(t, Transfer.typesAt);
+  const names = word(t, Transfer.names);
+  const nameMost = word(t, Transfer.nameMost);
   const first = word(t, Transfer.next);
   const stop = min(word(t, Transfer.count), types ? first + word(t, Transfer.types) : i32.MAX_VALUE);
+  textBytes = word(t, Transfer.textBytes);
   let p = begin;
   let id = first;
-  for (; id < stop && end - p >= 8; id++) {
+  for (let k = 0; k < bytes >> 3; k++) {
+    if (id >= stop || end - p < 8) break;
     const n = load<u32>(p, 4) ? -1 : load<i32>(p);
     if (n < 0 || n > TOKEN_BYTES_MAX) {
       setWord(t, Transfer.status, TRANSFER_TOKEN_TOO_LONG);
@@ -217,25 +263,30 @@ export function vocab_tokens(t: usize): i32 {
       type = load<i32>(types + ((id - first) << 2));
       if (type < 0 || type > TYPE_BYTE) type = 0;
     }
-    putToken(t, id, type, p + 8, n);
+    putToken(t, names, nameMost, id, type, p + 8, n);
     p += 8 + n;
+    id++;
   }
-  setWord(t, Transfer.next, id);
+  setWord(t, Transfer.taken, id - first);
+  setWord(t, Transfer.textBytes, textBytes);
   const vocab: usize = word(t, Transfer.vocabAt);
-  if (vocab) store<u32>(word(vocab, Vocab.tokensAt) + (id << 2), word(t, Transfer.textBytes));
+  if (vocab) store<u32>(word(vocab, Vocab.tokensAt) + (id << 2), textBytes);
   return <i32>(p - begin);
 }
 
 // ── Building: index ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Counts become ends: u32[n] at `at` is replaced by its running sums, the last of which follows it. */
-function endsFromCounts(at: usize, n: i32): void {
+/** Counts become ends: u32[n] at `at` is replaced by its running sums, the last of which follows it. Returns the largest count. */
+function endsFromCounts(at: usize, n: i32): i32 {
   let sum = 0;
+  let most = 0;
   for (let i = 0; i < n; i++, at += 4) {
-    sum += load<u32>(at);
-    store<u32>(at, sum);
+    most = max(most, load<i32>(at));
+    sum += load<i32>(at);
+    store<i32>(at, sum);
   }
-  store<u32>(at, sum);
+  store<i32>(at, sum);
+  return most;
 }
 
 @inline
@@ -245,81 +296,128 @@ function isIndexed(vocab: usize, id: i32): bool {
 
 /** A token with a space after another character. */
 function crosses(at: usize, n: i32): bool {
-  for (let i = 1; i < n; i++) if (load<u8>(at + i) == 0x20 && load<u8>(at + i - 1) != 0x20) return true;
+  for (let i = 1; i < TOKEN_BYTES_MAX && i < n; i++) if (load<u8>(at + i) == 0x20 && load<u8>(at + i - 1) != 0x20) return true;
   return false;
 }
 
-/** When every token is stored: the index, the tokens of single bytes, the special tokens. */
-export function vocab_index(vocab: usize): void {
-  indexTokens(vocab);
-  findBytes(vocab);
-  listSpecials(vocab);
-}
-
-function indexTokens(vocab: usize): void {
+/** When every token is stored: where each bucket of the index ends, and what the vocabulary's texts are like. */
+export function vocab_count(vocab: usize): void {
   const count = word(vocab, Vocab.count);
   const buckets = word(vocab, Vocab.buckets);
   const bucketsAt: usize = word(vocab, Vocab.bucketsAt);
-  const bpe = word(vocab, Vocab.flags) & VOCAB_BPE;
   let longest = 0;
+  let crossing = false;
   memory.fill(bucketsAt, 0, (buckets + 1) << 2);
   for (let id = 0; id < count; id++) {
     if (!isIndexed(vocab, id)) continue;
     const n = lengthOf(vocab, id);
     const text = textOf(vocab, id);
-    const bucket = bucketsAt + ((hash(text, n) & (buckets - 1)) << 2);
+    const bucket = bucketsAt + ((hash(text, n, TOKEN_BYTES_MAX) & (buckets - 1)) << 2);
     store<u32>(bucket, load<u32>(bucket) + 1);
     longest = max(longest, n);
-    if (!bpe && crosses(text, n)) setWord(vocab, Vocab.flags, word(vocab, Vocab.flags) | VOCAB_CROSSING);
+    crossing = crossing || crosses(text, n);
   }
   setWord(vocab, Vocab.longest, longest);
-  endsFromCounts(bucketsAt, buckets);
+  setWord(vocab, Vocab.crossing, <i32>crossing);
+  const bucketMost = endsFromCounts(bucketsAt, buckets);
+  setWord(vocab, Vocab.bucketMost, bucketMost);
+  setWord(vocab, Vocab.halvings, bucketMost > 1 ? 32 - clz(bucketMost - 1) : 0);
+}
+
+/** After vocab_count: the index, the tokens of single bytes, the special tokens. */
+export function vocab_index(vocab: usize): void {
+  const count = word(vocab, Vocab.count);
+  const buckets = word(vocab, Vocab.buckets);
+  const bucketMost = word(vocab, Vocab.bucketMost);
+  const halvings = word(vocab, Vocab.halvings);
+  const specials = word(vocab, Vocab.specials);
+  placeTokens(vocab, count, buckets);
+  sortBuckets(vocab, buckets, bucketMost);
+  findBytes(vocab, count, halvings, bucketMost);
+  listSpecials(vocab, count, specials);
+}
+
+/** Every bucket is filled from its end; its word moves down to where it begins. */
+function placeTokens(vocab: usize, count: i32, buckets: i32): void {
   for (let id = 0; id < count; id++) {
     if (!isIndexed(vocab, id)) continue;
-    const h = hash(textOf(vocab, id), lengthOf(vocab, id));
-    const bucket = bucketsAt + ((h & (buckets - 1)) << 2);
+    const h = hash(textOf(vocab, id), lengthOf(vocab, id), TOKEN_BYTES_MAX);
+    const bucket = word(vocab, Vocab.bucketsAt) + ((h & (buckets - 1)) << 2);
     const slot = load<u32>(bucket) - 1;
     store<u32>(bucket, slot);
     store<u32>(word(vocab, Vocab.indexAt) + (slot << 2), ((h >> INDEX_ID_BITS) << INDEX_ID_BITS) | id);
   }
 }
 
-/** The token of each byte: `<0x41>` where there is one, otherwise the token whose text is that byte. */
-function findBytes(vocab: usize): void {
-  const bytes: usize = word(vocab, Vocab.bytesAt);
-  for (let b = 0; b < 256; b++) {
-    const slot = bytes + (b << 2);
-    store<u8>(slot, b);
-    store<i32>(slot, lookup(vocab, slot, 1));
+/** Sorts each bucket by insertion: they are short. Counts how many entries of one may share a tag. */
+function sortBuckets(vocab: usize, buckets: i32, bucketMost: i32): void {
+  let tagMost = 0;
+  for (let b = 0; b < buckets; b++) {
+    const bucket = word(vocab, Vocab.bucketsAt) + (b << 2);
+    const first: usize = word(vocab, Vocab.indexAt) + (load<u32>(bucket) << 2);
+    const size: i32 = load<u32>(bucket, 4) - load<u32>(bucket);
+    for (let i = 0; i < bucketMost && i < size; i++) {
+      let p = first + (i << 2);
+      const e = load<u32>(p);
+      for (let k = 0; k < bucketMost && p > first; k++) {
+        const before = load<u32>(p - 4);
+        if (before < e) break;
+        store<u32>(p, before);
+        p -= 4;
+      }
+      store<u32>(p, e);
+    }
+    let same = 0;
+    let tag: u32 = 0;
+    for (let i = 0; i < bucketMost && i < size; i++) {
+      const t = load<u32>(first + (i << 2)) >> INDEX_ID_BITS;
+      same = t == tag ? same + 1 : 1;
+      tag = t;
+      tagMost = max(tagMost, same);
+    }
   }
-  const count = word(vocab, Vocab.count);
+  setWord(vocab, Vocab.tagMost, tagMost);
+}
+
+/** The token of each byte: `<0x41>` where there is one, otherwise the token whose text is that byte. */
+function findBytes(vocab: usize, count: i32, halvings: i32, bucketMost: i32): void {
+  for (let b = 0; b < 256; b++) {
+    const slot: usize = word(vocab, Vocab.bytesAt) + (b << 2);
+    store<u8>(slot, b);
+    store<i32>(slot, lookup(vocab, slot, 1, 1, halvings, bucketMost));
+  }
   for (let id = 0; id < count; id++) {
-    if (tokenType(vocab, id) == TYPE_BYTE) store<i32>(bytes + (<i32>load<u8>(textOf(vocab, id)) << 2), id);
+    if (tokenType(vocab, id) != TYPE_BYTE) continue;
+    store<i32>(word(vocab, Vocab.bytesAt) + (<i32>load<u8>(textOf(vocab, id)) << 2), id);
   }
 }
 
-function listSpecials(vocab: usize): void {
-  const count = word(vocab, Vocab.count);
-  let longest = 0;
+/** Special tokens, longest text first, lower id first among equals. */
+function listSpecials(vocab: usize, count: i32, specials: i32): void {
+  const list: usize = word(vocab, Vocab.specialsAt);
   memory.fill(vocab + Vocab.startsAll, 0, 64);
+  let listed = 0;
   for (let id = 0; id < count; id++) {
     const type = tokenType(vocab, id);
-    const n = lengthOf(vocab, id);
-    if (!isSpecial(type) || n == 0) continue;
-    longest = max(longest, n);
+    if (!isSpecial(type) || lengthOf(vocab, id) == 0) continue;
     const b = load<u8>(textOf(vocab, id));
     addStart(vocab + Vocab.startsAll, b);
     if (type == TYPE_USER_DEFINED) addStart(vocab + Vocab.startsUser, b);
+    store<i32>(list + (listed++ << 2), id);
   }
-  setWord(vocab, Vocab.longestSpecial, longest);
-  let to: usize = word(vocab, Vocab.specialsAt);
-  for (let n = longest; n > 0; n--) {
-    for (let id = 0; id < count; id++) {
-      if (lengthOf(vocab, id) != n || !isSpecial(tokenType(vocab, id))) continue;
-      store<i32>(to, id);
-      to += 4;
+  for (let i = 0; i < specials; i++) {
+    let p = list + (i << 2);
+    const id = load<i32>(p);
+    const length = lengthOf(vocab, id);
+    for (let k = 0; k < i; k++) {
+      const before = load<i32>(p - 4);
+      if (lengthOf(vocab, before) >= length) break;
+      store<i32>(p, before);
+      p -= 4;
     }
+    store<i32>(p, id);
   }
+  setWord(vocab, Vocab.longestSpecial, specials ? lengthOf(vocab, load<i32>(list)) : 0);
 }
 
 @inline
@@ -331,17 +429,23 @@ function addStart(set: usize, b: i32): void {
 
 /**
  * Takes merge strings (`left right`, in byte-level letters) from the transfer buffer: counts them by the token they make, or places them.
- * A merge that makes no token of the vocabulary is left out. Returns the bytes taken.
+ * A merge that makes no token of the vocabulary is left out. Returns the bytes taken; Transfer.taken says how many merges.
  */
 export function vocab_merges(t: usize, place: i32): i32 {
   const vocab: usize = word(t, Transfer.vocabAt);
   const begin: usize = word(t, Transfer.at);
-  const end = begin + word(t, Transfer.bytes);
-  const count = word(t, Transfer.count);
+  const bytes = word(t, Transfer.bytes);
+  const end = begin + bytes;
   const scratch: usize = word(t, Transfer.scratchAt);
+  const longest = word(vocab, Vocab.longest);
+  const halvings = word(vocab, Vocab.halvings);
+  const tagMost = word(vocab, Vocab.tagMost);
+  const first = word(t, Transfer.next);
+  const stop = word(t, Transfer.count);
   let p = begin;
-  let rank = word(t, Transfer.next);
-  for (; rank < count && end - p >= 8; rank++) {
+  let rank = first;
+  for (let k = 0; k < bytes >> 3; k++) {
+    if (rank >= stop || end - p < 8) break;
     const n = load<u32>(p, 4) ? -1 : load<i32>(p);
     if (n < 0 || n > MERGE_BYTES_MAX) {
       setWord(t, Transfer.status, TRANSFER_MERGE_TOO_LONG);
@@ -349,22 +453,28 @@ export function vocab_merges(t: usize, place: i32): i32 {
       break;
     }
     if (end - p < <usize>n + 8) break;
-    putMerge(vocab, rank, p + 8, n, scratch, place);
+    putMerge(vocab, rank, p + 8, n, scratch, place, longest, halvings, tagMost);
     p += 8 + n;
+    rank++;
   }
-  setWord(t, Transfer.next, rank);
+  setWord(t, Transfer.taken, rank - first);
   return <i32>(p - begin);
 }
 
-function putMerge(vocab: usize, rank: i32, from: usize, n: i32, scratch: usize, place: i32): void {
+function putMerge(
+  vocab: usize, rank: i32, from: usize, n: i32, scratch: usize, place: i32, longest: i32, halvings: i32, tagMost: i32,
+): void {
   let space = 1;
-  while (space < n && load<u8>(from + space) != 0x20) space++;
+  for (let k = 1; k < MERGE_BYTES_MAX && space < n; k++) {
+    if (load<u8>(from + space) == 0x20) break;
+    space++;
+  }
   if (space >= n) return;
-  const left = decodeLetters(from, space, scratch);
+  const left = decodeLetters(from, space, scratch, MERGE_BYTES_MAX);
   if (left < 0 || left > TOKEN_BYTES_MAX) return;
-  const right = decodeLetters(from + space + 1, n - space - 1, scratch + left);
+  const right = decodeLetters(from + space + 1, n - space - 1, scratch + left, MERGE_BYTES_MAX);
   if (right < 0) return;
-  const id = lookup(vocab, scratch, left + right);
+  const id = lookup(vocab, scratch, left + right, longest, halvings, tagMost);
   if (id < 0) return;
   const group = word(vocab, Vocab.prioritiesAt) + (id << 2);
   if (!place) {
@@ -378,5 +488,5 @@ function putMerge(vocab: usize, rank: i32, from: usize, n: i32, scratch: usize, 
 
 /** Between counting and placing: where the merges of each token end. */
 export function vocab_merge_groups(vocab: usize): void {
-  endsFromCounts(word(vocab, Vocab.prioritiesAt), word(vocab, Vocab.count));
+  setWord(vocab, Vocab.groupMost, endsFromCounts(word(vocab, Vocab.prioritiesAt), word(vocab, Vocab.count)));
 }

@@ -1,41 +1,50 @@
-// Pre-tokenizers of byte-level BPE: where the next word of a text ends. Each is a regular expression of llama.cpp's written as a program
-// over character classes (../unicode.ts), with its leftmost, first-alternative meaning. Bytes that are not UTF-8 are symbols, one each.
+// Pre-tokenizers: where the words of a text end. Each regular expression of llama.cpp's is an automaton here, with the same leftmost,
+// first-alternative meaning: it takes one character at a time, looks at most two bytes ahead, and cuts words off behind itself. So the
+// time is proportional to the text, and a text may come in pieces. Bytes that are not UTF-8 are symbols, one each. Classes: ../unicode.ts.
 //
 //   gpt2      's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //   llama3    (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 //   qwen2     the same with \p{N} instead of \p{N}{1,3}
 //   smollm    \p{N} apart, then gpt2 on what lies between
 //   default   runs of [\p{P}$+<=>^~|] apart, then gpt2, then \p{N}+ apart, then [0-9][0-9][0-9] apart
+//   llama     no expression: spaces and what follows them up to the next space
 
-import { Pre } from '../vocabulary';
+import { Pre, UNICODE_HALVINGS, Vocab, VOCAB_BPE, Work } from '../vocabulary';
+import { setWord, word } from './lexicon';
 
-const END = 0; // past the text, or past the piece that an earlier expression cut
+// Kinds of characters. PUNCTUATION counts as OTHER but for `default`.
+const END = 0; // no character: the text ends here, or the piece of it that may be cut
 const OTHER = 1;
 const LETTER = 2;
 const NUMBER = 3;
 const SPACE = 4;
 const PUNCTUATION = 5;
 
-const STOP_NEVER = 0;
-const STOP_NUMBERS = 1; // numbers end the piece
-const STOP_MARKS = 2; // the marks of `default` end the piece
+// States of the automata: START, a run of the kind of that number (for llama3 a number of up to three digits), or
+const START = END;
+const LEAD = 6; // one character that may belong to the word after it: gpt2's space, any but letters, numbers and line ends of llama3
+const CONTRACTION = 7; // up to `last`
+const MARKS = 8; // default: what it sets apart
+const LINE_ENDS = 9; // llama3: those after symbols
 
-// Registers of one word_end call.
+// Beside those of Pre, for `llama`: words cut at spaces; no cut before the text's end.
+const SPACES = -1;
+const CROSSING = -2;
+
+// Registers. Positions are those of Work.
+export let text: usize = 0;
+export let lengths: usize = 0;
+export let nodes: usize = 0;
+export let values: usize = 0;
 let table: usize = 0;
-let limit: usize = 0;
-let stop: i32 = 0; // STOP_NEVER; a named constant here would cost the module a start function
-let width: i32 = 0; // bytes of the character that classAt saw
-let touched: bool = false;
-let seen: i32 = 0;
-
-/** True when the last word_end looked at or past its limit: with more text the word may end elsewhere. */
-export function touchedLimit(): bool {
-  return touched;
-}
-/** Characters classified by the last word_end. */
-export function charactersSeen(): i32 {
-  return seen;
-}
+let pre: i32 = 0;
+let state: i32 = 0;
+export let begin: i32 = 0; // of the word being cut
+let last: i32 = 0; // of a run of white space: its last character
+let lineEnd: i32 = 0; // of a run of white space: behind its last line end, or 0
+let digits: i32 = 0; // seen of a number
+let lead: i32 = 0; // the kind of the character of LEAD
+let before: i32 = 0; // Work.before
 
 let codePoint: u32 = 0;
 let unfinished: bool = false;
@@ -50,7 +59,7 @@ export function characterBytes(at: usize, end: usize): i32 {
   if (a < 0xc2 || a > 0xf4) return 1;
   const n = a < 0xe0 ? 2 : a < 0xf0 ? 3 : 4;
   let c = a & (0x7f >> n);
-  for (let i = 1; i < n; i++) {
+  for (let i = 1; i < 4 && i < n; i++) {
     if (at + i >= end) {
       unfinished = true;
       return 1;
@@ -67,9 +76,11 @@ export function characterBytes(at: usize, end: usize): i32 {
 
 function classOf(c: u32): i32 {
   if ((c | 0x20) - 0x61 < 26) return LETTER;
+  if (c == 0x20) return SPACE;
+  if (c - 0x30 < 10) return NUMBER;
   let low: u32 = 0;
   let high = load<u32>(table); // runs low … high − 1 may hold c; run `low` begins at or before it
-  while (high - low > 1) {
+  for (let i = 0; i < UNICODE_HALVINGS && high - low > 1; i++) {
     const middle = (low + high) >> 1;
     if ((load<u32>(table + (middle << 2), 4) & 0x1fffff) <= c) low = middle;
     else high = middle;
@@ -79,144 +90,242 @@ function classOf(c: u32): i32 {
 
 /** The marks that `default` sets apart. */
 @inline
-function isMark(k: i32): bool {
-  const c = codePoint;
+function isMark(k: i32, c: u32): bool {
   return k == PUNCTUATION || c == 0x24 || c == 0x2b || (c >= 0x3c && c <= 0x3e) || c == 0x5e || c == 0x7c || c == 0x7e; // $ + <=> ^ | ~
 }
 
-function classAt(at: usize): i32 {
-  if (at >= limit) {
-    touched = true;
-    return END;
-  }
-  width = characterBytes(at, limit);
-  if (unfinished) touched = true;
-  seen++;
-  const k = classOf(codePoint);
-  if (stop == STOP_NUMBERS && k == NUMBER) return END;
-  if (stop == STOP_MARKS && isMark(k)) return END;
-  return k;
-}
-
-/** The byte at `at`, or -1 past the limit. */
-function byteAt(at: usize): i32 {
-  if (at < limit) return load<u8>(at);
-  touched = true;
-  return -1;
-}
-
 @inline
-function isSymbol(k: i32): bool {
-  return k == OTHER || k == PUNCTUATION;
+function byteAt(p: i32): i32 {
+  return load<u8>(text + p);
 }
-
-function endOfRun(at: usize, k: i32): usize {
-  while (classAt(at) == k) at += width;
-  return at;
-}
-function endOfSymbols(at: usize): usize {
-  while (isSymbol(classAt(at))) at += width;
-  return at;
-}
-
-/** \s+(?!\S)|\s+ : all white space, but its last character is left to a word that follows. */
-function endOfSpaces(at: usize): usize {
-  let last = at;
-  let end = at;
-  let k = classAt(end);
-  while (k == SPACE) {
-    last = end;
-    end += width;
-    k = classAt(end);
-  }
-  return k != END && last > at ? last : end;
-}
-
-/** End of 's 't 're 've 'm 'll 'd at the apostrophe `at`, or 0. `fold`: in either case. */
-function endOfContraction(at: usize, fold: i32): usize {
-  const a = byteAt(at + 1) | fold;
-  if (a == 0x73 || a == 0x74 || a == 0x6d || a == 0x64) return at + 2;
-  if (a != 0x72 && a != 0x76 && a != 0x6c) return 0;
-  const b = byteAt(at + 2) | fold;
-  return b == (a == 0x6c ? 0x6c : 0x65) ? at + 3 : 0;
-}
-
-function gpt2(at: usize): usize {
-  const first = load<u8>(at);
-  if (first == 0x27) {
-    const end = endOfContraction(at, 0);
-    if (end) return end;
-  }
-  const start = first == 0x20 ? at + 1 : at;
-  const k = classAt(start);
-  if (k == LETTER || k == NUMBER) return endOfRun(start, k);
-  if (isSymbol(k)) return endOfSymbols(start);
-  return endOfSpaces(at);
-}
-
-function llama3(at: usize, digits: i32): usize {
-  const first = load<u8>(at);
-  if (first == 0x27) {
-    const end = endOfContraction(at, 0x20);
-    if (end) return end;
-  }
-  const k = classAt(at);
-  const second = at + width;
-  if (k == LETTER) return endOfRun(second, LETTER);
-  if (k == NUMBER) {
-    let end = second;
-    for (let i = 1; i < digits && classAt(end) == NUMBER; i++) end += width;
-    return end;
-  }
-  if (first != 0x0d && first != 0x0a && classAt(second) == LETTER) return endOfRun(second, LETTER);
-  const start = first == 0x20 ? second : at;
-  if (isSymbol(classAt(start))) {
-    let end = endOfSymbols(start);
-    for (let b = byteAt(end); b == 0x0d || b == 0x0a; b = byteAt(end)) end++;
-    return end;
-  }
-  // \s*[\r\n]+ reaches the last line end of the white space.
-  let lineEnd: usize = 0;
-  for (let p = at; classAt(p) == SPACE; p += width) if (codePoint == 0x0d || codePoint == 0x0a) lineEnd = p + 1;
-  return lineEnd ? lineEnd : endOfSpaces(at);
-}
-
-function smollm(at: usize): usize {
-  if (classAt(at) == NUMBER) return at + width;
-  stop = STOP_NUMBERS;
-  return gpt2(at);
-}
-
 @inline
-function isDigit(at: usize): bool {
-  return <u32>byteAt(at) - 0x30 < 10;
+function isLineEnd(p: i32): bool {
+  return byteAt(p) == 0x0d || byteAt(p) == 0x0a;
 }
 
-function fallback(at: usize): usize {
-  let k = classAt(at);
-  if (isMark(k)) {
-    let end = at;
-    for (; k != END && isMark(k); k = classAt(end)) end += width;
-    return end;
+/** The word up to `to` is complete. */
+export function cut(to: i32): void {
+  store<u16>(nodes + (begin << 1), to - begin);
+  store<i32>(values + ((to - 1) << 2), before);
+  before = -1;
+  begin = to;
+  state = START;
+}
+
+/** End of 's 't 're 've 'm 'll 'd at the apostrophe `p`, or 0. `fold`: in either case. Nothing is read from `limit` on. */
+function endOfContraction(p: i32, limit: i32, fold: i32): i32 {
+  if (p + 1 >= limit) return 0;
+  const a = byteAt(p + 1) | fold;
+  if (a == 0x73 || a == 0x74 || a == 0x6d || a == 0x64) return p + 2;
+  if ((a != 0x72 && a != 0x76 && a != 0x6c) || p + 2 >= limit) return 0;
+  const b = byteAt(p + 2) | fold;
+  return b == (a == 0x6c ? 0x6c : 0x65) ? p + 3 : 0;
+}
+
+/** Takes the character of kind `k` at `p`; END: there is none. */
+function gpt2(p: i32, k: i32, limit: i32): void {
+  if (state == SPACE) {
+    if (k == SPACE) {
+      last = p;
+      return;
+    }
+    // \s+(?!\S)|\s+ : all white space, but its last character is left to a word that follows.
+    if (k != END && last > begin) {
+      cut(last);
+      if (byteAt(last) == 0x20) state = LEAD;
+    }
+    if (state != LEAD) cut(p);
+  } else if (state == CONTRACTION) {
+    if (p < last) return;
+    cut(p);
+  } else if (state != START && state != LEAD) {
+    if (state == k) return;
+    cut(p);
   }
-  stop = STOP_MARKS;
-  const end = gpt2(at);
-  if (load<u8>(at) == 0x20 && end > at + 1 && classAt(at + 1) == NUMBER) return at + 1;
-  if (k != NUMBER) return end;
-  for (let p = at; p + 3 <= end; p++) if (isDigit(p) && isDigit(p + 1) && isDigit(p + 2)) return p == at ? p + 3 : p;
-  return end;
+  if (state == LEAD) {
+    if (k == END || (k == NUMBER && pre == Pre.fallback)) cut(p);
+    else {
+      state = k;
+      last = p;
+      return;
+    }
+  }
+  if (k == END) return;
+  const b = byteAt(p);
+  const end = b == 0x27 ? endOfContraction(p, limit, 0) : 0;
+  state = end ? CONTRACTION : b == 0x20 ? LEAD : k;
+  last = end ? end : p;
 }
 
-/** Where the word that begins at `at` ends, no further than `end`; the text is taken to end there. at < end. */
-export function word_end(pre: i32, unicode: usize, at: usize, end: usize): usize {
-  table = unicode;
-  limit = end;
-  stop = STOP_NEVER;
-  touched = false;
-  seen = 0;
-  if (pre == Pre.gpt2) return gpt2(at);
-  if (pre == Pre.llama3) return llama3(at, 3);
-  if (pre == Pre.qwen2) return llama3(at, 1);
-  if (pre == Pre.smollm) return smollm(at);
-  return fallback(at);
+/** llama3: whether the character belongs to the run that the word being cut is; `digitsMax` make a number. */
+function continues(p: i32, k: i32, width: i32, digitsMax: i32): bool {
+  if (state == LETTER) return k == LETTER;
+  if (state == CONTRACTION) return p < last;
+  if (state == LINE_ENDS) return isLineEnd(p);
+  if (state != NUMBER || k != NUMBER) return false;
+  if (++digits == digitsMax) cut(p + width);
+  return true;
+}
+
+/** The same of white space. Where it ends, words are cut off, and one character may be left that belongs to the next. */
+function continuesSpace(p: i32, k: i32): bool {
+  if (k == SPACE) {
+    if (isLineEnd(p)) lineEnd = p + 1;
+    last = p;
+    return true;
+  }
+  // \s*[\r\n]+ reaches the last line end.
+  if (lineEnd) cut(lineEnd);
+  if (last > begin) cut(last);
+  state = begin < p ? LEAD : START;
+  lead = SPACE;
+  return false;
+}
+
+/** What one character begins that may belong to what follows it; false: it is a word, or a symbol before something else. */
+function continuesLead(p: i32, k: i32): bool {
+  const b = byteAt(begin);
+  if (k == LETTER && b != 0x0d && b != 0x0a) state = LETTER;
+  else if (lead != SPACE) {
+    state = OTHER;
+    return false;
+  } else if (k == SPACE) {
+    state = SPACE;
+    lineEnd = isLineEnd(p) ? p + 1 : isLineEnd(begin) ? begin + 1 : 0;
+    last = p;
+  } else if (b == 0x20 && k == OTHER) state = OTHER;
+  else {
+    cut(p);
+    return false;
+  }
+  return true;
+}
+
+function llama3(p: i32, k: i32, width: i32, limit: i32, digitsMax: i32): void {
+  if (state == SPACE) {
+    if (continuesSpace(p, k)) return;
+  } else if (state != LEAD && state != OTHER && state != START) {
+    if (continues(p, k, width, digitsMax)) return;
+    cut(p);
+  }
+  if (state == LEAD && continuesLead(p, k)) return;
+  if (state == OTHER) {
+    if (k == OTHER) return;
+    if (isLineEnd(p)) {
+      state = LINE_ENDS;
+      return;
+    }
+    cut(p);
+  }
+  const end = byteAt(p) == 0x27 ? endOfContraction(p, limit, 0x20) : 0;
+  state = end ? CONTRACTION : k == LETTER ? LETTER : k == NUMBER ? NUMBER : LEAD;
+  last = end;
+  lead = k;
+  digits = 1;
+  if (state == NUMBER && digitsMax == 1) cut(p + width);
+}
+
+function smollm(p: i32, k: i32, width: i32, limit: i32): void {
+  gpt2(p, k == NUMBER ? END : k, limit);
+  if (k == NUMBER) cut(p + width);
+}
+
+function fallback(p: i32, k: i32, limit: i32, mark: bool): void {
+  if (mark) {
+    if (state != MARKS) gpt2(p, END, limit);
+    state = MARKS;
+    return;
+  }
+  if (state == MARKS) cut(p);
+  gpt2(p, k, limit);
+  if (k != NUMBER) return;
+  // Three ASCII digits in a row are a word.
+  if (begin == p) digits = 0;
+  digits = <u32>byteAt(p) - 0x30 < 10 ? digits + 1 : 0;
+  if (digits < 3) return;
+  if (p - 2 > begin) cut(p - 2);
+  cut(p + 1);
+}
+
+/** `llama`: a word ends before a space that follows something else. */
+function spaces(p: i32): void {
+  const isSpace = byteAt(p) == 0x20;
+  if (state != START && isSpace && pre == SPACES) cut(p);
+  if (!isSpace) state = LETTER;
+}
+
+/** Whether the character at `p` is an ASCII letter in a word of letters: nothing changes, whatever the expression is. */
+@inline
+export function inLetters(p: i32): bool {
+  return state == LETTER && <u32>(byteAt(p) | 0x20) - 0x61 < 26;
+}
+
+/**
+ * Takes the character at `p` into the word being cut, which may complete one or two; nothing is read from `limit` on. Returns its bytes, or
+ * 0 when more text may change what it means; `closed`: none follows.
+ */
+export function cutCharacter(p: i32, limit: i32, closed: bool): i32 {
+  if (pre < 0) {
+    spaces(p);
+    return 1;
+  }
+  const width = characterBytes(text + p, text + limit);
+  if (!closed && (unfinished || (codePoint == 0x27 && p + 2 >= limit))) return 0;
+  const c = classOf(codePoint);
+  const k = c == PUNCTUATION ? OTHER : c;
+  if (pre == Pre.gpt2) gpt2(p, k, limit);
+  else if (pre == Pre.smollm) smollm(p, k, width, limit);
+  else if (pre == Pre.fallback) fallback(p, k, limit, isMark(c, codePoint));
+  else llama3(p, k, width, limit, pre == Pre.qwen2 ? 1 : 3);
+  return width;
+}
+
+/** No character follows at `p`: what there is of a word is one. */
+export function cutEnd(p: i32): void {
+  if (state == SPACE && lineEnd > begin && lineEnd < p) cut(lineEnd);
+  if (begin < p) cut(p);
+}
+
+/** A word begins with a space that is put at `p`; `special`: Work.before. */
+export function cutPrefix(p: i32, special: i32): void {
+  begin = p;
+  before = special;
+  store<u8>(text + p, 0x20);
+}
+/** The special token up to `to` is an item. */
+export function cutSpecial(to: i32): void {
+  begin = to;
+}
+
+/** Loads the addresses of Work's arrays. */
+export function useArrays(work: usize): void {
+  text = word(work, Work.textAt);
+  lengths = word(work, Work.lengthsAt);
+  nodes = word(work, Work.nodesAt);
+  values = word(work, Work.valuesAt);
+}
+
+/** Loads the registers from a Work record. */
+export function beginCutting(vocab: usize, work: usize): void {
+  useArrays(work);
+  table = word(vocab, Vocab.unicodeAt);
+  pre = word(vocab, Vocab.flags) & VOCAB_BPE ? word(vocab, Vocab.pre) : word(vocab, Vocab.crossing) ? CROSSING : SPACES;
+  state = word(work, Work.state);
+  begin = word(work, Work.begin);
+  last = word(work, Work.last);
+  lineEnd = word(work, Work.lineEnd);
+  digits = word(work, Work.digits);
+  lead = word(work, Work.lead);
+  before = word(work, Work.before);
+}
+
+/** Stores them. */
+export function endCutting(work: usize): void {
+  setWord(work, Work.state, state);
+  setWord(work, Work.begin, begin);
+  setWord(work, Work.last, last);
+  setWord(work, Work.lineEnd, lineEnd);
+  setWord(work, Work.digits, digits);
+  setWord(work, Work.lead, lead);
+  setWord(work, Work.before, before);
 }
