@@ -10,6 +10,9 @@ import { panic } from './panic.ts';
 import type { PlanSource, Prices } from './wcet/price.ts';
 import { transferCycles, type Target } from './wcet/targets.ts';
 
+/** The most that take_spent answers: there may be more. */
+const U32_MAX = 0xffffffff;
+
 /** Prices on a target, as the certificates of the compiled kernels give them. */
 export interface Pricer {
   plan(target: Target, plan: PlanSource): PlanPrices | Refusal;
@@ -78,9 +81,13 @@ export class Costs {
 
   /** Books what metered kernels have spent since the last time; returns it. */
   settle(): number {
-    const cycles = this.compute.take_spent() >>> 0;
-    this.clock.advance(cycles, 'kernels');
-    return cycles;
+    let all = 0;
+    for (let taken = U32_MAX; taken === U32_MAX;) {
+      taken = this.compute.take_spent() >>> 0;
+      this.clock.advance(taken, 'kernels');
+      all += taken;
+    }
+    return all;
   }
 
   private writeMeterTable(): void {
