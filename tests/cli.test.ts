@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { directory, singleFile } from '../boot/host-directory.ts';
-import { TARGETS } from '../kernel/wcet/targets.ts';
+import { HOST_PRIOR, TARGETS } from '../kernel/wcet/targets.ts';
 import { E, KIND, utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
 
 const PROGRAM = path.resolve('build/arena8.js');
@@ -175,7 +175,17 @@ testBuilt('--version, --help, reserved words', t => {
   t.deepEqual(arena8(['--version']), { status: 0, stdout: `arena8 ${version}\n`, stderr: '' });
   const help = arena8(['--help']);
   t.is(help.status, 0);
-  for (const option of ['-c', '--mount', '--image', '--seed', '--version', '--help'])
+  for (const option of [
+    '-c',
+    '--mount',
+    '--image',
+    '--seed',
+    '--target',
+    '--calibration',
+    '--pace',
+    '--version',
+    '--help',
+  ])
     t.true(help.stdout.includes(option));
   for (const word of ['audit', 'replay', 'simulate', 'campaign', 'serve']) {
     t.deepEqual(arena8([word]), {
@@ -208,9 +218,11 @@ testBuilt('bad command lines say what is wrong in one line', t => {
     ],
     [['--target', 'z80'], 2, `--target: no target 'z80': ${TARGETS.map(target => target.name).join(', ')}${hint}`],
     [['--pace', 'fast'], 2, `--pace: 'fast' is not real, max or N% with N above 0${hint}`],
+    [['--target'], 2, `option '--target' needs an argument${hint}`],
+    [['--pace', '-5%'], 2, `--pace: '-5%' is not real, max or N% with N above 0${hint}`],
     [['--pace', '0%'], 2, `--pace: '0%' is not real, max or N% with N above 0${hint}`],
     [['--calibration', '/nowhere.json'], 2, "--calibration: cannot read '/nowhere.json': no such file or directory\n"],
-    [['--calibration', 'LICENSE'], 2, '--calibration: LICENSE: calibration: not JSON\n'],
+    [['--calibration', 'LICENSE'], 2, '--calibration: LICENSE: not JSON\n'],
     [['/nowhere.sh'], 127, "cannot open '/nowhere.sh': no such file or directory\n"],
   ];
   for (const [args, status, message] of cases) {
@@ -249,6 +261,32 @@ testBuilt('--pace holds output back until the simulated processor would have got
     t.deepEqual({ status, stdout, stderr }, { status: 3, stdout: 'before\nafter\n', stderr: max.stderr });
   t.true(real.seconds >= 1, `a second of virtual time took ${real.seconds} s`);
   t.true(double.seconds >= 2, `at half the speed ${double.seconds} s`);
+});
+
+testBuilt('a calibration: the target host tells its name, and a damaged one is refused in one line', t => {
+  const root = temporary(t);
+  const file = path.join(root, 'calibration.json');
+  const write = (value: unknown): void => fs.writeFileSync(file, JSON.stringify(value));
+  const run = (...more: string[]): Ended => arena8(['--calibration', file, ...more, '-c', 'llmctl target']);
+  const good = { cpu: 'Some CPU', hz: 2e9, prices: HOST_PRIOR, errorMilli: 50 };
+  write(good);
+  t.regex(run('--target', 'host').stdout, /^\* host +2000 MHz +This host, Some CPU: a fit, ±5 %, not a bound$/m);
+  t.regex(run().stdout, /^\* cortex-a72[^]*^ {2}host .*Some CPU/m, 'it is known even where it is not in force');
+  const damaged: [unknown, string][] = [
+    [{}, 'cpu is not a name of 1 to 64 ASCII characters'],
+    [7, 'cpu is not a name of 1 to 64 ASCII characters'],
+    [{ ...good, cpu: 'two\nlines' }, 'cpu is not a name of 1 to 64 ASCII characters'],
+    [{ ...good, hz: 0 }, 'hz 0 is not 10⁶ … 10¹¹'],
+    [{ ...good, errorMilli: 0.5 }, 'errorMilli 0.5 is not 0 … 10⁹'],
+    [{ ...good, prices: null }, 'price of scalar: undefined is not 0 … 10⁹'],
+    [{ ...good, prices: { ...HOST_PRIOR, float: -1 } }, 'price of float: -1 is not 0 … 10⁹'],
+  ];
+  for (const [value, message] of damaged) {
+    write(value);
+    t.deepEqual(run(), { status: 2, stdout: '', stderr: `arena8: --calibration: ${file}: ${message}\n` });
+  }
+  fs.writeFileSync(file, JSON.stringify(good).slice(0, -1));
+  t.is(run().stderr, `arena8: --calibration: ${file}: not JSON\n`, 'cut short');
 });
 
 testBuilt('a script of the host, with arguments and standard input', t => {
