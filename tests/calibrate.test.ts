@@ -96,16 +96,15 @@ test('every third step is held out, and a model is judged by the others', async 
   t.true(assess(odd, prices).models[1]!.unseen.median > 0.6, 'three times as slow as the others say');
 });
 
+type HostPrices = Readonly<Record<HostPrice, number>>;
+const priced = (prices: HostPrices): Target => hostTarget({ digest: '', cpu: 'test', hz: 1e9, prices, errorMilli: 0 });
+const only = (name: HostPrice): Target =>
+  priced(Object.fromEntries(HOST_PRICES.map(other => [other, other === name ? 1000 : 0])) as unknown as HostPrices);
+
 test('steps are counted by the prices that the target charges: the sum of counts at any prices is its charge', async t => {
   const { parts, measureSteps } = await bench<Steps>('steps.mjs');
-  const cycles = (prices: Readonly<Record<HostPrice, number>>): Target =>
-    hostTarget({ digest: '', cpu: 'test', hz: 1e9, prices, errorMilli: 0 });
-  const only = (name: HostPrice): Target =>
-    cycles(
-      Object.fromEntries(HOST_PRICES.map(other => [other, other === name ? 1000 : 0])) as Record<HostPrice, number>,
-    );
   const subject = { name: 'fable', file: 'images/models/fable-q4_0.gguf', ctx: 64, kv: 'F32' };
-  const targets = [...HOST_PRICES.map(only), cycles(HOST_PRIOR)];
+  const targets = [...HOST_PRICES.map(only), priced(HOST_PRIOR)];
   const { steps } = measureSteps([subject], await parts(), targets, 100);
   const prices = HOST_PRICES.map(name => HOST_PRIOR[name] / 1000);
   for (const { n, pos, draw, seconds, counts } of steps) {
