@@ -188,7 +188,7 @@ function processors({ target: name = TARGET_DEFAULT, calibration: text }: BootOp
   readonly target: Target;
 } {
   const calibration = text === undefined ? null : parseCalibration(text, bytesToHex(sha256(utf8Encode(text))));
-  if (isRefusal(calibration)) throw new Error(calibration.message);
+  if (isRefusal(calibration)) throw new Error(`calibration: ${calibration.message}`);
   const host = calibration === null ? undefined : hostTarget(calibration);
   const targets = TARGETS.map(t => (t.name === host?.name ? host : t));
   const target = targets.find(t => t.name === name);

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { directory, singleFile } from '../boot/host-directory.ts';
-import { TARGETS } from '../kernel/wcet/targets.ts';
+import { HOST_PRIOR, TARGETS } from '../kernel/wcet/targets.ts';
 import { E, KIND, utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
 
 const PROGRAM = path.resolve('build/arena8.js');
@@ -175,7 +175,17 @@ testBuilt('--version, --help, reserved words', t => {
   t.deepEqual(arena8(['--version']), { status: 0, stdout: `arena8 ${version}\n`, stderr: '' });
   const help = arena8(['--help']);
   t.is(help.status, 0);
-  for (const option of ['-c', '--mount', '--image', '--seed', '--version', '--help'])
+  for (const option of [
+    '-c',
+    '--mount',
+    '--image',
+    '--seed',
+    '--target',
+    '--calibration',
+    '--pace',
+    '--version',
+    '--help',
+  ])
     t.true(help.stdout.includes(option));
   for (const word of ['audit', 'replay', 'simulate', 'campaign', 'serve']) {
     t.deepEqual(arena8([word]), {
@@ -208,9 +218,11 @@ testBuilt('bad command lines say what is wrong in one line', t => {
     ],
     [['--target', 'z80'], 2, `--target: no target 'z80': ${TARGETS.map(target => target.name).join(', ')}${hint}`],
     [['--pace', 'fast'], 2, `--pace: 'fast' is not real, max or N% with N above 0${hint}`],
+    [['--target'], 2, `option '--target' needs an argument${hint}`],
+    [['--pace', '-5%'], 2, `--pace: '-5%' is not real, max or N% with N above 0${hint}`],
     [['--pace', '0%'], 2, `--pace: '0%' is not real, max or N% with N above 0${hint}`],
     [['--calibration', '/nowhere.json'], 2, "--calibration: cannot read '/nowhere.json': no such file or directory\n"],
-    [['--calibration', 'LICENSE'], 2, '--calibration: LICENSE: calibration: not JSON\n'],
+    [['--calibration', 'LICENSE'], 2, '--calibration: LICENSE: not JSON\n'],
     [['/nowhere.sh'], 127, "cannot open '/nowhere.sh': no such file or directory\n"],
   ];
   for (const [args, status, message] of cases) {
@@ -238,17 +250,55 @@ testBuilt('-c: output, status, and nothing else on standard output', t => {
   t.is(arena8(['-c', 'cat | wc -l'], 'a\nb\nc\n').stdout.trim(), '3', 'commands read standard input');
 });
 
+type Timed = Ended & { seconds: number };
+function timed(args: readonly string[]): Timed {
+  const from = performance.now();
+  const ended = arena8(args);
+  return { ...ended, seconds: (performance.now() - from) / 1000 };
+}
+
 testBuilt('--pace holds output back until the simulated processor would have got there, and changes no byte', t => {
-  const timed = (pace: string): Ended & { seconds: number } => {
-    const from = performance.now();
-    const ended = arena8(['--pace', pace, '-c', 'echo before; sleep 1; echo after; exit 3']);
-    return { ...ended, seconds: (performance.now() - from) / 1000 };
-  };
-  const [max, real, double] = [timed('max'), timed('real'), timed('50%')];
+  const command = 'echo before; sleep 1; echo after; exit 3';
+  const run = (pace: string): Timed => timed(['--pace', pace, '-c', command]);
+  const [max, real, double] = [run('max'), run('real'), run('50%')];
   for (const { status, stdout, stderr } of [real, double])
     t.deepEqual({ status, stdout, stderr }, { status: 3, stdout: 'before\nafter\n', stderr: max.stderr });
   t.true(real.seconds >= 1, `a second of virtual time took ${real.seconds} s`);
   t.true(double.seconds >= 2, `at half the speed ${double.seconds} s`);
+  t.is(timed(['--pace', 'max', '-c', 'sleep 1000000']).status, 0, 'at once');
+});
+
+testBuilt('--pace shows what is due and keeps the rest', t => {
+  const stamped = `"$0" "$1" --pace=real -c 'echo before; sleep 4; echo after' | while read -r l; do date "+$l %s"; done`;
+  const { stdout } = spawnSync('sh', ['-c', stamped, process.execPath, PROGRAM], { encoding: 'utf8' });
+  const [, before, after] = /^before (\d+)\nafter (\d+)\n$/.exec(stdout) ?? [];
+  t.true(Number(after) - Number(before) >= 2, `four seconds, less what a busy host was late with the first: ${stdout}`);
+});
+
+testBuilt('a calibration: the target host tells its name, and a damaged one is refused in one line', t => {
+  const root = temporary(t);
+  const file = path.join(root, 'calibration.json');
+  const write = (value: unknown): void => fs.writeFileSync(file, JSON.stringify(value));
+  const run = (...more: string[]): Ended => arena8(['--calibration', file, ...more, '-c', 'llmctl target']);
+  const good = { cpu: 'Some CPU', hz: 2e9, prices: HOST_PRIOR, errorMilli: 50 };
+  write(good);
+  t.regex(run('--target', 'host').stdout, /^\* host +2000 MHz +This host, Some CPU: a fit, ±5 %, not a bound$/m);
+  t.regex(run().stdout, /^\* cortex-a72[^]*^ {2}host .*Some CPU/m, 'it is known even where it is not in force');
+  const damaged: [unknown, string][] = [
+    [{}, 'cpu is not a name of 1 to 64 ASCII characters'],
+    [7, 'cpu is not a name of 1 to 64 ASCII characters'],
+    [{ ...good, cpu: 'two\nlines' }, 'cpu is not a name of 1 to 64 ASCII characters'],
+    [{ ...good, hz: 0 }, 'hz 0 is not 10⁶ … 10¹¹'],
+    [{ ...good, errorMilli: 0.5 }, 'errorMilli 0.5 is not 0 … 10⁹'],
+    [{ ...good, prices: null }, 'price of scalar: undefined is not 0 … 10⁹'],
+    [{ ...good, prices: { ...HOST_PRIOR, float: -1 } }, 'price of float: -1 is not 0 … 10⁹'],
+  ];
+  for (const [value, message] of damaged) {
+    write(value);
+    t.deepEqual(run(), { status: 2, stdout: '', stderr: `arena8: --calibration: ${file}: ${message}\n` });
+  }
+  fs.writeFileSync(file, JSON.stringify(good).slice(0, -1));
+  t.is(run().stderr, `arena8: --calibration: ${file}: not JSON\n`, 'cut short');
 });
 
 testBuilt('a script of the host, with arguments and standard input', t => {
@@ -322,8 +372,8 @@ testBuilt('a reader that goes away ends the run quietly', async t => {
 });
 
 /** The status of a run that gets `signal` in the middle of a command. */
-async function stopped(signal: NodeJS.Signals): Promise<number | null> {
-  const child = spawn(process.execPath, [PROGRAM, '-c', 'echo begun; cat /dev/zero > /dev/null'], {
+async function stopped(signal: NodeJS.Signals, command: string, ...options: string[]): Promise<number | null> {
+  const child = spawn(process.execPath, [PROGRAM, ...options, '-c', `echo begun; ${command}`], {
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   await new Promise(begun => child.stdout.once('data', begun));
@@ -332,8 +382,10 @@ async function stopped(signal: NodeJS.Signals): Promise<number | null> {
 }
 
 testBuilt('SIGINT and SIGTERM', async t => {
-  t.is(await stopped('SIGINT'), 130);
-  t.is(await stopped('SIGTERM'), 143);
+  t.is(await stopped('SIGINT', 'cat /dev/zero > /dev/null'), 130);
+  t.is(await stopped('SIGTERM', 'cat /dev/zero > /dev/null'), 143);
+  t.is(await stopped('SIGINT', 'sleep 1000000', '--pace', 'real'), 130, 'nobody waits for a pace after Ctrl-C');
+  t.is(await stopped('SIGTERM', 'sleep 1000000', '--pace', 'real'), 143);
 });
 
 // ── A terminal ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -344,8 +396,8 @@ class Terminal {
   #seen = '';
   #from = 0;
 
-  constructor() {
-    const command = `sh -c 'echo pid $$; exec "${process.execPath}" "${PROGRAM}"'`;
+  constructor(options = '') {
+    const command = `sh -c 'echo pid $$; exec "${process.execPath}" "${PROGRAM}" ${options}'`;
     this.#child = spawn(
       SCRIPT_COMMAND,
       ['-qec', `stty rows 24 cols 80; ${command}; echo "status $?"; stty -a`, '/dev/null'],
@@ -411,6 +463,22 @@ testTerminal('a terminal: prompt, editing, Ctrl-C during a generation, modes res
   const modes = await terminal.until('echoke');
   t.regex(modes, /(^|\s)icanon/, 'cooked again');
   t.regex(modes, /(^|\s)echo\s/);
+});
+
+testTerminal('a paced terminal: keys are not held back, and Ctrl-C ends the wait', async t => {
+  const terminal = new Terminal('--pace real');
+  t.teardown(() => terminal.end());
+  await terminal.until('sis> ');
+  terminal.type('sleep 1000000; echo "ended $?"\r');
+  await terminal.until('ended $?"');
+  await terminal.until('\x1b[?2004l'); // the line is taken
+  terminal.type('\x03');
+  await terminal.until('^C');
+  await terminal.until('sis> ');
+  terminal.type('echo alive $?\r');
+  t.notRegex(await terminal.until('\nalive 130\n'), /ended/);
+  terminal.type('\x04');
+  await terminal.until('status 0');
 });
 
 testTerminal('a signal leaves the terminal as it was', async t => {

@@ -752,7 +752,7 @@ export interface Calibration {
 
 const isPrice = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0 && (n as number) <= 1e9;
 
-const wrong = (what: string): Refusal => refuse('INVAL', 0, `calibration: ${what}`);
+const wrong = (what: string): Refusal => refuse('INVAL', 0, what);
 
 /** Reads a calibration's JSON; `digest` is the SHA-256 of the text. */
 export function parseCalibration(text: string, digest: string): Calibration | Refusal {
