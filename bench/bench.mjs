@@ -1,6 +1,7 @@
 // `npm run bench`: how fast the machine writes, on one thread, measured from outside: shell commands into a booted machine, host time around
 // them. Prefill and decode rates for the default image and for two synthetic llamas that fill the arena, for each build of the kernels this
-// engine runs, beside this machine's own ceilings measured in the same process. --quick: fewer repetitions; --json FILE: everything as JSON.
+// engine runs, beside this machine's own ceilings measured in the same process. --quick: fewer repetitions; --json FILE:
+// everything as JSON. --accounting measures instead what it costs to count cycles, see bench/accounting.mjs.
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import path from 'node:path';
@@ -24,12 +25,15 @@ const root = new URL('..', import.meta.url).pathname;
 const BUILDS = ['simd128', 'relaxed'];
 
 export function options() {
-  const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } } });
+  const flag = { type: 'boolean', default: false };
+  const { values } = parseArgs({ options: { quick: flag, accounting: flag, json: { type: 'string' } } });
   // Warm-up: the engine compiles twice, quickly and then well, the second time beside the running code.
   return {
     repetitions: values.quick ? 5 : 15,
     warmUpMs: values.quick ? 1000 : 3000,
     ceilingMs: 4000,
+    quick: values.quick,
+    accounting: values.accounting,
     json: values.json,
   };
 }
@@ -174,5 +178,8 @@ export function print(run, { json, repetitions }) {
 
 if (import.meta.url === `file://${process.argv[1]}`) {
   const chosen = options();
-  print(await bench(chosen), chosen);
+  if (chosen.accounting) {
+    const { accounting, print } = await import('./accounting.mjs');
+    print(await accounting(chosen), chosen);
+  } else print(await bench(chosen), chosen);
 }
