@@ -1,7 +1,8 @@
 // `npm run bench`: how fast the machine writes, on one thread, measured from outside: shell commands into a booted machine, host time around
 // them. Prefill and decode rates for the default image and for two synthetic llamas that fill the arena, for each build of the kernels this
 // engine runs, beside this machine's own ceilings measured in the same process. --quick: fewer repetitions; --json FILE:
-// everything as JSON. --calibrate measures single steps instead, and what bench/calibrate.mjs makes of them.
+// everything as JSON. Instead of all that, --calibrate measures single steps (bench/calibrate.mjs) and --accounting what it costs to count
+// cycles (bench/accounting.mjs).
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import path from 'node:path';
@@ -26,7 +27,7 @@ const BUILDS = ['simd128', 'relaxed'];
 
 export function options() {
   const flag = { type: 'boolean', default: false };
-  const { values } = parseArgs({ options: { quick: flag, calibrate: flag, json: { type: 'string' } } });
+  const { values } = parseArgs({ options: { quick: flag, calibrate: flag, accounting: flag, json: { type: 'string' } } });
   // Warm-up: the engine compiles twice, quickly and then well, the second time beside the running code.
   return {
     repetitions: values.quick ? 5 : 15,
@@ -34,6 +35,7 @@ export function options() {
     ceilingMs: 4000,
     quick: values.quick,
     calibrate: values.calibrate,
+    accounting: values.accounting,
     json: values.json,
   };
 }
@@ -181,5 +183,8 @@ if (import.meta.url === `file://${process.argv[1]}`) {
   if (chosen.calibrate) {
     const { calibrate, print } = await import('./calibrate.mjs');
     print(await calibrate(chosen), chosen);
+  } else if (chosen.accounting) {
+    const { accounting, print } = await import('./accounting.mjs');
+    print(await accounting(chosen), chosen);
   } else print(await bench(chosen), chosen);
 }

@@ -52,6 +52,8 @@ export interface BootOptions {
   readonly log?: (line: string) => void;
   /** Which build of the kernels: the fastest this engine takes, or a given one. Results are the same to the bit. */
   readonly build?: 'simd128' | 'relaxed';
+  /** Another compiled module of that build, in place of the shipped one: to measure with. */
+  readonly kernels?: Uint8Array<ArrayBuffer>;
   /** The simulated processor: a name of TARGETS (default cortex-a72). */
   readonly target?: string;
   /** Text of a calibration, for the target `host`. */
@@ -71,7 +73,7 @@ export class Machine {
   constructor(options: BootOptions) {
     const memory = new WebAssembly.Memory({ initial: LIMITS.arenaBytes / 65536, maximum: LIMITS.arenaBytes / 65536 });
     this.arena = new Arena(memory.buffer);
-    const compute = instantiate(memory, options.build ?? bestBuild());
+    const compute = instantiate(memory, options.build ?? bestBuild(), options.kernels);
     const tty = options.console ?? new Tty({ interactive: false, output: () => {} });
     const tokenizer = new Tokenizers(this.arena, compute, LIMITS.nullBytes);
     this.kernel = new Kernel({
@@ -165,8 +167,13 @@ export function bestBuild(): 'simd128' | 'relaxed' {
   return WebAssembly.validate(relaxedBytes) && multiplyAddIsFused() ? 'relaxed' : 'simd128';
 }
 
-function instantiate(memory: WebAssembly.Memory, build: 'simd128' | 'relaxed'): EngineCompute {
-  const module = new WebAssembly.Module(build === 'relaxed' ? relaxedBytes : simd128Bytes);
+function instantiate(
+  memory: WebAssembly.Memory,
+  build: 'simd128' | 'relaxed',
+  kernels?: Uint8Array<ArrayBuffer>,
+): EngineCompute {
+  const shipped = build === 'relaxed' ? relaxedBytes : simd128Bytes;
+  const module = new WebAssembly.Module(kernels ?? shipped);
   const instance = new WebAssembly.Instance(module, { env: { memory } });
   return { build, ...instance.exports } as unknown as EngineCompute;
 }

@@ -16,17 +16,21 @@ const mtime = file => {
   }
 };
 
-async function compile(relaxed, out, text) {
-  const tmp = `${out}.${process.pid}.tmp`; // two builds at once must not meet
+/** What the compiler is told. */
+export function compilerArguments(relaxed, out) {
   const options = [
-    `--outFile ${tmp}`,
-    ...(text ? [`--textFile ${out}.wat`] : []),
+    `--outFile ${out}`,
     '-O3 --noAssert --runtime stub --use abort=',
     '--importMemory --noExportMemory --initialMemory 128 --maximumMemory 128',
     `--enable simd ${relaxed ? '--enable relaxed-simd' : ''}`, // the sources ask ASC_FEATURE_RELAXED_SIMD
     '--disableWarning 112 --disableWarning 201 --disableWarning 235', // usize is i32 here; what index.ts exports is i32 only
   ];
-  const args = [`${sourceDir}/index.ts`, ...options.join(' ').split(/ +/)];
+  return [`${sourceDir}/index.ts`, ...options.join(' ').split(/ +/)];
+}
+
+async function compile(relaxed, out) {
+  const tmp = `${out}.${process.pid}.tmp`; // two builds at once must not meet
+  const args = [...compilerArguments(relaxed, tmp), '--textFile', `${out}.wat`];
   const { error, stderr } = await asc.main(args, { baseDir: root });
   if (error) throw new Error(`asc: ${error.message}\n${stderr}`);
   renameSync(path.join(root, tmp), path.join(root, out));
@@ -74,7 +78,7 @@ export async function buildWasm({ force = false } = {}) {
     const out = plainModule(name);
     if (!force && mtime(out) > newest) continue;
     rmSync(path.join(root, out), { force: true });
-    await compile(name === 'relaxed', out, true);
+    await compile(name === 'relaxed', out);
   }
   const meterSources = ['encode', 'kernels', 'meter', 'wasm'].map(f => `kernel/wcet/${f}.ts`);
   const stale = Math.max(...[...BUILDS.map(plainModule), ...meterSources, 'tools/wasm.mjs'].map(mtime));
