@@ -27,7 +27,9 @@ const BUILDS = ['simd128', 'relaxed'];
 
 export function options() {
   const flag = { type: 'boolean', default: false };
-  const { values } = parseArgs({ options: { quick: flag, calibrate: flag, accounting: flag, json: { type: 'string' } } });
+  const { values } = parseArgs({
+    options: { quick: flag, calibrate: flag, accounting: flag, json: { type: 'string' } },
+  });
   // Warm-up: the engine compiles twice, quickly and then well, the second time beside the running code.
   return {
     repetitions: values.quick ? 5 : 15,
