@@ -31,7 +31,6 @@ import { LIMITS } from '../kernel/abi/index.ts';
 import { Certificates } from '../kernel/wcet/certificate.ts';
 import { meterTable, Prices } from '../kernel/wcet/price.ts';
 import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } from '../kernel/wcet/targets.ts';
-import { textBound } from '../kernel/wcet/text.ts';
 import { programs } from '../shell/index.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
 import { multiplyAddIsFused } from './fused.ts';
@@ -184,7 +183,6 @@ function pricer(): Pricer {
   if (isRefusal(certificates)) throw new Error(certificates.message);
   return {
     plan: (target, plan) => Prices.of(certificates, target, plan),
-    text: (target, text) => textBound(certificates, target, text),
     meterTable: target => meterTable(certificates, target),
   };
 }

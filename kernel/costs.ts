@@ -7,9 +7,8 @@ import type { Arena } from './arena.ts';
 import type { Clock } from './clock.ts';
 import type { Layout } from './layout.ts';
 import { panic } from './panic.ts';
-import type { Bound, PlanSource, Prices } from './wcet/price.ts';
+import type { PlanSource, Prices } from './wcet/price.ts';
 import { transferCycles, type Target } from './wcet/targets.ts';
-import type { TextSource } from './wcet/text.ts';
 
 /** The most that take_spent answers: there may be more. */
 const U32_MAX = 0xffffffff;
@@ -17,8 +16,6 @@ const U32_MAX = 0xffffffff;
 /** Prices on a target, as the certificates of the compiled kernels give them. */
 export interface Pricer {
   plan(target: Target, plan: PlanSource): PlanPrices | Refusal;
-  /** Turning a text into ids. */
-  text(target: Target, text: TextSource): Bound | Refusal;
   /** What Compute.set_prices wants. */
   meterTable(target: Target): Uint32Array;
 }
@@ -63,10 +60,6 @@ export class Costs {
 
   price(plan: PlanSource, target = this.inForce): PlanPrices | Refusal {
     return this.pricer.plan(target, plan);
-  }
-
-  text(text: TextSource, target: Target): Bound | Refusal {
-    return this.pricer.text(target, text);
   }
 
   /** Books a system call; returns its cycles. */

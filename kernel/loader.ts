@@ -76,14 +76,6 @@ export interface Priced {
   readonly tokenize: Bound | null;
 }
 
-/** Where a vocabulary lies, and what an encode may work in. */
-interface VocabularyMemory {
-  readonly at: number;
-  readonly bytes: number;
-  readonly workAt: number;
-  readonly workBytes: number;
-}
-
 type Report = ReturnType<typeof PlanReport.read>;
 interface Prepared {
   readonly driver: EngineDriver;
@@ -224,7 +216,7 @@ export class Loader {
 
   private withVocabulary<T>(
     image: ModelImage,
-    use: (v: Vocabulary, memory: VocabularyMemory) => T | Refusal,
+    use: (v: Vocabulary, memory: { at: number; bytes: number; workAt: number; workBytes: number }) => T | Refusal,
   ): T | Refusal {
     const need = this.tokenizer.budget(image);
     if (isRefusal(need)) return need;
@@ -528,14 +520,7 @@ export class Loader {
     const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded), target);
     if (isRefusal(prices)) return prices;
     const size = this.sizeOf(text, engine.vocabulary);
-    const memory = {
-      at: loaded.place.vocabularyAt,
-      bytes: loaded.budget.vocabulary,
-      workAt: loaded.place.scratchAt,
-      workBytes: loaded.budget.scratch,
-    };
-    const tokenize = this.tokenizing(engine.vocabulary, memory, size, target);
-    if (isRefusal(tokenize)) return tokenize;
+    const tokenize = this.tokenizing(loaded.budget.vocabulary);
     const { shape, options } = engine;
     const arenaBytes = this.arena.usage().offset;
     const rows = (): readonly PlanRow[] => engine.ops();
@@ -568,11 +553,10 @@ export class Loader {
         target,
       );
       if (isRefusal(prices)) return prices;
-      const told = this.withVocabulary(image, (v, m) => {
-        const size = this.sizeOf(text, v);
-        const bound = this.tokenizing(v, { ...m, workBytes: budget.scratch }, size, target);
-        return isRefusal(bound) ? bound : { size, bound };
-      });
+      const told = this.withVocabulary(image, (v, m) => ({
+        size: this.sizeOf(text, v),
+        bound: this.tokenizing(m.bytes),
+      }));
       const { size: textBytes, bound: tokenize } = isRefusal(told) ? { size: text.bytes, bound: null } : told;
       return { target, prices, shape, options, arenaBytes: report.total, rows: () => plan.rows, textBytes, tokenize };
     });
@@ -589,13 +573,9 @@ export class Loader {
     return longest;
   }
 
-  /** A vocabulary that takes no memory has no kernels: its ids are bytes. Null when the working memory does not hold the text at once. */
-  private tokenizing(v: Vocabulary, m: VocabularyMemory, bytes: number, target: Target): Bound | Refusal | null {
-    if (m.bytes === 0) return { most: 0, least: 0 };
-    v.begin(0, m.workAt, m.workBytes);
-    if (bytes >= v.inputBytes()) return null;
-    const word = (address: number): number => this.arena.i32[address >> 2]!;
-    return this.costs.text({ bytes, vocabularyAt: m.at, word, workAt: m.workAt, ids: LIMITS.dmaBytes >> 2 }, target);
+  /** A vocabulary that takes no memory has no kernels: its ids are bytes. Of the others' kernels there is no bound: null. */
+  private tokenizing(vocabularyBytes: number): Bound | null {
+    return vocabularyBytes === 0 ? { most: 0, least: 0 } : null;
   }
 
   private sourceOf(m: Pick<Loaded, 'engine' | 'budget' | 'place'>): PlanSource {

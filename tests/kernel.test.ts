@@ -256,7 +256,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     seed: 42,
     targets: TARGETS,
     target: findTarget('cortex-a72')!,
-    pricer: { plan: () => fakePrices, text: () => ({ most: 0, least: 0 }), meterTable: () => new Uint32Array(2) },
+    pricer: { plan: () => fakePrices, meterTable: () => new Uint32Array(2) },
     strict: options.strict ?? true,
     log: line => log.push(line),
   });

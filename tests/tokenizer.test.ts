@@ -18,14 +18,10 @@ import {
 import { ENCODE_WORK_BYTES, Tokenizers } from '../drivers/engine/tokenizer.ts';
 import { loadUnicode, UNICODE_BYTES, UNICODE_VERSION } from '../drivers/engine/unicode.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
-import { Certificates, countsAt } from '../kernel/wcet/certificate.ts';
-import type { CertificateFile } from '../kernel/wcet/certificate.ts';
+import { countsAt } from '../kernel/wcet/certificate.ts';
 import { certify, isCertificate } from '../kernel/wcet/certify.ts';
 import type { Certificate } from '../kernel/wcet/certify.ts';
 import { counterName, instrument } from '../kernel/wcet/instrument.ts';
-import { meterTable } from '../kernel/wcet/price.ts';
-import { TARGETS } from '../kernel/wcet/targets.ts';
-import { textBound } from '../kernel/wcet/text.ts';
 import { CLASSES, decodeModule } from '../kernel/wcet/wasm.ts';
 import type { Module } from '../kernel/wcet/wasm.ts';
 import { accepted, type Build, BUILDS, canRun, haveShared, MODEL_AT, Rig, shared, soak } from './harness.ts';
@@ -724,45 +720,6 @@ for (const build of BUILDS.filter(canRun)) {
     t.pass();
   });
 }
-
-test('what texts are charged lies within what is known beforehand, on every target', t => {
-  const file = JSON.parse(readFileSync('build/certificates.json', 'utf8')) as CertificateFile;
-  const certificates = accepted(Certificates.of(file));
-  const opened = new Bench().open(fable);
-  const { arena, compute } = opened.bench.rig;
-  const pricesAt = MODEL_AT + opened.bytes;
-  const workBytes = 64 * 1024;
-  const ids = 1024;
-  const source = {
-    vocabularyAt: MODEL_AT,
-    word: (at: number): number => arena.view.getInt32(at, true),
-    workAt: WORK_END - workBytes,
-    ids,
-  };
-  for (const target of TARGETS) {
-    arena.u32.set(meterTable(certificates, target), pricesAt >> 2);
-    compute.set_prices(pricesAt);
-    const spent = (text: Uint8Array): number => {
-      compute.take_spent();
-      encoded(opened, text, { workBytes, capacity: ids });
-      return compute.take_spent() >>> 0;
-    };
-    const within = (text: Uint8Array): boolean => {
-      const { most, least } = accepted(textBound(certificates, target, { ...source, bytes: text.length }));
-      const cycles = spent(text);
-      return least <= cycles && cycles <= most;
-    };
-    fc.assert(fc.property(bytes, within), { numRuns: runs, seed: 7 });
-    for (const [what, text] of Object.entries(TEXTS))
-      for (const n of [1, 2, 64, 1024, 6000])
-        t.true(within(Buffer.from(text(n))), `${target.name}, ${what}, ${n} bytes`);
-    const figures = [64, 1024].map(n => {
-      const { most, least } = accepted(textBound(certificates, target, { ...source, bytes: n }));
-      return `${n} bytes ${least} … ${spent(Buffer.from(TEXTS['english']!(n)))} … ${most}`;
-    });
-    t.log(`${target.name}: cycles at least, for English, at most: ${figures.join('; ')}`);
-  }
-});
 
 // ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

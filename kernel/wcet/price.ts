@@ -62,12 +62,12 @@ export interface OpCost extends Bound {
 // ── Metered kernels ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** How a metered kernel's memory is priced: by the bytes it moves, or by a whole line for each access. */
-export type Access = 'stream' | 'random';
+type Access = 'stream' | 'random';
 /** Lines that one instruction of a class touches where a kernel looks here and there; memory.copy begins and ends in one each. */
 const LINES: Partial<Record<string, number>> = { load: 1, store: 1, v_load: 1, v_store: 1, bulk: 2 };
 
 /** Thousandths of a cycle by class, memory included: what blocks of metered kernels count with. Data lie as far away as any do. */
-export function meteredPrices(target: Target, access: Access): number[] {
+function meteredPrices(target: Target, access: Access): number[] {
   const line = Math.max(...Object.values(target.home).map(home => target.levels[home]?.lineUpper ?? 0));
   const byte = Math.ceil(line / target.lineBytes);
   return CLASSES.map((cls, i) => {
