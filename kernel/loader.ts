@@ -37,6 +37,7 @@ import { alignUp, type Arena, type Mark } from './arena.ts';
 import type { Costs, PlanPrices } from './costs.ts';
 import type { Layout } from './layout.ts';
 import { panic } from './panic.ts';
+import { encodingBounds } from './wcet/bounds.ts';
 import type { Bound, PlanSource } from './wcet/price.ts';
 import type { MemoryRegion, Target } from './wcet/targets.ts';
 
@@ -102,6 +103,14 @@ const TARGET_REGION: Readonly<Record<keyof EngineBudget, MemoryRegion>> = {
   plan: 'plan',
   session: 'kv',
 };
+
+/** Where a vocabulary lies, and the working memory of an encode. */
+interface VocabularyMemory {
+  readonly at: number;
+  readonly bytes: number;
+  readonly workAt: number;
+  readonly workBytes: number;
+}
 
 /** The fewest positions a default context may shrink to before loading is refused instead. */
 const CTX_LEAST = 16;
@@ -216,7 +225,7 @@ export class Loader {
 
   private withVocabulary<T>(
     image: ModelImage,
-    use: (v: Vocabulary, memory: { at: number; bytes: number; workAt: number; workBytes: number }) => T | Refusal,
+    use: (v: Vocabulary, memory: VocabularyMemory) => T | Refusal,
   ): T | Refusal {
     const need = this.tokenizer.budget(image);
     if (isRefusal(need)) return need;
@@ -520,7 +529,14 @@ export class Loader {
     const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded), target);
     if (isRefusal(prices)) return prices;
     const size = this.sizeOf(text, engine.vocabulary);
-    const tokenize = this.tokenizing(loaded.budget.vocabulary);
+    const { budget, place } = loaded;
+    const tokenize = this.tokenizing(prices, size, engine.vocabulary, {
+      at: place.vocabularyAt,
+      bytes: budget.vocabulary,
+      workAt: place.scratchAt,
+      workBytes: budget.scratch,
+    });
+    if (isRefusal(tokenize)) return tokenize;
     const { shape, options } = engine;
     const arenaBytes = this.arena.usage().offset;
     const rows = (): readonly PlanRow[] => engine.ops();
@@ -553,10 +569,11 @@ export class Loader {
         target,
       );
       if (isRefusal(prices)) return prices;
-      const told = this.withVocabulary(image, (v, m) => ({
-        size: this.sizeOf(text, v),
-        bound: this.tokenizing(m.bytes),
-      }));
+      const told = this.withVocabulary(image, (v, m) => {
+        const size = this.sizeOf(text, v);
+        const bound = this.tokenizing(prices, size, v, { ...m, workBytes: budget.scratch });
+        return isRefusal(bound) ? bound : { size, bound };
+      });
       const { size: textBytes, bound: tokenize } = isRefusal(told) ? { size: text.bytes, bound: null } : told;
       return { target, prices, shape, options, arenaBytes: report.total, rows: () => plan.rows, textBytes, tokenize };
     });
@@ -573,9 +590,22 @@ export class Loader {
     return longest;
   }
 
-  /** A vocabulary that takes no memory has no kernels: its ids are bytes. Of the others' kernels there is no bound: null. */
-  private tokenizing(vocabularyBytes: number): Bound | null {
-    return vocabularyBytes === 0 ? { most: 0, least: 0 } : null;
+  /** A vocabulary that takes no memory has no kernels: its ids are bytes. */
+  private tokenizing(
+    prices: PlanPrices,
+    textBytes: number,
+    v: Vocabulary,
+    { at, bytes, workAt, workBytes }: VocabularyMemory,
+  ): Bound | Refusal {
+    if (bytes === 0) return { most: 0, least: 0 };
+    v.begin(0, workAt, workBytes);
+    return encodingBounds(prices, {
+      bytes: textBytes,
+      room: v.inputBytes() + 1,
+      capacity: LIMITS.dmaBytes >> 2,
+      vocabAt: at,
+      word: address => (address >= at && address < at + bytes ? this.arena.i32[address >> 2]! : null),
+    });
   }
 
   private sourceOf(m: Pick<Loaded, 'engine' | 'budget' | 'place'>): PlanSource {

@@ -40,6 +40,7 @@ const fakePrices: PlanPrices = {
   step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
   draw: () => exactly(0),
   topK: () => exactly(0),
+  kernel: () => exactly(0),
   ops: () => [],
 };
 

@@ -5,6 +5,7 @@ import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { readFileSync } from 'node:fs';
 import {
+  ENCODE,
   ENGINE_REGIONS,
   GGML_TYPE,
   isRefusal,
@@ -16,7 +17,7 @@ import {
 import type { EngineOptions } from '../kernel/abi/index.ts';
 import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
-import { requestBounds, scoreBounds } from '../kernel/wcet/bounds.ts';
+import { encodingBounds, requestBounds, scoreBounds } from '../kernel/wcet/bounds.ts';
 import { Certificates, countsAt, spansAt } from '../kernel/wcet/certificate.ts';
 import type { CertificateFile } from '../kernel/wcet/certificate.ts';
 import { meterTable, Prices } from '../kernel/wcet/price.ts';
@@ -419,6 +420,56 @@ test('at least, a step brings every weight that it must read from memory', t => 
     const matrices = accepted(s.rig.image(`images/models/${file}.gguf`)).tensors.filter(x => x.shape.length > 1);
     const all = sum(matrices.map(x => x.bytes)); // the embeddings are the output too
     t.true(bytes <= s.loaded.budget.weights && bytes > all - 2 * bus.lineBytes, `${bytes} of ${all}`);
+  }
+});
+
+test('turning a text into ids stays within its bounds, in one part and in several', t => {
+  const rig = new Rig('simd128');
+  const options = { ctx: 64, kvType: GGML_TYPE.F16, batch: 8 };
+  const driver = new TransformerDriver({ ...rig, tokenizer: rig.tokenizer() });
+  const s = subjectOf(rig, accepted(rig.load(driver, accepted(rig.image('images/models/fable-q4_0.gguf')), options)));
+  const { engine, endAt, place, budget } = s.loaded;
+  const v = engine.vocabulary;
+  const tableAt = endAt;
+  const [outAt, workAt, capacity] = [endAt + 16384, endAt + 65536, 256];
+  rig.compute.set_prices(tableAt);
+  const text = 'Once upon a time there was a dog, 42 cats & Zoë!  It said: "don\'t". ';
+  const kinds = [text, 'a', '\n ', ' !', 'ab1', '\u00e9', '<|endoftext|>', 'the '];
+  for (let i = 0; i < (soak ? 400 : 60); i++) {
+    const target = oneOf(TARGETS);
+    rig.arena.u32.set(meterTable(certificates, target), tableAt >> 2);
+    const length = oneOf([0, 1, 2, 64, 255, 256, 1000, 2047, below(12_000)]);
+    const kind = oneOf(kinds);
+    const bytes = new TextEncoder().encode(kind.repeat(1 + Math.ceil(length / kind.length))).subarray(0, length);
+    rig.compute.take_spent();
+    v.begin(oneOf([0, ENCODE.special]), workAt, oneOf([32 * 1024, 200 * 1024]));
+    const room = v.inputBytes() + 1;
+    for (let at = 0, final = false; !final;) {
+      const n = Math.min(v.inputBytes(), bytes.length - at);
+      rig.arena.u8.set(bytes.subarray(at, at + n), v.inputAt());
+      at += n;
+      final = at === bytes.length;
+      v.input(n, final);
+      let ids = 0;
+      do t.true((ids = v.encode(outAt, capacity)) >= 0);
+      while (ids > 0);
+    }
+    const spent = rig.compute.take_spent() >>> 0;
+    const at = place.vocabularyAt;
+    const bound = accepted(
+      encodingBounds(pricesOf(s, target), {
+        bytes: length,
+        room,
+        capacity,
+        vocabAt: at,
+        word: a => (a >= at && a < at + budget.vocabulary ? rig.arena.i32[a >> 2]! : null),
+      }),
+    );
+    t.true(
+      isBound(bound) && spent >= bound.least && spent <= bound.most,
+      `${length} bytes of ${kind} in ${room} on ${target.name}: ${spent} in ${JSON.stringify(bound)}`,
+    );
+    if (i < 20) t.log(`${length} bytes, room ${room}, ${target.name}: ${bound.least} ≤ ${spent} ≤ ${bound.most}`);
   }
 });
 

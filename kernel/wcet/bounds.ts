@@ -2,6 +2,7 @@
 // request is a sequence of steps; each is looked up in the plan's prices, so a bound costs a few additions a token and is no looser than
 // the steps themselves. The dearest step is found by looking at every one.
 
+import { isRefusal, type Refusal } from '../abi/index.ts';
 import type { Bound, Draw, Prices } from './price.ts';
 
 /** What is asked: tokens in, tokens out at most, how they are drawn, and how many of the largest logits are reported with each. */
@@ -85,6 +86,50 @@ function chunkBounds(prices: Priced, length: number, prefix: 0 | 1): Bound {
     for (let at = pos; at < pos + n; at++)
       if (at + 1 > prefix && at + 1 < length)
         sum = add(sum, add(prices.segment('head', 1, at), prices.segment('score', 1, at)));
+  }
+  return sum;
+}
+
+/** A text to be turned into ids by the kernels of a vocabulary. */
+export interface Encoding {
+  readonly bytes: number;
+  /** Bytes of text that working memory holds at once, and ids that are taken from it at once. */
+  readonly room: number;
+  readonly capacity: number;
+  readonly vocabAt: number;
+  /** An i32 of the vocabulary's header. */
+  readonly word: (address: number) => number | null;
+}
+
+/**
+ * Of a text that working memory holds (with one byte more, a space before it) each kernel runs once: it is cut into words, they are merged,
+ * the ids written. A longer one goes through in parts: two in a row are no shorter together than the memory, or a word would not have fitted.
+ */
+export function encodingBounds(prices: Pick<Prices, 'kernel'>, e: Encoding): Bound | Refusal {
+  if (e.bytes === 0) return NOTHING;
+  const whole = e.bytes < e.room;
+  const parts = whole ? 1 : 2 * Math.ceil(e.bytes / (e.room - 1)) + 2;
+  const bytes = whole ? [e.bytes, e.bytes + 1] : [e.room];
+  const writes = Math.ceil((2 * (e.bytes + 1)) / e.capacity); // at least half as many bytes as ids
+  const kernels: [name: string, calls: number, more: readonly number[]][] = [
+    ['tokenize_cut', parts, []],
+    ['tokenize_merge', parts, []],
+    ['tokenize_write', parts + writes - 1, [0, e.capacity]], // where to does not matter
+  ];
+  if (!whole) kernels.push(['tokenize_shift', parts, []], ['tokenize_split', 2 * parts, []]);
+  let sum = NOTHING;
+  for (const [name, calls, more] of kernels) {
+    const each = bytes.map(n =>
+      prices.kernel(name, name === 'tokenize_shift' ? [0, 1, n] : [e.vocabAt, 0, n, ...more], e.word),
+    );
+    const refusal = each.find(isRefusal);
+    if (refusal !== undefined) return refusal;
+    const bounds = each as Bound[];
+    const once = name !== 'tokenize_shift' && name !== 'tokenize_split';
+    sum = add(sum, {
+      most: calls * Math.max(...bounds.map(b => b.most)),
+      least: once ? Math.min(...bounds.map(b => b.least)) : 0,
+    });
   }
   return sum;
 }

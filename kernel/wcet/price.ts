@@ -505,6 +505,12 @@ export class Prices {
     return boundOf(exactFigures(this.#kernel(`top_k ${k}`, 'top_k', args, () => 'data')));
   }
 
+  /** Any metered kernel at these arguments, which looks here and there in memory; `word`: an i32 that its work depends on, or null. */
+  kernel(name: string, args: readonly number[], word: (address: number) => number | null): Bound | Refusal {
+    const shape = meteredShape(this.#certificates, this.#target, name, 'random', args, a => word(a) ?? 'data', 0);
+    return isRefusal(shape) ? shape : boundOf(exactFigures(shape));
+  }
+
   /** Op by op; `most` is what each is charged. */
   ops(s: Segment, n: number, pos: number): OpCost[] {
     return this.#segments[s].ops.map(({ row, head }) => {
@@ -576,27 +582,27 @@ export class Prices {
   #kernel(key: string, name: (typeof METERED)[number], args: readonly number[], read: Setting['read']): Shape {
     const known = this.#metered.get(key);
     if (known !== undefined) return known;
-    const shape = meteredShape(this.#certificates, this.#target, this.#plan, name, 'stream', args, read);
+    const shape = meteredShape(this.#certificates, this.#target, name, 'stream', args, read, this.ctx);
     if (isRefusal(shape)) return panic(`no bound: ${shape.message}`); // it has a certificate, and settings are checked before
     this.#metered.set(key, shape);
     return shape;
   }
 }
 
-/** A metered kernel at these arguments, words that are open lying between 0 and the context's length. Its memory is in `compute`. */
+/** A metered kernel at these arguments, words that are open lying between 0 and `openMax`. Its memory is in `compute`. */
 function meteredShape(
   certificates: Certificates,
   target: Target,
-  plan: PlanSource,
   name: string,
   access: Access,
   args: readonly number[],
   read: Setting['read'],
+  openMax: number,
 ): Shape | Refusal {
   const c = certificates.get(name);
   if (isRefusal(c)) return c;
   const prices = meteredPrices(target, access);
-  return Shape.of(c, { target, prices, regionOf: plan.regionOf, args, read, cases: [() => [0, plan.ctx]] });
+  return Shape.of(c, { target, prices, regionOf: () => 'io', args, read, cases: [() => [0, openMax]] });
 }
 
 function exactFigures(shape: Shape): Figures {

@@ -127,7 +127,7 @@ export class Shape {
         i =>
           data.has(i) ? [0, Number(ARGUMENT_MAX)] : of(i),
     );
-    const refusal = outsideDomain(c, known, cases) ?? overwritten(c, known, cases);
+    const refusal = outsideDomain(c, known, cases) ?? overwritten(c, known, cases, data);
     if (refusal !== null) return refusal;
     const shape = new Shape(c, s, unknowns, known);
     const blind = [...shape.dependsOn].find(i => data.has(i));
@@ -367,8 +367,14 @@ function outsideDomain(c: Certificate, known: Specialiser, cases: readonly Case[
 }
 
 /** A word that the cost depends on must stay as it was. */
-function overwritten(c: Certificate, known: Specialiser, cases: readonly Case[]): Refusal | null {
-  const addresses = c.words.flatMap(w => known.of(w.address).constant ?? []).map(Number);
+function overwritten(
+  c: Certificate,
+  known: Specialiser,
+  cases: readonly Case[],
+  data: ReadonlySet<number>,
+): Refusal | null {
+  const relied = c.words.filter(w => !data.has(w.param));
+  const addresses = relied.flatMap(w => known.of(w.address).constant ?? []).map(Number);
   for (const x of c.extents) {
     if (!x.store || known.of(x.moved).constant === 0n) continue;
     const [[from], [, to]] = [spanIn(known.of(x.from), cases), spanIn(known.of(x.to), cases)];
