@@ -44,7 +44,7 @@ export async function calibrate({ quick }) {
   const k = await parts();
   const cpu = cpus()[0]?.model.trim().slice(0, 64) || 'unknown processor';
   const hz = (cpus()[0]?.speed ?? 0) * 1e6 || k.findTarget('host').hz; // where the system does not say, a unit like any other
-  const { build, steps } = measureSteps(subjects(), k, counters(k, cpu, hz), quick ? 12_000 : 60_000);
+  const { build, steps, share } = measureSteps(subjects(), k, counters(k, cpu, hz), quick ? 12_000 : 60_000);
   const rows = steps.map(step => ({ ...step, time: step.seconds * hz }));
   const prior = k.HOST_PRICES.map(name => k.HOST_PRIOR[name] / MILLI);
   const { prices, worst, ...report } = assess(rows, prior);
@@ -60,7 +60,7 @@ export async function calibrate({ quick }) {
   const text = `${JSON.stringify(calibration, null, 1)}\n`;
   k.accepted(k.parseCalibration(text, ''));
   writeFileSync(path.join(root, FILE), text);
-  return { calibration, rows, ...report };
+  return { calibration, rows, share, ...report };
 }
 
 const percent = x => (x * 100).toFixed(1);
@@ -73,7 +73,7 @@ function reportLine(model, rows, { steps, fitted, heldOut, unseen }) {
 }
 
 export function print(run, { json }) {
-  const { calibration, rows, all, models } = run;
+  const { calibration, rows, share, all, models } = run;
   const { cpu, hz, build, prices, errorMilli, steps, node } = calibration;
   const list = Object.entries(prices).map(([name, p]) => `${name} ${p}`);
   console.log(`${cpu}, Node ${node}, ${build} build, ${steps} steps, the shortest time of each`);
@@ -89,6 +89,10 @@ export function print(run, { json }) {
   console.log(
     table(['model', 'steps', 'µs', 'fitted', 'held out', 'model not seen'], [...lines, reportLine('all', rows, all)]),
   );
+  if (share < 0.95)
+    console.log(
+      `\nthe machine was busy with other things: this process got ${(share * 100).toFixed(0)} % of a core; worst errors may be theirs`,
+    );
   console.log(`\n${FILE} written: arena8 --target host --calibration ${FILE} (±${errorMilli / 10} %)`);
   if (json) writeFileSync(json, `${JSON.stringify(run, null, 1)}\n`);
 }

@@ -2,6 +2,7 @@
 // loaded plan, with or without a draw behind it. It is timed on the kernels alone, and counted by running it once on each of several
 // simulated processors on which one thing costs a cycle and nothing else costs anything: the clock then shows how often it happens.
 import { readFileSync } from 'node:fs';
+import process from 'node:process';
 import { load } from '../tools/load.mjs';
 
 const root = new URL('..', import.meta.url).pathname;
@@ -106,14 +107,21 @@ function samplerOf(k, draw) {
   return { temp: 0.8, topK: 40, topP: 0.95, repeatPenalty: 1, modes: k.SAMPLER_MODE.topP };
 }
 
+/** Processor time of this process. */
+function cpuMs() {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 /**
  * Steps of the subjects with their times and what targets charge for them. The steps take turns and the shortest time of each counts: what
  * else the computer does meanwhile can only add.
  * @param {readonly { name: string, file: string, ctx: number, kv: 'F16' | 'F32' }[]} subjects
  * @param {object} k what parts() gives
  * @param {readonly object[]} targets
- * @param {number} ms of measuring, a sixth of it for warming up
- * @returns {{ build: string, steps: { model: string, n: number, pos: number, draw: string | null, seconds: number, counts: number[] }[] }}
+ * @param {number} ms of this process's processor time to measure for, a sixth of it to warm up: a busy computer measures longer, not less
+ * @returns {{ build: string, share: number, steps: { model: string, n: number, pos: number, draw: string | null, seconds: number, counts: number[] }[] }}
+ * `share`: of a core that this process had
  */
 export function measureSteps(subjects, k, targets, ms) {
   const build = k.canRun('relaxed') ? 'relaxed' : 'simd128'; // as boot chooses
@@ -125,15 +133,16 @@ export function measureSteps(subjects, k, targets, ms) {
     return { model, list: list.map((step, i) => ({ ...step, counts: counts.map(c => c[i]), seconds: Infinity })) };
   });
   const turnsFor = time => {
-    for (const end = performance.now() + time; performance.now() < end;)
+    for (const end = cpuMs() + time; cpuMs() < end;)
       for (const { model, list } of models) {
         model.run(list.at(-1)); // brings the model into the caches, as a step before would have
         for (const step of list) step.seconds = Math.min(step.seconds, model.seconds(step));
       }
   };
   turnsFor(ms / 6);
+  const start = { cpu: cpuMs(), wall: performance.now() };
   for (const { list } of models) for (const step of list) step.seconds = Infinity;
   turnsFor((5 * ms) / 6);
   const steps = models.flatMap(({ list }) => list);
-  return { build, steps };
+  return { build, steps, share: (cpuMs() - start.cpu) / (performance.now() - start.wall) };
 }
