@@ -775,7 +775,7 @@ export function parseCalibration(text: string, digest: string): Calibration | Re
   return { digest, cpu, hz: hz as number, prices: prices as Calibration['prices'], errorMilli };
 }
 
-/** Usual proportions, which a fit begins with: some twenty simple instructions a cycle, as if most of them vanished in compilation. */
+/** Proportions that a fit begins with, about those found on an AMD EPYC. Twenty scalar instructions a cycle: most vanish in compilation. */
 export const HOST_PRIOR: Calibration['prices'] = {
   scalar: 50,
   vector: 100,
