@@ -312,6 +312,22 @@ test('extremes: tiny temperatures, huge spreads, one token, draws at both ends',
   t.is(draw(rig, flat, { topP: 0.5 }, TWO32 - 1), 25128);
 });
 
+test('a penalty whose logits would be beyond f32 leaves them finite', t => {
+  for (const rig of BUILDS.filter(canRun).map(build => new Rig(build))) {
+    const low = Float32Array.of(-2e38, -3e38);
+    for (const temp of [0, 1]) t.is(draw(rig, low, { temp, repeatPenalty: 1.1 }, 0, [1]), 0);
+    t.is(draw(rig, Float32Array.of(-2e38), { repeatPenalty: 100 }, TWO32 - 1, [0]), 0);
+    const both = { repeatPenalty: 100 };
+    t.deepEqual(
+      [draw(rig, low, both, 0, [0, 1]), draw(rig, low, both, TWO32 - 1, [0, 1])],
+      [0, 1],
+      'both at the least',
+    );
+    const high = Float32Array.of(1, 3e38);
+    t.is(draw(rig, high, { repeatPenalty: 0.5 }, 0, [1]), 1);
+  }
+});
+
 // ── Loss and top logits ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('score: −ln softmax in f64, the same bits in both builds', t => {

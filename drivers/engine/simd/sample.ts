@@ -349,7 +349,7 @@ function keepLargest(at: usize, n: i32, k: i32): f32 {
 
 // ── Steps of sampling ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Divides (logits ≥ 0) or multiplies by the penalty, once per distinct id of the history. */
+/** Divides (logits ≥ 0) or multiplies by the penalty, once per distinct id of the history. What would be beyond f32 stays finite: ∞ − ∞ is no mass. */
 @inline
 function penalise(at: usize, n: i32, history: usize, length: i32, penalty: f32): void {
   const seen = after(at, n); // a bit per id
@@ -364,7 +364,8 @@ function penalise(at: usize, n: i32, history: usize, length: i32, penalty: f32):
     store<u32>(word, before | bit);
     const p = at + (index << 2);
     const x = load<f32>(p);
-    store<f32>(p, select<f32>(select<f32>(x / penalty, x * penalty, x >= 0), x, bit & ~before));
+    const penalised = select<f32>(min<f32>(x / penalty, f32.MAX_VALUE), max<f32>(x * penalty, -f32.MAX_VALUE), x >= 0);
+    store<f32>(p, select<f32>(penalised, x, bit & ~before));
   }
 }
 
