@@ -15,6 +15,12 @@ export interface EngineCompute extends Compute {
    * gets. The base is the f64 at `baseAt`, the divisors f32[pairs] at `factorsAt`; 0 = all 1.
    */
   rope_frequencies(baseAt: number, factorsAt: number, pairs: number, toAt: number): void;
+  /**
+   * Writes f32[2 + pairs] at `toAt`: what all angles are multiplied by, what cosines and sines are, and for each pair the share of its angle that
+   * is left as it was (YaRN's ramp; 0 = none). From f64[5] at `fromAt`: base, scale of the angles, scale of cosines and sines, 1 for YaRN
+   * or 0, and the positions the model was first trained on.
+   */
+  rope_scaling(fromAt: number, pairs: number, toAt: number): void;
 
   // Vocabulary and tokenizer: addresses of a Vocab, Work or Transfer record (vocabulary.ts).
   /** Takes whole token strings from a Transfer; returns the bytes taken. Measures only, when it names no vocabulary. */

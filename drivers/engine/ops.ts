@@ -44,6 +44,10 @@ export enum Op {
   SCORE = 16, // score(step): logits, target → StepBlock.loss
   ECHO = 17, // stub engine: logits from its prepared reply, see Reply
   GELU_F16 = 18, // GELU with argument and result rounded to F16: what ggml computes, by its table over halves
+  GELU_MUL_F16 = 19, // dst[t][n] = gelu(gate) · up, gelu as GELU_F16
+  RMS_NORM_HEADS = 20, // every head of f32[token][stride], in place, as RMS_NORM
+  ROPE_TABLE_SCALED = 21, // ROPE_TABLE with angles slowed down and amplitudes changed: linear and YaRN scaling
+  SCALE = 22, // f32[token][stride], the first n values of each token, times a factor, in place
 }
 
 // The operand words of each op.
@@ -64,6 +68,14 @@ export enum Norm {
   biasAt = 6, // f32[n]; 0 = none; LAYER_NORM only
   eps = 7, // f32 bits
 }
+export enum NormHeads {
+  at = 2, // f32[token][stride], the heads first
+  heads = 3,
+  headDim = 4,
+  stride = 5,
+  weightsAt = 6, // f32[headDim], of all heads; 0 = none
+  eps = 7, // f32 bits
+}
 export enum Quantize {
   // not needed for F32 weights: there MUL_MAT's actAt is the matrix itself
   actAt = 2,
@@ -82,9 +94,10 @@ export enum MulMat {
   dstStride = 9, // values between tokens in dst, ≥ rows
 }
 export enum RopeTable {
+  // also ROPE_TABLE_SCALED
   tableAt = 2, // f32[token][pairs][2]: cos, sin
   pairs = 3,
-  frequenciesAt = 4, // f32[pairs][2]: rope_frequencies()
+  frequenciesAt = 4, // f32[pairs][2]: rope_frequencies(); scaled, f32[2 + pairs] follow: rope_scaling()
 }
 export enum Rope {
   at = 2, // f32[token][stride], the heads first
@@ -93,7 +106,7 @@ export enum Rope {
   pairs = 5, // rotated per head; 2 · pairs ≤ headDim
   tableAt = 6,
   stride = 7,
-  mode = 8, // ROPE_ADJACENT
+  mode = 8, // ROPE_…
 }
 export enum KvStore {
   srcAt = 2, // f32[token][srcStride]
@@ -111,24 +124,31 @@ export enum Attention {
   kPlaneAt = 7, // bytes from StepBlock.kvAt
   vPlaneAt = 8,
   kvType = 9,
-  scale = 10, // f32 bits, 1/√headDim
+  scale = 10, // f32 bits: 1/√headDim, or 1 where the queries are scaled
   scoresAt = 11, // scratch, f32[ctx]: scoresBytes()
   qStride = 12,
 }
 export enum Elementwise {
-  // ADD, SILU_MUL, GELU, GELU_F16; dst may be src
+  // ADD, SILU_MUL, GELU, GELU_F16, GELU_MUL_F16; dst may be src
   dstAt = 2,
   n = 3,
-  srcAt = 4, // gate for SILU_MUL
-  upAt = 5, // SILU_MUL only
+  srcAt = 4, // the gate of SILU_MUL and GELU_MUL_F16
+  upAt = 5, // of these two only
+}
+export enum Scale {
+  at = 2,
+  n = 3,
+  stride = 4, // ≥ n
+  factor = 5, // f32 bits
 }
 export enum Check {
   at = 2,
   n = 3,
 }
 
-/** RoPE turns the pairs (2i, 2i + 1): llama's "norm" mode. */
-export const ROPE_ADJACENT = 0;
+// The two values of pair i that RoPE turns in a head.
+export const ROPE_ADJACENT = 0; // 2i and 2i + 1: llama.cpp's "norm" mode
+export const ROPE_HALVES = 1; // i and pairs + i: its "neox" mode
 
 /** The stub's reply at StepBlock.replyAt, as u32 words: the token at position prompt − 1 is followed by ids[0], and so on; after the last, `end`. */
 export enum Reply {

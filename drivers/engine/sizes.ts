@@ -38,6 +38,11 @@ export function ropeTableBytes(batch: number, pairs: number): number {
   return 8 * batch * pairs;
 }
 
+/** Bytes of the frequencies that ROPE_TABLE, or ROPE_TABLE_SCALED, reads. */
+export function ropeFrequenciesBytes(pairs: number, scaled: boolean): number {
+  return scaled ? 8 * pairs + 4 * (2 + pairs) : 8 * pairs;
+}
+
 /** Bytes of ATTENTION's scratch, whatever the batch and the number of heads. */
 export function scoresBytes(ctx: number): number {
   return 4 * ctx;

@@ -2,7 +2,10 @@
 
 export { dequantize, get_row, quantize, repack } from './blocks';
 export { mul_mat_bf16, mul_mat_f16, mul_mat_f32, mul_mat_q4_0, mul_mat_q4_1, mul_mat_q8_0 } from './matmul';
-export { add, all_finite, gelu, gelu_f16, kv_store, layer_norm, rms_norm, rope, rope_frequencies, rope_table, silu_mul } from './layers';
+export {
+  add, all_finite, gelu, gelu_f16, gelu_mul_f16, kv_store, layer_norm, rms_norm, rope, rope_frequencies, rope_halves, rope_scaling, rope_table,
+  rope_table_scaled, scale, silu_mul,
+} from './layers';
 export { attention, soft_max } from './attention';
 export { run } from './execute';
 export { prices, set_prices, spent, take_spent } from './meter';
