@@ -453,7 +453,19 @@ const refusals: readonly [
     /4 heads cannot share 3 key\/value heads evenly/,
     p => (p.meta['llama.attention.head_count_kv'] = { u32: 3 }),
   ],
-  ['an odd rotation', 1002, /rope\.dimension_count 3 is odd/, p => (p.meta['llama.rope.dimension_count'] = { u32: 3 })],
+  [
+    'an odd rotation',
+    1002,
+    /rope\.dimension_count 3 is odd/,
+    p => (p.meta['gemma.rope.dimension_count'] = { u32: 3 }),
+    'gemma',
+  ],
+  [
+    'a rotation of part of a head where all of it must turn',
+    1002,
+    /llama: rope\.dimension_count 4 differs from the head's 8 elements/,
+    p => (p.meta['llama.rope.dimension_count'] = { u32: 4 }),
+  ],
   [
     'value heads of another size',
     1002,
@@ -590,6 +602,27 @@ test('private keys and aliases of the specification are read when the standard o
   const ids = [1, 2, 3, 4, 0];
   const plain = rig.logits(accepted(rig.load(bare(rig), image, options)).engine, ids, 4).map(bits);
   t.deepEqual(rig.logits(accepted(rig.load(bare(rig), renamed, options)).engine, ids, 4).map(bits), plain);
+});
+
+test('scaled positions: the older key and a factor alone mean linear scaling; none means none, whatever the factor', t => {
+  const { ropeScaling: _, ...plainConfig } = randomConfig('llama', random(31));
+  const config = { ...plainConfig, headSize: 16, ropeDimensions: 16, types: () => GGML_TYPE.F32 };
+  const logits = (more: Record<string, MetaInput>): string => {
+    const { file } = randomModel(config, random(32), more);
+    const { rig, loaded } = open(file, { ctx: 16, kvType: GGML_TYPE.F32, batch: 4 });
+    return rig.logits(loaded.engine, [1, 2, 3, 4, 0], 4).map(bits).join();
+  };
+  const plain = logits({});
+  const scaled = logits({
+    'llama.rope.scaling.type': { string: 'linear' },
+    'llama.rope.scaling.factor': { f32: 4 },
+  });
+  t.not(scaled, plain);
+  t.is(logits({ 'llama.rope.scaling.factor': { f32: 4 } }), scaled);
+  t.is(logits({ 'llama.rope.scale_linear': { f32: 4 } }), scaled);
+  t.is(logits({ 'llama.rope.scaling.type': { string: 'none' }, 'llama.rope.scaling.factor': { f32: 4 } }), plain);
+  t.is(logits({ 'llama.rope.scaling.factor': { f32: 0 } }), plain);
+  t.not(logits({ 'llama.rope.scaling.attn_factor': { f32: 1.5 } }), plain);
 });
 
 function imageParts(image: ModelImage): Omit<ModelImage, 'meta' | 'tensors' | 'tensor'> {

@@ -44,10 +44,14 @@ interface Kernels extends EngineCompute {
   layer_norm(xAt: number, n: number, wAt: number, bAt: number, epsAt: number, toAt: number): void;
   rope_table(position: number, pairs: number, frequenciesAt: number, tableAt: number): void;
   rope(xAt: number, heads: number, headDim: number, pairs: number, tableAt: number): void;
+  rope_halves(xAt: number, heads: number, headDim: number, pairs: number, tableAt: number): void;
+  rope_table_scaled(position: number, pairs: number, frequenciesAt: number, tableAt: number): void;
+  scale(xAt: number, n: number, factorAt: number): void;
   add(toAt: number, xAt: number, n: number): void;
   silu_mul(gateAt: number, upAt: number, n: number, toAt: number): void;
   gelu(xAt: number, n: number, toAt: number): void;
   gelu_f16(xAt: number, n: number, toAt: number): void;
+  gelu_mul_f16(gateAt: number, upAt: number, n: number, toAt: number): void;
   kv_store(type: number, xAt: number, n: number, toAt: number): number;
   soft_max(xAt: number, n: number): void;
   attention(
@@ -695,6 +699,16 @@ test('silu, gelu, add: reference bits, accuracy, the specification’s vector', 
     same(t, d.f32(OUT, x.length), x.map(reference.gelu), 'gelu');
     d.guarded(t, OUT, 4 * x.length, () => d.kernels.gelu_f16(X, x.length, OUT));
     same(t, d.f32(OUT, x.length), x.map(reference.geluF16), 'gelu_f16');
+    for (const n of [x.length, 1, 3, 6]) {
+      d.guarded(t, OUT, 4 * n, () => d.kernels.gelu_mul_f16(X, W, n, OUT));
+      const want = x.slice(0, n).map((v, i) => Math.fround(reference.geluF16(v) * up[i]!));
+      same(t, d.f32(OUT, n), want, `gelu_mul_f16 ${n}`);
+      d.put(OUT, x.slice(0, n));
+      d.put(SCRATCH, Float32Array.of(0.3));
+      d.guarded(t, OUT, 4 * n, () => d.kernels.scale(OUT, n, SCRATCH));
+      const third = x.slice(0, n).map(v => Math.fround(v * Math.fround(0.3)));
+      same(t, d.f32(OUT, n), third, `scale ${n}`);
+    }
     d.put(OUT, up);
     d.guarded(t, OUT, 4 * x.length, () => d.kernels.add(OUT, X, x.length));
     same(
@@ -749,13 +763,15 @@ test('rope: frequencies and table to f32’s last bit, rotation to the reference
         }
         const [heads, headDim] = [1 + below(3), 2 * pairs + below(5)];
         const x = floats(heads * headDim);
-        d.put(X, x);
-        d.guarded(t, X, 4 * x.length, () => d.kernels.rope(X, heads, headDim, pairs, B));
-        const want = Float32Array.from({ length: heads }, (_, h) => h).reduce<number[]>(
-          (all, h) => [...all, ...reference.rope(x.slice(h * headDim, (h + 1) * headDim), table)],
-          [],
-        );
-        same(t, d.f32(X, x.length), Float32Array.from(want), `rope ${heads} × ${headDim}`);
+        for (const halves of [false, true]) {
+          d.put(X, x);
+          const turn = halves ? d.kernels.rope_halves : d.kernels.rope;
+          d.guarded(t, X, 4 * x.length, () => turn(X, heads, headDim, pairs, B));
+          const want = Array.from({ length: heads }, (_, h) => [
+            ...reference.rope(x.slice(h * headDim, (h + 1) * headDim), table, halves),
+          ]);
+          same(t, d.f32(X, x.length), Float32Array.from(want.flat()), `rope ${heads} × ${headDim}, ${halves}`);
+        }
       }
     }
     d.view.setFloat64(SCRATCH, 10000, true);
@@ -765,6 +781,45 @@ test('rope: frequencies and table to f32’s last bit, rotation to the reference
     d.kernels.rope(X, 1, 4, 2, B);
     near(t, d.f32(X, 4), [-1.14263966, 1.9220756, 2.95985067, 4.0297995], 2.5e-7);
   }
+});
+
+test('rope: linear and YaRN scaling', t => {
+  const pairs = 20;
+  for (const d of devices)
+    for (const [factor, amplitude, yarn, context] of [
+      [4, 1, 0, 64],
+      [4, 1, 1, 4096],
+      [3.7, 1.2, 1, 300],
+      [0.5, 1, 1, 1e6],
+      [2, 1, 1, 3],
+    ] as const) {
+      const slowing = Math.fround(1 / factor);
+      [10000, slowing, Math.fround(amplitude), yarn, context].forEach((v, i) =>
+        d.view.setFloat64(SCRATCH + 8 * i, v, true),
+      );
+      const scalingAt = W + 8 * pairs;
+      d.guarded(t, scalingAt, 4 * (2 + pairs), () => d.kernels.rope_scaling(SCRATCH, pairs, scalingAt));
+      d.kernels.rope_frequencies(SCRATCH, 0, pairs, W);
+      // YaRN: dimension of a wavelength that fits the context β times; 1 before β = 32, 0 after β = 1, a ramp between.
+      const dimension = (turns: number): number =>
+        (2 * pairs * Math.log(context / (turns * 2 * Math.PI))) / (2 * Math.log(10000));
+      const low = Math.max(0, Math.floor(dimension(32)));
+      const high = Math.min(2 * pairs - 1, Math.ceil(dimension(1)));
+      const share = Array.from({ length: pairs }, (_, i) =>
+        yarn === 0 ? 0 : 1 - Math.min(1, Math.max(0, (i - low) / Math.max(0.001, high - low))),
+      );
+      const growth = amplitude * (yarn === 1 && factor > 1 ? 1 + 0.1 * Math.log(factor) : 1);
+      near(t, d.f32(scalingAt, 2 + pairs), [slowing, growth, ...share], 3e-7);
+      for (const position of [0, 1, 511]) {
+        d.guarded(t, B, 8 * pairs, () => d.kernels.rope_table_scaled(position, pairs, W, B));
+        const table = d.f32(B, 2 * pairs);
+        for (let i = 0; i < pairs; i++) {
+          const full = position * 10000 ** (-i / pairs);
+          const angle = full * slowing * (1 - share[i]!) + full * share[i]!;
+          near(t, table.subarray(2 * i), [growth * Math.cos(angle), growth * Math.sin(angle)], 1e-4);
+        }
+      }
+    }
 });
 
 test('soft_max: reference bits, the specification’s vector, NaN not hidden', t => {
@@ -966,6 +1021,42 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
       reference.dot(TYPE_Q8_0, file, reference.bytesOf(TYPE_Q8_0, r * k), normed, rows),
     );
     same(t, d.f32(OUT, rows), want, 'logits');
+  }
+});
+
+test('run norms, scales and turns heads token by token, over a stride', t => {
+  const [heads, headDim, stride, tokens] = [3, 10, 35, 2];
+  const x = floats(stride * tokens, 2);
+  const w = floats(headDim);
+  const row = (i: number, from: number, count: number): Float32Array =>
+    x.slice(i * stride + from, i * stride + from + count);
+  for (const d of devices) {
+    d.put(X, x);
+    d.put(W, w);
+    plan(
+      d,
+      [
+        ops.Op.RMS_NORM_HEADS,
+        {
+          [ops.NormHeads.at]: X,
+          [ops.NormHeads.heads]: heads,
+          [ops.NormHeads.headDim]: headDim,
+          [ops.NormHeads.stride]: stride,
+          [ops.NormHeads.weightsAt]: W,
+        },
+      ],
+      [
+        ops.Op.SCALE,
+        { [ops.Scale.at]: X, [ops.Scale.n]: 7, [ops.Scale.stride]: stride, [ops.Scale.factor]: 0x3f000000 },
+      ],
+    );
+    step(d, { n: tokens });
+    t.is(d.kernels.run(STEP, PLAN), 0);
+    const want = Array.from({ length: tokens }, (_, i) => [
+      ...Array.from({ length: heads }, (_, h) => [...reference.rmsNorm(row(i, h * headDim, headDim), w, 0)]).flat(),
+      ...row(i, heads * headDim, stride - heads * headDim),
+    ]).flatMap(values => values.map((v, k) => (k < 7 ? v / 2 : v)));
+    same(t, d.f32(X, x.length), Float32Array.from(want), 'heads');
   }
 });
 

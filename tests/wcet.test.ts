@@ -179,6 +179,14 @@ const SHAPES: Record<string, (view: DataView) => number[]> = {
     const pairs = size(64);
     return [at(0), size(16), 2 * pairs + below(8), pairs, at(3)];
   },
+  rope_halves: () => {
+    const pairs = size(64);
+    return [at(0), size(16), 2 * pairs + below(8), pairs, at(3)];
+  },
+  rope_scaling: () => [at(0), size(128), at(3)],
+  rope_table_scaled: () => [below(5000), size(128), at(0), at(3)],
+  scale: () => [at(0), size(4096), at(3)],
+  gelu_mul_f16: () => [at(0), at(2), size(4096), at(4)],
   rope_frequencies: () => [at(0), maybe(at(1)), size(128), at(3)],
   rope_table: () => [below(5000), size(128), at(0), at(3)],
   silu_mul: () => [at(0), at(2), size(4096), at(4)],
@@ -447,6 +455,28 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
   }),
   GELU: () => ({ [ops.Elementwise.dstAt]: at(0), [ops.Elementwise.n]: size(300), [ops.Elementwise.srcAt]: at(1) }),
   GELU_F16: () => ({ [ops.Elementwise.dstAt]: at(0), [ops.Elementwise.n]: size(300), [ops.Elementwise.srcAt]: at(1) }),
+  GELU_MUL_F16: () => ({
+    [ops.Elementwise.dstAt]: at(0),
+    [ops.Elementwise.n]: size(300),
+    [ops.Elementwise.srcAt]: at(1),
+    [ops.Elementwise.upAt]: at(2),
+  }),
+  RMS_NORM_HEADS: () => {
+    const headDim = size(40);
+    return {
+      [ops.NormHeads.at]: at(0),
+      [ops.NormHeads.heads]: size(8),
+      [ops.NormHeads.headDim]: headDim,
+      [ops.NormHeads.stride]: 400,
+      [ops.NormHeads.weightsAt]: maybe(at(2)),
+    };
+  },
+  ROPE_TABLE_SCALED: () => ({
+    [ops.RopeTable.tableAt]: at(0),
+    [ops.RopeTable.pairs]: size(60),
+    [ops.RopeTable.frequenciesAt]: at(2),
+  }),
+  SCALE: () => ({ [ops.Scale.at]: at(0), [ops.Scale.n]: size(200), [ops.Scale.stride]: 220 }),
   CHECK: () => ({ [ops.Check.at]: at(0), [ops.Check.n]: size(3000) }),
   SAMPLE: () => ({}),
   SCORE: () => ({}),

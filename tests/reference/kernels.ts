@@ -289,12 +289,13 @@ export function attention(
   return out;
 }
 
-/** Turns adjacent pairs of one head by a table of [cos, sin]. */
-export function rope(x: Float32Array, table: Float32Array): Float32Array {
+/** Turns the pairs of one head by a table of [cos, sin]: adjacent ones, or those whose second values follow all first ones. */
+export function rope(x: Float32Array, table: Float32Array, halves = false): Float32Array {
   const out = Float32Array.from(x);
   for (let i = 0; i < table.length; i += 2) {
-    out[i] = fma(x[i]!, table[i]!, -f(x[i + 1]! * table[i + 1]!));
-    out[i + 1] = fma(x[i]!, table[i + 1]!, f(x[i + 1]! * table[i]!));
+    const [at, other] = halves ? [i / 2, (i + table.length) / 2] : [i, i + 1];
+    out[at] = fma(x[at]!, table[i]!, -f(x[other]! * table[i + 1]!));
+    out[other] = fma(x[at]!, table[i + 1]!, f(x[other]! * table[i]!));
   }
   return out;
 }

@@ -260,7 +260,8 @@ export function randomConfig(architecture: Config['architecture'], next: () => n
   const chosen = new Map<string, number>();
   const rowLength = (name: string): number =>
     name.includes('ffn_down') ? feedForward : name.includes('attn_output') ? query : embedding;
-  const ropeDimensions = pick([headSize, headSize, Math.max(2, 2 * Math.floor(headSize / 4))]);
+  const partial = architecture === 'gemma' || architecture === 'phi2';
+  const ropeDimensions = partial ? pick([headSize, Math.max(2, 2 * Math.floor(headSize / 4))]) : headSize;
   const scaling: RopeScaling = {
     type: pick(['linear', 'yarn']),
     factor: pick([1, 2, 4, 0.5, 3.7]),

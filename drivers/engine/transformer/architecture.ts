@@ -34,6 +34,8 @@ export interface Architecture {
   readonly epsilonDefault: number | null; // null = the key must be present
   /** Rotary positions: which pairs of a head turn (ROPE_…). null = learned ones, or none at all without a position_embd.weight. */
   readonly rope: number | null;
+  /** A head may have more elements than turn. */
+  readonly partialRotation: boolean;
   /**
    * Of the gate and up = W_up · f: 'swiglu' silu(gate) · up, 'geglu_f16' gelu(gate) · up; without a gate 'gelu' or 'gelu_f16' of up. '…_f16': gelu's
    * argument and result rounded to f16, as ggml has it (a table of all halves).
@@ -104,6 +106,7 @@ const gatedBlock = [attentionNorm, ...anyQkv, attentionOutput, feedForwardNorm, 
 
 /** What most have in common. */
 const common = {
+  partialRotation: false,
   parallel: false,
   scaledEmbedding: false,
   scaledQueries: false,
@@ -112,11 +115,8 @@ const common = {
     { key: 'expert_count', unless: [0] },
     { key: 'attention.causal', unless: [true] },
     { key: 'attention.sliding_window', unless: [0] },
-    { key: 'attention.max_alibi_bias', unless: [0] },
-    { key: 'attention.clamp_kqv', unless: [0] },
     { key: 'attn_logit_softcapping', unless: [0] },
     { key: 'final_logit_softcapping', unless: [0] },
-    { key: 'logit_scale', unless: [0, 1] },
   ],
 } as const;
 const withRms = {
@@ -167,6 +167,7 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   gemma: {
     ...withRms, // the file has 1 + the weights of the model's authors
     rope: ROPE_HALVES,
+    partialRotation: true,
     feedForward: 'geglu_f16',
     scaledEmbedding: true,
     scaledQueries: true,
@@ -175,6 +176,7 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   phi2: {
     ...withLayerNorm,
     rope: ROPE_HALVES,
+    partialRotation: true,
     feedForward: 'gelu_f16',
     parallel: true,
     scaledQueries: true,
@@ -378,6 +380,8 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
     return inconsistent(`embedding_length ${embedding} is not a multiple of ${heads} heads`);
   if (valueSize !== headSize)
     return inconsistent(`attention.value_length ${valueSize} differs from the key length ${headSize}`);
+  if (rotary && dimensions !== headSize && !architecture.partialRotation)
+    return inconsistent(`rope.dimension_count ${dimensions} differs from the head's ${headSize} elements`);
   if (dimensions % 2 !== 0) return inconsistent(`rope.dimension_count ${dimensions} is odd`);
   if (base !== 0 && base < 1) return inconsistent(`rope.freq_base ${base} is less than 1`);
   const scaling = rotary ? rotationScaling(image, contextTrained) : null;
