@@ -28,6 +28,7 @@ import {
 import { DevFs } from '../vfs/fs-dev.ts';
 import { HostFs } from '../vfs/fs-host.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
+import { ROOT } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditRing } from './audit.ts';
@@ -173,7 +174,7 @@ export class Kernel {
 
   private mountRoot(mounter: Mounter, dev: DevFs): void {
     const { hw, vfs } = this;
-    vfs.mount('/', vfs.tmpfs(), 'rootfs', false);
+    vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false);
     this.log.print(`image: ${hw.image.length} bytes, cpio newc, sha256`);
     this.log.print(bytesToHex(sha256(hw.image))); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
@@ -220,13 +221,17 @@ export class Kernel {
     dev.register('console', tty);
     dev.register('tty', tty);
     xor128.seed(arena, stateAt, seed);
-    dev.register('random', {
+    const random: CharDevice = {
       read(memory, at, length) {
         for (let i = 0; i < length; i++) memory[at + i] = xor128.next(arena, stateAt) & 0xff;
         return length;
       },
       write: (_memory, _at, length) => length,
-    });
+    };
+    dev.register('random', random);
+    dev.register('urandom', random);
+    dev.registerMemory(arena.u8);
+    dev.registerDisk('ram0', this.hw.image);
     for (const [name, device] of this.hw.devices) dev.register(name, device);
   }
 
@@ -262,7 +267,7 @@ export class Kernel {
     proc('mounts', () =>
       this.vfs
         .mounts()
-        .map(m => `${m.source} ${m.target} ${m.fs.type} ${m.readOnly ? 'ro' : 'rw'}\n`)
+        .map(m => `${mountField(m.source)} ${mountField(m.target)} ${m.fs.type} ${m.readOnly ? 'ro' : 'rw'} 0 0\n`)
         .join(''),
     );
     proc('filesystems', () => 'nodev\ttmpfs\nnodev\tproc\nnodev\tdevfs\n\tgguf\n');
@@ -348,7 +353,11 @@ export class Kernel {
       }
       files.push(file);
     }
-    const pid = this.processes.spawn(0, path, cwd, args, files, null);
+    const place = this.vfs.chdir('/', cwd);
+    const pid =
+      typeof place === 'number'
+        ? place
+        : this.processes.spawn(0, path, { cwd: place, credentials: ROOT, umask: 0o022 }, args, files, null);
     if (pid < 0) for (const f of files) f.close();
     return pid;
   }
@@ -408,4 +417,9 @@ export class Kernel {
 
 function hex(n: number): string {
   return `0x${n.toString(16).padStart(6, '0')}`;
+}
+
+/** A field of /proc/mounts: what would end it is written in octal. */
+function mountField(text: string): string {
+  return text.replace(/[ \t\n\\]/g, c => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
 }
