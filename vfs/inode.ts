@@ -60,7 +60,7 @@ export abstract class Inode implements Handle {
   }
   /** Bytes of storage it takes. */
   storageBytes(): number {
-    return 0;
+    return this.kind === KIND.file ? this.size() : 0;
   }
   /** Devices: major << 8 | minor. */
   deviceNumber(): number {
