@@ -91,6 +91,8 @@ export class Kernel {
   private readonly processes: Processes;
   private readonly proc = new ProcFs();
   private halted = false;
+  /** What has interrupted the processor so far; transfers are counted by Costs. */
+  private readonly interrupts = { timer: 0, console: 0, plan: 0 };
 
   constructor(private readonly hw: Hardware) {
     const { arena } = hw;
@@ -270,6 +272,24 @@ export class Kernel {
         .map(m => `${mountField(m.source)} ${mountField(m.target)} ${m.fs.type} ${m.readOnly ? 'ro' : 'rw'} 0 0\n`)
         .join(''),
     );
+    proc('interrupts', () => {
+      const { timer, console: keys, plan } = this.interrupts;
+      const counts: [number, string][] = [
+        [timer, 'timer  a sleeper woke'],
+        [keys, 'console  Ctrl-C'],
+        [this.costs.transfers, 'block  a transfer ended'],
+        [plan, 'plan  the executor yielded'],
+      ];
+      const rows = counts.map(([n, what], irq) => `${String(irq).padStart(3)}: ${String(n).padStart(10)}  ${what}\n`);
+      return `           CPU0\n${rows.join('')}`;
+    });
+    proc('partitions', () => {
+      const blocks = String(Math.ceil(this.hw.image.length / 1024)).padStart(10);
+      return `major minor  #blocks  name\n\n   1        0 ${blocks} ram0\n`;
+    });
+    const { hard, symbolic } = this.vfs.protection;
+    proc('sys/fs/protected_hardlinks', () => `${Number(hard)}\n`);
+    proc('sys/fs/protected_symlinks', () => `${Number(symbolic)}\n`);
     proc('filesystems', () => 'nodev\ttmpfs\nnodev\tproc\nnodev\tdevfs\n\tgguf\n');
     proc('ps', () => {
       const rows = [...this.processes.all()].map(
@@ -398,13 +418,18 @@ export class Kernel {
 
   /** Every process once, one step of a session; when nothing moved, the clock jumps. False: nothing can move. */
   private round(): boolean {
-    if (this.hw.console.takeInterrupt()) this.interrupt();
+    if (this.hw.console.takeInterrupt()) {
+      this.interrupts.console++;
+      this.interrupt();
+    }
     const before = this.processes.progress;
     this.processes.runAll();
     const stepped = this.sessions.run();
+    if (stepped) this.interrupts.plan++;
     if (stepped || this.processes.progress !== before) return true;
     const wake = this.processes.nextWake();
     if (wake === null) return false;
+    this.interrupts.timer++;
     this.clock.jumpTo(this.clock.cyclesAt(wake));
     return true;
   }

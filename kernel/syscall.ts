@@ -36,7 +36,7 @@ import {
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { MAY, permits, type Credentials } from '../vfs/permission.ts';
-import { changeMode, changeOwner, pathOf, type Vfs } from '../vfs/vfs.ts';
+import { pathOf, type Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
 import type { Costs } from './costs.ts';
@@ -337,7 +337,7 @@ export class SystemCalls {
       read: (fd, at, capacity) => this.withFile(fd, file => file.read(at, capacity)),
       write: (fd, at, bytes) =>
         this.withFile(fd, file => {
-          const r = file.write(at, bytes);
+          const r = file.write(at, bytes, this.caller.credentials);
           // A writer nobody reads any more ends, as on Unix, unless it asked not to.
           if (r === -E.PIPE && (this.caller.signals.get(13) ?? CATCH.default) === CATCH.default) {
             k.processes().end(this.caller, 128 + 13);
@@ -346,16 +346,15 @@ export class SystemCalls {
           return r;
         }),
       lseek: (fd, offset, whence) => this.withFile(fd, file => file.seek(offset, whence)),
-      fchmod: (fd, mode) => this.withFile(fd, file => this.changeOpen(file, who => changeMode(file.inode, who, mode))),
-      fchown: (fd, uid, gid) =>
-        this.withFile(fd, file => this.changeOpen(file, who => changeOwner(file.inode, who, uid, gid))),
+      fchmod: (fd, mode) => this.withFile(fd, file => vfs.changeMode(file, this.caller.credentials, mode)),
+      fchown: (fd, uid, gid) => this.withFile(fd, file => vfs.changeOwner(file, this.caller.credentials, uid, gid)),
       fstat: (fd, at, capacity) =>
         this.withFile(fd, file => {
           if (capacity < Stat.bytes) return -E.RANGE;
           Stat.write(u8, at, file.stat());
           return 0;
         }),
-      ftruncate: (fd, size) => this.withFile(fd, file => file.truncate(size)),
+      ftruncate: (fd, size) => this.withFile(fd, file => file.truncate(size, this.caller.credentials)),
       dup: fd => this.withFile(fd, file => this.install(file.retain())),
       pipe: (at, capacity) => {
         if (capacity < 8) return -E.RANGE;
@@ -690,10 +689,6 @@ export class SystemCalls {
       Stat.write(this.k.arena.u8, at, s);
       return 0;
     });
-  }
-
-  private changeOpen(file: OpenFile, change: (who: Credentials) => number): number {
-    return file.opening.readOnly ? -E.ROFS : change(this.caller.credentials);
   }
 
   /** The absolute path of a file that the kernel is to read for the caller; -EACCES where the caller may not. What is not there, the loader says. */

@@ -4,7 +4,7 @@
 import { E, KIND, O, SEEK, utf8Write } from '../kernel/abi/index.ts';
 import type { ArenaView, RecordValue, Stat } from '../kernel/abi/index.ts';
 import type { DirEntry, Handle, Inode } from './inode.ts';
-import { withoutSetIds } from './permission.ts';
+import { clearSetIds, ROOT, type Credentials } from './permission.ts';
 
 export type StatValue = RecordValue<typeof Stat.fields>;
 
@@ -35,8 +35,6 @@ export function statOf(inode: Inode, device: number): StatValue {
 export interface Opening {
   readonly device: number;
   readonly readOnly: boolean; // its mount
-  /** Opened without privilege: writing takes the set-user-ID bit away. */
-  readonly clearsSetIds: boolean;
   readonly onClosed: () => void;
 }
 
@@ -89,8 +87,8 @@ export class OpenFile {
     return this.handle.read(this.memory, position, at, length);
   }
 
-  /** From the arena at `at`. Returns bytes written (perhaps fewer), BLOCKED, or -errno. */
-  write(at: number, length: number): number {
+  /** From the arena at `at`. Returns bytes written (perhaps fewer), BLOCKED, or -errno. `who` writes: a program changed by others loses its rights. */
+  write(at: number, length: number, who: Credentials = ROOT): number {
     if (!this.writable) return -E.BADF;
     if (this.stream) return length === 0 ? 0 : this.handle.write(this.memory, 0, at, length);
     if ((this.flags & O.APPEND) !== 0) this.position = this.inode.size();
@@ -99,7 +97,7 @@ export class OpenFile {
     const n = this.handle.write(this.memory, this.position, at, Math.min(length, POSITION_MAX - this.position));
     if (n > 0) {
       this.position += n;
-      this.clearSetIds();
+      clearSetIds(this.inode, who);
     }
     return n;
   }
@@ -121,16 +119,11 @@ export class OpenFile {
     return statOf(this.inode, this.opening.device);
   }
 
-  truncate(size: number): number {
+  truncate(size: number, who: Credentials = ROOT): number {
     if (!this.writable || this.inode.kind !== KIND.file || size < 0) return -E.INVAL;
     const status = this.inode.truncate(size);
-    if (status === 0) this.clearSetIds();
+    if (status === 0) clearSetIds(this.inode, who);
     return status;
-  }
-
-  private clearSetIds(): void {
-    const mode = withoutSetIds(this.inode.mode);
-    if (this.opening.clearsSetIds && mode !== this.inode.mode) this.inode.setAttributes({ mode });
   }
 
   /**

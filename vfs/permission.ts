@@ -56,7 +56,19 @@ export function runsAsGroup(mode: number): boolean {
   return (mode & MODE.setGroup) !== 0 && (mode & MODE.groupExec) !== 0;
 }
 
-/** The mode of a file that somebody without privilege has written to or given away: it runs as its owner no more. */
-export function withoutSetIds(mode: number): number {
-  return mode & ~(MODE.setUser | (runsAsGroup(mode) ? MODE.setGroup : 0));
+/** True where `who` may give a file of the group `gid` the set-group-ID bit, and leaves it there. */
+export function keepsGroupBit(who: Credentials, gid: number): boolean {
+  return who.euid === 0 || inGroup(who, gid);
+}
+
+/** The mode of a file once `who` has given it away or, without privilege, written to it: it runs as its owner no more. */
+export function withoutSetIds({ mode, gid }: Inode, who: Credentials): number {
+  const group = runsAsGroup(mode) || !keepsGroupBit(who, gid) ? MODE.setGroup : 0;
+  return mode & ~(MODE.setUser | group);
+}
+
+/** `who` has changed the contents of `inode`. */
+export function clearSetIds(inode: Inode, who: Credentials): void {
+  const mode = withoutSetIds(inode, who);
+  if (who.euid !== 0 && mode !== inode.mode) inode.setAttributes({ mode });
 }

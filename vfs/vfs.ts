@@ -8,7 +8,19 @@ import { OpenFile, statOf } from './file.ts';
 import type { StatValue } from './file.ts';
 import { anonymousFile, TmpFs, TmpPool } from './fs-tmp.ts';
 import type { Attributes, FileSystem, Handle, Inode, Ownership } from './inode.ts';
-import { heldBySticky, inGroup, MAY, MODE, owns, permits, ROOT, runsAsGroup, withoutSetIds } from './permission.ts';
+import {
+  clearSetIds,
+  heldBySticky,
+  inGroup,
+  keepsGroupBit,
+  MAY,
+  MODE,
+  owns,
+  permits,
+  ROOT,
+  runsAsGroup,
+  withoutSetIds,
+} from './permission.ts';
 import type { Credentials } from './permission.ts';
 import { Pipe } from './pipe.ts';
 
@@ -294,13 +306,14 @@ export class Vfs {
     const { view } = last;
     const refused = this.refusedToOpen(place, last, flags);
     if (refused < 0) return refused;
-    const file = this.openInode(place.inode, pathOf(place), flags, place.mount, view.credentials);
+    const file = this.openInode(place.inode, pathOf(place), flags, place.mount);
     if (typeof file !== 'number' && place.inode.kind === KIND.file && (flags & O.TRUNC) !== 0) {
       const status = place.inode.truncate(0);
       if (status < 0) {
         file.close();
         return status;
       }
+      clearSetIds(place.inode, view.credentials);
     }
     return file;
   }
@@ -325,7 +338,7 @@ export class Vfs {
     const inode = parent.inode.create(name, ownershipIn(parent.inode, view, mode & 0o7777, false));
     if (typeof inode === 'number') return inode;
     const place = { mount: parent.mount, inode, parent, name };
-    return this.openInode(inode, pathOf(place), flags, parent.mount, view.credentials);
+    return this.openInode(inode, pathOf(place), flags, parent.mount);
   }
 
   /** An anonymous file of the memory pool, open for reading and writing. */
@@ -333,7 +346,7 @@ export class Vfs {
     if (tooLong(name, LIMITS.nameBytes)) return -E.INVAL;
     const file = anonymousFile(this.pool, who);
     if (typeof file === 'number') return file;
-    const opened = this.openInode(file, `memfd:${name}`, O.RDWR, null, who);
+    const opened = this.openInode(file, `memfd:${name}`, O.RDWR, null);
     if (typeof opened === 'number') file.reclaim();
     return opened;
   }
@@ -343,37 +356,23 @@ export class Vfs {
     if (this.filesOpen + 2 > LIMITS.filesMax) return -E.NFILE;
     const pipe = new Pipe(ringAt, capacity, onClosed);
     return [
-      this.opened(pipe, pipe.readEnd, 'pipe:', O.RDONLY, null, ROOT),
-      this.opened(pipe, pipe.writeEnd, 'pipe:', O.WRONLY, null, ROOT),
+      this.opened(pipe, pipe.readEnd, 'pipe:', O.RDONLY, null),
+      this.opened(pipe, pipe.writeEnd, 'pipe:', O.WRONLY, null),
     ];
   }
 
-  private openInode(
-    inode: Inode,
-    path: string,
-    flags: number,
-    mount: Mount | null,
-    who: Credentials,
-  ): OpenFile | number {
+  private openInode(inode: Inode, path: string, flags: number, mount: Mount | null): OpenFile | number {
     if (this.filesOpen >= LIMITS.filesMax) return -E.NFILE;
     const handle = inode.open(flags);
-    return typeof handle === 'number' ? handle : this.opened(inode, handle, path, flags, mount, who);
+    return typeof handle === 'number' ? handle : this.opened(inode, handle, path, flags, mount);
   }
 
-  private opened(
-    inode: Inode,
-    handle: Handle,
-    path: string,
-    flags: number,
-    mount: Mount | null,
-    who: Credentials,
-  ): OpenFile {
+  private opened(inode: Inode, handle: Handle, path: string, flags: number, mount: Mount | null): OpenFile {
     this.filesOpen++;
     if (mount !== null) mount.opens++;
     return new OpenFile(inode, handle, path, flags, this.arena, {
       device: mount?.device ?? NO_DEVICE,
       readOnly: mount?.readOnly ?? false,
-      clearsSetIds: who.euid !== 0,
       onClosed: () => {
         this.filesOpen--;
         if (mount !== null) mount.opens--;
@@ -430,6 +429,16 @@ export class Vfs {
 
   // ── Attributes ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** fchmod. */
+  changeMode(file: OpenFile, who: Credentials, mode: number): number {
+    return file.opening.readOnly ? -E.ROFS : changeMode(file.inode, who, mode);
+  }
+
+  /** fchown. */
+  changeOwner(file: OpenFile, who: Credentials, uid: number, gid: number): number {
+    return file.opening.readOnly ? -E.ROFS : changeOwner(file.inode, who, uid, gid);
+  }
+
   chmod(from: From, path: string, mode: number): number {
     return this.change(from, path, true, (inode, who) => changeMode(inode, who, mode));
   }
@@ -444,10 +453,18 @@ export class Vfs {
   }
 
   truncate(from: From, path: string, size: number): number {
-    const file = this.open(from, path, O.WRONLY, 0);
-    if (typeof file === 'number') return file;
-    const status = file.truncate(size);
-    file.close();
+    const view = this.viewOf(from);
+    if (typeof view === 'number') return view;
+    if (size < 0) return -E.INVAL;
+    const place = this.resolve(view, path);
+    if (typeof place === 'number') return place;
+    const { inode, mount } = place;
+    if (inode.kind === KIND.dir) return -E.ISDIR;
+    if (inode.kind !== KIND.file) return -E.INVAL;
+    if (mount.readOnly) return -E.ROFS;
+    if (!permits(inode, view.credentials, MAY.write)) return -E.ACCES;
+    const status = inode.truncate(size);
+    if (status === 0) clearSetIds(inode, view.credentials);
     return status;
   }
 
@@ -597,23 +614,19 @@ function ownershipIn(dir: Inode, { credentials, umask }: View, mode: number, dir
   const gid = inherits ? dir.gid : credentials.egid;
   let bits = mode & ~umask;
   if (directory && inherits) bits |= MODE.setGroup;
-  else if (inherits && runsAsGroup(bits) && !mayKeepGroupBit(credentials, gid)) bits &= ~MODE.setGroup;
+  else if (inherits && runsAsGroup(bits) && !keepsGroupBit(credentials, gid)) bits &= ~MODE.setGroup;
   return { mode: bits, uid: credentials.euid, gid };
 }
 
-function mayKeepGroupBit(who: Credentials, gid: number): boolean {
-  return who.euid === 0 || inGroup(who, gid);
-}
-
 /** chmod and fchmod. */
-export function changeMode(inode: Inode, who: Credentials, mode: number): number {
+function changeMode(inode: Inode, who: Credentials, mode: number): number {
   if (!owns(inode, who)) return -E.PERM;
   const bits = mode & 0o7777;
-  return inode.setAttributes({ mode: mayKeepGroupBit(who, inode.gid) ? bits : bits & ~MODE.setGroup });
+  return inode.setAttributes({ mode: keepsGroupBit(who, inode.gid) ? bits : bits & ~MODE.setGroup });
 }
 
 /** chown and fchown: -1 leaves an id as it is. */
-export function changeOwner(inode: Inode, who: Credentials, uid: number, gid: number): number {
+function changeOwner(inode: Inode, who: Credentials, uid: number, gid: number): number {
   const privileged = who.euid === 0;
   const own = who.euid === inode.uid;
   if (uid !== -1 && !privileged && !(own && uid === inode.uid)) return -E.PERM;
@@ -622,8 +635,7 @@ export function changeOwner(inode: Inode, who: Credentials, uid: number, gid: nu
   if (uid !== -1) change.uid = uid;
   if (gid !== -1) change.gid = gid;
   if (inode.kind !== KIND.dir) {
-    let mode = withoutSetIds(inode.mode);
-    if (!mayKeepGroupBit(who, inode.gid)) mode &= ~MODE.setGroup;
+    const mode = withoutSetIds(inode, who);
     if (mode !== inode.mode && !owns(inode, who)) return -E.PERM;
     change.mode = mode;
   }
