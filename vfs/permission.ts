@@ -51,6 +51,12 @@ export function heldBySticky(dir: Inode, victim: Inode, who: Credentials): boole
   return (dir.mode & MODE.sticky) !== 0 && !owns(victim, who) && who.euid !== dir.uid;
 }
 
+/** True when `inode` lies in wait for `who`: in a sticky directory that all may write, and neither theirs nor the directory's owner's. */
+export function strangerIn(dir: Inode, inode: Inode, who: Credentials): boolean {
+  const shared = MODE.sticky | MAY.write;
+  return (dir.mode & shared) === shared && inode.uid !== who.euid && inode.uid !== dir.uid;
+}
+
 /** True for the mode of a set-group-ID program; without the execute bit, set-group-ID means nothing of the kind. */
 export function runsAsGroup(mode: number): boolean {
   return (mode & MODE.setGroup) !== 0 && (mode & MODE.groupExec) !== 0;

@@ -19,6 +19,7 @@ import {
   permits,
   ROOT,
   runsAsGroup,
+  strangerIn,
   withoutSetIds,
 } from './permission.ts';
 import type { Credentials } from './permission.ts';
@@ -240,12 +241,8 @@ export class Vfs {
     return typeof next === 'number' ? next : { ...next, slash: last.slash || next.slash };
   }
 
-  /** True for somebody else's link in a sticky directory that all may write. */
   private guarded(link: Pick<Place, 'inode' | 'parent'>, { credentials }: View): boolean {
-    const dir = link.parent!.inode;
-    const shared = MODE.sticky | MAY.write;
-    if (!this.protection.symbolic || (dir.mode & shared) !== shared) return false;
-    return link.inode.uid !== credentials.euid && link.inode.uid !== dir.uid;
+    return this.protection.symbolic && strangerIn(link.parent!.inode, link.inode, credentials);
   }
 
   /** What the last name stands for, a link not followed. */
@@ -298,7 +295,7 @@ export class Vfs {
       place = this.findOrFree(last);
       if (typeof place === 'number') return place;
       if (exclusive || place?.inode.kind !== KIND.link) break;
-      if ((flags & O.NOFOLLOW) !== 0 && !last.slash) return (flags & O.DIRECTORY) !== 0 ? -E.NOTDIR : -E.LOOP;
+      if ((flags & O.NOFOLLOW) !== 0 && !last.slash) return refusedLink(last, place.inode, flags);
       last = this.through(last, place.inode);
     }
     if (place === null) return creating ? this.create(last, flags, mode) : -E.NOENT;
@@ -591,6 +588,12 @@ export class Vfs {
 }
 
 // ── Rules ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What an open that does not follow links says to one: O_CREAT looks at sticky directories first. */
+function refusedLink({ parent, view }: Last, link: Inode, flags: number): number {
+  if ((flags & O.CREAT) !== 0 && strangerIn(parent.inode, link, view.credentials)) return -E.ACCES;
+  return (flags & O.DIRECTORY) !== 0 ? -E.NOTDIR : -E.LOOP;
+}
 
 /** -errno where `last` cannot be made: a read-only mount, a removed directory, no right; nothing lies deeper than an absolute path can say. */
 function refusedAsNew({ parent, name, view }: Last): number {
