@@ -78,6 +78,11 @@ interface System {
   unlink(p: string): number;
   rename(a: string, b: string): number;
   symlink(target: string, p: string): number;
+  link(existing: string, p: string): number;
+  readlink(p: string): string | number;
+  lstat(p: string): string | number;
+  chmod(p: string, mode: number): number;
+  cut(p: string, size: number): number; // truncate(2)
 }
 
 const describeRecord = (s: { kind: number; size: number; links: number }): string =>
@@ -121,6 +126,14 @@ function arena8System(vfs: Vfs, base: string): System {
     unlink: p => vfs.unlink('/', base + p),
     rename: (a, b) => vfs.rename('/', base + a, base + b),
     symlink: (target, p) => vfs.symlink('/', target, base + p),
+    link: (existing, p) => vfs.link('/', base + existing, base + p),
+    readlink: p => vfs.readlink('/', base + p),
+    lstat(p) {
+      const s = vfs.stat('/', base + p, false);
+      return typeof s === 'number' ? s : `${describeRecord(s)}${s.kind === KIND.link ? ' link' : ''}`;
+    },
+    chmod: (p, mode) => vfs.chmod('/', base + p, mode),
+    cut: (p, size) => vfs.truncate('/', base + p, size),
   };
 }
 
@@ -183,6 +196,15 @@ function linuxSystem(base: string): System {
     unlink: p => status(() => fs.unlinkSync(base + p)),
     rename: (a, b) => status(() => fs.renameSync(base + a, base + b)),
     symlink: (target, p) => status(() => fs.symlinkSync(target, base + p)),
+    link: (existing, p) => status(() => fs.linkSync(base + existing, base + p)),
+    readlink: p => guard(() => fs.readlinkSync(base + p)),
+    lstat: p =>
+      guard(() => {
+        const s = fs.lstatSync(base + p);
+        return `${describeStat(s)}${s.isSymbolicLink() ? ' link' : ''}`;
+      }),
+    chmod: (p, mode) => status(() => fs.chmodSync(base + p, mode)),
+    cut: (p, size) => status(() => fs.truncateSync(base + p, size)),
   };
 }
 function shownResult(r: string | number): string {
@@ -266,6 +288,12 @@ const SITUATIONS: { name: string; act: (s: System) => string }[] = [
     { name: `rmdir ${p}`, act: (s: System) => shownResult(s.rmdir(p)) },
     { name: `unlink ${p}`, act: (s: System) => shownResult(s.unlink(p)) },
     { name: `symlink ${p}`, act: (s: System) => shownResult(s.symlink('other', p)) },
+    { name: `link to ${p}`, act: (s: System) => shownResult(s.link('other', p)) },
+    { name: `link from ${p}`, act: (s: System) => shownResult(s.link(p, 'dir/fresh')) },
+    { name: `readlink ${p}`, act: (s: System) => shownResult(s.readlink(p)) },
+    { name: `lstat ${p}`, act: (s: System) => shownResult(s.lstat(p)) },
+    { name: `chmod ${p}`, act: (s: System) => shownResult(s.chmod(p, 0o755)) },
+    { name: `truncate ${p}`, act: (s: System) => shownResult(s.cut(p, 2)) },
     ...Object.entries(FLAGS).map(([name, flags]) => ({
       name: `open ${name} ${p}`,
       act: (s: System) => useOpen(s, p, flags),
@@ -323,7 +351,7 @@ function compare(
 });
 
 (linux ? test : test.skip)('a directory of this machine, mounted, gives the errno of using it directly', t => {
-  const plain = SITUATIONS.filter(s => !/tofile|todir|dangling|loop|upward|symlink/.test(s.name));
+  const plain = SITUATIONS.filter(s => !/tofile|todir|dangling|loop|upward|link|chmod/.test(s.name));
   const differences = compare(plain, host => {
     const vfs = makeVfs();
     vfs.mkdir('/', '/h', 0o755);
