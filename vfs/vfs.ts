@@ -617,7 +617,7 @@ function ownershipIn(dir: Inode, { credentials, umask }: View, mode: number, dir
   const gid = inherits ? dir.gid : credentials.egid;
   let bits = mode & ~umask;
   if (directory && inherits) bits |= MODE.setGroup;
-  else if (inherits && runsAsGroup(bits) && !keepsGroupBit(credentials, gid)) bits &= ~MODE.setGroup;
+  else if (inherits && runsAsGroup(mode) && !keepsGroupBit(credentials, gid)) bits &= ~MODE.setGroup;
   return { mode: bits, uid: credentials.euid, gid };
 }
 
