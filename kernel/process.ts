@@ -1,9 +1,22 @@
 // Processes: programs as coroutines. A program runs until a call cannot finish (it then yields and is resumed to try again), until its
 // quantum of calls is used up, or until it ends. Round robin by pid: the order, and so the output, depends on nothing outside the machine.
 
-import { E, LIMITS, O, SIG, SpawnHeader, utf8Decode, type Gate, type ProgramTable, type Refusal } from './abi/index.ts';
+import {
+  E,
+  KIND,
+  LIMITS,
+  O,
+  SIG,
+  SpawnHeader,
+  utf8Decode,
+  type Gate,
+  type ProgramTable,
+  type Refusal,
+} from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
-import type { Vfs } from '../vfs/vfs.ts';
+import type { Inode } from '../vfs/inode.ts';
+import { MAY, MODE, permits, ROOT, runsAsGroup, type Credentials } from '../vfs/permission.ts';
+import type { Place, Vfs, View } from '../vfs/vfs.ts';
 import type { Costs } from './costs.ts';
 import { KernelPanic } from './panic.ts';
 
@@ -16,10 +29,13 @@ const STATUS_CRASHED = 139;
 /** Calls a program may make before it must let others run. */
 const QUANTUM_CALLS = 64;
 
-export class Process {
+/** A process as the file system sees it (View) and as the scheduler does. */
+export class Process implements View {
   readonly files: (OpenFile | null)[] = [];
   readonly signals = new Map<number, number>(); // signal → CATCH
-  cwd: string;
+  cwd: Place;
+  credentials: Credentials;
+  umask: number;
   status: number | null = null; // exit status once ended
   interrupted = false; // a caught signal waits for the next blocked call
   callsLeft = QUANTUM_CALLS;
@@ -39,9 +55,11 @@ export class Process {
     readonly args: Uint8Array,
     /** Where strace lines go, or null. */
     readonly trace: OpenFile | null,
-    cwd: string,
+    inherited: View,
   ) {
-    this.cwd = cwd;
+    this.cwd = inherited.cwd;
+    this.credentials = inherited.credentials;
+    this.umask = inherited.umask;
   }
 
   argv(): string[] {
@@ -99,17 +117,22 @@ export class Processes {
   spawn(
     parent: number,
     path: string,
-    cwd: string,
+    view: View,
     args: Uint8Array,
     files: readonly (OpenFile | null)[],
     trace: OpenFile | null,
   ): number {
-    const name = this.programOf(cwd, path);
+    const place = this.vfs.resolve(view, path);
+    if (typeof place === 'number') return place;
+    const { inode } = place;
+    if (inode.kind !== KIND.file || !permits(inode, view.credentials, MAY.exec)) return -E.ACCES;
+    const name = this.programOf(view, path);
     if (typeof name === 'number') return name;
     const entry = this.programs.get(name);
     if (entry === undefined) return -E.NOEXEC;
     if (this.table.size >= LIMITS.processesMax) return -E.AGAIN;
-    const p = new Process(this.nextPid++, parent, name, args, trace, cwd);
+    const credentials = executing(inode, view.credentials);
+    const p = new Process(this.nextPid++, parent, name, args, trace, { ...view, credentials });
     for (const f of files) p.files.push(f);
     p.body = entry(this.gate(p));
     this.table.set(p.pid, p);
@@ -117,21 +140,15 @@ export class Processes {
     return p.pid;
   }
 
-  /** The program linked into the kernel that a file names in its first line: `#!arena8 NAME`. */
-  private programOf(cwd: string, path: string): string | number {
-    const file = this.vfs.open(cwd, path, O.RDONLY, 0);
+  /** The program linked into the kernel that a file names in its first line: `#!arena8 NAME`. To run it one need not be able to read it. */
+  private programOf(view: View, path: string): string | number {
+    const file = this.vfs.open({ ...view, credentials: ROOT }, path, O.RDONLY, 0);
     if (typeof file === 'number') return file;
-    try {
-      const stat = file.stat();
-      if (stat.kind !== 8) return -E.ACCES;
-      if ((stat.mode & 0o111) === 0) return -E.ACCES;
-      const n = file.readAt(0, this.headAt, 64);
-      if (n < 0) return n;
-      const head = String.fromCharCode(...this.memory.subarray(this.headAt, this.headAt + n));
-      return /^#!arena8 ([a-z0-9_.[-]+)\n/.exec(head)?.[1] ?? -E.NOEXEC;
-    } finally {
-      file.close();
-    }
+    const n = file.readAt(0, this.headAt, 64);
+    file.close();
+    if (n < 0) return n;
+    const head = String.fromCharCode(...this.memory.subarray(this.headAt, this.headAt + n));
+    return /^#!arena8 ([a-z0-9_.[-]+)\n/.exec(head)?.[1] ?? -E.NOEXEC;
   }
 
   /** Resumes every live process once, in order of pid. */
@@ -196,4 +213,11 @@ export class Processes {
       if (p.status === null && p.wakeNs !== null && (next === null || p.wakeNs < next)) next = p.wakeNs;
     return next;
   }
+}
+
+/** Credentials of a process that runs the program `inode`: a set-user-ID program has its owner's rights, whoever starts it. */
+function executing(inode: Inode, by: Credentials): Credentials {
+  const euid = (inode.mode & MODE.setUser) !== 0 ? inode.uid : by.euid;
+  const egid = runsAsGroup(inode.mode) ? inode.gid : by.egid;
+  return { ...by, euid, suid: euid, egid, sgid: egid };
 }

@@ -1,12 +1,12 @@
 // test, [: conditions on files, strings and numbers, by POSIX's rule that the number of arguments decides what each of them is.
 
-import { IOCTL, KIND } from '../../kernel/abi/index.ts';
-import { stat } from '../lib/files.ts';
+import { ACCESS, IOCTL, KIND } from '../../kernel/abi/index.ts';
+import { lstat, stat } from '../lib/files.ts';
 import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 
 const description =
-  'Status 0 when EXPRESSION holds, 1 when not, 2 when it makes no sense. Files: -e -f -d -r -w -x -s -c -p. Strings: -n -z = !=. Numbers: -eq -ne -lt -le -gt -ge. Also ! ( ) -a -o.';
+  'Status 0 when EXPRESSION holds, 1 when not, 2 when it makes no sense. Files: -e -f -d -r -w -x -s -c -b -p -L -h -u -g -k. Strings: -n -z = !=. Numbers: -eq -ne -lt -le -gt -ge. Also ! ( ) -a -o.';
 
 export const test = define({
   name: 'test',
@@ -43,7 +43,7 @@ function* evaluate(ctx: Tester, args: readonly string[]): Generator<void, number
   return result ? 0 : 1;
 }
 
-const unary: readonly string[] = ['-e', '-f', '-d', '-r', '-w', '-x', '-s', '-c', '-p', '-n', '-z', '-t'];
+const unary: readonly string[] = [...'efdrwxscbpLhugknzt'].map(letter => `-${letter}`);
 const comparisons: Readonly<Record<string, (a: number, b: number) => boolean>> = {
   '-eq': (a, b) => a === b,
   '-ne': (a, b) => a !== b,
@@ -129,15 +129,21 @@ class Expression {
     if (operator === '-n') return operand !== '';
     if (operator === '-z') return operand === '';
     if (operator === '-t') return (yield* this.ctx.sys.ioctl(Number(operand), IOCTL.isatty, 0)) === 1;
-    const st = yield* stat(this.ctx.sys, operand);
+    const rights: Readonly<Record<string, number>> = { '-r': ACCESS.read, '-w': ACCESS.write, '-x': ACCESS.exec };
+    if (operator in rights) return (yield* this.ctx.sys.access(operand, rights[operator]!)) === 0;
+    const isLink = operator === '-L' || operator === '-h';
+    const st = yield* isLink ? lstat(this.ctx.sys, operand) : stat(this.ctx.sys, operand);
     if (typeof st === 'number') return false;
     const kinds: Readonly<Record<string, number>> = {
       '-f': KIND.file,
       '-d': KIND.dir,
       '-c': KIND.char,
+      '-b': KIND.block,
       '-p': KIND.fifo,
+      '-L': KIND.link,
+      '-h': KIND.link,
     };
-    const bits: Readonly<Record<string, number>> = { '-r': 0o444, '-w': 0o222, '-x': 0o111 };
+    const bits: Readonly<Record<string, number>> = { '-u': 0o4000, '-g': 0o2000, '-k': 0o1000 };
     if (operator in kinds) return st.kind === kinds[operator];
     if (operator in bits) return (st.mode & bits[operator]!) !== 0;
     return operator === '-s' ? st.size > 0 : true;
