@@ -86,7 +86,7 @@ function last_digits(p: usize): v128 {
   return digits(v128.bitselect(x01, x23, i32x4(-1, -1, 0, 0)), 0);
 }
 
-/** Chunk c of a block: sixteen weights, 0 … 63 with `offset` not yet taken off; of IQ4_XS as they are. */
+/** Chunk c of a block: sixteen weights of 0 … 63, before Q3_K's 4, Q6_K's 32 and the 1 of TQ1_0 and TQ2_0 are taken off; of IQ4_XS as they are. */
 @inline
 function chunk(type: i32, p: usize, c: i32): v128 {
   const at = (c & 1) << 4;
@@ -101,11 +101,6 @@ function chunk(type: i32, p: usize, c: i32): v128 {
   if (type == TYPE_IQ4_XS) return nonlinear16(field(p + 8 + ((c >> 1) << 4), (c & 1) << 2, 15));
   if (c < 10) return digits(v128.load(p + at), c >> 1);
   return c < 15 ? digits(v128.load(p + 32), c - 10) : last_digits(p + 48);
-}
-
-@inline
-function offset(type: i32): i8 {
-  return type == TYPE_Q3_K ? 4 : type == TYPE_Q6_K ? 32 : 0;
 }
 
 /** Two bits of each lane's own place, moved to 0x30: lanes 0 … 3 (of 32 bits, or each four of 16) take bits 0, 2, 4, 6 of their byte. */
@@ -182,8 +177,8 @@ function term(type: i32, p: usize, y: usize, c: i32, s0: v128, s1: v128): v128 {
   const shared = type == TYPE_Q4_K || type == TYPE_Q5_K || type == TYPE_IQ4_XS;
   const s = shared ? splat16(s0, c >> 1) : own ? splat16(c < 8 ? s0 : s1, c & 7) : s0;
   if (type == TYPE_IQ4_XS) return i32x4.dot_i16x8_s(pairs(q, w), s);
-  if (offset(type) == 0) return quads(q, w, s);
-  const o = i8x16.splat(offset(type));
+  if (type != TYPE_Q3_K) return quads(q, w, s);
+  const o = i8x16.splat(4);
   if (!RELAXED) return i32x4.dot_i16x8_s(pairs(q, i8x16.sub(w, o)), s);
   return i32x4.dot_i16x8_s(i16x8.sub(i16x8.relaxed_dot_i8x16_i7x16_s(q, w), i16x8.relaxed_dot_i8x16_i7x16_s(q, o)), s);
 }
@@ -196,9 +191,11 @@ function half_block(type: i32, p: usize, y: usize, h: i32, s0: v128, s1: v128): 
   const c = i32x4.add(term(type, p, y, h + 8, s0, s1), term(type, p, y, h + 10, s0, s1));
   const d = i32x4.add(term(type, p, y, h + 12, s0, s1), term(type, p, y, h + 14, s0, s1));
   const sum = i32x4.add(i32x4.add(a, b), i32x4.add(c, d));
-  if (type != TYPE_TQ1_0 && type != TYPE_TQ2_0) return sum;
-  // Their weights are digit − 1; which lane a sum of activations is taken from is ggml's choice.
-  return i32x4.sub(sum, i32x4.extadd_pairwise_i16x8_s(v128.load(y + (h << 4), SUPER_ACT_SUMS)));
+  // The weights of these are less by 1 or 32; which lane a sum of activations is taken from is ggml's choice.
+  const sums = v128.load(y + (h << 4), SUPER_ACT_SUMS);
+  if (type == TYPE_TQ1_0 || type == TYPE_TQ2_0) return i32x4.sub(sum, i32x4.extadd_pairwise_i16x8_s(sums));
+  if (type == TYPE_Q6_K) return i32x4.sub(sum, i32x4.shl(i32x4.dot_i16x8_s(sums, h == 0 ? s0 : s1), 5));
+  return sum;
 }
 
 /** Q4_K, Q5_K: Σ minimum · Σq, in four lanes of two groups of 32 each. */

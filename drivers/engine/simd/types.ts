@@ -43,12 +43,12 @@ function decode_wide(type: i32, from: usize, n: i32, to: usize): void {
 
 /** Expands `n` values (whole blocks) in the file's order to f32. Returns 0, or -1 when the type is not known. */
 export function dequantize(type: i32, from: usize, n: i32, to: usize): i32 {
-  if (row_bytes(type, SUPER) == 0) return -1;
   if (super_bytes(type) != 0) decode_super(type, from, n, to, false);
   else if (plain_bytes(type) != 0) decode_plain(type, from, n, to, false);
   else if (grouped_bytes(type) != 0) decode_blocks(type, from, 0, 1, n, to, false);
   else if (type == TYPE_F32 || type == TYPE_F16 || type == TYPE_BF16) decode_float(type, from, n, to, false);
-  else decode_wide(type, from, n, to);
+  else if (value_bytes(type) != 0) decode_wide(type, from, n, to);
+  else return -1;
   return 0;
 }
 
@@ -69,28 +69,29 @@ export function get_row(type: i32, weights: usize, rows: i32, k: i32, row: i32, 
   }
 }
 
-/** Scales and minima of the blocks at `from` … `end`, in the file's order, that are not finite; a type without minima looks at its scales twice. */
-function count_bad_blocks(type: i32, from: usize, end: usize): i32 {
-  const block = block_bytes(type) + super_bytes(type);
-  const second: usize = type == TYPE_Q4_1 || has_minimum(type) ? 2 : 0;
+/** Scales and minima of `n` blocks at `p`, in the file's order, that are not finite. */
+function count_bad_blocks(type: i32, p: usize, n: i32): i32 {
+  const second = type == TYPE_Q4_1 || has_minimum(type);
   let bad = 0;
-  for (from += scale_at(type); from < end; from += block) {
-    bad += <i32>!half_is_finite(from) + <i32>!half_is_finite(from + second);
+  for (p += scale_at(type); n > 0; n--) {
+    bad += <i32>!half_is_finite(p);
+    if (second) bad += <i32>!half_is_finite(p + 2);
+    p += block_bytes(type) + super_bytes(type);
   }
   return bad;
 }
 
-/** Values of `type` at `from` … `end` that are not finite. */
-function count_bad(type: i32, from: usize, end: usize): i32 {
+/** Values of F32, F16 or BF16 among `n` that are not finite. */
+function count_bad(type: i32, p: usize, n: i32): i32 {
   let bad = 0;
-  while (from < end) {
+  for (; n > 0; n--) {
     if (type == TYPE_F32) {
-      if ((load<u32>(from) & 0x7f800000) == 0x7f800000) bad++;
-      from += 4;
+      bad += <i32>((load<u32>(p) & 0x7f800000) == 0x7f800000);
+      p += 4;
     } else {
       const exponent: u32 = type == TYPE_F16 ? 0x7c00 : 0x7f80;
-      if ((load<u16>(from) & exponent) == exponent) bad++;
-      from += 2;
+      bad += <i32>((load<u16>(p) & exponent) == exponent);
+      p += 2;
     }
   }
   return bad;
@@ -109,9 +110,10 @@ export function repack(type: i32, from: usize, rows: i32, k: i32, to: usize): i3
       to += GROUP * bytes;
     }
   }
-  const rest = (rows - row) * bytes;
-  memory.copy(to, from, rest);
-  return bad + (block_bytes(type) + super_bytes(type) != 0 ? count_bad_blocks(type, from, from + rest) : count_bad(type, from, from + rest));
+  const left = rows - row;
+  memory.copy(to, from, left * bytes);
+  if (super_bytes(type) != 0) return count_bad_blocks(type, from, left * (k >> 8));
+  return bad + (block_bytes(type) != 0 ? count_bad_blocks(type, from, left * (k >> 5)) : count_bad(type, from, left * k));
 }
 
 /** Bytes of one token's activations. */
