@@ -176,7 +176,8 @@ function mul_mat(op: usize, n: i32): i32 {
   const stride = word(op, MulMat.dstStride);
   const bias: usize = word(op, MulMat.biasAt);
   const add = (word(op, WORD_FLAGS) & FLAG_ADD) != 0;
-  switch (word(op, MulMat.weightType)) {
+  const type = word(op, MulMat.weightType);
+  switch (type) {
     case TYPE_F32:
       mul_mat_f32(w, rows, k, act, n, dst, stride, bias, add);
       return 0;
@@ -204,6 +205,14 @@ function mul_mat(op: usize, n: i32): i32 {
     case TYPE_IQ4_NL:
       mul_mat_iq4_nl(w, rows, k, act, n, dst, stride, bias, add);
       return 0;
+    default:
+      return mul_mat_super(type, w, rows, k, act, n, dst, stride, bias, add);
+  }
+}
+
+/** Apart from the others, so that both stay chains of tests: a jump through a table would have to be priced. */
+function mul_mat_super(type: i32, w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): i32 {
+  switch (type) {
     case TYPE_Q2_K:
       mul_mat_q2_k(w, rows, k, act, n, dst, stride, bias, add);
       return 0;

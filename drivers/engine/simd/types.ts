@@ -126,6 +126,6 @@ export function act_bytes(type: i32, k: i32): usize {
 /** One token's activations: f32[k] → what products with weights of `type` take. F32 weights need none. */
 export function quantize(type: i32, from: usize, k: i32, act: usize): void {
   if (super_bytes(type) != 0) quantize_q8_super(from, k, act);
-  else if (block_bytes(type) != 0) quantize_q8(from, k, act);
-  else round_half(type == TYPE_F16, from, k, act);
+  else if (block_bytes(type) == 0) round_half(type == TYPE_F16, from, k, act);
+  else quantize_q8(from, k, act);
 }
