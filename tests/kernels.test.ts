@@ -11,6 +11,7 @@ import * as ops from '../drivers/engine/ops.ts';
 import { actBytes } from '../drivers/engine/sizes.ts';
 import {
   FAULT,
+  ggmlTypeName,
   GGML_BLOCK,
   GGML_TYPE,
   LIMITS,
@@ -32,9 +33,26 @@ const TYPES = {
   BF16: TYPE_BF16,
   Q4_0: TYPE_Q4_0,
   Q4_1: TYPE_Q4_1,
+  Q5_0: ops.TYPE_Q5_0,
+  Q5_1: ops.TYPE_Q5_1,
   Q8_0: TYPE_Q8_0,
+  Q2_K: ops.TYPE_Q2_K,
+  Q3_K: ops.TYPE_Q3_K,
+  Q4_K: ops.TYPE_Q4_K,
+  Q5_K: ops.TYPE_Q5_K,
+  Q6_K: ops.TYPE_Q6_K,
+  IQ4_NL: ops.TYPE_IQ4_NL,
+  IQ4_XS: ops.TYPE_IQ4_XS,
+  TQ1_0: ops.TYPE_TQ1_0,
+  TQ2_0: ops.TYPE_TQ2_0,
 } as const;
-const BLOCKED: readonly number[] = [TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0];
+const BLOCKED = (Object.values(TYPES) as number[]).filter(type => reference.blockOf(type)[0] > 1);
+/** Where a type's blocks have their scales, and minima or scales of minima. */
+const HALVES: Partial<Record<keyof typeof TYPES, readonly number[]>> = {
+  ...{ Q4_1: [0, 2], Q5_1: [0, 2], Q2_K: [80, 82], Q3_K: [108], Q4_K: [0, 2], Q5_K: [0, 2], Q6_K: [208] },
+  ...{ TQ1_0: [52], TQ2_0: [64] },
+};
+const halvesOf = (type: number): readonly number[] => HALVES[ggmlTypeName(type) as keyof typeof TYPES] ?? [0];
 
 /** The module's exports that engines do not call themselves. */
 interface Kernels extends EngineCompute {
@@ -150,8 +168,7 @@ function weights(type: number, n: number): Uint8Array {
   else if (type === TYPE_BF16) for (let i = 0; i < n; i++) out[2 * i + 1] = (out[2 * i + 1]! & 0x80) | 0x3d;
   else {
     for (let p = 0; p < out.length; p += reference.blockOf(type)[1]) {
-      half(p);
-      if (type === TYPE_Q4_1) half(p + 2);
+      for (const offset of halvesOf(type)) half(p + offset);
     }
   }
   return out;
@@ -407,12 +424,31 @@ test('the specification’s blocks decode as ggml has it', t => {
       d.kernels.dequantize(type, W, 32, OUT);
       check(d.f32(OUT, 32));
     }
-    t.is(d.kernels.dequantize(GGML_TYPE.Q6_K, W, 256, OUT), -1, 'a type without kernels is refused');
+    t.is(d.kernels.dequantize(GGML_TYPE.IQ2_XXS, W, 256, OUT), -1, 'a type without kernels is refused');
     // A NaN scale gives canonical NaNs.
     d.put(W, fromHex(`ff ff ${'37'.repeat(16)}`));
     d.kernels.dequantize(TYPE_Q4_0, W, 32, OUT);
     t.is(d.view.getUint32(OUT + 4, true), 0x7fc00000);
   }
+});
+
+test('F64 and integers are rounded to f32', t => {
+  const values = [0, 1, -1, 100, -128];
+  const big = [2 ** 31 - 1, -(2 ** 31)];
+  const cases: readonly [number, ArrayBufferView, readonly number[]][] = [
+    [ops.TYPE_I8, Int8Array.from(values), values],
+    [ops.TYPE_I16, Int16Array.from([...values, -32768, 32767]), [...values, -32768, 32767]],
+    [ops.TYPE_I32, Int32Array.from([...values, ...big, 16777217, 16777219]), [...values, ...big, 16777217, 16777219]],
+    [ops.TYPE_I64, BigInt64Array.from([5n, -(2n ** 63n), 2n ** 24n + 1n]), [5, -(2 ** 63), 2 ** 24 + 1]],
+    [ops.TYPE_F64, Float64Array.from([0.1, -1e300, 1e-320, -0]), [0.1, -1e300, 1e-320, -0]],
+  ];
+  for (const d of devices)
+    for (const [type, data, want] of cases) {
+      d.put(W, new Uint8Array(data.buffer));
+      d.guarded(t, OUT, 4 * want.length, () => t.is(d.kernels.dequantize(type, W, want.length, OUT), 0));
+      same(t, d.f32(OUT, want.length), Float32Array.from(want), `type ${type}`);
+      t.is(d.kernels.repack(type, W, 1, want.length, OUT), -1, 'kept as F32, not repacked');
+    }
 });
 
 const digests = '../shared/vectors/dequant-sha256.json';
@@ -448,7 +484,10 @@ const digests = '../shared/vectors/dequant-sha256.json';
 
 // ── Weights and activations ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const randomLength = (type: number): number => (BLOCKED.includes(type) ? 32 * (1 + below(9)) : 1 + below(200));
+const randomLength = (type: number): number => {
+  const [values] = reference.blockOf(type);
+  return values === 1 ? 1 + below(200) : values * (1 + below(values === 32 ? 9 : 3));
+};
 
 test('repack keeps the bytes’ number and every row; in pieces as in one', t => {
   for (const [name, type] of Object.entries(TYPES)) {
@@ -480,19 +519,19 @@ test('repack keeps the bytes’ number and every row; in pieces as in one', t =>
       }
     }
   }
-  t.is(device.kernels.repack(GGML_TYPE.Q6_K, W, 4, 256, PACKED), -1);
+  t.is(device.kernels.repack(GGML_TYPE.IQ2_XXS, W, 4, 256, PACKED), -1);
 });
 
 test('repack counts the scales and values that are not finite', t => {
   for (const type of Object.values(TYPES)) {
-    const [rows, k] = [7, 64];
+    const [rows, k] = [7, 512];
     const file = weights(type, rows * k);
     const [values, size] = reference.blockOf(type);
     const bad = [0, 3, 5, 6];
     for (const row of bad) {
       const at = ((row * k) / values) * size;
       if (type === TYPE_F32) file.set([0, 0, 0x80, 0xff], at);
-      else file.set([0x00, type === TYPE_BF16 ? 0x7f : 0x7c], at);
+      else file.set([0x00, type === TYPE_BF16 ? 0x7f : 0x7c], at + (size > 4 ? halvesOf(type).at(-1)! : 0));
       if (type === TYPE_BF16) file[at] = 0x80;
     }
     for (const d of devices) {
@@ -524,6 +563,25 @@ test('activations are quantised as ggml does', t => {
         t.is(d.view.getFloat32(p + ops.ACT_D, true), want.d);
         t.is(d.view.getFloat32(p + ops.ACT_S, true), want.s);
         t.is(d.view.getInt32(p + ops.ACT_BIAS, true), -8 * want.q.reduce((a, b) => a + b) || 0);
+      }
+    }
+  }
+  for (let i = 0; i < 60; i++) {
+    const k = 256 * (1 + below(3));
+    const x = floats(k, 10 ** (below(9) - 5));
+    if (i === 0) x.fill(0);
+    if (i === 1) x.fill(1e-42);
+    if (i === 2) [x[9], x[100]] = [99, -99]; // the first of equal magnitudes decides the sign
+    if (i === 3) [x[9], x[100]] = [-99, 99];
+    for (const d of devices) {
+      d.put(X, x);
+      d.guarded(t, ACT, actBytes(ops.TYPE_Q4_K, k), () => d.kernels.quantize(ops.TYPE_Q4_K, X, k, ACT));
+      for (let b = 0; b < k / 256; b++) {
+        const p = ACT + b * ops.SUPER_ACT_BYTES;
+        const want = reference.quantizeQ8K(x, 256 * b);
+        t.is(d.view.getFloat32(p + ops.SUPER_ACT_D, true), want.d);
+        t.deepEqual([...new Int8Array(d.u8.buffer, p + ops.SUPER_ACT_Q, 256)], want.q);
+        t.deepEqual([...new Int16Array(d.u8.buffer, p + ops.SUPER_ACT_SUMS, 16)], want.sums);
       }
     }
   }
@@ -621,19 +679,22 @@ test('a fused addition is rounded once, where twice would differ', t => {
 });
 
 test('extreme operands of the integer products: every weight and activation at its limits', t => {
-  const k = 96;
   const rows = 5;
-  const x = Float32Array.from({ length: k }, (_, i) => (i % 32 === 7 ? -1 : 1)); // q = ±127
-  const edges: Record<number, string> = {
-    [TYPE_Q4_0]: `003c ${'ff'.repeat(16)} 00bc ${'00'.repeat(16)} ff7b ${'0f'.repeat(16)}`,
-    [TYPE_Q4_1]: `003c 003c ${'ff'.repeat(16)} 00bc 0100 ${'00'.repeat(16)} ff7b ff7b ${'f0'.repeat(16)}`,
-    [TYPE_Q8_0]: `003c ${'80'.repeat(32)} 00bc ${'7f'.repeat(32)} ff7b ${'817f'.repeat(16)}`,
-  };
-  for (const type of BLOCKED) {
-    const row = fromHex(edges[type]!);
+  for (const [name, type] of Object.entries(TYPES)) {
+    if (!BLOCKED.includes(type)) continue;
+    const [values, bytes] = reference.blockOf(type);
+    const k = 3 * values;
+    const x = Float32Array.from({ length: k }, (_, i) => (i % 32 === 7 ? -1 : 1)); // q = ±127
+    // Blocks of ones, of zeros, and of both by turns, with scales 1, −1 and 65,504.
+    const row = Uint8Array.from(
+      [0xff, 0, 0xf0].flatMap(fill => Array.from({ length: bytes }, (_, i) => (fill === 0xf0 ? 0xff * (i % 2) : fill))),
+    );
+    const view = new DataView(row.buffer);
+    [0x3c00, 0xbc00, 0x7bff].forEach((half, b) => {
+      for (const offset of halvesOf(type)) view.setUint16(b * bytes + offset, half, true);
+    });
     const file = Uint8Array.from(Array.from({ length: rows }, () => [...row]).flat());
     const want = new Float32Array(rows).fill(reference.dot(type, row, 0, x, rows));
-    const name = Object.entries(TYPES).find(([, v]) => v === type)![0];
     for (const d of devices) {
       d.put(W, file);
       d.put(X, x);
@@ -1084,7 +1145,7 @@ test('run faults on what it cannot do, and does nothing more', t => {
     ['unknown op', FAULT.badOp, 99 as ops.Op, {}],
     ['id outside the vocabulary', FAULT.badOp, ops.Op.GET_ROWS, { ...getRows, [ops.GetRows.rows]: 7 }],
     ['position outside the table', FAULT.badOp, ops.Op.ADD_ROWS, getRows, { pos: 8 }],
-    ['unknown weight type', FAULT.badOp, ops.Op.MUL_MAT, { [ops.MulMat.weightType]: 14 }],
+    ['unknown weight type', FAULT.badOp, ops.Op.MUL_MAT, { [ops.MulMat.weightType]: 9 }],
     ['unknown rope mode', FAULT.badOp, ops.Op.ROPE, { [ops.Rope.mode]: 2 }],
     ['id far outside the vocabulary', FAULT.badOp, ops.Op.GET_ROWS, getRows, { ids: [0xffff_fff0] }],
     ['position before the table', FAULT.badOp, ops.Op.ADD_ROWS, getRows, { pos: -1 }],

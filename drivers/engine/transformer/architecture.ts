@@ -4,7 +4,7 @@
 
 import { GGML_TYPE, LIMITS, ggmlTypeName, isRefusal, refuse } from '../../../kernel/abi/index.ts';
 import { ROPE_ADJACENT, ROPE_HALVES } from '../ops.ts';
-import { hasKernels } from '../sizes.ts';
+import { isNumber, matrixType } from '../sizes.ts';
 import type { MetaValue, ModelImage, Refusal, TensorInfo } from '../../../kernel/abi/index.ts';
 
 /** A dimension by meaning: its length follows from the hyperparameters. */
@@ -19,7 +19,7 @@ type Dim =
   | 'context'
   | 'rotaryPairs';
 
-/** A tensor an architecture names. One dimension: a vector, kept as F32. Two: a matrix, kept as the file has it, rows of `shape[0]`. */
+/** A tensor an architecture names. One dimension: a vector, kept as F32. Two: a matrix, kept in its type, rows of `shape[0]`. */
 interface Slot {
   readonly name: string; // `%` stands for the layer
   readonly shape: readonly Dim[];
@@ -410,12 +410,10 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
 export interface BoundTensor {
   readonly name: string; // standard name, whatever the file calls it
   readonly info: TensorInfo;
-  readonly type: number; // GGML_TYPE as kept in the arena: vectors are F32
+  readonly type: number; // GGML_TYPE as kept in the arena: vectors, F64 and integers are F32
   readonly k: number; // elements of a row
   readonly rows: number;
 }
-
-const vectorTypes: readonly number[] = [GGML_TYPE.F32, GGML_TYPE.F16, GGML_TYPE.BF16];
 
 /** Finds every tensor the architecture needs and checks type and shape. In slot order, layer by layer. Refuses tensors it has no place for. */
 export function bind(image: ModelImage, h: Hyperparameters): ReadonlyMap<string, BoundTensor> | Refusal {
@@ -444,13 +442,14 @@ export function bind(image: ModelImage, h: Hyperparameters): ReadonlyMap<string,
       return refuse('NOEXEC', 1002, `tensor ${info.name} has shape ${info.shape.join('×')}, ${needed} is needed`);
     }
     const vector = s.shape.length === 1;
-    if (vector ? !vectorTypes.includes(info.type) : !hasKernels(info.type))
+    const type = vector ? (isNumber(info.type) ? GGML_TYPE.F32 : null) : matrixType(info.type);
+    if (type === null)
       return refuse(
         'NOTSUP',
         1002,
         `tensor ${info.name} has type ${ggmlTypeName(info.type) ?? info.type}, which this build does not compute${vector ? ' in a vector' : ''}`,
       );
-    bound.set(name, { name, info, type: vector ? GGML_TYPE.F32 : info.type, k, rows });
+    bound.set(name, { name, info, type, k, rows });
     taken.add(info.name);
     return null;
   };

@@ -133,8 +133,8 @@ export class TransformerDriver implements EngineDriver {
           `tensor ${t.info.name}: ${bytes} bytes wanted at ${t.info.fileAt + row * fileRow}, ${Math.max(0, got)} read`,
         );
       const at = t.at + row * placedRow;
-      const bad = compute.repack(t.info.type, staging.at, rows, t.k, at);
-      if (t.type !== t.info.type) compute.dequantize(t.info.type, staging.at, rows * t.k, at); // a vector in half precision is kept as F32
+      if (t.type !== t.info.type) compute.dequantize(t.info.type, staging.at, rows * t.k, at); // kept as F32, and looked through where it lies
+      const bad = compute.repack(t.type, t.type === t.info.type ? staging.at : at, rows, t.k, at);
       if (bad !== 0)
         return refuse(
           'NOEXEC',
