@@ -514,8 +514,8 @@ const refusals: readonly [
   [
     'a tensor of a type without kernels',
     1002,
-    /tensor output\.weight has type Q5_0, which this build does not compute/,
-    p => p.tensors.push({ name: 'output.weight', type: GGML_TYPE.Q5_0, shape: [32, 10], data: new Uint8Array(220) }),
+    /tensor output\.weight has type Q8_1, which this build does not compute/,
+    p => p.tensors.push({ name: 'output.weight', type: GGML_TYPE.Q8_1, shape: [32, 10], data: new Uint8Array(360) }),
   ],
   [
     'a quantised norm',
