@@ -13,6 +13,7 @@ import {
   O,
   refuse,
   SESSION_STATE,
+  SIG,
   strerror,
   utf8Decode,
   type CharDevice,
@@ -147,7 +148,7 @@ export class Kernel {
       p => calls.gateOf(p),
       p => calls.drainTrace(p),
       p => this.sessions.closeOwnedBy(p.pid),
-      (p, why) => this.log.print(`${p.name}[${p.pid}]: crashed: ${why}`),
+      (p, why) => this.log.print(`${p.argv()[0]}[${p.pid}]: crashed: ${why}`),
     );
 
     this.sayMemoryMap();
@@ -269,7 +270,7 @@ export class Kernel {
     proc('ps', () => {
       const rows = [...this.processes.all()].map(
         p =>
-          `${String(p.pid).padStart(5)} ${String(p.parent).padStart(5)} ${p.status === null ? 'S' : 'Z'} ${String(p.cycles).padStart(10)} ${p.argv().join(' ')}\n`,
+          `${String(p.pid).padStart(5)} ${String(p.parent).padStart(5)} ${p.status !== null ? 'Z' : p.stoppedBy !== null ? 'T' : 'S'} ${String(p.cycles).padStart(10)} ${p.argv().join(' ')}\n`,
       );
       return `  PID  PPID S     CYCLES COMMAND\n${rows.join('')}`;
     });
@@ -363,7 +364,7 @@ export class Kernel {
   }
 
   interrupt(): void {
-    this.processes.interruptAll();
+    this.processes.signalForeground(SIG.INT);
   }
 
   /** At most `slices` rounds. 'idle': everything waits for input from outside. */
@@ -390,6 +391,7 @@ export class Kernel {
   /** Every process once, one step of a session; when nothing moved, the clock jumps. False: nothing can move. */
   private round(): boolean {
     if (this.hw.console.takeInterrupt()) this.interrupt();
+    if (this.hw.console.takeSuspend()) this.processes.signalForeground(SIG.TSTP);
     const before = this.processes.progress;
     this.processes.runAll();
     const stepped = this.sessions.run();

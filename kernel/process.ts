@@ -1,17 +1,21 @@
 // Processes: programs as coroutines. A program runs until a call cannot finish (it then yields and is resumed to try again), until its
 // quantum of calls is used up, or until it ends. Round robin by pid: the order, and so the output, depends on nothing outside the machine.
 
-import { E, LIMITS, O, SIG, SpawnHeader, utf8Decode, type Gate, type ProgramTable, type Refusal } from './abi/index.ts';
+import { BLOCKED, E, LIMITS, O, SIG, SpawnHeader, utf8Decode } from './abi/index.ts';
+import type { Entry, Gate, ProgramTable, Refusal } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import type { Costs } from './costs.ts';
 import { KernelPanic } from './panic.ts';
 
-/** What a signal does to a process. */
+/** What a signal does to a process: its default, -EINTR from a blocked call, nothing. */
 export const CATCH = { default: 0, interrupt: 1, ignore: 2 } as const;
 
 /** 128 + SIGSEGV, as a shell reports it. */
 const STATUS_CRASHED = 139;
+
+const stopping: readonly number[] = [SIG.STOP, SIG.TSTP, SIG.TTIN, SIG.TTOU];
+const harmless: readonly number[] = [SIG.CHLD, SIG.CONT];
 
 /** Calls a program may make before it must let others run. */
 const QUANTUM_CALLS = 64;
@@ -22,6 +26,11 @@ export class Process {
   cwd: string;
   status: number | null = null; // exit status once ended
   interrupted = false; // a caught signal waits for the next blocked call
+  caught = 0; // caught signals that the program has not asked for yet, 1 << signal
+  group: number; // gets the terminal's signals together
+  stoppedBy: number | null = null; // the signal that stopped it; it is not resumed until SIGCONT
+  stopTold = false; // its parent has been told so
+  code: Entry | null = null; // where its next fork begins
   callsLeft = QUANTUM_CALLS;
   wakeNs: number | null = null; // inside sleep: until then
   yielded = false; // inside sched_yield
@@ -34,14 +43,15 @@ export class Process {
   constructor(
     readonly pid: number,
     readonly parent: number,
-    readonly name: string,
     /** The block getargs returns. */
-    readonly args: Uint8Array,
+    public args: Uint8Array,
     /** Where strace lines go, or null. */
     readonly trace: OpenFile | null,
     cwd: string,
+    group: number,
   ) {
     this.cwd = cwd;
+    this.group = group;
   }
 
   argv(): string[] {
@@ -70,6 +80,9 @@ export class Processes {
   private nextPid = 1;
   /** Rises whenever a call finishes or a process ends: nothing rising means that everything waits. */
   progress = 0;
+  /** The process group that has the console; 0: all have. */
+  foreground = 0;
+  private running: Process | null = null;
 
   constructor(
     private readonly vfs: Vfs,
@@ -104,21 +117,59 @@ export class Processes {
     files: readonly (OpenFile | null)[],
     trace: OpenFile | null,
   ): number {
-    const name = this.programOf(cwd, path);
-    if (typeof name === 'number') return name;
-    const entry = this.programs.get(name);
-    if (entry === undefined) return -E.NOEXEC;
-    if (this.table.size >= LIMITS.processesMax) return -E.AGAIN;
-    const p = new Process(this.nextPid++, parent, name, args, trace, cwd);
-    for (const f of files) p.files.push(f);
+    const entry = this.programOf(cwd, path);
+    if (typeof entry === 'number') return entry;
+    return this.begin(parent, cwd, args, files, trace, entry);
+  }
+
+  /** A second process like `p`, begun at the place its program last named; the caller has retained its files. Returns the pid or -errno. */
+  fork(p: Process): number {
+    const entry = p.code;
+    p.code = null;
+    if (entry === null) return -E.FAULT;
+    const pid = this.begin(p.pid, p.cwd, p.args, p.files, p.trace, entry);
+    if (pid > 0) for (const [signal, action] of p.signals) this.table.get(pid)!.signals.set(signal, action);
+    return pid;
+  }
+
+  /** Makes the running process another program with these descriptors. Returns -errno, or BLOCKED: the old program is not resumed. */
+  exec(p: Process, path: string, args: Uint8Array, files: readonly (OpenFile | null)[]): number {
+    const entry = this.programOf(p.cwd, path);
+    if (typeof entry === 'number') return entry;
+    for (const f of p.files) f?.close();
+    p.files.length = 0;
+    p.files.push(...files);
+    for (const [signal, action] of p.signals) if (action === CATCH.interrupt) p.signals.delete(signal);
+    p.caught = 0;
+    p.interrupted = false;
+    p.args = args;
     p.body = entry(this.gate(p));
-    this.table.set(p.pid, p);
     this.progress++;
-    return p.pid;
+    return BLOCKED;
+  }
+
+  private begin(
+    parent: number,
+    cwd: string,
+    args: Uint8Array,
+    files: readonly (OpenFile | null)[],
+    trace: OpenFile | null,
+    entry: Entry,
+  ): number {
+    if (this.table.size >= LIMITS.processesMax) return -E.AGAIN;
+    const pid = this.nextPid++;
+    const father = this.table.get(parent);
+    const p = new Process(pid, parent, args, trace, cwd, father?.group ?? pid);
+    for (const [signal, action] of father?.signals ?? []) if (action === CATCH.ignore) p.signals.set(signal, action);
+    p.files.push(...files);
+    p.body = entry(this.gate(p));
+    this.table.set(pid, p);
+    this.progress++;
+    return pid;
   }
 
   /** The program linked into the kernel that a file names in its first line: `#!arena8 NAME`. */
-  private programOf(cwd: string, path: string): string | number {
+  private programOf(cwd: string, path: string): Entry | number {
     const file = this.vfs.open(cwd, path, O.RDONLY, 0);
     if (typeof file === 'number') return file;
     try {
@@ -128,7 +179,7 @@ export class Processes {
       const n = file.readAt(0, this.headAt, 64);
       if (n < 0) return n;
       const head = String.fromCharCode(...this.memory.subarray(this.headAt, this.headAt + n));
-      return /^#!arena8 ([a-z0-9_.[-]+)\n/.exec(head)?.[1] ?? -E.NOEXEC;
+      return this.programs.get(/^#!arena8 ([a-z0-9_.[-]+)\n/.exec(head)?.[1] ?? '') ?? -E.NOEXEC;
     } finally {
       file.close();
     }
@@ -137,11 +188,12 @@ export class Processes {
   /** Resumes every live process once, in order of pid. */
   runAll(): void {
     for (const p of Array.from(this.table.values())) {
-      if (p.status !== null) continue;
+      if (p.status !== null || p.stoppedBy !== null) continue;
       p.callsLeft = QUANTUM_CALLS;
       const before = this.progress;
       if (p.returned === null) {
         try {
+          this.running = p;
           const r = p.body.next();
           if (r.done === true) p.returned = r.value & 0xff;
         } catch (error) {
@@ -149,24 +201,42 @@ export class Processes {
           this.crashed(p, error instanceof Error ? error.message : String(error));
           p.returned = STATUS_CRASHED;
         }
+        this.running = null;
       }
       if (this.progress !== before) this.costs.contextSwitch();
       if (p.returned !== null && this.drainTrace(p)) this.end(p, p.returned);
     }
   }
 
-  /** SIGINT to everything on the console. */
-  interruptAll(): void {
-    for (const p of Array.from(this.table.values())) this.signal(p, SIG.INT);
+  /** A signal of the console: to the group in the foreground, or to everything when none is, or nobody of it lives. */
+  signalForeground(signal: number): void {
+    if (this.signalGroup(this.foreground, signal) === 0)
+      for (const p of Array.from(this.table.values())) this.signal(p, signal);
+  }
+
+  /** To every process of a group. Returns how many there were. */
+  signalGroup(group: number, signal: number): number {
+    const members = Array.from(this.table.values()).filter(p => p.group === group && p.status === null);
+    for (const p of members) this.signal(p, signal);
+    return members.length;
   }
 
   signal(p: Process, signal: number): void {
-    if (p.status !== null) return;
-    const action = p.signals.get(signal) ?? CATCH.default;
+    if (p.status !== null || signal === 0) return;
+    if (signal === SIG.CONT || signal === SIG.KILL) p.stoppedBy = null;
+    const certain = signal === SIG.KILL || signal === SIG.STOP;
+    const action = certain ? CATCH.default : (p.signals.get(signal) ?? CATCH.default);
     if (action === CATCH.ignore) return;
-    if (action === CATCH.interrupt) p.interrupted = true;
-    else {
-      p.body.return(0);
+    if (action === CATCH.interrupt) {
+      p.interrupted = true;
+      p.caught |= 1 << signal;
+      p.stoppedBy = null;
+    } else if (stopping.includes(signal)) {
+      p.stoppedBy = signal;
+      p.stopTold = false;
+      this.progress++;
+    } else if (!harmless.includes(signal)) {
+      if (p !== this.running) p.body.return(0); // one that is inside a call is just not resumed
       this.end(p, 128 + signal);
     }
   }
@@ -193,7 +263,7 @@ export class Processes {
   nextWake(): number | null {
     let next: number | null = null;
     for (const p of this.table.values())
-      if (p.status === null && p.wakeNs !== null && (next === null || p.wakeNs < next)) next = p.wakeNs;
+      if (p.status === null && p.stoppedBy === null && p.wakeNs !== null && (next === null || p.wakeNs < next)) next = p.wakeNs;
     return next;
   }
 }

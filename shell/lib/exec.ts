@@ -11,7 +11,8 @@ export const defaultPath = '/bin';
 /** Exit statuses of POSIX for a command that could not be started. */
 export const STATUS = { cannotExecute: 126, notFound: 127 } as const;
 
-export type Descriptors = readonly [stdin: number, stdout: number, stderr: number];
+/** What becomes descriptor 0, 1, 2, … of a program; -1: closed. */
+export type Descriptors = readonly number[];
 
 /** Where a command name leads: its path, or -errno (ENOENT, or EACCES when only a file without execute permission was found). */
 export function* findProgram(sys: Sys, name: string, path: string): Generator<void, string | number, void> {
@@ -63,7 +64,7 @@ function* interpreterOf(sys: Sys, path: string): Generator<void, string[] | numb
 export function* waitFor(sys: Sys, pid: number, interrupted?: () => void): Generator<void, number, void> {
   const status = new Uint8Array(4);
   for (;;) {
-    const result = yield* sys.wait(pid, status);
+    const result = yield* sys.wait(pid, status, 0);
     if (result >= 0) return new DataView(status.buffer).getUint32(0, true);
     if (result !== -E.INTR) return STATUS.notFound;
     interrupted?.();

@@ -8,6 +8,7 @@ import {
   SIG,
   SpawnHeader,
   formatRefusal,
+  spawnFds,
   strerror,
   utf8Decode,
   utf8Encode,
@@ -175,13 +176,13 @@ function* fetchArguments(
 export function argumentBlock(
   argv: readonly string[],
   env: ReadonlyMap<string, string>,
-  fds: readonly [number, number, number],
+  fds: readonly number[],
   trace = -1,
 ): Uint8Array {
   const strings = [...argv, ...[...env].map(([name, value]) => `${name}=${value}`)];
   const text = utf8Encode(strings.map(s => `${s}\0`).join(''));
   const block = new Uint8Array(SpawnHeader.bytes + text.length);
-  SpawnHeader.write(block, 0, { argc: argv.length, envc: env.size, fd0: fds[0], fd1: fds[1], fd2: fds[2], trace });
+  SpawnHeader.write(block, 0, { argc: argv.length, envc: env.size, trace, ...spawnFds(fds) });
   block.set(text, SpawnHeader.bytes);
   return block;
 }
