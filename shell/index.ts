@@ -27,6 +27,7 @@ import { man } from './bin/man.ts';
 import { mkdir } from './bin/mkdir.ts';
 import { mount } from './bin/mount.ts';
 import { mv } from './bin/mv.ts';
+import { printf } from './bin/printf.ts';
 import { ps } from './bin/ps.ts';
 import { pwd } from './bin/pwd.ts';
 import { rm } from './bin/rm.ts';
@@ -52,7 +53,7 @@ import { sh } from './sh/sh.ts';
 // prettier-ignore
 const linked: readonly Program[] = [
   basename, bracket, cat, clear, cp, date, df, dirname, dmesg, echo, env, falseProgram, free, grep, head, help, hexdump,
-  history, kill, llmctl, llminfer, llmstats, ls, man, mkdir, mount, mv, ps, pwd, rm, rmdir, seq, sh, sha256sum, sleep,
+  history, kill, llmctl, llminfer, llmstats, ls, man, mkdir, mount, mv, printf, ps, pwd, rm, rmdir, seq, sh, sha256sum, sleep,
   stat, strace, tail, tee, test, time, touch, trueProgram, umount, uptime, wc,
 ];
 

@@ -28,7 +28,10 @@ export function* findProgram(sys: Sys, name: string, path: string): Generator<vo
   return errno;
 }
 
-/** Starts the file at `path`: a linked program, or a script by its interpreter line (`sh` when it has none). Returns its pid or -errno. */
+/**
+ * Starts the file at `path`: a linked program, or a script by its interpreter line (`sh` when it has none). Returns its pid or -errno. `how`
+ * exec: this process becomes it, and only a failure returns.
+ */
 export function* launch(
   sys: Sys,
   path: string,
@@ -36,12 +39,13 @@ export function* launch(
   env: ReadonlyMap<string, string>,
   fds: Descriptors,
   trace = -1,
+  how: 'spawn' | 'exec' = 'spawn',
 ): Generator<void, number, void> {
-  const pid = yield* sys.spawn(path, argumentBlock(argv, env, fds, trace));
+  const pid = yield* sys[how](path, argumentBlock(argv, env, fds, trace));
   if (pid !== -E.NOEXEC) return pid;
   const interpreter = yield* interpreterOf(sys, path);
   if (typeof interpreter === 'number') return interpreter;
-  return yield* sys.spawn(interpreter[0]!, argumentBlock([...interpreter, path, ...argv.slice(1)], env, fds, trace));
+  return yield* sys[how](interpreter[0]!, argumentBlock([...interpreter, path, ...argv.slice(1)], env, fds, trace));
 }
 
 /** `#!PATH [ARGUMENT]` of a script; /bin/sh for text without one; -ENOEXEC for anything else. */
