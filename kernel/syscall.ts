@@ -251,6 +251,7 @@ export class SystemCalls {
         return BLOCKED;
       },
       getpid: () => this.caller.pid,
+      getppid: () => this.caller.parent,
       getargs: (at, capacity) => {
         const block = this.caller.args;
         if (block.length > capacity) return -E.RANGE;

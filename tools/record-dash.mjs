@@ -26,7 +26,7 @@ function record(script) {
     input: '',
     timeout: 20_000,
   };
-  const { stdout, stderr, status, signal } = spawnSync('dash', ['-c', script], options);
+  const { stdout, stderr, status, signal } = spawnSync('dash', ['-c', script], { ...options, argv0: 'sh' });
   rmSync(directory, { recursive: true, force: true });
   const error = errorKind(stderr);
   return { script, stdout, status: status ?? 128 + os.constants.signals[signal], ...(error === null ? {} : { error }) };

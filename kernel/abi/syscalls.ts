@@ -47,6 +47,7 @@ export const SYSCALLS = {
   fork: call(13, [['entry', 'entry']], 'A second process with the descriptors, directory, signals and group of this one, begun at `entry`. Returns its pid.'),
   exec: call(14, [['program', 'path'], ['block', 'in']], 'Become another program: as spawn, in this process. Ignored signals stay ignored. Returns only on failure.'),
   signals: call(15, [], 'The caught signals that came since the last time, as a bit set: 1 << signal.'),
+  getppid: call(18, [], 'The process that started this one; 0: the machine.'),
   setpgid: call(16, [['pid', 'pid'], ['group', 'pid']], 'Put a process (0: this one) into a group (0: its own).'),
   tcsetpgrp: call(17, [['fd', 'fd'], ['group', 'pid']], 'Give the terminal to a process group, which then gets its Ctrl-C and Ctrl-Z; 0: to everybody. Returns who had it.'),
 

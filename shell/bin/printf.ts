@@ -11,13 +11,14 @@ export const printf = define({
   summary: 'print arguments by a format',
   usage: ['FORMAT [ARG]...'],
   order: 'none',
+  usageStatus: 2,
   description:
     'Prints FORMAT with the ARGs in place of its conversions: %d %i %u %o %x %X for numbers, %c the first character, %s text, %b text with backslash escapes, %e %f %g fractions, %% a percent sign; flags - + space 0 #, width and .precision, each a number or *. Backslash escapes in FORMAT: \\a \\b \\e \\f \\n \\r \\t \\v \\\\ \\NNN. While ARGs are left FORMAT is used again. A number may be 0x…, 0… or \'c (the code of c). Status 1 when an ARG is not the number that is asked for.',
   examples: [["printf '%-8s|%4d\\n' one 1 two 22", 'two lines in columns']],
   *main(ctx) {
     const [first, ...rest] = ctx.operands;
     const [format, args] = first === '--' ? [rest[0], rest.slice(1)] : [first, rest];
-    if (format === undefined) return yield* ctx.usage('missing operand');
+    if (format === undefined) return yield* ctx.usage();
     const run = new Run(args);
     do {
       const before = run.taken;
@@ -27,7 +28,7 @@ export const printf = define({
     yield* ctx.out.write(concat(run.pieces.length === 0 ? [new Uint8Array(0)] : run.pieces));
     let status = 0;
     for (const message of run.faults) status = yield* ctx.fail(message);
-    return status;
+    return run.wrong ? 2 : status;
   },
 });
 
@@ -35,7 +36,8 @@ class Run {
   readonly pieces: Uint8Array[] = [];
   readonly faults: string[] = [];
   taken = 0;
-  stopped = false; // by \c
+  stopped = false; // by \c in a %b
+  wrong = false; // the format is
   private readonly args: readonly string[];
 
   constructor(args: readonly string[]) {
@@ -51,9 +53,8 @@ class Run {
       else if (conversion !== undefined) this.convert(flags!, this.count(width!), this.count(precision), conversion);
       else if (wrong !== undefined) {
         this.faults.push(`%${wrong}: invalid directive`);
-        this.stopped = true;
+        this.stopped = this.wrong = true;
       } else if (octal !== undefined) this.pieces.push(Uint8Array.of(parseInt(octal, 8) & 0xff));
-      else if (escaped === 'c') this.stopped = true;
       else if (escaped !== undefined && escaped in letters) this.pieces.push(Uint8Array.of(letters[escaped]!));
       else if (escaped !== undefined) this.print(escaped === '\\' ? '\\' : `\\${escaped}`);
       else this.print(whole);

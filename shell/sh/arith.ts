@@ -5,7 +5,6 @@
 export interface ArithmeticVariables {
   get(name: string): string | undefined;
   set(name: string, value: string): void;
-  readonly nounset: boolean;
 }
 
 const word = (n: bigint): bigint => BigInt.asIntN(64, n);
@@ -163,10 +162,6 @@ class Expression {
 
   private variable(name: string): bigint {
     const text = this.variables.get(name);
-    if (text === undefined && this.variables.nounset) {
-      this.fault ??= `${name}: parameter not set`;
-      return 0n;
-    }
     if (text === undefined || text.trim() === '') return 0n;
     const value = parseNumber(text);
     if (value === null) this.fault ??= `Illegal number: ${text}`;

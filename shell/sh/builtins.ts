@@ -151,7 +151,7 @@ function* getopts(shell: Shell, argv: readonly string[]): Generator<void, number
     if (!silent) yield* shell.say(`Illegal option -${letter}\n`);
     return answer('?', silent ? letter : undefined);
   }
-  if (letters[at + 1] !== ':') return answer(letter);
+  if (letters[at + 1] !== ':') return answer(letter, '');
   if (rest !== '') return answer(letter, rest);
   const value = args[index - 1];
   if (value !== undefined) {
@@ -365,7 +365,7 @@ function* umask(shell: Shell, argv: readonly string[], out: Output): Generator<v
     return 0;
   }
   const mask = /^[0-7]+$/.test(text) ? parseInt(text, 8) & 0o777 : symbolicMask(text, options.umask);
-  if (mask === null) return yield* shell.fail(`umask: Illegal mode: ${text}`, 2);
+  if (mask === null) return yield* shell.fail(`umask: Illegal ${/^[0-9]/.test(text) ? 'number' : 'mode'}: ${text}`, 2);
   options.umask = mask;
   return 0;
 }
@@ -539,6 +539,7 @@ const table: readonly Builtin[] = [
   },
   {
     name: 'local',
+    special: true,
     summary: 'make variables local to a function',
     usage: ['NAME[=VALUE]...'],
     description: 'What is assigned to NAME from here on is undone when the function returns.',

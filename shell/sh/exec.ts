@@ -86,6 +86,7 @@ export class Shell implements Host {
   /** Conditions being evaluated, in which `set -e` does not act. */
   private tested = 0;
   private pid = 0;
+  private parent = 0;
   private line = 0;
   private nesting = 0; // texts and functions being run inside one another
   private commands = 0;
@@ -106,8 +107,8 @@ export class Shell implements Host {
       this.variables.mark(key, { exported: true });
     }
     if (from !== undefined) {
-      const { positional, status, fds, pid, line, loops, calls, lastBackground, tested, nesting } = from;
-      Object.assign(this, { positional, status, fds, pid, line, loops, calls, lastBackground, tested, nesting });
+      const { positional, status, fds, pid, parent, line, loops, calls, lastBackground, tested, nesting } = from;
+      Object.assign(this, { positional, status, fds, pid, parent, line, loops, calls, lastBackground, tested, nesting });
     }
   }
 
@@ -135,6 +136,8 @@ export class Shell implements Host {
         return this.options.letters();
       case 'LINENO':
         return String(this.line);
+      case 'PPID':
+        return String(this.parent);
       default:
         return this.variables.get(name);
     }
@@ -191,7 +194,10 @@ export class Shell implements Host {
 
   /** Runs a whole text, command by command, up to its end, an exit, or a syntax error. Returns the status. */
   *runText(text: string, firstLine = 1): Generator<void, number, void> {
-    this.pid ||= yield* this.sys.getpid();
+    if (this.pid === 0) {
+      this.pid = yield* this.sys.getpid();
+      this.parent = yield* this.sys.getppid();
+    }
     return (yield* this.nest(() => this.runLines(text, firstLine))) ?? this.status;
   }
 
@@ -214,7 +220,7 @@ export class Shell implements Host {
       if (result.kind === 'fault')
         return yield* this.failHard(`line ${result.fault.line}: ${result.fault.message}`, usageError);
       if (this.options.has('v')) yield* this.say(parser.taken());
-      if (!this.options.has('n') || this.interactive) yield* this.runList(result.list);
+      yield* this.runList(result.list);
       if (this.stopped()) return this.status;
     }
   }
@@ -327,7 +333,12 @@ export class Shell implements Host {
     const child = new Shell(this.sys, this.name, new Map(), this);
     child.fds = fds;
     const reset = this.catchesInterrupt || this.group !== 0;
-    const pid = yield* this.sys.fork(gate => child.live(makeSys(gate), body, reset, background && this.group === 0));
+    // Without job control nothing but ignoring it keeps the terminal's Ctrl-C from what runs in the background.
+    const deaf = background && this.group === 0 ? [SIG.INT, SIG.QUIT] : [];
+    const before: number[] = [];
+    for (const signal of deaf) before.push(yield* this.sys.signal(signal, 2));
+    const pid = yield* this.sys.fork(gate => child.live(makeSys(gate), body, reset && deaf.length === 0));
+    for (const [i, signal] of deaf.entries()) yield* this.sys.signal(signal, before[i]!);
     if (pid < 0) {
       yield* this.fail(`Cannot fork: ${strerror(pid)}`, usageError);
       return pid;
@@ -341,7 +352,6 @@ export class Shell implements Host {
     sys: Sys,
     body: (child: Shell) => Generator<void, void, void>,
     reset: boolean,
-    deaf: boolean,
   ): Generator<void, number, void> {
     this.sys = sys;
     for (const fd of this.open) {
@@ -351,14 +361,13 @@ export class Shell implements Host {
     }
     yield* this.traps.resetForFork(sys);
     if (reset) for (const signal of [SIG.INT, SIG.TSTP]) yield* sys.signal(signal, 0);
-    // Without job control nothing but this keeps the terminal's Ctrl-C from what runs in the background.
-    if (deaf) for (const signal of [SIG.INT, SIG.QUIT]) yield* sys.signal(signal, 2);
     yield* body(this);
     return yield* this.finish();
   }
 
   /** The shell's end: the EXIT trap runs. Returns the exit status. */
   *finish(): Generator<void, number, void> {
+    if (this.leaving === null) yield* this.pause();
     const status = this.leaving ?? this.status;
     const action = this.traps.takeExit();
     if (action === undefined) return status;
@@ -377,7 +386,7 @@ export class Shell implements Host {
     if (only !== undefined && others.length + only.rest.length === 0 && !only.background && !only.first.negated) {
       if (only.first.commands.length === 1) return yield* this.runCommand(only.first.commands[0]!, true);
     }
-    this.status = 0;
+    if (list.length === 0) this.status = 0;
     yield* this.runList(list);
   }
 
@@ -484,7 +493,7 @@ export class Shell implements Host {
     this.traps.statusBefore = status;
     yield* this.runText(action);
     this.traps.statusBefore = outer;
-    if (this.leaving === null) this.status = status;
+    if (this.leaving === null && !this.returning) this.status = status;
   }
 
   // ── Commands ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -492,7 +501,7 @@ export class Shell implements Host {
   /** Runs a command in this shell. `last`: the process ends with it, so that a program may take its place. */
   private *runCommand(command: Command, last: boolean, text = ''): Generator<void, void, void> {
     yield* this.pause();
-    if (this.stopped()) return;
+    if (this.stopped() || (this.options.has('n') && !this.interactive)) return;
     this.line = command.line;
     if (command.kind === 'simple') {
       yield* this.runSimple(command, last, text);
@@ -522,7 +531,7 @@ export class Shell implements Host {
           if (yield* this.runCondition(condition)) return yield* this.runList(body);
           if (this.stopped()) return;
         }
-        this.status = 0;
+        if (command.otherwise.length === 0) this.status = 0;
         return yield* this.runList(command.otherwise);
       }
       case 'while':
@@ -614,7 +623,7 @@ export class Shell implements Host {
   private *runSimple(command: SimpleCommand, last: boolean, text: string): Generator<void, void, void> {
     const expander = new Expander(this);
     this.substituted = null;
-    const argv = yield* expander.fields(command.words);
+    const argv = yield* expander.command(command.words);
     const body = this.functions.get(argv[0] ?? '');
     const builtin = body === undefined ? builtins.get(argv[0] ?? '') : undefined;
     const streams = expander.fault === null ? yield* this.redirectAll(command.redirects, expander) : null;
@@ -680,9 +689,10 @@ export class Shell implements Host {
     streams: Streams,
   ): Generator<void, void, void> {
     const keeps = builtin.special === true;
-    if (!keeps) this.variables.pushFrame();
+    const framed = !keeps && assignments.size > 0;
+    if (framed) this.variables.pushFrame();
     for (const [name, value] of assignments) {
-      if (!keeps) this.variables.local(name);
+      if (framed) this.variables.local(name);
       const refusal = this.assign(name, value);
       if (refusal !== null) yield* this.failHard(refusal, usageError);
       if (argv[0] === 'exec') this.variables.mark(name, { exported: true });
@@ -701,7 +711,7 @@ export class Shell implements Host {
       this.status = 1;
     }
     this.fds = outer;
-    if (!keeps) this.variables.popFrame();
+    if (framed) this.variables.popFrame();
   }
 
   /** The builtin or program of a name that may also be a function's. What would end a script here is a status only. */
@@ -745,7 +755,7 @@ export class Shell implements Host {
     const pid = typeof path === 'number' ? path : yield* launch(this.sys, path, argv, env, fds, -1, how);
     if (pid > 0) return pid;
     const missing = pid === -E.NOENT || pid === -E.NOTDIR;
-    const reason = missing && !name.includes('/') ? 'not found' : strerror(pid);
+    const reason = missing ? 'not found' : strerror(pid);
     yield* this.fail(`${name}: ${reason}`, missing ? STATUS.notFound : STATUS.cannotExecute, fds[2]);
     return pid;
   }

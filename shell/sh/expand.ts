@@ -24,6 +24,9 @@ export interface Host {
   substitute(list: List): Generator<void, string, void>;
 }
 
+/** Builtins whose arguments may be assignments. */
+const declarations: readonly string[] = ['export', 'readonly', 'local'];
+
 export class Expander {
   /** What could not be expanded, as a message; the caller reports it and gives the command up. */
   fault: string | null = null;
@@ -31,6 +34,28 @@ export class Expander {
 
   constructor(shell: Host) {
     this.shell = shell;
+  }
+
+  /** The words of a command: fields, but what export and its kin are told to assign stays as it is, like an assignment. */
+  *command(words: readonly Word[]): Generator<void, string[], void> {
+    const [first] = words[0] ?? [];
+    if (first?.kind !== 'text' || !declarations.includes(first.text)) return yield* this.fields(words);
+    const out: string[] = [];
+    for (const word of words) {
+      const [part] = word;
+      const assigns = part?.kind === 'text' && !part.quoted && /^[A-Za-z_][A-Za-z0-9_]*=/.test(part.text);
+      if (assigns) out.push(yield* this.assignment(word));
+      else out.push(...(yield* this.fields([word])));
+    }
+    return out;
+  }
+
+  /** `name=value` as one word, with a tilde after the equals sign and after colons. */
+  private *assignment(word: Word): Generator<void, string, void> {
+    const [head, ...rest] = word as [Part & { kind: 'text' }, ...Part[]];
+    const at = head.text.indexOf('=') + 1;
+    const value = yield* this.text([{ kind: 'text', text: head.text.slice(at), quoted: false }, ...rest], true);
+    return head.text.slice(0, at) + value;
   }
 
   /** Words to fields: everything, as for the arguments of a command. */
@@ -59,7 +84,7 @@ export class Expander {
       const value = yield* this.value(part);
       if (isSubstitute(value)) out += yield* this.pattern(value.word);
       else {
-        const text = typeof value === 'string' ? value : value.join(this.isStar(part) ? this.separator() : ' ');
+        const text = typeof value === 'string' ? value : value.join(this.isStar(part) || !part.quoted ? this.separator() : ' ');
         // The backslashes of an unquoted value are ordinary characters; those of unquoted text were resolved by the lexer.
         if (part.quoted) out += escapePattern(text);
         else out += part.kind === 'text' ? text : text.replaceAll('\\', '\\\\');
@@ -160,7 +185,6 @@ export class Expander {
       set: (name, digits) => {
         this.fault ??= this.shell.assign(name, digits);
       },
-      nounset: this.shell.nounset,
     });
     if (typeof value === 'string') this.fail(value);
     return String(value);
@@ -215,7 +239,8 @@ export class Expander {
         // `~"x"` is not a tilde prefix: what follows the tilde must be a slash, a colon, or the end of the word.
         const ends = piece.length > 1 || k < pieces.length - 1 || i === word.length - 1;
         if (begins && ends) {
-          out.push({ kind: 'text', text: colon, quoted: false }, { kind: 'text', text: home, quoted: true });
+          out.push({ kind: 'text', text: colon, quoted: false });
+          if (home !== '') out.push({ kind: 'text', text: home, quoted: true });
           out.push({ kind: 'text', text: piece.slice(1), quoted: false });
         } else out.push({ kind: 'text', text: colon + piece, quoted: false });
       });

@@ -189,6 +189,7 @@ export class Lexer {
     for (const document of this.hereDocuments.splice(0)) {
       const firstLine = this.line;
       let body = '';
+      let joined: string | null = null; // a line that goes on in the next
       for (;;) {
         if (this.at >= this.text.length) {
           this.hereIsOpen = true;
@@ -200,6 +201,9 @@ export class Lexer {
         this.at = end;
         this.line++;
         if (document.stripTabs) line = line.replace(/^\t+/, '');
+        if (joined !== null) line = joined + line;
+        joined = document.literal ? null : (/^((?:.*[^\\])?(?:\\\\)*)\\\n$/s.exec(line)?.[1] ?? null);
+        if (joined !== null) continue;
         if (line.replace(/\n$/, '') === document.delimiter) break;
         body += line;
       }

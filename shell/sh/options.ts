@@ -1,6 +1,6 @@
 // The shell's options: what `set -e`, `set -o errexit` and their kin switch, and the mask of file modes.
 
-/** Letters with their long names, in the order that `$-` shows them. */
+/** Letters with their long names, as `set -o` lists them; `$-` shows them the other way round. */
 const names: Readonly<Record<string, string>> = {
   e: 'errexit',
   f: 'noglob',
@@ -45,6 +45,7 @@ export class Options {
   /** `$-`. */
   letters(): string {
     return Object.keys(names)
+      .reverse()
       .filter(letter => this.on.has(letter))
       .join('');
   }

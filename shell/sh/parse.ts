@@ -180,6 +180,8 @@ export class Parser {
     for (;;) {
       if (multiline) {
         this.skipNewlines();
+        this.aliasNext = false;
+        this.expandAlias();
         if (this.closesList() && (mayBeEmpty || items.length > 0)) return items;
       }
       const { from } = this.token;
@@ -210,9 +212,8 @@ export class Parser {
   }
 
   private pipeline(): Pipeline {
-    let negated = false;
     this.expandAlias();
-    while (this.takeWord('!')) negated = !negated;
+    const negated = this.takeWord('!');
     const commands = [this.command()];
     while (this.takeOperator('|') !== null) {
       this.skipNewlines();
@@ -345,7 +346,10 @@ export class Parser {
         else assignments.push(assignment);
         this.advance();
         // After an assignment, or after an alias that ends in a blank, a word may be an alias as well.
-        if (words.length === 0 || this.aliasNext) this.expandAlias();
+        if (words.length === 0 || this.aliasNext) {
+          this.aliasNext = false;
+          this.expandAlias();
+        }
         if (words.length === 1 && assignments.length + redirects.length === 0 && this.takeOperator('(') !== null)
           return this.functionDefinition(token.text, line);
       } else if (token.kind === 'operator' && redirectOperators.includes(token.text)) redirects.push(this.redirect());
@@ -364,7 +368,6 @@ export class Parser {
 
   /** Replaces the word in hand while it is an alias. */
   private expandAlias(): void {
-    this.aliasNext = false;
     for (;;) {
       const { token } = this;
       const value = token.kind === 'word' ? this.aliases.get(token.text) : undefined;
@@ -393,6 +396,9 @@ export class Parser {
       return { fd, operator: '<', target: [] };
     }
     if (!isHere) {
+      const [part] = target.word;
+      const literal = target.word.length === 1 && part?.kind === 'text' && !/^(?:-|[0-9]+)$/.test(part.text);
+      if (token.text.endsWith('&') && literal) this.lexer.fail('syntax error: bad fd number', token.line);
       this.advance();
       return { fd, operator: token.text as Redirect['operator'], target: target.word };
     }

@@ -31,7 +31,7 @@ export const readBuiltin: Builtin = {
     const { line, ended } = yield* readLine(shell, raw);
     for (const [name, value] of splitLine(line, names, shell.get('IFS') ?? ' \t\n')) {
       const refusal = shell.assign(name, value);
-      if (refusal !== null) return yield* shell.failHard(refusal, 2);
+      if (refusal !== null) return yield* shell.fail(refusal, 2);
     }
     return ended ? 1 : 0;
   },

@@ -8,7 +8,7 @@ const kinds: readonly (readonly [kind: string, says: RegExp])[] = [
   ['substitution', /bad substitution/i],
   ['unset', /parameter not set/i],
   ['arithmetic', /arithmetic expression|division by zero/i],
-  ['number', /illegal number|expected a numeric value|numeric constant/i],
+  ['number', /illegal number|expected (?:a )?numeric value|numeric constant/i],
   ['readonly', /read only/i],
   ['name', /bad variable name/i],
   ['option', /illegal option|usage|invalid directive|invalid conversion/i],
@@ -18,9 +18,9 @@ const kinds: readonly (readonly [kind: string, says: RegExp])[] = [
   ['missing', /not found/i],
 ];
 
-/** What the first message of a shell is about: null without one, `other` for what no rule knows. Traces of `set -x` are none. */
+/** What the first message of a shell is about: null without one, `other` for what no rule knows. Traces and the ends of jobs are none. */
 export function errorKind(stderr: string): string | null {
-  const line = stderr.split('\n').find(l => l !== '' && !l.startsWith('+ '));
+  const line = stderr.split('\n').find(l => l !== '' && !l.startsWith('+ ') && !/^(?:Terminated|Killed|Hangup)\s*$/.test(l));
   if (line === undefined) return null;
   return kinds.find(([, says]) => says.test(line))?.[0] ?? 'other';
 }
@@ -88,9 +88,9 @@ class Writer {
     () => this.functionCall(),
     () => `${this.condition()} && ${this.simple()} || ${this.simple()}`,
     () => `! ${this.condition()}; echo $?`,
-    () => `{ ${this.statement()}; } > out; cat out`,
+    () => `{ ${this.statement()}; } > out${this.depth}; cat out${this.depth}`,
     () => `eval ${this.quoted(this.simple())}`,
-    () => `x=$(${this.statement()}); echo "[$x]"`,
+    () => `x=$( ${this.statement()} ); echo "[$x]"`,
     () => `set -- ${this.word()} ${this.word()}; echo $# "$1" "$*"`,
     () => `IFS=${this.pick([':', "' '", '.', '" :"'])}; set -- ${this.expansion()}; echo $#; printf '<%s>' "$@"; unset IFS; echo`,
     () => `cat <<END\n${this.hereText()}\nEND\n:`,
