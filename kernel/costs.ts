@@ -23,6 +23,8 @@ export interface Pricer {
 export type PlanPrices = Pick<Prices, keyof Prices>;
 
 export class Costs {
+  /** Transfers of the block device since power-on. */
+  transfers = 0;
   private inForce: Target;
 
   constructor(
@@ -76,6 +78,7 @@ export class Costs {
 
   /** Books one transfer between storage and the arena. */
   transfer(bytes: number): void {
+    this.transfers++;
     this.clock.advance(transferCycles(this.inForce, bytes).upper, 'transfers');
   }
 

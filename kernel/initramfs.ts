@@ -2,7 +2,7 @@
 // or broken while the machine runs; the next boot starts from the image again.
 
 import { isRefusal, KIND, LIMITS, O, refuse, strerror, utf8Decode, type Refusal } from './abi/index.ts';
-import { readCpio } from '../vfs/cpio.ts';
+import { readCpio, type CpioEntry } from '../vfs/cpio.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { makeDirectories } from './mounter.ts';
 
@@ -22,11 +22,13 @@ export function unpackImage(
     if (entry.kind === KIND.dir) {
       const r = makeDirectories(vfs, path);
       if (r < 0) return refuse('IO', 0, `boot image: cannot make directory ${path}: ${strerror(r)}`);
+      own(vfs, path, entry);
       continue;
     }
     if (entry.kind === KIND.link) {
       const r = vfs.symlink('/', utf8Decode(image, entry.dataAt, entry.dataAt + entry.bytes), path);
       if (r < 0) return refuse('IO', 0, `boot image: cannot link ${path}: ${strerror(r)}`);
+      vfs.chown('/', path, entry.uid, entry.gid, false);
       continue;
     }
     makeDirectories(vfs, path.slice(0, path.lastIndexOf('/')));
@@ -44,8 +46,15 @@ export function unpackImage(
       done += n;
     }
     file.close();
+    own(vfs, path, entry);
     files++;
     bytes += data.length;
   }
   return { files, bytes };
+}
+
+/** Owner first: giving a file away takes its set-user-ID bit. */
+function own(vfs: Vfs, path: string, { uid, gid, mode }: CpioEntry): void {
+  vfs.chown('/', path, uid, gid);
+  vfs.chmod('/', path, mode);
 }

@@ -29,6 +29,7 @@ import {
 import { DevFs } from '../vfs/fs-dev.ts';
 import { HostFs } from '../vfs/fs-host.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
+import { ROOT } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditRing } from './audit.ts';
@@ -91,6 +92,8 @@ export class Kernel {
   private readonly processes: Processes;
   private readonly proc = new ProcFs();
   private halted = false;
+  /** What has interrupted the processor so far; transfers are counted by Costs. */
+  private readonly interrupts = { timer: 0, console: 0, plan: 0 };
 
   constructor(private readonly hw: Hardware) {
     const { arena } = hw;
@@ -174,7 +177,7 @@ export class Kernel {
 
   private mountRoot(mounter: Mounter, dev: DevFs): void {
     const { hw, vfs } = this;
-    vfs.mount('/', vfs.tmpfs(), 'rootfs', false);
+    vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false);
     this.log.print(`image: ${hw.image.length} bytes, cpio newc, sha256`);
     this.log.print(bytesToHex(sha256(hw.image))); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
@@ -221,13 +224,17 @@ export class Kernel {
     dev.register('console', tty);
     dev.register('tty', tty);
     xor128.seed(arena, stateAt, seed);
-    dev.register('random', {
+    const random: CharDevice = {
       read(memory, at, length) {
         for (let i = 0; i < length; i++) memory[at + i] = xor128.next(arena, stateAt) & 0xff;
         return length;
       },
       write: (_memory, _at, length) => length,
-    });
+    };
+    dev.register('random', random);
+    dev.register('urandom', random);
+    dev.registerMemory(arena.u8);
+    dev.registerDisk('ram0', this.hw.image);
     for (const [name, device] of this.hw.devices) dev.register(name, device);
   }
 
@@ -263,9 +270,27 @@ export class Kernel {
     proc('mounts', () =>
       this.vfs
         .mounts()
-        .map(m => `${m.source} ${m.target} ${m.fs.type} ${m.readOnly ? 'ro' : 'rw'}\n`)
+        .map(m => `${mountField(m.source)} ${mountField(m.target)} ${m.fs.type} ${m.readOnly ? 'ro' : 'rw'} 0 0\n`)
         .join(''),
     );
+    proc('interrupts', () => {
+      const { timer, console: keys, plan } = this.interrupts;
+      const counts: [number, string][] = [
+        [timer, 'timer  a sleeper woke'],
+        [keys, 'console  Ctrl-C'],
+        [this.costs.transfers, 'block  a transfer ended'],
+        [plan, 'plan  the executor yielded'],
+      ];
+      const rows = counts.map(([n, what], irq) => `${String(irq).padStart(3)}: ${String(n).padStart(10)}  ${what}\n`);
+      return `           CPU0\n${rows.join('')}`;
+    });
+    proc('partitions', () => {
+      const blocks = String(Math.ceil(this.hw.image.length / 1024)).padStart(10);
+      return `major minor  #blocks  name\n\n   1        0 ${blocks} ram0\n`;
+    });
+    const { hard, symbolic } = this.vfs.protection;
+    proc('sys/fs/protected_hardlinks', () => `${Number(hard)}\n`);
+    proc('sys/fs/protected_symlinks', () => `${Number(symbolic)}\n`);
     proc('filesystems', () => 'nodev\ttmpfs\nnodev\tproc\nnodev\tdevfs\n\tgguf\n');
     proc('ps', () => {
       const rows = [...this.processes.all()].map(
@@ -349,7 +374,11 @@ export class Kernel {
       }
       files.push(file);
     }
-    const pid = this.processes.spawn(0, path, cwd, args, files, null);
+    const place = this.vfs.chdir('/', cwd);
+    const pid =
+      typeof place === 'number'
+        ? place
+        : this.processes.spawn(0, path, { cwd: place, credentials: ROOT, umask: 0o022 }, args, files, null);
     if (pid < 0) for (const f of files) f.close();
     return pid;
   }
@@ -390,14 +419,22 @@ export class Kernel {
 
   /** Every process once, one step of a session; when nothing moved, the clock jumps. False: nothing can move. */
   private round(): boolean {
-    if (this.hw.console.takeInterrupt()) this.interrupt();
-    if (this.hw.console.takeSuspend()) this.processes.signalForeground(SIG.TSTP);
+    if (this.hw.console.takeInterrupt()) {
+      this.interrupts.console++;
+      this.interrupt();
+    }
+    if (this.hw.console.takeSuspend()) {
+      this.interrupts.console++;
+      this.processes.signalForeground(SIG.TSTP);
+    }
     const before = this.processes.progress;
     this.processes.runAll();
     const stepped = this.sessions.run();
+    if (stepped) this.interrupts.plan++;
     if (stepped || this.processes.progress !== before) return true;
     const wake = this.processes.nextWake();
     if (wake === null) return false;
+    this.interrupts.timer++;
     this.clock.jumpTo(this.clock.cyclesAt(wake));
     return true;
   }
@@ -410,4 +447,9 @@ export class Kernel {
 
 function hex(n: number): string {
   return `0x${n.toString(16).padStart(6, '0')}`;
+}
+
+/** A field of /proc/mounts: what would end it is written in octal. */
+function mountField(text: string): string {
+  return text.replace(/[ \t\n\\]/g, c => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
 }

@@ -6,7 +6,7 @@ import { GgufFs } from '../vfs/fs-gguf.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
 import { parseGguf } from '../vfs/gguf.ts';
 import type { FileSystem } from '../vfs/inode.ts';
-import type { Vfs } from '../vfs/vfs.ts';
+import type { From, Place, Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
@@ -20,28 +20,29 @@ export class Mounter {
     private readonly dev: DevFs,
     private readonly proc: ProcFs,
     /** Working directories in use: what keeps a file system busy. */
-    private readonly held: () => readonly string[],
+    private readonly held: () => readonly Place[],
   ) {}
 
-  mount(type: string, source: string, target: string, cwd: string): number | Refusal {
-    const at = this.vfs.normalize(cwd, target);
+  /** Paths are the caller's. */
+  mount(type: string, source: string, target: string, from: From): number | Refusal {
+    const { vfs } = this;
     switch (type) {
       case 'tmpfs':
-        return this.vfs.mount(at, this.vfs.tmpfs(), source === '' ? 'tmpfs' : source, false);
+        return vfs.mount(target, vfs.tmpfs(), source === '' ? 'tmpfs' : source, false, from);
       case 'proc':
-        return this.vfs.mount(at, this.proc, 'proc', true);
+        return vfs.mount(target, this.proc, 'proc', true, from);
       case 'dev':
       case 'devfs':
-        return this.vfs.mount(at, this.dev, 'dev', false);
+        return vfs.mount(target, this.dev, 'dev', false, from);
       case 'gguf':
-        return this.mountGguf(this.vfs.normalize(cwd, source), at);
+        return this.mountGguf(source, target, from);
       default:
         return refuse('NODEV', 0, `unknown file system type '${type}': tmpfs, proc, dev, gguf`);
     }
   }
 
-  umount(target: string): number {
-    return this.vfs.umount(target, this.held());
+  umount(target: string, from: From): number {
+    return this.vfs.umount(target, this.held(), from);
   }
 
   /** A mount point the host asked for: missing directories above it are made. */
@@ -50,9 +51,10 @@ export class Mounter {
     return r < 0 ? r : this.vfs.mount(target, fs, source, readOnly);
   }
 
-  private mountGguf(path: string, target: string): number | Refusal {
-    const file = this.vfs.open('/', path, O.RDONLY, 0);
-    if (typeof file === 'number') return { errno: -file, code: 0, message: `${path}: ${strerror(file)}` };
+  private mountGguf(source: string, target: string, from: From): number | Refusal {
+    const file = this.vfs.open(from, source, O.RDONLY, 0);
+    if (typeof file === 'number') return { errno: -file, code: 0, message: `${source}: ${strerror(file)}` };
+    const { path } = file;
     const read = (fileAt: number, arenaAt: number, length: number): number => {
       const n = file.readAt(fileAt, arenaAt, length);
       this.costs.transfer(Math.max(0, n));
@@ -64,7 +66,7 @@ export class Mounter {
       return { ...image, message: `${path}: ${image.message}` };
     }
     // The file stays open as long as it is mounted, as a block device does.
-    const r = this.vfs.mount(target, new GgufFs(image, this.arena, () => void file.close()), path, true);
+    const r = this.vfs.mount(target, new GgufFs(image, this.arena, () => void file.close()), path, true, from);
     if (r < 0) file.close();
     return r;
   }

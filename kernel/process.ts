@@ -1,10 +1,24 @@
 // Processes: programs as coroutines. A program runs until a call cannot finish (it then yields and is resumed to try again), until its
 // quantum of calls is used up, or until it ends. Round robin by pid: the order, and so the output, depends on nothing outside the machine.
 
-import { BLOCKED, E, LIMITS, O, SIG, SpawnHeader, utf8Decode } from './abi/index.ts';
-import type { Entry, Gate, ProgramTable, Refusal } from './abi/index.ts';
+import {
+  BLOCKED,
+  E,
+  KIND,
+  LIMITS,
+  O,
+  SIG,
+  SpawnHeader,
+  utf8Decode,
+  type Entry,
+  type Gate,
+  type ProgramTable,
+  type Refusal,
+} from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
-import type { Vfs } from '../vfs/vfs.ts';
+import type { Inode } from '../vfs/inode.ts';
+import { MAY, MODE, permits, ROOT, runsAsGroup, type Credentials } from '../vfs/permission.ts';
+import type { Place, Vfs, View } from '../vfs/vfs.ts';
 import type { Costs } from './costs.ts';
 import { KernelPanic } from './panic.ts';
 
@@ -20,10 +34,13 @@ const harmless: readonly number[] = [SIG.CHLD, SIG.CONT];
 /** Calls a program may make before it must let others run. */
 const QUANTUM_CALLS = 64;
 
-export class Process {
+/** A process as the file system sees it (View) and as the scheduler does. */
+export class Process implements View {
   readonly files: (OpenFile | null)[] = [];
   readonly signals = new Map<number, number>(); // signal → CATCH
-  cwd: string;
+  cwd: Place;
+  credentials: Credentials;
+  umask: number;
   status: number | null = null; // exit status once ended
   interrupted = false; // a caught signal waits for the next blocked call
   caught = 0; // caught signals that the program has not asked for yet, 1 << signal
@@ -47,10 +64,12 @@ export class Process {
     public args: Uint8Array,
     /** Where strace lines go, or null. */
     readonly trace: OpenFile | null,
-    cwd: string,
+    inherited: View,
     group: number,
   ) {
-    this.cwd = cwd;
+    this.cwd = inherited.cwd;
+    this.credentials = inherited.credentials;
+    this.umask = inherited.umask;
     this.group = group;
   }
 
@@ -112,14 +131,14 @@ export class Processes {
   spawn(
     parent: number,
     path: string,
-    cwd: string,
+    view: View,
     args: Uint8Array,
     files: readonly (OpenFile | null)[],
     trace: OpenFile | null,
   ): number {
-    const entry = this.programOf(cwd, path);
-    if (typeof entry === 'number') return entry;
-    return this.begin(parent, cwd, args, files, trace, entry);
+    const image = this.imageOf(view, path);
+    if (typeof image === 'number') return image;
+    return this.begin(parent, { ...view, credentials: image.credentials }, args, files, trace, image.entry);
   }
 
   /** A second process like `p`, begun at the place its program last named; the caller has retained its files. Returns the pid or -errno. */
@@ -127,15 +146,15 @@ export class Processes {
     const entry = p.code;
     p.code = null;
     if (entry === null) return -E.FAULT;
-    const pid = this.begin(p.pid, p.cwd, p.args, p.files, p.trace, entry);
+    const pid = this.begin(p.pid, p, p.args, p.files, p.trace, entry);
     if (pid > 0) for (const [signal, action] of p.signals) this.table.get(pid)!.signals.set(signal, action);
     return pid;
   }
 
   /** Makes the running process another program with these descriptors. Returns -errno, or BLOCKED: the old program is not resumed. */
   exec(p: Process, path: string, args: Uint8Array, files: readonly (OpenFile | null)[]): number {
-    const entry = this.programOf(p.cwd, path);
-    if (typeof entry === 'number') return entry;
+    const image = this.imageOf(p, path);
+    if (typeof image === 'number') return image;
     for (const f of p.files) f?.close();
     p.files.length = 0;
     p.files.push(...files);
@@ -143,6 +162,8 @@ export class Processes {
     p.caught = 0;
     p.interrupted = false;
     p.args = args;
+    p.credentials = image.credentials;
+    const { entry } = image;
     p.body = entry(this.gate(p));
     this.progress++;
     return BLOCKED;
@@ -150,7 +171,7 @@ export class Processes {
 
   private begin(
     parent: number,
-    cwd: string,
+    inherited: View,
     args: Uint8Array,
     files: readonly (OpenFile | null)[],
     trace: OpenFile | null,
@@ -159,7 +180,7 @@ export class Processes {
     if (this.table.size >= LIMITS.processesMax) return -E.AGAIN;
     const pid = this.nextPid++;
     const father = this.table.get(parent);
-    const p = new Process(pid, parent, args, trace, cwd, father?.group ?? pid);
+    const p = new Process(pid, parent, args, trace, inherited, father?.group ?? pid);
     for (const [signal, action] of father?.signals ?? []) if (action === CATCH.ignore) p.signals.set(signal, action);
     p.files.push(...files);
     p.body = entry(this.gate(p));
@@ -168,21 +189,23 @@ export class Processes {
     return pid;
   }
 
-  /** The program linked into the kernel that a file names in its first line: `#!arena8 NAME`. */
-  private programOf(cwd: string, path: string): Entry | number {
-    const file = this.vfs.open(cwd, path, O.RDONLY, 0);
+  /**
+   * What a process becomes that executes `path`: the program linked into the kernel that the file names in its first line,
+   * `#!arena8 NAME`, and the rights it runs with. To run it one need not be able to read it. -errno when it is no program for this user.
+   */
+  private imageOf(view: View, path: string): { entry: Entry; credentials: Credentials } | number {
+    const place = this.vfs.resolve(view, path);
+    if (typeof place === 'number') return place;
+    const { inode } = place;
+    if (inode.kind !== KIND.file || !permits(inode, view.credentials, MAY.exec)) return -E.ACCES;
+    const file = this.vfs.open({ ...view, credentials: ROOT }, path, O.RDONLY, 0);
     if (typeof file === 'number') return file;
-    try {
-      const stat = file.stat();
-      if (stat.kind !== 8) return -E.ACCES;
-      if ((stat.mode & 0o111) === 0) return -E.ACCES;
-      const n = file.readAt(0, this.headAt, 64);
-      if (n < 0) return n;
-      const head = String.fromCharCode(...this.memory.subarray(this.headAt, this.headAt + n));
-      return this.programs.get(/^#!arena8 ([a-z0-9_.[-]+)\n/.exec(head)?.[1] ?? '') ?? -E.NOEXEC;
-    } finally {
-      file.close();
-    }
+    const n = file.readAt(0, this.headAt, 64);
+    file.close();
+    if (n < 0) return n;
+    const head = String.fromCharCode(...this.memory.subarray(this.headAt, this.headAt + n));
+    const entry = this.programs.get(/^#!arena8 ([a-z0-9_.[-]+)\n/.exec(head)?.[1] ?? '');
+    return entry === undefined ? -E.NOEXEC : { entry, credentials: executing(inode, view.credentials) };
   }
 
   /** Resumes every live process once, in order of pid. */
@@ -214,9 +237,14 @@ export class Processes {
       for (const p of Array.from(this.table.values())) this.signal(p, signal);
   }
 
+  /** The living processes of a group. */
+  inGroup(group: number): Process[] {
+    return Array.from(this.table.values()).filter(p => p.group === group && p.status === null);
+  }
+
   /** To every process of a group. Returns how many there were. */
   signalGroup(group: number, signal: number): number {
-    const members = Array.from(this.table.values()).filter(p => p.group === group && p.status === null);
+    const members = this.inGroup(group);
     for (const p of members) this.signal(p, signal);
     return members.length;
   }
@@ -263,7 +291,15 @@ export class Processes {
   nextWake(): number | null {
     let next: number | null = null;
     for (const p of this.table.values())
-      if (p.status === null && p.stoppedBy === null && p.wakeNs !== null && (next === null || p.wakeNs < next)) next = p.wakeNs;
+      if (p.status === null && p.stoppedBy === null && p.wakeNs !== null && (next === null || p.wakeNs < next))
+        next = p.wakeNs;
     return next;
   }
+}
+
+/** Credentials of a process that runs the program `inode`: a set-user-ID program has its owner's rights, whoever starts it. */
+function executing(inode: Inode, by: Credentials): Credentials {
+  const euid = (inode.mode & MODE.setUser) !== 0 ? inode.uid : by.euid;
+  const egid = runsAsGroup(inode.mode) ? inode.gid : by.egid;
+  return { ...by, euid, suid: euid, egid, sgid: egid };
 }

@@ -76,7 +76,7 @@ function signalName(signal: number): string {
 
 function openFlags(flags: number): string {
   const parts = [['O_RDONLY', 'O_WRONLY', 'O_RDWR'][flags & O.ACCMODE] ?? String(flags & O.ACCMODE)];
-  for (const name of ['CREAT', 'EXCL', 'TRUNC', 'APPEND', 'DIRECTORY'] as const)
+  for (const name of ['CREAT', 'EXCL', 'TRUNC', 'APPEND', 'DIRECTORY', 'NOFOLLOW'] as const)
     if ((flags & O[name]) !== 0) parts.push(`O_${name}`);
   return parts.join('|');
 }

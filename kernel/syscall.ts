@@ -25,8 +25,10 @@ import {
   SYSCALLS,
   Times,
   utf8Decode,
+  utf8Encode,
   utf8Length,
   utf8Write,
+  Utimes,
   WAIT,
   WcetOptions,
   WcetReport,
@@ -38,7 +40,8 @@ import {
   type TtyDevice,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
-import type { Vfs } from '../vfs/vfs.ts';
+import { MAY, permits, type Credentials } from '../vfs/permission.ts';
+import { pathOf, type Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
 import type { Costs } from './costs.ts';
@@ -271,7 +274,7 @@ export class SystemCalls {
         if (head.trace >= 0 && trace === null) return -E.BADF;
         for (const f of files) f?.retain();
         trace?.retain();
-        const pid = k.processes().spawn(this.caller.pid, path, this.caller.cwd, block, files, trace);
+        const pid = k.processes().spawn(this.caller.pid, path, this.caller, block, files, trace);
         if (pid < 0) {
           for (const f of files) f?.close();
           trace?.close();
@@ -321,10 +324,12 @@ export class SystemCalls {
       kill: (pid, signal) => {
         if (signal < 0 || signal > 31) return -E.INVAL;
         const processes = k.processes();
-        if (pid < 0) return processes.signalGroup(-pid, signal) === 0 ? -E.SRCH : this.unlessEnded();
-        const p = processes.get(pid);
-        if (p === undefined || p.status !== null) return -E.SRCH;
-        processes.signal(p, signal);
+        const target = processes.get(pid);
+        const addressed = pid < 0 ? processes.inGroup(-pid) : target?.status === null ? [target] : [];
+        if (addressed.length === 0) return -E.SRCH;
+        const permitted = addressed.filter(p => maySignal(this.caller.credentials, p.credentials));
+        if (permitted.length === 0) return -E.PERM;
+        for (const p of permitted) processes.signal(p, signal);
         return this.unlessEnded();
       },
       signal: (signal, action) => {
@@ -400,7 +405,7 @@ export class SystemCalls {
       // ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
       open: (at, bytes, flags, mode) => {
         const path = this.path(at, bytes);
-        return typeof path === 'number' ? path : this.install(vfs.open(this.caller.cwd, path, flags, mode));
+        return typeof path === 'number' ? path : this.install(vfs.open(this.caller, path, flags, mode));
       },
       close: fd =>
         this.withFile(fd, file => {
@@ -412,7 +417,7 @@ export class SystemCalls {
         this.withFile(fd, file => (this.stopsInBackground(file) ? BLOCKED : file.read(at, capacity))),
       write: (fd, at, bytes) =>
         this.withFile(fd, file => {
-          const r = file.write(at, bytes);
+          const r = file.write(at, bytes, this.caller.credentials);
           // A writer nobody reads any more ends, as on Unix, unless it asked not to.
           if (r === -E.PIPE && (this.caller.signals.get(13) ?? CATCH.default) === CATCH.default) {
             k.processes().end(this.caller, 128 + 13);
@@ -421,13 +426,15 @@ export class SystemCalls {
           return r;
         }),
       lseek: (fd, offset, whence) => this.withFile(fd, file => file.seek(offset, whence)),
+      fchmod: (fd, mode) => this.withFile(fd, file => vfs.changeMode(file, this.caller.credentials, mode)),
+      fchown: (fd, uid, gid) => this.withFile(fd, file => vfs.changeOwner(file, this.caller.credentials, uid, gid)),
       fstat: (fd, at, capacity) =>
         this.withFile(fd, file => {
           if (capacity < Stat.bytes) return -E.RANGE;
           Stat.write(u8, at, file.stat());
           return 0;
         }),
-      ftruncate: (fd, size) => this.withFile(fd, file => file.truncate(size)),
+      ftruncate: (fd, size) => this.withFile(fd, file => file.truncate(size, this.caller.credentials)),
       dup: fd => this.withFile(fd, file => this.install(file.retain())),
       pipe: (at, capacity) => {
         if (capacity < 8) return -E.RANGE;
@@ -447,7 +454,7 @@ export class SystemCalls {
         k.arena.view.setUint32(at + 4, writer, true);
         return 0;
       },
-      memfd: (at, bytes) => this.install(vfs.memfd(this.text(at, bytes))),
+      memfd: (at, bytes) => this.install(vfs.memfd(this.text(at, bytes), this.caller.credentials)),
       ioctl: (fd, command, argument) => this.withFile(fd, file => file.ioctl(command, argument)),
       readdir: (fd, at, capacity) => this.withFile(fd, file => file.readdir(at, capacity)),
       readline: (fd, promptAt, promptBytes, at, capacity) =>
@@ -464,46 +471,114 @@ export class SystemCalls {
         }),
 
       // ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-      stat: (pathAt, pathBytes, at, capacity) => {
-        const path = this.path(pathAt, pathBytes);
-        if (typeof path === 'number') return path;
-        if (capacity < Stat.bytes) return -E.RANGE;
-        const s = vfs.stat(this.caller.cwd, path);
-        if (typeof s === 'number') return s;
-        Stat.write(u8, at, s);
-        return 0;
-      },
-      mkdir: (at, bytes, mode) => this.withPath(at, bytes, path => vfs.mkdir(this.caller.cwd, path, mode)),
-      rmdir: (at, bytes) => this.withPath(at, bytes, path => vfs.rmdir(this.caller.cwd, path)),
-      unlink: (at, bytes) => this.withPath(at, bytes, path => vfs.unlink(this.caller.cwd, path)),
-      rename: (fromAt, fromBytes, toAt, toBytes) =>
-        this.withPath(fromAt, fromBytes, from =>
-          this.withPath(toAt, toBytes, to => vfs.rename(this.caller.cwd, from, to)),
+      stat: (pathAt, pathBytes, at, capacity) => this.stat(pathAt, pathBytes, at, capacity, true),
+      lstat: (pathAt, pathBytes, at, capacity) => this.stat(pathAt, pathBytes, at, capacity, false),
+      access: (at, bytes, mask) =>
+        this.withPath(at, bytes, path => {
+          const { cwd, umask, credentials: c } = this.caller;
+          return vfs.access({ cwd, umask, credentials: { ...c, euid: c.uid, egid: c.gid } }, path, mask);
+        }),
+      link: (fromAt, fromBytes, at, bytes) =>
+        this.withPath(fromAt, fromBytes, existing =>
+          this.withPath(at, bytes, path => vfs.link(this.caller, existing, path)),
         ),
+      symlink: (targetAt, targetBytes, at, bytes) =>
+        this.withPath(targetAt, targetBytes, target =>
+          this.withPath(at, bytes, path => vfs.symlink(this.caller, target, path)),
+        ),
+      readlink: (pathAt, pathBytes, at, capacity) =>
+        this.withPath(pathAt, pathBytes, path => {
+          if (capacity === 0) return -E.INVAL;
+          const target = vfs.readlink(this.caller, path);
+          if (typeof target === 'number') return target;
+          const bytes = utf8Encode(target).subarray(0, capacity);
+          u8.set(bytes, at);
+          return bytes.length;
+        }),
+      chmod: (at, bytes, mode) => this.withPath(at, bytes, path => vfs.chmod(this.caller, path, mode)),
+      chown: (at, bytes, uid, gid) => this.withPath(at, bytes, path => vfs.chown(this.caller, path, uid, gid)),
+      lchown: (at, bytes, uid, gid) => this.withPath(at, bytes, path => vfs.chown(this.caller, path, uid, gid, false)),
+      utimens: (pathAt, pathBytes, at, bytes) =>
+        this.withPath(pathAt, pathBytes, path =>
+          bytes < Utimes.bytes ? -E.INVAL : vfs.utimens(this.caller, path, Utimes.read(u8, at)),
+        ),
+      truncate: (at, bytes, size) => this.withPath(at, bytes, path => vfs.truncate(this.caller, path, size)),
+      mkdir: (at, bytes, mode) => this.withPath(at, bytes, path => vfs.mkdir(this.caller, path, mode)),
+      rmdir: (at, bytes) => this.withPath(at, bytes, path => vfs.rmdir(this.caller, path)),
+      unlink: (at, bytes) => this.withPath(at, bytes, path => vfs.unlink(this.caller, path)),
+      rename: (fromAt, fromBytes, toAt, toBytes) =>
+        this.withPath(fromAt, fromBytes, from => this.withPath(toAt, toBytes, to => vfs.rename(this.caller, from, to))),
       chdir: (at, bytes) =>
         this.withPath(at, bytes, path => {
-          const dir = vfs.chdir(this.caller.cwd, path);
+          const dir = vfs.chdir(this.caller, path);
           if (typeof dir === 'number') return dir;
           this.caller.cwd = dir;
           return 0;
         }),
-      getcwd: (at, capacity) => this.answer(this.caller.cwd, at, capacity),
+      getcwd: (at, capacity) => {
+        const path = vfs.getcwd(this.caller.cwd);
+        return typeof path === 'number' ? path : this.answer(path, at, capacity);
+      },
       mount: (typeAt, typeBytes, sourceAt, sourceBytes, targetAt, targetBytes) =>
         this.withPath(targetAt, targetBytes, target => {
+          if (this.caller.credentials.euid !== 0) return -E.PERM;
           const source = this.text(sourceAt, sourceBytes);
-          const r = k.mounter.mount(this.text(typeAt, typeBytes), source, target, this.caller.cwd);
+          const r = k.mounter.mount(this.text(typeAt, typeBytes), source, target, this.caller);
           return isRefusal(r) ? this.fail(r) : r;
         }),
       umount: (at, bytes) =>
-        this.withPath(at, bytes, target => k.mounter.umount(vfs.normalize(this.caller.cwd, target))),
+        this.withPath(at, bytes, target =>
+          this.caller.credentials.euid === 0 ? k.mounter.umount(target, this.caller) : -E.PERM,
+        ),
       statfs: (pathAt, pathBytes, at, capacity) =>
         this.withPath(pathAt, pathBytes, path => {
           if (capacity < FsStat.bytes) return -E.RANGE;
-          const s = vfs.statfs(this.caller.cwd, path);
+          const s = vfs.statfs(this.caller, path);
           if (typeof s === 'number') return s;
           FsStat.write(u8, at, s);
           return 0;
         }),
+
+      // ── Users ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      getuid: () => this.caller.credentials.uid,
+      geteuid: () => this.caller.credentials.euid,
+      getgid: () => this.caller.credentials.gid,
+      getegid: () => this.caller.credentials.egid,
+      getgroups: (at, capacity) => {
+        const { groups } = this.caller.credentials;
+        if (groups.length * 4 > capacity) return -E.INVAL;
+        groups.forEach((gid, i) => k.arena.view.setUint32(at + i * 4, gid, true));
+        return groups.length * 4;
+      },
+      setuid: uid => {
+        const c = this.caller.credentials;
+        if (uid < 0) return -E.INVAL;
+        if (c.euid === 0) this.caller.credentials = { ...c, uid, euid: uid, suid: uid };
+        else if (uid === c.uid || uid === c.suid) this.caller.credentials = { ...c, euid: uid };
+        else return -E.PERM;
+        return 0;
+      },
+      setgid: gid => {
+        const c = this.caller.credentials;
+        if (gid < 0) return -E.INVAL;
+        if (c.euid === 0) this.caller.credentials = { ...c, gid, egid: gid, sgid: gid };
+        else if (gid === c.gid || gid === c.sgid) this.caller.credentials = { ...c, egid: gid };
+        else return -E.PERM;
+        return 0;
+      },
+      setgroups: (at, bytes) => {
+        const c = this.caller.credentials;
+        if (c.euid !== 0) return -E.PERM;
+        if (bytes > LIMITS.groupsMax * 4) return -E.INVAL;
+        const groups = Array.from({ length: bytes >> 2 }, (_, i) => k.arena.view.getUint32(at + i * 4, true));
+        this.caller.credentials = { ...c, groups };
+        return 0;
+      },
+      umask: mask => {
+        const old = this.caller.umask;
+        this.caller.umask = mask & 0o777;
+        return old;
+      },
 
       // ── Models ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
       model_load: (pathAt, pathBytes, at, bytes) =>
@@ -511,7 +586,8 @@ export class SystemCalls {
           if (bytes < LoadOptions.bytes) return -E.INVAL;
           if (sessions.active() > 0)
             return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
-          const full = vfs.normalize(this.caller.cwd, path);
+          const full = this.readable(path);
+          if (typeof full === 'number') return full;
           const r = loader.load(full, LoadOptions.read(u8, at));
           k.audit(`load ${full}: ${r === null ? 'ok' : r.message}`);
           return r === null ? 0 : this.fail(r);
@@ -526,7 +602,9 @@ export class SystemCalls {
         this.withPath(pathAt, pathBytes, path => {
           if (bytes < LoadOptions.bytes) return -E.INVAL;
           if (capacity < PlanReport.bytes) return -E.RANGE;
-          const r = loader.plan(vfs.normalize(this.caller.cwd, path), LoadOptions.read(u8, at));
+          const full = this.readable(path);
+          if (typeof full === 'number') return full;
+          const r = loader.plan(full, LoadOptions.read(u8, at));
           if (isRefusal(r)) return this.fail(r);
           PlanReport.write(u8, toAt, r);
           return 0;
@@ -600,6 +678,7 @@ export class SystemCalls {
           if (pathBytes === 0 && loaded === null)
             return this.fail(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE, or --vocab FILE'));
           const path = this.modelPath(pathAt, pathBytes);
+          if (typeof path === 'number') return path;
           const r =
             path === ''
               ? loader.tokenizeToFile(loaded!.engine.vocabulary, text, flags)
@@ -609,14 +688,18 @@ export class SystemCalls {
       model_wcet: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
         if (bytes < WcetOptions.bytes) return -E.INVAL;
         if (capacity < WcetReport.bytes) return -E.RANGE;
-        const r = k.forecast.request(this.modelPath(pathAt, pathBytes), at);
+        const path = this.modelPath(pathAt, pathBytes);
+        if (typeof path === 'number') return path;
+        const r = k.forecast.request(path, at);
         if (isRefusal(r)) return this.fail(r);
         WcetReport.write(u8, toAt, r);
         return 0;
       },
       model_cost: (pathAt, pathBytes, at, bytes) => {
         if (bytes < WcetOptions.bytes) return -E.INVAL;
-        const r = k.forecast.plan(this.modelPath(pathAt, pathBytes), at);
+        const path = this.modelPath(pathAt, pathBytes);
+        if (typeof path === 'number') return path;
+        const r = k.forecast.plan(path, at);
         return isRefusal(r) ? this.fail(r) : this.install(r);
       },
       detokenize: (idsAt, idsBytes, at, capacity, flags) => {
@@ -679,15 +762,39 @@ export class SystemCalls {
     };
   }
 
+  private stat(pathAt: number, pathBytes: number, at: number, capacity: number, follow: boolean): number {
+    return this.withPath(pathAt, pathBytes, path => {
+      if (capacity < Stat.bytes) return -E.RANGE;
+      const s = this.k.vfs.stat(this.caller, path, follow);
+      if (typeof s === 'number') return s;
+      Stat.write(this.k.arena.u8, at, s);
+      return 0;
+    });
+  }
+
+  /** The absolute path of a file that the kernel is to read for the caller; -EACCES where the caller may not. What is not there, the loader says. */
+  private readable(path: string): string | number {
+    const { vfs } = this.k;
+    const place = vfs.resolve(this.caller, path);
+    if (typeof place !== 'number')
+      return permits(place.inode, this.caller.credentials, MAY.read) ? pathOf(place) : -E.ACCES;
+    return place === -E.ACCES ? place : vfs.normalize(pathOf(this.caller.cwd), path);
+  }
+
   /** A model file's path, absolute; '' stands for the loaded model. */
-  private modelPath(at: number, bytes: number): string {
-    return bytes === 0 ? '' : this.k.vfs.normalize(this.caller.cwd, this.text(at, bytes));
+  private modelPath(at: number, bytes: number): string | number {
+    return bytes === 0 ? '' : this.readable(this.text(at, bytes));
   }
 
   private withPath(at: number, bytes: number, use: (path: string) => number): number {
     const path = this.path(at, bytes);
     return typeof path === 'number' ? path : use(path);
   }
+}
+
+/** The superuser signals anyone, others those that they run, or had run before they became somebody else. */
+function maySignal(by: Credentials, to: Credentials): boolean {
+  return by.euid === 0 || [by.uid, by.euid].some(id => id === to.uid || id === to.suid);
 }
 
 /** Every number names one call; checked once at boot. */

@@ -3,25 +3,31 @@
 import type { ProgramTable } from '../kernel/abi/index.ts';
 import { basename } from './bin/basename.ts';
 import { cat } from './bin/cat.ts';
+import { chmod } from './bin/chmod.ts';
+import { chown } from './bin/chown.ts';
 import { clear } from './bin/clear.ts';
 import { cp } from './bin/cp.ts';
 import { date } from './bin/date.ts';
 import { df } from './bin/df.ts';
 import { dirname } from './bin/dirname.ts';
 import { dmesg } from './bin/dmesg.ts';
+import { du } from './bin/du.ts';
 import { echo } from './bin/echo.ts';
 import { env } from './bin/env.ts';
 import { falseProgram } from './bin/false.ts';
+import { find } from './bin/find.ts';
 import { free } from './bin/free.ts';
 import { grep } from './bin/grep.ts';
 import { head } from './bin/head.ts';
 import { help } from './bin/help.ts';
 import { hexdump } from './bin/hexdump.ts';
 import { history } from './bin/history.ts';
+import { id } from './bin/id.ts';
 import { kill } from './bin/kill.ts';
 import { llmctl } from './bin/llmctl.ts';
 import { llminfer } from './bin/llminfer.ts';
 import { llmstats } from './bin/llmstats.ts';
+import { ln } from './bin/ln.ts';
 import { ls } from './bin/ls.ts';
 import { man } from './bin/man.ts';
 import { mkdir } from './bin/mkdir.ts';
@@ -30,6 +36,7 @@ import { mv } from './bin/mv.ts';
 import { printf } from './bin/printf.ts';
 import { ps } from './bin/ps.ts';
 import { pwd } from './bin/pwd.ts';
+import { readlink } from './bin/readlink.ts';
 import { rm } from './bin/rm.ts';
 import { rmdir } from './bin/rmdir.ts';
 import { seq } from './bin/seq.ts';
@@ -37,6 +44,7 @@ import { sha256sum } from './bin/sha256sum.ts';
 import { sleep } from './bin/sleep.ts';
 import { stat } from './bin/stat.ts';
 import { strace } from './bin/strace.ts';
+import { su } from './bin/su.ts';
 import { tail } from './bin/tail.ts';
 import { tee } from './bin/tee.ts';
 import { bracket, test } from './bin/test.ts';
@@ -46,15 +54,16 @@ import { trueProgram } from './bin/true.ts';
 import { umount } from './bin/umount.ts';
 import { uptime } from './bin/uptime.ts';
 import { wc } from './bin/wc.ts';
+import { whoami } from './bin/whoami.ts';
 import type { Manual, Program } from './lib/program.ts';
 import { builtins } from './sh/builtins.ts';
 import { sh } from './sh/sh.ts';
 
 // prettier-ignore
 const linked: readonly Program[] = [
-  basename, bracket, cat, clear, cp, date, df, dirname, dmesg, echo, env, falseProgram, free, grep, head, help, hexdump,
-  history, kill, llmctl, llminfer, llmstats, ls, man, mkdir, mount, mv, printf, ps, pwd, rm, rmdir, seq, sh, sha256sum, sleep,
-  stat, strace, tail, tee, test, time, touch, trueProgram, umount, uptime, wc,
+  basename, bracket, cat, chmod, chown, clear, cp, date, df, dirname, dmesg, du, echo, env, falseProgram, find, free, grep, head, help, hexdump,
+  history, id, kill, llmctl, llminfer, llmstats, ln, ls, man, mkdir, mount, mv, printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep,
+  stat, strace, su, tail, tee, test, time, touch, trueProgram, umount, uptime, wc, whoami,
 ];
 
 /** Every page of the manual that belongs to a command, builtins included. */

@@ -16,7 +16,7 @@ import type { LoadedModel } from './harness.ts';
 import { Forward } from './reference/forward.ts';
 import { tensorBytes, writeGguf } from './reference/gguf-writer.ts';
 import type { MetaInput, TensorInput } from './reference/gguf-writer.ts';
-import { randomConfig, randomModel } from './reference/models.ts';
+import { NAMES, randomConfig, randomModel } from './reference/models.ts';
 
 const bare = (rig: Rig): TransformerDriver => new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
 const builds = BUILDS.filter(canRun);
@@ -34,9 +34,9 @@ const bits = (row: Float32Array): string => Buffer.from(row.buffer).toString('he
 const CLOSE = 2e-4;
 const FAR = { exact: 2e-4, half: 2e-2, int8: 6e-2 };
 
-for (const architecture of ['llama', 'gpt2', 'sis'] as const) {
+for (const architecture of NAMES) {
   test(`${architecture}: random models agree with the f64 forward pass; batches, builds and recomputation to the bit`, t => {
-    const next = random(architecture.length * 7919);
+    const next = random(7919 * (1 + NAMES.indexOf(architecture)));
     const rigs = new Map(builds.map(build => [build, new Rig(build)]));
     const load = (
       file: Uint8Array,
@@ -137,7 +137,7 @@ function checkPlaced(
 test('regions: bytes taken are bytes planned, for every shape', t => {
   const next = random(20);
   for (let m = 0; m < (soak ? 300 : 60); m++) {
-    const architecture = (['llama', 'gpt2', 'sis'] as const)[m % 3]!;
+    const architecture = NAMES[m % NAMES.length]!;
     const config = randomConfig(architecture, next);
     const options = {
       ctx: 1 + Math.floor(next() * config.context),
@@ -295,7 +295,7 @@ const LENGTHS: Partial<Record<Op, readonly number[]>> = {
 test('a plan compiled without loading is the plan that is loaded', t => {
   const next = random(21);
   for (let m = 0; m < (soak ? 300 : 60); m++) {
-    const config = randomConfig((['llama', 'gpt2', 'sis'] as const)[m % 3]!, next);
+    const config = randomConfig(NAMES[m % NAMES.length]!, next);
     const options = {
       ctx: 1 + Math.floor(next() * config.context),
       kvType: next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16,
@@ -424,7 +424,7 @@ const refusals: readonly [
   [
     'an architecture it does not know',
     1002,
-    /architecture "mamba" is not known; this build runs llama, gpt2, sis/,
+    /architecture "mamba" is not known; this build runs llama, qwen2, qwen3, gemma, phi2, gpt2, sis/,
     () => {},
     'mamba',
   ],
@@ -453,7 +453,19 @@ const refusals: readonly [
     /4 heads cannot share 3 key\/value heads evenly/,
     p => (p.meta['llama.attention.head_count_kv'] = { u32: 3 }),
   ],
-  ['an odd rotation', 1002, /rope\.dimension_count 3 is odd/, p => (p.meta['llama.rope.dimension_count'] = { u32: 3 })],
+  [
+    'an odd rotation',
+    1002,
+    /rope\.dimension_count 3 is odd/,
+    p => (p.meta['gemma.rope.dimension_count'] = { u32: 3 }),
+    'gemma',
+  ],
+  [
+    'a rotation of part of a head where all of it must turn',
+    1002,
+    /llama: rope\.dimension_count 4 differs from the head's 8 elements/,
+    p => (p.meta['llama.rope.dimension_count'] = { u32: 4 }),
+  ],
   [
     'value heads of another size',
     1002,
@@ -461,10 +473,30 @@ const refusals: readonly [
     p => (p.meta['llama.attention.value_length'] = { u32: 4 }),
   ],
   [
-    'scaled rotary positions',
+    'rotary positions scaled in a way it does not have',
     1002,
-    /llama\.rope\.scaling\.type = yarn is not supported/,
-    p => (p.meta['llama.rope.scaling.type'] = { string: 'yarn' }),
+    /llama\.rope\.scaling\.type = longrope is not supported/,
+    p => (p.meta['llama.rope.scaling.type'] = { string: 'longrope' }),
+  ],
+  [
+    'a sliding window',
+    1002,
+    /llama\.attention\.sliding_window = 4096 is not supported/,
+    p => (p.meta['llama.attention.sliding_window'] = { u32: 4096 }),
+  ],
+  [
+    'capped logits',
+    1002,
+    /gemma\.final_logit_softcapping = 30 is not supported/,
+    p => (p.meta['gemma.final_logit_softcapping'] = { f32: 30 }),
+    'gemma',
+  ],
+  ['a block without its head norms', 6003, /tensor blk\.0\.attn_q_norm\.weight not found/, () => {}, 'qwen3'],
+  [
+    'queries in one matrix with the keys and apart from them',
+    1002,
+    /tensor blk\.0\.attn_q\.weight has no place in architecture llama/,
+    p => p.tensors.push(zeros('blk.0.attn_qkv.weight', 32, 96)),
   ],
   ['experts', 1002, /llama\.expert_count = 8 is not supported/, p => (p.meta['llama.expert_count'] = { u32: 8 })],
   [
@@ -492,10 +524,10 @@ const refusals: readonly [
     p => (p.tensors[1] = { name: 'output_norm.weight', type: GGML_TYPE.Q8_0, shape: [32], data: new Uint8Array(34) }),
   ],
   [
-    'linearly scaled positions, the type left out',
-    1002,
-    /llama\.rope\.scaling\.factor = 4 is not supported/,
-    p => (p.meta['llama.rope.scaling.factor'] = { f32: 4 }),
+    'positions scaled by a number that is not positive',
+    6002,
+    /llama\.rope\.scaling\.factor = -4 is not a positive number/,
+    p => (p.meta['llama.rope.scaling.factor'] = { f32: -4 }),
   ],
   [
     'a tensor without a place',
@@ -570,6 +602,27 @@ test('private keys and aliases of the specification are read when the standard o
   const ids = [1, 2, 3, 4, 0];
   const plain = rig.logits(accepted(rig.load(bare(rig), image, options)).engine, ids, 4).map(bits);
   t.deepEqual(rig.logits(accepted(rig.load(bare(rig), renamed, options)).engine, ids, 4).map(bits), plain);
+});
+
+test('scaled positions: the older key and a factor alone mean linear scaling; none means none, whatever the factor', t => {
+  const { ropeScaling: _, ...plainConfig } = randomConfig('llama', random(31));
+  const config = { ...plainConfig, headSize: 16, ropeDimensions: 16, types: () => GGML_TYPE.F32 };
+  const logits = (more: Record<string, MetaInput>): string => {
+    const { file } = randomModel(config, random(32), more);
+    const { rig, loaded } = open(file, { ctx: 16, kvType: GGML_TYPE.F32, batch: 4 });
+    return rig.logits(loaded.engine, [1, 2, 3, 4, 0], 4).map(bits).join();
+  };
+  const plain = logits({});
+  const scaled = logits({
+    'llama.rope.scaling.type': { string: 'linear' },
+    'llama.rope.scaling.factor': { f32: 4 },
+  });
+  t.not(scaled, plain);
+  t.is(logits({ 'llama.rope.scaling.factor': { f32: 4 } }), scaled);
+  t.is(logits({ 'llama.rope.scale_linear': { f32: 4 } }), scaled);
+  t.is(logits({ 'llama.rope.scaling.type': { string: 'none' }, 'llama.rope.scaling.factor': { f32: 4 } }), plain);
+  t.is(logits({ 'llama.rope.scaling.factor': { f32: 0 } }), plain);
+  t.not(logits({ 'llama.rope.scaling.attn_factor': { f32: 1.5 } }), plain);
 });
 
 function imageParts(image: ModelImage): Omit<ModelImage, 'meta' | 'tensors' | 'tensor'> {

@@ -32,6 +32,9 @@ function inScratch<T>(f: (dir: string) => T): T {
   }
 }
 
+/** Modes that are not the usual ones. */
+const special: Readonly<Record<string, number>> = { 'bin/su': 0o4755, 'home/user': 0o700, root: 0o700, tmp: 0o1777 };
+
 test('the image holds what images/ and shell/bin hold', t => {
   const image = fs.readFileSync(IMAGE);
   const entries = new Map(entriesOf(image).map(e => [e.name, e]));
@@ -40,7 +43,9 @@ test('the image holds what images/ and shell/bin hold', t => {
     t.is(entries.get(dir)?.kind, KIND.dir, dir);
   for (const e of entries.values()) {
     t.is(e.mtime, 0, e.name);
-    t.is(e.mode, e.kind === KIND.dir || e.name.startsWith('bin/') ? 0o755 : 0o644, e.name);
+    const usual = e.kind === KIND.dir || e.name.startsWith('bin/') ? 0o755 : 0o644;
+    t.is(e.mode, special[e.name] ?? usual, e.name);
+    t.is(e.uid, e.name === 'home/user' ? 1000 : 0, e.name);
     t.true(!e.name.includes('/') || entries.has(path.posix.dirname(e.name)), `${e.name} has its directory`);
   }
   for (const file of fs.readdirSync('images/root/etc'))
@@ -144,8 +149,8 @@ test('damaged archives are refused in one line', t => {
     [refusal(Buffer.from('hello world'.repeat(20))), 'bad magic "hello " of entry 0 at 0, want 070701 (newc)'],
     [refusal(change(b => b.write('070702'))), 'bad magic "070702" of entry 0 at 0, want 070701 (newc)'],
     [refusal(change(b => b.write('0000000g', 54))), 'field 6 of entry 0 at 54 is not hexadecimal'],
-    [refusal(change(b => b.write('FFFFFFFF', 94))), 'name of entry 0 at 0 has 4294967295 bytes, allowed 2 to 1024'],
-    [refusal(change(b => b.write('00000001', 94))), 'name of entry 0 at 0 has 1 bytes, allowed 2 to 1024'],
+    [refusal(change(b => b.write('FFFFFFFF', 94))), 'name of entry 0 at 0 has 4294967295 bytes, allowed 2 to 4096'],
+    [refusal(change(b => b.write('00000001', 94))), 'name of entry 0 at 0 has 1 bytes, allowed 2 to 4096'],
     [refusal(change(b => b.write('00000006', 94))), 'name of entry 0 at 110 is not text ended by one zero byte'],
     [refusal(change(b => b.fill(255, 110, 112))), 'name of entry 0 at 110 is not text ended by one zero byte'],
     [
@@ -164,7 +169,7 @@ test('damaged archives are refused in one line', t => {
     [named('a//b'), 'entry 0 has the name "a//b"'],
     [named('.'), 'the root is not a directory'],
     [named('n'.repeat(256)), 'a component of the name of entry 0 is longer than 255 bytes'],
-    [refusal(writeCpio([source('l', '', KIND.link)])), 'symbolic link l has a target of 0 bytes, allowed 1 to 1023'],
+    [refusal(writeCpio([source('l', '', KIND.link)])), 'symbolic link l has a target of 0 bytes, allowed 1 to 4095'],
   ];
   for (const [got, want] of table) t.is(got.replace('cpio image: ', ''), want);
   const random = makeRandom(11);

@@ -11,6 +11,7 @@ import * as ops from '../drivers/engine/ops.ts';
 import { actBytes } from '../drivers/engine/sizes.ts';
 import {
   FAULT,
+  ggmlTypeName,
   GGML_BLOCK,
   GGML_TYPE,
   LIMITS,
@@ -32,9 +33,26 @@ const TYPES = {
   BF16: TYPE_BF16,
   Q4_0: TYPE_Q4_0,
   Q4_1: TYPE_Q4_1,
+  Q5_0: ops.TYPE_Q5_0,
+  Q5_1: ops.TYPE_Q5_1,
   Q8_0: TYPE_Q8_0,
+  Q2_K: ops.TYPE_Q2_K,
+  Q3_K: ops.TYPE_Q3_K,
+  Q4_K: ops.TYPE_Q4_K,
+  Q5_K: ops.TYPE_Q5_K,
+  Q6_K: ops.TYPE_Q6_K,
+  IQ4_NL: ops.TYPE_IQ4_NL,
+  IQ4_XS: ops.TYPE_IQ4_XS,
+  TQ1_0: ops.TYPE_TQ1_0,
+  TQ2_0: ops.TYPE_TQ2_0,
 } as const;
-const BLOCKED: readonly number[] = [TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0];
+const BLOCKED = (Object.values(TYPES) as number[]).filter(type => reference.blockOf(type)[0] > 1);
+/** Where a type's blocks have their scales, and minima or scales of minima. */
+const HALVES: Partial<Record<keyof typeof TYPES, readonly number[]>> = {
+  ...{ Q4_1: [0, 2], Q5_1: [0, 2], Q2_K: [80, 82], Q3_K: [108], Q4_K: [0, 2], Q5_K: [0, 2], Q6_K: [208] },
+  ...{ TQ1_0: [52], TQ2_0: [64] },
+};
+const halvesOf = (type: number): readonly number[] => HALVES[ggmlTypeName(type) as keyof typeof TYPES] ?? [0];
 
 /** The module's exports that engines do not call themselves. */
 interface Kernels extends EngineCompute {
@@ -44,10 +62,14 @@ interface Kernels extends EngineCompute {
   layer_norm(xAt: number, n: number, wAt: number, bAt: number, epsAt: number, toAt: number): void;
   rope_table(position: number, pairs: number, frequenciesAt: number, tableAt: number): void;
   rope(xAt: number, heads: number, headDim: number, pairs: number, tableAt: number): void;
+  rope_halves(xAt: number, heads: number, headDim: number, pairs: number, tableAt: number): void;
+  rope_table_scaled(position: number, pairs: number, frequenciesAt: number, tableAt: number): void;
+  scale(xAt: number, n: number, factorAt: number): void;
   add(toAt: number, xAt: number, n: number): void;
   silu_mul(gateAt: number, upAt: number, n: number, toAt: number): void;
   gelu(xAt: number, n: number, toAt: number): void;
   gelu_f16(xAt: number, n: number, toAt: number): void;
+  gelu_mul_f16(gateAt: number, upAt: number, n: number, toAt: number): void;
   kv_store(type: number, xAt: number, n: number, toAt: number): number;
   soft_max(xAt: number, n: number): void;
   attention(
@@ -146,8 +168,7 @@ function weights(type: number, n: number): Uint8Array {
   else if (type === TYPE_BF16) for (let i = 0; i < n; i++) out[2 * i + 1] = (out[2 * i + 1]! & 0x80) | 0x3d;
   else {
     for (let p = 0; p < out.length; p += reference.blockOf(type)[1]) {
-      half(p);
-      if (type === TYPE_Q4_1) half(p + 2);
+      for (const offset of halvesOf(type)) half(p + offset);
     }
   }
   return out;
@@ -403,12 +424,31 @@ test('the specification’s blocks decode as ggml has it', t => {
       d.kernels.dequantize(type, W, 32, OUT);
       check(d.f32(OUT, 32));
     }
-    t.is(d.kernels.dequantize(GGML_TYPE.Q6_K, W, 256, OUT), -1, 'a type without kernels is refused');
+    t.is(d.kernels.dequantize(GGML_TYPE.IQ2_XXS, W, 256, OUT), -1, 'a type without kernels is refused');
     // A NaN scale gives canonical NaNs.
     d.put(W, fromHex(`ff ff ${'37'.repeat(16)}`));
     d.kernels.dequantize(TYPE_Q4_0, W, 32, OUT);
     t.is(d.view.getUint32(OUT + 4, true), 0x7fc00000);
   }
+});
+
+test('F64 and integers are rounded to f32', t => {
+  const values = [0, 1, -1, 100, -128];
+  const big = [2 ** 31 - 1, -(2 ** 31)];
+  const cases: readonly [number, ArrayBufferView, readonly number[]][] = [
+    [ops.TYPE_I8, Int8Array.from(values), values],
+    [ops.TYPE_I16, Int16Array.from([...values, -32768, 32767]), [...values, -32768, 32767]],
+    [ops.TYPE_I32, Int32Array.from([...values, ...big, 16777217, 16777219]), [...values, ...big, 16777217, 16777219]],
+    [ops.TYPE_I64, BigInt64Array.from([5n, -(2n ** 63n), 2n ** 24n + 1n]), [5, -(2 ** 63), 2 ** 24 + 1]],
+    [ops.TYPE_F64, Float64Array.from([0.1, -1e300, 1e-320, -0]), [0.1, -1e300, 1e-320, -0]],
+  ];
+  for (const d of devices)
+    for (const [type, data, want] of cases) {
+      d.put(W, new Uint8Array(data.buffer));
+      d.guarded(t, OUT, 4 * want.length, () => t.is(d.kernels.dequantize(type, W, want.length, OUT), 0));
+      same(t, d.f32(OUT, want.length), Float32Array.from(want), `type ${type}`);
+      t.is(d.kernels.repack(type, W, 1, want.length, OUT), -1, 'kept as F32, not repacked');
+    }
 });
 
 const digests = '../shared/vectors/dequant-sha256.json';
@@ -444,7 +484,10 @@ const digests = '../shared/vectors/dequant-sha256.json';
 
 // ── Weights and activations ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const randomLength = (type: number): number => (BLOCKED.includes(type) ? 32 * (1 + below(9)) : 1 + below(200));
+const randomLength = (type: number): number => {
+  const [values] = reference.blockOf(type);
+  return values === 1 ? 1 + below(200) : values * (1 + below(values === 32 ? 9 : 3));
+};
 
 test('repack keeps the bytes’ number and every row; in pieces as in one', t => {
   for (const [name, type] of Object.entries(TYPES)) {
@@ -476,19 +519,19 @@ test('repack keeps the bytes’ number and every row; in pieces as in one', t =>
       }
     }
   }
-  t.is(device.kernels.repack(GGML_TYPE.Q6_K, W, 4, 256, PACKED), -1);
+  t.is(device.kernels.repack(GGML_TYPE.IQ2_XXS, W, 4, 256, PACKED), -1);
 });
 
 test('repack counts the scales and values that are not finite', t => {
   for (const type of Object.values(TYPES)) {
-    const [rows, k] = [7, 64];
+    const [rows, k] = [7, 512];
     const file = weights(type, rows * k);
     const [values, size] = reference.blockOf(type);
     const bad = [0, 3, 5, 6];
     for (const row of bad) {
       const at = ((row * k) / values) * size;
       if (type === TYPE_F32) file.set([0, 0, 0x80, 0xff], at);
-      else file.set([0x00, type === TYPE_BF16 ? 0x7f : 0x7c], at);
+      else file.set([0x00, type === TYPE_BF16 ? 0x7f : 0x7c], at + (size > 4 ? halvesOf(type).at(-1)! : 0));
       if (type === TYPE_BF16) file[at] = 0x80;
     }
     for (const d of devices) {
@@ -520,6 +563,25 @@ test('activations are quantised as ggml does', t => {
         t.is(d.view.getFloat32(p + ops.ACT_D, true), want.d);
         t.is(d.view.getFloat32(p + ops.ACT_S, true), want.s);
         t.is(d.view.getInt32(p + ops.ACT_BIAS, true), -8 * want.q.reduce((a, b) => a + b) || 0);
+      }
+    }
+  }
+  for (let i = 0; i < 60; i++) {
+    const k = 256 * (1 + below(3));
+    const x = floats(k, 10 ** (below(9) - 5));
+    if (i === 0) x.fill(0);
+    if (i === 1) x.fill(1e-42);
+    if (i === 2) [x[9], x[100]] = [99, -99]; // the first of equal magnitudes decides the sign
+    if (i === 3) [x[9], x[100]] = [-99, 99];
+    for (const d of devices) {
+      d.put(X, x);
+      d.guarded(t, ACT, actBytes(ops.TYPE_Q4_K, k), () => d.kernels.quantize(ops.TYPE_Q4_K, X, k, ACT));
+      for (let b = 0; b < k / 256; b++) {
+        const p = ACT + b * ops.SUPER_ACT_BYTES;
+        const want = reference.quantizeQ8K(x, 256 * b);
+        t.is(d.view.getFloat32(p + ops.SUPER_ACT_D, true), want.d);
+        t.deepEqual([...new Int8Array(d.u8.buffer, p + ops.SUPER_ACT_Q, 256)], want.q);
+        t.deepEqual([...new Int16Array(d.u8.buffer, p + ops.SUPER_ACT_SUMS, 16)], want.sums);
       }
     }
   }
@@ -617,19 +679,22 @@ test('a fused addition is rounded once, where twice would differ', t => {
 });
 
 test('extreme operands of the integer products: every weight and activation at its limits', t => {
-  const k = 96;
   const rows = 5;
-  const x = Float32Array.from({ length: k }, (_, i) => (i % 32 === 7 ? -1 : 1)); // q = ±127
-  const edges: Record<number, string> = {
-    [TYPE_Q4_0]: `003c ${'ff'.repeat(16)} 00bc ${'00'.repeat(16)} ff7b ${'0f'.repeat(16)}`,
-    [TYPE_Q4_1]: `003c 003c ${'ff'.repeat(16)} 00bc 0100 ${'00'.repeat(16)} ff7b ff7b ${'f0'.repeat(16)}`,
-    [TYPE_Q8_0]: `003c ${'80'.repeat(32)} 00bc ${'7f'.repeat(32)} ff7b ${'817f'.repeat(16)}`,
-  };
-  for (const type of BLOCKED) {
-    const row = fromHex(edges[type]!);
+  for (const [name, type] of Object.entries(TYPES)) {
+    if (!BLOCKED.includes(type)) continue;
+    const [values, bytes] = reference.blockOf(type);
+    const k = 3 * values;
+    const x = Float32Array.from({ length: k }, (_, i) => (i % 32 === 7 ? -1 : 1)); // q = ±127
+    // Blocks of ones, of zeros, and of both by turns, with scales 1, −1 and 65,504.
+    const row = Uint8Array.from(
+      [0xff, 0, 0xf0].flatMap(fill => Array.from({ length: bytes }, (_, i) => (fill === 0xf0 ? 0xff * (i % 2) : fill))),
+    );
+    const view = new DataView(row.buffer);
+    [0x3c00, 0xbc00, 0x7bff].forEach((half, b) => {
+      for (const offset of halvesOf(type)) view.setUint16(b * bytes + offset, half, true);
+    });
     const file = Uint8Array.from(Array.from({ length: rows }, () => [...row]).flat());
     const want = new Float32Array(rows).fill(reference.dot(type, row, 0, x, rows));
-    const name = Object.entries(TYPES).find(([, v]) => v === type)![0];
     for (const d of devices) {
       d.put(W, file);
       d.put(X, x);
@@ -695,6 +760,16 @@ test('silu, gelu, add: reference bits, accuracy, the specification’s vector', 
     same(t, d.f32(OUT, x.length), x.map(reference.gelu), 'gelu');
     d.guarded(t, OUT, 4 * x.length, () => d.kernels.gelu_f16(X, x.length, OUT));
     same(t, d.f32(OUT, x.length), x.map(reference.geluF16), 'gelu_f16');
+    for (const n of [x.length, 1, 3, 6]) {
+      d.guarded(t, OUT, 4 * n, () => d.kernels.gelu_mul_f16(X, W, n, OUT));
+      const want = x.slice(0, n).map((v, i) => Math.fround(reference.geluF16(v) * up[i]!));
+      same(t, d.f32(OUT, n), want, `gelu_mul_f16 ${n}`);
+      d.put(OUT, x.slice(0, n));
+      d.put(SCRATCH, Float32Array.of(0.3));
+      d.guarded(t, OUT, 4 * n, () => d.kernels.scale(OUT, n, SCRATCH));
+      const third = x.slice(0, n).map(v => Math.fround(v * Math.fround(0.3)));
+      same(t, d.f32(OUT, n), third, `scale ${n}`);
+    }
     d.put(OUT, up);
     d.guarded(t, OUT, 4 * x.length, () => d.kernels.add(OUT, X, x.length));
     same(
@@ -749,13 +824,15 @@ test('rope: frequencies and table to f32’s last bit, rotation to the reference
         }
         const [heads, headDim] = [1 + below(3), 2 * pairs + below(5)];
         const x = floats(heads * headDim);
-        d.put(X, x);
-        d.guarded(t, X, 4 * x.length, () => d.kernels.rope(X, heads, headDim, pairs, B));
-        const want = Float32Array.from({ length: heads }, (_, h) => h).reduce<number[]>(
-          (all, h) => [...all, ...reference.rope(x.slice(h * headDim, (h + 1) * headDim), table)],
-          [],
-        );
-        same(t, d.f32(X, x.length), Float32Array.from(want), `rope ${heads} × ${headDim}`);
+        for (const halves of [false, true]) {
+          d.put(X, x);
+          const turn = halves ? d.kernels.rope_halves : d.kernels.rope;
+          d.guarded(t, X, 4 * x.length, () => turn(X, heads, headDim, pairs, B));
+          const want = Array.from({ length: heads }, (_, h) => [
+            ...reference.rope(x.slice(h * headDim, (h + 1) * headDim), table, halves),
+          ]);
+          same(t, d.f32(X, x.length), Float32Array.from(want.flat()), `rope ${heads} × ${headDim}, ${halves}`);
+        }
       }
     }
     d.view.setFloat64(SCRATCH, 10000, true);
@@ -765,6 +842,45 @@ test('rope: frequencies and table to f32’s last bit, rotation to the reference
     d.kernels.rope(X, 1, 4, 2, B);
     near(t, d.f32(X, 4), [-1.14263966, 1.9220756, 2.95985067, 4.0297995], 2.5e-7);
   }
+});
+
+test('rope: linear and YaRN scaling', t => {
+  const pairs = 20;
+  for (const d of devices)
+    for (const [factor, amplitude, yarn, context] of [
+      [4, 1, 0, 64],
+      [4, 1, 1, 4096],
+      [3.7, 1.2, 1, 300],
+      [0.5, 1, 1, 1e6],
+      [2, 1, 1, 3],
+    ] as const) {
+      const slowing = Math.fround(1 / factor);
+      [10000, slowing, Math.fround(amplitude), yarn, context].forEach((v, i) =>
+        d.view.setFloat64(SCRATCH + 8 * i, v, true),
+      );
+      const scalingAt = W + 8 * pairs;
+      d.guarded(t, scalingAt, 4 * (2 + pairs), () => d.kernels.rope_scaling(SCRATCH, pairs, scalingAt));
+      d.kernels.rope_frequencies(SCRATCH, 0, pairs, W);
+      // YaRN: dimension of a wavelength that fits the context β times; 1 before β = 32, 0 after β = 1, a ramp between.
+      const dimension = (turns: number): number =>
+        (2 * pairs * Math.log(context / (turns * 2 * Math.PI))) / (2 * Math.log(10000));
+      const low = Math.max(0, Math.floor(dimension(32)));
+      const high = Math.min(2 * pairs - 1, Math.ceil(dimension(1)));
+      const share = Array.from({ length: pairs }, (_, i) =>
+        yarn === 0 ? 0 : 1 - Math.min(1, Math.max(0, (i - low) / Math.max(0.001, high - low))),
+      );
+      const growth = amplitude * (yarn === 1 && factor > 1 ? 1 + 0.1 * Math.log(factor) : 1);
+      near(t, d.f32(scalingAt, 2 + pairs), [slowing, growth, ...share], 3e-7);
+      for (const position of [0, 1, 511]) {
+        d.guarded(t, B, 8 * pairs, () => d.kernels.rope_table_scaled(position, pairs, W, B));
+        const table = d.f32(B, 2 * pairs);
+        for (let i = 0; i < pairs; i++) {
+          const full = position * 10000 ** (-i / pairs);
+          const angle = full * slowing * (1 - share[i]!) + full * share[i]!;
+          near(t, table.subarray(2 * i), [growth * Math.cos(angle), growth * Math.sin(angle)], 1e-4);
+        }
+      }
+    }
 });
 
 test('soft_max: reference bits, the specification’s vector, NaN not hidden', t => {
@@ -969,6 +1085,42 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
   }
 });
 
+test('run norms, scales and turns heads token by token, over a stride', t => {
+  const [heads, headDim, stride, tokens] = [3, 10, 35, 2];
+  const x = floats(stride * tokens, 2);
+  const w = floats(headDim);
+  const row = (i: number, from: number, count: number): Float32Array =>
+    x.slice(i * stride + from, i * stride + from + count);
+  for (const d of devices) {
+    d.put(X, x);
+    d.put(W, w);
+    plan(
+      d,
+      [
+        ops.Op.RMS_NORM_HEADS,
+        {
+          [ops.NormHeads.at]: X,
+          [ops.NormHeads.heads]: heads,
+          [ops.NormHeads.headDim]: headDim,
+          [ops.NormHeads.stride]: stride,
+          [ops.NormHeads.weightsAt]: W,
+        },
+      ],
+      [
+        ops.Op.SCALE,
+        { [ops.Scale.at]: X, [ops.Scale.n]: 7, [ops.Scale.stride]: stride, [ops.Scale.factor]: 0x3f000000 },
+      ],
+    );
+    step(d, { n: tokens });
+    t.is(d.kernels.run(STEP, PLAN), 0);
+    const want = Array.from({ length: tokens }, (_, i) => [
+      ...Array.from({ length: heads }, (_, h) => [...reference.rmsNorm(row(i, h * headDim, headDim), w, 0)]).flat(),
+      ...row(i, heads * headDim, stride - heads * headDim),
+    ]).flatMap(values => values.map((v, k) => (k < 7 ? v / 2 : v)));
+    same(t, d.f32(X, x.length), Float32Array.from(want), 'heads');
+  }
+});
+
 test('run faults on what it cannot do, and does nothing more', t => {
   const getRows = {
     [ops.GetRows.dstAt]: X,
@@ -993,7 +1145,7 @@ test('run faults on what it cannot do, and does nothing more', t => {
     ['unknown op', FAULT.badOp, 99 as ops.Op, {}],
     ['id outside the vocabulary', FAULT.badOp, ops.Op.GET_ROWS, { ...getRows, [ops.GetRows.rows]: 7 }],
     ['position outside the table', FAULT.badOp, ops.Op.ADD_ROWS, getRows, { pos: 8 }],
-    ['unknown weight type', FAULT.badOp, ops.Op.MUL_MAT, { [ops.MulMat.weightType]: 14 }],
+    ['unknown weight type', FAULT.badOp, ops.Op.MUL_MAT, { [ops.MulMat.weightType]: 9 }],
     ['unknown rope mode', FAULT.badOp, ops.Op.ROPE, { [ops.Rope.mode]: 2 }],
     ['id far outside the vocabulary', FAULT.badOp, ops.Op.GET_ROWS, getRows, { ids: [0xffff_fff0] }],
     ['position before the table', FAULT.badOp, ops.Op.ADD_ROWS, getRows, { pos: -1 }],

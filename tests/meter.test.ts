@@ -151,7 +151,10 @@ function arithmetic(rig: Rig & { readonly kernels: Exports }): void {
     rig.arena.f64[OPERAND_AT >> 3] = 10000;
     kernels['add']!(RESULT_AT, OPERAND_AT, below(300));
     kernels['all_finite']!(RESULT_AT, below(300));
+    kernels['scale']!(RESULT_AT, below(300), OPERAND_AT);
     kernels['rope_frequencies']!(OPERAND_AT, oneOf([0, OPERAND_AT + 8]), below(40), RESULT_AT);
+    rig.arena.f64.set([10000, oneOf([0.25, 1, 3]), 1, below(2), 64], OPERAND_AT >> 3);
+    kernels['rope_scaling']!(OPERAND_AT, below(40), RESULT_AT);
   }
 }
 
@@ -216,7 +219,7 @@ for (const build of builds)
     t.deepEqual(wrong.slice(0, 5), []);
     const uncalled = METERED.filter(name => !calls.has(name));
     t.deepEqual(haveShared ? uncalled : [], []);
-    for (const name of ['sample', 'top_k', 'dequantize', 'repack', 'rope_frequencies'])
+    for (const name of ['sample', 'top_k', 'dequantize', 'repack', 'rope_frequencies', 'rope_scaling'])
       t.true(METERED.includes(name), name);
     t.log([...calls].map(([name, n]) => `${name} ${n}`).join(', '));
     t.log(`${blocks.length} blocks`);

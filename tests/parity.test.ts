@@ -27,7 +27,7 @@ interface Vectors {
   readonly runs: readonly Run[];
 }
 
-const COMPUTED = ['F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q8_0'];
+const COMPUTED = `F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0`.split(' ');
 /** Share of the largest logit that the decimals of the vectors may be off. */
 const DIGITS = 1e-6;
 

@@ -355,7 +355,7 @@ test('whatever can be made can be removed: deep directories, long names, ten tho
   t.is(depth, Math.floor((LIMITS.pathBytes - 1 - '/tmp'.length) / '/dd'.length));
   t.is(machine.exec('echo > dd').status, 2); // no room for a name here
   t.is(machine.exec('cd /; rm -r /tmp/dd; ls /tmp').stdout, '');
-  t.is(machine.exec(`mkdir -p /tmp/${'a/'.repeat(600)}`).status, 1);
+  t.is(machine.exec(`mkdir -p /tmp/${'a/'.repeat(2100)}`).status, 1);
   t.is(machine.exec('rm -r /tmp/a; ls /tmp').stdout, '');
   t.is(machine.exec(`cd /tmp; touch ${'é'.repeat(127)}; touch ${'é'.repeat(128)}; ls | wc -c; rm é*`).stdout, '255\n');
   machine.exec('mkdir /tmp/many; cd /tmp/many');
@@ -373,7 +373,7 @@ test('trees with devices in them are copied, moved and searched to an end', t =>
   const machine = power();
   t.regex(
     machine.exec('cp -r /dev /tmp/d').stderr,
-    /^(cp: cannot create special file '\/tmp\/d\/[a-z-]+': Operation not supported\n)+$/,
+    /^(cp: cannot create special file '\/tmp\/d\/[a-z0-9-]+': Operation not supported\n)+$/,
   );
   t.is(machine.exec('rm -r /tmp/d; grep -r "no such thing at all" /; echo $?').stdout.slice(-2), '0\n'); // its own line in /proc/ps
   t.is(machine.exec('head /dev/zero').stderr, 'head: /dev/zero: Value too large for defined data type\n');

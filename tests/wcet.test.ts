@@ -9,7 +9,8 @@ import type { BinaryReaderState, IOperatorInformation } from 'wasmparser';
 import * as ops from '../drivers/engine/ops.ts';
 import { logitsBytes } from '../drivers/engine/sizes.ts';
 import { Vocab } from '../drivers/engine/vocabulary.ts';
-import { isRefusal } from '../kernel/abi/index.ts';
+import { GGML_BLOCK, GGML_TYPE, ggmlTypeName, isRefusal } from '../kernel/abi/index.ts';
+import type { GgmlTypeName } from '../kernel/abi/index.ts';
 import {
   countsAt,
   decodeCertificates,
@@ -28,7 +29,7 @@ import { Counter } from './support/counter.ts';
 v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
 
 const SOAK = process.env['ARENA8_SOAK'] === '1';
-const { TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0 } = ops;
+const { TYPE_F32, TYPE_F16 } = ops;
 
 let seed = 7;
 /** 32 random bits (xorshift). */
@@ -134,9 +135,13 @@ const size = (max: number): number => oneOf([0, 1, 2, 3, 4, 5, 7, 8, 31, 32, 33,
 const blocks = (max: number): number => 32 * oneOf([0, 1, 2, 3, below(max / 32 + 1)]);
 const flag = (): number => below(2);
 const maybe = (where: number): number => (flag() ? where : 0);
-const TYPES = [TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0];
-const kFor = (type: number, max: number): number =>
-  type === TYPE_Q4_0 || type === TYPE_Q4_1 || type === TYPE_Q8_0 ? blocks(max) : size(max);
+const TYPE_NAMES = `F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0`.split(' ');
+const typeOf = (name: string): number => GGML_TYPE[name as GgmlTypeName];
+const TYPES = TYPE_NAMES.map(typeOf);
+const kFor = (type: number, max: number): number => {
+  const [values] = GGML_BLOCK[ggmlTypeName(type)!];
+  return values === 1 ? size(max) : values === 32 ? blocks(max) : 256 * below(Math.floor(max / 256) + 2);
+};
 const mulMat = (type: number) => (): number[] => {
   const rows = size(40);
   const k = kFor(type, 288);
@@ -162,12 +167,7 @@ const SHAPES: Record<string, (view: DataView) => number[]> = {
     const type = oneOf([...TYPES, 77]);
     return [type, at(0), size(40), kFor(type, 288), at(3)];
   },
-  mul_mat_f32: mulMat(TYPE_F32),
-  mul_mat_f16: mulMat(TYPE_F16),
-  mul_mat_bf16: mulMat(TYPE_BF16),
-  mul_mat_q4_0: mulMat(TYPE_Q4_0),
-  mul_mat_q4_1: mulMat(TYPE_Q4_1),
-  mul_mat_q8_0: mulMat(TYPE_Q8_0),
+  ...Object.fromEntries(TYPE_NAMES.map(name => [`mul_mat_${name.toLowerCase()}`, mulMat(typeOf(name))])),
   add: () => [at(0), at(3), size(4096)],
   all_finite: () => [at(0), size(4096)],
   gelu: () => [at(0), size(4096), at(3)],
@@ -179,6 +179,14 @@ const SHAPES: Record<string, (view: DataView) => number[]> = {
     const pairs = size(64);
     return [at(0), size(16), 2 * pairs + below(8), pairs, at(3)];
   },
+  rope_halves: () => {
+    const pairs = size(64);
+    return [at(0), size(16), 2 * pairs + below(8), pairs, at(3)];
+  },
+  rope_scaling: () => [at(0), size(128), at(3)],
+  rope_table_scaled: () => [below(5000), size(128), at(0), at(3)],
+  scale: () => [at(0), size(4096), at(3)],
+  gelu_mul_f16: () => [at(0), at(2), size(4096), at(4)],
   rope_frequencies: () => [at(0), maybe(at(1)), size(128), at(3)],
   rope_table: () => [below(5000), size(128), at(0), at(3)],
   silu_mul: () => [at(0), at(2), size(4096), at(4)],
@@ -447,6 +455,28 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
   }),
   GELU: () => ({ [ops.Elementwise.dstAt]: at(0), [ops.Elementwise.n]: size(300), [ops.Elementwise.srcAt]: at(1) }),
   GELU_F16: () => ({ [ops.Elementwise.dstAt]: at(0), [ops.Elementwise.n]: size(300), [ops.Elementwise.srcAt]: at(1) }),
+  GELU_MUL_F16: () => ({
+    [ops.Elementwise.dstAt]: at(0),
+    [ops.Elementwise.n]: size(300),
+    [ops.Elementwise.srcAt]: at(1),
+    [ops.Elementwise.upAt]: at(2),
+  }),
+  RMS_NORM_HEADS: () => {
+    const headDim = size(40);
+    return {
+      [ops.NormHeads.at]: at(0),
+      [ops.NormHeads.heads]: size(8),
+      [ops.NormHeads.headDim]: headDim,
+      [ops.NormHeads.stride]: 400,
+      [ops.NormHeads.weightsAt]: maybe(at(2)),
+    };
+  },
+  ROPE_TABLE_SCALED: () => ({
+    [ops.RopeTable.tableAt]: at(0),
+    [ops.RopeTable.pairs]: size(60),
+    [ops.RopeTable.frequenciesAt]: at(2),
+  }),
+  SCALE: () => ({ [ops.Scale.at]: at(0), [ops.Scale.n]: size(200), [ops.Scale.stride]: 220 }),
   CHECK: () => ({ [ops.Check.at]: at(0), [ops.Check.n]: size(3000) }),
   SAMPLE: () => ({}),
   SCORE: () => ({}),

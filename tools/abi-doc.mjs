@@ -25,7 +25,8 @@ const groups = [
   [20, 39, 'Files'],
   [40, 59, 'Names'],
   [60, 69, 'Models'],
-  [70, 99, 'Sessions'],
+  [70, 89, 'Sessions'],
+  [90, 99, 'Users'],
 ];
 
 function systemCalls({ SYSCALLS }) {
@@ -81,6 +82,8 @@ function constants(abi) {
     ],
     ['kinds of inode', pairs(abi.KIND)],
     ['flags of open', pairs(abi.O, v => `0${v.toString(8)}`)],
+    ['mask of access', pairs(abi.ACCESS)],
+    ['times of utimens', pairs(abi.UTIME)],
     ['whence of lseek', pairs(abi.SEEK)],
     ['signals', pairs(abi.SIG)],
     ['commands of ioctl', pairs(abi.IOCTL)],

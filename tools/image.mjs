@@ -1,5 +1,5 @@
 // Packs the boot image: images/root and images/models, one program file for each program linked into the shell, and empty mount points,
-// into build/boot.cpio (cpio newc, written by vfs/cpio.ts). The same sources give the same bytes: names sorted, owner and times zero, modes
+// into build/boot.cpio (cpio newc, written by vfs/cpio.ts). The same sources give the same bytes: names sorted, times zero, owners and modes
 // by rule. Runs only when a source is newer than the image. docs/IMAGE.md describes the result.
 import { build } from 'esbuild';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,28 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const image = path.join(root, 'build/boot.cpio');
 const sources = ['images', 'shell', 'vfs/cpio.ts', 'kernel/abi', 'tools/image.mjs'];
-const mountPoints = ['bin', 'dev', 'etc', 'home', 'home/user', 'mnt', 'models', 'proc', 'tmp', 'var', 'var/log'];
+const mountPoints = [
+  'bin',
+  'dev',
+  'etc',
+  'home',
+  'home/user',
+  'mnt',
+  'models',
+  'proc',
+  'root',
+  'tmp',
+  'var',
+  'var/log',
+];
+
+/** What is not root's, not 0644 or, for directories and programs, 0755. `su` runs as root: it lets into accounts without a password. */
+const special = {
+  'bin/su': { mode: 0o4755 },
+  'home/user': { mode: 0o700, owner: 1000 },
+  root: { mode: 0o700 },
+  tmp: { mode: 0o1777 },
+};
 
 /** Every file and directory beneath `dir`, as paths relative to it. */
 function walk(dir) {
@@ -69,6 +90,7 @@ export async function buildImage({ force = false } = {}) {
       kind: data === null ? 4 : 8, // KIND.dir, KIND.file
       mode: data === null || name.startsWith('bin/') ? 0o755 : 0o644,
       data: data ?? new Uint8Array(0),
+      ...special[name],
     })),
   );
   mkdirSync(path.dirname(image), { recursive: true });

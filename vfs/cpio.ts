@@ -9,13 +9,26 @@ const TRAILER = 'TRAILER!!!';
 const BLOCK_BYTES = 512; // archives end on a whole block, as GNU cpio writes them
 
 /** Index of each header field after the magic. */
-const FIELD = { ino: 0, mode: 1, links: 4, mtime: 5, bytes: 6, devMajor: 7, devMinor: 8, nameBytes: 11 } as const;
+const FIELD = {
+  ino: 0,
+  mode: 1,
+  uid: 2,
+  gid: 3,
+  links: 4,
+  mtime: 5,
+  bytes: 6,
+  devMajor: 7,
+  devMinor: 8,
+  nameBytes: 11,
+} as const;
 
 export interface CpioEntry {
   /** Components joined by '/', without leading `./`; empty for the root itself. */
   readonly name: string;
   readonly kind: Kind; // file, dir or link
   readonly mode: number; // permission bits
+  readonly uid: number;
+  readonly gid: number;
   readonly mtime: number; // seconds
   readonly dataAt: number; // in the image
   readonly bytes: number;
@@ -96,7 +109,8 @@ export function readCpio(image: Uint8Array): CpioEntry[] | Refusal {
     if (name === '' && kind !== KIND.dir) return bad('the root is not a directory');
     if (kind === KIND.link && (bytes === 0 || bytes >= LIMITS.pathBytes))
       return bad(`symbolic link ${written} has a target of ${bytes} bytes, allowed 1 to ${LIMITS.pathBytes - 1}`);
-    entries.push({ name, kind, mode: field[FIELD.mode]! & 0o7777, mtime: field[FIELD.mtime]!, dataAt, bytes });
+    const [uid, gid, mtime] = [field[FIELD.uid]!, field[FIELD.gid]!, field[FIELD.mtime]!];
+    entries.push({ name, kind, mode: field[FIELD.mode]! & 0o7777, uid, gid, mtime, dataAt, bytes });
     if (kind === KIND.file && field[FIELD.links]! > 1) {
       const file = `${field[FIELD.devMajor]}:${field[FIELD.devMinor]}:${field[FIELD.ino]}`;
       const names = linked.get(file) ?? [];
@@ -119,11 +133,13 @@ export interface CpioSource {
   readonly name: string;
   readonly kind: Kind;
   readonly mode: number;
+  /** User and group, of the same number; 0 when not given. */
+  readonly owner?: number;
   /** Contents of a file, target of a link, nothing for a directory. */
   readonly data: Uint8Array;
 }
 
-/** The archive of `sources` in the order given: owner 0, time 0, inode numbers from 1 on. Nothing outside the arguments enters it. */
+/** The archive of `sources` in the order given: time 0, inode numbers from 1 on. Nothing outside the arguments enters it. */
 export function writeCpio(sources: readonly CpioSource[]): Uint8Array {
   const names = sources.map(s => utf8Encode(`${s.name}\0`));
   const trailer = utf8Encode(`${TRAILER}\0`);
@@ -131,16 +147,18 @@ export function writeCpio(sources: readonly CpioSource[]): Uint8Array {
   sources.forEach((s, i) => (total += align4(HEADER_BYTES + names[i]!.length) + align4(s.data.length)));
   const out = new Uint8Array(Math.ceil(total / BLOCK_BYTES) * BLOCK_BYTES);
   let at = 0;
-  const put = (name: Uint8Array, ino: number, mode: number, links: number, data: Uint8Array): void => {
+  const put = (name: Uint8Array, ino: number, mode: number, owner: number, links: number, data: Uint8Array): void => {
     // ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check
-    const fields = [ino, mode, 0, 0, links, 0, data.length, 0, 0, 0, 0, name.length, 0];
+    const fields = [ino, mode, owner, owner, links, 0, data.length, 0, 0, 0, 0, name.length, 0];
     out.set(utf8Encode(`070701${fields.map(f => f.toString(16).toUpperCase().padStart(8, '0')).join('')}`), at);
     out.set(name, at + HEADER_BYTES);
     at = align4(at + HEADER_BYTES + name.length);
     out.set(data, at);
     at = align4(at + data.length);
   };
-  sources.forEach((s, i) => put(names[i]!, i + 1, (s.kind << 12) | s.mode, s.kind === KIND.dir ? 2 : 1, s.data));
-  put(trailer, 0, 0, 1, new Uint8Array(0));
+  sources.forEach((s, i) =>
+    put(names[i]!, i + 1, (s.kind << 12) | s.mode, s.owner ?? 0, s.kind === KIND.dir ? 2 : 1, s.data),
+  );
+  put(trailer, 0, 0, 0, 1, new Uint8Array(0));
   return out;
 }

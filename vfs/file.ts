@@ -4,11 +4,14 @@
 import { E, KIND, O, SEEK, utf8Write } from '../kernel/abi/index.ts';
 import type { ArenaView, RecordValue, Stat } from '../kernel/abi/index.ts';
 import type { DirEntry, Handle, Inode } from './inode.ts';
+import { clearSetIds, ROOT, type Credentials } from './permission.ts';
 
 export type StatValue = RecordValue<typeof Stat.fields>;
 
 /** Positions cross the system-call boundary as one i32. */
 const POSITION_MAX = 0x7fffffff;
+/** The unit of Stat.blocks. */
+const STAT_BLOCK_BYTES = 512;
 
 export function statOf(inode: Inode, device: number): StatValue {
   return {
@@ -18,42 +21,43 @@ export function statOf(inode: Inode, device: number): StatValue {
     inode: inode.number,
     device,
     links: inode.links,
-    uid: 0,
-    gid: 0,
+    uid: inode.uid,
+    gid: inode.gid,
     modifiedNs: inode.modifiedNs,
+    accessedNs: inode.accessedNs,
+    changedNs: inode.changedNs,
+    blocks: Math.ceil(inode.storageBytes() / STAT_BLOCK_BYTES),
+    deviceNumber: inode.deviceNumber(),
   };
+}
+
+/** What the VFS knows of an open that the description does not: where it lies, and what happens at its end. */
+export interface Opening {
+  readonly device: number;
+  readonly readOnly: boolean; // its mount
+  readonly onClosed: () => void;
 }
 
 export class OpenFile {
   readonly inode: Inode;
-  /** Canonical path at the time of opening; for messages. */
+  /** What it was opened as; for messages. */
   readonly path: string;
   readonly flags: number;
+  readonly opening: Opening;
   position = 0;
   private references = 1;
   private entries: readonly DirEntry[] = [];
   private readonly handle: Handle;
   private readonly memory: Uint8Array;
-  private readonly deviceNumber: number;
-  private readonly onClosed: () => void;
 
   /** Made by Vfs.open and its relatives. */
-  constructor(
-    inode: Inode,
-    handle: Handle,
-    path: string,
-    flags: number,
-    arena: ArenaView,
-    device: number,
-    onClosed: () => void,
-  ) {
+  constructor(inode: Inode, handle: Handle, path: string, flags: number, arena: ArenaView, opening: Opening) {
     this.inode = inode;
     this.handle = handle;
     this.path = path;
     this.flags = flags;
     this.memory = arena.u8;
-    this.deviceNumber = device;
-    this.onClosed = onClosed;
+    this.opening = opening;
   }
 
   get readable(): boolean {
@@ -62,8 +66,10 @@ export class OpenFile {
   get writable(): boolean {
     return (this.flags & O.ACCMODE) !== O.RDONLY;
   }
+  /** It has no positions that mean anything. */
   private get stream(): boolean {
-    return this.inode.kind === KIND.char || this.inode.kind === KIND.fifo;
+    const { kind } = this.inode;
+    return kind === KIND.fifo || (kind === KIND.char && this.inode.endPosition() <= 0);
   }
 
   /** Into the arena at `at`. Returns bytes read, 0 at the end, BLOCKED, or -errno. */
@@ -81,23 +87,26 @@ export class OpenFile {
     return this.handle.read(this.memory, position, at, length);
   }
 
-  /** From the arena at `at`. Returns bytes written (perhaps fewer), BLOCKED, or -errno. */
-  write(at: number, length: number): number {
+  /** From the arena at `at`. Returns bytes written (perhaps fewer), BLOCKED, or -errno. `who` writes: a program changed by others loses its rights. */
+  write(at: number, length: number, who: Credentials = ROOT): number {
     if (!this.writable) return -E.BADF;
     if (this.stream) return length === 0 ? 0 : this.handle.write(this.memory, 0, at, length);
     if ((this.flags & O.APPEND) !== 0) this.position = this.inode.size();
     if (length === 0) return 0;
     if (this.position >= POSITION_MAX) return -E.FBIG;
     const n = this.handle.write(this.memory, this.position, at, Math.min(length, POSITION_MAX - this.position));
-    if (n > 0) this.position += n;
+    if (n > 0) {
+      this.position += n;
+      clearSetIds(this.inode, who);
+    }
     return n;
   }
 
   seek(offset: number, whence: number): number {
-    if (this.stream) return -E.SPIPE;
+    if (this.stream) return Math.min(0, this.inode.endPosition()); // null, zero, random: every position is the first
     let base = 0;
     if (whence === SEEK.cur) base = this.position;
-    else if (whence === SEEK.end) base = this.inode.size();
+    else if (whence === SEEK.end) base = this.inode.endPosition();
     else if (whence !== SEEK.set) return -E.INVAL;
     const position = base + offset;
     if (position < 0) return -E.INVAL;
@@ -107,12 +116,14 @@ export class OpenFile {
   }
 
   stat(): StatValue {
-    return statOf(this.inode, this.deviceNumber);
+    return statOf(this.inode, this.opening.device);
   }
 
-  truncate(size: number): number {
+  truncate(size: number, who: Credentials = ROOT): number {
     if (!this.writable || this.inode.kind !== KIND.file || size < 0) return -E.INVAL;
-    return this.inode.truncate(size);
+    const status = this.inode.truncate(size);
+    if (status === 0) clearSetIds(this.inode, who);
+    return status;
   }
 
   /**
@@ -152,7 +163,7 @@ export class OpenFile {
   close(): number {
     if (--this.references === 0) {
       this.handle.release?.();
-      this.onClosed();
+      this.opening.onClosed();
     }
     return 0;
   }

@@ -1,10 +1,10 @@
-// devfs: character devices as files. The kernel registers what is plugged in (console, tty, random, kmsg…); the three that need no
-// hardware are here.
+// devfs: devices as files. The kernel registers what is plugged in (console, tty, random, mem, disks…); the three that need no hardware are
+// here. Terminals have no position (ESPIPE); null, zero, full and random take every one for the first, memory and disks really have them.
 
-import { E } from '../kernel/abi/index.ts';
-import type { CharDevice } from '../kernel/abi/index.ts';
-import type { FileSystem, FsUsage } from './inode.ts';
-import { CharInode, StaticDir } from './inode.ts';
+import { E, KIND, O } from '../kernel/abi/index.ts';
+import type { CharDevice, Kind } from '../kernel/abi/index.ts';
+import type { FileSystem, FsUsage, Handle } from './inode.ts';
+import { CharInode, Inode, readBytes, StaticDir } from './inode.ts';
 
 /** Swallows everything; always at the end. */
 export const nullDevice: CharDevice = {
@@ -27,6 +27,52 @@ export const fullDevice: CharDevice = {
   write: () => -E.NOSPC,
 };
 
+/** A piece of memory as a device with positions: the arena as /dev/mem, the boot image as a block device. It can be read only. */
+class MemoryInode extends Inode {
+  readonly kind: Kind;
+  private readonly contents: Uint8Array;
+  private readonly rdev: number;
+
+  constructor(number: number, mode: number, kind: Kind, contents: Uint8Array, rdev: number) {
+    super(number, mode);
+    this.kind = kind;
+    this.contents = contents;
+    this.rdev = rdev;
+  }
+  override deviceNumber(): number {
+    return this.rdev;
+  }
+  override endPosition(): number {
+    return this.contents.length;
+  }
+  /** As Linux: a read-only disk cannot be opened for writing, and memory is locked down. */
+  override open(flags: number): Handle | number {
+    if ((flags & O.ACCMODE) === O.RDONLY) return this;
+    return this.kind === KIND.block ? -E.ACCES : -E.PERM;
+  }
+  override read(memory: Uint8Array, position: number, at: number, length: number): number {
+    return readBytes(this.contents, memory, position, at, length);
+  }
+  override truncate(): number {
+    return -E.INVAL;
+  }
+}
+
+/** Linux's numbers of the devices that it has too: major << 8 | minor. Others get minor numbers of major 10 as they come. */
+const NUMBERS: Readonly<Record<string, number>> = {
+  mem: 0x101,
+  null: 0x103,
+  zero: 0x105,
+  full: 0x107,
+  random: 0x108,
+  urandom: 0x109,
+  kmsg: 0x10b,
+  tty: 0x500,
+  console: 0x501,
+  ram0: 0x100,
+};
+const MISC = 0xa00;
+
 export class DevFs implements FileSystem {
   readonly type = 'devfs';
   readonly readOnly = true; // its names; the devices decide for themselves
@@ -39,7 +85,18 @@ export class DevFs implements FileSystem {
     this.register('full', fullDevice);
   }
   register(name: string, device: CharDevice, mode = 0o666): void {
-    this.root.children.set(name, new CharInode(++this.lastNumber, mode, device));
+    const number = ++this.lastNumber;
+    this.root.children.set(name, new CharInode(number, mode, device, NUMBERS[name] ?? MISC + number));
+  }
+  /** The machine's memory: the superuser may look at it. */
+  registerMemory(contents: Uint8Array): void {
+    const inode = new MemoryInode(++this.lastNumber, 0o600, KIND.char, contents, NUMBERS['mem']!);
+    this.root.children.set('mem', inode);
+  }
+  /** A read-only disk. */
+  registerDisk(name: string, contents: Uint8Array): void {
+    const inode = new MemoryInode(++this.lastNumber, 0o600, KIND.block, contents, NUMBERS[name]!);
+    this.root.children.set(name, inode);
   }
   usage(): FsUsage {
     return { totalBytes: 0, usedBytes: 0, files: this.root.children.size };

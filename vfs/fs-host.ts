@@ -4,7 +4,7 @@
 
 import { E, KIND } from '../kernel/abi/index.ts';
 import type { HostDirectory, Kind } from '../kernel/abi/index.ts';
-import type { DirEntry, FileSystem, FsUsage } from './inode.ts';
+import type { Attributes, DirEntry, FileSystem, FsUsage, Ownership } from './inode.ts';
 import { Inode } from './inode.ts';
 
 /** Inode numbers are FNV-1a of the path: the host's own are not part of the machine. */
@@ -47,6 +47,11 @@ class HostInode extends Inode {
     return this.host.truncate(this.path, size);
   }
 
+  /** Times are the host's: setting them does nothing. It is not asked to change owners and modes. */
+  override setAttributes({ mode, uid, gid }: Attributes): number {
+    return mode === undefined && uid === undefined && gid === undefined ? 0 : -E.PERM;
+  }
+
   override lookup(name: string): Inode | number {
     const path = this.child(name);
     if (typeof path === 'number') return path;
@@ -57,13 +62,13 @@ class HostInode extends Inode {
   override list(): readonly DirEntry[] | number {
     return this.host.list(this.path) as readonly DirEntry[] | number;
   }
-  override create(name: string, mode: number): Inode | number {
+  override create(name: string, { mode }: Ownership): Inode | number {
     const path = this.child(name);
     if (typeof path === 'number') return path;
     const status = this.host.create(path, mode);
     return status < 0 ? status : new HostInode(this.host, path, KIND.file, mode);
   }
-  override mkdir(name: string, mode: number): number {
+  override mkdir(name: string, { mode }: Ownership): number {
     const path = this.child(name);
     return typeof path === 'number' ? path : this.host.mkdir(path, mode);
   }

@@ -3,8 +3,9 @@
 // written. A removed file lives on until its last descriptor closes. After Linux's tmpfs.
 
 import { E, KIND, LIMITS, utf8Length } from '../kernel/abi/index.ts';
-import type { DirEntry, FileSystem, FsUsage, Handle } from './inode.ts';
+import type { Attributes, DirEntry, FileSystem, FsUsage, Handle, Ownership } from './inode.ts';
 import { Inode } from './inode.ts';
+import type { Credentials } from './permission.ts';
 
 const PAGE_BYTES = 4096;
 
@@ -15,7 +16,7 @@ export class TmpPool {
   readonly nowNs: () => number;
   bytesUsed = 0;
   inodesUsed = 0;
-  private lastNumber = 0;
+  private lastNumber = 1; // every root's
 
   constructor(nowNs: () => number, bytesMax: number = LIMITS.tmpfsBytes, inodesMax: number = LIMITS.tmpfsInodes) {
     this.nowNs = nowNs;
@@ -37,18 +38,45 @@ export class TmpPool {
   }
 }
 
-export class TmpFile extends Inode {
+/** What every inode of a tmpfs has: an owner, and times of the pool's clock. */
+abstract class TmpInode extends Inode {
+  protected readonly pool: TmpPool;
+
+  constructor(pool: TmpPool, number: number, { mode, uid, gid }: Ownership) {
+    super(number, mode);
+    this.pool = pool;
+    this.uid = uid;
+    this.gid = gid;
+    this.touch();
+    this.accessedNs = this.modifiedNs;
+  }
+  override setAttributes(change: Attributes): number {
+    Object.assign(this, change);
+    this.changedNs = this.pool.nowNs();
+    return 0;
+  }
+  /** Its data or entries have changed. */
+  protected touch(): void {
+    this.modifiedNs = this.changedNs = this.pool.nowNs();
+  }
+  /** A name has come or gone, or another has taken its place. */
+  relinked(by: number): void {
+    this.links += by;
+    this.changedNs = this.pool.nowNs();
+  }
+  /** It has been read. As with Linux's relatime, that is noted once after each change. */
+  protected accessed(): void {
+    if (this.accessedNs <= this.modifiedNs || this.accessedNs <= this.changedNs) this.accessedNs = this.pool.nowNs();
+  }
+  /** Gives everything back once no name and no descriptor is left. */
+  abstract reclaim(): void;
+}
+
+export class TmpFile extends TmpInode {
   readonly kind = KIND.file;
-  private readonly pool: TmpPool;
   private readonly pages = new Map<number, Uint8Array>();
   private bytes = 0;
   private opens = 0;
-
-  constructor(pool: TmpPool, number: number, mode: number) {
-    super(number, mode);
-    this.pool = pool;
-    this.modifiedNs = pool.nowNs();
-  }
 
   override size(): number {
     return this.bytes;
@@ -61,7 +89,6 @@ export class TmpFile extends Inode {
     this.opens--;
     this.reclaim();
   }
-  /** Gives everything back once no name and no descriptor is left. */
   reclaim(): void {
     if (this.links > 0 || this.opens > 0) return;
     this.dropPages(0);
@@ -78,6 +105,7 @@ export class TmpFile extends Inode {
       else memory.set(page.subarray(inPage, inPage + step), at + done);
       done += step;
     }
+    this.accessed();
     return Math.max(0, n);
   }
 
@@ -98,7 +126,7 @@ export class TmpFile extends Inode {
     }
     if (done === 0) return -E.NOSPC;
     this.bytes = Math.max(this.bytes, position + done);
-    this.modifiedNs = this.pool.nowNs();
+    this.touch();
     return done;
   }
 
@@ -108,11 +136,11 @@ export class TmpFile extends Inode {
       this.pages.get(Math.floor(size / PAGE_BYTES))?.fill(0, size % PAGE_BYTES);
     }
     this.bytes = size;
-    this.modifiedNs = this.pool.nowNs();
+    this.touch();
     return 0;
   }
 
-  pageBytes(): number {
+  override storageBytes(): number {
     return this.pages.size * PAGE_BYTES;
   }
   private dropPages(from: number): void {
@@ -124,65 +152,61 @@ export class TmpFile extends Inode {
   }
 }
 
-class TmpLink extends Inode {
+class TmpLink extends TmpInode {
   readonly kind = KIND.link;
-  private readonly pool: TmpPool;
   private readonly target: string;
 
-  constructor(pool: TmpPool, number: number, target: string) {
-    super(number, 0o777);
-    this.pool = pool;
+  constructor(pool: TmpPool, number: number, target: string, as: Ownership) {
+    super(pool, number, as);
     this.target = target;
-    this.modifiedNs = pool.nowNs();
   }
   override size(): number {
     return utf8Length(this.target);
   }
   override readlink(): string {
+    this.accessed();
     return this.target;
   }
   reclaim(): void {
-    this.pool.inodesUsed--;
+    if (this.links === 0) this.pool.inodesUsed--;
   }
 }
 
-type TmpInode = TmpFile | TmpLink | TmpDir;
-
-class TmpDir extends Inode {
+class TmpDir extends TmpInode {
   readonly kind = KIND.dir;
-  private readonly pool: TmpPool;
   private readonly children = new Map<string, TmpInode>();
 
-  constructor(pool: TmpPool, number: number, mode: number) {
-    super(number, mode);
-    this.pool = pool;
+  constructor(pool: TmpPool, number: number, as: Ownership) {
+    super(pool, number, as);
     this.links = 2; // its name and its own `.`; each subdirectory's `..` adds one
-    this.modifiedNs = pool.nowNs();
   }
 
   override lookup(name: string): Inode | number {
     return this.children.get(name) ?? -E.NOENT;
   }
   override list(): readonly DirEntry[] {
+    this.accessed();
     return Array.from(this.children, ([name, inode]) => ({ name, kind: inode.kind }));
   }
-  override create(name: string, mode: number): Inode | number {
+  override create(name: string, as: Ownership): Inode | number {
     const number = this.pool.inode();
-    if (number === 0) return -E.NOSPC;
-    const file = new TmpFile(this.pool, number, mode);
-    this.enter(name, file);
-    return file;
+    return number === 0 ? -E.NOSPC : this.enter(name, new TmpFile(this.pool, number, as));
   }
-  override mkdir(name: string, mode: number): number {
+  override mkdir(name: string, as: Ownership): number {
     const number = this.pool.inode();
     if (number === 0) return -E.NOSPC;
-    this.enter(name, new TmpDir(this.pool, number, mode));
+    this.enter(name, new TmpDir(this.pool, number, as));
     return 0;
   }
-  override symlink(name: string, target: string): number {
+  override symlink(name: string, target: string, as: Ownership): number {
     const number = this.pool.inode();
     if (number === 0) return -E.NOSPC;
-    this.enter(name, new TmpLink(this.pool, number, target));
+    this.enter(name, new TmpLink(this.pool, number, target, as));
+    return 0;
+  }
+  override link(name: string, inode: TmpInode): number {
+    this.enter(name, inode);
+    inode.relinked(1);
     return 0;
   }
   override unlink(name: string): number {
@@ -202,39 +226,56 @@ class TmpDir extends Inode {
     if (old !== undefined) to.remove(toName);
     this.leave(name, child);
     to.enter(toName, child);
+    child.relinked(0);
     return 0;
   }
 
-  private enter(name: string, child: TmpInode): void {
+  private enter<T extends TmpInode>(name: string, child: T): T {
     this.children.set(name, child);
     if (child instanceof TmpDir) this.links++;
-    this.modifiedNs = this.pool.nowNs();
+    this.touch();
+    return child;
   }
   private leave(name: string, child: TmpInode): void {
     this.children.delete(name);
     if (child instanceof TmpDir) this.links--;
-    this.modifiedNs = this.pool.nowNs();
+    this.touch();
   }
   private remove(name: string): void {
     const child = this.children.get(name)!;
     this.leave(name, child);
-    child.links = 0;
+    child.relinked(child instanceof TmpDir ? -child.links : -1);
     child.reclaim();
   }
-  /** Storage and inodes of everything beneath. */
-  usage(): { bytes: number; files: number } {
-    const sum = { bytes: 0, files: 0 };
-    for (const child of this.children.values()) {
-      const below = child instanceof TmpDir ? child.usage() : { bytes: 0, files: 0 };
-      sum.bytes += child instanceof TmpFile ? child.pageBytes() : below.bytes;
-      sum.files += 1 + below.files;
-    }
-    return sum;
+
+  /** Everything beneath, each inode once however many names it has; without recursion, for trees may be as deep as they are large. */
+  private beneath(): Set<TmpInode> {
+    const found = new Set<TmpInode>();
+    const pending: TmpDir[] = [this];
+    for (let dir; (dir = pending.pop()) !== undefined;)
+      for (const child of dir.children.values()) {
+        found.add(child);
+        if (child instanceof TmpDir) pending.push(child);
+      }
+    return found;
   }
-  /** Gives back the whole tree beneath; a directory keeps nothing for those who still hold it open. */
+  usage(): { bytes: number; files: number } {
+    const all = this.beneath();
+    let bytes = 0;
+    for (const inode of all) bytes += inode.storageBytes();
+    return { bytes, files: all.size };
+  }
   reclaim(): void {
-    for (const name of this.children.keys()) this.remove(name);
     this.pool.inodesUsed--;
+  }
+  /** The file system is gone: gives back everything beneath, and this. */
+  reclaimTree(): void {
+    for (const inode of this.beneath()) {
+      inode.links = 0;
+      inode.reclaim();
+    }
+    this.children.clear();
+    this.reclaim();
   }
 }
 
@@ -245,11 +286,11 @@ export class TmpFs implements FileSystem {
   private readonly pool: TmpPool;
   private readonly top: TmpDir;
 
-  constructor(pool: TmpPool) {
+  constructor(pool: TmpPool, mode = 0o1777) {
     this.pool = pool;
     // The root exists even when the pool's inodes are used up: a mount point must have a directory.
     pool.inodesUsed++;
-    this.top = new TmpDir(pool, 1, 0o755);
+    this.top = new TmpDir(pool, 1, { mode, uid: 0, gid: 0 });
     this.root = this.top;
   }
   /** What lies here, and as total that plus what the pool has left for everyone. */
@@ -258,15 +299,15 @@ export class TmpFs implements FileSystem {
     return { totalBytes: bytes + this.pool.bytesMax - this.pool.bytesUsed, usedBytes: bytes, files };
   }
   release(): void {
-    this.top.reclaim();
+    this.top.reclaimTree();
   }
 }
 
 /** An anonymous file of the pool (memfd): no name, gone with its last descriptor. -ENOSPC when no inode is left. */
-export function anonymousFile(pool: TmpPool): TmpFile | number {
+export function anonymousFile(pool: TmpPool, who: Credentials): TmpFile | number {
   const number = pool.inode();
   if (number === 0) return -E.NOSPC;
-  const file = new TmpFile(pool, number, 0o600);
+  const file = new TmpFile(pool, number, { mode: 0o600, uid: who.euid, gid: who.egid });
   file.links = 0;
   return file;
 }

@@ -5,6 +5,22 @@
 import { E, KIND } from '../kernel/abi/index.ts';
 import type { CharDevice, Kind } from '../kernel/abi/index.ts';
 
+/** What chmod, chown and utimens change; only what is given. */
+export interface Attributes {
+  mode?: number;
+  uid?: number;
+  gid?: number;
+  accessedNs?: number;
+  modifiedNs?: number;
+}
+
+/** Owner and mode of something new. */
+export interface Ownership {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
 export interface DirEntry {
   readonly name: string;
   readonly kind: Kind;
@@ -25,10 +41,13 @@ export interface Handle {
 export abstract class Inode implements Handle {
   abstract readonly kind: Kind;
   readonly number: number;
-  /** Permission bits. Recorded and shown; the machine has one user, so nothing is refused by them. */
-  mode: number;
-  links = 1;
-  modifiedNs = 0;
+  mode: number; // the twelve permission bits
+  uid = 0;
+  gid = 0;
+  links = 1; // 0: removed, and still open or a working directory
+  accessedNs = 0; // virtual time, as the next two
+  modifiedNs = 0; // of data or entries
+  changedNs = 0; // of the inode itself
 
   constructor(number: number, mode: number) {
     this.number = number;
@@ -38,6 +57,18 @@ export abstract class Inode implements Handle {
   /** Bytes; 0 where the length is not known before reading (procfs, devices). */
   size(): number {
     return 0;
+  }
+  /** Bytes of storage it takes. */
+  storageBytes(): number {
+    return this.kind === KIND.file ? this.size() : 0;
+  }
+  /** Devices: major << 8 | minor. */
+  deviceNumber(): number {
+    return 0;
+  }
+  /** Where SEEK_END leads. Character devices: 0 where every position is the first; -ESPIPE where there is none, as in pipes. */
+  endPosition(): number {
+    return this.kind === KIND.fifo ? -E.SPIPE : this.size();
   }
   open(_flags: number): Handle | number {
     return this;
@@ -51,6 +82,10 @@ export abstract class Inode implements Handle {
   truncate(_size: number): number {
     return -E.ROFS;
   }
+  /** The caller has been found to be allowed to. -EPERM where the file system has no place for it. */
+  setAttributes(_change: Attributes): number {
+    return -E.PERM;
+  }
 
   // Directories
   lookup(_name: string): Inode | number {
@@ -59,14 +94,18 @@ export abstract class Inode implements Handle {
   list(): readonly DirEntry[] | number {
     return [];
   }
-  create(_name: string, _mode: number): Inode | number {
+  create(_name: string, _as: Ownership): Inode | number {
     return -E.ROFS;
   }
-  mkdir(_name: string, _mode: number): number {
+  mkdir(_name: string, _as: Ownership): number {
     return -E.ROFS;
   }
-  symlink(_name: string, _target: string): number {
-    return -E.ROFS;
+  symlink(_name: string, _target: string, _as: Ownership): number {
+    return -E.PERM;
+  }
+  /** One more name for `inode`, a file of the same file system and no directory. */
+  link(_name: string, _inode: Inode): number {
+    return -E.PERM;
   }
   unlink(_name: string): number {
     return -E.ROFS;
@@ -118,10 +157,18 @@ export class StaticDir extends Inode {
 export class CharInode extends Inode {
   readonly kind = KIND.char;
   readonly device: CharDevice;
+  private readonly rdev: number;
 
-  constructor(number: number, mode: number, device: CharDevice) {
+  constructor(number: number, mode: number, device: CharDevice, rdev: number) {
     super(number, mode);
     this.device = device;
+    this.rdev = rdev;
+  }
+  override deviceNumber(): number {
+    return this.rdev;
+  }
+  override endPosition(): number {
+    return this.device.ioctl === undefined ? 0 : -E.SPIPE;
   }
   override read(memory: Uint8Array, _position: number, at: number, length: number): number {
     return this.device.read(memory, at, length);

@@ -2,7 +2,7 @@
 // afterwards the reader drains it and meets the end, the writer gets EPIPE. Writes up to 512 bytes are not split, as POSIX asks.
 
 import { BLOCKED, E, KIND } from '../kernel/abi/index.ts';
-import type { Handle } from './inode.ts';
+import type { Attributes, Handle } from './inode.ts';
 import { Inode } from './inode.ts';
 
 /** _POSIX_PIPE_BUF: the longest write that never mingles with another's. */
@@ -24,6 +24,11 @@ export class Pipe extends Inode {
     this.ringAt = ringAt;
     this.capacity = capacity;
     this.onClosed = onClosed;
+  }
+
+  override setAttributes(change: Attributes): number {
+    Object.assign(this, change);
+    return 0;
   }
 
   readonly readEnd: Handle = {

@@ -6,7 +6,8 @@ import type { Compute } from '../../kernel/abi/index.ts';
 export interface EngineCompute extends Compute {
   /**
    * Rewrites `rows` rows of `k` values from ggml's row order at `fromAt` into the kernels' layout at `toAt` (same bytes in all; see ops.ts).
-   * A matrix may be repacked in pieces of whole groups of four rows, the last piece taking the rest. Ranges must not overlap.
+   * A matrix may be repacked in pieces of whole groups of four rows, the last piece taking the rest. Ranges must not overlap, but for F32 they
+   * may be the same.
    * Returns the number of scales (blocked types) or values that are not finite: matrix products assume there are none. -1: no such type.
    */
   repack(type: number, fromAt: number, rows: number, k: number, toAt: number): number;
@@ -15,6 +16,12 @@ export interface EngineCompute extends Compute {
    * gets. The base is the f64 at `baseAt`, the divisors f32[pairs] at `factorsAt`; 0 = all 1.
    */
   rope_frequencies(baseAt: number, factorsAt: number, pairs: number, toAt: number): void;
+  /**
+   * Writes f32[2 + pairs] at `toAt`: what all angles are multiplied by, what cosines and sines are, and for each pair the share of its angle that
+   * is left as it was (YaRN's ramp; 0 = none). From f64[5] at `fromAt`: base, scale of the angles, scale of cosines and sines, 1 for YaRN
+   * or 0, and the positions the model was first trained on.
+   */
+  rope_scaling(fromAt: number, pairs: number, toAt: number): void;
 
   // Vocabulary and tokenizer: addresses of a Vocab, Work or Transfer record (vocabulary.ts).
   /** Takes whole token strings from a Transfer; returns the bytes taken. Measures only, when it names no vocabulary. */

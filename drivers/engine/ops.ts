@@ -44,6 +44,10 @@ export enum Op {
   SCORE = 16, // score(step): logits, target → StepBlock.loss
   ECHO = 17, // stub engine: logits from its prepared reply, see Reply
   GELU_F16 = 18, // GELU with argument and result rounded to F16: what ggml computes, by its table over halves
+  GELU_MUL_F16 = 19, // dst[t][n] = gelu(gate) · up, gelu as GELU_F16
+  RMS_NORM_HEADS = 20, // every head of f32[token][stride], in place, as RMS_NORM
+  ROPE_TABLE_SCALED = 21, // ROPE_TABLE with angles slowed down and amplitudes changed: linear and YaRN scaling
+  SCALE = 22, // f32[token][stride], the first n values of each token, times a factor, in place
 }
 
 // The operand words of each op.
@@ -64,6 +68,14 @@ export enum Norm {
   biasAt = 6, // f32[n]; 0 = none; LAYER_NORM only
   eps = 7, // f32 bits
 }
+export enum NormHeads {
+  at = 2, // f32[token][stride], the heads first
+  heads = 3,
+  headDim = 4,
+  stride = 5,
+  weightsAt = 6, // f32[headDim], of all heads; 0 = none
+  eps = 7, // f32 bits
+}
 export enum Quantize {
   // not needed for F32 weights: there MUL_MAT's actAt is the matrix itself
   actAt = 2,
@@ -82,9 +94,10 @@ export enum MulMat {
   dstStride = 9, // values between tokens in dst, ≥ rows
 }
 export enum RopeTable {
+  // also ROPE_TABLE_SCALED
   tableAt = 2, // f32[token][pairs][2]: cos, sin
   pairs = 3,
-  frequenciesAt = 4, // f32[pairs][2]: rope_frequencies()
+  frequenciesAt = 4, // f32[pairs][2]: rope_frequencies(); scaled, f32[2 + pairs] follow: rope_scaling()
 }
 export enum Rope {
   at = 2, // f32[token][stride], the heads first
@@ -93,7 +106,7 @@ export enum Rope {
   pairs = 5, // rotated per head; 2 · pairs ≤ headDim
   tableAt = 6,
   stride = 7,
-  mode = 8, // ROPE_ADJACENT
+  mode = 8, // ROPE_…
 }
 export enum KvStore {
   srcAt = 2, // f32[token][srcStride]
@@ -111,24 +124,31 @@ export enum Attention {
   kPlaneAt = 7, // bytes from StepBlock.kvAt
   vPlaneAt = 8,
   kvType = 9,
-  scale = 10, // f32 bits, 1/√headDim
+  scale = 10, // f32 bits: 1/√headDim, or 1 where the queries are scaled
   scoresAt = 11, // scratch, f32[ctx]: scoresBytes()
   qStride = 12,
 }
 export enum Elementwise {
-  // ADD, SILU_MUL, GELU, GELU_F16; dst may be src
+  // ADD, SILU_MUL, GELU, GELU_F16, GELU_MUL_F16; dst may be src
   dstAt = 2,
   n = 3,
-  srcAt = 4, // gate for SILU_MUL
-  upAt = 5, // SILU_MUL only
+  srcAt = 4, // the gate of SILU_MUL and GELU_MUL_F16
+  upAt = 5, // of these two only
+}
+export enum Scale {
+  at = 2,
+  n = 3,
+  stride = 4, // ≥ n
+  factor = 5, // f32 bits
 }
 export enum Check {
   at = 2,
   n = 3,
 }
 
-/** RoPE turns the pairs (2i, 2i + 1): llama's "norm" mode. */
-export const ROPE_ADJACENT = 0;
+// The two values of pair i that RoPE turns in a head.
+export const ROPE_ADJACENT = 0; // 2i and 2i + 1: llama.cpp's "norm" mode
+export const ROPE_HALVES = 1; // i and pairs + i: its "neox" mode
 
 /** The stub's reply at StepBlock.replyAt, as u32 words: the token at position prompt − 1 is followed by ids[0], and so on; after the last, `end`. */
 export enum Reply {
@@ -138,18 +158,36 @@ export enum Reply {
   ids = 3, // first of `count`
 }
 
-// Weight types with kernels: ggml's numbers.
+// Weight types: ggml's numbers. The integers and F64 are decoded only; matrices of them are kept as F32.
 export const TYPE_F32 = 0;
 export const TYPE_F16 = 1;
 export const TYPE_Q4_0 = 2;
 export const TYPE_Q4_1 = 3;
+export const TYPE_Q5_0 = 6;
+export const TYPE_Q5_1 = 7;
 export const TYPE_Q8_0 = 8;
+export const TYPE_Q2_K = 10;
+export const TYPE_Q3_K = 11;
+export const TYPE_Q4_K = 12;
+export const TYPE_Q5_K = 13;
+export const TYPE_Q6_K = 14;
+export const TYPE_IQ4_NL = 20;
+export const TYPE_IQ4_XS = 23;
+export const TYPE_I8 = 24;
+export const TYPE_I16 = 25;
+export const TYPE_I32 = 26;
+export const TYPE_I64 = 27;
+export const TYPE_F64 = 28;
 export const TYPE_BF16 = 30;
+export const TYPE_TQ1_0 = 34;
+export const TYPE_TQ2_0 = 35;
 
 /** Values per block of the quantised types, and of their activations. */
 export const BLOCK = 32;
+/** Values per super-block: Q2_K to Q6_K, IQ4_XS, TQ1_0, TQ2_0, and of their activations. */
+export const SUPER = 256;
 
-// Activations of 32 values for Q4_0, Q4_1 and Q8_0 weights (ggml's Q8_0 and Q8_1 in one record), 112 bytes:
+// Activations of 32 values for weights in blocks of 32 (ggml's Q8_0 and Q8_1 in one record), 112 bytes:
 //   0 f32 d      scale, rounded to f16          8 f32 s    Σq · scale, rounded to f16 (ggml's Q8_1; for Q4_1)
 //   4 i32 bias   −8 · Σq (for Q4_0)            12 i32 0
 //  16 i8[32]     q, each four in the order 0 2 1 3 (relaxed dot products)
@@ -161,8 +199,15 @@ export const ACT_Q8 = 16;
 export const ACT_Q16 = 48;
 export const ACT_BYTES = 112;
 
+// Activations of 256 values for weights in super-blocks (ggml's Q8_K), 304 bytes:
+//   0 f32 d      scale      16 i16[16]   Σq of each sixteen values      48 i8[256]   q, in order
+export const SUPER_ACT_D = 0;
+export const SUPER_ACT_SUMS = 16;
+export const SUPER_ACT_Q = 48;
+export const SUPER_ACT_BYTES = 304;
+
 // Weights as repack() lays them out, the same bytes in all as the file: Q4_0, Q4_1 and Q8_0 matrices have rows in groups of four, blocks
-// of a group following each other; the last rows % 4 rows stay in the file's order. F32, F16 and BF16 stay as they are.
+// of a group following each other; the last rows % 4 rows stay in the file's order. All other types stay as they are.
 //   Q4_0 × 4   72 B: f16 d[4]            then 4 × 16 B: 4 bytes of each row, low nibbles values 4j…, high 16 + 4j…, each four in the order 0 2 1 3
 //   Q4_1 × 4   80 B: f16 d[4], f16 m[4]  then as Q4_0
 //   Q8_0 × 4  136 B: f16 d[4]            then 16 × 8 B: 2 bytes of each row
@@ -170,6 +215,19 @@ export const GROUP = 4;
 export const Q4_0_BYTES = 18;
 export const Q4_1_BYTES = 20;
 export const Q8_0_BYTES = 34;
+
+// Blocks of the types that stay in the file's order; their fields are in simd/decode.ts.
+export const Q5_0_BYTES = 22;
+export const Q5_1_BYTES = 24;
+export const IQ4_NL_BYTES = 18;
+export const Q2_K_BYTES = 84;
+export const Q3_K_BYTES = 110;
+export const Q4_K_BYTES = 144;
+export const Q5_K_BYTES = 176;
+export const Q6_K_BYTES = 210;
+export const IQ4_XS_BYTES = 136;
+export const TQ1_0_BYTES = 54;
+export const TQ2_0_BYTES = 66;
 
 /** A top-k up to this is found by a tournament in the room behind the logits; a larger one by bisection. At least LIMITS.topLogitsMax. */
 export const TOP_K_SMALL = 128;

@@ -22,14 +22,15 @@ export const LIMITS = {
   processesMax: 32,
   filesPerProcess: 32,
   filesMax: 256, // open file descriptions in the system
-  pathBytes: 1024,
+  pathBytes: 4096, // PATH_MAX, the zero byte that C puts behind it included
   nameBytes: 255,
   argBytes: 16 * KiB, // one program's argv + environment: they cross the window
   argsMax: 1024,
   lineBytes: 64 * KiB, // one shell line
   typeAheadBytes: 64 * KiB, // terminal input not yet read (bookkeeping, outside the arena)
   historyLines: 256, // lines the editor remembers (bookkeeping, outside the arena)
-  symlinkDepth: 8,
+  symlinkDepth: 40, // links followed in one path, as on Linux
+  groupsMax: 16, // supplementary groups of a process
   kernelLogBytes: 32 * KiB, // dmesg ring (bookkeeping, outside the arena)
 
   // Storage devices beside the arena (as a disk is)

@@ -95,15 +95,22 @@ export type Kind = (typeof KIND)[keyof typeof KIND];
 
 export const Stat = layout({
   kind: 'u32',
-  mode: 'u32', // permission bits, e.g. 0o644
+  mode: 'u32', // permission bits, e.g. 0o644, 0o4755, 0o1777
   size: 'u64',
   inode: 'u64',
   device: 'u32',
   links: 'u32',
   uid: 'u32',
   gid: 'u32',
-  modifiedNs: 'u64', // virtual time
+  modifiedNs: 'u64', // virtual time, as the next two: data or entries changed
+  accessedNs: 'u64', // read; noted once after each change
+  changedNs: 'u64', // the inode itself changed
+  blocks: 'u64', // storage taken, in units of 512 bytes
+  deviceNumber: 'u32', // devices: major << 8 | minor
 });
+
+/** utimens: each time is set, made now or left (UTIME). */
+export const Utimes = layout({ accessedNs: 'u64', modifiedNs: 'u64', accessed: 'u32', modified: 'u32' });
 
 /** statfs: sizes of the file system a path is on. */
 export const FsStat = layout({

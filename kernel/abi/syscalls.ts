@@ -65,6 +65,8 @@ export const SYSCALLS = {
   ioctl: call(30, [['fd', 'fd'], ['command', 'int'], ['argument', 'int']], 'Device control: see IOCTL.'),
   readdir: call(31, [['fd', 'fd'], ['entries', 'out']], 'Next entries of a directory: {u8 kind, u8 name bytes, name}…; 0 at the end.'),
   readline: call(32, [['fd', 'fd'], ['prompt', 'path'], ['answer', 'out']], 'Edit a line on a terminal: a READLINE byte, then text.', true),
+  fchmod: call(34, [['fd', 'fd'], ['mode', 'octal']], 'Set the permission bits of an open file.'),
+  fchown: call(35, [['fd', 'fd'], ['uid', 'int'], ['gid', 'int']], 'Set owner and group of an open file; -1 leaves one as it is.'),
   complete: call(33, [['fd', 'fd'], ['candidates', 'in']], 'Answer a completion request: candidates, each ended by a zero byte.'),
 
   // Names
@@ -78,6 +80,16 @@ export const SYSCALLS = {
   mount: call(47, [['type', 'path'], ['source', 'path'], ['target', 'path']], 'Mount a file system: types tmpfs, proc, dev, gguf.'),
   umount: call(48, [['target', 'path']], 'Unmount.'),
   statfs: call(49, [['path', 'path'], ['record', 'out']], 'FsStat record of the file system a path is on.'),
+  lstat: call(50, [['path', 'path'], ['stat', 'out']], 'As stat, of a symbolic link itself.'),
+  link: call(51, [['existing', 'path'], ['path', 'path']], 'One more name for a file of the same file system.'),
+  symlink: call(52, [['target', 'path'], ['path', 'path']], 'Make a symbolic link to `target`, which need not exist.'),
+  readlink: call(53, [['path', 'path'], ['target', 'out']], 'What a symbolic link holds, cut to the room there is. Returns its bytes.'),
+  chmod: call(54, [['path', 'path'], ['mode', 'octal']], 'Set the permission bits.'),
+  chown: call(55, [['path', 'path'], ['uid', 'int'], ['gid', 'int']], 'Set owner and group; -1 leaves one as it is.'),
+  lchown: call(56, [['path', 'path'], ['uid', 'int'], ['gid', 'int']], 'As chown, of a symbolic link itself.'),
+  access: call(57, [['path', 'path'], ['mask', 'int']], 'Whether the real user may read (4), write (2), execute (1); 0: whether it is there.'),
+  utimens: call(58, [['path', 'path'], ['times', 'in']], 'Set the times of reading and of modification: Utimes record.'),
+  truncate: call(59, [['path', 'path'], ['size', 'int']], 'Set the size of a file.'),
 
   // Models
   model_load: call(60, [['path', 'path'], ['options', 'in']], 'Load a GGUF model: LoadOptions. On any failure the previous model stays.'),
@@ -99,6 +111,17 @@ export const SYSCALLS = {
   session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
   llm_stats: call(76, [['record', 'out']], 'LlmStats record.'),
+
+  // Users
+  getuid: call(90, [], 'The real user of this process: who started it.'),
+  geteuid: call(91, [], 'The effective user: whose rights it has.'),
+  getgid: call(92, [], 'The real group.'),
+  getegid: call(93, [], 'The effective group.'),
+  getgroups: call(94, [['groups', 'out']], 'Supplementary groups as u32. Returns how many bytes.'),
+  setuid: call(95, [['uid', 'int']], 'Become a user: the superuser anyone and for good; others only their real or saved user.'),
+  setgid: call(96, [['gid', 'int']], 'The same for the group.'),
+  setgroups: call(97, [['groups', 'in']], 'Set the supplementary groups, u32 each. The superuser only.'),
+  umask: call(98, [['mask', 'octal']], 'Set the permission bits that new files do not get. Returns the old mask.'),
 } as const satisfies Record<string, CallSpec>;
 
 export type CallName = keyof typeof SYSCALLS;
@@ -154,7 +177,12 @@ export const O = {
   TRUNC: 0o1000,
   APPEND: 0o2000,
   DIRECTORY: 0o200000,
+  NOFOLLOW: 0o400000,
 } as const;
+/** What access asks; R_OK, W_OK, X_OK. */
+export const ACCESS = { read: 4, write: 2, exec: 1 } as const;
+/** What utimens does with a time: sets it to the record's, to now, or leaves it. */
+export const UTIME = { set: 0, now: 1, omit: 2 } as const;
 export const SEEK = { set: 0, cur: 1, end: 2 } as const;
 /** Linux's numbers. KILL and STOP cannot be caught; STOP, TSTP, TTIN and TTOU stop a process until CONT; CHLD and CONT are otherwise without effect. */
 // prettier-ignore

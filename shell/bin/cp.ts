@@ -1,7 +1,7 @@
 // cp: copies files, and with -r trees. Data go through one window-sized buffer.
 
 import { E, KIND, O } from '../../kernel/abi/index.ts';
-import { basename, copyDescriptor, join, listDirectory, stat } from '../lib/files.ts';
+import { basename, copyDescriptor, join, listDirectory, lstat, readlink, stat } from '../lib/files.ts';
 import type { FileStat } from '../lib/files.ts';
 import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
@@ -43,7 +43,7 @@ export function* destinations(ctx: Reporter): Generator<void, [from: string, to:
 /** Copies a file or, when `recursive`, a tree. Returns the exit status. */
 export function* copyTree(ctx: Reporter, from: string, to: string, recursive: boolean): Generator<void, number, void> {
   const { sys } = ctx;
-  const source = yield* stat(sys, from);
+  const source = yield* recursive ? lstat(sys, from) : stat(sys, from);
   if (typeof source === 'number') return yield* ctx.fail(`cannot stat '${from}'`, -source);
   const target = yield* stat(sys, to);
   const exists = typeof target !== 'number';
@@ -53,6 +53,7 @@ export function* copyTree(ctx: Reporter, from: string, to: string, recursive: bo
   if (source.kind !== KIND.dir) {
     if (exists && target.kind === KIND.dir)
       return yield* ctx.fail(`cannot overwrite directory '${to}' with non-directory`);
+    if (source.kind === KIND.link) return yield* copyLink(ctx, from, to);
     // A device in a tree is not its data; named alone, it is.
     if (recursive && source.kind !== KIND.file) return yield* ctx.fail(`cannot create special file '${to}'`, E.NOTSUP);
     return yield* copyFile(ctx, from, to, source.mode);
@@ -74,6 +75,14 @@ export function* copyTree(ctx: Reporter, from: string, to: string, recursive: bo
   let status = 0;
   for (const { name } of entries) status |= yield* copyTree(ctx, join(from, name), join(to, name), true);
   return status;
+}
+
+/** A link in a tree is copied as the link that it is. */
+function* copyLink(ctx: Reporter, from: string, to: string): Generator<void, number, void> {
+  const target = yield* readlink(ctx.sys, from);
+  if (typeof target === 'number') return yield* ctx.fail(`cannot read symbolic link '${from}'`, -target);
+  const errno = yield* ctx.sys.symlink(target, to);
+  return errno < 0 ? yield* ctx.fail(`cannot create symbolic link '${to}'`, -errno) : 0;
 }
 
 /** True when `path` lies below the directory whose stat record is `outer`. */

@@ -2,11 +2,12 @@
 
 import { E } from '../../kernel/abi/index.ts';
 import { isDirectory } from '../lib/files.ts';
+import { parseMode } from '../lib/mode.ts';
 import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 
 const options = {
-  mode: { short: 'm', value: 'MODE', help: 'permission bits in octal (default 755)' },
+  mode: { short: 'm', value: 'MODE', help: 'permission bits, as chmod takes them; without it 777 less the umask' },
   parents: { short: 'p', help: 'make missing parents; a directory that is there is no error' },
 } as const;
 
@@ -20,9 +21,9 @@ export const mkdir = define({
   *main(ctx) {
     const { options, operands } = ctx;
     if (operands.length === 0) return yield* ctx.usage('missing operand');
-    const mode = options.mode === undefined ? 0o755 : parseInt(options.mode, 8);
-    if (options.mode !== undefined && !/^[0-7]{1,4}$/.test(options.mode))
-      return yield* ctx.fail(`invalid mode: '${options.mode}'`);
+    const change = options.mode === undefined ? null : parseMode(options.mode, 0);
+    if (options.mode !== undefined && change === null) return yield* ctx.fail(`invalid mode: '${options.mode}'`);
+    const mode = change?.(0o777, true) ?? null;
     let status = 0;
     for (const path of operands)
       status |= yield* options.parents ? makeParents(ctx, path, mode) : make(ctx, path, mode);
@@ -30,17 +31,23 @@ export const mkdir = define({
   },
 });
 
-function* make(ctx: Context<typeof options>, path: string, mode: number): Generator<void, number, void> {
-  const errno = yield* ctx.sys.mkdir(path, mode);
+/** A mode that is given is given exactly: the umask has no say. */
+function* makeOne({ sys }: Pick<Context, 'sys'>, path: string, mode: number | null): Generator<void, number, void> {
+  const errno = yield* sys.mkdir(path, 0o777);
+  return errno < 0 || mode === null ? errno : yield* sys.chmod(path, mode);
+}
+
+function* make(ctx: Context<typeof options>, path: string, mode: number | null): Generator<void, number, void> {
+  const errno = yield* makeOne(ctx, path, mode);
   return errno < 0 ? yield* ctx.fail(`cannot create directory '${path}'`, -errno) : 0;
 }
 
-function* makeParents(ctx: Context<typeof options>, path: string, mode: number): Generator<void, number, void> {
+function* makeParents(ctx: Context<typeof options>, path: string, mode: number | null): Generator<void, number, void> {
   const parts = path.split('/').filter(p => p !== '');
   let prefix = path.startsWith('/') ? '/' : '';
   for (const [i, part] of parts.entries()) {
     prefix += part;
-    const errno = yield* ctx.sys.mkdir(prefix, i === parts.length - 1 ? mode : 0o755);
+    const errno = yield* makeOne(ctx, prefix, i === parts.length - 1 ? mode : null);
     // A read-only file system may answer EROFS for a directory that is there.
     if (errno < 0 && !(yield* isDirectory(ctx.sys, prefix))) {
       return yield* ctx.fail(

@@ -22,7 +22,7 @@ export const mount = define({
       for (const line of mounts.split('\n')) {
         const [from, at, type, flags] = line.split(' ');
         if (flags === undefined || (options.types !== undefined && type !== options.types)) continue;
-        yield* ctx.out.print(`${from} on ${at} type ${type} (${flags})\n`);
+        yield* ctx.out.print(`${unescape(from!)} on ${unescape(at!)} type ${type} (${flags})\n`);
       }
       return 0;
     }
@@ -32,3 +32,7 @@ export const mount = define({
     return errno < 0 ? 31 + (yield* ctx.failCall(target, -errno)) : 0;
   },
 });
+
+/** A field of /proc/mounts: blanks and backslashes in it are written in octal. */
+const unescape = (field: string): string =>
+  field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));

@@ -1,7 +1,7 @@
 // mv: renames; across file systems it copies and then removes.
 
 import { E, KIND } from '../../kernel/abi/index.ts';
-import { stat } from '../lib/files.ts';
+import { lstat } from '../lib/files.ts';
 import { define } from '../lib/program.ts';
 import { copyTree, destinations } from './cp.ts';
 import { removeTree } from './rm.ts';
@@ -18,8 +18,8 @@ export const mv = define({
     if (typeof plan === 'number') return plan;
     let status = 0;
     for (const [from, to] of plan) {
-      const source = yield* stat(ctx.sys, from);
-      const target = yield* stat(ctx.sys, to);
+      const source = yield* lstat(ctx.sys, from);
+      const target = yield* lstat(ctx.sys, to);
       const both = typeof source !== 'number' && typeof target !== 'number';
       if (typeof source === 'number') status = yield* ctx.fail(`cannot stat '${from}'`, -source);
       else if (both && source.inode === target.inode && source.device === target.device) {

@@ -1,7 +1,7 @@
 // rm: removes names, and with -r trees, deepest first.
 
 import { E, KIND } from '../../kernel/abi/index.ts';
-import { basename, join, listDirectory, stat } from '../lib/files.ts';
+import { basename, join, listDirectory, lstat } from '../lib/files.ts';
 import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 
@@ -22,7 +22,7 @@ export const rm = define({
     if (operands.length === 0 && !options.force) return yield* ctx.usage('missing operand');
     let status = 0;
     for (const path of operands) {
-      const st = yield* stat(ctx.sys, path);
+      const st = yield* lstat(ctx.sys, path);
       if (typeof st === 'number') {
         if (!options.force || st !== -E.NOENT) status = yield* ctx.fail(`cannot remove '${path}'`, -st);
       } else if (st.kind === KIND.dir && !options.recursive)
@@ -43,7 +43,7 @@ export function* removeTree(
   quiet: boolean,
 ): Generator<void, number, void> {
   const { sys } = ctx;
-  const st = yield* stat(sys, path);
+  const st = yield* lstat(sys, path);
   let status = 0;
   const isDirectory = typeof st !== 'number' && st.kind === KIND.dir;
   if (isDirectory) {

@@ -26,7 +26,7 @@ export const strace = define({
     if (operands.length === 0) return yield* ctx.usage('must have a command');
     let to = 2;
     if (options.output !== undefined) {
-      to = yield* sys.open(options.output, O.WRONLY | O.CREAT | O.TRUNC, 0o644);
+      to = yield* sys.open(options.output, O.WRONLY | O.CREAT | O.TRUNC, 0o666);
       if (to < 0) return yield* ctx.fail(options.output, -to);
     }
     if (options['summary-only']) return yield* summarize(ctx, to);

@@ -16,7 +16,7 @@ export const tee = define({
     let status = 0;
     const outputs = [ctx.out];
     for (const name of ctx.operands) {
-      const fd = yield* ctx.sys.open(name, O.WRONLY | O.CREAT | (ctx.options.append ? O.APPEND : O.TRUNC), 0o644);
+      const fd = yield* ctx.sys.open(name, O.WRONLY | O.CREAT | (ctx.options.append ? O.APPEND : O.TRUNC), 0o666);
       if (fd < 0) status = yield* ctx.failCall(name, -fd);
       else {
         outputs.push(

@@ -1,12 +1,12 @@
 // test, [: conditions on files, strings and numbers, by POSIX's rule that the number of arguments decides what each of them is.
 
-import { IOCTL, KIND } from '../../kernel/abi/index.ts';
-import { byteOrder, stat } from '../lib/files.ts';
+import { ACCESS, IOCTL, KIND } from '../../kernel/abi/index.ts';
+import { byteOrder, lstat, stat } from '../lib/files.ts';
 import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 
 const description =
-  'Status 0 when EXPRESSION holds, 1 when not, 2 when it makes no sense. Files: -e -f -d -r -w -x -s -b -c -p -h -L; FILE -nt FILE (newer), -ot (older), -ef (the same). Strings: -n -z = != < >. Numbers: -eq -ne -lt -le -gt -ge. -t N: descriptor N is a terminal. Also ! ( ) -a -o.';
+  'Status 0 when EXPRESSION holds, 1 when not, 2 when it makes no sense. Files: -e -f -d -r -w -x -s -b -c -p -h -L -u -g -k; FILE -nt FILE (newer), -ot (older), -ef (the same). Strings: -n -z = != < >. Numbers: -eq -ne -lt -le -gt -ge. -t N: descriptor N is a terminal. Also ! ( ) -a -o.';
 
 export const test = define({
   name: 'test',
@@ -43,8 +43,7 @@ function* evaluate(ctx: Tester, args: readonly string[]): Generator<void, number
   return result ? 0 : 1;
 }
 
-// prettier-ignore
-const unary: readonly string[] = ['-e', '-f', '-d', '-r', '-w', '-x', '-s', '-b', '-c', '-p', '-h', '-L', '-n', '-z', '-t'];
+const unary: readonly string[] = [...'efdrwxscbpLhugknzt'].map(letter => `-${letter}`);
 const fileComparisons: readonly string[] = ['-nt', '-ot', '-ef'];
 const orders: Readonly<Record<string, (a: string, b: string) => boolean>> = {
   '=': (a, b) => a === b,
@@ -107,7 +106,9 @@ class Expression {
       second !== undefined && (second in orders || second in comparisons || fileComparisons.includes(second));
     if (third !== undefined && isBinary) {
       this.at += 3;
-      return fileComparisons.includes(second) ? yield* this.compareFiles(first, second, third) : this.compare(first, second, third);
+      return fileComparisons.includes(second)
+        ? yield* this.compareFiles(first, second, third)
+        : this.compare(first, second, third);
     }
     if (first === '!' && second !== undefined) {
       this.at++;
@@ -146,18 +147,21 @@ class Expression {
     if (operator === '-n') return operand !== '';
     if (operator === '-z') return operand === '';
     if (operator === '-t') return (yield* this.ctx.sys.ioctl(Number(operand), IOCTL.isatty, 0)) === 1;
-    const st = yield* stat(this.ctx.sys, operand);
+    const rights: Readonly<Record<string, number>> = { '-r': ACCESS.read, '-w': ACCESS.write, '-x': ACCESS.exec };
+    if (operator in rights) return (yield* this.ctx.sys.access(operand, rights[operator]!)) === 0;
+    const isLink = operator === '-L' || operator === '-h';
+    const st = yield* isLink ? lstat(this.ctx.sys, operand) : stat(this.ctx.sys, operand);
     if (typeof st === 'number') return false;
     const kinds: Readonly<Record<string, number>> = {
       '-f': KIND.file,
       '-d': KIND.dir,
       '-b': KIND.block,
       '-c': KIND.char,
-      '-h': KIND.link,
-      '-L': KIND.link,
       '-p': KIND.fifo,
+      '-L': KIND.link,
+      '-h': KIND.link,
     };
-    const bits: Readonly<Record<string, number>> = { '-r': 0o444, '-w': 0o222, '-x': 0o111 };
+    const bits: Readonly<Record<string, number>> = { '-u': 0o4000, '-g': 0o2000, '-k': 0o1000 };
     if (operator in kinds) return st.kind === kinds[operator];
     if (operator in bits) return (st.mode & bits[operator]!) !== 0;
     return operator === '-s' ? st.size > 0 : true;

@@ -1,6 +1,6 @@
 // Files as programs use them: stat records, directory listings, whole small files, and paths as text.
 
-import { E, FsStat, KIND, O, Stat, utf8Decode } from '../../kernel/abi/index.ts';
+import { E, FsStat, KIND, LIMITS, O, Stat, utf8Decode } from '../../kernel/abi/index.ts';
 import type { RecordValue, Sys } from '../../kernel/abi/index.ts';
 import { CHUNK_BYTES, readAll, writeAll } from './stdio.ts';
 
@@ -14,6 +14,20 @@ export function* stat(sys: Sys, path: string): Generator<void, FileStat | number
   const record = new Uint8Array(Stat.bytes);
   const result = yield* sys.stat(path, record);
   return result < 0 ? result : Stat.read(record, 0);
+}
+
+/** As stat, of a symbolic link itself. */
+export function* lstat(sys: Sys, path: string): Generator<void, FileStat | number, void> {
+  const record = new Uint8Array(Stat.bytes);
+  const result = yield* sys.lstat(path, record);
+  return result < 0 ? result : Stat.read(record, 0);
+}
+
+/** What a symbolic link holds, or -errno. */
+export function* readlink(sys: Sys, path: string): Generator<void, string | number, void> {
+  const target = new Uint8Array(LIMITS.pathBytes);
+  const bytes = yield* sys.readlink(path, target);
+  return bytes < 0 ? bytes : utf8Decode(target, 0, bytes);
 }
 
 export function* fstat(sys: Sys, fd: number): Generator<void, FileStat | number, void> {
@@ -55,6 +69,7 @@ export function* listDirectory(sys: Sys, path: string): Generator<void, Director
     }
   }
   yield* sys.close(fd);
+  if (n === -E.NOENT) return []; // it has been removed, and is still somebody's working directory
   return n < 0 ? n : entries.sort((a, b) => byteOrder(a.name, b.name));
 }
 
@@ -87,13 +102,6 @@ export function* copyDescriptor(
     const result = yield* writeAll(sys, to, buffer.subarray(0, n));
     if (result < 0) return { side: 'write', errno: -result };
   }
-}
-
-/** Makes an empty file, or leaves the one that is there as it is. Returns 0 or -errno. */
-export function* touch(sys: Sys, path: string): Generator<void, number, void> {
-  const fd = yield* sys.open(path, O.WRONLY | O.CREAT, 0o644);
-  if (fd === -E.ISDIR) return 0;
-  return fd < 0 ? fd : yield* sys.close(fd);
 }
 
 // ── Paths ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -29,7 +29,7 @@ export function parseSize(text: string): number | null {
   return Number.isSafeInteger(n) ? n : null;
 }
 
-/** `-rw-r--r--`. */
+/** `-rw-r--r--`; set-user-ID, set-group-ID and sticky show in the execute places: `-rwsr-xr-x`, `drwxrwxrwt`. */
 export function modeString(kind: number, mode: number): string {
   const letters: Record<number, string> = {
     [KIND.dir]: 'd',
@@ -39,7 +39,12 @@ export function modeString(kind: number, mode: number): string {
     [KIND.link]: 'l',
   };
   let text = letters[kind] ?? '-';
-  for (let bit = 8; bit >= 0; bit--) text += (mode >> bit) & 1 ? 'rwx'[2 - (bit % 3)]! : '-';
+  for (let bit = 8; bit >= 0; bit--) {
+    const set = ((mode >> bit) & 1) !== 0;
+    const special = bit % 3 === 0 && ((mode >> (9 + bit / 3)) & 1) !== 0;
+    const letter = special ? (bit === 0 ? 't' : 's') : 'rwx'[2 - (bit % 3)]!;
+    text += set ? letter : special ? letter.toUpperCase() : '-';
+  }
   return text;
 }
 

@@ -11,6 +11,8 @@ const countsBytes: ReadonlySet<string> = new Set<CallName>([
   'readdir',
   'readline',
   'getcwd',
+  'readlink',
+  'getgroups',
   'model_ops',
   'detokenize',
   'session_read',

@@ -128,7 +128,7 @@ export function* wcet(ctx: Ctx): Run {
 
 function* writePage(ctx: Ctx, file: string, found: Findings): Run {
   const { sys } = ctx;
-  const fd = yield* sys.open(file, O.WRONLY | O.CREAT | O.TRUNC, 0o644);
+  const fd = yield* sys.open(file, O.WRONLY | O.CREAT | O.TRUNC, 0o666);
   const written = fd < 0 ? fd : yield* writeAll(sys, fd, utf8Encode(wcetPage(found)));
   if (fd >= 0) yield* sys.close(fd);
   if (written >= 0) return 0;

@@ -2,7 +2,7 @@
 // exists. Activations are rounded as CONTRACT says for each weight type; everything else is exact to f64.
 
 import { GGML_TYPE } from '../../kernel/abi/index.ts';
-import { roundBf16, roundF16 } from './models.ts';
+import { FORMS, roundBf16, roundF16 } from './models.ts';
 import type { RandomModel, Weight } from './models.ts';
 
 type Vector = Float64Array;
@@ -59,23 +59,33 @@ export class Forward {
   next(id: number): Vector {
     const c = this.model.config;
     const position = this.keys[0]!.length;
+    const form = FORMS[c.architecture];
     let x = this.row('token_embd.weight', id);
+    if (form.scaled) x = x.map(v => v * Math.sqrt(c.embedding));
     if (c.learnedPositions) x = add(x, this.row('position_embd.weight', position));
     for (let layer = 0; layer < c.layers; layer++) {
       const b = `blk.${layer}.`;
-      x = add(x, this.product(`${b}attn_output`, this.attention(layer, this.norm(`${b}attn_norm`, x), position)));
-      const f = this.norm(`${b}ffn_norm`, x);
-      const up = this.product(`${b}ffn_up`, f);
-      let inner: Vector;
-      if (c.architecture === 'llama') {
-        const gate = this.product(`${b}ffn_gate`, f);
-        inner = up.map((u, i) => silu(gate[i]!) * u);
-      } else if (c.architecture === 'gpt2') inner = up.map(roundF16).map(gelu).map(roundF16);
-      else inner = up.map(gelu);
-      x = add(x, this.product(`${b}ffn_down`, inner));
+      const a = this.norm(`${b}attn_norm`, x);
+      const beside = add(x, this.product(`${b}attn_output`, this.attention(layer, a, position)));
+      x = add(beside, this.feedForward(b, form.parallel ? a : this.norm(`${b}ffn_norm`, beside)));
     }
     const last = this.norm('output_norm', x);
-    return this.multiply(this.weight(c.tied ? 'token_embd.weight' : 'output.weight'), last);
+    const logits = this.multiply(this.weight(c.tied ? 'token_embd.weight' : 'output.weight'), last);
+    const bias = this.model.weights.get('output.bias');
+    return bias === undefined ? logits : add(logits, bias.values);
+  }
+
+  private feedForward(b: string, f: Vector): Vector {
+    const { act, gate } = FORMS[this.model.config.architecture];
+    const activate = (v: number): number =>
+      act === 'silu' ? silu(v) : act === 'gelu' ? gelu(v) : roundF16(gelu(roundF16(v)));
+    const up = this.product(`${b}ffn_up`, f);
+    if (!gate) return this.product(`${b}ffn_down`, up.map(activate));
+    const gates = this.product(`${b}ffn_gate`, f);
+    return this.product(
+      `${b}ffn_down`,
+      up.map((u, i) => activate(gates[i]!) * u),
+    );
   }
 
   private attention(layer: number, a: Vector, position: number): Vector {
@@ -86,7 +96,7 @@ export class Forward {
     let q: Vector;
     let k: Vector;
     let v: Vector;
-    if (c.architecture === 'gpt2') {
+    if (c.fusedQkv) {
       const qkv = this.product(`${b}attn_qkv`, a);
       q = qkv.slice(0, query);
       k = qkv.slice(query, query + kv);
@@ -96,10 +106,18 @@ export class Forward {
       k = this.product(`${b}attn_k`, a);
       v = this.product(`${b}attn_v`, a);
     }
-    if (c.architecture === 'llama') {
+    const form = FORMS[c.architecture];
+    if (form.headNorms) {
+      q = this.headNorm(`${b}attn_q_norm`, q);
+      k = this.headNorm(`${b}attn_k_norm`, k);
+    }
+    if (form.rope !== null) {
       this.rotate(q, position);
       this.rotate(k, position);
     }
+    // Two scale the queries before these are rounded for the cache's type, the others the scores.
+    const early = c.architecture === 'gemma' || c.architecture === 'phi2';
+    if (early) q = q.map(v => v / Math.sqrt(c.headSize));
     if (this.kvF16) {
       q = q.map(roundF16);
       k = k.map(roundF16);
@@ -113,7 +131,7 @@ export class Forward {
       const scores = this.keys[layer]!.map(key => {
         let sum = 0;
         for (let i = 0; i < c.headSize; i++) sum += q[h * c.headSize + i]! * key[kvAt + i]!;
-        return sum / Math.sqrt(c.headSize);
+        return early ? sum : sum / Math.sqrt(c.headSize);
       });
       const largest = Math.max(...scores);
       const weights = scores.map(s => Math.exp(s - largest));
@@ -127,14 +145,44 @@ export class Forward {
   }
 
   private rotate(x: Vector, position: number): void {
-    const { headSize, ropeDimensions, ropeBase, ropeFactors } = this.model.config;
+    const { architecture, headSize, ropeDimensions, ropeBase, ropeFactors, ropeScaling } = this.model.config;
+    const pairs = ropeDimensions / 2;
+    const adjacent = FORMS[architecture].rope === 'adjacent';
     for (let head = 0; head < x.length; head += headSize)
-      for (let i = 0; i < ropeDimensions; i += 2) {
-        const angle = (position * ropeBase ** (-i / ropeDimensions)) / (ropeFactors?.[i / 2] ?? 1);
-        const [u, v] = [x[head + i]!, x[head + i + 1]!];
-        x[head + i] = u * Math.cos(angle) - v * Math.sin(angle);
-        x[head + i + 1] = u * Math.sin(angle) + v * Math.cos(angle);
+      for (let i = 0; i < pairs; i++) {
+        const full = (position * ropeBase ** (-i / pairs)) / (ropeFactors?.[i] ?? 1);
+        const share = ropeScaling?.type === 'yarn' ? this.yarnShare(ropeScaling.contextFirst, i) : 0;
+        const angle = ((1 - share) * full) / (ropeScaling?.factor ?? 1) + share * full;
+        const grown = ropeScaling?.type === 'yarn' ? this.yarnGrowth(ropeScaling.factor) : 1;
+        const size = grown * (ropeScaling?.amplitude ?? 1);
+        const [at, other] = adjacent ? [head + 2 * i, head + 2 * i + 1] : [head + i, head + pairs + i];
+        const [u, v] = [x[at]!, x[other]!];
+        x[at] = size * (u * Math.cos(angle) - v * Math.sin(angle));
+        x[other] = size * (u * Math.sin(angle) + v * Math.cos(angle));
       }
+  }
+
+  /** YaRN (arXiv 2309.00071) with β 32 and 1: 1 for pairs that turn often in the first context, 0 for those that do not turn once. */
+  private yarnShare(context: number, pair: number): number {
+    const { ropeDimensions, ropeBase } = this.model.config;
+    const turning = (turns: number): number =>
+      (ropeDimensions * Math.log(context / (turns * 2 * Math.PI))) / (2 * Math.log(ropeBase));
+    const low = Math.max(0, Math.floor(turning(32)));
+    const high = Math.min(ropeDimensions - 1, Math.ceil(turning(1)));
+    return 1 - Math.min(1, Math.max(0, (pair - low) / Math.max(0.001, high - low)));
+  }
+
+  /** 1 + ln(factor) / 10; llama.cpp's way to it leaves a factor below 1 with 1. */
+  private yarnGrowth(factor: number): number {
+    return factor <= 1 ? 1 : 1 + 0.1 * Math.log(factor);
+  }
+
+  private headNorm(name: string, x: Vector): Vector {
+    const { headSize, epsilon } = this.model.config;
+    const out = new Float64Array(x.length);
+    for (let at = 0; at < x.length; at += headSize)
+      out.set(norm(x.slice(at, at + headSize), this.weight(`${name}.weight`).values, undefined, epsilon), at);
+    return out;
   }
 
   private norm(name: string, x: Vector): Vector {

@@ -2,16 +2,31 @@
 // operation rounded by Math.fround. The WebAssembly kernels must give the same bits. Written from ggml's formats and the orders of
 // summation that drivers/engine/simd states, not from its code.
 
-import { TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0 } from '../../drivers/engine/ops.ts';
+import {
+  TYPE_BF16,
+  TYPE_F16,
+  TYPE_F32,
+  TYPE_IQ4_NL,
+  TYPE_IQ4_XS,
+  TYPE_Q2_K,
+  TYPE_Q3_K,
+  TYPE_Q4_0,
+  TYPE_Q4_1,
+  TYPE_Q4_K,
+  TYPE_Q5_0,
+  TYPE_Q5_1,
+  TYPE_Q5_K,
+  TYPE_Q6_K,
+  TYPE_Q8_0,
+  TYPE_TQ1_0,
+  TYPE_TQ2_0,
+} from '../../drivers/engine/ops.ts';
+import { GGML_BLOCK, ggmlTypeName } from '../../kernel/abi/index.ts';
 
 const f = Math.fround;
 const cell = new DataView(new ArrayBuffer(8));
 
-export const blockOf = (type: number): readonly [values: number, bytes: number] => {
-  if (type === TYPE_F32) return [1, 4];
-  if (type === TYPE_F16 || type === TYPE_BF16) return [1, 2];
-  return [32, type === TYPE_Q4_0 ? 18 : type === TYPE_Q4_1 ? 20 : 34];
-};
+export const blockOf = (type: number): readonly [values: number, bytes: number] => GGML_BLOCK[ggmlTypeName(type)!];
 export const bytesOf = (type: number, n: number): number => (n / blockOf(type)[0]) * blockOf(type)[1];
 
 // ── Number formats ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -63,21 +78,116 @@ export function dequantize(type: number, bytes: Uint8Array, at: number, n: numbe
     if (type === TYPE_F32) out[i] = v.getFloat32(p, true);
     else if (type === TYPE_F16) out[i] = f16ToF32(v.getUint16(p, true));
     else if (type === TYPE_BF16) out[i] = bf16ToF32(v.getUint16(p, true));
+    else if (values === 256) out.set(decodeSuper(superBlock(type, v, p)), i);
     else {
       const d = f16ToF32(v.getUint16(p, true));
-      for (let j = 0; j < 32; j++)
-        out[i + j] = f(f(quant(type, v, p, j) * d) + (type === TYPE_Q4_1 ? f16ToF32(v.getUint16(p + 2, true)) : -0));
+      const m = hasMinimum(type) ? f16ToF32(v.getUint16(p + 2, true)) : -0;
+      for (let j = 0; j < 32; j++) out[i + j] = f(f(quant(type, v, p, j) * d) + m);
     }
   }
   return out;
 }
 
+const hasMinimum = (type: number): boolean => type === TYPE_Q4_1 || type === TYPE_Q5_1;
+const NONLINEAR = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
 /** Value j of the block at p, before its scale. */
 function quant(type: number, v: DataView, p: number, j: number): number {
   if (type === TYPE_Q8_0) return v.getInt8(p + 2 + j);
-  const byte = v.getUint8(p + (type === TYPE_Q4_1 ? 4 : 2) + (j % 16));
-  return (j < 16 ? byte & 15 : byte >> 4) - (type === TYPE_Q4_0 ? 8 : 0);
+  const fifth = type === TYPE_Q5_0 || type === TYPE_Q5_1;
+  const header = (hasMinimum(type) ? 4 : 2) + (fifth ? 4 : 0);
+  const byte = v.getUint8(p + header + (j % 16));
+  const nibble = j < 16 ? byte & 15 : byte >> 4;
+  if (type === TYPE_IQ4_NL) return NONLINEAR[nibble]!;
+  const bit = fifth ? (v.getUint32(p + header - 4, true) >>> j) & 1 : 0;
+  return nibble + 16 * bit - (type === TYPE_Q4_0 ? 8 : type === TYPE_Q5_0 ? 16 : 0);
 }
+
+/** A super-block taken apart: value j is d · scales[j >> 4] · q[j] − dmin · minima[j >> 4]; `less` was taken off each q. */
+interface SuperBlock {
+  readonly d: number;
+  readonly dmin: number;
+  readonly scales: readonly number[];
+  readonly minima: readonly number[] | null;
+  readonly q: readonly number[];
+  readonly less: number;
+}
+
+function superBlock(type: number, v: DataView, p: number): SuperBlock {
+  const half = (at: number): number => f16ToF32(v.getUint16(p + at, true));
+  const byte = (at: number): number => v.getUint8(p + at);
+  const list = <T>(n: number, of: (i: number) => T): T[] => Array.from({ length: n }, (_, i) => of(i));
+  // Two bits of value j: in one of 64 bytes, four of 128 values 32 apart in each.
+  const two = (at: number, j: number): number => (byte(at + 32 * (j >> 7) + (j % 32)) >> (2 * ((j >> 5) % 4))) & 3;
+  const one = (at: number, j: number): number => (byte(at + (j % 32)) >> (j >> 5)) & 1;
+  const plain = { dmin: 0, minima: null, less: 0 };
+  switch (type) {
+    case TYPE_Q2_K:
+      return {
+        ...{ d: half(80), dmin: half(82), less: 0 },
+        scales: list(16, c => byte(c) & 15),
+        minima: list(16, c => byte(c) >> 4),
+        q: list(256, j => two(16, j)),
+      };
+    case TYPE_Q3_K:
+      return {
+        ...{ ...plain, d: half(108) },
+        scales: list(16, c => {
+          const low = c < 8 ? byte(96 + c) & 15 : byte(88 + c) >> 4;
+          return low + 16 * ((byte(104 + (c % 4)) >> (2 * (c >> 2))) & 3) - 32;
+        }),
+        q: list(256, j => two(32, j) + 4 * one(0, j) - 4),
+      };
+    case TYPE_Q4_K:
+    case TYPE_Q5_K: {
+      const s = (g: number): number => (g < 4 ? byte(4 + g) % 64 : (byte(8 + g) % 16) + 16 * (byte(g) >> 6));
+      const m = (g: number): number => (g < 4 ? byte(8 + g) % 64 : (byte(8 + g) >> 4) + 16 * (byte(4 + g) >> 6));
+      const nibbles = type === TYPE_Q4_K ? 16 : 48;
+      const nibble = (j: number): number => (byte(nibbles + 32 * (j >> 6) + (j % 32)) >> (4 * ((j >> 5) % 2))) % 16;
+      return {
+        ...{ d: half(0), dmin: half(2), less: 0 },
+        scales: list(16, c => s(c >> 1)),
+        minima: list(16, c => m(c >> 1)),
+        q: list(256, j => nibble(j) + (type === TYPE_Q5_K ? 16 * one(16, j) : 0)),
+      };
+    }
+    case TYPE_Q6_K:
+      return {
+        ...{ ...plain, d: half(208), less: 32 },
+        scales: list(16, c => v.getInt8(p + 192 + c)),
+        q: list(256, j => ((byte(64 * (j >> 7) + (j % 64)) >> (4 * ((j >> 6) % 2))) % 16) + 16 * two(128, j) - 32),
+      };
+    case TYPE_IQ4_XS:
+      return {
+        ...{ ...plain, d: half(0) },
+        scales: list(16, c => {
+          const g = c >> 1;
+          const low = (byte(4 + (g >> 1)) >> (4 * (g % 2))) % 16;
+          return low + 16 * ((v.getUint16(p + 2, true) >> (2 * g)) & 3) - 32;
+        }),
+        q: list(256, j => NONLINEAR[(byte(8 + 16 * (j >> 5) + (j % 16)) >> (4 * ((j >> 4) % 2))) % 16]!),
+      };
+    case TYPE_TQ1_0: {
+      const digit = (at: number, n: number): number => ((((byte(at) * 3 ** n) % 256) * 3) >> 8) - 1;
+      return {
+        ...{ ...plain, d: half(52), less: 1 },
+        scales: list(16, () => 1),
+        q: list(256, j => {
+          if (j < 160) return digit(j % 32, j >> 5);
+          return j < 240 ? digit(32 + (j % 16), (j - 160) >> 4) : digit(48 + (j % 4), (j - 240) >> 2);
+        }),
+      };
+    }
+    default:
+      return { ...{ ...plain, d: half(64), less: 1 }, scales: list(16, () => 1), q: list(256, j => two(0, j) - 1) };
+  }
+}
+
+const decodeSuper = ({ d, dmin, scales, minima, q }: SuperBlock): Float32Array =>
+  Float32Array.from(q, (w, j) => {
+    const x = f(f(d * scales[j >> 4]!) * w);
+    return minima === null ? x : f(x - f(dmin * minima[j >> 4]!));
+  });
 
 // ── Activations and products ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -99,16 +209,88 @@ export function quantizeQ8(x: Float32Array, at: number): Q8 {
   return { d: roundF16(d), s: roundF16(f(sum * d)), q };
 }
 
-/** One row of weights at byte `at` times one token; `rows`: of the whole matrix. */
-export function dot(type: number, bytes: Uint8Array, at: number, x: Float32Array, rows: number): number {
-  return blockOf(type)[0] === 32 ? dotBlocks(type, bytes, at, x, rows) : dotFloats(type, bytes, at, x);
+export interface Q8K {
+  readonly d: number;
+  readonly q: number[];
+  readonly sums: number[]; // of sixteen
 }
 
-/** A block's integer sum is scaled and added at once where Q4_0 rows come in eights, else in eight parts: four neighbouring values each. */
+/** 256 values: the first of the largest magnitude becomes −127. */
+export function quantizeQ8K(x: Float32Array, at: number): Q8K {
+  const values = x.subarray(at, at + 256);
+  const value = values.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
+  const inverse = value === 0 ? 0 : f(-127 / value);
+  const q = Array.from(values, v => Math.max(-128, Math.min(127, roundEven(f(v * inverse)) || 0)));
+  const sums = Array.from({ length: 16 }, (_, c) => q.slice(16 * c, 16 * c + 16).reduce((a, b) => a + b, 0));
+  return { d: value === 0 ? 0 : f(1 / inverse), q, sums };
+}
+
+/** One row of weights at byte `at` times one token; `rows`: of the whole matrix. */
+export function dot(type: number, bytes: Uint8Array, at: number, x: Float32Array, rows: number): number {
+  const [values] = blockOf(type);
+  if (values === 256) return dotSuper(type, bytes, at, x, rows);
+  if (type === TYPE_IQ4_NL && rows % 8 !== 0) return dotNonlinear(bytes, at, x);
+  return values === 32 ? dotBlocks(type, bytes, at, x, rows) : dotFloats(type, bytes, at, x);
+}
+
+/**
+ * A super-block's integer sum is scaled and added in eight parts, each of four values in every 32; at once where Q4_K rows come in eights. What
+ * `less` takes off is taken from part c >> 1 for chunk c. Minima: Q2_K's are added to the same parts first, Q4_K's to four parts, Q5_K's as one.
+ */
+function dotSuper(type: number, bytes: Uint8Array, at: number, x: Float32Array, rows: number): number {
+  const v = new DataView(bytes.buffer, bytes.byteOffset);
+  const whole = type === TYPE_Q4_K && rows % 8 === 0;
+  const sums = Array.from({ length: whole ? 1 : 8 }, () => 0);
+  const minima = Array.from({ length: type === TYPE_Q4_K && !whole ? 4 : 1 }, () => 0);
+  for (let b = 0; b * 256 < x.length; b++) {
+    const y = quantizeQ8K(x, b * 256);
+    const w = superBlock(type, v, at + b * blockOf(type)[1]);
+    const d = f(w.d * y.d);
+    const dmin = f(-y.d * w.dmin);
+    const isums = sums.map(() => 0);
+    w.q.forEach((q, j) => (isums[whole ? 0 : (j % 32) >> 2]! += (q + w.less) * w.scales[j >> 4]! * y.q[j]!));
+    y.sums.forEach((s, c) => (isums[whole ? 0 : c >> 1]! -= w.less * w.scales[c]! * s));
+    if (w.minima !== null) {
+      const into = type === TYPE_Q2_K ? sums : minima;
+      const products = into.map((_, part) => {
+        const chunks = 16 / into.length;
+        return y.sums.slice(part * chunks, (part + 1) * chunks).reduce((a, s, i) => a + s * w.minima![part * chunks + i]!, 0);
+      });
+      products.forEach((m, part) => (into[part] = fma(f(m), dmin, into[part]!)));
+    }
+    isums.forEach((s, part) => (sums[part] = fma(f(s), d, sums[part]!)));
+  }
+  if (whole) return f(sums[0]! + minima[0]!);
+  const sum = sumOfFour(halved(sums));
+  if (type === TYPE_Q4_K) return f(sum + sumOfFour(minima));
+  return type === TYPE_Q5_K ? f(sum + minima[0]!) : sum;
+}
+
+/** IQ4_NL, rows not in eights: even and odd blocks have eight sums each, a last one without a partner is added at the end. */
+function dotNonlinear(bytes: Uint8Array, at: number, x: Float32Array): number {
+  const v = new DataView(bytes.buffer, bytes.byteOffset);
+  const count = x.length / 32;
+  const sums = [0, 1].map(() => Array.from({ length: 8 }, () => 0));
+  let total = 0;
+  for (let b = 0; b < count; b++) {
+    const y = quantizeQ8(x, b * 32);
+    const p = at + b * blockOf(TYPE_IQ4_NL)[1];
+    const scale = f(f16ToF32(v.getUint16(p, true)) * y.d);
+    const parts = Array.from({ length: 8 }, () => 0);
+    y.q.forEach((q, j) => (parts[j >> 2]! += quant(TYPE_IQ4_NL, v, p, j) * q));
+    if (b < (count & ~1)) parts.forEach((s, i) => (sums[b % 2]![i] = fma(s, scale, sums[b % 2]![i]!)));
+    if (b !== count - 1) continue;
+    total = sumOfFour(halved(sums[0]!.map((s, i) => f(s + sums[1]![i]!))));
+    if (b % 2 === 0) total = fma(parts.reduce((a, s) => a + s, 0), scale, total);
+  }
+  return total;
+}
+
+/** A block's integer sum is scaled and added at once where Q4_0 or IQ4_NL rows come in eights, else in eight parts: four neighbouring values each. */
 function dotBlocks(type: number, bytes: Uint8Array, at: number, x: Float32Array, rows: number): number {
   const v = new DataView(bytes.buffer, bytes.byteOffset);
   const size = blockOf(type)[1];
-  const parts = type === TYPE_Q4_0 && rows % 8 === 0 ? 1 : 8;
+  const parts = (type === TYPE_Q4_0 || type === TYPE_IQ4_NL) && rows % 8 === 0 ? 1 : 8;
   const sums = Array.from({ length: parts }, () => 0);
   let minima = 0;
   for (let b = 0; b * 32 < x.length; b++) {
@@ -120,11 +302,11 @@ function dotBlocks(type: number, bytes: Uint8Array, at: number, x: Float32Array,
       for (let j = (part * 32) / parts; j < ((part + 1) * 32) / parts; j++) isum += quant(type, v, p, j) * y.q[j]!;
       sums[part] = fma(isum, scale, sums[part]!);
     }
-    if (type === TYPE_Q4_1) minima = f(minima + f(f16ToF32(v.getUint16(p + 2, true)) * y.s));
+    if (hasMinimum(type)) minima = f(minima + f(f16ToF32(v.getUint16(p + 2, true)) * y.s));
   }
   if (parts === 1) return sums[0]!;
   const sum = sumOfFour(halved(sums));
-  return type === TYPE_Q4_1 ? f(sum + minima) : sum;
+  return hasMinimum(type) ? f(sum + minima) : sum;
 }
 
 const wide = new Float64Array(1);
@@ -289,12 +471,13 @@ export function attention(
   return out;
 }
 
-/** Turns adjacent pairs of one head by a table of [cos, sin]. */
-export function rope(x: Float32Array, table: Float32Array): Float32Array {
+/** Turns the pairs of one head by a table of [cos, sin]: adjacent ones, or those whose second values follow all first ones. */
+export function rope(x: Float32Array, table: Float32Array, halves = false): Float32Array {
   const out = Float32Array.from(x);
   for (let i = 0; i < table.length; i += 2) {
-    out[i] = fma(x[i]!, table[i]!, -f(x[i + 1]! * table[i + 1]!));
-    out[i + 1] = fma(x[i]!, table[i + 1]!, f(x[i + 1]! * table[i]!));
+    const [at, other] = halves ? [i / 2, (i + table.length) / 2] : [i, i + 1];
+    out[at] = fma(x[at]!, table[i]!, -f(x[other]! * table[i + 1]!));
+    out[other] = fma(x[at]!, table[i + 1]!, f(x[other]! * table[i]!));
   }
   return out;
 }

@@ -31,7 +31,11 @@ const heads = (count: number, kv: number, size: number): Partial<Config> => ({
   headSize: size,
   embedding: count * size,
 });
-const gpt2 = { architecture: 'gpt2', learnedPositions: true, biases: true } as const;
+const gpt2 = { architecture: 'gpt2', learnedPositions: true, biases: true, fusedQkv: true } as const;
+
+const qwen2 = { architecture: 'qwen2', biases: true } as const;
+const gemma = { architecture: 'gemma', tied: true } as const;
+const phi2 = { architecture: 'phi2', biases: true } as const;
 
 export const RECIPES: Readonly<Record<string, Recipe>> = {
   'mha-f32': { config: { ...heads(4, 4, 8), types: all(F32) }, vocabulary: 'spm' },
@@ -101,6 +105,85 @@ export const RECIPES: Readonly<Record<string, Recipe>> = {
     config: { ...heads(4, 2, 16), biases: true, types: mixed(Q8_0, { token_embd: Q4_0 }), tied: true },
     vocabulary: 'bpe',
   },
+  'rope-linear': {
+    config: {
+      ...heads(4, 2, 12),
+      ropeScaling: { type: 'linear', factor: 3.7, amplitude: 1, contextFirst: 40 },
+      types: all(F32),
+    },
+    vocabulary: 'spm',
+  },
+  'rope-yarn': {
+    config: {
+      ...heads(4, 2, 32),
+      ropeScaling: { type: 'yarn', factor: 4, amplitude: 1, contextFirst: 400 },
+      ropeBase: 1000,
+      types: all(F32),
+    },
+    vocabulary: 'spm',
+    words: 40,
+  },
+  'rope-yarn-amplitude': {
+    config: {
+      ...heads(2, 2, 20),
+      ropeScaling: { type: 'yarn', factor: 0.7, amplitude: 1.3, contextFirst: 64 },
+      ropeFactors: [1, 1, 1.5, 2, 3, 3, 4, 5, 6, 8],
+      types: all(F16),
+    },
+    vocabulary: 'bpe',
+    more: { 'llama.rope.scaling.yarn_beta_fast': { f32: 8 } },
+  },
+  'llama-fused-qkv': { config: { ...heads(4, 2, 12), fusedQkv: true, types: all(F32) }, vocabulary: 'spm' },
+  'qwen2-f32': {
+    config: { ...qwen2, ...heads(6, 2, 10), feedForward: 77, tied: true, ropeBase: 1e6, types: all(F32) },
+    vocabulary: 'bpe',
+  },
+  'qwen2-q4_0': {
+    config: { ...qwen2, ...heads(4, 2, 32), feedForward: 224, types: mixed(Q4_0, { output: Q8_0 }) },
+    vocabulary: 'bpe',
+    kv: 'f16',
+  },
+  'qwen2-yarn': {
+    config: {
+      ...qwen2,
+      ...heads(4, 2, 16),
+      ropeScaling: { type: 'yarn', factor: 4, amplitude: 1, contextFirst: 32 },
+      types: all(F16),
+    },
+    vocabulary: 'bpe',
+    words: 16,
+  },
+  'qwen2-no-bias': {
+    config: { ...qwen2, ...heads(4, 2, 16), biases: false, types: all(F32) },
+    vocabulary: 'bpe',
+  },
+  'qwen3-f32': {
+    config: { architecture: 'qwen3', heads: 4, headsKv: 2, headSize: 24, embedding: 52, types: all(F32) },
+    vocabulary: 'bpe',
+  },
+  'qwen3-q8_0': {
+    config: { architecture: 'qwen3', ...heads(4, 1, 32), epsilon: 1e-6, tied: true, types: all(Q8_0) },
+    vocabulary: 'bpe',
+    kv: 'f16',
+  },
+  'gemma-f32': {
+    config: { ...gemma, heads: 2, headsKv: 1, headSize: 36, embedding: 52, feedForward: 99, types: all(F32) },
+    vocabulary: 'spm',
+  },
+  'gemma-q4_0': {
+    config: { ...gemma, ...heads(3, 1, 32), types: mixed(Q4_0, { token_embd: Q8_0 }) },
+    vocabulary: 'spm',
+    kv: 'f16',
+  },
+  'phi2-f32': {
+    config: { ...phi2, ...heads(4, 4, 20), ropeDimensions: 8, feedForward: 90, types: all(F32) },
+    vocabulary: 'bpe',
+  },
+  'phi2-q8_0-fused': {
+    config: { ...phi2, ...heads(3, 3, 32), ropeDimensions: 12, fusedQkv: true, types: all(Q8_0) },
+    vocabulary: 'bpe',
+    kv: 'f16',
+  },
   'gpt2-f32-tied': {
     config: { ...gpt2, ...heads(4, 4, 10), feedForward: 90, tied: true, types: all(F32) },
     vocabulary: 'bpe',
@@ -149,6 +232,7 @@ export function llamaModel(name: string): Made {
     learnedPositions: false,
     tied: false,
     biases: false,
+    fusedQkv: false,
     vectorType: F32,
     ...recipe.config,
   };

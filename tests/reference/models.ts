@@ -5,8 +5,29 @@ import { GGML_TYPE } from '../../kernel/abi/index.ts';
 import { tensorBytes, writeGguf } from './gguf-writer.ts';
 import type { MetaInput, TensorInput } from './gguf-writer.ts';
 
+/** What the architectures of llama.cpp, and sis, do; written from their descriptions, not from the engine's table. */
+export const FORMS = {
+  llama: { norm: 'rms', rope: 'adjacent', act: 'silu', gate: true, headNorms: false, parallel: false, scaled: false },
+  qwen2: { norm: 'rms', rope: 'halves', act: 'silu', gate: true, headNorms: false, parallel: false, scaled: false },
+  qwen3: { norm: 'rms', rope: 'halves', act: 'silu', gate: true, headNorms: true, parallel: false, scaled: false },
+  gemma: { norm: 'rms', rope: 'halves', act: 'gelu_f16', gate: true, headNorms: false, parallel: false, scaled: true },
+  phi2: {
+    norm: 'layer',
+    rope: 'halves',
+    act: 'gelu_f16',
+    gate: false,
+    headNorms: false,
+    parallel: true,
+    scaled: false,
+  },
+  gpt2: { norm: 'layer', rope: null, act: 'gelu_f16', gate: false, headNorms: false, parallel: false, scaled: false },
+  sis: { norm: 'layer', rope: null, act: 'gelu', gate: false, headNorms: false, parallel: false, scaled: false },
+} as const;
+export type ArchitectureName = keyof typeof FORMS;
+export const NAMES = Object.keys(FORMS) as ArchitectureName[];
+
 export interface Config {
-  readonly architecture: 'llama' | 'gpt2' | 'sis';
+  readonly architecture: ArchitectureName;
   readonly layers: number;
   readonly heads: number;
   readonly headsKv: number;
@@ -16,14 +37,23 @@ export interface Config {
   readonly vocabulary: number;
   readonly context: number;
   readonly epsilon: number;
-  readonly ropeDimensions: number; // llama
+  readonly ropeDimensions: number;
   readonly ropeBase: number;
   readonly ropeFactors?: readonly number[]; // divisors of the angles, [ropeDimensions / 2]
+  readonly ropeScaling?: RopeScaling;
   readonly learnedPositions: boolean; // sis: optional
   readonly tied: boolean;
-  readonly biases: boolean; // of products: gpt2 always, llama and sis optional
+  readonly biases: boolean; // of products: gpt2 and phi2 always, llama and sis optional; qwen2, qwen3, gemma: of queries, keys and values
+  readonly fusedQkv: boolean; // gpt2 always
   readonly types: (name: string) => number; // storage type of a matrix
   readonly vectorType: number; // of norms and biases: F32, F16 or BF16
+}
+
+export interface RopeScaling {
+  readonly type: 'linear' | 'yarn';
+  readonly factor: number;
+  readonly amplitude: number; // rope.scaling.attn_factor
+  readonly contextFirst: number; // rope.scaling.original_context_length
 }
 
 export interface Weight {
@@ -143,18 +173,20 @@ export function randomModel(
     tensors.push({ name, type: c.vectorType, shape: [n], data });
     weights.set(name, { type: GGML_TYPE.F32, k: n, rows: 1, values, minima: null });
   };
-  const layerNorm = c.architecture !== 'llama';
+  const form = FORMS[c.architecture];
   const norm = (name: string): void => {
     vector(`${name}.weight`, c.embedding, 1, 0.3);
-    if (layerNorm) vector(`${name}.bias`, c.embedding, 0, 0.3);
+    if (form.norm === 'layer') vector(`${name}.bias`, c.embedding, 0, 0.3);
   };
-  const product = (name: string, k: number, rows: number): void => {
+  const product = (name: string, k: number, rows: number, biases = c.biases): void => {
     matrix(`${name}.weight`, k, rows);
-    if (c.biases) vector(`${name}.bias`, rows, 0, 0.2);
+    if (biases) vector(`${name}.bias`, rows, 0, 0.2);
   };
   const query = c.heads * c.headSize;
   const kv = c.headsKv * c.headSize;
-  matrix('token_embd.weight', c.embedding, c.vocabulary, 1);
+  const onlyQkvBiases = ['qwen2', 'qwen3', 'gemma'].includes(c.architecture);
+  const biases = c.biases && !onlyQkvBiases;
+  matrix('token_embd.weight', c.embedding, c.vocabulary, form.scaled ? 1 / Math.sqrt(c.embedding) : 1);
   if (c.ropeFactors !== undefined) {
     const data = new Uint8Array(Float32Array.from(c.ropeFactors).buffer);
     tensors.push({ name: 'rope_freqs.weight', type: GGML_TYPE.F32, shape: [c.ropeFactors.length], data });
@@ -163,20 +195,25 @@ export function randomModel(
   for (let l = 0; l < c.layers; l++) {
     const b = `blk.${l}.`;
     norm(`${b}attn_norm`);
-    if (c.architecture === 'gpt2') product(`${b}attn_qkv`, c.embedding, query + 2 * kv);
+    if (c.fusedQkv) product(`${b}attn_qkv`, c.embedding, query + 2 * kv);
     else {
       product(`${b}attn_q`, c.embedding, query);
       product(`${b}attn_k`, c.embedding, kv);
       product(`${b}attn_v`, c.embedding, kv);
     }
-    product(`${b}attn_output`, query, c.embedding);
-    norm(`${b}ffn_norm`);
-    if (c.architecture === 'llama') product(`${b}ffn_gate`, c.embedding, c.feedForward);
-    product(`${b}ffn_up`, c.embedding, c.feedForward);
-    product(`${b}ffn_down`, c.feedForward, c.embedding);
+    if (form.headNorms) {
+      vector(`${b}attn_q_norm.weight`, c.headSize, 1, 0.3);
+      vector(`${b}attn_k_norm.weight`, c.headSize, 1, 0.3);
+    }
+    product(`${b}attn_output`, query, c.embedding, biases);
+    if (!form.parallel) norm(`${b}ffn_norm`);
+    if (form.gate) product(`${b}ffn_gate`, c.embedding, c.feedForward, biases);
+    product(`${b}ffn_up`, c.embedding, c.feedForward, biases);
+    product(`${b}ffn_down`, c.feedForward, c.embedding, biases);
   }
   norm('output_norm');
   if (!c.tied) matrix('output.weight', c.embedding, c.vocabulary, 3 / Math.sqrt(c.embedding));
+  if (c.architecture === 'phi2') vector('output.bias', c.vocabulary, 0, 0.5);
 
   const a = c.architecture;
   const meta: Record<string, MetaInput> = {
@@ -190,13 +227,18 @@ export function randomModel(
     [`${a}.attention.head_count_kv`]: { u32: c.headsKv },
     [`${a}.attention.key_length`]: { u32: c.headSize },
     [`${a}.attention.value_length`]: { u32: c.headSize },
-    [a === 'llama' ? 'llama.attention.layer_norm_rms_epsilon' : `${a}.attention.layer_norm_epsilon`]: {
-      f32: c.epsilon,
-    },
+    [`${a}.attention.${form.norm === 'rms' ? 'layer_norm_rms_epsilon' : 'layer_norm_epsilon'}`]: { f32: c.epsilon },
   };
-  if (a === 'llama') {
-    meta['llama.rope.dimension_count'] = { u32: c.ropeDimensions };
-    meta['llama.rope.freq_base'] = { f32: c.ropeBase };
+  if (form.rope !== null) {
+    meta[`${a}.rope.dimension_count`] = { u32: c.ropeDimensions };
+    meta[`${a}.rope.freq_base`] = { f32: c.ropeBase };
+  }
+  if (c.ropeScaling !== undefined) {
+    const { type, factor, amplitude, contextFirst } = c.ropeScaling;
+    meta[`${a}.rope.scaling.type`] = { string: type };
+    meta[`${a}.rope.scaling.factor`] = { f32: factor };
+    meta[`${a}.rope.scaling.attn_factor`] = { f32: amplitude };
+    meta[`${a}.rope.scaling.original_context_length`] = { u32: contextFirst };
   }
   return { config: c, file: writeGguf({ ...meta, ...more }, tensors), weights };
 }
@@ -212,11 +254,21 @@ export function randomConfig(architecture: Config['architecture'], next: () => n
   const query = heads * headSize;
   const embedding = architecture === 'gpt2' ? query : pick([query, query, 32, 96, 20]);
   const feedForward = pick([32, 64, 96, 172, 30]);
+  const { rope } = FORMS[architecture];
   const mixed = next() < 1 / 3;
   const uniform = pick(MATRIX_TYPES);
   const chosen = new Map<string, number>();
   const rowLength = (name: string): number =>
     name.includes('ffn_down') ? feedForward : name.includes('attn_output') ? query : embedding;
+  const partial = architecture === 'gemma' || architecture === 'phi2';
+  const ropeDimensions = partial ? pick([headSize, Math.max(2, 2 * Math.floor(headSize / 4))]) : headSize;
+  const scaling: RopeScaling = {
+    type: pick(['linear', 'yarn']),
+    factor: pick([1, 2, 4, 0.5, 3.7]),
+    amplitude: pick([1, 1, 1.25]),
+    contextFirst: pick([8, 64, 700, 4096]),
+  };
+  const scaled = next() < 0.4;
   return {
     architecture,
     layers: pick([1, 2, 3]),
@@ -228,11 +280,16 @@ export function randomConfig(architecture: Config['architecture'], next: () => n
     vocabulary: pick([5, 33, 64, 101]),
     context: pick([24, 32]),
     epsilon: Math.fround(pick([1e-5, 1e-6])),
-    ropeDimensions: pick([headSize, headSize, Math.max(2, 2 * Math.floor(headSize / 4))]),
+    ropeDimensions,
     ropeBase: pick([10000, 500000]),
+    ...(rope !== null && scaled ? { ropeScaling: scaling } : {}),
+    ...(architecture === 'llama' && next() < 0.2
+      ? { ropeFactors: Array.from({ length: ropeDimensions / 2 }, () => 1 + 7 * next()) }
+      : {}),
     learnedPositions: architecture === 'gpt2' || (architecture === 'sis' && next() < 0.7),
-    tied: next() < 0.5,
-    biases: architecture === 'gpt2' || next() < 0.3,
+    tied: architecture === 'gemma' || (architecture !== 'phi2' && next() < 0.5),
+    biases: architecture === 'gpt2' || architecture === 'phi2' || next() < (architecture === 'qwen2' ? 0.8 : 0.3),
+    fusedQkv: architecture === 'gpt2' || (architecture !== 'sis' && next() < 0.2),
     vectorType: pick([GGML_TYPE.F32, GGML_TYPE.F32, GGML_TYPE.F16, GGML_TYPE.BF16]),
     types: name => {
       const wanted = chosen.get(name) ?? (mixed ? pick(MATRIX_TYPES) : uniform);

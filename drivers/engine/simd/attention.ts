@@ -3,7 +3,7 @@
 // positions at a time and those sums in f64, as in ggml's AVX2 code. Nothing depends on the batch a token came in.
 
 import { TYPE_F16 } from '../ops';
-import { F16, F32, f16_bias, f16_mask, opaque_zero, quantize } from './blocks';
+import { F16, F32, f16_bias, f16_mask, opaque_zero, round_half } from './blocks';
 import { dot32, weighted_sum } from './dot';
 import { exp4, sum4 } from './math';
 
@@ -51,7 +51,7 @@ function attention_of<T>(q: usize, k: usize, v: usize, heads: i32, headsKv: i32,
   const zero = opaque_zero(count);
   const mask = f16_mask(zero);
   const bias = f16_bias(zero);
-  if (isInteger<T>()) quantize(TYPE_F16, q, heads * headDim, q);
+  if (isInteger<T>()) round_half(true, q, heads * headDim, q);
   for (let h = 0; h < heads; h++) {
     const head: usize = (h / group) * headDim * sizeof<T>();
     let key = k + head;
@@ -60,7 +60,7 @@ function attention_of<T>(q: usize, k: usize, v: usize, heads: i32, headsKv: i32,
       key += step;
     }
     soft_max(scores, count);
-    if (isInteger<T>()) quantize(TYPE_F16, scores, count, scores);
+    if (isInteger<T>()) round_half(true, scores, count, scores);
     weighted_sum<T>(scores, v + head, step, headDim, count, dst, mask, bias);
     q += headDim << 2;
     dst += headDim << 2;

@@ -1,5 +1,5 @@
-// Number formats: half and brain floats, ggml's blocks of 32, the kernels' own layout of four interleaved rows, and the activations that
-// meet them in matrix products. Decoding is ggml's to the bit (a NaN comes out as 0x7fc00000, F32 included); rounding is to nearest, ties to even,
+// Number formats: half and brain floats, the blocks of 32 that lie in the kernels' own layout of four interleaved rows (Q4_0, Q4_1, Q8_0), and
+// the activations that meet blocks of 32 in matrix products. Decoding is ggml's to the bit (a NaN comes out as 0x7fc00000, F32 included); rounding is to nearest, ties to even,
 // the int8 of activations too: ggml's portable reference rounds those away from zero, its x86 code, which made the vectors, does not. Layouts are
 // drawn in ../ops.ts.
 
@@ -10,7 +10,7 @@ import {
 
 /** Where decoded values go: stored, or added to what is there; a NaN as the canonical one. */
 @inline
-function put(to: usize, x: f32, add: bool): void {
+export function put(to: usize, x: f32, add: bool): void {
   if (add) x += load<f32>(to);
   store<f32>(to, select<f32>(x, reinterpret<f32>(0x7fc00000), x == x));
 }
@@ -34,7 +34,7 @@ export function load_f16(p: usize): f32 {
 
 /** Any half at `p`, exact, infinities and NaNs too. No branch: it takes the same time for each. */
 @inline
-function load_any_f16(p: usize): f32 {
+export function load_any_f16(p: usize): f32 {
   const h = <i32>load<i16>(p);
   return reinterpret<f32>(reinterpret<u32>(finite_f16(h)) | select<u32>(0x7f800000, 0, (h & 0x7c00) == 0x7c00));
 }
@@ -123,7 +123,7 @@ function swap_middle(bytes: u32): u32 {
   return (bytes & 0xff0000ff) | ((bytes & 0xff00) << 8) | ((bytes >> 8) & 0xff00);
 }
 
-function decode_float(type: i32, from: usize, n: i32, to: usize, add: bool): void {
+export function decode_float(type: i32, from: usize, n: i32, to: usize, add: bool): void {
   for (let i = 0; i < n; i++) {
     const x = type == TYPE_F32 ? load<f32>(from + (i << 2)) : type == TYPE_F16 ? load_any_f16(from + (i << 1)) : load1<BF16>(from + (i << 1));
     put(to + (i << 2), x, add);
@@ -157,27 +157,20 @@ function decode_block(type: i32, d: usize, minimum: usize, q: usize, stride: usi
   }
 }
 
-/** Bytes of a block of a blocked type; 0 for the others. */
+/** Bytes of a block of a type in groups of four rows; 0 for the others. */
 @inline
-export function block_bytes(type: i32): usize {
+export function grouped_bytes(type: i32): usize {
   return type == TYPE_Q4_0 ? Q4_0_BYTES : type == TYPE_Q4_1 ? Q4_1_BYTES : type == TYPE_Q8_0 ? Q8_0_BYTES : 0;
-}
-
-/** Bytes of a row of `k` values; 0: no such type. */
-export function row_bytes(type: i32, k: i32): usize {
-  if (type == TYPE_F32) return k << 2;
-  if (type == TYPE_F16 || type == TYPE_BF16) return k << 1;
-  return (k >> 5) * block_bytes(type);
 }
 
 /**
  * `k` values from the blocks at `p` on: row `lane` of `group` rows that are interleaved. A row of its own (0 of 1) takes the same instructions,
  * so that what a token's embedding costs does not depend on the token.
  */
-function decode_blocks(type: i32, p: usize, lane: usize, group: usize, k: i32, to: usize, add: bool): void {
+export function decode_blocks(type: i32, p: usize, lane: usize, group: usize, k: i32, to: usize, add: bool): void {
   const part: usize = type == TYPE_Q8_0 ? 2 : 4;
   const header: usize = type == TYPE_Q4_1 ? 4 : 2;
-  const step = group * block_bytes(type);
+  const step = group * grouped_bytes(type);
   const stride = group * part;
   let d = p + 2 * lane;
   let q = p + group * header + lane * part;
@@ -189,36 +182,16 @@ function decode_blocks(type: i32, p: usize, lane: usize, group: usize, k: i32, t
   }
 }
 
-/** Expands `n` values (whole blocks) in the file's order to f32. Returns 0, or -1 when the type is not known. */
-export function dequantize(type: i32, from: usize, n: i32, to: usize): i32 {
-  if (row_bytes(type, BLOCK) == 0) return -1;
-  if (block_bytes(type) == 0) decode_float(type, from, n, to, false);
-  else decode_blocks(type, from, 0, 1, n, to, false);
-  return 0;
-}
-
-/** One row of a matrix in the kernels' layout to f32[k], stored or added. */
-export function get_row(type: i32, weights: usize, rows: i32, k: i32, row: i32, to: usize, add: bool): void {
-  const bytes = row_bytes(type, k);
-  if (block_bytes(type) == 0) {
-    decode_float(type, weights + row * bytes, k, to, add);
-    return;
-  }
-  const grouped = row < (rows & ~3);
-  const lane = select<i32>(row & 3, 0, grouped);
-  decode_blocks(type, weights + (row - lane) * bytes, lane, select<usize>(GROUP, 1, grouped), k, to, add);
-}
-
 // ── Layout ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 @inline
-function half_is_finite(p: usize): bool {
+export function half_is_finite(p: usize): bool {
   return (load<u16>(p) & 0x7c00) != 0x7c00;
 }
 
 /** Four rows at `from`, `bytes` each, to one group; returns how many scales are not finite. */
-function repack_group(type: i32, from: usize, bytes: usize, to: usize): i32 {
-  const block = block_bytes(type);
+export function repack_group(type: i32, from: usize, bytes: usize, to: usize): i32 {
+  const block = grouped_bytes(type);
   const header: usize = type == TYPE_Q4_1 ? 4 : 2;
   let bad = 0;
   for (const end = from + bytes; from < end; from += block) {
@@ -249,49 +222,17 @@ function repack_group(type: i32, from: usize, bytes: usize, to: usize): i32 {
   return bad;
 }
 
-/** See EngineCompute.repack. */
-export function repack(type: i32, from: usize, rows: i32, k: i32, to: usize): i32 {
-  if (row_bytes(type, BLOCK) == 0) return -1;
-  const bytes = row_bytes(type, k);
-  const block = block_bytes(type);
-  let bad = 0;
-  let row = 0;
-  if (block != 0) {
-    for (; row + GROUP <= rows; row += GROUP) {
-      bad += repack_group(type, from, bytes, to);
-      from += GROUP * bytes;
-      to += GROUP * bytes;
-    }
-  }
-  const rest = (rows - row) * bytes;
-  memory.copy(to, from, rest);
-  for (const end = from + rest; from < end; ) {
-    if (block != 0) {
-      if (!half_is_finite(from)) bad++;
-      if (type == TYPE_Q4_1 && !half_is_finite(from + 2)) bad++;
-      from += block;
-    } else if (type == TYPE_F32) {
-      if ((load<u32>(from) & 0x7f800000) == 0x7f800000) bad++;
-      from += 4;
-    } else {
-      const exponent: u32 = type == TYPE_F16 ? 0x7c00 : 0x7f80;
-      if ((load<u16>(from) & exponent) == exponent) bad++;
-      from += 2;
-    }
-  }
-  return bad;
-}
-
 // ── Activations ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Nearest integer, ties to even, as i32. */
 @inline
-function round_even(x: v128): v128 {
+export function round_even(x: v128): v128 {
   return i32x4.trunc_sat_f32x4_s(f32x4.nearest(x));
 }
 
-function quantize_q8(from: usize, k: i32, act: usize): void {
-  for (const end = act + (k >> 5) * ACT_BYTES; act < end; act += ACT_BYTES) {
+/** One token's activations for weights in blocks of 32. */
+export function quantize_q8(from: usize, k: i32, act: usize): void {
+  for (let b = k >> 5; b > 0; b--) {
     let m = f32x4.splat(0);
     for (let i: usize = 0; i < 128; i += 16) m = f32x4.max(m, f32x4.abs(v128.load(from + i)));
     m = f32x4.max(m, v128.shuffle<i64>(m, m, 1, 0));
@@ -318,29 +259,19 @@ function quantize_q8(from: usize, k: i32, act: usize): void {
     store<i32>(act, -8 * total, ACT_BIAS);
     v128.store32_lane(act, halves, 1, ACT_S);
     store<i32>(act, 0, 12);
+    act += ACT_BYTES;
   }
 }
 
-/** Bytes of one token's activations. */
-@inline
-export function act_bytes(type: i32, k: i32): usize {
-  return block_bytes(type) != 0 ? (k >> 5) * ACT_BYTES : k << 2;
-}
-
-/** One token's activations: f32[k] → what products with weights of `type` take. F32 weights need none. */
-export function quantize(type: i32, from: usize, k: i32, act: usize): void {
-  if (block_bytes(type) != 0) {
-    quantize_q8(from, k, act);
-    return;
-  }
-  const f16 = type == TYPE_F16;
+/** Rounds f32[k] to halves, or to brain floats, as f32 again. */
+export function round_half(f16: bool, from: usize, k: i32, to: usize): void {
   let i = 0;
   for (; i + 4 <= k; i += 4) {
     const x = v128.load(from + (i << 2));
-    v128.store(act + (i << 2), f16 ? round_f16x4(x) : round_bf16x4(x));
+    v128.store(to + (i << 2), f16 ? round_f16x4(x) : round_bf16x4(x));
   }
   for (; i < k; i++) {
     const x = f32x4.splat(load<f32>(from + (i << 2)));
-    store<f32>(act + (i << 2), f32x4.extract_lane(f16 ? round_f16x4(x) : round_bf16x4(x), 0));
+    store<f32>(to + (i << 2), f32x4.extract_lane(f16 ? round_f16x4(x) : round_bf16x4(x), 0));
   }
 }

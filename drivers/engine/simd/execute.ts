@@ -4,16 +4,24 @@
 // does, counts for itself.
 
 import {
-  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, GetRows, KvStore, MulMat, Norm, OP_BYTES, Op, PRICE_BYTES, Quantize, Reply,
-  Rope, ROPE_ADJACENT, RopeTable, STEP_CTX, STEP_CYCLES, STEP_KV_AT, STEP_LOGITS_AT, STEP_N, STEP_POS, STEP_REPLY_AT, STEP_ROW, STEP_STATUS,
-  STEP_TOKENS_AT, STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0, WORD_FLAGS, WORD_POSITIONS, WORD_TOKENS,
+  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, GetRows, KvStore, MulMat, Norm, NormHeads, OP_BYTES, Op, PRICE_BYTES, Quantize, Reply,
+  Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, Scale, STEP_CTX, STEP_CYCLES, STEP_KV_AT, STEP_LOGITS_AT, STEP_N, STEP_POS, STEP_REPLY_AT, STEP_ROW, STEP_STATUS,
+  STEP_TOKENS_AT, STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q4_K,
+  TYPE_Q5_0, TYPE_Q5_1, TYPE_Q5_K, TYPE_Q6_K, TYPE_Q8_0, TYPE_TQ1_0, TYPE_TQ2_0, WORD_FLAGS, WORD_POSITIONS, WORD_TOKENS,
 } from '../ops';
 import { attention } from './attention';
-import { act_bytes, get_row, quantize, row_bytes } from './blocks';
-import { add, all_finite, gelu, gelu_f16, kv_store, layer_norm, rms_norm, rope, rope_table, silu_mul } from './layers';
-import { mul_mat_bf16, mul_mat_f16, mul_mat_f32, mul_mat_q4_0, mul_mat_q4_1, mul_mat_q8_0 } from './matmul';
+import {
+  add, all_finite, gelu, gelu_f16, gelu_mul_f16, kv_store, layer_norm, rms_norm, rope, rope_halves, rope_table, rope_table_scaled, scale, silu_mul,
+} from './layers';
+import {
+  mul_mat_bf16, mul_mat_f16, mul_mat_f32, mul_mat_iq4_nl, mul_mat_q4_0, mul_mat_q4_1, mul_mat_q5_0, mul_mat_q5_1, mul_mat_q8_0,
+} from './matmul';
 import { take_spent_cycles } from './meter';
 import { sample, score } from './sample';
+import {
+  mul_mat_iq4_xs, mul_mat_q2_k, mul_mat_q3_k, mul_mat_q4_k, mul_mat_q5_k, mul_mat_q6_k, mul_mat_tq1_0, mul_mat_tq2_0,
+} from './superblocks';
+import { act_bytes, get_row, quantize } from './types';
 
 @inline
 function word(op: usize, index: i32): i32 {
@@ -90,6 +98,20 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
       return 0;
     case Op.GELU_F16:
       gelu_f16(word(op, Elementwise.srcAt), n * word(op, Elementwise.n), word(op, Elementwise.dstAt));
+      return 0;
+    case Op.GELU_MUL_F16:
+      gelu_mul_f16(word(op, Elementwise.srcAt), word(op, Elementwise.upAt), n * word(op, Elementwise.n), word(op, Elementwise.dstAt));
+      return 0;
+    case Op.RMS_NORM_HEADS:
+      norm_heads(op, n);
+      return 0;
+    case Op.ROPE_TABLE_SCALED: {
+      const pairs = word(op, RopeTable.pairs);
+      for (let t = 0; t < n; t++) rope_table_scaled(pos + t, pairs, word(op, RopeTable.frequenciesAt), word(op, RopeTable.tableAt) + ((t * pairs) << 3));
+      return 0;
+    }
+    case Op.SCALE:
+      scale_rows(op, n);
       return 0;
     case Op.CHECK:
       return all_finite(word(op, Check.at), word(op, Check.n)) ? 0 : FAULT_NAN;
@@ -170,7 +192,8 @@ function mul_mat(op: usize, n: i32): i32 {
   const stride = word(op, MulMat.dstStride);
   const bias: usize = word(op, MulMat.biasAt);
   const add = (word(op, WORD_FLAGS) & FLAG_ADD) != 0;
-  switch (word(op, MulMat.weightType)) {
+  const type = word(op, MulMat.weightType);
+  switch (type) {
     case TYPE_F32:
       mul_mat_f32(w, rows, k, act, n, dst, stride, bias, add);
       return 0;
@@ -189,22 +212,91 @@ function mul_mat(op: usize, n: i32): i32 {
     case TYPE_Q8_0:
       mul_mat_q8_0(w, rows, k, act, n, dst, stride, bias, add);
       return 0;
+    case TYPE_Q5_0:
+      mul_mat_q5_0(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_Q5_1:
+      mul_mat_q5_1(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_IQ4_NL:
+      mul_mat_iq4_nl(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    default:
+      return mul_mat_super(type, w, rows, k, act, n, dst, stride, bias, add);
+  }
+}
+
+/** Apart from the others, so that both stay chains of tests: a jump through a table would have to be priced. */
+function mul_mat_super(type: i32, w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): i32 {
+  switch (type) {
+    case TYPE_Q2_K:
+      mul_mat_q2_k(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_Q3_K:
+      mul_mat_q3_k(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_Q4_K:
+      mul_mat_q4_k(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_Q5_K:
+      mul_mat_q5_k(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_Q6_K:
+      mul_mat_q6_k(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_IQ4_XS:
+      mul_mat_iq4_xs(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_TQ1_0:
+      mul_mat_tq1_0(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
+    case TYPE_TQ2_0:
+      mul_mat_tq2_0(w, rows, k, act, n, dst, stride, bias, add);
+      return 0;
     default:
       return FAULT_BAD_OP;
   }
 }
 
 function rope_rows(op: usize, n: i32): i32 {
-  if (word(op, Rope.mode) != ROPE_ADJACENT) return FAULT_BAD_OP;
+  if (word(op, Rope.mode) == ROPE_ADJACENT) turn_rows(op, n, false);
+  else if (word(op, Rope.mode) == ROPE_HALVES) turn_rows(op, n, true);
+  else return FAULT_BAD_OP;
+  return 0;
+}
+
+@inline
+function turn_rows(op: usize, n: i32, halves: bool): void {
   const pairs = word(op, Rope.pairs);
   let x: usize = word(op, Rope.at);
   let table: usize = word(op, Rope.tableAt);
   for (; n > 0; n--) {
-    rope(x, word(op, Rope.heads), word(op, Rope.headDim), pairs, table);
+    if (halves) rope_halves(x, word(op, Rope.heads), word(op, Rope.headDim), pairs, table);
+    else rope(x, word(op, Rope.heads), word(op, Rope.headDim), pairs, table);
     x += word(op, Rope.stride) << 2;
     table += pairs << 3;
   }
-  return 0;
+}
+
+function norm_heads(op: usize, n: i32): void {
+  const bytes: usize = word(op, NormHeads.headDim) << 2;
+  let row: usize = word(op, NormHeads.at);
+  for (; n > 0; n--) {
+    let x = row;
+    for (let head = word(op, NormHeads.heads); head > 0; head--) {
+      rms_norm(x, word(op, NormHeads.headDim), word(op, NormHeads.weightsAt), op + (NormHeads.eps << 2), x);
+      x += bytes;
+    }
+    row += word(op, NormHeads.stride) << 2;
+  }
+}
+
+function scale_rows(op: usize, n: i32): void {
+  let x: usize = word(op, Scale.at);
+  for (; n > 0; n--) {
+    scale(x, word(op, Scale.n), op + (Scale.factor << 2));
+    x += word(op, Scale.stride) << 2;
+  }
 }
 
 /** Token by token: the end of each row is computed in its own way. */
@@ -220,7 +312,7 @@ function silu_rows(op: usize, n: i32): void {
 function kv_rows(step: usize, op: usize, n: i32, pos: i32): i32 {
   const type = word(op, KvStore.kvType);
   const length = word(op, KvStore.n);
-  const bytes = row_bytes(type, length);
+  const bytes: usize = type == TYPE_F16 ? length << 1 : length << 2;
   const outside = (pos < 0) | (pos + n > load<i32>(step, STEP_CTX));
   let x: usize = word(op, KvStore.srcAt);
   let to: usize = load<i32>(step, STEP_KV_AT) + word(op, KvStore.planeAt) + select<i32>(0, pos, outside) * bytes;

@@ -79,6 +79,33 @@ export function rope_frequencies(baseAt: usize, factors: usize, pairs: i32, to: 
   }
 }
 
+/** corr_dim of YaRN: the pair that turns `rotations` times in `context` positions. */
+@inline
+function turning_pair(rotations: f32, context: f32, pairs: i32, base: f32): f32 {
+  const wavelengths = context / (rotations * 2 * <f32>Math.PI);
+  return (<f32>(pairs << 1) * <f32>ln64(<f64>wavelengths)) / (2 * <f32>ln64(<f64>base));
+}
+
+/** See EngineCompute.rope_scaling. The pairs that turn 32 times or more in the first context keep their angles, those that turn once or less are slowed. */
+export function rope_scaling(from: usize, pairs: i32, to: usize): void {
+  const slowing = <f32>load<f64>(from, 8);
+  const yarn = load<f64>(from, 24) != 0;
+  const log = <f32>ln64(<f64>(<f32>1 / slowing));
+  const growth = <f32>0.1 * log + 1;
+  // llama.cpp divides by the growth what its operation multiplies by it: at a factor below 1 the growth is gone, above it nearly.
+  const kept = (log <= 0 ? <f32>1 : growth) * (<f32>1 / growth) * <f32>load<f64>(from, 16);
+  store<f32>(to, slowing);
+  store<f32>(to, yarn ? kept * fma1(<f32>0.1, log, 1) : <f32>load<f64>(from, 16), 4);
+  const base = <f32>load<f64>(from);
+  const context = <f32>load<f64>(from, 32);
+  const low = max<f32>(0, floor<f32>(turning_pair(32, context, pairs, base)));
+  const high = min<f32>(<f32>((pairs << 1) - 1), ceil<f32>(turning_pair(1, context, pairs, base)));
+  for (let i = 0; i < pairs; i++) {
+    const ramp = (<f32>i - low) / max<f32>(<f32>0.001, high - low);
+    store<f32>(to + (i << 2), yarn ? <f32>1 - min<f32>(1, max<f32>(0, ramp)) : <f32>0, 8);
+  }
+}
+
 /**
  * table[pairs][2] = cos, sin of position · ratio^i / divisor of i: the angles are formed by repeated f32 products, as ggml does, since at
  * large positions their rounding shows.
@@ -89,6 +116,22 @@ export function rope_table(position: i32, pairs: i32, frequencies: usize, table:
     const angle = product / load<f32>(frequencies + (i << 3), 4);
     store<f32>(table + (i << 3), cos32(angle));
     store<f32>(table + (i << 3), sin32(angle), 4);
+    product *= load<f32>(frequencies + (i << 3));
+  }
+}
+
+/** The same with the scaling behind the frequencies: an angle is mixed from the slowed one and the one it was, cos and sin are multiplied. */
+export function rope_table_scaled(position: i32, pairs: i32, frequencies: usize, table: usize): void {
+  const scaling = frequencies + (pairs << 3);
+  const slowing = load<f32>(scaling);
+  const amplitude = load<f32>(scaling, 4);
+  let product = <f32>position;
+  for (let i = 0; i < pairs; i++) {
+    const full = product / load<f32>(frequencies + (i << 3), 4);
+    const share = load<f32>(scaling + (i << 2), 8);
+    const angle = fma1(slowing * full, <f32>1 - share, full * share);
+    store<f32>(table + (i << 3), cos32(angle) * amplitude);
+    store<f32>(table + (i << 3), sin32(angle) * amplitude, 4);
     product *= load<f32>(frequencies + (i << 3));
   }
 }
@@ -117,6 +160,35 @@ export function rope(x: usize, heads: i32, headDim: i32, pairs: i32, table: usiz
   }
 }
 
+/** The same where the second values of all pairs follow the first: (i, pairs + i). */
+export function rope_halves(x: usize, heads: i32, headDim: i32, pairs: i32, table: usize): void {
+  const half = <usize>pairs << 2;
+  for (; heads > 0; heads--) {
+    let i = 0;
+    for (; i + 4 <= pairs; i += 4) {
+      const p = x + (i << 2);
+      const a = v128.load(p);
+      const b = v128.load(p + half);
+      const low = v128.load(table + (i << 3));
+      const high = v128.load(table + (i << 3), 16);
+      const c = v128.shuffle<i32>(low, high, 0, 2, 4, 6);
+      const s = v128.shuffle<i32>(low, high, 1, 3, 5, 7);
+      v128.store(p, fma4(a, c, f32x4.neg(f32x4.mul(b, s))));
+      v128.store(p + half, fma4(a, s, f32x4.mul(b, c)));
+    }
+    for (; i < pairs; i++) {
+      const p = x + (i << 2);
+      const a = load<f32>(p);
+      const b = load<f32>(p + half);
+      const c = load<f32>(table + (i << 3));
+      const s = load<f32>(table + (i << 3), 4);
+      store<f32>(p, fma1(a, c, -(b * s)));
+      store<f32>(p + half, fma1(a, s, b * c));
+    }
+    x += headDim << 2;
+  }
+}
+
 // ── Elementwise ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** dst[n] += x[n]. */
@@ -124,6 +196,14 @@ export function add(dst: usize, x: usize, n: i32): void {
   let i = 0;
   for (; i + 4 <= n; i += 4) v128.store(dst + (i << 2), f32x4.add(v128.load(dst + (i << 2)), v128.load(x + (i << 2))));
   for (; i < n; i++) store<f32>(dst + (i << 2), load<f32>(dst + (i << 2)) + load<f32>(x + (i << 2)));
+}
+
+/** x[n] *= the f32 at `factorAt`. */
+export function scale(x: usize, n: i32, factorAt: usize): void {
+  const factor = load<f32>(factorAt);
+  let i = 0;
+  for (; i + 4 <= n; i += 4) v128.store(x + (i << 2), f32x4.mul(v128.load(x + (i << 2)), f32x4.splat(factor)));
+  for (; i < n; i++) store<f32>(x + (i << 2), load<f32>(x + (i << 2)) * factor);
 }
 
 /** dst[n] = silu(gate) · up; the last n % 8 by another exponential, as ggml calls expf there. */
@@ -165,6 +245,13 @@ export function gelu_f16(x: usize, n: i32, dst: usize): void {
   let i = 0;
   for (; i + 4 <= n; i += 4) v128.store(dst + (i << 2), gelu_f16x4(v128.load(x + (i << 2))));
   for (; i < n; i++) store<f32>(dst + (i << 2), f32x4.extract_lane(gelu_f16x4(v128.load32_splat(x + (i << 2))), 0));
+}
+
+/** dst[n] = gelu(gate) · up, gelu as above. */
+export function gelu_mul_f16(gate: usize, up: usize, n: i32, dst: usize): void {
+  let i = 0;
+  for (; i + 4 <= n; i += 4) v128.store(dst + (i << 2), f32x4.mul(gelu_f16x4(v128.load(gate + (i << 2))), v128.load(up + (i << 2))));
+  for (; i < n; i++) store<f32>(dst + (i << 2), f32x4.extract_lane(gelu_f16x4(v128.load32_splat(gate + (i << 2))), 0) * load<f32>(up + (i << 2)));
 }
 
 /** True when each of f32[n] is finite. */

@@ -104,12 +104,14 @@ function cosKernel(x: f64): f64 {
 function reduced(x: f64, q: f64): f64 {
   return x - q * 1.57079632673412561417 - q * 6.07710050630396597660e-11 - q * 2.02226624879595063154e-21;
 }
+@inline
 export function sin32(x: f32): f32 {
   const q = nearest<f64>(<f64>x * 6.36619772367581382433e-1);
   const r = reduced(x, q);
   const v = select<f64>(cosKernel(r), sinKernel(r), <i32>q & 1);
   return <f32>select<f64>(-v, v, <i32>q & 2);
 }
+@inline
 export function cos32(x: f32): f32 {
   const q = nearest<f64>(<f64>x * 6.36619772367581382433e-1);
   const r = reduced(x, q);

@@ -4,10 +4,12 @@
 // isum · (dw · dx) is rounded once, like a fused multiply-add. Q4_0 with rows in eights adds the whole block of 32 at once; otherwise, and for Q4_1
 // and Q8_0, each four neighbouring values of a block have their own sum, eight in all. Floats sum in 32 lanes over k (dot32).
 
-import { ACT_BIAS, ACT_BYTES, ACT_D, ACT_Q16, ACT_Q8, ACT_S, GROUP, Q4_0_BYTES, Q4_1_BYTES, Q8_0_BYTES } from '../ops';
+import {
+  ACT_BIAS, ACT_BYTES, ACT_D, ACT_Q16, ACT_Q8, ACT_S, GROUP, IQ4_NL_BYTES, Q4_0_BYTES, Q4_1_BYTES, Q5_0_BYTES, Q5_1_BYTES, Q8_0_BYTES,
+} from '../ops';
 import { BF16, F16, F32, f16_bias, f16_mask, load_f16, load_f16x4, opaque_zero } from './blocks';
 import { dot32 } from './dot';
-import { fma4, sum4 } from './math';
+import { fma1, fma4, sum4 } from './math';
 
 // The relaxed build has two instructions that the other has not: the int8 × int7 dot product, given operands for which the specification allows
 // one result, and a multiply-add that is fused (fma4).
@@ -21,7 +23,7 @@ function put4(dst: usize, v: v128, bias: usize, add: bool): void {
   v128.store(dst, v);
 }
 @inline
-function put1(dst: usize, v: f32, bias: usize, add: bool): void {
+export function put1(dst: usize, v: f32, bias: usize, add: bool): void {
   if (bias != 0) v += load<f32>(bias);
   if (add) v = load<f32>(dst) + v;
   store<f32>(dst, v);
@@ -209,14 +211,23 @@ function mul_mat_blocks(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: us
 type Q4_0 = u8;
 type Q4_1 = u32;
 type Q8_0 = i32;
+type Q5_0 = u16;
+type Q5_1 = u64;
+type IQ4_NL = f32;
 
 @inline
 function quad_block_bytes<Q>(): usize {
-  return isSigned<Q>() ? Q8_0_BYTES : sizeof<Q>() == 4 ? Q4_1_BYTES : Q4_0_BYTES;
+  if (isFloat<Q>()) return IQ4_NL_BYTES;
+  if (isSigned<Q>()) return Q8_0_BYTES;
+  return sizeof<Q>() == 8 ? Q5_1_BYTES : sizeof<Q>() == 4 ? Q4_1_BYTES : sizeof<Q>() == 2 ? Q5_0_BYTES : Q4_0_BYTES;
 }
 @inline
 function has_minimum<Q>(): bool {
-  return !isSigned<Q>() && sizeof<Q>() == 4;
+  return !isSigned<Q>() && sizeof<Q>() >= 4;
+}
+@inline
+function has_fifth_bits<Q>(): bool {
+  return !isSigned<Q>() && (sizeof<Q>() == 2 || sizeof<Q>() == 8);
 }
 
 /** Σ weight · q over values 4j … 4j + 3 of a block of four rows at `p`. */
@@ -248,12 +259,21 @@ function row_quads<Q>(w: usize, k: i32, y: usize): f32 {
   let minima: f32 = 0;
   const minimum = has_minimum<Q>();
   for (let b = k >> 5; b > 0; b--) {
-    const first = v128.load(w, minimum ? 4 : 2);
+    const bits: usize = w + (minimum ? 4 : 2);
+    const first = v128.load(has_fifth_bits<Q>() ? bits + 4 : bits);
     let v0 = isSigned<Q>() ? first : v128.and(first, i8x16.splat(15));
     let v1 = isSigned<Q>() ? v128.load(w, 18) : i8x16.shr_u(first, 4);
     if (sizeof<Q>() == 1) {
       v0 = i8x16.sub(v0, i8x16.splat(8));
       v1 = i8x16.sub(v1, i8x16.splat(8));
+    }
+    if (has_fifth_bits<Q>()) {
+      v0 = v128.or(v0, fifth_bits(bits, 0));
+      v1 = v128.or(v1, fifth_bits(bits, 2));
+    }
+    if (sizeof<Q>() == 2) {
+      v0 = i8x16.sub(v0, i8x16.splat(16));
+      v1 = i8x16.sub(v1, i8x16.splat(16));
     }
     const d = f32x4.splat(load_f16(w) * load<f32>(y, ACT_D));
     low = add_product(low, row_quad(v0, y), d);
@@ -330,6 +350,127 @@ function mul_mat_quads<Q>(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: 
   }
 }
 
+// ── Blocks of 32 in the file's order: Q5_0, Q5_1, IQ4_NL ─────────────────────────────────────────────────────────────────────────
+
+/** Products of i8 with i8, two neighbours each, as i16; |w| · |y| ≤ 127 · 127. */
+@inline
+export function pairs(y: v128, w: v128): v128 {
+  return i16x8.narrow_i32x4_s(
+    i32x4.dot_i16x8_s(i16x8.extend_low_i8x16_s(y), i16x8.extend_low_i8x16_s(w)),
+    i32x4.dot_i16x8_s(i16x8.extend_high_i8x16_s(y), i16x8.extend_high_i8x16_s(w)),
+  );
+}
+
+/** Sixteen of the 32 bits at `p`, from byte `from` on, each as 16 in a byte of its own. */
+@inline
+function fifth_bits(p: usize, from: i32): v128 {
+  const bits = v128.load32_splat(p);
+  const bit = i8x16(1, 2, 4, 8, 16, 32, 64, -128, 1, 2, 4, 8, 16, 32, 64, -128);
+  const bytes = from == 0
+    ? i8x16.shuffle(bits, bits, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
+    : i8x16.shuffle(bits, bits, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+  return v128.and(i8x16.eq(v128.and(bytes, bit), bit), i8x16.splat(16));
+}
+
+@inline
+function either(a: i8, b: i8, second: v128): v128 {
+  return v128.bitselect(i8x16.splat(b), i8x16.splat(a), second);
+}
+
+/** Where bytes have a bit set. */
+@inline
+function has_bit(v: v128, bit: i8): v128 {
+  return i8x16.eq(v128.and(v, i8x16.splat(bit)), i8x16.splat(bit));
+}
+
+/** The values of IQ4_NL and IQ4_XS for sixteen nibbles, chosen bit by bit. */
+@inline
+export function nonlinear16(nibbles: v128): v128 {
+  const b0 = has_bit(nibbles, 1);
+  const b1 = has_bit(nibbles, 2);
+  const b2 = has_bit(nibbles, 4);
+  const v0 = v128.bitselect(either(-83, -65, b0), either(-127, -104, b0), b1);
+  const v4 = v128.bitselect(either(-22, -10, b0), either(-49, -35, b0), b1);
+  const v8 = v128.bitselect(either(25, 38, b0), either(1, 13, b0), b1);
+  const v12 = v128.bitselect(either(89, 113, b0), either(53, 69, b0), b1);
+  return v128.bitselect(v128.bitselect(v12, v8, b2), v128.bitselect(v4, v0, b2), has_bit(nibbles, 8));
+}
+
+/** Σ weight · q of each four of the values 16h … 16h + 15 of a block of IQ4_NL. */
+@inline
+function quads_iq4_nl(w: usize, y: usize, h: i32): v128 {
+  const nibbles = v128.load(w, 2);
+  return row_quad(nonlinear16(h == 0 ? v128.and(nibbles, i8x16.splat(15)) : i8x16.shr_u(nibbles, 4)), y + 32 * h);
+}
+
+/** The four sums, in every lane. */
+@inline
+export function sum_lanes(v: v128): v128 {
+  v = i32x4.add(v, v128.shuffle<i64>(v, v, 1, 0));
+  return i32x4.add(v, v128.shuffle<i32>(v, v, 1, 0, 3, 2));
+}
+
+@inline
+function sum_iq4_nl(w: usize, y: usize): v128 {
+  return sum_lanes(i32x4.add(quads_iq4_nl(w, y, 0), quads_iq4_nl(w, y, 1)));
+}
+
+@inline
+function scale_of(w: usize, y: usize): v128 {
+  return f32x4.splat(load_f16(w) * load<f32>(y, ACT_D));
+}
+
+/** One row of IQ4_NL times one token, each block in one sum. */
+@inline
+function row_iq4_nl_whole(w: usize, k: i32, y: usize): f32 {
+  let sum = f32x4.splat(0);
+  for (let b = k >> 5; b > 0; b--) {
+    sum = add_product(sum, sum_iq4_nl(w, y), scale_of(w, y));
+    w += IQ4_NL_BYTES;
+    y += ACT_BYTES;
+  }
+  return f32x4.extract_lane(sum, 0);
+}
+
+/** The same with the blocks taking turns in two times eight sums; a last one without a partner is added at the end. */
+@inline
+function row_iq4_nl(w: usize, k: i32, y: usize): f32 {
+  let low0 = f32x4.splat(0);
+  let high0 = low0;
+  let low1 = low0;
+  let high1 = low0;
+  for (let b = k >> 6; b > 0; b--) {
+    const d0 = scale_of(w, y);
+    low0 = add_product(low0, quads_iq4_nl(w, y, 0), d0);
+    high0 = add_product(high0, quads_iq4_nl(w, y, 1), d0);
+    const d1 = scale_of(w + IQ4_NL_BYTES, y + ACT_BYTES);
+    low1 = add_product(low1, quads_iq4_nl(w + IQ4_NL_BYTES, y + ACT_BYTES, 0), d1);
+    high1 = add_product(high1, quads_iq4_nl(w + IQ4_NL_BYTES, y + ACT_BYTES, 1), d1);
+    w += 2 * IQ4_NL_BYTES;
+    y += 2 * ACT_BYTES;
+  }
+  const sum = sum4(f32x4.add(f32x4.add(low0, low1), f32x4.add(high0, high1)));
+  return (k & 32) == 0 ? sum : f32x4.extract_lane(add_product(f32x4.splat(sum), sum_iq4_nl(w, y), scale_of(w, y)), 0);
+}
+
+/** Rows in the file's order, one by one; `whole`: IQ4_NL with blocks in one sum. */
+@inline
+function mul_mat_rows<Q>(whole: bool, w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): void {
+  for (let row = 0; row < rows; row++) {
+    let y = act;
+    let out = dst;
+    for (let t = n; t > 0; t--) {
+      if (isFloat<Q>()) put1(out, whole ? row_iq4_nl_whole(w, k, y) : row_iq4_nl(w, k, y), bias, add);
+      else put1(out, row_quads<Q>(w, k, y), bias, add);
+      y += (k >> 5) * ACT_BYTES;
+      out += stride << 2;
+    }
+    w += (k >> 5) * quad_block_bytes<Q>();
+    dst += 4;
+    if (bias != 0) bias += 4;
+  }
+}
+
 /** ggml takes blocks whole where rows fall into groups of eight. */
 export function mul_mat_q4_0(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): void {
   if ((rows & 7) == 0) mul_mat_blocks(w, rows, k, act, n, dst, stride, bias, add);
@@ -342,6 +483,19 @@ export function mul_mat_q4_1(w: usize, rows: i32, k: i32, act: usize, n: i32, ds
 
 export function mul_mat_q8_0(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): void {
   mul_mat_quads<Q8_0>(w, rows, k, act, n, dst, stride, bias, add);
+}
+
+export function mul_mat_q5_0(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): void {
+  mul_mat_rows<Q5_0>(false, w, rows, k, act, n, dst, stride, bias, add);
+}
+
+export function mul_mat_q5_1(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): void {
+  mul_mat_rows<Q5_1>(false, w, rows, k, act, n, dst, stride, bias, add);
+}
+
+export function mul_mat_iq4_nl(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): void {
+  if ((rows & 7) == 0) mul_mat_rows<IQ4_NL>(true, w, rows, k, act, n, dst, stride, bias, add);
+  else mul_mat_rows<IQ4_NL>(false, w, rows, k, act, n, dst, stride, bias, add);
 }
 
 // ── Floats: F32, F16, BF16 ───────────────────────────────────────────────────────────────────────────────────────────────────────

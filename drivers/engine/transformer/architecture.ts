@@ -1,30 +1,52 @@
 // Architectures as data. One row per value of `general.architecture`: which norm, which positions, which attention and feed-forward
-// tensors, and the shape each tensor must have. The forward pass is written once (plan in compile.ts) and reads this table; a new
+// tensors, in which order a block's halves run, and the shape each tensor must have. The forward pass is written once (plan in compile.ts) and reads this table; a new
 // member of the family is a new row. Metadata keys and tensor names are GGUF's; the older private keys of SIS §7.2 are tried after them.
 
-import { GGML_TYPE, LIMITS, ggmlTypeName, refuse } from '../../../kernel/abi/index.ts';
-import { hasKernels } from '../sizes.ts';
+import { GGML_TYPE, LIMITS, ggmlTypeName, isRefusal, refuse } from '../../../kernel/abi/index.ts';
+import { ROPE_ADJACENT, ROPE_HALVES } from '../ops.ts';
+import { isNumber, matrixType } from '../sizes.ts';
 import type { MetaValue, ModelImage, Refusal, TensorInfo } from '../../../kernel/abi/index.ts';
 
 /** A dimension by meaning: its length follows from the hyperparameters. */
 type Dim =
-  'embedding' | 'query' | 'keyValue' | 'queryKeyValue' | 'feedForward' | 'vocabulary' | 'context' | 'rotaryPairs';
+  | 'embedding'
+  | 'head'
+  | 'query'
+  | 'keyValue'
+  | 'queryKeyValue'
+  | 'feedForward'
+  | 'vocabulary'
+  | 'context'
+  | 'rotaryPairs';
 
-/** A tensor an architecture names. One dimension: a vector, kept as F32. Two: a matrix, kept as the file has it, rows of `shape[0]`. */
+/** A tensor an architecture names. One dimension: a vector, kept as F32. Two: a matrix, kept in its type, rows of `shape[0]`. */
 interface Slot {
   readonly name: string; // `%` stands for the layer
   readonly shape: readonly Dim[];
   readonly required: boolean;
   readonly alias?: string;
+  readonly unless?: string; // where the file has this tensor, it must not have the slot's
 }
 
 export interface Architecture {
   readonly norm: 'rms' | 'layer';
   readonly epsilonKey: string;
   readonly epsilonDefault: number | null; // null = the key must be present
-  readonly positions: 'rope' | 'learned'; // 'learned' without a position_embd.weight means none at all
-  /** 'gelu_f16': argument and result rounded to f16, as ggml has it (a table of all halves). */
-  readonly feedForward: 'swiglu' | 'gelu' | 'gelu_f16';
+  /** Rotary positions: which pairs of a head turn (ROPE_…). null = learned ones, or none at all without a position_embd.weight. */
+  readonly rope: number | null;
+  /** A head may have more elements than turn. */
+  readonly partialRotation: boolean;
+  /**
+   * Of the gate and up = W_up · f: 'swiglu' silu(gate) · up, 'geglu_f16' gelu(gate) · up; without a gate 'gelu' or 'gelu_f16' of up. '…_f16': gelu's
+   * argument and result rounded to f16, as ggml has it (a table of all halves).
+   */
+  readonly feedForward: 'swiglu' | 'geglu_f16' | 'gelu' | 'gelu_f16';
+  /** Attention and feed-forward both read the one norm of the block, and what they give is added together. */
+  readonly parallel: boolean;
+  /** Token embeddings are multiplied by √embedding. */
+  readonly scaledEmbedding: boolean;
+  /** Queries are multiplied by 1/√headSize before scores are taken, not the scores after: the same but for roundings. */
+  readonly scaledQueries: boolean;
   /** Keys whose presence with any other value changes the arithmetic in a way this build does not have. */
   readonly refuses: readonly { readonly key: string; readonly unless: readonly MetaValue[] }[];
   readonly slots: readonly Slot[];
@@ -33,12 +55,16 @@ export interface Architecture {
 const slot = (name: string, ...shape: Dim[]): Slot => ({ name, shape, required: true });
 const optional = (s: Slot): Slot => ({ ...s, required: false });
 const aliased = (s: Slot, alias: string): Slot => ({ ...s, alias });
+const instead = (of: string, s: Slot): Slot => ({ ...s, unless: of });
 
-const ends = [
-  slot('token_embd.weight', 'embedding', 'vocabulary'),
-  optional(slot('output.weight', 'embedding', 'vocabulary')),
-  optional(slot('output.bias', 'vocabulary')),
-];
+const embeddings = slot('token_embd.weight', 'embedding', 'vocabulary');
+const output = slot('output.weight', 'embedding', 'vocabulary'); // left out: the embeddings serve
+const outputBias = slot('output.bias', 'vocabulary');
+const ends = [embeddings, optional(output), optional(outputBias)];
+
+const FUSED = 'blk.%.attn_qkv.weight';
+const fusedQkv = slot(FUSED, 'embedding', 'queryKeyValue');
+const fusedQkvBias = slot('blk.%.attn_qkv.bias', 'queryKeyValue');
 const separateQkv = [
   slot('blk.%.attn_q.weight', 'embedding', 'query'),
   slot('blk.%.attn_k.weight', 'embedding', 'keyValue'),
@@ -49,65 +75,134 @@ const separateQkvBias = [
   slot('blk.%.attn_k.bias', 'keyValue'),
   slot('blk.%.attn_v.bias', 'keyValue'),
 ];
+/** Queries, keys and values by one matrix or by three, with biases where the file has them. */
+const anyQkv = [
+  ...[fusedQkv, fusedQkvBias].map(optional),
+  ...[...separateQkv, ...separateQkvBias.map(optional)].map(s => instead(FUSED, s)),
+];
+const headNorms = [slot('blk.%.attn_q_norm.weight', 'head'), slot('blk.%.attn_k_norm.weight', 'head')];
 const attentionOutput = slot('blk.%.attn_output.weight', 'query', 'embedding');
 const attentionOutputBias = slot('blk.%.attn_output.bias', 'embedding');
+const gate = slot('blk.%.ffn_gate.weight', 'embedding', 'feedForward');
+const gateBias = slot('blk.%.ffn_gate.bias', 'feedForward');
 const upDown = [
   slot('blk.%.ffn_up.weight', 'embedding', 'feedForward'),
   slot('blk.%.ffn_down.weight', 'feedForward', 'embedding'),
 ];
 const upDownBias = [slot('blk.%.ffn_up.bias', 'feedForward'), slot('blk.%.ffn_down.bias', 'embedding')];
-const layerNorms = [
-  aliased(slot('output_norm.weight', 'embedding'), 'ln_f.weight'),
+const outputNorm = slot('output_norm.weight', 'embedding');
+const attentionNorm = slot('blk.%.attn_norm.weight', 'embedding');
+const feedForwardNorm = slot('blk.%.ffn_norm.weight', 'embedding');
+const outputLayerNorm = [
+  aliased(outputNorm, 'ln_f.weight'),
   aliased(slot('output_norm.bias', 'embedding'), 'ln_f.bias'),
-  slot('blk.%.attn_norm.weight', 'embedding'),
-  slot('blk.%.attn_norm.bias', 'embedding'),
-  slot('blk.%.ffn_norm.weight', 'embedding'),
-  slot('blk.%.ffn_norm.bias', 'embedding'),
 ];
+const attentionLayerNorm = [attentionNorm, slot('blk.%.attn_norm.bias', 'embedding')];
+const feedForwardLayerNorm = [feedForwardNorm, slot('blk.%.ffn_norm.bias', 'embedding')];
+const layerNorms = [...outputLayerNorm, ...attentionLayerNorm, ...feedForwardLayerNorm];
 
-/** Keys any architecture may carry that would change the arithmetic. */
-const refusedKeys = [
-  { key: 'expert_count', unless: [0] },
-  { key: 'attention.causal', unless: [true] },
-];
+/** A block with RMS norms, a gate and no biases but those of queries, keys and values. */
+const gatedBlock = [attentionNorm, ...anyQkv, attentionOutput, feedForwardNorm, gate, ...upDown];
+
+/** What most have in common. */
+const common = {
+  partialRotation: false,
+  parallel: false,
+  scaledEmbedding: false,
+  scaledQueries: false,
+  /** Keys any architecture may carry that would change the arithmetic; 0 says that there is no such thing. */
+  refuses: [
+    { key: 'expert_count', unless: [0] },
+    { key: 'attention.causal', unless: [true] },
+    { key: 'attention.sliding_window', unless: [0] },
+    { key: 'attn_logit_softcapping', unless: [0] },
+    { key: 'final_logit_softcapping', unless: [0] },
+  ],
+} as const;
+const withRms = {
+  ...common,
+  norm: 'rms',
+  epsilonKey: 'attention.layer_norm_rms_epsilon',
+  epsilonDefault: null,
+} as const;
+const withLayerNorm = {
+  ...common,
+  norm: 'layer',
+  epsilonKey: 'attention.layer_norm_epsilon',
+  epsilonDefault: null,
+} as const;
 
 export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   llama: {
-    norm: 'rms',
-    epsilonKey: 'attention.layer_norm_rms_epsilon',
-    epsilonDefault: null,
-    positions: 'rope',
+    ...withRms,
+    rope: ROPE_ADJACENT,
     feedForward: 'swiglu',
-    refuses: refusedKeys,
     slots: [
       ...ends,
-      optional(slot('rope_freqs.weight', 'rotaryPairs')),
-      slot('output_norm.weight', 'embedding'),
-      slot('blk.%.attn_norm.weight', 'embedding'),
-      ...separateQkv,
-      ...separateQkvBias.map(optional),
+      optional(slot('rope_freqs.weight', 'rotaryPairs')), // llama 3's divisors of the angles
+      outputNorm,
+      attentionNorm,
+      ...anyQkv,
       attentionOutput,
       optional(attentionOutputBias),
-      slot('blk.%.ffn_norm.weight', 'embedding'),
-      slot('blk.%.ffn_gate.weight', 'embedding', 'feedForward'),
-      optional(slot('blk.%.ffn_gate.bias', 'feedForward')),
+      feedForwardNorm,
+      gate,
+      optional(gateBias),
       ...upDown,
       ...upDownBias.map(optional),
     ],
   },
-  gpt2: {
-    norm: 'layer',
-    epsilonKey: 'attention.layer_norm_epsilon',
-    epsilonDefault: null,
-    positions: 'learned',
+  qwen2: {
+    ...withRms,
+    rope: ROPE_HALVES,
+    feedForward: 'swiglu',
+    slots: [...ends, outputNorm, ...gatedBlock],
+  },
+  qwen3: {
+    ...withRms,
+    rope: ROPE_HALVES,
+    feedForward: 'swiglu',
+    slots: [embeddings, optional(output), outputNorm, ...gatedBlock, ...headNorms],
+  },
+  gemma: {
+    ...withRms, // the file has 1 + the weights of the model's authors
+    rope: ROPE_HALVES,
+    partialRotation: true,
+    feedForward: 'geglu_f16',
+    scaledEmbedding: true,
+    scaledQueries: true,
+    slots: [embeddings, outputNorm, ...gatedBlock],
+  },
+  phi2: {
+    ...withLayerNorm,
+    rope: ROPE_HALVES,
+    partialRotation: true,
     feedForward: 'gelu_f16',
-    refuses: refusedKeys,
+    parallel: true,
+    scaledQueries: true,
+    slots: [
+      embeddings,
+      output,
+      outputBias,
+      ...outputLayerNorm,
+      ...attentionLayerNorm,
+      ...anyQkv,
+      attentionOutput,
+      attentionOutputBias,
+      ...upDown,
+      ...upDownBias,
+    ],
+  },
+  gpt2: {
+    ...withLayerNorm,
+    rope: null,
+    feedForward: 'gelu_f16',
     slots: [
       ...ends,
       slot('position_embd.weight', 'embedding', 'context'),
       ...layerNorms,
-      slot('blk.%.attn_qkv.weight', 'embedding', 'queryKeyValue'),
-      slot('blk.%.attn_qkv.bias', 'queryKeyValue'),
+      fusedQkv,
+      fusedQkvBias,
       attentionOutput,
       attentionOutputBias,
       ...upDown,
@@ -115,12 +210,10 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     ],
   },
   sis: {
-    norm: 'layer',
-    epsilonKey: 'attention.layer_norm_epsilon',
+    ...withLayerNorm,
     epsilonDefault: 1e-5, // SIS §6
-    positions: 'learned',
+    rope: null,
     feedForward: 'gelu',
-    refuses: refusedKeys,
     slots: [
       ...ends,
       optional(slot('position_embd.weight', 'embedding', 'context')),
@@ -156,8 +249,23 @@ export interface Hyperparameters {
   readonly vocabulary: number;
   readonly contextTrained: number;
   readonly epsilon: number;
-  /** Rotary positions: the first `dimensions` elements of each head turn, pair i by pos · base^(−2i / dimensions). */
-  readonly rope: { readonly dimensions: number; readonly base: number } | null;
+  readonly rope: Rotation | null;
+}
+
+/** Rotary positions: the first `dimensions` elements of each head turn, pair i by pos · base^(−2i / dimensions). */
+export interface Rotation {
+  readonly mode: number; // ROPE_…
+  readonly dimensions: number;
+  readonly base: number;
+  readonly scaling: RotationScaling | null;
+}
+
+/** Angles other than those the model was first trained with. */
+export interface RotationScaling {
+  readonly angle: number; // an f32 by which angles are multiplied: all, or with YaRN those of the slow pairs
+  readonly amplitude: number; // cosines and sines are multiplied by it, and with YaRN by a logarithm of `angle` too
+  readonly yarn: boolean;
+  readonly contextFirst: number; // positions the model was first trained on
 }
 
 export function queryLength(h: Hyperparameters): number {
@@ -165,6 +273,10 @@ export function queryLength(h: Hyperparameters): number {
 }
 export function keyValueLength(h: Hyperparameters): number {
   return h.headsKv * h.headSize;
+}
+
+function printed(value: MetaValue): string {
+  return typeof value === 'object' ? 'array' : String(value);
 }
 
 /** A metadata number, or a refusal naming the key. `fallback` null means the key must be present. */
@@ -184,17 +296,36 @@ function number(image: ModelImage, suffix: string, fallback: number | null): num
   return fallback ?? refuse('NOEXEC', 6002, `metadata key ${standard} not found`);
 }
 
-/** Scaled rotary positions are refused: a scaling without effect is not one. As in llama.cpp the type is linear where only a factor is given. */
-function scaledRotation(image: ModelImage): Refusal | null {
-  const read = (suffix: string): MetaValue | undefined => image.meta(`${image.architecture}.rope.${suffix}`);
-  const type = read('scaling.type') ?? 'linear';
-  const [key, factor] =
-    read('scaling.factor') === undefined
-      ? ['scale_linear', read('scale_linear') ?? 1]
-      : ['scaling.factor', read('scaling.factor')];
-  if (type === 'none' || (type === 'linear' && (factor === 0 || factor === 1))) return null;
-  const [named, value] = type === 'linear' ? [key, factor] : ['scaling.type', type];
-  return refuse('NOTSUP', 1002, `metadata ${image.architecture}.rope.${named} = ${String(value)} is not supported`);
+/**
+ * Linear and YaRN scaling, as llama.cpp reads them: linear where only a factor is given, no factor where it is 0. A scaling without effect is none. What is
+ * not a positive number is refused, and so is any other type.
+ */
+function rotationScaling(image: ModelImage, contextTrained: number): RotationScaling | Refusal | null {
+  const key = (suffix: string): string => `${image.architecture}.rope.${suffix}`;
+  const type = image.meta(key('scaling.type')) ?? 'linear';
+  if (type !== 'none' && type !== 'linear' && type !== 'yarn')
+    return refuse('NOTSUP', 1002, `metadata ${key('scaling.type')} = ${printed(type)} is not supported`);
+  const named = image.meta(key('scaling.factor')) === undefined ? 'scale_linear' : 'scaling.factor';
+  const factor = number(image, `rope.${named}`, 0);
+  const amplitude = number(image, 'rope.scaling.attn_factor', 1);
+  const first = number(image, 'rope.scaling.original_context_length', contextTrained);
+  for (const x of [factor, amplitude, first]) if (typeof x !== 'number') return x;
+  const numbers = { factor: factor as number, amplitude: amplitude as number, first: first as number };
+  for (const [suffix, x] of [
+    [named, numbers.factor || 1],
+    ['scaling.attn_factor', numbers.amplitude],
+    ['scaling.original_context_length', numbers.first || 1],
+  ] as const)
+    if (!(x > 0 && x < Infinity))
+      return refuse('NOEXEC', 6002, `metadata ${key(suffix)} = ${x} is not a positive number`);
+  const angle = type === 'none' || numbers.factor === 0 ? 1 : Math.fround(1 / numbers.factor);
+  if (type !== 'yarn' && angle === 1 && numbers.amplitude === 1) return null;
+  return {
+    angle,
+    amplitude: numbers.amplitude,
+    yarn: type === 'yarn',
+    contextFirst: numbers.first || contextTrained,
+  };
 }
 
 /** Reads and checks the hyperparameters. Metadata only; nothing is allocated from them. */
@@ -209,16 +340,7 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
   for (const { key, unless } of architecture.refuses) {
     const value = image.meta(`${image.architecture}.${key}`);
     if (value !== undefined && !unless.includes(value))
-      return refuse(
-        'NOTSUP',
-        1002,
-        `metadata ${image.architecture}.${key} = ${typeof value === 'object' ? 'array' : value} is not supported`,
-      );
-  }
-
-  if (architecture.positions === 'rope') {
-    const scaled = scaledRotation(image);
-    if (scaled !== null) return scaled;
+      return refuse('NOTSUP', 1002, `metadata ${image.architecture}.${key} = ${printed(value)} is not supported`);
   }
 
   // One reader for every count, so that the first thing wrong is the one named.
@@ -248,7 +370,7 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
   const feedForward = count('feed_forward_length', lengthMax);
   const contextTrained = count('context_length', 1 << 30);
   const epsilon = real(architecture.epsilonKey, architecture.epsilonDefault);
-  const rotary = architecture.positions === 'rope';
+  const rotary = architecture.rope !== null;
   const dimensions = rotary ? count('rope.dimension_count', headSize, headSize) : 0;
   const base = rotary ? real('rope.freq_base', 10000) : 0;
   if (wrong !== null) return wrong;
@@ -258,8 +380,12 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
     return inconsistent(`embedding_length ${embedding} is not a multiple of ${heads} heads`);
   if (valueSize !== headSize)
     return inconsistent(`attention.value_length ${valueSize} differs from the key length ${headSize}`);
+  if (rotary && dimensions !== headSize && !architecture.partialRotation)
+    return inconsistent(`rope.dimension_count ${dimensions} differs from the head's ${headSize} elements`);
   if (dimensions % 2 !== 0) return inconsistent(`rope.dimension_count ${dimensions} is odd`);
   if (base !== 0 && base < 1) return inconsistent(`rope.freq_base ${base} is less than 1`);
+  const scaling = rotary ? rotationScaling(image, contextTrained) : null;
+  if (scaling !== null && isRefusal(scaling)) return scaling;
 
   const tokens = image.meta('tokenizer.ggml.tokens');
   const vocabulary = typeof tokens === 'object' ? tokens.count : (image.tensor('token_embd.weight')?.shape[1] ?? 0);
@@ -276,7 +402,7 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
     vocabulary,
     contextTrained,
     epsilon,
-    rope: rotary ? { dimensions, base } : null,
+    rope: architecture.rope === null ? null : { mode: architecture.rope, dimensions, base, scaling },
   };
 }
 
@@ -284,17 +410,16 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
 export interface BoundTensor {
   readonly name: string; // standard name, whatever the file calls it
   readonly info: TensorInfo;
-  readonly type: number; // GGML_TYPE as kept in the arena: vectors are F32
+  readonly type: number; // GGML_TYPE as kept in the arena: vectors, F64 and integers are F32
   readonly k: number; // elements of a row
   readonly rows: number;
 }
-
-const vectorTypes: readonly number[] = [GGML_TYPE.F32, GGML_TYPE.F16, GGML_TYPE.BF16];
 
 /** Finds every tensor the architecture needs and checks type and shape. In slot order, layer by layer. Refuses tensors it has no place for. */
 export function bind(image: ModelImage, h: Hyperparameters): ReadonlyMap<string, BoundTensor> | Refusal {
   const lengths: Record<Dim, number> = {
     embedding: h.embedding,
+    head: h.headSize,
     query: queryLength(h),
     keyValue: keyValueLength(h),
     queryKeyValue: queryLength(h) + 2 * keyValueLength(h),
@@ -306,6 +431,7 @@ export function bind(image: ModelImage, h: Hyperparameters): ReadonlyMap<string,
   const bound = new Map<string, BoundTensor>();
   const taken = new Set<string>();
   const place = (s: Slot, layer: string): Refusal | null => {
+    if (s.unless !== undefined && bound.has(s.unless.replace('%', layer))) return null;
     const name = s.name.replace('%', layer);
     const info = image.tensor(name) ?? (s.alias === undefined ? undefined : image.tensor(s.alias));
     if (info === undefined) return s.required ? refuse('NOEXEC', 6003, `tensor ${name} not found`) : null;
@@ -316,13 +442,14 @@ export function bind(image: ModelImage, h: Hyperparameters): ReadonlyMap<string,
       return refuse('NOEXEC', 1002, `tensor ${info.name} has shape ${info.shape.join('×')}, ${needed} is needed`);
     }
     const vector = s.shape.length === 1;
-    if (vector ? !vectorTypes.includes(info.type) : !hasKernels(info.type))
+    const type = vector ? (isNumber(info.type) ? GGML_TYPE.F32 : null) : matrixType(info.type);
+    if (type === null)
       return refuse(
         'NOTSUP',
         1002,
         `tensor ${info.name} has type ${ggmlTypeName(info.type) ?? info.type}, which this build does not compute${vector ? ' in a vector' : ''}`,
       );
-    bound.set(name, { name, info, type: vector ? GGML_TYPE.F32 : info.type, k, rows });
+    bound.set(name, { name, info, type, k, rows });
     taken.add(info.name);
     return null;
   };

@@ -1,11 +1,12 @@
 // The transformer's forward pass, once for every architecture in the table: places for its activations and the ops of its four
 // segments. body: tokens → hidden state of the batch, keys and values stored; head: hidden state of one token → logits; sample; score.
-// Pre-norm blocks as in GPT-2 and llama; a quantised product first quantises its activations, as ggml does.
+// Pre-norm blocks as in GPT-2 and llama, or with both halves side by side as in GPT-J and phi; a quantised product first quantises its
+// activations, as ggml does.
 
 import { GGML_BLOCK, ggmlTypeName } from '../../../kernel/abi/index.ts';
 import type { EngineOptions } from '../../../kernel/abi/index.ts';
 import { Cursor } from '../memory.ts';
-import { Op, ROPE_ADJACENT } from '../ops.ts';
+import { Op } from '../ops.ts';
 import type { Place, PlanSink, Segments } from '../plan.ts';
 import { actBytes, actKind, logitsBytes, ropeTableBytes, scoresBytes } from '../sizes.ts';
 import { keyValueLength, queryLength } from './architecture.ts';
@@ -27,11 +28,12 @@ export interface Scratch {
   readonly normed: Place; // [B][max(embedding, query)] a norm's output; then attention's
   readonly act: Place; // [B] activations quantised from `normed`
   readonly angles: Place; // [B][pairs][2] cos and sin
+  readonly halves: Place; // [B][embedding] sum of a parallel block's two halves
   readonly query: Place; // [B][query + 2 · keyValue]: query, key, value of a token side by side
   readonly key: Place;
   readonly value: Place;
   readonly scores: Place; // [ctx]
-  readonly gate: Place; // [B][feedForward]; for GELU the only one
+  readonly gate: Place; // [B][feedForward]; the only one where up has no gate
   readonly up: Place; // [B][feedForward]; dead when its product with the gate is taken
   readonly actDown: Place; // [B] activations quantised from `gate`, over `up`
   readonly normedHead: Place; // [embedding]
@@ -50,12 +52,20 @@ function kvPlaneBytes(h: Hyperparameters, kvType: number, positions: number): nu
   return positions * keyValueLength(h) * GGML_BLOCK[ggmlTypeName(kvType)!][1];
 }
 
+/** The activation function of each feed-forward: of gate and up, or of up alone. */
+const ACTIVATION = {
+  swiglu: { op: Op.SILU_MUL, gated: true },
+  geglu_f16: { op: Op.GELU_MUL_F16, gated: true },
+  gelu: { op: Op.GELU, gated: false },
+  gelu_f16: { op: Op.GELU_F16, gated: false },
+} as const;
+
 /** Lays the scratch region out from `at`. Buffers whose lives do not meet share bytes: attention and feed-forward, body and head. */
 export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: number): Scratch {
   const B = options.batch;
   const query = queryLength(h);
   const kv = keyValueLength(h);
-  const swiglu = h.architecture.feedForward === 'swiglu';
+  const { parallel, feedForward } = h.architecture;
   // Activations for every product with rows of `k` values: F32 weights read the values themselves.
   const act = (k: number, names: RegExp): number => {
     let bytes = 0;
@@ -74,6 +84,7 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
   );
   const actPlace = c.take('act', B * actBlock);
   const angles = c.take('angles', h.rope === null ? 0 : ropeTableBytes(B, h.rope.dimensions / 2));
+  const halves = c.take('halves', parallel ? 4 * B * h.embedding : 0);
   const block = c.mark();
   const queryPlace = c.take('query', 4 * B * (query + 2 * kv));
   const key = { name: 'key', at: queryPlace.at + 4 * query };
@@ -82,7 +93,7 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
   c.release(block);
   const gate = c.take('gate', 4 * B * h.feedForward);
   const afterGate = c.mark();
-  const up = c.take('up', swiglu ? 4 * B * h.feedForward : 0);
+  const up = c.take('up', ACTIVATION[feedForward].gated ? 4 * B * h.feedForward : 0);
   c.release(afterGate);
   const actDown = c.take('actDown', B * act(h.feedForward, /ffn_down\.weight/));
 
@@ -98,6 +109,7 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
     normed,
     act: actPlace,
     angles,
+    halves,
     query: queryPlace,
     key,
     value,
@@ -112,7 +124,7 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
   };
 }
 
-/** Emits the whole plan. `frequencies`: f32[pairs][2], see EngineCompute.rope_frequencies. */
+/** Emits the whole plan. `frequencies`: what RopeTable.frequenciesAt says. */
 export function compile(model: Model, scratch: Scratch, frequencies: Place, sink: PlanSink): Segments {
   return new Compiler(model, scratch, frequencies, sink).compile();
 }
@@ -147,12 +159,18 @@ class Compiler {
         weightType: positions.type,
         rows: positions.rows,
       });
+    if (h.architecture.scaledEmbedding)
+      this.scale(s.hidden, h.embedding, h.embedding, Math.fround(Math.sqrt(h.embedding)));
     if (h.rope !== null)
-      sink.emit(Op.ROPE_TABLE, { tableAt: s.angles, pairs: h.rope.dimensions / 2, frequenciesAt: this.frequencies });
+      sink.emit(h.rope.scaling === null ? Op.ROPE_TABLE : Op.ROPE_TABLE_SCALED, {
+        tableAt: s.angles,
+        pairs: h.rope.dimensions / 2,
+        frequenciesAt: this.frequencies,
+      });
     for (let layer = 0; layer < h.layers; layer++) {
       sink.layer(layer);
-      this.attention(layer);
-      this.feedForward(layer);
+      if (h.architecture.parallel) this.parallelBlock(layer);
+      else this.block(layer);
     }
     sink.layer(-1);
     sink.emit(Op.END, {});
@@ -180,16 +198,33 @@ class Compiler {
     return { bodyAt, headAt, sampleAt, scoreAt };
   }
 
-  /** hidden += W_output · attention(norm(hidden)) */
-  private attention(layer: number): void {
+  /** hidden += attention(norm(hidden)); hidden += feedForward(norm(hidden)) */
+  private block(layer: number): void {
+    const { s } = this;
+    this.norm(`blk.${layer}.attn_norm`, s.normed);
+    this.attention(layer, s.hidden);
+    this.norm(`blk.${layer}.ffn_norm`, s.normed);
+    this.feedForward(layer, s.hidden, true);
+  }
+
+  /** hidden += attention(f) + feedForward(f), f = norm(hidden). Attention comes last: what it gathers lies where the norm was. */
+  private parallelBlock(layer: number): void {
     const { sink, s } = this;
-    const { h, options } = this.model;
+    this.norm(`blk.${layer}.attn_norm`, s.normed);
+    this.feedForward(layer, s.halves, false);
+    this.attention(layer, s.halves);
+    sink.emit(Op.ADD, { dstAt: s.hidden, n: this.model.h.embedding, srcAt: s.halves, upAt: 0 });
+  }
+
+  /** sum += W_output · attention over `normed`, which it overwrites */
+  private attention(layer: number, sum: Place): void {
+    const { sink, s } = this;
+    const { h, options, tensors } = this.model;
     const query = queryLength(h);
     const kv = keyValueLength(h);
     const stride = query + 2 * kv;
     const name = (part: string): string => `blk.${layer}.${part}`;
-    this.norm(name('attn_norm'), s.normed);
-    const fused = this.model.tensors.has(name('attn_qkv.weight'));
+    const fused = tensors.has(name('attn_qkv.weight'));
     const into = (part: string, dst: Place) => ({ name: name(part), dst, stride });
     this.products(
       s.normed,
@@ -197,6 +232,8 @@ class Compiler {
       s.act,
       fused ? [into('attn_qkv', s.query)] : [into('attn_q', s.query), into('attn_k', s.key), into('attn_v', s.value)],
     );
+    this.headNorm(name('attn_q_norm'), s.query, h.heads, stride);
+    this.headNorm(name('attn_k_norm'), s.key, h.headsKv, stride);
     // Queries and keys lie side by side, so that one op turns the heads of both.
     if (h.rope !== null)
       sink.emit(Op.ROPE, {
@@ -206,8 +243,10 @@ class Compiler {
         pairs: h.rope.dimensions / 2,
         tableAt: s.angles,
         stride,
-        mode: ROPE_ADJACENT,
+        mode: h.rope.mode,
       });
+    const scale = 1 / Math.fround(Math.sqrt(h.headSize));
+    if (h.architecture.scaledQueries) this.scale(s.query, query, stride, scale);
     const planeBytes = kvPlaneBytes(h, options.kvType, options.ctx);
     const kPlaneAt = 2 * layer * planeBytes;
     const vPlaneAt = kPlaneAt + planeBytes;
@@ -222,35 +261,41 @@ class Compiler {
       kPlaneAt,
       vPlaneAt,
       kvType: options.kvType,
-      scale: { f32: 1 / Math.fround(Math.sqrt(h.headSize)) },
+      scale: { f32: h.architecture.scaledQueries ? 1 : scale },
       scoresAt: s.scores,
       qStride: stride,
     });
-    this.products(s.normed, query, s.act, [{ ...into('attn_output', s.hidden), stride: h.embedding }], { add: true });
+    this.products(s.normed, query, s.act, [{ ...into('attn_output', sum), stride: h.embedding }], { add: true });
   }
 
-  /** hidden += W_down · (silu(W_gate · f) · (W_up · f)), or W_down · gelu(W_up · f), f = norm(hidden) */
-  private feedForward(layer: number): void {
+  /** sum += W_down · (act(W_gate · normed) · (W_up · normed)), or W_down · act(W_up · normed); without `add` sum = */
+  private feedForward(layer: number, sum: Place, add: boolean): void {
     const { sink, s } = this;
     const { h } = this.model;
-    const name = (part: string): string => `blk.${layer}.${part}`;
-    const into = (part: string, dst: Place) => ({ name: name(part), dst, stride: h.feedForward });
-    this.norm(name('ffn_norm'), s.normed);
-    if (h.architecture.feedForward === 'swiglu') {
-      this.products(s.normed, h.embedding, s.act, [into('ffn_gate', s.gate), into('ffn_up', s.up)]);
-      sink.emit(Op.SILU_MUL, { dstAt: s.gate, n: h.feedForward, srcAt: s.gate, upAt: s.up });
-    } else {
-      this.products(s.normed, h.embedding, s.act, [into('ffn_up', s.gate)]);
-      sink.emit(h.architecture.feedForward === 'gelu_f16' ? Op.GELU_F16 : Op.GELU, {
-        dstAt: s.gate,
-        n: h.feedForward,
-        srcAt: s.gate,
-        upAt: 0,
-      });
-    }
-    this.products(s.gate, h.feedForward, s.actDown, [{ ...into('ffn_down', s.hidden), stride: h.embedding }], {
-      add: true,
-    });
+    const into = (part: string, dst: Place) => ({ name: `blk.${layer}.${part}`, dst, stride: h.feedForward });
+    const { op, gated } = ACTIVATION[h.architecture.feedForward];
+    this.products(
+      s.normed,
+      h.embedding,
+      s.act,
+      gated ? [into('ffn_gate', s.gate), into('ffn_up', s.up)] : [into('ffn_up', s.gate)],
+    );
+    sink.emit(op, { dstAt: s.gate, n: h.feedForward, srcAt: s.gate, upAt: gated ? s.up : 0 });
+    this.products(s.gate, h.feedForward, s.actDown, [{ ...into('ffn_down', sum), stride: h.embedding }], { add });
+  }
+
+  /** The first n values of every token at `at`, times a factor. */
+  private scale(at: Place, n: number, stride: number, factor: number): void {
+    this.sink.emit(Op.SCALE, { at, n, stride, factor: { f32: factor } });
+  }
+
+  /** Normalises every head at `at`, where the model has weights for it. */
+  private headNorm(name: string, at: Place, heads: number, stride: number): void {
+    const { h, tensors } = this.model;
+    const weights = tensors.get(`${name}.weight`);
+    if (weights === undefined) return;
+    const eps = { f32: h.epsilon };
+    this.sink.emit(Op.RMS_NORM_HEADS, { at, heads, headDim: h.headSize, stride, weightsAt: weights, eps });
   }
 
   private norm(name: string, dst: Place, head = false): void {

@@ -20,6 +20,7 @@ import { alignUp, Cursor } from '../memory.ts';
 import { GROUP } from '../ops.ts';
 import { Plan } from '../plan.ts';
 import type { Place } from '../plan.ts';
+import { ropeFrequenciesBytes } from '../sizes.ts';
 import { directoryBytes, writeDirectory } from '../tensors.ts';
 import { bind, hyperparameters } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
@@ -132,8 +133,8 @@ export class TransformerDriver implements EngineDriver {
           `tensor ${t.info.name}: ${bytes} bytes wanted at ${t.info.fileAt + row * fileRow}, ${Math.max(0, got)} read`,
         );
       const at = t.at + row * placedRow;
-      const bad = compute.repack(t.info.type, staging.at, rows, t.k, at);
-      if (t.type !== t.info.type) compute.dequantize(t.info.type, staging.at, rows * t.k, at); // a vector in half precision is kept as F32
+      if (t.type !== t.info.type) compute.dequantize(t.info.type, staging.at, rows * t.k, at); // kept as F32, and looked through where it lies
+      const bad = compute.repack(t.type, t.type === t.info.type ? staging.at : at, rows, t.k, at);
       if (bad !== 0)
         return refuse(
           'NOEXEC',
@@ -144,12 +145,19 @@ export class TransformerDriver implements EngineDriver {
     return null;
   }
 
-  /** The rotary frequencies, at the start of the plan region. The base travels through scratch: no float crosses into WebAssembly. */
+  /** The rotary frequencies, at the start of the plan region. Numbers travel through scratch: no float crosses into WebAssembly. */
   private writeFrequencies({ model: { h, tensors }, scratch, frequencies }: Layout): void {
     if (h.rope === null) return;
-    this.parts.arena.f64[scratch.hidden.at >> 3] = h.rope.base;
+    const { base, dimensions, scaling } = h.rope;
+    const { arena, compute } = this.parts;
+    const from = scratch.hidden.at;
+    arena.f64[from >> 3] = base;
     const factorsAt = tensors.get('rope_freqs.weight')?.at ?? 0;
-    this.parts.compute.rope_frequencies(scratch.hidden.at, factorsAt, h.rope.dimensions / 2, frequencies.at);
+    compute.rope_frequencies(from, factorsAt, dimensions / 2, frequencies.at);
+    if (scaling === null) return;
+    const { angle, amplitude, yarn, contextFirst } = scaling;
+    arena.f64.set([base, angle, amplitude, Number(yarn), contextFirst], from >> 3);
+    compute.rope_scaling(from, dimensions / 2, frequencies.at + 8 * (dimensions / 2));
   }
 }
 
@@ -165,7 +173,8 @@ function layOut(model: Model, { scratchAt, planAt }: Pick<EnginePlace, 'scratchA
   const { h, options } = model;
   const scratch = layOutScratch(model, scratchAt);
   const frequencies = { name: 'frequencies', at: planAt };
-  const recordsAt = planAt + (h.rope === null ? 0 : alignUp(8 * (h.rope.dimensions / 2)));
+  const frequenciesBytes = h.rope === null ? 0 : ropeFrequenciesBytes(h.rope.dimensions / 2, h.rope.scaling !== null);
+  const recordsAt = planAt + alignUp(frequenciesBytes);
   const plan = new Plan(sink => compile(model, scratch, frequencies, sink), recordsAt, options);
   return { model, scratch, frequencies, plan };
 }
