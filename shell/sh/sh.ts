@@ -33,7 +33,11 @@ const description =
 export const sh = define({
   name: 'sh',
   summary: 'command interpreter',
-  usage: ['[-aCefnuvx] [-o NAME] [FILE [ARG]...]', '[OPTION]... -c COMMANDS [NAME [ARG]...]', '[OPTION]... -s [ARG]...'],
+  usage: [
+    '[-aCefnuvx] [-o NAME] [FILE [ARG]...]',
+    '[OPTION]... -c COMMANDS [NAME [ARG]...]',
+    '[OPTION]... -s [ARG]...',
+  ],
   options,
   order: 'posix',
   usageStatus: 2,
