@@ -4,6 +4,7 @@ import {
   errnoName,
   LIMITS,
   O,
+  SIG,
   SpawnHeader,
   strerror,
   utf8Decode,
@@ -62,10 +63,15 @@ function formatArgument(kind: ArgKind, a: number, b: number, result: number, mem
     case 'whence':
       return ['SEEK_SET', 'SEEK_CUR', 'SEEK_END'][a] ?? String(a);
     case 'signal':
-      return ({ 2: 'SIGINT', 13: 'SIGPIPE', 15: 'SIGTERM' } as Record<number, string>)[a] ?? String(a);
+      return signalName(a);
     default:
       return String(a);
   }
+}
+
+function signalName(signal: number): string {
+  const name = Object.entries(SIG).find(([, number]) => number === signal)?.[0];
+  return name === undefined ? String(signal) : `SIG${name}`;
 }
 
 function openFlags(flags: number): string {
