@@ -206,15 +206,17 @@ function compare(
 const MEMFS_DEVIATES: readonly (readonly [why: string, situation: RegExp, linux: RegExp, memfs: RegExp])[] = [
   ['unlink calls a directory EPERM, as POSIX has it', /^unlink (via-)?dir$/, /^EISDIR$/, /^EPERM$/],
   ['a slash at the end asks for nothing', /\/( |$)/, /./, /./],
+  ['nor does one at the end of a link', /^(stat|open|truncate|chmod) (via-)?link/, /^ENOTDIR$/, /^[^E]/],
   ['descriptors do not know what they were opened for', /^(read|write|ftruncate) file/, /^(EBADF|EINVAL)$/, /^$|^[^E]/],
   ['directories are read and written', /^(read|write|ftruncate) dir/, /^(EISDIR|EBADF|EINVAL)$/, /^$|^[^E]/],
-  ['O_TRUNC does no harm to a directory', /^open (via-)?dir (rdonly )?trunc$/, /^EISDIR$/, /^open$/],
+  ['O_TRUNC does no harm to a directory', /^open \S+ (rdonly )?trunc$/, /^EISDIR$/, /^open$/],
   ['mkdir, symlink, rename: no link is followed on the way', /^(mkdir|symlink|rename) .*via-/, /./, /^ENOTDIR$/],
   ['rename follows the link that it is to move', /^rename (via-)?link/, /./, /./],
   ['rename looks for the old name first', /^rename \S+ (via|under)-/, /^(ENOTDIR|ELOOP)$/, /^ENOENT$/],
   ['rename replaces whatever there is', /^rename/, /^(ENOTEMPTY|ENOTDIR|EISDIR)$/, /^0$/],
   ['rename takes a directory below itself', /^rename (via-)?dir/, /^EINVAL$/, /^0$/],
   ['rename knows no second name of a file', /^rename \S+ \S*(file|link)$/, /^0$/, /^0$/],
+  ['what rename has replaced still has a name', /^fstat file/, /^file \d+ \d+ 0$/, /^file \d+ \d+ 1$/],
   ['link gives directories more names', /^link (via-)?dir/, /./, /^0$/],
   ['link puts names under files and links', /^link \S+ (via|under)-/, /./, /^0$/],
 ];
@@ -345,10 +347,12 @@ function emptyMemfs(): System {
         .join(', ');
     t.log(`${seeds * steps} operations: ${counted(comparison.answers)}`);
     t.log(`memfs deviates: ${counted(comparison.deviations)}`);
-    t.deepEqual(
-      MEMFS_DEVIATES.map(([why]) => why).filter(why => !comparison.deviations.has(why)),
-      [],
-    );
+    // Some take long to come up.
+    if (soak)
+      t.deepEqual(
+        MEMFS_DEVIATES.map(([why]) => why).filter(why => !comparison.deviations.has(why)),
+        [],
+      );
   },
 );
 
