@@ -128,7 +128,8 @@ export class SystemCalls {
     let r = this.checkRanges(entry, integers);
     if (r === 0) r = entry.handler(...integers);
     if (r === BLOCKED) {
-      if (!p.interrupted) return BLOCKED;
+      if (p.returned !== null) this.traced(p, entry, integers, null);
+      if (p.returned !== null || !p.interrupted) return BLOCKED;
       p.interrupted = false;
       p.wakeNs = null;
       r = -E.INTR;
@@ -137,11 +138,16 @@ export class SystemCalls {
     p.callsLeft--;
     this.k.processes().progress++;
     if (r < 0 && p.lastError.errno !== -r) p.lastError = { errno: -r, code: 0, message: strerror(r) };
-    if (p.trace !== null) {
-      p.traceLines += `${this.tracedTogether(p) ? `[pid ${p.pid}] ` : ''}${formatCall(entry.name, entry.spec, integers, r, this.k.arena.u8)}\n`;
-      this.drainTrace(p);
-    }
+    this.traced(p, entry, integers, r);
     return r;
+  }
+
+  /** Adds a call to the trace, if there is one; `result` is null where it does not return. */
+  private traced(p: Process, { name, spec }: Entry, integers: readonly number[], result: number | null): void {
+    if (p.trace === null) return;
+    const who = this.tracedTogether(p) ? `[pid ${p.pid}] ` : '';
+    p.traceLines += `${who}${formatCall(name, spec, integers, result, this.k.arena.u8)}\n`;
+    this.drainTrace(p);
   }
 
   private checkRanges(entry: Entry, integers: readonly number[]): number {
@@ -217,8 +223,8 @@ export class SystemCalls {
     return {
       // ── Processes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
       exit: status => {
-        // The program yields on BLOCKED and is never resumed.
-        k.processes().end(this.caller, status & 0xff);
+        // The program yields on BLOCKED and is never resumed; its trace is written before it ends.
+        this.caller.returned = status & 0xff;
         return BLOCKED;
       },
       getpid: () => this.caller.pid,
