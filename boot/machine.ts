@@ -9,6 +9,7 @@ import relaxedBytes from '../build/kernels.relaxed.wasm';
 import {
   E,
   isRefusal,
+  spawnFds,
   SpawnHeader,
   strerror,
   utf8Encode,
@@ -207,7 +208,7 @@ const ENVIRONMENT = ['PATH=/bin', 'HOME=/home', 'USER=root'];
 function argumentBlock(argv: readonly string[]): Uint8Array {
   const text = utf8Encode([...argv, ...ENVIRONMENT].map(s => `${s}\0`).join(''));
   const block = new Uint8Array(SpawnHeader.bytes + text.length);
-  SpawnHeader.write(block, 0, { argc: argv.length, envc: ENVIRONMENT.length, fd0: 0, fd1: 1, fd2: 2, trace: -1 });
+  SpawnHeader.write(block, 0, { argc: argv.length, envc: ENVIRONMENT.length, trace: -1, ...spawnFds([0, 1, 2]) });
   block.set(text, SpawnHeader.bytes);
   return block;
 }

@@ -13,6 +13,7 @@ import {
   O,
   refuse,
   SESSION_STATE,
+  SIG,
   strerror,
   utf8Decode,
   type CharDevice,
@@ -150,7 +151,7 @@ export class Kernel {
       p => calls.gateOf(p),
       p => calls.drainTrace(p),
       p => this.sessions.closeOwnedBy(p.pid),
-      (p, why) => this.log.print(`${p.name}[${p.pid}]: crashed: ${why}`),
+      (p, why) => this.log.print(`${p.argv()[0]}[${p.pid}]: crashed: ${why}`),
     );
 
     this.sayMemoryMap();
@@ -294,7 +295,7 @@ export class Kernel {
     proc('ps', () => {
       const rows = [...this.processes.all()].map(
         p =>
-          `${String(p.pid).padStart(5)} ${String(p.parent).padStart(5)} ${p.status === null ? 'S' : 'Z'} ${String(p.cycles).padStart(10)} ${p.argv().join(' ')}\n`,
+          `${String(p.pid).padStart(5)} ${String(p.parent).padStart(5)} ${p.status !== null ? 'Z' : p.stoppedBy !== null ? 'T' : 'S'} ${String(p.cycles).padStart(10)} ${p.argv().join(' ')}\n`,
       );
       return `  PID  PPID S     CYCLES COMMAND\n${rows.join('')}`;
     });
@@ -392,7 +393,7 @@ export class Kernel {
   }
 
   interrupt(): void {
-    this.processes.interruptAll();
+    this.processes.signalForeground(SIG.INT);
   }
 
   /** At most `slices` rounds. 'idle': everything waits for input from outside. */
@@ -421,6 +422,10 @@ export class Kernel {
     if (this.hw.console.takeInterrupt()) {
       this.interrupts.console++;
       this.interrupt();
+    }
+    if (this.hw.console.takeSuspend()) {
+      this.interrupts.console++;
+      this.processes.signalForeground(SIG.TSTP);
     }
     const before = this.processes.progress;
     this.processes.runAll();

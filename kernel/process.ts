@@ -2,6 +2,7 @@
 // quantum of calls is used up, or until it ends. Round robin by pid: the order, and so the output, depends on nothing outside the machine.
 
 import {
+  BLOCKED,
   E,
   KIND,
   LIMITS,
@@ -9,6 +10,7 @@ import {
   SIG,
   SpawnHeader,
   utf8Decode,
+  type Entry,
   type Gate,
   type ProgramTable,
   type Refusal,
@@ -20,11 +22,14 @@ import type { Place, Vfs, View } from '../vfs/vfs.ts';
 import type { Costs } from './costs.ts';
 import { KernelPanic } from './panic.ts';
 
-/** What a signal does to a process. */
+/** What a signal does to a process: its default, -EINTR from a blocked call, nothing. */
 export const CATCH = { default: 0, interrupt: 1, ignore: 2 } as const;
 
 /** 128 + SIGSEGV, as a shell reports it. */
 const STATUS_CRASHED = 139;
+
+const stopping: readonly number[] = [SIG.STOP, SIG.TSTP, SIG.TTIN, SIG.TTOU];
+const harmless: readonly number[] = [SIG.CHLD, SIG.CONT];
 
 /** Calls a program may make before it must let others run. */
 const QUANTUM_CALLS = 64;
@@ -38,6 +43,11 @@ export class Process implements View {
   umask: number;
   status: number | null = null; // exit status once ended
   interrupted = false; // a caught signal waits for the next blocked call
+  caught = 0; // caught signals that the program has not asked for yet, 1 << signal
+  group: number; // gets the terminal's signals together
+  stoppedBy: number | null = null; // the signal that stopped it; it is not resumed until SIGCONT
+  stopTold = false; // its parent has been told so
+  code: Entry | null = null; // where its next fork begins
   callsLeft = QUANTUM_CALLS;
   wakeNs: number | null = null; // inside sleep: until then
   yielded = false; // inside sched_yield
@@ -50,16 +60,17 @@ export class Process implements View {
   constructor(
     readonly pid: number,
     readonly parent: number,
-    readonly name: string,
     /** The block getargs returns. */
-    readonly args: Uint8Array,
+    public args: Uint8Array,
     /** Where strace lines go, or null. */
     readonly trace: OpenFile | null,
     inherited: View,
+    group: number,
   ) {
     this.cwd = inherited.cwd;
     this.credentials = inherited.credentials;
     this.umask = inherited.umask;
+    this.group = group;
   }
 
   argv(): string[] {
@@ -88,6 +99,9 @@ export class Processes {
   private nextPid = 1;
   /** Rises whenever a call finishes or a process ends: nothing rising means that everything waits. */
   progress = 0;
+  /** The process group that has the console; 0: all have. */
+  foreground = 0;
+  private running: Process | null = null;
 
   constructor(
     private readonly vfs: Vfs,
@@ -122,43 +136,87 @@ export class Processes {
     files: readonly (OpenFile | null)[],
     trace: OpenFile | null,
   ): number {
+    const image = this.imageOf(view, path);
+    if (typeof image === 'number') return image;
+    return this.begin(parent, { ...view, credentials: image.credentials }, args, files, trace, image.entry);
+  }
+
+  /** A second process like `p`, begun at the place its program last named; the caller has retained its files. Returns the pid or -errno. */
+  fork(p: Process): number {
+    const entry = p.code;
+    p.code = null;
+    if (entry === null) return -E.FAULT;
+    const pid = this.begin(p.pid, p, p.args, p.files, p.trace, entry);
+    if (pid > 0) for (const [signal, action] of p.signals) this.table.get(pid)!.signals.set(signal, action);
+    return pid;
+  }
+
+  /** Makes the running process another program with these descriptors. Returns -errno, or BLOCKED: the old program is not resumed. */
+  exec(p: Process, path: string, args: Uint8Array, files: readonly (OpenFile | null)[]): number {
+    const image = this.imageOf(p, path);
+    if (typeof image === 'number') return image;
+    for (const f of p.files) f?.close();
+    p.files.length = 0;
+    p.files.push(...files);
+    for (const [signal, action] of p.signals) if (action === CATCH.interrupt) p.signals.delete(signal);
+    p.caught = 0;
+    p.interrupted = false;
+    p.args = args;
+    p.credentials = image.credentials;
+    const { entry } = image;
+    p.body = entry(this.gate(p));
+    this.progress++;
+    return BLOCKED;
+  }
+
+  private begin(
+    parent: number,
+    inherited: View,
+    args: Uint8Array,
+    files: readonly (OpenFile | null)[],
+    trace: OpenFile | null,
+    entry: Entry,
+  ): number {
+    if (this.table.size >= LIMITS.processesMax) return -E.AGAIN;
+    const pid = this.nextPid++;
+    const father = this.table.get(parent);
+    const p = new Process(pid, parent, args, trace, inherited, father?.group ?? pid);
+    for (const [signal, action] of father?.signals ?? []) if (action === CATCH.ignore) p.signals.set(signal, action);
+    p.files.push(...files);
+    p.body = entry(this.gate(p));
+    this.table.set(pid, p);
+    this.progress++;
+    return pid;
+  }
+
+  /**
+   * What a process becomes that executes `path`: the program linked into the kernel that the file names in its first line,
+   * `#!arena8 NAME`, and the rights it runs with. To run it one need not be able to read it. -errno when it is no program for this user.
+   */
+  private imageOf(view: View, path: string): { entry: Entry; credentials: Credentials } | number {
     const place = this.vfs.resolve(view, path);
     if (typeof place === 'number') return place;
     const { inode } = place;
     if (inode.kind !== KIND.file || !permits(inode, view.credentials, MAY.exec)) return -E.ACCES;
-    const name = this.programOf(view, path);
-    if (typeof name === 'number') return name;
-    const entry = this.programs.get(name);
-    if (entry === undefined) return -E.NOEXEC;
-    if (this.table.size >= LIMITS.processesMax) return -E.AGAIN;
-    const credentials = executing(inode, view.credentials);
-    const p = new Process(this.nextPid++, parent, name, args, trace, { ...view, credentials });
-    for (const f of files) p.files.push(f);
-    p.body = entry(this.gate(p));
-    this.table.set(p.pid, p);
-    this.progress++;
-    return p.pid;
-  }
-
-  /** The program linked into the kernel that a file names in its first line: `#!arena8 NAME`. To run it one need not be able to read it. */
-  private programOf(view: View, path: string): string | number {
     const file = this.vfs.open({ ...view, credentials: ROOT }, path, O.RDONLY, 0);
     if (typeof file === 'number') return file;
     const n = file.readAt(0, this.headAt, 64);
     file.close();
     if (n < 0) return n;
     const head = String.fromCharCode(...this.memory.subarray(this.headAt, this.headAt + n));
-    return /^#!arena8 ([a-z0-9_.[-]+)\n/.exec(head)?.[1] ?? -E.NOEXEC;
+    const entry = this.programs.get(/^#!arena8 ([a-z0-9_.[-]+)\n/.exec(head)?.[1] ?? '');
+    return entry === undefined ? -E.NOEXEC : { entry, credentials: executing(inode, view.credentials) };
   }
 
   /** Resumes every live process once, in order of pid. */
   runAll(): void {
     for (const p of Array.from(this.table.values())) {
-      if (p.status !== null) continue;
+      if (p.status !== null || p.stoppedBy !== null) continue;
       p.callsLeft = QUANTUM_CALLS;
       const before = this.progress;
       if (p.returned === null) {
         try {
+          this.running = p;
           const r = p.body.next();
           if (r.done === true) p.returned = r.value & 0xff;
         } catch (error) {
@@ -166,24 +224,47 @@ export class Processes {
           this.crashed(p, error instanceof Error ? error.message : String(error));
           p.returned = STATUS_CRASHED;
         }
+        this.running = null;
       }
       if (this.progress !== before) this.costs.contextSwitch();
       if (p.returned !== null && this.drainTrace(p)) this.end(p, p.returned);
     }
   }
 
-  /** SIGINT to everything on the console. */
-  interruptAll(): void {
-    for (const p of Array.from(this.table.values())) this.signal(p, SIG.INT);
+  /** A signal of the console: to the group in the foreground, or to everything when none is, or nobody of it lives. */
+  signalForeground(signal: number): void {
+    if (this.signalGroup(this.foreground, signal) === 0)
+      for (const p of Array.from(this.table.values())) this.signal(p, signal);
+  }
+
+  /** The living processes of a group. */
+  inGroup(group: number): Process[] {
+    return Array.from(this.table.values()).filter(p => p.group === group && p.status === null);
+  }
+
+  /** To every process of a group. Returns how many there were. */
+  signalGroup(group: number, signal: number): number {
+    const members = this.inGroup(group);
+    for (const p of members) this.signal(p, signal);
+    return members.length;
   }
 
   signal(p: Process, signal: number): void {
-    if (p.status !== null) return;
-    const action = p.signals.get(signal) ?? CATCH.default;
+    if (p.status !== null || signal === 0) return;
+    if (signal === SIG.CONT || signal === SIG.KILL) p.stoppedBy = null;
+    const certain = signal === SIG.KILL || signal === SIG.STOP;
+    const action = certain ? CATCH.default : (p.signals.get(signal) ?? CATCH.default);
     if (action === CATCH.ignore) return;
-    if (action === CATCH.interrupt) p.interrupted = true;
-    else {
-      p.body.return(0);
+    if (action === CATCH.interrupt) {
+      p.interrupted = true;
+      p.caught |= 1 << signal;
+      p.stoppedBy = null;
+    } else if (stopping.includes(signal)) {
+      p.stoppedBy = signal;
+      p.stopTold = false;
+      this.progress++;
+    } else if (!harmless.includes(signal)) {
+      if (p !== this.running) p.body.return(0); // one that is inside a call is just not resumed
       this.end(p, 128 + signal);
     }
   }
@@ -210,7 +291,8 @@ export class Processes {
   nextWake(): number | null {
     let next: number | null = null;
     for (const p of this.table.values())
-      if (p.status === null && p.wakeNs !== null && (next === null || p.wakeNs < next)) next = p.wakeNs;
+      if (p.status === null && p.stoppedBy === null && p.wakeNs !== null && (next === null || p.wakeNs < next))
+        next = p.wakeNs;
     return next;
   }
 }

@@ -21,14 +21,17 @@ import {
   SessionEvent,
   SessionOptions,
   SessionReport,
+  SIG,
   SpawnHeader,
   Stat,
+  STOPPED,
   strerror,
   Times,
   UTIME,
   utf8Decode,
   utf8Step,
   Utimes,
+  WAIT,
   WcetOptions,
   WcetReport,
   type ArgKind,
@@ -52,14 +55,15 @@ export function formatCall(
 ): string {
   const answer = result ?? 0;
   let i = 0;
-  const shown = spec.args.map(([argument, kind, meaning]) => {
+  const shown = spec.args.map(([, kind, meaning]) => {
     const a = integers[i++]!;
     if (kind !== 'path' && kind !== 'in' && kind !== 'out') return formatInteger(kind, meaning, a);
     const b = integers[i++]!;
     if (kind === 'path') return quote(memory, a, Math.min(b, LIMITS.pathBytes), b);
-    if (kind === 'out' && answer < 0) return `0x${a.toString(16)}, ${b}`;
+    const unwritten = answer < 0 || (answer === 0 && meaning === 'status'); // no child had ended
+    if (kind === 'out' && unwritten) return `0x${a.toString(16)}, ${b}`;
     const bytes = kind === 'in' ? b : Math.min(answer, b); // an answer's result is its length, unless its meaning says that
-    return `${argument === 'block' ? formatArguments(memory, a, bytes) : formatBytes(meaning, memory, a, bytes)}, ${b}`;
+    return `${formatBytes(meaning, memory, a, bytes)}, ${b}`;
   });
   const end = answer < 0 ? `-1 ${errnoName(answer)} (${strerror(answer)})` : String(result ?? '?');
   return `${name}(${shown.join(', ')}) = ${end}`;
@@ -76,7 +80,13 @@ function formatInteger(kind: ArgKind, meaning: Meaning | undefined, n: number): 
     case 'whence':
       return ['SEEK_SET', 'SEEK_CUR', 'SEEK_END'][n] ?? String(n);
     case 'signal':
-      return ({ 2: 'SIGINT', 13: 'SIGPIPE', 15: 'SIGTERM' } as Record<number, string>)[n] ?? String(n);
+      return signalName(n);
+    case 'action':
+      return ['SIG_DFL', 'SIG_CATCH', 'SIG_IGN'][n] ?? String(n);
+    case 'wait':
+      return bits(n, { WNOHANG: WAIT.nohang, WUNTRACED: WAIT.untraced }) ?? '0';
+    case 'entry':
+      return 'main';
     case 'access':
       return bits(n, { R_OK: ACCESS.read, W_OK: ACCESS.write, X_OK: ACCESS.exec }) ?? 'F_OK';
     case 'ioctl':
@@ -84,6 +94,11 @@ function formatInteger(kind: ArgKind, meaning: Meaning | undefined, n: number): 
     default:
       return String(n);
   }
+}
+
+function signalName(n: number): string {
+  const name = nameOf(SIG, n);
+  return name === undefined ? String(n) : `SIG${name}`;
 }
 
 const octal = (n: number): string => (n === 0 ? '0' : `0${n.toString(8)}`);
@@ -119,12 +134,14 @@ function formatBytes(meaning: Meaning | undefined, memory: Uint8Array, at: numbe
       return entryList(memory, at, bytes);
     case 'SessionEvent':
       return bytes === 0 ? '""' : sessionEvent(memory, at);
-    case undefined:
-    case 'access': // of integers, as the next
-    case 'ioctl':
-      return quote(memory, at, Math.min(bytes, SHOWN_BYTES), bytes);
+    case 'argv':
+      return formatArguments(memory, at, bytes);
+    case 'status':
+      return childStatus(new DataView(memory.buffer, memory.byteOffset + at).getUint32(0, true));
     default:
-      return formatRecord(RECORDS[meaning], memory, at);
+      return meaning !== undefined && meaning in RECORDS
+        ? formatRecord(RECORDS[meaning as keyof typeof RECORDS], memory, at)
+        : quote(memory, at, Math.min(bytes, SHOWN_BYTES), bytes);
   }
 }
 
@@ -136,6 +153,13 @@ function integerList(memory: Uint8Array, at: number, count: number): string {
   const view = new DataView(memory.buffer, memory.byteOffset + at, count * 4);
   const shown = Array.from({ length: Math.min(count, SHOWN_ITEMS) }, (_, i) => String(view.getUint32(i * 4, true)));
   return list(shown, count);
+}
+
+/** What wait says of a child, by the macros with which a program asks. */
+function childStatus(status: number): string {
+  return status >= STOPPED
+    ? `[{WIFSTOPPED(s) && WSTOPSIG(s) == ${signalName(status - STOPPED)}}]`
+    : `[{WIFEXITED(s) && WEXITSTATUS(s) == ${status}}]`;
 }
 
 /** The argument vector in a SpawnHeader block, and how many variables follow it. */

@@ -5,18 +5,22 @@ import {
   BLOCKED,
   E,
   FsStat,
+  IOCTL,
   isRefusal,
   LastError,
   LIMITS,
   LlmStats,
   LoadOptions,
+  KIND,
   ModelInfo,
   PlanReport,
   refuse,
   SessionReport,
+  SIG,
   SpawnHeader,
   SPEC_CODE,
   Stat,
+  STOPPED,
   strerror,
   SYSCALLS,
   Times,
@@ -25,6 +29,7 @@ import {
   utf8Length,
   utf8Write,
   Utimes,
+  WAIT,
   WcetOptions,
   WcetReport,
   type CallName,
@@ -106,7 +111,12 @@ export class SystemCalls {
       windowAt: this.k.lay.windowAt,
       windowBytes: LIMITS.windowBytes,
       trap: (nr, a, b, c, d, e, f) => this.trap(p, nr, a, b, c, d, e, f),
-      mustYield: () => p.callsLeft <= 0,
+      mustYield: () => p.callsLeft <= 0 || p.stoppedBy !== null,
+      signalled: () => p.caught !== 0,
+      address: entry => {
+        p.code = entry;
+        return 0;
+      },
     };
   }
 
@@ -128,8 +138,8 @@ export class SystemCalls {
     let r = this.checkRanges(entry, integers);
     if (r === 0) r = entry.handler(...integers);
     if (r === BLOCKED) {
-      if (p.returned !== null) this.traced(p, entry, integers, null);
-      if (p.returned !== null || !p.interrupted) return BLOCKED;
+      if (!entry.spec.blocks) return this.left(p, entry, integers);
+      if (!p.interrupted || p.status !== null) return BLOCKED;
       p.interrupted = false;
       p.wakeNs = null;
       r = -E.INTR;
@@ -140,6 +150,12 @@ export class SystemCalls {
     if (r < 0 && p.lastError.errno !== -r) p.lastError = { errno: -r, code: 0, message: strerror(r) };
     this.traced(p, entry, integers, r);
     return r;
+  }
+
+  /** A call after which the program that made it does not go on: exit, exec, its own end. */
+  private left(p: Process, entry: Entry, integers: readonly number[]): number {
+    if (p.status === null) this.traced(p, entry, integers, entry.name === 'exec' ? 0 : null);
+    return BLOCKED;
   }
 
   /** Adds a call to the trace, if there is one; `result` is null where it does not return. */
@@ -216,6 +232,28 @@ export class SystemCalls {
     return fd;
   }
 
+  /** The caller's files that a spawn block names, or -EBADF. */
+  private handedOver(blockAt: number): (OpenFile | null)[] | number {
+    const h = SpawnHeader.read(this.k.arena.u8, blockAt);
+    const fds = [h.fd0, h.fd1, h.fd2, h.fd3, h.fd4, h.fd5, h.fd6, h.fd7, h.fd8, h.fd9];
+    if (fds.some(fd => fd >= 0 && this.caller.file(fd) === null)) return -E.BADF;
+    return fds.map(fd => (fd < 0 ? null : this.caller.file(fd)));
+  }
+
+  /** 0, unless the caller's own signal ended or stopped it: then its program is not resumed. */
+  private unlessEnded(): number {
+    return this.caller.status === null ? 0 : BLOCKED;
+  }
+
+  /** A process outside the foreground group that reads the console is stopped by SIGTTIN. */
+  private stopsInBackground(file: OpenFile): boolean {
+    const { foreground } = this.k.processes();
+    if (foreground === 0 || this.caller.group === foreground) return false;
+    if (file.inode.kind !== KIND.char || file.ioctl(IOCTL.isatty, 0) !== 1) return false;
+    this.k.processes().signalGroup(this.caller.group, SIG.TTIN);
+    return this.caller.stoppedBy !== null;
+  }
+
   private handlers(): Handlers {
     const k = this.k;
     const u8 = k.arena.u8;
@@ -228,6 +266,7 @@ export class SystemCalls {
         return BLOCKED;
       },
       getpid: () => this.caller.pid,
+      getppid: () => this.caller.parent,
       getargs: (at, capacity) => {
         const block = this.caller.args;
         if (block.length > capacity) return -E.RANGE;
@@ -241,12 +280,8 @@ export class SystemCalls {
         const head = SpawnHeader.read(u8, at);
         if (head.argc + head.envc > LIMITS.argsMax) return -E.TOOBIG;
         const block = u8.slice(at, at + bytes);
-        const files: (OpenFile | null)[] = [];
-        for (const fd of [head.fd0, head.fd1, head.fd2]) {
-          const file = fd < 0 ? null : this.caller.file(fd);
-          if (fd >= 0 && file === null) return -E.BADF;
-          files.push(file);
-        }
+        const files = this.handedOver(at);
+        if (typeof files === 'number') return files;
         const trace = head.trace < 0 ? this.caller.trace : this.caller.file(head.trace);
         if (head.trace >= 0 && trace === null) return -E.BADF;
         for (const f of files) f?.retain();
@@ -258,34 +293,84 @@ export class SystemCalls {
         }
         return pid;
       },
-      wait: (pid, at, capacity) => {
+      exec: (pathAt, pathBytes, at, bytes) => {
+        const path = this.path(pathAt, pathBytes);
+        if (typeof path === 'number') return path;
+        if (bytes < SpawnHeader.bytes) return -E.INVAL;
+        const head = SpawnHeader.read(u8, at);
+        if (head.argc + head.envc > LIMITS.argsMax) return -E.TOOBIG;
+        const files = this.handedOver(at);
+        if (typeof files === 'number') return files;
+        for (const f of files) f?.retain();
+        const r = k.processes().exec(this.caller, path, u8.slice(at, at + bytes), files);
+        if (r !== BLOCKED) for (const f of files) f?.close();
+        return r;
+      },
+      fork: () => {
+        const { files, trace } = this.caller;
+        for (const f of files) f?.retain();
+        trace?.retain();
+        const pid = k.processes().fork(this.caller);
+        if (pid < 0) {
+          for (const f of files) f?.close();
+          trace?.close();
+        }
+        return pid;
+      },
+      wait: (pid, at, capacity, flags) => {
         const children = k.processes().childrenOf(this.caller.pid);
         const wanted = pid === -1 ? children : children.filter(c => c.pid === pid);
         if (wanted.length === 0) return -E.CHILD;
         const ended = wanted.find(c => c.status !== null);
-        if (ended === undefined) return BLOCKED;
+        if (ended === undefined) {
+          const stopped = wanted.find(c => c.stoppedBy !== null && !c.stopTold);
+          if (stopped === undefined || (flags & WAIT.untraced) === 0) return (flags & WAIT.nohang) !== 0 ? 0 : BLOCKED;
+          stopped.stopTold = true;
+          if (capacity >= 4) k.arena.view.setUint32(at, STOPPED + stopped.stoppedBy!, true);
+          return stopped.pid;
+        }
         if (capacity >= 4) k.arena.view.setUint32(at, ended.status!, true);
         k.processes().reap(ended);
         return ended.pid;
       },
       kill: (pid, signal) => {
-        const p = k.processes().get(pid);
-        if (p === undefined || p.status !== null) return -E.SRCH;
         if (signal < 0 || signal > 31) return -E.INVAL;
-        if (!maySignal(this.caller.credentials, p.credentials)) return -E.PERM;
-        if (signal === 0) return 0;
-        if (p === this.caller) {
-          p.interrupted = true;
-          return 0;
-        }
-        k.processes().signal(p, signal);
-        return 0;
+        const processes = k.processes();
+        const target = processes.get(pid);
+        const addressed = pid < 0 ? processes.inGroup(-pid) : target?.status === null ? [target] : [];
+        if (addressed.length === 0) return -E.SRCH;
+        const permitted = addressed.filter(p => maySignal(this.caller.credentials, p.credentials));
+        if (permitted.length === 0) return -E.PERM;
+        for (const p of permitted) processes.signal(p, signal);
+        return this.unlessEnded();
       },
       signal: (signal, action) => {
         if (signal < 1 || signal > 31 || action < CATCH.default || action > CATCH.ignore) return -E.INVAL;
+        const before = this.caller.signals.get(signal) ?? CATCH.default;
         this.caller.signals.set(signal, action);
+        return before;
+      },
+      signals: () => {
+        const { caught } = this.caller;
+        this.caller.caught = 0;
+        this.caller.interrupted = false;
+        return caught;
+      },
+      setpgid: (pid, group) => {
+        const p = pid === 0 ? this.caller : k.processes().get(pid);
+        if (p === undefined || (p !== this.caller && p.parent !== this.caller.pid)) return -E.SRCH;
+        if (group < 0) return -E.INVAL;
+        p.group = group === 0 ? p.pid : group;
         return 0;
       },
+      tcsetpgrp: (fd, group) =>
+        this.withFile(fd, file => {
+          if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
+          const processes = k.processes();
+          const before = processes.foreground;
+          processes.foreground = group;
+          return before;
+        }),
       sleep: milliseconds => {
         const p = this.caller;
         if (milliseconds < 0) return -E.INVAL;
@@ -340,7 +425,8 @@ export class SystemCalls {
           file.close();
           return 0;
         }),
-      read: (fd, at, capacity) => this.withFile(fd, file => file.read(at, capacity)),
+      read: (fd, at, capacity) =>
+        this.withFile(fd, file => (this.stopsInBackground(file) ? BLOCKED : file.read(at, capacity))),
       write: (fd, at, bytes) =>
         this.withFile(fd, file => {
           const r = file.write(at, bytes, this.caller.credentials);
@@ -385,12 +471,13 @@ export class SystemCalls {
       readdir: (fd, at, capacity) => this.withFile(fd, file => file.readdir(at, capacity)),
       readline: (fd, promptAt, promptBytes, at, capacity) =>
         this.withFile(fd, file => {
-          if (file.ioctl(1, 0) < 0) return -E.NOTTY;
+          if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
+          if (this.stopsInBackground(file)) return BLOCKED;
           return k.console.readline(this.text(promptAt, promptBytes), u8, at, capacity);
         }),
       complete: (fd, at, bytes) =>
         this.withFile(fd, file => {
-          if (file.ioctl(1, 0) < 0) return -E.NOTTY;
+          if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
           k.console.complete(this.text(at, bytes).split('\0').slice(0, -1));
           return 0;
         }),

@@ -33,6 +33,7 @@ import { man } from './bin/man.ts';
 import { mkdir } from './bin/mkdir.ts';
 import { mount } from './bin/mount.ts';
 import { mv } from './bin/mv.ts';
+import { printf } from './bin/printf.ts';
 import { ps } from './bin/ps.ts';
 import { pwd } from './bin/pwd.ts';
 import { readlink } from './bin/readlink.ts';
@@ -61,7 +62,7 @@ import { sh } from './sh/sh.ts';
 // prettier-ignore
 const linked: readonly Program[] = [
   basename, bracket, cat, chmod, chown, clear, cp, date, df, dirname, dmesg, du, echo, env, falseProgram, find, free, grep, head, help, hexdump,
-  history, id, kill, llmctl, llminfer, llmstats, ln, ls, man, mkdir, mount, mv, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep,
+  history, id, kill, llmctl, llminfer, llmstats, ln, ls, man, mkdir, mount, mv, printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep,
   stat, strace, su, tail, tee, test, time, touch, trueProgram, umount, uptime, wc, whoami,
 ];
 

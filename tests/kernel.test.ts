@@ -242,6 +242,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
       },
       readline: () => BLOCKED,
       complete: () => {},
+      takeSuspend: () => false,
       takeInterrupt: () => {
         const i = console.interrupt;
         console.interrupt = false;
@@ -298,8 +299,8 @@ test('spawn, wait, exit status, arguments', t => {
   const { status, output } = r.run(function* (sys) {
     const pid = yield* sys.spawn('/bin/child', argumentBlock(['child', 'a b', ''], new Map(), [-1, 1, -1]));
     const code = new Uint8Array(4);
-    t.is(yield* sys.wait(pid, code), pid);
-    t.is(yield* sys.wait(-1, code), -E.CHILD);
+    t.is(yield* sys.wait(pid, code, 0), pid);
+    t.is(yield* sys.wait(-1, code, 0), -E.CHILD);
     return code[0]!;
   });
   t.is(status, 7);
@@ -386,7 +387,7 @@ test('a pipe streams through its ring; the reader sees the end; a writer without
     t.is(total, 10_000);
     yield* sys.close(reader);
     const code = new Uint8Array(4);
-    yield* sys.wait(-1, code);
+    yield* sys.wait(-1, code, 0);
     t.is(code[0], 0);
 
     yield* sys.pipe(fds);
@@ -394,7 +395,7 @@ test('a pipe streams through its ring; the reader sees the end; a writer without
     yield* sys.close(fds[4]!);
     yield* sys.read(fds[0]!, buffer);
     yield* sys.close(fds[0]!);
-    yield* sys.wait(pid, code);
+    yield* sys.wait(pid, code, 0);
     t.is(code[0], 128 + SIG.PIPE);
     return 0;
   });
@@ -418,8 +419,8 @@ test('sleep moves the clock, not the host; sleepers wake in order', t => {
     for (const name of ['late', 'soon'])
       yield* sys.spawn(`/bin/${name}`, argumentBlock([name], new Map(), [-1, 1, -1]));
     const code = new Uint8Array(4);
-    yield* sys.wait(-1, code);
-    yield* sys.wait(-1, code);
+    yield* sys.wait(-1, code, 0);
+    yield* sys.wait(-1, code, 0);
     return 0;
   });
   t.is(output, 'soon late ');
@@ -439,8 +440,8 @@ test('Ctrl-C: ends what does not catch it (130), interrupts a blocked call of wh
     pid = yield* sys.spawn('/bin/sleeper', argumentBlock(['s'], new Map(), [0, 1, -1]));
     r.console.interrupt = true;
     const code = new Uint8Array(4);
-    let got = yield* sys.wait(pid, code);
-    if (got === -E.INTR) got = yield* sys.wait(pid, code);
+    let got = yield* sys.wait(pid, code, 0);
+    if (got === -E.INTR) got = yield* sys.wait(pid, code, 0);
     return code[0]!;
   });
   t.is(r1.status, 130);
@@ -457,7 +458,7 @@ test('strace prints each call as the table describes it', t => {
   });
   const { output } = r.run(function* (sys) {
     yield* sys.spawn('/bin/reader', argumentBlock(['r'], new Map(), [0, 1, 2], 1));
-    yield* sys.wait(-1, new Uint8Array(4));
+    yield* sys.wait(-1, new Uint8Array(4), 0);
     return 0;
   });
   t.true(output.includes('open("/etc/motd", O_RDONLY, 0) = 3\n'), output);
@@ -570,7 +571,7 @@ test('32 sessions queue in order; the 33rd is refused; ids are never reused; a d
   r.run(function* (sys) {
     yield* sys.backend('fake', new Uint8Array(32));
     yield* sys.spawn('/bin/hog', argumentBlock(['hog'], new Map(), [-1, -1, -1]));
-    yield* sys.wait(-1, new Uint8Array(4));
+    yield* sys.wait(-1, new Uint8Array(4), 0);
     const again = yield* infer(sys, 'a', { maxTokens: 1 });
     t.is(again.id, 33);
     t.is(again.finish, 'length');
@@ -588,7 +589,7 @@ test('a program that breaks ends with 139, gives back what it held, and the mach
   const { status, output } = r.run(function* (sys) {
     const code = new Uint8Array(4);
     const pid = yield* sys.spawn('/bin/broken', argumentBlock(['broken'], new Map(), [0, 1, 2]));
-    t.is(yield* sys.wait(pid, code), pid);
+    t.is(yield* sys.wait(pid, code, 0), pid);
     yield* print(sys, 'on it goes');
     return code[0]!;
   });

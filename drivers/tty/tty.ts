@@ -20,6 +20,7 @@ export interface TtyOptions {
 }
 
 const CTRL_C = 3;
+const CTRL_Z = 0x1a;
 const CTRL_D = 4;
 const NEWLINE = 10;
 const RETURN = 13;
@@ -45,6 +46,7 @@ export class Tty implements TtyDevice {
   #tail = 0;
   #ended = false;
   #interrupts = 0;
+  #suspends = 0;
   #discarding = false; // the rest of a line too long to deliver
 
   // Canonical reads: the line being typed, then being delivered from lineAt on.
@@ -82,9 +84,11 @@ export class Tty implements TtyDevice {
   feed(bytes: Uint8Array): number {
     let from = 0;
     if (this.interactive && !this.#editing) {
-      const last = bytes.lastIndexOf(CTRL_C);
-      for (let i = 0; i <= last; i++) if (bytes[i] === CTRL_C) this.interrupt();
-      from = last + 1;
+      from = 1 + Math.max(bytes.lastIndexOf(CTRL_C), bytes.lastIndexOf(CTRL_Z));
+      for (const c of bytes.subarray(0, from)) {
+        if (c === CTRL_C) this.interrupt();
+        else if (c === CTRL_Z) this.#suspend();
+      }
     }
     if (this.#head > 0) {
       this.#queue.copyWithin(0, this.#head, this.#tail);
@@ -114,11 +118,20 @@ export class Tty implements TtyDevice {
       return;
     }
     this.#interrupts++;
-    if (!this.interactive) return;
+    if (this.interactive) this.#dropInput('^C');
+  }
+
+  /** Ctrl-Z while no line is edited. */
+  #suspend(): void {
+    this.#suspends++;
+    this.#dropInput('^Z');
+  }
+
+  #dropInput(mark: string): void {
     this.#head = this.#tail = 0;
     this.#lineAt = this.#lineEnd = 0;
     this.#lineDone = false;
-    this.#printTracked('^C');
+    this.#printTracked(mark);
   }
 
   resize(columns: number, rows: number): void {
@@ -134,6 +147,12 @@ export class Tty implements TtyDevice {
   takeInterrupt(): boolean {
     if (this.#interrupts === 0) return false;
     this.#interrupts--;
+    return true;
+  }
+
+  takeSuspend(): boolean {
+    if (this.#suspends === 0) return false;
+    this.#suspends--;
     return true;
   }
 

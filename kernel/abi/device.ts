@@ -103,6 +103,8 @@ export interface TtyDevice extends CharDevice {
   complete(candidates: readonly string[]): void;
   /** Takes a pending Ctrl-C: true once per press. */
   takeInterrupt(): boolean;
+  /** The same for Ctrl-Z. */
+  takeSuspend(): boolean;
 }
 
 // ── Randomness ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,19 +8,24 @@ import { layout } from './records.ts';
 
 /**
  * - `int`, `fd`, `pid`: one integer. `octal`, `open`, `whence`, `signal`: the same, printed by strace as what they mean.
+ * - `entry`: a place in the caller's program: what Gate.address returned for it.
  * - `path`: UTF-8 text, two integers. `in`: bytes the kernel reads, two integers. `out`: bytes the kernel writes, two integers.
  */
-export type ArgKind = 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whence' | 'signal' | 'path' | 'in' | 'out';
+export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whence' | 'signal' | 'path' | 'in' | 'out';
 // prettier-ignore
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
   | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'WcetOptions' | 'WcetReport'
   | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats';
 /**
- * What an argument holds, where its kind does not say: a record, u32 `ids`, two `fds`, `entries` of a directory; of an integer, which
- * constants it is made of. strace prints it so, docs/ABI.md names it; nothing else depends on it.
+ * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
+ * `entries` of a directory; of an integer, which constants it is made of. strace prints it so, docs/ABI.md names it; nothing else depends on it.
  */
-export type Meaning = RecordName | 'ids' | 'fds' | 'entries' | 'access' | 'ioctl';
+// prettier-ignore
+export type Meaning =
+  | RecordName
+  | 'argv' | 'status' | 'ids' | 'fds' | 'entries'
+  | 'access' | 'ioctl' | 'action' | 'wait';
 export type ArgSpec = readonly (readonly [name: string, kind: ArgKind, meaning?: Meaning])[];
 
 export interface CallSpec<A extends ArgSpec = ArgSpec> {
@@ -41,16 +46,23 @@ export const SYSCALLS = {
   // Processes
   exit: call(1, [['status', 'int']], 'End this process.'),
   getpid: call(2, [], 'This process.'),
-  getargs: call(3, [['block', 'out']], 'argv and environment: SpawnHeader, then argc + envc strings, each ended by a zero byte.'),
-  spawn: call(4, [['program', 'path'], ['block', 'in']], 'Start a program; the block is as getargs returns it. Returns its pid.'),
-  wait: call(5, [['pid', 'pid'], ['status', 'out']], 'Wait for a child (-1: any) to end; writes its exit status as u32. Returns its pid.', true),
-  kill: call(6, [['pid', 'pid'], ['signal', 'signal']], 'Send a signal (2 SIGINT, 13 SIGPIPE, 15 SIGTERM).'),
-  signal: call(7, [['signal', 'signal'], ['catch', 'int']], 'catch 1: a blocked call returns -EINTR instead of ending the process; 2: ignore; 0: default.'),
+  getargs: call(3, [['block', 'out', 'argv']], 'argv and environment: SpawnHeader, then argc + envc strings, each ended by a zero byte.'),
+  spawn: call(4, [['program', 'path'], ['block', 'in', 'argv']], 'Start a program; the block is as getargs returns it. Returns its pid.'),
+  wait: call(5, [['pid', 'pid'], ['status', 'out', 'status'], ['flags', 'int', 'wait']], 'Wait for a child (-1: any) to end; writes its exit status as u32. Returns its pid. Flags: see WAIT.', true),
+  kill: call(6, [['pid', 'pid'], ['signal', 'signal']], 'Send a signal: see SIG. A negative pid: to every process of that group.'),
+  signal: call(7, [['signal', 'signal'], ['catch', 'int', 'action']], 'catch 1: a blocked call returns -EINTR instead of ending the process; 2: ignore; 0: default. Returns what it was.'),
   sleep: call(8, [['milliseconds', 'int']], 'Sleep in virtual time.', true),
   sched_yield: call(9, [], 'Let others run.', true),
   last_error: call(10, [['record', 'out', 'LastError']], 'The LastError record of this process.'),
   times: call(11, [['record', 'out', 'Times']], 'Clock and this process: Times record.'),
   target: call(12, [['name', 'path'], ['record', 'out']], 'Switch the simulated processor; empty: ask. Writes the name of the one in force. Returns its length.'),
+
+  fork: call(13, [['entry', 'entry']], 'A second process with the descriptors, directory, signals and group of this one, begun at `entry`. Returns its pid.'),
+  exec: call(14, [['program', 'path'], ['block', 'in', 'argv']], 'Become another program: as spawn, in this process. Ignored signals stay ignored. Returns only on failure.'),
+  signals: call(15, [], 'The caught signals that came since the last time, as a bit set: 1 << signal.'),
+  getppid: call(18, [], 'The process that started this one; 0: the machine.'),
+  setpgid: call(16, [['pid', 'pid'], ['group', 'pid']], 'Put a process (0: this one) into a group (0: its own).'),
+  tcsetpgrp: call(17, [['fd', 'fd'], ['group', 'pid']], 'Give the terminal to a process group, which then gets its Ctrl-C and Ctrl-Z; 0: to everybody. Returns who had it.'),
 
   // Files
   open: call(20, [['path', 'path'], ['flags', 'open'], ['mode', 'octal']], 'Open a file. Returns a descriptor.'),
@@ -150,8 +162,21 @@ export const COST_COLUMNS = [
   'stored',
 ] as const;
 
-/** Header of a spawn block. `fd…`: the parent's descriptors that become 0, 1, 2 (−1: none). `trace`: a descriptor strace lines go to, or −1. */
-export const SpawnHeader = layout({ argc: 'u32', envc: 'u32', fd0: 'i32', fd1: 'i32', fd2: 'i32', trace: 'i32' });
+/**
+ * Header of a spawn block. `fd…`: the parent's descriptors that become 0, 1, 2, … 9 (−1: none). `trace`: a descriptor strace lines go to, or −1.
+ */
+// prettier-ignore
+export const SpawnHeader = layout({
+  argc: 'u32', envc: 'u32', trace: 'i32',
+  fd0: 'i32', fd1: 'i32', fd2: 'i32', fd3: 'i32', fd4: 'i32', fd5: 'i32', fd6: 'i32', fd7: 'i32', fd8: 'i32', fd9: 'i32',
+});
+/** How many descriptors a spawn block can hand over. */
+export const SPAWN_FDS = 10;
+/** The descriptors of a spawn block; what `fds` does not name is closed. */
+export function spawnFds(fds: readonly number[]): Record<`fd${0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9}`, number> {
+  const [fd0 = -1, fd1 = -1, fd2 = -1, fd3 = -1, fd4 = -1, fd5 = -1, fd6 = -1, fd7 = -1, fd8 = -1, fd9 = -1] = fds;
+  return { fd0, fd1, fd2, fd3, fd4, fd5, fd6, fd7, fd8, fd9 };
+}
 
 export const Times = layout({ nowNs: 'u64', cycles: 'u64', hz: 'u64', processCycles: 'u64', bootEpochSeconds: 'u64' });
 
@@ -172,7 +197,15 @@ export const ACCESS = { read: 4, write: 2, exec: 1 } as const;
 /** What utimens does with a time: sets it to the record's, to now, or leaves it. */
 export const UTIME = { set: 0, now: 1, omit: 2 } as const;
 export const SEEK = { set: 0, cur: 1, end: 2 } as const;
-export const SIG = { INT: 2, PIPE: 13, TERM: 15 } as const;
+/** Linux's numbers. KILL and STOP cannot be caught; STOP, TSTP, TTIN and TTOU stop a process until CONT; CHLD and CONT are otherwise without effect. */
+// prettier-ignore
+export const SIG = {
+  HUP: 1, INT: 2, QUIT: 3, ABRT: 6, KILL: 9, USR1: 10, USR2: 12, PIPE: 13, ALRM: 14, TERM: 15,
+  CHLD: 17, CONT: 18, STOP: 19, TSTP: 20, TTIN: 21, TTOU: 22,
+} as const;
+/** nohang: return 0 when there is nothing to report. untraced: report also that a child has stopped, as STOPPED + the signal. */
+export const WAIT = { nohang: 1, untraced: 2 } as const;
+export const STOPPED = 0x10000;
 
 // ── Types derived from the table ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,7 +219,13 @@ type Flat<A extends ArgSpec> = A extends readonly [
 /** What the kernel implements: the call's integers, addresses already checked to lie inside the window. */
 export type Handler<N extends CallName> = (...integers: Flat<(typeof SYSCALLS)[N]['args']>) => number;
 
-type Value<K extends ArgKind> = K extends 'path' ? string : K extends 'in' | 'out' ? Uint8Array : number;
+type Value<K extends ArgKind> = K extends 'path'
+  ? string
+  : K extends 'in' | 'out'
+    ? Uint8Array
+    : K extends 'entry'
+      ? Entry
+      : number;
 type Values<A extends ArgSpec> = A extends readonly [
   readonly [string, infer K extends ArgKind, ...unknown[]],
   ...infer R extends ArgSpec,
@@ -196,7 +235,7 @@ type Values<A extends ArgSpec> = A extends readonly [
 /** What a program calls: `const n = yield* sys.read(fd, buffer)`. A blocking call yields until it can finish. */
 export type Sys = {
   readonly [N in CallName]: (...values: Values<(typeof SYSCALLS)[N]['args']>) => Generator<void, number, void>;
-};
+} & Pick<Gate, 'signalled'>;
 
 /** The processor's trap instruction, as a program sees it: the window and one way in. */
 export interface Gate {
@@ -206,6 +245,10 @@ export interface Gate {
   trap(nr: number, a: number, b: number, c: number, d: number, e: number, f: number): number;
   /** True when the quantum of calls is used up and the stub must yield. */
   mustYield(): boolean;
+  /** True when the call `signals` would return some: looking costs nothing. */
+  signalled(): boolean;
+  /** Makes a place in the program known to the kernel, for the next fork. */
+  address(entry: Entry): number;
 }
 
 /** A program image: started by spawn, resumed by the scheduler each time it yields, its return value the exit status. */

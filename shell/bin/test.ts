@@ -1,12 +1,12 @@
 // test, [: conditions on files, strings and numbers, by POSIX's rule that the number of arguments decides what each of them is.
 
 import { ACCESS, IOCTL, KIND } from '../../kernel/abi/index.ts';
-import { lstat, stat } from '../lib/files.ts';
+import { byteOrder, lstat, stat } from '../lib/files.ts';
 import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 
 const description =
-  'Status 0 when EXPRESSION holds, 1 when not, 2 when it makes no sense. Files: -e -f -d -r -w -x -s -c -b -p -L -h -u -g -k. Strings: -n -z = !=. Numbers: -eq -ne -lt -le -gt -ge. Also ! ( ) -a -o.';
+  'Status 0 when EXPRESSION holds, 1 when not, 2 when it makes no sense. Files: -e -f -d -r -w -x -s -b -c -p -h -L -u -g -k; FILE -nt FILE (newer), -ot (older), -ef (the same). Strings: -n -z = != < >. Numbers: -eq -ne -lt -le -gt -ge. -t N: descriptor N is a terminal. Also ! ( ) -a -o.';
 
 export const test = define({
   name: 'test',
@@ -44,6 +44,13 @@ function* evaluate(ctx: Tester, args: readonly string[]): Generator<void, number
 }
 
 const unary: readonly string[] = [...'efdrwxscbpLhugknzt'].map(letter => `-${letter}`);
+const fileComparisons: readonly string[] = ['-nt', '-ot', '-ef'];
+const orders: Readonly<Record<string, (a: string, b: string) => boolean>> = {
+  '=': (a, b) => a === b,
+  '!=': (a, b) => a !== b,
+  '<': (a, b) => byteOrder(a, b) < 0,
+  '>': (a, b) => byteOrder(a, b) > 0,
+};
 const comparisons: Readonly<Record<string, (a: number, b: number) => boolean>> = {
   '-eq': (a, b) => a === b,
   '-ne': (a, b) => a !== b,
@@ -95,10 +102,13 @@ class Expression {
       this.fault ??= 'argument expected';
       return false;
     }
-    const isBinary = second === '=' || second === '!=' || (second !== undefined && second in comparisons);
+    const isBinary =
+      second !== undefined && (second in orders || second in comparisons || fileComparisons.includes(second));
     if (third !== undefined && isBinary) {
       this.at += 3;
-      return this.compare(first, second, third);
+      return fileComparisons.includes(second)
+        ? yield* this.compareFiles(first, second, third)
+        : this.compare(first, second, third);
     }
     if (first === '!' && second !== undefined) {
       this.at++;
@@ -119,10 +129,18 @@ class Expression {
   }
 
   private compare(a: string, operator: string, b: string): boolean {
-    if (operator === '=') return a === b;
-    if (operator === '!=') return a !== b;
+    const order = orders[operator];
+    if (order !== undefined) return order(a, b);
     for (const text of [a, b]) if (!/^\s*[-+]?[0-9]+\s*$/.test(text)) this.fault ??= `Illegal number: ${text}`;
     return comparisons[operator]!(Number(a), Number(b));
+  }
+
+  private *compareFiles(a: string, operator: string, b: string): Generator<void, boolean, void> {
+    const x = yield* stat(this.ctx.sys, a);
+    const y = yield* stat(this.ctx.sys, b);
+    if (typeof x === 'number' || typeof y === 'number') return false;
+    if (operator === '-ef') return x.inode === y.inode && x.device === y.device;
+    return operator === '-nt' ? x.modifiedNs > y.modifiedNs : x.modifiedNs < y.modifiedNs;
   }
 
   private *examine(operator: string, operand: string): Generator<void, boolean, void> {
@@ -137,8 +155,8 @@ class Expression {
     const kinds: Readonly<Record<string, number>> = {
       '-f': KIND.file,
       '-d': KIND.dir,
-      '-c': KIND.char,
       '-b': KIND.block,
+      '-c': KIND.char,
       '-p': KIND.fifo,
       '-L': KIND.link,
       '-h': KIND.link,

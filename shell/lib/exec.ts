@@ -11,7 +11,8 @@ export const defaultPath = '/bin';
 /** Exit statuses of POSIX for a command that could not be started. */
 export const STATUS = { cannotExecute: 126, notFound: 127 } as const;
 
-export type Descriptors = readonly [stdin: number, stdout: number, stderr: number];
+/** What becomes descriptor 0, 1, 2, … of a program; -1: closed. */
+export type Descriptors = readonly number[];
 
 /** Where a command name leads: its path, or -errno (ENOENT, or EACCES when only a file without execute permission was found). */
 export function* findProgram(sys: Sys, name: string, path: string): Generator<void, string | number, void> {
@@ -27,7 +28,10 @@ export function* findProgram(sys: Sys, name: string, path: string): Generator<vo
   return errno;
 }
 
-/** Starts the file at `path`: a linked program, or a script by its interpreter line (`sh` when it has none). Returns its pid or -errno. */
+/**
+ * Starts the file at `path`: a linked program, or a script by its interpreter line (`sh` when it has none). Returns its pid or -errno. `how`
+ * exec: this process becomes it, and only a failure returns.
+ */
 export function* launch(
   sys: Sys,
   path: string,
@@ -35,12 +39,13 @@ export function* launch(
   env: ReadonlyMap<string, string>,
   fds: Descriptors,
   trace = -1,
+  how: 'spawn' | 'exec' = 'spawn',
 ): Generator<void, number, void> {
-  const pid = yield* sys.spawn(path, argumentBlock(argv, env, fds, trace));
+  const pid = yield* sys[how](path, argumentBlock(argv, env, fds, trace));
   if (pid !== -E.NOEXEC) return pid;
   const interpreter = yield* interpreterOf(sys, path);
   if (typeof interpreter === 'number') return interpreter;
-  return yield* sys.spawn(interpreter[0]!, argumentBlock([...interpreter, path, ...argv.slice(1)], env, fds, trace));
+  return yield* sys[how](interpreter[0]!, argumentBlock([...interpreter, path, ...argv.slice(1)], env, fds, trace));
 }
 
 /** `#!PATH [ARGUMENT]` of a script; /bin/sh for text without one; -ENOEXEC for anything else. */
@@ -63,7 +68,7 @@ function* interpreterOf(sys: Sys, path: string): Generator<void, string[] | numb
 export function* waitFor(sys: Sys, pid: number, interrupted?: () => void): Generator<void, number, void> {
   const status = new Uint8Array(4);
   for (;;) {
-    const result = yield* sys.wait(pid, status);
+    const result = yield* sys.wait(pid, status, 0);
     if (result >= 0) return new DataView(status.buffer).getUint32(0, true);
     if (result !== -E.INTR) return STATUS.notFound;
     interrupted?.();

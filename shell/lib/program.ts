@@ -8,6 +8,7 @@ import {
   SIG,
   SpawnHeader,
   formatRefusal,
+  spawnFds,
   strerror,
   utf8Decode,
   utf8Encode,
@@ -33,6 +34,18 @@ export interface Page {
 
 export interface Program extends Page {
   readonly entry: (manual: Manual) => Entry;
+  /** Runs it inside the process of another program, as the shell does with its builtins. A write that fails makes the status 1. */
+  readonly within: (call: Call) => Generator<void, number, void>;
+}
+
+/** What a program is called with. */
+export interface Call {
+  readonly sys: Sys;
+  readonly argv: readonly string[];
+  readonly env: ReadonlyMap<string, string>;
+  /** Its descriptors 0, 1, 2. */
+  readonly fds: readonly number[];
+  readonly manual: Manual;
 }
 
 /** Every page of this build by name: what `man` and `help` read. */
@@ -71,7 +84,7 @@ export interface ProgramSpec<T extends OptionTable> extends Page {
 export const signalStatus = (signal: number): number => 128 + signal;
 
 export function define<const T extends OptionTable = Record<never, never>>(spec: ProgramSpec<T>): Program {
-  return { ...spec, entry: manual => gate => start(gate, spec, manual) };
+  return { ...spec, entry: manual => gate => start(gate, spec, manual), within: call => run(spec, call, false) };
 }
 
 /** The width that texts are folded at. */
@@ -98,17 +111,25 @@ function* start<T extends OptionTable>(
 ): Generator<void, number, void> {
   const sys = makeSys(gate);
   const { argv, env } = yield* fetchArguments(sys, gate.windowBytes);
+  return yield* run(spec, { sys, argv, env, fds: [0, 1, 2], manual }, true);
+}
+
+/** `owner`: the process is this program's, and ends when nobody takes its output. */
+function* run<T extends OptionTable>(spec: ProgramSpec<T>, call: Call, owner: boolean): Generator<void, number, void> {
+  const { sys, argv, env, fds, manual } = call;
   const parsed = getopt(spec.options ?? {}, argv.slice(1), spec.order ?? 'gnu');
   const { name } = spec;
 
-  const out = new Output(sys, 1, function* (errno) {
+  let broken = false;
+  const out = new Output(sys, fds[1] ?? -1, function* (errno) {
     // A reader that went away ends a filter quietly, as SIGPIPE does.
-    if (errno === E.PIPE) yield* sys.exit(signalStatus(SIG.PIPE));
+    if (owner && errno === E.PIPE) yield* sys.exit(signalStatus(SIG.PIPE));
     yield* err.print(`${name}: write error: ${strerror(errno)}\n`);
-    yield* sys.exit(1);
+    if (owner) yield* sys.exit(1);
+    broken = true;
   });
   // Where would an error about standard error go?
-  const err = new Output(sys, 2, function* () {}, 0);
+  const err = new Output(sys, fds[2] ?? -1, function* () {}, 0);
   const complain = function* (text: string): Generator<void, number, void> {
     yield* out.flush();
     yield* err.print(`${name}: ${text}\n`);
@@ -121,7 +142,7 @@ function* start<T extends OptionTable>(
     env,
     options: parsed.options as ParsedOptions<T>,
     operands: parsed.operands,
-    input: new Input(sys, 0, out),
+    input: new Input(sys, fds[0] ?? -1, out),
     out,
     err,
     manual,
@@ -146,7 +167,7 @@ function* start<T extends OptionTable>(
     status = yield* ctx.usage(`extra operand '${ctx.operands[0]}'`);
   else status = yield* spec.main(ctx);
   yield* out.flush();
-  return status;
+  return broken ? 1 : status;
 }
 
 function* fetchArguments(
@@ -175,13 +196,13 @@ function* fetchArguments(
 export function argumentBlock(
   argv: readonly string[],
   env: ReadonlyMap<string, string>,
-  fds: readonly [number, number, number],
+  fds: readonly number[],
   trace = -1,
 ): Uint8Array {
   const strings = [...argv, ...[...env].map(([name, value]) => `${name}=${value}`)];
   const text = utf8Encode(strings.map(s => `${s}\0`).join(''));
   const block = new Uint8Array(SpawnHeader.bytes + text.length);
-  SpawnHeader.write(block, 0, { argc: argv.length, envc: env.size, fd0: fds[0], fd1: fds[1], fd2: fds[2], trace });
+  SpawnHeader.write(block, 0, { argc: argv.length, envc: env.size, trace, ...spawnFds(fds) });
   block.set(text, SpawnHeader.bytes);
   return block;
 }

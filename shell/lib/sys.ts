@@ -3,7 +3,7 @@
 // whoever runs, a stub that was blocked lays everything out again.
 
 import { BLOCKED, E, SYSCALLS, utf8Length, utf8Write } from '../../kernel/abi/index.ts';
-import type { CallName, CallSpec, Gate, Sys } from '../../kernel/abi/index.ts';
+import type { CallName, CallSpec, Entry, Gate, Sys } from '../../kernel/abi/index.ts';
 
 /** Calls whose result says how many bytes of their `out` argument were written; the others fill a whole record. */
 const countsBytes: ReadonlySet<string> = new Set<CallName>([
@@ -19,7 +19,7 @@ const countsBytes: ReadonlySet<string> = new Set<CallName>([
   'session_tokens',
 ]);
 
-type Value = number | string | Uint8Array;
+type Value = number | string | Uint8Array | Entry;
 
 /** The typed calls of one process. An `out` buffer larger than the window is filled as far as the window reaches, as is one given to `write`. */
 export function makeSys(gate: Gate): Sys {
@@ -28,7 +28,7 @@ export function makeSys(gate: Gate): Sys {
     stubs[name] =
       name === 'exit' ? status => leave(gate, Number(status)) : (...values) => invoke(gate, name, spec, values);
   }
-  return stubs as unknown as Sys;
+  return { ...stubs, signalled: () => gate.signalled() } as unknown as Sys;
 }
 
 function* invoke(gate: Gate, name: string, spec: CallSpec, values: readonly Value[]): Generator<void, number, void> {
@@ -57,8 +57,8 @@ function trap(gate: Gate, name: string, spec: CallSpec, values: readonly Value[]
   let outAt = 0;
   for (let i = 0; i < spec.args.length; i++) {
     const value = values[i]!;
-    if (typeof value === 'number') {
-      integers.push(value);
+    if (typeof value === 'number' || typeof value === 'function') {
+      integers.push(typeof value === 'number' ? value : gate.address(value));
       continue;
     }
     const room = end - at;

@@ -1,39 +1,69 @@
-// Word expansion in POSIX's order (XCU 2.6): tilde, parameters, field splitting, pathnames; quotes are already resolved by the lexer.
-// A field in progress is kept as a pattern in which quoted characters are escaped, so that one string carries both text and quoting.
+// Word expansion in POSIX's order (XCU 2.6): tilde, parameters, commands and arithmetic, field splitting, pathnames; quotes are already
+// resolved by the lexer. A field in progress is kept as a pattern in which quoted characters are escaped, so that one string carries both
+// text and quoting.
 
-import type { Sys } from '../../kernel/abi/index.ts';
 import { compilePattern, escapePattern, expandPath, hasMagic, matches, unescape } from '../lib/glob.ts';
+import type { Sys } from '../../kernel/abi/index.ts';
+import { evaluate } from './arith.ts';
 import type { ParameterOperator, Part, Word } from './lex.ts';
+import type { List } from './parse.ts';
 
-/** What expansion needs to know of the shell, and may change. */
-export interface Variables {
+/** What expansion needs of the shell. */
+export interface Host {
+  readonly sys: Sys;
   /** A variable or a special parameter; undefined when unset. `@` and `*` are asked through `positional`. */
   get(name: string): string | undefined;
-  set(name: string, value: string): void;
+  /** Assigns; returns what forbids it, or null. */
+  assign(name: string, value: string): string | null;
   readonly positional: readonly string[];
   /** `set -u`. */
   readonly nounset: boolean;
   /** `set -f`. */
   readonly noglob: boolean;
+  /** What `$(list)` prints, without the newlines at its end. */
+  substitute(list: List): Generator<void, string, void>;
 }
+
+/** Builtins whose arguments may be assignments. */
+const declarations: readonly string[] = ['export', 'readonly', 'local'];
 
 export class Expander {
   /** What could not be expanded, as a message; the caller reports it and gives the command up. */
   fault: string | null = null;
-  private readonly sys: Sys;
-  private readonly variables: Variables;
+  private readonly shell: Host;
 
-  constructor(sys: Sys, variables: Variables) {
-    this.sys = sys;
-    this.variables = variables;
+  constructor(shell: Host) {
+    this.shell = shell;
+  }
+
+  /** The words of a command: fields, but what export and its kin are told to assign stays as it is, like an assignment. */
+  *command(words: readonly Word[]): Generator<void, string[], void> {
+    const [first] = words[0] ?? [];
+    if (first?.kind !== 'text' || !declarations.includes(first.text)) return yield* this.fields(words);
+    const out: string[] = [];
+    for (const word of words) {
+      const [part] = word;
+      const assigns = part?.kind === 'text' && !part.quoted && /^[A-Za-z_][A-Za-z0-9_]*=/.test(part.text);
+      if (assigns) out.push(yield* this.assignment(word));
+      else out.push(...(yield* this.fields([word])));
+    }
+    return out;
+  }
+
+  /** `name=value` as one word, with a tilde after the equals sign and after colons. */
+  private *assignment(word: Word): Generator<void, string, void> {
+    const [head, ...rest] = word as [Part & { kind: 'text' }, ...Part[]];
+    const at = head.text.indexOf('=') + 1;
+    const value = yield* this.text([{ kind: 'text', text: head.text.slice(at), quoted: false }, ...rest], true);
+    return head.text.slice(0, at) + value;
   }
 
   /** Words to fields: everything, as for the arguments of a command. */
   *fields(words: readonly Word[]): Generator<void, string[], void> {
     const out: string[] = [];
     for (const word of words) {
-      for (const pattern of this.split(tilde(word, this.variables))) {
-        const names = hasMagic(pattern) && !this.variables.noglob ? yield* expandPath(this.sys, pattern) : [];
+      for (const pattern of yield* this.split(this.tilde(word))) {
+        const names = hasMagic(pattern) && !this.shell.noglob ? yield* expandPath(this.shell.sys, pattern) : [];
         if (names.length > 0) out.push(...names);
         else out.push(unescape(pattern));
       }
@@ -42,19 +72,19 @@ export class Expander {
   }
 
   /** A word to one text, neither split nor taken as a pattern: assignments, redirection targets. `colons`: tildes also after `:`. */
-  text(word: Word, colons = false): string {
-    return unescape(this.pattern(tilde(word, this.variables, colons)));
+  *text(word: Word, colons = false): Generator<void, string, void> {
+    return unescape(yield* this.pattern(this.tilde(word, colons)));
   }
 
   /** A word to one pattern: quoted characters escaped. */
-  private pattern(word: Word): string {
+  *pattern(word: Word): Generator<void, string, void> {
     let out = '';
     for (const part of word) {
-      const value = this.value(part);
-      if (isSubstitute(value)) out += this.pattern(value.word);
+      if (this.fault !== null) break;
+      const value = yield* this.value(part);
+      if (isSubstitute(value)) out += yield* this.pattern(value.word);
       else {
-        const separator = part.kind === 'parameter' && part.name === '*' ? this.separator() : ' ';
-        const text = typeof value === 'string' ? value : value.join(separator);
+        const text = typeof value === 'string' ? value : value.join(this.isStar(part) || !part.quoted ? this.separator() : ' ');
         // The backslashes of an unquoted value are ordinary characters; those of unquoted text were resolved by the lexer.
         if (part.quoted) out += escapePattern(text);
         else out += part.kind === 'text' ? text : text.replaceAll('\\', '\\\\');
@@ -64,40 +94,43 @@ export class Expander {
   }
 
   /** A word to patterns, one per field. */
-  private split(word: Word): string[] {
+  private *split(word: Word): Generator<void, string[], void> {
     const into: Fields = { done: [], field: null };
-    for (const part of word) this.append(part, into, false);
+    for (const part of word) yield* this.append(part, into, false);
     finish(into);
     return into.done;
   }
 
   /** Appends one part to the fields. `substituted`: it comes from a `${x-word}`, whose plain text is split like a value. */
-  private append(part: Part, into: Fields, substituted: boolean): void {
-    const value = this.value(part);
+  private *append(part: Part, into: Fields, substituted: boolean): Generator<void, void, void> {
+    if (this.fault !== null) return;
+    const value = yield* this.value(part);
     if (isSubstitute(value)) {
-      for (const inner of value.word) this.append(inner, into, true);
+      // A quoted `${x-}` is an empty field.
+      if (part.quoted && value.word.length === 0) into.field ??= '';
+      for (const inner of value.word) yield* this.append(inner, into, true);
     } else if (typeof value === 'string') {
       if (part.quoted) into.field = (into.field ?? '') + escapePattern(value);
       else if (part.kind === 'text' && !substituted) into.field = (into.field ?? '') + value;
-      else this.splitText(value, into);
-    } else if (part.quoted && part.kind === 'parameter' && part.name === '*') {
+      else this.splitText(value, into, part.kind === 'text');
+    } else if (part.quoted && this.isStar(part)) {
       into.field = (into.field ?? '') + escapePattern(value.join(this.separator()));
     } else {
       value.forEach((parameter, i) => {
         if (i > 0) finish(into);
         if (part.quoted) into.field = (into.field ?? '') + escapePattern(parameter);
-        else this.splitText(parameter, into);
+        else this.splitText(parameter, into, false);
       });
     }
   }
 
-  /** Splits one unquoted value by IFS. */
-  private splitText(text: string, into: Fields): void {
-    const ifs = this.variables.get('IFS') ?? ' \t\n';
+  /** Splits one unquoted value by IFS. `isPattern`: a backslash in it escapes. */
+  private splitText(text: string, into: Fields, isPattern: boolean): void {
+    const ifs = this.shell.get('IFS') ?? ' \t\n';
     let afterBlank = false; // white space already ended the last field
     for (const c of text) {
       if (!ifs.includes(c)) {
-        into.field = (into.field ?? '') + (c === '\\' ? '\\\\' : c);
+        into.field = (into.field ?? '') + (c === '\\' && !isPattern ? '\\\\' : c);
         afterBlank = false;
       } else if (c === ' ' || c === '\t' || c === '\n') {
         if (into.field !== null) afterBlank = true;
@@ -110,51 +143,109 @@ export class Expander {
     }
   }
 
+  private isStar(part: Part): boolean {
+    return part.kind === 'parameter' && part.name === '*';
+  }
+
   /** What `"$*"` puts between parameters. */
   private separator(): string {
-    return (this.variables.get('IFS') ?? ' ').slice(0, 1);
+    return (this.shell.get('IFS') ?? ' ').slice(0, 1);
   }
 
   /** The value of a part; `$@` and `$*` give the list of parameters, `${x-word}` may give a word in its place. */
-  private value(part: Part): Value {
-    if (part.kind === 'text') return part.text;
+  private *value(part: Part): Generator<void, Value, void> {
+    switch (part.kind) {
+      case 'text':
+        return part.text;
+      case 'command':
+        return yield* this.shell.substitute(part.list);
+      case 'arithmetic':
+        return this.arithmetic(unescape(yield* this.pattern(part.word)));
+      case 'bad':
+        this.fault ??= 'Bad substitution';
+        return '';
+      case 'parameter':
+        break;
+    }
     const { name, operation } = part;
-    const list = name === '@' || name === '*' ? this.variables.positional : null;
-    const value = list === null ? this.variables.get(name) : list.length === 0 ? undefined : list.join(' ');
-    if (operation !== undefined) {
-      const result = this.operate(name, operation.kind, operation.word, value);
+    const list = name === '@' || name === '*' ? this.shell.positional : null;
+    const value = list === null ? this.shell.get(name) : list.length === 0 ? undefined : list.join(' ');
+    const provides = operation !== undefined && /[-+=?]$/.test(operation.kind);
+    if (value === undefined && list === null && !provides && this.shell.nounset) this.fail(`${name}: parameter not set`);
+    else if (operation !== undefined) {
+      const result = yield* this.operate(name, operation.kind, operation.word, value);
       if (result !== null) return result;
-    } else if (value === undefined && list === null && this.variables.nounset) this.fail(`${name}: parameter not set`);
+    }
     return list ?? value ?? '';
   }
 
+  private arithmetic(text: string): string {
+    const value = evaluate(text, {
+      get: name => this.shell.get(name),
+      set: (name, digits) => {
+        this.fault ??= this.shell.assign(name, digits);
+      },
+    });
+    if (typeof value === 'string') this.fail(value);
+    return String(value);
+  }
+
   /** The result of `${name OPERATOR word}`, or null when it is the parameter's own value. */
-  private operate(name: string, kind: ParameterOperator, word: Word, value: string | undefined): Value | null {
+  private *operate(
+    name: string,
+    kind: ParameterOperator,
+    word: Word,
+    value: string | undefined,
+  ): Generator<void, Value | null, void> {
     if (kind === 'length') {
-      return String(name === '@' || name === '*' ? this.variables.positional.length : [...(value ?? '')].length);
+      const { positional } = this.shell;
+      return String(name === '@' || name === '*' ? positional.length : [...(value ?? '')].length);
     }
-    if (kind.startsWith('%') || kind.startsWith('#')) return trim(value ?? '', kind, this.pattern(word));
+    if (kind.startsWith('%') || kind.startsWith('#')) return trim(value ?? '', kind, yield* this.pattern(this.tilde(word)));
     const missing = value === undefined || (kind.startsWith(':') && value === '');
     switch (kind.at(-1)) {
       case '-':
-        return missing ? { word: tilde(word, this.variables) } : null;
+        return missing ? { word: this.tilde(word) } : null;
       case '+':
-        return missing ? '' : { word: tilde(word, this.variables) };
+        return missing ? '' : { word: this.tilde(word) };
       case '=': {
         if (!missing) return null;
-        const text = this.text(word);
-        if (/^[A-Za-z_]/.test(name)) this.variables.set(name, text);
+        const text = yield* this.text(word);
+        if (/^[A-Za-z_]/.test(name)) this.fault ??= this.shell.assign(name, text);
         else this.fail(`${name}: bad variable name`);
         return text;
       }
       default:
-        if (missing) this.fail(`${name}: ${this.text(word) || 'parameter not set'}`);
+        if (missing) this.fail(`${name}: ${(yield* this.text(word)) || 'parameter not set'}`);
         return null;
     }
   }
 
   private fail(message: string): void {
     this.fault ??= message;
+  }
+
+  /** A leading unquoted `~` becomes the home directory; in assignments also one after a colon. */
+  private tilde(word: Word, colons = false): Word {
+    const home = this.shell.get('HOME');
+    if (home === undefined) return word;
+    return word.flatMap((part, i): Part[] => {
+      if (part.kind !== 'text' || part.quoted || !part.text.includes('~')) return [part];
+      const pieces = colons ? part.text.split(':') : [part.text];
+      const out: Part[] = [];
+      pieces.forEach((piece, k) => {
+        const colon = k > 0 ? ':' : '';
+        const begins = (k > 0 || i === 0) && /^~(?:\/|$)/.test(piece);
+        // `~"x"` is not a tilde prefix: what follows the tilde must be a slash, a colon, or the end of the word.
+        const ends = piece.length > 1 || k < pieces.length - 1 || i === word.length - 1;
+        if (begins && ends) {
+          out.push({ kind: 'text', text: colon, quoted: false });
+          if (home !== '') out.push({ kind: 'text', text: home, quoted: true });
+          out.push({ kind: 'text', text: piece.slice(1), quoted: false });
+        } else out.push({ kind: 'text', text: colon + piece, quoted: false });
+      });
+      return out;
+    });
   }
 }
 
@@ -185,26 +276,4 @@ function trim(value: string, kind: ParameterOperator, pattern: string): string {
     if (matches(compiled, fromEnd ? tail : head)) return fromEnd ? head : tail;
   }
   return value;
-}
-
-/** A leading unquoted `~` becomes the home directory; in assignments also one after a colon. */
-function tilde(word: Word, variables: Variables, colons = false): Word {
-  const home = variables.get('HOME');
-  if (home === undefined) return word;
-  return word.flatMap((part, i): Part[] => {
-    if (part.kind !== 'text' || part.quoted) return [part];
-    const pieces = colons ? part.text.split(':') : [part.text];
-    const out: Part[] = [];
-    pieces.forEach((piece, k) => {
-      const colon = k > 0 ? ':' : '';
-      const begins = (k > 0 || i === 0) && /^~(?:\/|$)/.test(piece);
-      // `~"x"` is not a tilde prefix: what follows the tilde must be a slash, a colon, or the end of the word.
-      const ends = piece.length > 1 || k < pieces.length - 1 || i === word.length - 1;
-      if (begins && ends) {
-        out.push({ kind: 'text', text: colon, quoted: false }, { kind: 'text', text: home, quoted: true });
-        out.push({ kind: 'text', text: piece.slice(1), quoted: false });
-      } else out.push({ kind: 'text', text: colon + piece, quoted: false });
-    });
-    return out;
-  });
 }

@@ -7,31 +7,37 @@ import { defaultPath } from '../lib/exec.ts';
 import { readText } from '../lib/files.ts';
 import { define, signalStatus } from '../lib/program.ts';
 import { concat } from '../lib/stdio.ts';
-import { setOptions } from './builtins.ts';
 import { completions } from './complete.ts';
 import { Shell, usageError } from './exec.ts';
 import { Parser } from './parse.ts';
 
 const options = {
   c: { value: 'COMMANDS', help: 'run COMMANDS; the operands are $0, $1, …' },
+  a: { help: 'export what is assigned' },
+  C: { help: '> does not overwrite files' },
   e: { help: 'leave when a command fails' },
   f: { help: 'no pathname expansion' },
+  n: { help: 'read commands, do not run them' },
   u: { help: 'unset variables are errors' },
+  v: { help: 'print commands as they are read' },
   x: { help: 'print commands before they run' },
+  o: { value: 'NAME', many: true, help: 'an option by its long name: errexit, nounset, …' },
+  s: { help: 'commands come from standard input; the operands are $1, …' },
   i: { help: 'behave as if a person were typing' },
   serve: { help: 'run what the machine hands in through /dev/exec' },
-  subshell: { value: 'STATUS', help: 'used by the shell for its own subshells: $? begins as STATUS' },
 } as const;
+
+const description =
+  'Runs commands from COMMANDS, FILE or standard input. The language is POSIX, as dash has it.\n\nWords: quoting with \\ \' "; $x ${x} ${#x} ${x:-word} ${x:=word} ${x:?word} ${x:+word} ${x#pattern} ${x##pattern} ${x%pattern} ${x%%pattern}; $? $$ $! $# $- $0 $1 … $@ $*; $(commands) and `commands`; $((arithmetic)); ~; patterns * ? […].\n\nCommands: pipes |, lists ; && || ! and & for the background, ( subshell ), { group; }, if, while, until, for, case, functions name() { …; }.\n\nRedirections: < > >> >| <> <<word <<-word, n>&m, n>&-, for the descriptors 0 to 9.\n\nA command is a function, a builtin (see type), or a program found in PATH. At a terminal Ctrl-C ends the command in the foreground and Ctrl-Z stops it: see jobs, fg, bg.\n\nThe exit status is that of the last command; 2 for a syntax error, 126 and 127 when a command cannot be run or is not found, 128 + N when signal N ended it.';
 
 export const sh = define({
   name: 'sh',
   summary: 'command interpreter',
-  usage: ['[-efuxi] [FILE [ARG]...]', '[-efux] -c COMMANDS [NAME [ARG]...]'],
+  usage: ['[-aCefnuvx] [-o NAME] [FILE [ARG]...]', '[OPTION]... -c COMMANDS [NAME [ARG]...]', '[OPTION]... -s [ARG]...'],
   options,
   order: 'posix',
   usageStatus: 2,
-  description:
-    'Runs commands from COMMANDS, FILE or standard input. The language is POSIX: quoting with \\ \' ", variables $x ${x} $? $$ $# $1 "$@", ${x:-word} and its kin, pipes, && || ; !, redirections < > >> 2> 2>&1, patterns * ? […], comments. A command is a builtin, or a program found in PATH. The exit status is that of the last command; 2 for a syntax error, 126 and 127 when a command cannot be run or is not found.',
+  description,
   examples: [
     ["sh -c 'echo $1' sh hello", 'prints hello'],
     ['sh /etc/rc', 'runs the boot script'],
@@ -39,17 +45,20 @@ export const sh = define({
   *main(ctx) {
     const { sys, options, operands } = ctx;
     const shell = new Shell(sys, 'sh', ctx.env);
-    for (const letter of 'efux') if (options[letter as 'e' | 'f' | 'u' | 'x']) setOptions(shell, `-${letter}`);
-    if (options.subshell !== undefined) shell.status = Number(options.subshell);
+    for (const letter of ['a', 'C', 'e', 'f', 'n', 'u', 'v', 'x', 's'] as const)
+      if (options[letter]) shell.options.set(letter, true);
+    for (const name of options.o)
+      if (!shell.options.set(name, true)) return yield* shell.fail(`Illegal option -o ${name}`, usageError);
     if (options.serve) return yield* serve(shell);
     if (options.c !== undefined) {
       if (operands.length > 0) shell.name = operands[0]!;
       shell.positional = operands.slice(1);
-      const status = yield* shell.runText(options.c);
-      return shell.leaving ?? status;
+      yield* shell.runText(options.c);
+      return yield* shell.finish();
     }
     const [file, ...args] = operands;
-    if (file !== undefined) {
+    if (options.s) shell.positional = [...operands];
+    else if (file !== undefined) {
       const text = yield* readText(sys, file);
       if (typeof text === 'number') {
         yield* ctx.fail(`cannot open ${file}`, -text);
@@ -57,11 +66,14 @@ export const sh = define({
       }
       shell.name = file;
       shell.positional = args;
-      const status = yield* shell.runText(text);
-      return shell.leaving ?? status;
+      yield* shell.runText(text);
+      return yield* shell.finish();
     }
-    shell.interactive = options.i || (yield* sys.ioctl(0, IOCTL.isatty, 0)) === 1;
-    return yield* shell.interactive ? interact(shell) : readCommands(shell);
+    shell.options.set('s', true);
+    const terminal = (yield* sys.ioctl(0, IOCTL.isatty, 0)) === 1;
+    shell.interactive = options.i || terminal;
+    yield* shell.interactive ? interact(shell, terminal) : readCommands(shell);
+    return yield* shell.finish();
   },
 });
 
@@ -71,19 +83,44 @@ function* catchInterrupt(shell: Shell): Generator<void, void, void> {
   shell.catchesInterrupt = true;
 }
 
+/** Every pipeline becomes a process group, which the terminal's Ctrl-C and Ctrl-Z reach alone. Returns which group had the terminal. */
+function* controlJobs(shell: Shell): Generator<void, number, void> {
+  const { sys } = shell;
+  // Caught rather than ignored: programs would inherit that.
+  yield* sys.signal(SIG.TSTP, 1);
+  yield* sys.setpgid(0, 0);
+  shell.group = yield* sys.getpid();
+  shell.options.set('m', true);
+  return yield* sys.tcsetpgrp(0, shell.group);
+}
+
 // ── A person ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function* interact(shell: Shell): Generator<void, number, void> {
+function* interact(shell: Shell, terminal: boolean): Generator<void, void, void> {
   const { sys } = shell;
   yield* catchInterrupt(shell);
-  shell.set('HISTFILE', shell.get('HISTFILE') ?? `${shell.get('HOME') ?? ''}/.sh_history`, true);
+  shell.options.set('i', true);
+  const before = terminal ? yield* controlJobs(shell) : 0;
+  shell.assign('HISTFILE', shell.get('HISTFILE') ?? `${shell.get('HOME') ?? ''}/.sh_history`);
+  shell.variables.mark('HISTFILE', { exported: true });
   const profile = yield* readText(sys, '/etc/profile');
   if (typeof profile === 'string') yield* shell.runText(profile);
   let text = ''; // lines of a command that is not complete yet
-  while (shell.leaving === null) {
+  let warned = false; // that jobs are stopped
+  for (;;) {
+    if (shell.leaving !== null) {
+      if (warned || !shell.jobs.list.some(job => job.state === 'stopped')) break;
+      warned = true;
+      shell.leaving = null;
+      yield* shell.say('You have stopped jobs.\n');
+    }
+    yield* tellJobs(shell);
     const prompt = text === '' ? (shell.get('PS1') ?? 'sis> ') : (shell.get('PS2') ?? '> ');
     const line = yield* editLine(shell, prompt);
-    if (line === 'end') break;
+    if (line === 'end') {
+      shell.leaving = shell.status;
+      continue;
+    }
     shell.interrupted = false;
     if (line === 'interrupt') {
       text = '';
@@ -91,20 +128,29 @@ function* interact(shell: Shell): Generator<void, number, void> {
       continue;
     }
     text += `${line.text}\n`;
-    if (isIncomplete(text)) continue;
+    if (isIncomplete(shell, text)) continue;
     yield* remember(shell, text);
     yield* shell.runText(text);
     text = '';
   }
-  return shell.leaving ?? shell.status;
+  if (terminal) yield* sys.tcsetpgrp(0, before);
 }
 
-function isIncomplete(text: string): boolean {
-  const parser = new Parser(text);
+/** Says which jobs have ended or stopped since the last prompt. */
+function* tellJobs(shell: Shell): Generator<void, void, void> {
+  const { jobs } = shell;
+  yield* jobs.poll(shell.sys);
+  for (const job of jobs.list) if (job.state === 'done') yield* shell.say(jobs.line(job));
+  jobs.prune();
+}
+
+/** True when the text ends inside a command: a quote, a compound command or a here-document. */
+function isIncomplete(shell: Shell, text: string): boolean {
+  const parser = new Parser(text, 1, shell.aliases);
   for (;;) {
     const result = parser.next();
     if (result.kind === 'fault') return result.fault.incomplete;
-    if (result.kind === 'end') return false;
+    if (result.kind === 'end') return parser.hereIsOpen;
   }
 }
 
@@ -149,7 +195,7 @@ function* remember(shell: Shell, text: string): Generator<void, void, void> {
 // ── Standard input ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Commands from standard input: reads no further than the line that is run, so that commands may read the rest. */
-function* readCommands(shell: Shell): Generator<void, number, void> {
+function* readCommands(shell: Shell): Generator<void, void, void> {
   let text = '';
   let firstLine = 1;
   let lines = 0;
@@ -159,13 +205,12 @@ function* readCommands(shell: Shell): Generator<void, number, void> {
     if (line === null && text === '') break;
     text += line ?? '';
     lines++;
-    if (line !== null && isIncomplete(text)) continue;
+    if (line !== null && isIncomplete(shell, text)) continue;
     yield* shell.runText(text, firstLine);
     firstLine += lines;
     lines = 0;
     text = '';
   }
-  return shell.leaving ?? shell.status;
 }
 
 /** Lines of descriptor 0 with their newline, null at the end: from the terminal driver, by seeking back, or byte by byte. */
