@@ -138,6 +138,7 @@ export class SystemCalls {
     let r = this.checkRanges(entry, integers);
     if (r === 0) r = entry.handler(...integers);
     if (r === BLOCKED) {
+      if (!entry.spec.blocks) return this.left(p, entry, integers);
       if (!p.interrupted || p.status !== null) return BLOCKED;
       p.interrupted = false;
       p.wakeNs = null;
@@ -147,11 +148,22 @@ export class SystemCalls {
     p.callsLeft--;
     this.k.processes().progress++;
     if (r < 0 && p.lastError.errno !== -r) p.lastError = { errno: -r, code: 0, message: strerror(r) };
-    if (p.trace !== null) {
-      p.traceLines += `${this.tracedTogether(p) ? `[pid ${p.pid}] ` : ''}${formatCall(entry.name, entry.spec, integers, r, this.k.arena.u8)}\n`;
-      this.drainTrace(p);
-    }
+    this.traced(p, entry, integers, r);
     return r;
+  }
+
+  /** A call after which the program that made it does not go on: exit, exec, its own end. */
+  private left(p: Process, entry: Entry, integers: readonly number[]): number {
+    if (p.status === null) this.traced(p, entry, integers, entry.name === 'exec' ? 0 : null);
+    return BLOCKED;
+  }
+
+  /** Adds a call to the trace, if there is one; `result` is null where it does not return. */
+  private traced(p: Process, { name, spec }: Entry, integers: readonly number[], result: number | null): void {
+    if (p.trace === null) return;
+    const who = this.tracedTogether(p) ? `[pid ${p.pid}] ` : '';
+    p.traceLines += `${who}${formatCall(name, spec, integers, result, this.k.arena.u8)}\n`;
+    this.drainTrace(p);
   }
 
   private checkRanges(entry: Entry, integers: readonly number[]): number {
@@ -249,8 +261,8 @@ export class SystemCalls {
     return {
       // ── Processes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
       exit: status => {
-        // The program yields on BLOCKED and is never resumed.
-        k.processes().end(this.caller, status & 0xff);
+        // The program yields on BLOCKED and is never resumed; its trace is written before it ends.
+        this.caller.returned = status & 0xff;
         return BLOCKED;
       },
       getpid: () => this.caller.pid,

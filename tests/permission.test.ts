@@ -14,9 +14,9 @@ import type { OpenFile } from '../vfs/file.ts';
 import { credentialsOf, ROOT, type Credentials } from '../vfs/permission.ts';
 import { pathOf, Vfs, type Place, type View } from '../vfs/vfs.ts';
 import { makeArena, makeRandom } from './support/arena.ts';
+import { BUFFER_AT, guard, namesIn, shown, status, type Result } from './support/file-systems.ts';
 
 const arena = makeArena();
-const BUFFER_AT = 4096;
 const soak = process.env['ARENA8_SOAK'] === '1';
 const linux = process.platform === 'linux';
 const self = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, groups: process.getgroups?.() ?? [] };
@@ -25,9 +25,6 @@ const canBecomeOthers = self.uid === 0;
 const setting = (name: string): number => Number(fs.readFileSync(`/proc/sys/fs/${name}`, 'utf8'));
 
 // ── Two systems behind one face ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Results are text, counts, or minus an errno. */
-type Result = string | number;
 
 interface System {
   become(uid: number, groups: readonly number[], umask: number): void;
@@ -118,12 +115,9 @@ class Ours implements System {
   list(p: string): Result {
     const dir = this.vfs.open(this.view, p, O.RDONLY | O.DIRECTORY, 0);
     if (typeof dir === 'number') return dir;
-    const names: string[] = [];
-    for (let n; (n = dir.readdir(BUFFER_AT, 4096)) > 0;)
-      for (let at = BUFFER_AT; at < BUFFER_AT + n; at += 2 + arena.u8[at + 1]!)
-        names.push(Buffer.from(arena.u8.slice(at + 2, at + 2 + arena.u8[at + 1]!)).toString());
+    const names = namesIn(arena, dir);
     dir.close();
-    return names.sort().join(' ');
+    return names.join(' ');
   }
   readlink(p: string): Result {
     return this.vfs.readlink(this.view, p);
@@ -163,21 +157,6 @@ class Ours implements System {
     const how = now ? UTIME.now : UTIME.set;
     return this.vfs.utimens(this.view, p, { accessed: how, modified: how, accessedNs: 1e9, modifiedNs: 1e9 });
   }
-}
-
-/** What `f` returns, or minus the errno of what it throws. */
-function guard<T>(f: () => T): T | number {
-  try {
-    return f();
-  } catch (error) {
-    const { errno } = error as NodeJS.ErrnoException;
-    if (errno === undefined) throw error;
-    return errno;
-  }
-}
-function status(f: () => void): number {
-  const r = guard(f);
-  return typeof r === 'number' ? r : 0;
 }
 
 class Theirs implements System {
@@ -265,8 +244,6 @@ class Theirs implements System {
     return now ? 0 : status(() => fs.utimesSync(this.base + p, 1, 1));
   }
 }
-
-const shown = (r: Result): string => (typeof r === 'number' && r < 0 ? errnoName(r) : String(r));
 
 /** Everything beneath `dir`, as root sees it. */
 function tree(s: System, dir = ''): string[] {
