@@ -27,6 +27,10 @@ export const LIMITS = {
   argBytes: 16 * KiB, // one program's argv + environment: they cross the window
   argsMax: 1024,
   lineBytes: 64 * KiB, // one shell line
+  textBytes: 16 * MiB, // what sort, tail or diff hold of their input at once (bookkeeping, outside the arena)
+  diffEdits: 4096, // edits that diff searches for the shortest script of; a search that passes them settles for a short one
+  regexStates: 32768, // of one regular expression, repetitions written out
+  regexSteps: 1 << 20, // for one line, where a back-reference rules out a bound by the pattern's size
   typeAheadBytes: 64 * KiB, // terminal input not yet read (bookkeeping, outside the arena)
   historyLines: 256, // lines the editor remembers (bookkeeping, outside the arena)
   symlinkDepth: 40, // links followed in one path, as on Linux
