@@ -242,6 +242,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
       },
       readline: () => BLOCKED,
       complete: () => {},
+      remember: () => {},
       takeInterrupt: () => {
         const i = console.interrupt;
         console.interrupt = false;
