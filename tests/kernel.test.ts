@@ -243,6 +243,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
       readline: () => BLOCKED,
       complete: () => {},
       takeSuspend: () => false,
+      remember: () => {},
       takeInterrupt: () => {
         const i = console.interrupt;
         console.interrupt = false;
