@@ -34,6 +34,8 @@ import type { FileSpec } from './support/gguf.ts';
 const arena = makeArena();
 const DMA_AT = 64;
 const BUFFER_AT = 65536;
+/** No compute device here: F32 alone can be read as numbers. */
+const decode = (): number => -1;
 const soak = process.env['ARENA8_SOAK'] === '1';
 
 function parse(bytes: Uint8Array, dmaBytes: number = LIMITS.dmaBytes): GgufImage | Refusal {
@@ -578,7 +580,7 @@ function mountModel(bytes: Uint8Array): Vfs {
   };
   const image = parseGguf(source, arena, DMA_AT, LIMITS.dmaBytes);
   if (isRefusal(image)) throw new Error(image.message);
-  vfs.mount('/mnt', new GgufFs(image, arena, () => file.close()), source.path, true);
+  vfs.mount('/mnt', new GgufFs(image, arena, decode, () => file.close()), source.path, true);
   return vfs;
 }
 function list(vfs: Vfs, dir: string): string[] {
@@ -628,7 +630,7 @@ test('fs-gguf: the tree, scalars, arrays, data, read-only, unmounting', t => {
   const read = (name: string): string => contents(vfs, `/mnt/${name}`).toString();
   t.deepEqual(list(vfs, '/mnt'), ['metadata', 'tensors']);
   t.deepEqual(list(vfs, '/mnt/tensors'), ['x.weight', '%2E%2E']);
-  t.deepEqual(list(vfs, '/mnt/tensors/x.weight'), ['type', 'shape', 'offset', 'size', 'data']);
+  t.deepEqual(list(vfs, '/mnt/tensors/x.weight'), ['type', 'shape', 'offset', 'size', 'data', 'f32', 'stats']);
   t.is(
     list(vfs, '/mnt/metadata').join(),
     'general.architecture,eps,third,big,flag,template,tokens,scores,flags,wide,none,a%2Fb%25',

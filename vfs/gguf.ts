@@ -362,7 +362,8 @@ interface TypedValue {
 export function parseGguf(source: GgufSource, arena: ArenaView, dmaAt: number, dmaBytes: number): GgufImage | Refusal {
   const r = new Reader(source, arena, dmaAt, dmaBytes);
   const magic = r.u32();
-  if (r.refusal === null && magic !== GGUF_MAGIC) r.fail(`Invalid GGUF magic number: ${hexOf(magic)}, want 47475546`, 1002);
+  if (r.refusal === null && magic !== GGUF_MAGIC)
+    r.fail(`Invalid GGUF magic number: ${hexOf(magic)}, want 47475546`, 1002);
   const version = r.u32();
   if (r.refusal === null && version !== 2 && version !== 3) {
     const why = version === 0x02000000 || version === 0x03000000 ? 'a big-endian file' : 'read are 2 and 3';
