@@ -103,8 +103,9 @@ class Encoded implements Piece {
     if (n < 0) return n;
     const bad = this.encode(GGML_TYPE[type], valuesAt, n, toAt);
     if (bad === 0) return Math.min(this.pieceBytes, this.bytes - (first / PIECE_VALUES) * this.pieceBytes);
-    const where = `values ${first} to ${first + n - 1}`;
-    this.why = refuse('RANGE', 6001, `tensor ${values.tensor.name}: ${where} are not all finite in ${type}`);
+    const { tensor, image } = values;
+    const where = `${image.path}: tensor ${tensor.name}: values ${first} to ${first + n - 1}`;
+    this.why = refuse('RANGE', 6001, `${where} are not all finite in ${type}`);
     return -E.RANGE;
   }
 }

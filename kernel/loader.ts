@@ -5,15 +5,12 @@
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import {
-  E,
   ENGINE_REGIONS,
   GGML_BLOCK,
   GGML_TYPE,
   ggmlTypeName,
   isRefusal,
-  KIND,
   LIMITS,
-  O,
   PlanReport,
   refuse,
   strerror,
