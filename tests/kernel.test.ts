@@ -68,6 +68,9 @@ class FakeCompute implements Compute {
   dequantize(): number {
     return -1;
   }
+  encode(): number {
+    return -1;
+  }
   top_k(): void {}
   take_spent(): number {
     const { spent } = this;

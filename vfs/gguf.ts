@@ -36,8 +36,8 @@ export const GGUF_TYPE = {
 /** Bytes of one value of each type that has a fixed size; 0 for strings and arrays. */
 export const GGUF_VALUE_BYTES = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8] as const;
 
-const MAGIC = 0x46554747; // 'GGUF', little-endian
-const ALIGNMENT_DEFAULT = 32;
+export const GGUF_MAGIC = 0x46554747; // 'GGUF', little-endian
+export const GGUF_ALIGNMENT_DEFAULT = 32;
 // The least that an entry can take: an 8-byte length, one character, a type, one byte; and likewise for a tensor with one dimension.
 const KEY_BYTES_MIN = 8 + 1 + 4 + 1;
 const TENSOR_BYTES_MIN = 8 + 1 + 4 + 8 + 4 + 8;
@@ -362,7 +362,8 @@ interface TypedValue {
 export function parseGguf(source: GgufSource, arena: ArenaView, dmaAt: number, dmaBytes: number): GgufImage | Refusal {
   const r = new Reader(source, arena, dmaAt, dmaBytes);
   const magic = r.u32();
-  if (r.refusal === null && magic !== MAGIC) r.fail(`Invalid GGUF magic number: ${hexOf(magic)}, want 47475546`, 1002);
+  if (r.refusal === null && magic !== GGUF_MAGIC)
+    r.fail(`Invalid GGUF magic number: ${hexOf(magic)}, want 47475546`, 1002);
   const version = r.u32();
   if (r.refusal === null && version !== 2 && version !== 3) {
     const why = version === 0x02000000 || version === 0x03000000 ? 'a big-endian file' : 'read are 2 and 3';
@@ -428,11 +429,11 @@ function readKey(r: Reader, index: number, values: Map<string, TypedValue>): voi
 /** general.alignment: a u32, a power of two, as llama.cpp asks. */
 function alignmentOf(r: Reader, values: ReadonlyMap<string, TypedValue>): number {
   const found = values.get('general.alignment');
-  if (found === undefined) return ALIGNMENT_DEFAULT;
+  if (found === undefined) return GGUF_ALIGNMENT_DEFAULT;
   const { type, value } = found;
   if (type !== GGUF_TYPE.u32 || typeof value !== 'number') {
     r.fail(`Metadata key not found or wrong type: general.alignment has type ${type}, want 4 (u32)`, 6002);
-    return ALIGNMENT_DEFAULT;
+    return GGUF_ALIGNMENT_DEFAULT;
   }
   if (value === 0 || (value & (value - 1)) !== 0) r.fail(`key general.alignment is ${value}, want a power of two`);
   return value;

@@ -27,6 +27,11 @@ export interface Compute {
   /** Expands `n` values (whole blocks) of a ggml type to f32. Returns 0, or -1 when the type is not known to this build. */
   dequantize(type: number, fromAt: number, n: number, toAt: number): number;
   /**
+   * Rounds f32[n] (whole blocks) to F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0, as ggml's reference quantisers do. Returns how many
+   * scales and minima, or values of the first three, are not finite; -1 for other types.
+   */
+  encode(type: number, fromAt: number, n: number, toAt: number): number;
+  /**
    * Cycles that metered kernels have spent since the last call, rounded up: all kernels but the plan's exact ops, whose price the
    * records carry. They count their own instructions, block by block, at the prices of the table at the address given to set_prices:
    * u32 thousandths of a cycle. The result's 32 bits are unsigned; when all are set there may be more, which the next call returns.
