@@ -153,6 +153,8 @@ export interface ModelImage {
   readonly architecture: string;
   readonly keys: readonly string[];
   meta(key: string): MetaValue | undefined;
+  /** GGUF value type 0…12 that a key's value is stored in; undefined when there is no such key. */
+  typeOf(key: string): number | undefined;
   readonly tensors: readonly TensorInfo[];
   tensor(name: string): TensorInfo | undefined;
   readonly read: Dma;
