@@ -22,6 +22,7 @@ import {
   type ProgramTable,
   type Refusal,
   type RngDriver,
+  type TemplateDevice,
   type TokenizerDriver,
   type TtyDevice,
 } from './abi/index.ts';
@@ -32,6 +33,7 @@ import { ROOT } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditRing } from './audit.ts';
+import { Chat } from './chat.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
 import { Costs, type Pricer } from './costs.ts';
 import { Forecast } from './forecast.ts';
@@ -55,6 +57,7 @@ export interface Hardware {
   readonly tokenizer: TokenizerDriver;
   readonly xor128: RngDriver;
   readonly lcg: RngDriver;
+  readonly templates: TemplateDevice;
   readonly console: TtyDevice;
   /** Further character devices under /dev. */
   readonly devices: ReadonlyMap<string, CharDevice>;
@@ -136,6 +139,7 @@ export class Kernel {
       loader: this.loader,
       sessions: this.sessions,
       forecast: this.forecast,
+      chat: new Chat(arena, this.lay, this.clock, this.costs, this.vfs, this.loader, hw.templates),
       console: hw.console,
       processes: () => this.processes,
       audit: text => this.audit.note(text),

@@ -135,7 +135,9 @@ const size = (max: number): number => oneOf([0, 1, 2, 3, 4, 5, 7, 8, 31, 32, 33,
 const blocks = (max: number): number => 32 * oneOf([0, 1, 2, 3, below(max / 32 + 1)]);
 const flag = (): number => below(2);
 const maybe = (where: number): number => (flag() ? where : 0);
-const TYPE_NAMES = `F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0`.split(' ');
+const TYPE_NAMES = `F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0`.split(
+  ' ',
+);
 const typeOf = (name: string): number => GGML_TYPE[name as GgmlTypeName];
 const TYPES = TYPE_NAMES.map(typeOf);
 const kFor = (type: number, max: number): number => {

@@ -101,6 +101,7 @@ export const SYSCALLS = {
   session_report: call(73, [['session', 'int'], ['report', 'out']], 'SessionReport.'),
   session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
+  chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one."),
   llm_stats: call(76, [['record', 'out']], 'LlmStats record.'),
 
   // Users
