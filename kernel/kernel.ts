@@ -23,6 +23,7 @@ import {
   type ProgramTable,
   type Refusal,
   type RngDriver,
+  type TemplateDevice,
   type TokenizerDriver,
   type TtyDevice,
 } from './abi/index.ts';
@@ -33,6 +34,7 @@ import { ROOT } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditRing } from './audit.ts';
+import { Chat } from './chat.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
 import { Converter } from './convert.ts';
 import { Costs, type Pricer } from './costs.ts';
@@ -57,6 +59,7 @@ export interface Hardware {
   readonly tokenizer: TokenizerDriver;
   readonly xor128: RngDriver;
   readonly lcg: RngDriver;
+  readonly templates: TemplateDevice;
   readonly console: TtyDevice;
   /** Further character devices under /dev. */
   readonly devices: ReadonlyMap<string, CharDevice>;
@@ -139,6 +142,7 @@ export class Kernel {
       sessions: this.sessions,
       forecast: this.forecast,
       converter: new Converter({ arena, lay: this.lay, costs: this.costs, vfs: this.vfs }, hw.compute),
+      chat: new Chat(arena, this.lay, this.clock, this.costs, this.vfs, this.loader, hw.templates),
       console: hw.console,
       processes: () => this.processes,
       audit: text => this.audit.note(text),

@@ -14,6 +14,7 @@ import {
   LoadOptions,
   KIND,
   ModelInfo,
+  O,
   PlanReport,
   refuse,
   SessionReport,
@@ -44,6 +45,7 @@ import type { OpenFile } from '../vfs/file.ts';
 import { MAY, permits, type Credentials } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
+import type { Chat } from './chat.ts';
 import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
 import type { Converter } from './convert.ts';
 import type { Costs } from './costs.ts';
@@ -70,6 +72,7 @@ export interface CallContext {
   readonly sessions: Sessions;
   readonly forecast: Forecast;
   readonly converter: Converter;
+  readonly chat: Chat;
   readonly console: TtyDevice;
   readonly processes: () => Processes;
   readonly audit: (text: string) => void;
@@ -783,6 +786,16 @@ export class SystemCalls {
       },
       session_tokens: (id, from, at, capacity) => sessions.tokens(id, from, at, capacity) ?? -E.BADF,
       session_close: id => (sessions.close(id) ? 0 : -E.BADF),
+      chat: (pathAt, pathBytes, nameAt, nameBytes, fd) =>
+        this.withFile(fd, conversation => {
+          const path = this.text(pathAt, pathBytes);
+          const file = path === '' ? null : vfs.open(this.caller, path, O.RDONLY, 0);
+          if (typeof file === 'number') return file;
+          const given = file === null ? null : { file, path };
+          const r = k.chat.prompt(given, this.text(nameAt, nameBytes), conversation);
+          file?.close();
+          return isRefusal(r) ? this.fail(r) : this.install(r);
+        }),
       llm_stats: (at, capacity) => {
         if (capacity < LlmStats.bytes) return -E.RANGE;
         const t = sessions.totals;

@@ -298,3 +298,20 @@ export interface TokenizerDriver {
   budget(image: ModelImage): { readonly bytes: number; readonly workBytes: number } | Refusal;
   load(image: ModelImage, at: number, bytes: number): Vocabulary | Refusal;
 }
+
+// ── Chat templates ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What is wrong with a template, or with what it did, and the line of the template it happened in. */
+export interface TemplateFault {
+  readonly line: number;
+  readonly message: string;
+}
+
+/**
+ * A service of the host that fills in a model's chat template (Jinja). The template is data from a file: it is interpreted within LIMITS.chat…,
+ * and cannot reach anything but its variables. The same arguments give the same answer on every host; nothing is thrown.
+ */
+export interface TemplateDevice {
+  /** `seconds`: the machine's clock since 1970, for templates that write a date. */
+  render(template: string, variables: Readonly<Record<string, unknown>>, seconds: number): string | TemplateFault;
+}

@@ -125,6 +125,7 @@ export const SYSCALLS = {
   session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out', 'ids']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
   llm_stats: call(76, [['record', 'out', 'LlmStats']], 'LlmStats record.'),
+  chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one."),
 
   // Model files
   model_convert: call(80, [['path', 'path'], ['type', 'int'], ['flags', 'int'], ['report', 'out']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.'),
