@@ -11,7 +11,7 @@ import { decodeKey, literalKey } from './keys.ts';
 import type { Key } from './keys.ts';
 import { eraseRow, Menu } from './menu.ts';
 import { LineScreen } from './screen.ts';
-import { previousCharacter, textWidth } from './width.ts';
+import { previousCharacter, textWidth } from '../../kernel/abi/width.ts';
 
 export interface TtyOptions {
   /** Takes what goes to the terminal. The bytes are the callee's only until it returns. */
