@@ -30,6 +30,7 @@ import { kill } from './bin/kill.ts';
 import { llmctl } from './bin/llmctl.ts';
 import { llminfer } from './bin/llminfer.ts';
 import { llmstats } from './bin/llmstats.ts';
+import { less } from './bin/less.ts';
 import { ln } from './bin/ln.ts';
 import { ls } from './bin/ls.ts';
 import { man } from './bin/man.ts';
@@ -71,7 +72,7 @@ import { sh } from './sh/sh.ts';
 // prettier-ignore
 const linked: readonly Program[] = [
   basename, bracket, cat, chmod, chown, clear, cmp, cp, cut, date, df, diff, dirname, dmesg, du, echo, env, falseProgram,
-  find, free, grep, head, help, hexdump, history, id, kill, llmctl, llminfer, llmstats, ln, ls, man, mkdir, mount, mv, od,
+  find, free, grep, head, help, hexdump, history, id, kill, less, llmctl, llminfer, llmstats, ln, ls, man, mkdir, mount, mv, od,
   printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep, sort, stat, strace, strings, su, tail, tee, test, time,
   touch, tr, trueProgram, umount, uniq, uptime, wc, whoami, xargs,
 ];
