@@ -145,11 +145,15 @@ export class SystemCalls {
     if (r === 0) r = entry.handler(...integers);
     if (r === BLOCKED) {
       if (!entry.spec.blocks) return this.left(p, entry, integers);
-      if (!p.interrupted || p.status !== null) return BLOCKED;
+      if (!p.interrupted || p.status !== null) {
+        p.waitsIn = entry.name;
+        return BLOCKED;
+      }
       p.interrupted = false;
       p.wakeNs = null;
       r = -E.INTR;
     }
+    p.waitsIn = '';
     p.cycles += this.k.costs.call();
     p.callsLeft--;
     this.k.processes().progress++;
@@ -249,6 +253,21 @@ export class SystemCalls {
   /** 0, unless the caller's own signal ended or stopped it: then its program is not resumed. */
   private unlessEnded(): number {
     return this.caller.status === null ? 0 : BLOCKED;
+  }
+
+  /** BLOCKED until the caller has waited so long (-1: for ever), then 0. */
+  private until(milliseconds: number): number {
+    const { clock } = this.k;
+    const p = this.caller;
+    if (milliseconds < 0) return BLOCKED;
+    p.wakeNs ??= clock.nowNs() + milliseconds * 1e6;
+    if (p.wakeNs > NS_MAX || clock.cyclesAt(p.wakeNs) > CYCLES_MAX) {
+      p.wakeNs = null;
+      return -E.OVERFLOW;
+    }
+    if (clock.nowNs() < p.wakeNs) return BLOCKED;
+    p.wakeNs = null;
+    return 0;
   }
 
   /** A process outside the foreground group that reads the console is stopped by SIGTTIN. */
@@ -377,18 +396,15 @@ export class SystemCalls {
           processes.foreground = group;
           return before;
         }),
-      sleep: milliseconds => {
-        const p = this.caller;
-        if (milliseconds < 0) return -E.INVAL;
-        p.wakeNs ??= k.clock.nowNs() + milliseconds * 1e6;
-        if (p.wakeNs > NS_MAX || k.clock.cyclesAt(p.wakeNs) > CYCLES_MAX) {
-          p.wakeNs = null;
-          return -E.OVERFLOW;
-        }
-        if (k.clock.nowNs() < p.wakeNs) return BLOCKED;
-        p.wakeNs = null;
-        return 0;
-      },
+      poll: (fd, milliseconds) =>
+        this.withFile(fd, file => {
+          const ready = file.ioctl(IOCTL.waiting, 0);
+          if (ready < 0) return ready;
+          if (ready === 0 || this.stopsInBackground(file)) return this.until(milliseconds);
+          this.caller.wakeNs = null;
+          return 1;
+        }),
+      sleep: milliseconds => (milliseconds < 0 ? -E.INVAL : this.until(milliseconds)),
       sched_yield: () => {
         this.caller.yielded = !this.caller.yielded;
         if (!this.caller.yielded) return 0;

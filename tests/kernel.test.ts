@@ -249,6 +249,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
       complete: () => {},
       takeSuspend: () => false,
       remember: () => {},
+      takeResize: () => false,
       takeInterrupt: () => {
         const i = console.interrupt;
         console.interrupt = false;

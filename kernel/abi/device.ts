@@ -86,6 +86,8 @@ export const IOCTL = {
   isatty: 1, // 1 when a person is there
   columns: 2,
   rows: 3,
+  raw: 4, // argument 1: every byte typed is delivered at once and unechoed, Ctrl-C and Ctrl-Z excepted; 0: lines again
+  waiting: 5, // 1 when input has come, or its end
   execDone: 16, // /dev/exec: the command just read has ended with status `argument`
 } as const;
 
@@ -115,6 +117,8 @@ export interface TtyDevice extends CharDevice {
   takeInterrupt(): boolean;
   /** The same for Ctrl-Z. */
   takeSuspend(): boolean;
+  /** True once after each change of its size. */
+  takeResize(): boolean;
 }
 
 // ── Randomness ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -37,6 +37,7 @@ export const LIMITS = {
   completionsUnasked: 100, // candidates that Tab lists without asking
   symlinkDepth: 40, // links followed in one path, as on Linux
   groupsMax: 16, // supplementary groups of a process
+  pagerBytes: 16 * MiB, // of a pipe that less keeps to go back in, in memory storage
   kernelLogBytes: 32 * KiB, // dmesg ring (bookkeeping, outside the arena)
 
   // Storage devices beside the arena (as a disk is)
