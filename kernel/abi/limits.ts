@@ -27,6 +27,10 @@ export const LIMITS = {
   argBytes: 16 * KiB, // one program's argv + environment: they cross the window
   argsMax: 1024,
   lineBytes: 64 * KiB, // one shell line
+  expansionBytes: 4 * MiB, // what the words of one command expand to (bookkeeping, outside the arena, as the next three)
+  variablesBytes: 16 * MiB, // names and values of one shell's variables
+  definitionsMax: 4096, // functions, and aliases, of one shell
+  callDepthMax: 200, // functions, `.` and eval inside one another
   typeAheadBytes: 64 * KiB, // terminal input not yet read (bookkeeping, outside the arena)
   historyLines: 256, // lines the editor remembers (bookkeeping, outside the arena)
   symlinkDepth: 40, // links followed in one path, as on Linux
