@@ -55,8 +55,9 @@ export function formatCall(
 ): string {
   const answer = result ?? 0;
   let i = 0;
-  const shown = spec.args.map(([, kind, meaning]) => {
+  const shown = spec.args.flatMap(([, kind, meaning]) => {
     const a = integers[i++]!;
+    if (kind === 'entry') return []; // C's fork has no argument: the child goes on where its parent is
     if (kind !== 'path' && kind !== 'in' && kind !== 'out') return formatInteger(kind, meaning, a);
     const b = integers[i++]!;
     if (kind === 'path') return quote(memory, a, Math.min(b, LIMITS.pathBytes), b);
@@ -85,8 +86,6 @@ function formatInteger(kind: ArgKind, meaning: Meaning | undefined, n: number): 
       return ['SIG_DFL', 'SIG_CATCH', 'SIG_IGN'][n] ?? String(n);
     case 'wait':
       return bits(n, { WNOHANG: WAIT.nohang, WUNTRACED: WAIT.untraced }) ?? '0';
-    case 'entry':
-      return 'main';
     case 'access':
       return bits(n, { R_OK: ACCESS.read, W_OK: ACCESS.write, X_OK: ACCESS.exec }) ?? 'F_OK';
     case 'ioctl':
