@@ -34,6 +34,7 @@ import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditRing } from './audit.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
+import { Converter } from './convert.ts';
 import { Costs, type Pricer } from './costs.ts';
 import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
@@ -109,7 +110,7 @@ export class Kernel {
 
     this.vfs = new Vfs(arena, () => this.clock.nowNs());
     const dev = new DevFs();
-    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, dev, this.proc, () =>
+    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
     this.loader = new Loader(arena, this.lay, this.costs, this.vfs, hw.engines, hw.tokenizer, text =>
@@ -137,6 +138,7 @@ export class Kernel {
       loader: this.loader,
       sessions: this.sessions,
       forecast: this.forecast,
+      converter: new Converter({ arena, lay: this.lay, costs: this.costs, vfs: this.vfs }, hw.compute),
       console: hw.console,
       processes: () => this.processes,
       audit: text => this.audit.note(text),

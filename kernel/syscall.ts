@@ -3,6 +3,7 @@
 
 import {
   BLOCKED,
+  ConvertReport,
   E,
   FsStat,
   IOCTL,
@@ -43,6 +44,7 @@ import { MAY, permits, type Credentials } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
+import type { Converter } from './convert.ts';
 import type { Costs } from './costs.ts';
 import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
@@ -67,6 +69,7 @@ export interface CallContext {
   readonly loader: Loader;
   readonly sessions: Sessions;
   readonly forecast: Forecast;
+  readonly converter: Converter;
   readonly console: TtyDevice;
   readonly processes: () => Processes;
   readonly audit: (text: string) => void;
@@ -429,7 +432,12 @@ export class SystemCalls {
           return 0;
         }),
       read: (fd, at, capacity) =>
-        this.withFile(fd, file => (this.stopsInBackground(file) ? BLOCKED : file.read(at, capacity))),
+        this.withFile(fd, file => {
+          if (this.stopsInBackground(file)) return BLOCKED;
+          const n = file.read(at, capacity);
+          const why = n < 0 ? file.refusal() : null;
+          return why === null ? n : this.fail(why);
+        }),
       write: (fd, at, bytes) =>
         this.withFile(fd, file => {
           const r = file.write(at, bytes, this.caller.credentials);
@@ -478,10 +486,17 @@ export class SystemCalls {
           if (this.stopsInBackground(file)) return BLOCKED;
           return k.console.readline(this.text(promptAt, promptBytes), u8, at, capacity);
         }),
-      complete: (fd, at, bytes) =>
+      complete: (fd, back, count, at, bytes) =>
         this.withFile(fd, file => {
           if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
-          k.console.complete(this.text(at, bytes).split('\0').slice(0, -1));
+          const [text = '', ...names] = this.text(at, bytes).split('\0').slice(0, -1);
+          k.console.complete(text, back, names, count);
+          return 0;
+        }),
+      remember: (fd, keep, at, bytes) =>
+        this.withFile(fd, file => {
+          if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
+          k.console.remember(this.text(at, bytes).split('\0').slice(0, -1), keep);
           return 0;
         }),
 
@@ -555,6 +570,23 @@ export class SystemCalls {
           FsStat.write(u8, at, s);
           return 0;
         }),
+
+      // ── Model files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+      model_convert: (pathAt, pathBytes, type, flags, at, capacity) =>
+        this.withPath(pathAt, pathBytes, path => {
+          if (capacity < ConvertReport.bytes) return -E.RANGE;
+          const r = k.converter.convert(path, type, flags, this.caller);
+          if (isRefusal(r)) return this.fail(r);
+          ConvertReport.write(u8, at, r.report);
+          return this.install(r.file);
+        }),
+      model_diff: (leftAt, leftBytes, rightAt, rightBytes) =>
+        this.withPath(leftAt, leftBytes, left =>
+          this.withPath(rightAt, rightBytes, right => {
+            const r = k.converter.compare(left, right, this.caller);
+            return isRefusal(r) ? this.fail(r) : this.install(r);
+          }),
+        ),
 
       // ── Users ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
       getuid: () => this.caller.credentials.uid,

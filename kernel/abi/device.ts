@@ -27,6 +27,11 @@ export interface Compute {
   /** Expands `n` values (whole blocks) of a ggml type to f32. Returns 0, or -1 when the type is not known to this build. */
   dequantize(type: number, fromAt: number, n: number, toAt: number): number;
   /**
+   * Rounds f32[n] (whole blocks) to F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0, as ggml's reference quantisers do. Returns how many
+   * scales and minima, or values of the first three, are not finite; -1 for other types.
+   */
+  encode(type: number, fromAt: number, n: number, toAt: number): number;
+  /**
    * Cycles that metered kernels have spent since the last call, rounded up: all kernels but the plan's exact ops, whose price the
    * records carry. They count their own instructions, block by block, at the prices of the table at the address given to set_prices:
    * u32 thousandths of a cycle. The result's 32 bits are unsigned; when all are set there may be more, which the next call returns.
@@ -99,8 +104,13 @@ export interface TtyDevice extends CharDevice {
   readonly rows: number;
   /** Edits one line with `prompt`; BLOCKED until there is an answer, then writes READLINE byte + UTF-8 text at `at` and returns its length. */
   readline(prompt: string, memory: Uint8Array, at: number, capacity: number): number;
-  /** Answers a completion request: candidates for the last word, each the whole replacement (`/models/` keeps editing, others get a space). */
-  complete(candidates: readonly string[]): void;
+  /**
+   * Answers a completion request. `text` replaces the last `back` UTF-16 units before the cursor: what all candidates begin with, ended
+   * when there is one. `names` are the candidates as a list shows them, or the first of `count`.
+   */
+  complete(text: string, back: number, names: readonly string[], count: number): void;
+  /** Appends lines to the history that the editor recalls, of which the last `keep` stay. */
+  remember(lines: readonly string[], keep: number): void;
   /** Takes a pending Ctrl-C: true once per press. */
   takeInterrupt(): boolean;
   /** The same for Ctrl-Z. */
@@ -143,6 +153,8 @@ export interface ModelImage {
   readonly architecture: string;
   readonly keys: readonly string[];
   meta(key: string): MetaValue | undefined;
+  /** GGUF value type 0…12 that a key's value is stored in; undefined when there is no such key. */
+  typeOf(key: string): number | undefined;
   readonly tensors: readonly TensorInfo[];
   tensor(name: string): TensorInfo | undefined;
   readonly read: Dma;

@@ -27,8 +27,14 @@ export const LIMITS = {
   argBytes: 16 * KiB, // one program's argv + environment: they cross the window
   argsMax: 1024,
   lineBytes: 64 * KiB, // one shell line
+  textBytes: 16 * MiB, // what sort, tail or diff hold of their input at once (bookkeeping, outside the arena)
+  diffEdits: 4096, // edits that diff searches for the shortest script of; a search that passes them settles for a short one
+  regexStates: 32768, // of one regular expression, repetitions written out
+  regexSteps: 1 << 20, // for one line, where a back-reference rules out a bound by the pattern's size
   typeAheadBytes: 64 * KiB, // terminal input not yet read (bookkeeping, outside the arena)
-  historyLines: 256, // lines the editor remembers (bookkeeping, outside the arena)
+  historyLines: 1000, // lines the editor remembers (bookkeeping, outside the arena)
+  historyBytes: 256 * KiB, // and their bytes; of a longer history file the end is read
+  completionsUnasked: 100, // candidates that Tab lists without asking
   symlinkDepth: 40, // links followed in one path, as on Linux
   groupsMax: 16, // supplementary groups of a process
   kernelLogBytes: 32 * KiB, // dmesg ring (bookkeeping, outside the arena)

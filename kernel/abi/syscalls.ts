@@ -80,7 +80,8 @@ export const SYSCALLS = {
   readline: call(32, [['fd', 'fd'], ['prompt', 'path'], ['answer', 'out']], 'Edit a line on a terminal: a READLINE byte, then text.', true),
   fchmod: call(34, [['fd', 'fd'], ['mode', 'octal']], 'Set the permission bits of an open file.'),
   fchown: call(35, [['fd', 'fd'], ['uid', 'int'], ['gid', 'int']], 'Set owner and group of an open file; -1 leaves one as it is.'),
-  complete: call(33, [['fd', 'fd'], ['candidates', 'in']], 'Answer a completion request: candidates, each ended by a zero byte.'),
+  complete: call(33, [['fd', 'fd'], ['back', 'int'], ['count', 'int'], ['candidates', 'in']], 'Answer a completion request: what replaces the last `back` UTF-16 units before the cursor, then names to list, each ended by a zero byte; `count` names in all.'),
+  remember: call(36, [['fd', 'fd'], ['keep', 'int'], ['lines', 'in']], 'Append lines, each ended by a zero byte, to the history of a terminal; the last `keep` stay.'),
 
   // Names
   stat: call(40, [['path', 'path'], ['stat', 'out', 'Stat']], 'Stat record of a path.'),
@@ -125,6 +126,10 @@ export const SYSCALLS = {
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
   llm_stats: call(76, [['record', 'out', 'LlmStats']], 'LlmStats record.'),
 
+  // Model files
+  model_convert: call(80, [['path', 'path'], ['type', 'int'], ['flags', 'int'], ['report', 'out']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.'),
+  model_diff: call(81, [['left', 'path'], ['right', 'path']], 'A descriptor from which the differences of two models are read, a line a key or tensor: see DIFF_COLUMNS.'),
+
   // Users
   getuid: call(90, [], 'The real user of this process: who started it.'),
   geteuid: call(91, [], 'The effective user: whose rights it has.'),
@@ -160,6 +165,22 @@ export const COST_COLUMNS = [
   'instructions',
   'loaded', // bytes
   'stored',
+] as const;
+
+/**
+ * What model_diff answers: a line a metadata key or tensor of either model, its columns separated by tabs. `left` and `right` are the values, or a
+ * tensor's type and shape; empty where a model has none. The columns from `count` on are empty where there is nothing to compare.
+ */
+export const DIFF_COLUMNS = [
+  'what', // key or tensor
+  'name',
+  'left',
+  'right',
+  'count', // values of a tensor
+  'differing', // of them; of a key 0 or 1
+  'most', // greatest absolute difference
+  'rms', // root mean square of the differences
+  'cosine', // of the angle between the two tensors
 ] as const;
 
 /**

@@ -13,7 +13,7 @@ export const printf = define({
   order: 'none',
   usageStatus: 2,
   description:
-    'Prints FORMAT with the ARGs in place of its conversions: %d %i %u %o %x %X for numbers, %c the first character, %s text, %b text with backslash escapes, %e %f %g fractions, %% a percent sign; flags - + space 0 #, width and .precision, each a number or *. Backslash escapes in FORMAT: \\a \\b \\e \\f \\n \\r \\t \\v \\\\ \\NNN. While ARGs are left FORMAT is used again. A number may be 0x…, 0… or \'c (the code of c). Status 1 when an ARG is not the number that is asked for.',
+    "Prints FORMAT with the ARGs in place of its conversions: %d %i %u %o %x %X for numbers, %c the first character, %s text, %b text with backslash escapes, %e %f %g fractions, %% a percent sign; flags - + space 0 #, width and .precision, each a number or *. Backslash escapes in FORMAT: \\a \\b \\e \\f \\n \\r \\t \\v \\\\ \\NNN. While ARGs are left FORMAT is used again. A number may be 0x…, 0… or 'c (the code of c). Status 1 when an ARG is not the number that is asked for.",
   examples: [["printf '%-8s|%4d\\n' one 1 two 22", 'two lines in columns']],
   *main(ctx) {
     const [first, ...rest] = ctx.operands;
@@ -46,7 +46,8 @@ class Run {
 
   /** Prints the format once. */
   once(format: string): void {
-    const piece = /%%|%([-+ 0#]*)(\*|[0-9]*)(?:\.(\*|[0-9]*))?([diouxXcsbeEfFgG])|%(.?)|\\([0-7]{1,3})|\\(.)|[^%\\]+|\\/gsu;
+    const piece =
+      /%%|%([-+ 0#]*)(\*|[0-9]*)(?:\.(\*|[0-9]*))?([diouxXcsbeEfFgG])|%(.?)|\\([0-7]{1,3})|\\(.)|[^%\\]+|\\/gsu;
     for (let m = piece.exec(format); m !== null && !this.stopped; m = piece.exec(format)) {
       const [whole, flags, width, precision, conversion, wrong, octal, escaped] = m;
       if (whole === '%%') this.print('%');
@@ -114,11 +115,14 @@ class Run {
     if (/^['"]./su.test(text)) return BigInt(text.codePointAt(1)!);
     const [whole, sign, digits] = /^\s*([-+]?)(0[xX][0-9A-Fa-f]+|[0-9]+)/.exec(text) ?? [''];
     if (whole.length !== text.length || (text === '' && this.taken <= this.args.length)) {
-      this.faults.push(digits === undefined ? `'${text}': expected a numeric value` : `'${text}': value not completely converted`);
+      this.faults.push(
+        digits === undefined ? `'${text}': expected a numeric value` : `'${text}': value not completely converted`,
+      );
     }
     if (digits === undefined) return 0n;
     const [octal = digits] = /^0[0-7]*/.exec(digits) ?? [];
-    const value = /^0[xX]/.test(digits) || !digits.startsWith('0') ? BigInt(digits) : BigInt(`0o${octal.slice(1) || '0'}`);
+    const value =
+      /^0[xX]/.test(digits) || !digits.startsWith('0') ? BigInt(digits) : BigInt(`0o${octal.slice(1) || '0'}`);
     return sign === '-' ? -value : value;
   }
 

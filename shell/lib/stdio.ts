@@ -95,8 +95,8 @@ export class Input {
     return piece;
   }
 
-  /** The next line with its newline (the last may lack it), as a copy; null at the end. */
-  *line(): Generator<void, Uint8Array | null, void> {
+  /** The next line with the byte that ends it (the last may lack it), as a copy; null at the end. */
+  *line(delimiter = 10): Generator<void, Uint8Array | null, void> {
     const pieces: Uint8Array[] = [];
     for (let bytes = 0; ;) {
       if (bytes > lineBytesMax) {
@@ -104,7 +104,7 @@ export class Input {
         return null;
       }
       if (this.at === this.end && !(yield* this.fill())) return pieces.length === 0 ? null : concat(pieces);
-      const newline = this.buffer.subarray(0, this.end).indexOf(10, this.at);
+      const newline = this.buffer.subarray(0, this.end).indexOf(delimiter, this.at);
       const stop = newline < 0 ? this.end : newline + 1;
       pieces.push(this.buffer.slice(this.at, stop));
       bytes += stop - this.at;

@@ -32,7 +32,8 @@ const binary: Readonly<Record<string, readonly [binding: number, operation: Oper
   '/': [10, (a, b) => a / b],
   '%': [10, (a, b) => a % b],
 };
-const tokenRule = /\s*(?:([0-9][0-9A-Za-z]*)|([A-Za-z_][A-Za-z0-9_]*)|(<<=|>>=|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&^|]=|[-+*/%&^|=<>!~?:()]))/y;
+const tokenRule =
+  /\s*(?:([0-9][0-9A-Za-z]*)|([A-Za-z_][A-Za-z0-9_]*)|(<<=|>>=|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&^|]=|[-+*/%&^|=<>!~?:()]))/y;
 /** How deep parentheses and unary operators may be nested. */
 const depthMax = 200;
 

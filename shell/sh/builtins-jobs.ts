@@ -101,7 +101,8 @@ function* kill(shell: Shell, argv: readonly string[], out: Output): Generator<vo
   for (const text of args) {
     const job = text.startsWith('%') ? shell.jobs.find(text) : undefined;
     if (text.startsWith('%') && job === undefined) status = yield* shell.fail(`kill: No such job: ${text}`, 2);
-    else if (job === undefined && !/^-?[0-9]+$/.test(text)) status = yield* shell.fail(`kill: Illegal number: ${text}`, 2);
+    else if (job === undefined && !/^-?[0-9]+$/.test(text))
+      status = yield* shell.fail(`kill: Illegal number: ${text}`, 2);
     else {
       const group = shell.group === 0 ? (job?.pids ?? []) : [-(job?.pids[0] ?? 0)];
       for (const pid of job === undefined ? [Number(text)] : group) {

@@ -115,7 +115,8 @@ function* set(shell: Shell, argv: readonly string[], out: Output): Generator<voi
 /** getopts: one option a call. Where it stands inside an argument like `-abc` is kept beside OPTIND. */
 function* getopts(shell: Shell, argv: readonly string[]): Generator<void, number, void> {
   const [, letters, name, ...given] = argv;
-  if (letters === undefined || name === undefined) return yield* shell.fail('getopts: Usage: getopts optstring var [arg]', 2);
+  if (letters === undefined || name === undefined)
+    return yield* shell.fail('getopts: Usage: getopts optstring var [arg]', 2);
   const args = given.length > 0 ? given : shell.positional;
   const silent = letters.startsWith(':');
   const [indexText = '1', offsetText] = (shell.get('OPTIND') ?? '1').split(' ');
@@ -172,7 +173,6 @@ function* source(shell: Shell, argv: readonly string[]): Generator<void, number,
   if (typeof text === 'number') return yield* shell.failHard(`${argv[0]}: cannot open ${name}: ${strerror(text)}`, 2);
   const outer = shell.positional;
   if (args.length > 0) shell.positional = args;
-  shell.status = 0;
   shell.calls++;
   const status = yield* shell.runText(text);
   shell.calls--;
@@ -191,7 +191,6 @@ function* sourceText(shell: Shell, name: string): Generator<void, string | numbe
 }
 
 function* evaluate(shell: Shell, argv: readonly string[]): Generator<void, number, void> {
-  shell.status = 0;
   return yield* shell.runText(argv.slice(1).join(' '));
 }
 
@@ -244,7 +243,8 @@ function* trap(shell: Shell, argv: readonly string[], out: Output): Generator<vo
     return 0;
   }
   if (args[0] === '-l') {
-    for (let signal = 1; signal < 32; signal++) yield* out.print(`${String(signal).padStart(2)}) ${signalName(signal)}\n`);
+    for (let signal = 1; signal < 32; signal++)
+      yield* out.print(`${String(signal).padStart(2)}) ${signalName(signal)}\n`);
     return 0;
   }
   // `trap 2` and `trap - 2` are the same.
@@ -316,7 +316,9 @@ function* alias(shell: Shell, argv: readonly string[], out: Output): Generator<v
 
 function* unalias(shell: Shell, argv: readonly string[]): Generator<void, number, void> {
   if (argv[1] === '-a') shell.aliases.clear();
-  else for (const name of argv.slice(1)) if (!shell.aliases.delete(name)) return yield* shell.fail(`unalias: ${name} not found`, 1);
+  else
+    for (const name of argv.slice(1))
+      if (!shell.aliases.delete(name)) return yield* shell.fail(`unalias: ${name} not found`, 1);
   return 0;
 }
 
@@ -326,7 +328,7 @@ function* cd(shell: Shell, argv: readonly string[], out: Output): Generator<void
   const args = argv.slice(1).filter((arg, i) => !(i === 0 && /^-[LP]$/.test(arg)) && arg !== '--');
   const target = args[0] === '-' ? shell.get('OLDPWD') : (args[0] ?? shell.get('HOME'));
   if (args.length > 1) return yield* shell.fail('cd: too many arguments', 2);
-  if (target === undefined) return yield* shell.fail(`cd: ${args[0] === '-' ? 'OLDPWD' : 'HOME'} not set`, 2);
+  if (target === undefined) return args[0] === '-' ? yield* shell.fail('cd: OLDPWD not set', 2) : 0;
   const before = yield* workingDirectory(shell);
   let errno: number = -E.NOENT;
   let announced = args[0] === '-';
@@ -353,20 +355,23 @@ function* workingDirectory(shell: Shell): Generator<void, string, void> {
 }
 
 function* umask(shell: Shell, argv: readonly string[], out: Output): Generator<void, number, void> {
-  const { options } = shell;
+  const { sys } = shell;
+  const mask = yield* sys.umask(0);
+  yield* sys.umask(mask);
   const symbolic = argv[1] === '-S';
   const text = argv[symbolic ? 2 : 1];
   if (text === undefined) {
     const classes = ['u', 'g', 'o'].map((who, i) => {
-      const allowed = (~options.umask >> (6 - 3 * i)) & 7;
+      const allowed = (~mask >> (6 - 3 * i)) & 7;
       return `${who}=${[...'rwx'].filter((_, bit) => (allowed & (4 >> bit)) !== 0).join('')}`;
     });
-    yield* out.print(symbolic ? `${classes.join(',')}\n` : `${options.umask.toString(8).padStart(4, '0')}\n`);
+    yield* out.print(symbolic ? `${classes.join(',')}\n` : `${mask.toString(8).padStart(4, '0')}\n`);
     return 0;
   }
-  const mask = /^[0-7]+$/.test(text) ? parseInt(text, 8) & 0o777 : symbolicMask(text, options.umask);
-  if (mask === null) return yield* shell.fail(`umask: Illegal ${/^[0-9]/.test(text) ? 'number' : 'mode'}: ${text}`, 2);
-  options.umask = mask;
+  const wanted = /^[0-7]+$/.test(text) ? parseInt(text, 8) & 0o777 : symbolicMask(text, mask);
+  if (wanted === null)
+    return yield* shell.fail(`umask: Illegal ${/^[0-9]/.test(text) ? 'number' : 'mode'}: ${text}`, 2);
+  yield* sys.umask(wanted);
   return 0;
 }
 
@@ -550,7 +555,8 @@ const table: readonly Builtin[] = [
     special: true,
     summary: 'protect variables from assignment',
     usage: ['[-p]', 'NAME[=VALUE]...'],
-    description: 'Marks each NAME, set to VALUE if given: later assignments are errors. Without names lists those marked.',
+    description:
+      'Marks each NAME, set to VALUE if given: later assignments are errors. Without names lists those marked.',
     run: marker('readonly', 'readonly'),
   },
   {
@@ -600,7 +606,7 @@ const table: readonly Builtin[] = [
     summary: 'show or set the mask of file modes',
     usage: ['[-S] [MASK]'],
     description:
-      'The rights in MASK (octal, or as u=rwx,g=rx,o=) are not given to files that redirections create. -S: symbolically.',
+      'The rights in MASK (octal, or as u=rwx,g=rx,o=) are not given to files that this shell and its programs create. -S: symbolically.',
     run: umask,
   },
   {

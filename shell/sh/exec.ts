@@ -106,9 +106,22 @@ export class Shell implements Host {
       this.variables.set(key, value);
       this.variables.mark(key, { exported: true });
     }
-    if (from !== undefined) {
+    if (from === undefined) this.variables.set('IFS', ' \t\n');
+    else {
       const { positional, status, fds, pid, parent, line, loops, calls, lastBackground, tested, nesting } = from;
-      Object.assign(this, { positional, status, fds, pid, parent, line, loops, calls, lastBackground, tested, nesting });
+      Object.assign(this, {
+        positional,
+        status,
+        fds,
+        pid,
+        parent,
+        line,
+        loops,
+        calls,
+        lastBackground,
+        tested,
+        nesting,
+      });
     }
   }
 
@@ -158,13 +171,12 @@ export class Shell implements Host {
     this.open.add(fd);
     const fds = [this.fds[0]!, fd, ...this.fds.slice(2)];
     const pid = yield* this.fork(fds, child => child.runAll(list));
-    if (pid > 0) this.status = yield* this.waitForPid(pid);
-    this.substituted = this.status;
+    this.substituted = pid > 0 ? yield* this.waitForPid(pid) : usageError;
     yield* this.sys.lseek(fd, 0, SEEK.set);
     const bytes = yield* readAll(this.sys, fd, textBytesMax);
     yield* this.close(fd);
     if (typeof bytes !== 'number') return utf8Decode(bytes.filter(c => c !== 0)).replace(/\n+$/, '');
-    this.status = yield* this.fail(`$(…): ${strerror(bytes)}`, usageError);
+    this.substituted = yield* this.fail(`$(…): ${strerror(bytes)}`, usageError);
     return '';
   }
 
@@ -192,7 +204,7 @@ export class Shell implements Host {
 
   // ── Texts and lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Runs a whole text, command by command, up to its end, an exit, or a syntax error. Returns the status. */
+  /** Runs a whole text, command by command, up to its end, an exit, or a syntax error. Returns the status, 0 when there was no command. */
   *runText(text: string, firstLine = 1): Generator<void, number, void> {
     if (this.pid === 0) {
       this.pid = yield* this.sys.getpid();
@@ -214,9 +226,9 @@ export class Shell implements Host {
 
   private *runLines(text: string, firstLine: number): Generator<void, number, void> {
     const parser = new Parser(text, firstLine, this.aliases);
-    for (;;) {
+    for (let ran = false; ; ran = true) {
       const result = parser.next();
-      if (result.kind === 'end') return this.status;
+      if (result.kind === 'end') return ran ? this.status : 0;
       if (result.kind === 'fault')
         return yield* this.failHard(`line ${result.fault.line}: ${result.fault.message}`, usageError);
       if (this.options.has('v')) yield* this.say(parser.taken());
@@ -567,7 +579,7 @@ export class Shell implements Host {
   private *runFor(loop: Command & { kind: 'for' }): Generator<void, void, void> {
     const words = yield* this.expandFields(loop.words ?? [], loop.words === null ? this.positional : null);
     if (words === null) return;
-    this.status = 0;
+    if (words.length === 0) this.status = 0;
     this.loops++;
     for (const word of words) {
       const refusal = this.assign(loop.name, word);
@@ -598,7 +610,7 @@ export class Shell implements Host {
         if (expander.fault !== null) break;
         const compiled = compilePattern(yield* expander.pattern(pattern));
         if (expander.fault !== null || !matches(compiled, subject)) continue;
-        this.status = 0;
+        if (body.length === 0) this.status = 0;
         return yield* this.runList(body);
       }
     }
@@ -797,8 +809,7 @@ export class Shell implements Host {
       setDescriptor(streams.fds, fd, source);
       return null;
     }
-    const opened =
-      operator === '<<' ? yield* this.hereDocument(target) : yield* this.openFile(target, operator);
+    const opened = operator === '<<' ? yield* this.hereDocument(target) : yield* this.openFile(target, operator);
     if (opened < 0) return `${operator === '<<' ? '<<' : target}: ${strerror(opened)}`;
     this.open.add(opened);
     streams.opened.push(opened);
@@ -807,7 +818,7 @@ export class Shell implements Host {
   }
 
   private *openFile(path: string, operator: keyof typeof openFlags): Generator<void, number, void> {
-    const mode = 0o666 & ~this.options.umask;
+    const mode = 0o666;
     if (operator !== '>' || !this.options.has('C')) return yield* this.sys.open(path, openFlags[operator], mode);
     // noclobber: devices may be written to, files must be new.
     const there = yield* stat(this.sys, path);

@@ -84,7 +84,8 @@ export class Expander {
       const value = yield* this.value(part);
       if (isSubstitute(value)) out += yield* this.pattern(value.word);
       else {
-        const text = typeof value === 'string' ? value : value.join(this.isStar(part) || !part.quoted ? this.separator() : ' ');
+        const text =
+          typeof value === 'string' ? value : value.join(this.isStar(part) || !part.quoted ? this.separator() : ' ');
         // The backslashes of an unquoted value are ordinary characters; those of unquoted text were resolved by the lexer.
         if (part.quoted) out += escapePattern(text);
         else out += part.kind === 'text' ? text : text.replaceAll('\\', '\\\\');
@@ -171,7 +172,8 @@ export class Expander {
     const list = name === '@' || name === '*' ? this.shell.positional : null;
     const value = list === null ? this.shell.get(name) : list.length === 0 ? undefined : list.join(' ');
     const provides = operation !== undefined && /[-+=?]$/.test(operation.kind);
-    if (value === undefined && list === null && !provides && this.shell.nounset) this.fail(`${name}: parameter not set`);
+    if (value === undefined && list === null && !provides && this.shell.nounset)
+      this.fail(`${name}: parameter not set`);
     else if (operation !== undefined) {
       const result = yield* this.operate(name, operation.kind, operation.word, value);
       if (result !== null) return result;
@@ -201,7 +203,8 @@ export class Expander {
       const { positional } = this.shell;
       return String(name === '@' || name === '*' ? positional.length : [...(value ?? '')].length);
     }
-    if (kind.startsWith('%') || kind.startsWith('#')) return trim(value ?? '', kind, yield* this.pattern(this.tilde(word)));
+    if (kind.startsWith('%') || kind.startsWith('#'))
+      return trim(value ?? '', kind, yield* this.pattern(this.tilde(word)));
     const missing = value === undefined || (kind.startsWith(':') && value === '');
     switch (kind.at(-1)) {
       case '-':
@@ -239,9 +242,9 @@ export class Expander {
         // `~"x"` is not a tilde prefix: what follows the tilde must be a slash, a colon, or the end of the word.
         const ends = piece.length > 1 || k < pieces.length - 1 || i === word.length - 1;
         if (begins && ends) {
-          out.push({ kind: 'text', text: colon, quoted: false });
+          if (colon !== '') out.push({ kind: 'text', text: colon, quoted: false });
           if (home !== '') out.push({ kind: 'text', text: home, quoted: true });
-          out.push({ kind: 'text', text: piece.slice(1), quoted: false });
+          if (piece.length > 1) out.push({ kind: 'text', text: piece.slice(1), quoted: false });
         } else out.push({ kind: 'text', text: colon + piece, quoted: false });
       });
       return out;

@@ -129,5 +129,3 @@ export function* collect(sys: Sys, job: Job, pid: number, flags: number): Genera
   }
   return result;
 }
-
-

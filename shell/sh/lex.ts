@@ -74,7 +74,25 @@ const escapable: Readonly<Partial<Record<Mode, string>>> = {
 };
 
 // Longest first.
-const operators = ['<<-', '&&', '||', ';;', '>>', '>&', '>|', '<&', '<>', '<<', '&', '|', ';', '<', '>', '(', ')'] as const;
+const operators = [
+  '<<-',
+  '&&',
+  '||',
+  ';;',
+  '>>',
+  '>&',
+  '>|',
+  '<&',
+  '<>',
+  '<<',
+  '&',
+  '|',
+  ';',
+  '<',
+  '>',
+  '(',
+  ')',
+] as const;
 /** How deep ${x:-${y:-…}}, $($(…)) and compound commands may be nested. */
 const nestingMax = 100;
 const wordEnds = ' \t\n;&|<>()';
@@ -207,7 +225,9 @@ export class Lexer {
         if (line.replace(/\n$/, '') === document.delimiter) break;
         body += line;
       }
-      document.target = document.literal ? [{ kind: 'text', text: body, quoted: true }] : this.hereParts(body, firstLine);
+      document.target = document.literal
+        ? [{ kind: 'text', text: body, quoted: true }]
+        : this.hereParts(body, firstLine);
     }
   }
 
@@ -325,7 +345,7 @@ export class Lexer {
       if (this.text[this.at] === '\n') this.line++;
       text += this.text[this.at];
     }
-    if (this.at >= this.text.length) this.fail('unexpected end of file while looking for matching ``\'', line, true);
+    if (this.at >= this.text.length) this.fail("unexpected end of file while looking for matching ``'", line, true);
     this.at++;
     const lexer = new Lexer(text, line, this.grammar);
     lexer.depth = this.depth;

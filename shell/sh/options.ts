@@ -1,4 +1,4 @@
-// The shell's options: what `set -e`, `set -o errexit` and their kin switch, and the mask of file modes.
+// The shell's options: what `set -e`, `set -o errexit` and their kin switch.
 
 /** Letters with their long names, as `set -o` lists them; `$-` shows them the other way round. */
 const names: Readonly<Record<string, string>> = {
@@ -20,12 +20,10 @@ const names: Readonly<Record<string, string>> = {
 };
 
 export class Options {
-  umask: number;
   private readonly on: Set<string>;
 
   constructor(from?: Options) {
     this.on = new Set(from?.on);
-    this.umask = from?.umask ?? 0o022;
     this.on.delete('i');
   }
 

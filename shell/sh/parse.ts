@@ -381,7 +381,8 @@ export class Parser {
 
   private redirects(): Redirect[] {
     const redirects: Redirect[] = [];
-    while (this.token.kind === 'operator' && redirectOperators.includes(this.token.text)) redirects.push(this.redirect());
+    while (this.token.kind === 'operator' && redirectOperators.includes(this.token.text))
+      redirects.push(this.redirect());
     return redirects;
   }
 

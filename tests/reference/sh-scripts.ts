@@ -20,7 +20,9 @@ const kinds: readonly (readonly [kind: string, says: RegExp])[] = [
 
 /** What the first message of a shell is about: null without one, `other` for what no rule knows. Traces and the ends of jobs are none. */
 export function errorKind(stderr: string): string | null {
-  const line = stderr.split('\n').find(l => l !== '' && !l.startsWith('+ ') && !/^(?:Terminated|Killed|Hangup)\s*$/.test(l));
+  const line = stderr
+    .split('\n')
+    .find(l => l !== '' && !l.startsWith('+ ') && !/^(?:Terminated|Killed|Hangup)\s*$/.test(l));
   if (line === undefined) return null;
   return kinds.find(([, says]) => says.test(line))?.[0] ?? 'other';
 }
@@ -32,7 +34,22 @@ export function generateScripts(seed: number, count: number): string[] {
   return [...scripts];
 }
 
-const values = ['', 'a', 'b c', '  x  y ', 'a.b.c', '/usr/lib/x.so', '*', 'a:b:c', '7', '-3', '0', 'x=y', '[ab]', "it's"];
+const values = [
+  '',
+  'a',
+  'b c',
+  '  x  y ',
+  'a.b.c',
+  '/usr/lib/x.so',
+  '*',
+  'a:b:c',
+  '7',
+  '-3',
+  '0',
+  'x=y',
+  '[ab]',
+  "it's",
+];
 const patterns = ['*', '?', 'a*', '*.c', '*/', '[a-c]*', '[!x]', '*b*', '??', '"*"', '.*', '*:'];
 const operators = ['+', '-', '*', '/', '%', '<', '<=', '==', '!=', '&&', '||', '&', '|', '^', '<<', '>>'];
 const names = ['a', 'b', 'c', 'd1'];
@@ -79,9 +96,13 @@ class Writer {
     () => `if ${this.condition()}; then ${this.statement()}; else ${this.statement()}; fi`,
     () => `if ${this.condition()}; then ${this.statement()}; elif ${this.condition()}; then ${this.statement()}; fi`,
     () => `for i in ${this.word()} ${this.word()}; do ${this.statement()}; ${this.leave()}done`,
-    () => this.counted(n => `while [ $${n} -lt ${this.below(4)} ]; do ${n}=$((${n}+1)); ${this.statement()}; ${this.leave()}done`),
+    () =>
+      this.counted(
+        n => `while [ $${n} -lt ${this.below(4)} ]; do ${n}=$((${n}+1)); ${this.statement()}; ${this.leave()}done`,
+      ),
     () => this.counted(n => `until [ $((${n}+=1)) -gt ${1 + this.below(3)} ]; do ${this.statement()}; done`),
-    () => `case ${this.word()} in ${this.pattern()}) ${this.simple()};; ${this.pattern()}|${this.pattern()}) ${this.simple()};; esac`,
+    () =>
+      `case ${this.word()} in ${this.pattern()}) ${this.simple()};; ${this.pattern()}|${this.pattern()}) ${this.simple()};; esac`,
     () => `( ${this.statement()}; ${this.simple()} )`,
     () => `{ ${this.statement()}; } | cat`,
     () => `{ ${this.statement()}; ${this.simple()}; } | while read x y; do echo "[$x][$y]"; done`,
@@ -92,7 +113,8 @@ class Writer {
     () => `eval ${this.quoted(this.simple())}`,
     () => `x=$( ${this.statement()} ); echo "[$x]"`,
     () => `set -- ${this.word()} ${this.word()}; echo $# "$1" "$*"`,
-    () => `IFS=${this.pick([':', "' '", '.', '" :"'])}; set -- ${this.expansion()}; echo $#; printf '<%s>' "$@"; unset IFS; echo`,
+    () =>
+      `IFS=${this.pick([':', "' '", '.', '" :"'])}; set -- ${this.expansion()}; echo $#; printf '<%s>' "$@"; unset IFS; echo`,
     () => `cat <<END\n${this.hereText()}\nEND\n:`,
     () => `set -e; ${this.condition()} || true; set +e`,
   ];
@@ -178,7 +200,8 @@ class Writer {
       () => `$${name}`,
       () => `\${${name}}`,
       () => `\${#${name}}`,
-      () => `\${${name}${this.pick([':-', '-', ':+', '+', ':=', '='])}${this.pick(['def', 'x y', '', '"q w"', '$a', '${b}'])}}`,
+      () =>
+        `\${${name}${this.pick([':-', '-', ':+', '+', ':=', '='])}${this.pick(['def', 'x y', '', '"q w"', '$a', '${b}'])}}`,
       () => `\${${name}${this.pick(['#', '##', '%', '%%'])}${this.pattern()}}`,
       () => '$#',
       () => '$?',
@@ -186,7 +209,11 @@ class Writer {
   }
 
   private pattern(): string {
-    return this.pick([() => this.pick(patterns), () => `"$${this.pick(names)}"`, () => this.pick(['x', 'a', '7', 'b*'])])();
+    return this.pick([
+      () => this.pick(patterns),
+      () => `"$${this.pick(names)}"`,
+      () => this.pick(['x', 'a', '7', 'b*']),
+    ])();
   }
 
   private arithmetic(depth: number): string {
