@@ -197,6 +197,13 @@ export class Loader {
     return true;
   }
 
+  /** What `use` finds in the loaded model's file. */
+  inspect<T>(use: (image: ModelImage) => T | Refusal): T | Refusal {
+    if (this.loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
+    const { path, engine } = this.loaded;
+    return path === '' ? refuse('INVAL', 6002, `the ${engine.name} engine has no file`) : this.withImage(path, use);
+  }
+
   engineNames(): readonly string[] {
     return this.drivers.map(d => d.name);
   }

@@ -5,7 +5,7 @@ import test from 'ava';
 import { decodeKey } from '../drivers/tty/keys.ts';
 import { EditBuffer } from '../drivers/tty/buffer.ts';
 import { lastWord } from '../drivers/tty/history.ts';
-import { nextCharacter } from '../drivers/tty/width.ts';
+import { nextCharacter } from '../kernel/abi/width.ts';
 import { LineEditor } from '../drivers/tty/editor.ts';
 import { Tty } from '../drivers/tty/tty.ts';
 import { LIMITS, utf8Decode, utf8Encode, utf8Length } from '../kernel/abi/index.ts';

@@ -105,6 +105,7 @@ class FakeEngine implements EngineDriver {
       architecture: 'fake',
       keys: [],
       meta: () => undefined,
+      typeOf: () => undefined,
       tensors: [],
       tensor: () => undefined,
       read: () => 0,
@@ -229,6 +230,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     tokenizer: { budget: () => abi.refuse('NOSYS', 0, 'no'), load: () => abi.refuse('NOSYS', 0, 'no') },
     xor128: rng,
     lcg: rng,
+    templates: { render: () => ({ line: 1, message: 'no templates' }) },
     console: {
       interactive: false,
       columns: 80,
@@ -247,6 +249,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
       complete: () => {},
       takeSuspend: () => false,
       remember: () => {},
+      takeResize: () => false,
       takeInterrupt: () => {
         const i = console.interrupt;
         console.interrupt = false;

@@ -86,6 +86,8 @@ export const IOCTL = {
   isatty: 1, // 1 when a person is there
   columns: 2,
   rows: 3,
+  raw: 4, // argument 1: every byte typed is delivered at once and unechoed, Ctrl-C and Ctrl-Z excepted; 0: lines again
+  waiting: 5, // 1 when input has come, or its end
   execDone: 16, // /dev/exec: the command just read has ended with status `argument`
 } as const;
 
@@ -115,6 +117,8 @@ export interface TtyDevice extends CharDevice {
   takeInterrupt(): boolean;
   /** The same for Ctrl-Z. */
   takeSuspend(): boolean;
+  /** True once after each change of its size. */
+  takeResize(): boolean;
 }
 
 // ── Randomness ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -297,4 +301,21 @@ export interface TokenizerDriver {
   /** Bytes the vocabulary takes (multiple of 32) and the least working memory an encode needs. */
   budget(image: ModelImage): { readonly bytes: number; readonly workBytes: number } | Refusal;
   load(image: ModelImage, at: number, bytes: number): Vocabulary | Refusal;
+}
+
+// ── Chat templates ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What is wrong with a template, or with what it did, and the line of the template it happened in. */
+export interface TemplateFault {
+  readonly line: number;
+  readonly message: string;
+}
+
+/**
+ * A service of the host that fills in a model's chat template (Jinja). The template is data from a file: it is interpreted within LIMITS.chat…,
+ * and cannot reach anything but its variables. The same arguments give the same answer on every host; nothing is thrown.
+ */
+export interface TemplateDevice {
+  /** `seconds`: the machine's clock since 1970, for templates that write a date. */
+  render(template: string, variables: Readonly<Record<string, unknown>>, seconds: number): string | TemplateFault;
 }

@@ -2,7 +2,7 @@
 
 import xterm from '@xterm/headless';
 import { Tty } from '../../drivers/tty/tty.ts';
-import { codePointWidth, textWidth } from '../../drivers/tty/width.ts';
+import { codePointWidth, textWidth } from '../../kernel/abi/width.ts';
 import { BLOCKED, LIMITS, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
 
 export type Terminal = InstanceType<typeof xterm.Terminal>;
