@@ -18,7 +18,7 @@ function commonFiles() {
     const bytes = Buffer.from(part.slice(newline + 1)).toString('latin1');
     files[part.slice(0, newline)] = bytes
       .replace(/\\x([0-9a-f]{2})/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)))
-      .replace(/\\$\n?/, '');
+      .replace(/\\\n$/, '');
   }
   return files;
 }

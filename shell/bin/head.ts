@@ -1,5 +1,6 @@
 // head: the first lines or bytes of files.
 
+import { lineEnd } from '../lib/bytes.ts';
 import { parseSize } from '../lib/fmt.ts';
 import { closeInput, define, openInput } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
@@ -16,6 +17,7 @@ const options = {
   },
   quiet: { short: 'q', help: 'never print names' },
   verbose: { short: 'v', help: 'always print names' },
+  'zero-terminated': { short: 'z', help: 'lines end in a zero byte' },
 } as const;
 
 export const head = define({
@@ -29,10 +31,12 @@ export const head = define({
   *main(ctx) {
     const text = ctx.options.bytes ?? ctx.options.lines ?? '10';
     const what = ctx.options.bytes === undefined ? 'lines' : 'bytes';
-    const count = parseSize(text.replace(/^-/, ''));
+    const count = parseSize(text.replace(/^[-+]/, ''));
     if (count === null) return yield* ctx.fail(`invalid number of ${what}: '${text}'`);
+    const end = lineEnd(ctx.options['zero-terminated']);
+    const allButLast = text.startsWith('-');
     return yield* eachFile(ctx, input =>
-      (what === 'lines' ? lines : bytes)(ctx.out, input, count, text.startsWith('-')),
+      what === 'lines' ? lines(ctx.out, input, count, allButLast, end) : bytes(ctx.out, input, count, allButLast),
     );
   },
 });
@@ -62,10 +66,16 @@ export function* eachFile(
   return status;
 }
 
-function* lines(out: Output, input: Input, count: number, allButLast: boolean): Generator<void, void, void> {
+function* lines(
+  out: Output,
+  input: Input,
+  count: number,
+  allButLast: boolean,
+  end: number,
+): Generator<void, void, void> {
   const held: Uint8Array[] = [];
   for (let n = 0; ; n++) {
-    const line = allButLast || n < count ? yield* input.line() : null;
+    const line = allButLast || n < count ? yield* input.line(end) : null;
     if (line === null) return;
     if (!allButLast) yield* out.write(line);
     else if (held.push(line) > count) yield* out.write(held.shift()!);

@@ -1,5 +1,6 @@
 // tail: the last lines or bytes of files. What might be the end is held back while the input streams past.
 
+import { lineEnd } from '../lib/bytes.ts';
 import { parseSize } from '../lib/fmt.ts';
 import { define } from '../lib/program.ts';
 import { concat } from '../lib/stdio.ts';
@@ -16,6 +17,7 @@ const options = {
   },
   quiet: { short: 'q', help: 'never print names' },
   verbose: { short: 'v', help: 'always print names' },
+  'zero-terminated': { short: 'z', help: 'lines end in a zero byte' },
 } as const;
 
 export const tail = define({
@@ -32,17 +34,24 @@ export const tail = define({
     const count = parseSize(text.replace(/^[-+]/, ''));
     if (count === null) return yield* ctx.fail(`invalid number of ${what}: '${text}'`);
     const from = text.startsWith('+') ? Math.max(0, count - 1) : null;
+    const end = lineEnd(ctx.options['zero-terminated']);
     return yield* eachFile(ctx, input =>
-      what === 'lines' ? lines(ctx.out, input, count, from) : bytes(ctx.out, input, count, from),
+      what === 'lines' ? lines(ctx.out, input, count, from, end) : bytes(ctx.out, input, count, from),
     );
   },
 });
 
 /** `from`: how many to skip, or null to print the last `count`. */
-function* lines(out: Output, input: Input, count: number, from: number | null): Generator<void, void, void> {
+function* lines(
+  out: Output,
+  input: Input,
+  count: number,
+  from: number | null,
+  end: number,
+): Generator<void, void, void> {
   const held: Uint8Array[] = [];
   for (let n = 0; ; n++) {
-    const line = yield* input.line();
+    const line = yield* input.line(end);
     if (line === null) break;
     if (from === null) {
       held.push(line);

@@ -120,8 +120,11 @@ function* runAll(ctx: Xargs, limits: Limits, words: Words): Generator<void, numb
     bytes += cost;
     if (word.endsLine && ++lines >= limits.lines && !(yield* run())) return runner.status;
   }
-  if (words.error !== null) return yield* ctx.fail(words.error);
   const left = argv.length > initial.length;
+  if (words.error !== null) {
+    if (left) yield* run();
+    return yield* ctx.fail(words.error);
+  }
   if (replace === undefined && (left || (!ran && !ctx.options['no-run-if-empty']))) yield* run();
   return runner.status;
 }
