@@ -31,13 +31,13 @@ export const cmp = define({
     const names = [ctx.operands[0], ctx.operands[1] ?? '-'] as const;
     const [one, two] = names;
     if (one === undefined) return yield* ctx.usage("missing operand after 'cmp'");
-    if (ctx.operands.length > 4) return yield* ctx.usage(`extra operand '${ctx.operands[4]}'`);
     const [first = '0', second = first] = ctx.options['ignore-initial']?.split(':') ?? [];
     const [skipOne, skipTwo] = [ctx.operands[2] ?? first, ctx.operands[3] ?? second];
     const skips = [parseSize(skipOne), parseSize(skipTwo)];
     const most = ctx.options.bytes === undefined ? Infinity : parseSize(ctx.options.bytes);
     const bad = [skipOne, skipTwo][skips.indexOf(null)];
     if (bad !== undefined) return yield* ctx.usage(`invalid --ignore-initial value '${bad}'`);
+    if (ctx.operands.length > 4) return yield* ctx.usage(`extra operand '${ctx.operands[4]}'`);
     if (most === null) return yield* ctx.usage(`invalid --bytes value '${ctx.options.bytes}'`);
     if (one === two) return 0;
     const inputs: Input[] = [];

@@ -82,7 +82,9 @@ function* compare(ctx: Diff, a: Side, b: Side, command: string): Generator<void,
     if (typeof stat === 'number') status = (yield* ctx.fail(path, -stat)) && TROUBLE;
   }
   if (status !== 0) return status;
-  if (isDirectory(a) && isDirectory(b)) return yield* compareDirectories(ctx, a, b);
+  const nothing = [a, b].some(side => side.stat === missing && side.path !== '-'); // -N takes it for an empty directory
+  if (isDirectory(a) ? nothing || isDirectory(b) : nothing && isDirectory(b))
+    return yield* compareDirectories(ctx, a, b);
   if (isDirectory(a) || isDirectory(b)) {
     const kind = (side: Side): string => (isDirectory(side) ? 'directory' : 'regular file');
     yield* ctx.out.print(`File ${a.path} is a ${kind(a)} while file ${b.path} is a ${kind(b)}\n`);
@@ -93,8 +95,8 @@ function* compare(ctx: Diff, a: Side, b: Side, command: string): Generator<void,
 }
 
 function* compareDirectories(ctx: Diff, a: Side, b: Side): Generator<void, number, void> {
-  const lists = [yield* listDirectory(ctx.sys, a.path), yield* listDirectory(ctx.sys, b.path)] as const;
-  const [inA, inB] = lists;
+  const inA = a.stat === missing ? [] : yield* listDirectory(ctx.sys, a.path);
+  const inB = b.stat === missing ? [] : yield* listDirectory(ctx.sys, b.path);
   if (typeof inA === 'number' || typeof inB === 'number') {
     const [path, errno] = typeof inA === 'number' ? [a.path, inA] : [b.path, Number(inB)];
     return (yield* ctx.fail(path, -errno)) && TROUBLE;

@@ -238,10 +238,8 @@ class Printer {
         return false;
       }
       for (const line of this.held.splice(0)) yield* this.whole(line, '-');
-      yield* this.separate(number);
+      yield* this.whole(here, ':');
       if (ctx.options['only-matching']) yield* this.parts(bytes, characters);
-      else yield* this.whole(here, ':');
-      this.lastPrinted = number;
       this.owed = search.after;
     } else if (this.owed > 0) {
       this.owed--;
@@ -259,11 +257,11 @@ class Printer {
     if (grouped && this.lastPrinted > 0 && number > this.lastPrinted + 1) yield* this.ctx.out.print('--\n');
   }
 
+  /** A line as it is; with -o its matches come instead. */
   private *whole({ bytes, number, at }: Held, mark: string): Generator<void, void, void> {
-    if (this.ctx.options['only-matching']) return;
     yield* this.separate(number);
     this.lastPrinted = number;
-    yield* this.print(number, at, mark, bytes);
+    if (!this.ctx.options['only-matching']) yield* this.print(number, at, mark, bytes);
   }
 
   /** Each match on a line of its own. */

@@ -90,15 +90,19 @@ function decimalText(n: bigint, places: number, shown: number): string {
   return `${n < 0n ? '-' : ''}${whole}${shown === 0 ? '' : `.${fraction}`}`;
 }
 
+/** How long a number prints; the sign of -0 counts. */
+const lengthOf = (text: string, shown: string): number => shown.length + (/^-0*\.?0*$/.test(text) ? 1 : 0);
+
 /** The width of the wider of the first and the last number. */
 function widthOf(first: string, last: string, from: string, to: string, places: number): number {
-  const negativeZero = (text: string, shown: string): number => shown.length + (/^-0*\.?0*$/.test(text) ? 1 : 0);
-  return Math.max(negativeZero(first, from), negativeZero(last, to), places === 0 ? 0 : places + 2);
+  return Math.max(lengthOf(first, from), lengthOf(last, to), places === 0 ? 0 : places + 2);
 }
 
 function padZeros(text: string, width: number): string {
   return text.startsWith('-') ? `-${text.slice(1).padStart(width - 1, '0')}` : text.padStart(width, '0');
 }
+
+const percent = (text: string): string => text.replaceAll('%%', '%');
 
 /** What a format makes of a number, or what is wrong with it. */
 function parseFormat(format: string): ((text: string) => string) | string {
@@ -110,7 +114,6 @@ function parseFormat(format: string): ((text: string) => string) | string {
   if (!/[efgEFG]/.test(letter)) return `format '${format}' has unknown %${letter} directive`;
   if (second !== undefined) return `format '${format}' has too many % directives`;
   const at = directive.index;
-  const percent = (s: string): string => s.replaceAll('%%', '%');
   const places = precision === undefined ? 6 : Number(precision);
   return number => {
     const n = Number(number);

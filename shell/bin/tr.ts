@@ -116,7 +116,8 @@ function wrongTranslation(
   if (!options.complement && second.some(isCase) && casePairs(first, second) === null) {
     return 'misaligned [:upper:] and/or [:lower:] construct';
   }
-  const single = two.every(byte => byte === two[0]);
+  const covers = two.length === one.length || (two.length < one.length && !options['truncate-set1']);
+  const single = covers && two.every(byte => byte === two[0]);
   if (options.complement && first.some(c => c.kind === 'class') && !single) {
     return 'when translating with complemented character classes,\nstring2 must map all characters in the domain to one';
   }

@@ -175,16 +175,11 @@ class Parser {
   }
 
   private escaped(c: string): Node {
-    const word = /[\p{L}\p{N}_]/u;
-    const space = /[ \t\n\v\f\r]/;
-    const set = (test: (c: string) => boolean): Node => ({
-      kind: 'set',
-      set: new CharacterSet(code => test(String.fromCodePoint(code)), false),
-    });
-    if (c === 'w') return set(x => word.test(x));
-    if (c === 'W') return set(x => !word.test(x));
-    if (c === 's') return set(x => space.test(x));
-    if (c === 'S') return set(x => !space.test(x));
+    const members = escapedSets[c];
+    if (members !== undefined) {
+      const set = new CharacterSet(code => members.test(String.fromCodePoint(code)), false);
+      return { kind: 'set', set };
+    }
     const assertion = assertions[c];
     if (assertion !== undefined) return { kind: 'assertion', assertion };
     const group = Number(c);
@@ -297,6 +292,13 @@ const unicodeClasses: Readonly<Record<string, string>> = {
   upper: '\\p{Lu}',
   graph: '!-~\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}',
   print: ' -~\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Zs}',
+};
+
+const escapedSets: Readonly<Record<string, RegExp>> = {
+  w: /[\p{L}\p{N}_]/u,
+  W: /[^\p{L}\p{N}_]/u,
+  s: /[ \t\n\v\f\r]/,
+  S: /[^ \t\n\v\f\r]/,
 };
 
 const assertions: Readonly<Record<string, Assertion>> = {
