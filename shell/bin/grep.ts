@@ -239,7 +239,6 @@ class Printer {
       }
       for (const line of this.held.splice(0)) yield* this.whole(line, '-');
       yield* this.whole(here, ':');
-      if (ctx.options['only-matching']) yield* this.parts(bytes, characters);
       this.owed = search.after;
     } else if (this.owed > 0) {
       this.owed--;
@@ -257,20 +256,22 @@ class Printer {
     if (grouped && this.lastPrinted > 0 && number > this.lastPrinted + 1) yield* this.ctx.out.print('--\n');
   }
 
-  /** A line as it is; with -o its matches come instead. */
+  /** A line as it is, or with -o what matches in it; with -v that is in the lines of the context. */
   private *whole({ bytes, number, at }: Held, mark: string): Generator<void, void, void> {
     yield* this.separate(number);
     this.lastPrinted = number;
-    if (!this.ctx.options['only-matching']) yield* this.print(number, at, mark, bytes);
+    const { options } = this.ctx;
+    if (!options['only-matching']) yield* this.print(number, at, mark, bytes);
+    else if ((mark === '-') === options['invert-match']) yield* this.parts({ bytes, number, at }, mark);
   }
 
   /** Each match on a line of its own. */
-  private *parts(bytes: Uint8Array, { codes, at }: Characters): Generator<void, void, void> {
-    if (this.ctx.options['invert-match']) return;
+  private *parts({ bytes, number, at: lineAt }: Held, mark: string): Generator<void, void, void> {
+    const { codes, at } = decodeCharacters(bytes);
     let match: Match | null;
     for (let from = 0; from <= codes.length && (match = this.search.regex!.find(codes, from)) !== null;) {
       const { start, end } = match;
-      if (end > start) yield* this.print(this.number, this.at + at[start]!, ':', bytes.subarray(at[start], at[end]));
+      if (end > start) yield* this.print(number, lineAt + at[start]!, mark, bytes.subarray(at[start], at[end]));
       from = Math.max(end, start + 1);
     }
   }
