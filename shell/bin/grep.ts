@@ -77,6 +77,7 @@ interface Search {
   /** null: no pattern at all, so nothing matches. */
   readonly regex: Regex | null;
   readonly before: number;
+  readonly grouped: boolean; // a context was asked for, be it of no lines
   readonly after: number;
   readonly most: number;
   readonly end: number; // the byte that ends lines
@@ -120,6 +121,7 @@ function* searchOf(ctx: Grep, operands: string[]): Generator<void, Search | null
   return {
     regex: patterns.length === 0 ? null : (regex as Regex),
     before: Number(before),
+    grouped: [options.context, options['before-context'], options['after-context']].some(text => text !== undefined),
     after: Number(after),
     most: Number(options['max-count'] ?? Infinity),
     end: lineEnd(options['null-data']),
@@ -186,7 +188,7 @@ function* grepFile(ctx: Grep, search: Search, name: string): Generator<void, voi
 function* finish(ctx: Grep, search: Search, shown: string, count: number): Generator<void, void, void> {
   const { options } = ctx;
   const without = options['files-without-match'];
-  if (without ? count === 0 : count > 0) search.selected = true;
+  if (count > 0) search.selected = true;
   if (options.quiet) return;
   const listed = (options['files-with-matches'] && count > 0) || (without && count === 0);
   if (listed) yield* ctx.out.print(`${shown}\n`);
@@ -252,8 +254,7 @@ class Printer {
 
   /** `--` between groups that are not neighbours. */
   private *separate(number: number): Generator<void, void, void> {
-    const grouped = this.search.before + this.search.after > 0;
-    if (grouped && this.lastPrinted > 0 && number > this.lastPrinted + 1) yield* this.ctx.out.print('--\n');
+    if (this.search.grouped && this.lastPrinted > 0 && number > this.lastPrinted + 1) yield* this.ctx.out.print('--\n');
   }
 
   /** A line as it is, or with -o what matches in it; with -v that is in the lines of the context. */

@@ -1,6 +1,6 @@
 // wc: counts lines, words and bytes. Words are runs of bytes that are not white space.
 
-import { KIND } from '../../kernel/abi/index.ts';
+import { KIND, codePointWidth } from '../../kernel/abi/index.ts';
 import { isPrintable } from '../lib/bytes.ts';
 import { fstat } from '../lib/files.ts';
 import { closeInput, define, openInput } from '../lib/program.ts';
@@ -69,7 +69,7 @@ export const wc = define({
 function* count(input: Input): Generator<void, Counts, void> {
   const counts: Counts = { ...none };
   let inWord = false;
-  let column = 0;
+  const columns = new Columns();
   for (;;) {
     const piece = yield* input.chunk();
     if (piece === null) return counts;
@@ -80,9 +80,30 @@ function* count(input: Input): Generator<void, Counts, void> {
       const blank = byte === 32 || (byte >= 9 && byte <= 13);
       if (!blank && !inWord) counts.words++;
       inWord = !blank;
-      column = byte === 9 ? column + 8 - (column % 8) : byte === 10 || byte === 12 || byte === 13 ? 0 : column;
-      if (isPrintable(byte) || byte >= 0xc0) column++; // a character beyond ASCII counts by its first byte
-      counts['max-line-length'] = Math.max(counts['max-line-length'], column);
+      columns.add(byte);
     }
+    counts['max-line-length'] = columns.widest;
+  }
+}
+
+/** Follows a text over the screen, byte by byte. */
+class Columns {
+  widest = 0;
+  private column = 0;
+  private code = 0; // of the UTF-8 character in progress
+  private missing = 0; // bytes of it still to come
+
+  add(byte: number): void {
+    if (byte === 9) this.column += 8 - (this.column % 8);
+    else if (byte === 10 || byte === 12 || byte === 13) this.column = 0;
+    else if (isPrintable(byte)) this.column++;
+    else if (byte >= 0xc0) {
+      this.missing = byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : 1;
+      this.code = byte & (0x3f >> this.missing);
+    } else if (byte >= 0x80 && this.missing > 0) {
+      this.code = (this.code << 6) | (byte & 0x3f);
+      if (--this.missing === 0) this.column += codePointWidth(this.code);
+    }
+    this.widest = Math.max(this.widest, this.column);
   }
 }

@@ -225,6 +225,7 @@ class Parser {
     const tests: ((code: number) => boolean)[] = [];
     for (let first = true; ; first = false) {
       const c = chars[this.i];
+      if (c === undefined && first) this.error = 'Invalid regular expression'; // so GNU says when nothing at all follows
       if (c === undefined) return this.unmatched();
       if (c === ']' && !first) break;
       if (c === '[' && chars[this.i + 1] === ':') {

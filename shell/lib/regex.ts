@@ -179,6 +179,20 @@ export class Regex {
     return this.find(codePoints(text), 0) !== null;
   }
 
+  /** Every match in a text, empty ones too, as indices of its UTF-16 units. */
+  matchesIn(text: string): [start: number, end: number][] {
+    const codes = codePoints(text);
+    const units = new Int32Array(codes.length + 1);
+    codes.forEach((code, i) => (units[i + 1] = units[i]! + (code > 0xffff ? 2 : 1)));
+    const found: [number, number][] = [];
+    let match: Match | null;
+    for (let from = 0; from <= codes.length && (match = this.find(codes, from)) !== null;) {
+      found.push([units[match.start]!, units[match.end]!]);
+      from = Math.max(match.end, match.start + 1);
+    }
+    return found;
+  }
+
   /** The leftmost match that begins at `from` or later, the longest of those; null when there is none. */
   find(chars: Int32Array, from: number): Match | null {
     this.exceeded = false;
