@@ -5,6 +5,7 @@ import { strerror, utf8Encode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { Document } from './document.ts';
 import { compileRegex } from './regex.ts';
+import type { Regex } from './regex.ts';
 import { EVENT, clipped, reverse } from './screen.ts';
 import type { Key, Screen } from './screen.ts';
 import { writeAll } from './stdio.ts';
@@ -98,7 +99,7 @@ export class Pager {
   private following = false;
   private leaving = false;
   private status = 0;
-  private search: { readonly pattern: RegExp; readonly backwards: boolean; lineAt: number } | null = null;
+  private search: { readonly pattern: Regex; readonly backwards: boolean; lineAt: number } | null = null;
   private readonly marks = new Map<string, number>();
 
   constructor(sys: Sys, screen: Screen, sources: readonly Source[], options: PagerOptions) {

@@ -248,6 +248,14 @@ export function* openInput(ctx: Streams, name: string, message = name): Generato
   return null;
 }
 
+/** The same context without a word about calls that fail. */
+export const quietly = <C extends Streams>(ctx: C): C => ({
+  ...ctx,
+  *failCall() {
+    return 1;
+  },
+});
+
 /** Closes what openInput opened; false after a message when reading had failed. */
 export function* closeInput(ctx: Streams, name: string, input: Input): Generator<void, boolean, void> {
   if (input.error !== 0) yield* ctx.failCall(name, input.error);
