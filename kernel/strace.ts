@@ -3,6 +3,8 @@
 
 import {
   ACCESS,
+  CONVERT,
+  ConvertReport,
   errnoName,
   EVENT,
   FINISH,
@@ -89,6 +91,10 @@ function formatInteger(kind: ArgKind, meaning: Meaning | undefined, n: number): 
       return 'main';
     case 'access':
       return bits(n, { R_OK: ACCESS.read, W_OK: ACCESS.write, X_OK: ACCESS.exec }) ?? 'F_OK';
+    case 'ggml':
+      return ggmlTypeName(n) ?? String(n);
+    case 'convert':
+      return bits(n, { REQUANTIZE: CONVERT.requantize }) ?? '0';
     case 'ioctl':
       return nameOf(IOCTL, n)?.toUpperCase() ?? String(n);
     default:
@@ -230,6 +236,7 @@ const RECORDS: Readonly<Record<Exclude<RecordName, 'SessionEvent'>, Shown>> = {
   SessionOptions: show(SessionOptions, 'maxTokens', 'temp', 'topK', 'topP', 'seed'),
   SessionReport: show(SessionReport, 'state', 'finish', 'promptTokens', 'outputTokens', 'cycles'),
   LlmStats: show(LlmStats, 'sessionsTotal', 'sessionsActive', 'promptTokens', 'outputTokens'),
+  ConvertReport: show(ConvertReport, 'bytes', 'tensors', 'converted', 'ragged'),
 };
 
 /** Fields that are constants of a table. */

@@ -16,7 +16,7 @@ export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whenc
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
   | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'WcetOptions' | 'WcetReport'
-  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats';
+  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'ConvertReport';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
  * `entries` of a directory; of an integer, which constants it is made of. strace prints it so, docs/ABI.md names it; nothing else depends on it.
@@ -25,7 +25,7 @@ export type RecordName =
 export type Meaning =
   | RecordName
   | 'argv' | 'status' | 'ids' | 'fds' | 'entries'
-  | 'access' | 'ioctl' | 'action' | 'wait';
+  | 'access' | 'ioctl' | 'action' | 'wait' | 'ggml' | 'convert';
 export type ArgSpec = readonly (readonly [name: string, kind: ArgKind, meaning?: Meaning])[];
 
 export interface CallSpec<A extends ArgSpec = ArgSpec> {
@@ -130,7 +130,7 @@ export const SYSCALLS = {
   chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one."),
 
   // Model files
-  model_convert: call(80, [['path', 'path'], ['type', 'int'], ['flags', 'int'], ['report', 'out']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.'),
+  model_convert: call(80, [['path', 'path'], ['type', 'int', 'ggml'], ['flags', 'int', 'convert'], ['report', 'out', 'ConvertReport']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.'),
   model_diff: call(81, [['left', 'path'], ['right', 'path']], 'A descriptor from which the differences of two models are read, a line a key or tensor: see DIFF_COLUMNS.'),
 
   // Users
