@@ -269,3 +269,25 @@ test('in the machine: one line with the file, the thing and the number, and the 
   );
   t.log(`${refused} refusals`);
 });
+
+test('lab damaged: what it tells to type breaks a file as it says', t => {
+  const machine = boot({ strict: true, image: readFileSync('build/boot.cpio') });
+  const text = machine.exec('cat /usr/share/labs/damaged.md').stdout;
+  const commands = [...text.matchAll(/^ {4}\$ (.*)$/gm)].map(m => m[1]!);
+  const said = commands.map(command => {
+    const { status, stdout, stderr } = machine.exec(command);
+    t.is(status, 0, `${command}: ${stderr}`);
+    if (command.includes('|| echo')) t.is(stdout, 'status 1\n', command);
+    return stderr;
+  });
+  t.deepEqual(
+    said.filter(s => s !== '').map(s => s.replace(/\d{4,}/g, 'N')),
+    [
+      'llmctl: ENOEXEC N GgufParseError: /tmp/cut.gguf: Truncated tensor data: tensor blk.3.ffn_up.weight ends N bytes past the file\n',
+      'llmctl: ENOEXEC N GgufParseError: /tmp/cut.gguf: Buffer underflow: 26 keys cannot be in the 76 bytes after the header\n',
+      'llmctl: ENOEXEC N InvalidModelFormat: /tmp/x.gguf: Invalid GGUF magic number: Nd4c, want N\n',
+      'llmctl: ENOEXEC N GgufParseError: /tmp/x.gguf: the header: tensor count is N, above 2^53 - 1\n',
+      'llmctl: ENOEXEC N InvalidModelFormat: /tmp/x.gguf: tensor token_embd.weight: 1 values in rows 0…515 are not finite\n',
+    ],
+  );
+});
