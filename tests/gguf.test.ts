@@ -195,7 +195,7 @@ test('the worked vector of the specification (§7.3)', t => {
   );
 });
 
-test('what is accepted: version 2, no tensors, no keys, trailing bytes, any alignment, long strings, all types', t => {
+test('what is accepted: version 2, no tensors, no keys, trailing bytes, long strings, all types', t => {
   t.is(parsed(ggufFile({ version: 2 })).version, 2);
   t.is(parsed(ggufFile({})).architecture, '');
   const template = 'ä€😀'.repeat(20_000);
@@ -221,8 +221,8 @@ test('what is accepted: version 2, no tensors, no keys, trailing bytes, any alig
       ],
       alignment: 1,
       tensors: [
-        { name: 'first', shape: [4, 1, 1, 1], type: GGML_TYPE.I8, offset: 0 },
-        { name: 'second', shape: [32, 2], type: GGML_TYPE.Q4_0, offset: 4 },
+        { name: 'first', shape: [32, 2], type: GGML_TYPE.Q4_0, offset: 0 },
+        { name: 'second', shape: [4, 1, 1, 1], type: GGML_TYPE.I8, offset: 36 },
       ],
       data: 1000,
     }),
@@ -248,7 +248,7 @@ test('what is accepted: version 2, no tensors, no keys, trailing bytes, any alig
   );
   t.is(image.typeOf('f32'), 6);
   t.is(image.typeOf('missing'), undefined);
-  t.is(image.tensor('second')!.fileAt - image.tensor('first')!.fileAt, 4);
+  t.is(image.tensor('second')!.fileAt - image.tensor('first')!.fileAt, 36);
 });
 
 const f32 = GGML_TYPE.F32;
@@ -280,7 +280,7 @@ const BAD: readonly (readonly [string, Uint8Array, number, string])[] = [
     6001,
     'Buffer underflow: 9 tensors cannot be in the 8 bytes after the header',
   ],
-  ['many keys', ggufFile({ keyCount: 65537, data: 1 << 20 }), 6001, '65537 keys, the limit is 65536'],
+  ['many keys', ggufFile({ keyCount: 1025, data: 1 << 20 }), 6001, '1025 keys, the limit is 1024'],
   ['many tensors', ggufFile({ tensorCount: 4097, data: 1 << 20 }), 6001, '4097 tensors, the limit is 4096'],
   ['empty key', ggufFile({ keys: [['', ['u32', 1]]], data: 32 }), 6001, 'key 0 has an empty name'],
   [
@@ -655,7 +655,7 @@ test('fs-gguf: the tree, scalars, arrays, data, read-only, unmounting', t => {
   const at = Number(read('tensors/x.weight/offset'));
   t.deepEqual(contents(vfs, '/mnt/tensors/x.weight/data', 7), bytes.subarray(at, at + 136));
   for (const dir of ['metadata', 'tensors/x.weight'])
-    for (const name of list(vfs, `/mnt/${dir}`).filter(f => f !== 'f32' && f !== 'stats')) {
+    for (const name of list(vfs, `/mnt/${dir}`)) {
       const stat = vfs.stat('/', `/mnt/${dir}/${name}`) as { size: number };
       t.is(stat.size, contents(vfs, `/mnt/${dir}/${name}`).length, name);
     }

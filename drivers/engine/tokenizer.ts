@@ -7,7 +7,15 @@
 // and byte tokens are never the result of merging; a merge whose result is no token is left out. So decode(encode(bytes)) = bytes, unless the vocabulary lacks tokens for single
 // bytes, or is `llama` with user-defined tokens in the text (each is followed by another space prefix, as in llama.cpp).
 
-import type { ArenaView, MetaArray, MetaValue, ModelImage, Refusal, TokenizerDriver, Vocabulary } from '../../kernel/abi/index.ts';
+import type {
+  ArenaView,
+  MetaArray,
+  MetaValue,
+  ModelImage,
+  Refusal,
+  TokenizerDriver,
+  Vocabulary,
+} from '../../kernel/abi/index.ts';
 import { ENCODE, isRefusal, LIMITS, refuse, shown, utf8Write } from '../../kernel/abi/index.ts';
 import type { EngineCompute } from './compute.ts';
 import { alignUp } from './memory.ts';
@@ -216,7 +224,11 @@ export class Tokenizers implements TokenizerDriver {
       // A token of n bytes has n − 1 pairs: more merges than that repeat each other, and looking one up would take as long as the file likes.
       const group = this.word(at + Vocab.groupMost);
       if (group > TOKEN_BYTES_MAX)
-        return refuse('INVAL', 1002, `tokenizer.ggml.merges has ${group} merges of one token, at most ${TOKEN_BYTES_MAX} are allowed`);
+        return refuse(
+          'INVAL',
+          1002,
+          `tokenizer.ggml.merges has ${group} merges of one token, at most ${TOKEN_BYTES_MAX} are allowed`,
+        );
     }
     return null;
   }
@@ -396,8 +408,7 @@ function readFacts(image: ModelImage): Facts | Refusal {
     if (type !== wanted)
       return refuse('NOEXEC', 6002, `tokenizer.ggml.${key} has type ${type}, want ${wanted} (${word})`);
   }
-  const flag = (key: Flag, otherwise: boolean): boolean =>
-    (image.meta(`tokenizer.ggml.${key}`) ?? otherwise) === true;
+  const flag = (key: Flag, otherwise: boolean): boolean => (image.meta(`tokenizer.ggml.${key}`) ?? otherwise) === true;
   // An id that is no token counts as absent.
   const id = (key: Id, otherwise: number): number => {
     const value = image.meta(`tokenizer.ggml.${key}`);

@@ -52,11 +52,11 @@ export const LIMITS = {
   // Models
   modelsDirectory: '/models',
   bootModelFile: '/etc/model', // names the model that boot loads
-  ggufKeysMax: 65536,
+  ggufKeysMax: 1024, // files of people have some dozens; each costs some 100 B of bookkeeping
   ggufTensorsMax: 4096, // directory record 64 B: at most 256 KiB of arena
   ggufKeyBytes: 1024,
   ggufTensorNameBytes: 128,
-  ggufStringBytes: 64 * MiB, // one metadata string as text (chat templates are long)
+  ggufStringBytes: 4 * MiB, // one metadata string as text (chat templates are long)
   tensorDimsMax: 4,
   tokenBytes: 1024,
   vocabularyMax: 1 << 20,

@@ -24,7 +24,24 @@ export interface Draft {
 
 // ── Good files ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const TOKENS = ['<unk>', '<s>', '</s>', '<0x0A>', '<0x61>', '▁', 'a', 'b', 'c', 'ab', 'bc', '▁a', '▁ab', 'abc', 'é', '▁▁'];
+const TOKENS = [
+  '<unk>',
+  '<s>',
+  '</s>',
+  '<0x0A>',
+  '<0x61>',
+  '▁',
+  'a',
+  'b',
+  'c',
+  'ab',
+  'bc',
+  '▁a',
+  '▁ab',
+  'abc',
+  'é',
+  '▁▁',
+];
 const TOKEN_TYPES = [2, 3, 3, 6, 6, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4];
 const SCORES = TOKENS.map((_, i) => -i);
 const EMBEDDING = 32;
@@ -66,7 +83,10 @@ export function draft(kind: Kind = 'llama'): Draft {
       ...(bpe
         ? [['tokenizer.ggml.merges', ['array', 'string', ['a b', 'ab c', 'Ġ a']]] as [string, Value]]
         : [['tokenizer.ggml.scores', ['array', 'f32', SCORES]] as [string, Value]]),
-      ['tokenizer.ggml.token_type', ['array', 'i32', bpe ? tokens.map(s => (s === '<|im_end|>' ? 3 : 1)) : TOKEN_TYPES]],
+      [
+        'tokenizer.ggml.token_type',
+        ['array', 'i32', bpe ? tokens.map(s => (s === '<|im_end|>' ? 3 : 1)) : TOKEN_TYPES],
+      ],
       ['tokenizer.ggml.bos_token_id', ['u32', bpe ? 14 : 1]],
       ['tokenizer.ggml.eos_token_id', ['u32', bpe ? 14 : 2]],
       ['tokenizer.ggml.add_bos_token', ['bool', bpe ? 0 : 1]],
@@ -95,28 +115,33 @@ function bytesOf({ shape, type }: { readonly shape: TensorSpec['shape']; readonl
   return count < 1 << 20 ? Math.ceil(count / values) * bytes : 0;
 }
 
+const NOISE = (() => {
+  const random = makeRandom(7);
+  return Buffer.from(Array.from({ length: 1 << 16 }, () => random(256)));
+})();
+
 /** Bytes that are small finite numbers in any type: the upper byte of each scale, half or float is that of a number near 0.01. */
-function weights(type: number, into: Uint8Array, random: Random): void {
-  for (let i = 0; i < into.length; i++) into[i] = random(256);
+function weights(type: number, into: Uint8Array): void {
+  for (let at = 0; at < into.length; at += NOISE.length) into.set(NOISE.subarray(0, into.length - at), at);
   const [, block] = GGML_BLOCK[ggmlTypeName(type) ?? 'I8'];
   if (type === GGML_TYPE.F32) for (let i = 3; i < into.length; i += 4) into[i] = 0x3c;
   else for (let i = 1; i < into.length; i += block) into[i] = 0x24;
 }
 
+const padded = (n: number, alignment = 32): number => Math.ceil(n / alignment) * alignment;
+
 /** Writes a draft: tensors one behind the other, each at the alignment, filled with numbers. */
 export function written(d: Draft): Buffer {
-  const pad = (n: number): number => Math.ceil(n / d.alignment) * d.alignment;
   let end = 0;
   const placed = d.tensors.map(t => {
     const at = end;
-    end = pad(end + bytesOf(t));
+    end = padded(end + bytesOf(t), d.alignment);
     return { ...t, offset: t.offset ?? at, at, bytes: bytesOf(t) };
   });
   const { alignment, ...rest } = d;
   const file = ggufFile({ ...rest, alignment, tensors: placed, data: end });
   const data = file.length - end;
-  const random = makeRandom(7);
-  for (const t of placed) weights(t.type, file.subarray(data + t.at, data + t.at + t.bytes), random);
+  for (const t of placed) weights(t.type, file.subarray(data + t.at, data + t.at + t.bytes));
   return file;
 }
 
@@ -146,16 +171,18 @@ function rawString(length: bigint): Value {
   head.writeBigUInt64LE(BigInt.asUintN(64, length));
   return ['raw', 8, head];
 }
-const spoilt = (change: (d: Draft) => void, kind: Kind = 'llama') => (): Buffer => {
-  const d = draft(kind);
-  change(d);
-  return written(d);
-};
+const spoilt =
+  (change: (d: Draft) => void, kind: Kind = 'llama') =>
+  (): Buffer => {
+    const d = draft(kind);
+    change(d);
+    return written(d);
+  };
 /** The good file with bytes changed after it was written; `dataAt` is where the tensors begin. */
 const overwritten = (change: (file: Buffer, dataAt: number) => Uint8Array | void) => (): Uint8Array => {
   const d = draft();
   const file = written(d);
-  const bytes = d.tensors.reduce((sum, t) => Math.ceil((sum + bytesOf(t)) / 32) * 32, 0);
+  const bytes = d.tensors.reduce((end, t) => padded(end + bytesOf(t)), 0);
   return change(file, file.length - bytes) ?? file;
 };
 const tokensWith = (id: number, token: string | Uint8Array): Value => [
@@ -176,33 +203,57 @@ const TYPES = 'tokenizer.ggml.token_type';
 const SCORES_KEY = 'tokenizer.ggml.scores';
 const Q = 'blk.0.attn_q.weight';
 
-/** A whole file with `n` keys more: valid, and larger than any that people have. */
+/** A whole file with `n` keys more. */
 export function manyKeys(n: number): Uint8Array {
-  const keyBytes = 8 + 8 + 4 + 1;
+  const keyBytes = 8 + 16 + 4 + 4; // a multiple of the alignment: what follows only moves
   const keys = Buffer.alloc(n * keyBytes);
   for (let i = 0; i < n; i++) {
-    keys.writeUInt32LE(8, i * keyBytes);
-    keys.write(i.toString(16).padStart(8, 'k'), i * keyBytes + 8);
+    const at = i * keyBytes;
+    keys.writeUInt32LE(16, at);
+    keys.write(i.toString(16).padStart(16, 'k'), at + 8);
+    keys.writeUInt32LE(4, at + 24);
   }
   const file = written({ ...draft(), keyCount: draft().keys.length + n });
   return Buffer.concat([file.subarray(0, 24), keys, file.subarray(24)]);
 }
 
-/** The same with tensors, one byte each. */
+/** A file with `n` tensors that no architecture knows, one byte each. */
 export function manyTensors(n: number): Uint8Array {
   const tensorBytes = 8 + 8 + 4 + 8 + 4 + 8;
-  const file = written({ ...draft(), tensors: [], tensorCount: n });
-  const head = Buffer.alloc(n * tensorBytes);
+  const d = { ...draft(), alignment: 1, tensors: [], tensorCount: n };
+  set(d, 'general.alignment', ['u32', 1]);
+  const tensors = Buffer.alloc(n * tensorBytes);
   for (let i = 0; i < n; i++) {
     const at = i * tensorBytes;
-    head.writeUInt32LE(8, at);
-    head.write(i.toString(16).padStart(8, 't'), at + 8);
-    head.writeUInt32LE(1, at + 16);
-    head.writeUInt32LE(1, at + 20);
-    head.writeUInt32LE(GGML_TYPE.I8, at + 28);
-    head.writeUInt32LE(32 * i, at + 32);
+    tensors.writeUInt32LE(8, at);
+    tensors.write(i.toString(16).padStart(8, 't'), at + 8);
+    tensors.writeUInt32LE(1, at + 16);
+    tensors.writeUInt32LE(1, at + 20);
+    tensors.writeUInt32LE(GGML_TYPE.I8, at + 28);
+    tensors.writeUInt32LE(i, at + 32);
   }
-  return Buffer.concat([file, head, Buffer.alloc(32 * n + 32)]);
+  return Buffer.concat([written(d), tensors, Buffer.alloc(n)]);
+}
+
+/** A whole file with `n` tokens of a type: a vocabulary of any size, with embeddings that are all zero. */
+export function manyTokens(n: number, token: (id: number) => string, type = 1): Uint8Array {
+  const d = draft();
+  without(d, SCORES_KEY);
+  set(d, 'tokenizer.ggml.tokens', ['array', 'string', Array.from({ length: n }, (_, id) => token(id))]);
+  set(d, TYPES, ['raw', 9, arrayOfI32(n, type)]);
+  const [embeddings, ...others] = d.tensors;
+  const offset = others.reduce((end, t) => padded(end + bytesOf(t)), 0);
+  const shape = [EMBEDDING, n];
+  const file = written({ ...d, tensors: [...others, { ...embeddings!, shape, type: GGML_TYPE.Q4_0, offset }] });
+  return Buffer.concat([file, Buffer.alloc((n * EMBEDDING * 18) / 32)]);
+}
+
+function arrayOfI32(n: number, value: number): Buffer {
+  const array = Buffer.alloc(12 + 4 * n);
+  array.writeUInt32LE(5, 0);
+  array.writeUInt32LE(n, 4);
+  for (let i = 0; i < n; i++) array.writeInt32LE(value, 12 + 4 * i);
+  return array;
 }
 
 export const DAMAGED: Readonly<Record<string, readonly Damaged[]>> = {
@@ -237,14 +288,22 @@ export const DAMAGED: Readonly<Record<string, readonly Damaged[]>> = {
     ['a string length of 2⁶⁴ − 1', 'refuses', spoilt(d => d.keys.push(['k', rawString(-1n)]))],
     ['a string length of 2⁶³', 'refuses', spoilt(d => d.keys.push(['k', rawString(2n ** 63n)]))],
     ['a string of 2³¹ bytes', 'refuses', spoilt(d => d.keys.push(['k', rawString(2n ** 31n)]))],
-    ['a string that is not UTF-8', 'accepts', spoilt(d => set(d, 'general.name', ['string', Buffer.from([0x61, 0xc3])]))],
+    [
+      'a string that is not UTF-8',
+      'accepts',
+      spoilt(d => set(d, 'general.name', ['string', Buffer.from([0x61, 0xc3])])),
+    ],
     ['a value of type 13', 'refuses', spoilt(d => d.keys.push(['k', ['raw', 13, Buffer.alloc(8)]]))],
     ['a value of type −1', 'refuses', spoilt(d => d.keys.push(['k', ['raw', -1, Buffer.alloc(8)]]))],
     ['a bool of 2', 'accepts', spoilt(d => set(d, 'tokenizer.ggml.add_bos_token', ['bool', 2]))],
     ['an array of 2⁶⁴ − 1 bytes', 'refuses', spoilt(d => d.keys.push(['k', rawArray(0, -1n)]))],
     ['an array of 2⁶¹ + 1 u64', 'refuses', spoilt(d => d.keys.push(['k', rawArray(10, 2n ** 61n + 1n)]))],
     ['an array of 2⁶⁰ strings', 'refuses', spoilt(d => d.keys.push(['k', rawArray(8, 2n ** 60n)]))],
-    ['an array of arrays', 'refuses', spoilt(d => d.keys.push(['k', rawArray(9, 1n, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)]))],
+    [
+      'an array of arrays',
+      'refuses',
+      spoilt(d => d.keys.push(['k', rawArray(9, 1n, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)])),
+    ],
     ['an array of type 13', 'refuses', spoilt(d => d.keys.push(['k', rawArray(13, 0n)]))],
     ['an empty array of strings', 'accepts', spoilt(d => d.keys.push(['k', rawArray(8, 0n)]))],
     ['`general.alignment` 0', 'refuses', spoilt(d => set(d, 'general.alignment', ['u32', 0]))],
@@ -266,15 +325,32 @@ export const DAMAGED: Readonly<Record<string, readonly Damaged[]>> = {
     ['a dimension of 0', 'refuses', spoilt(d => (tensor(d, Q).shape = [32, 0]))],
     ['a dimension of −1', 'refuses', spoilt(d => (tensor(d, Q).shape = [32, -1]))],
     ['dimensions whose product passes 2⁶⁴', 'refuses', spoilt(d => (tensor(d, Q).shape = [2n ** 40n, 2n ** 40n]))],
-    ['a dimension of 2⁴² + 1', 'refuses', spoilt(d => Object.assign(tensor(d, 'output_norm.weight'), { shape: [2n ** 42n + 1n] }))],
-    ['F32 with 2⁶² − 1 values', 'refuses', spoilt(d => Object.assign(tensor(d, 'output_norm.weight'), { shape: [2n ** 62n - 1n] }))],
-    ['F32 with 2⁵³ − 1 values', 'refuses', spoilt(d => Object.assign(tensor(d, 'output_norm.weight'), { shape: [2n ** 53n - 1n] }))],
+    [
+      'a dimension of 2⁴² + 1',
+      'refuses',
+      spoilt(d => Object.assign(tensor(d, 'output_norm.weight'), { shape: [2n ** 42n + 1n] })),
+    ],
+    [
+      'F32 with 2⁶² − 1 values',
+      'refuses',
+      spoilt(d => Object.assign(tensor(d, 'output_norm.weight'), { shape: [2n ** 62n - 1n] })),
+    ],
+    [
+      'F32 with 2⁵³ − 1 values',
+      'refuses',
+      spoilt(d => Object.assign(tensor(d, 'output_norm.weight'), { shape: [2n ** 53n - 1n] })),
+    ],
     [
       'two I8 tensors with ne0 = 0x7FFFFFFFFFFFFFC0',
       'refuses',
       spoilt(d => {
         const { I8 } = GGML_TYPE;
-        d.tensors = ['a', 'b'].map((name, i) => ({ name, shape: [I8_VALUES], type: I8, offset: i === 0 ? 0n : I8_VALUES }));
+        d.tensors = ['a', 'b'].map((name, i) => ({
+          name,
+          shape: [I8_VALUES],
+          type: I8,
+          offset: i === 0 ? 0n : I8_VALUES,
+        }));
       }),
     ],
     [
@@ -332,46 +408,123 @@ export const DAMAGED: Readonly<Record<string, readonly Damaged[]>> = {
     ['a norm in Q8_0', 'accepts', spoilt(d => (tensor(d, 'output_norm.weight').type = GGML_TYPE.Q8_0))],
     ['a matrix in Q8_1, which no file has', 'accepts', spoilt(d => (tensor(d, Q).type = GGML_TYPE.Q8_1))],
     ['a weight that is NaN', 'accepts', overwritten((file, at) => void file.writeUInt16LE(0x7e00, at + 64))],
-    ['a scale that is infinite', 'accepts', overwritten((file, at) => void file.writeUInt16LE(0x7c00, at + 1024 + 128 + 128))],
+    [
+      'a scale that is infinite',
+      'accepts',
+      overwritten((file, at) => void file.writeUInt16LE(0x7c00, at + 1024 + 128 + 128)),
+    ],
   ],
   Vocabulary: [
     ['no tokenizer.ggml.model', 'refuses', spoilt(d => without(d, 'tokenizer.ggml.model'))],
     ['a tokenizer nobody knows', 'refuses', spoilt(d => set(d, 'tokenizer.ggml.model', ['string', 'a\u0007b']))],
     ['no tokens', 'refuses', spoilt(d => without(d, 'tokenizer.ggml.tokens'))],
-    ['tokens that are u32', 'refuses', spoilt(d => set(d, 'tokenizer.ggml.tokens', ['array', 'u32', TOKENS.map((_, i) => i)]))],
-    ['a token less than embeddings', 'refuses', spoilt(d => set(d, 'tokenizer.ggml.tokens', ['array', 'string', TOKENS.slice(1)]))],
+    [
+      'tokens that are u32',
+      'refuses',
+      spoilt(d => set(d, 'tokenizer.ggml.tokens', ['array', 'u32', TOKENS.map((_, i) => i)])),
+    ],
+    [
+      'a token less than embeddings',
+      'refuses',
+      spoilt(d => set(d, 'tokenizer.ggml.tokens', ['array', 'string', TOKENS.slice(1)])),
+    ],
     ['scores that are u8', 'refuses', spoilt(d => set(d, SCORES_KEY, ['array', 'u8', SCORES.map(Math.abs)]))],
     ['fewer scores than tokens', 'refuses', spoilt(d => set(d, SCORES_KEY, ['array', 'f32', [0]]))],
     ['scores that are NaN', 'accepts', spoilt(d => set(d, SCORES_KEY, ['array', 'f32', SCORES.map(() => NaN)]))],
     ['no scores', 'accepts', spoilt(d => without(d, SCORES_KEY))],
     ['token_type of u8', 'refuses', spoilt(d => set(d, TYPES, ['array', 'u8', TOKEN_TYPES]))],
     ['fewer token types than tokens', 'refuses', spoilt(d => set(d, TYPES, ['array', 'i32', [1]]))],
-    ['token types −1 and 99', 'accepts', spoilt(d => set(d, TYPES, ['array', 'i32', TOKEN_TYPES.map((x, i) => (i < 7 ? x : i % 2 ? -1 : 99))]))],
+    [
+      'token types −1 and 99',
+      'accepts',
+      spoilt(d => set(d, TYPES, ['array', 'i32', TOKEN_TYPES.map((x, i) => (i < 7 ? x : i % 2 ? -1 : 99))])),
+    ],
     ['a byte token `<0x-1>`', 'accepts', spoilt(d => set(d, 'tokenizer.ggml.tokens', tokensWith(3, '<0x-1>')))],
     ['a byte token `<0x`', 'accepts', spoilt(d => set(d, 'tokenizer.ggml.tokens', tokensWith(3, '<0x')))],
     ['a token twice', 'aborts', spoilt(d => set(d, 'tokenizer.ggml.tokens', tokensWith(7, 'a')))],
     ['an empty token', 'accepts', spoilt(d => set(d, 'tokenizer.ggml.tokens', tokensWith(7, '')))],
-    ['a token that is not UTF-8', 'accepts', spoilt(d => set(d, 'tokenizer.ggml.tokens', tokensWith(7, Buffer.from([0xff]))))],
-    ['a token of 5,000 bytes', 'accepts', spoilt(d => set(d, 'tokenizer.ggml.tokens', tokensWith(7, 'a'.repeat(5000))))],
-    ['a token longer than 2³¹ bytes', 'refuses', spoilt(d => set(d, 'tokenizer.ggml.tokens', rawArray(8, 1n, 1, 0, 0, 128, 0, 0, 0, 0)))],
+    [
+      'a token that is not UTF-8',
+      'accepts',
+      spoilt(d => set(d, 'tokenizer.ggml.tokens', tokensWith(7, Buffer.from([0xff])))),
+    ],
+    [
+      'a token of 5,000 bytes',
+      'accepts',
+      spoilt(d => set(d, 'tokenizer.ggml.tokens', tokensWith(7, 'a'.repeat(5000)))),
+    ],
+    [
+      'a token longer than 2³¹ bytes',
+      'refuses',
+      spoilt(d => set(d, 'tokenizer.ggml.tokens', rawArray(8, 1n, 1, 0, 0, 128, 0, 0, 0, 0))),
+    ],
     ['eos_token_id past the tokens', 'accepts', spoilt(d => set(d, 'tokenizer.ggml.eos_token_id', ['u32', 16]))],
     ['bos_token_id 2³² − 1', 'accepts', spoilt(d => set(d, 'tokenizer.ggml.bos_token_id', ['u32', -1]))],
     ['bos_token_id an i32', 'refuses', spoilt(d => set(d, 'tokenizer.ggml.bos_token_id', ['i32', 1]))],
     ['add_bos_token a u32', 'refuses', spoilt(d => set(d, 'tokenizer.ggml.add_bos_token', ['u32', 1]))],
     ['no merges', 'refuses', spoilt(d => without(d, 'tokenizer.ggml.merges'), 'qwen2')],
-    ['merges of tokens that are not there', 'accepts', spoilt(d => set(d, 'tokenizer.ggml.merges', ['array', 'string', ['x y', 'b', '', ' ', 'a ']]), 'qwen2')],
+    [
+      'merges of tokens that are not there',
+      'accepts',
+      spoilt(d => set(d, 'tokenizer.ggml.merges', ['array', 'string', ['x y', 'b', '', ' ', 'a ']]), 'qwen2'),
+    ],
     ['merges that are u32', 'refuses', spoilt(d => set(d, 'tokenizer.ggml.merges', ['array', 'u32', [1]]), 'qwen2')],
-    ['a pre-tokenizer nobody knows', 'refuses', spoilt(d => set(d, 'tokenizer.ggml.pre', ['string', 'nobody']), 'qwen2')],
+    [
+      'a pre-tokenizer nobody knows',
+      'refuses',
+      spoilt(d => set(d, 'tokenizer.ggml.pre', ['string', 'nobody']), 'qwen2'),
+    ],
   ],
 };
 
 // ── Faults by seed ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const NUMBERS: readonly bigint[] = [0n, 1n, 2n, 3n, 7n, 13n, 31n, 32n, 33n, 64n, 127n, 255n, 256n, 512n, 513n, 4096n, 65535n].concat(
-  [16, 20, 24, 30, 31, 32, 42, 52, 53, 56, 61, 62, 63, 64].flatMap(n => [2n ** BigInt(n) - 1n, 2n ** BigInt(n), 2n ** BigInt(n) + 1n]),
+const NUMBERS: readonly bigint[] = [
+  0n,
+  1n,
+  2n,
+  3n,
+  7n,
+  13n,
+  31n,
+  32n,
+  33n,
+  64n,
+  127n,
+  255n,
+  256n,
+  512n,
+  513n,
+  4096n,
+  65535n,
+].concat(
+  [16, 20, 24, 30, 31, 32, 42, 52, 53, 56, 61, 62, 63, 64].flatMap(n => [
+    2n ** BigInt(n) - 1n,
+    2n ** BigInt(n),
+    2n ** BigInt(n) + 1n,
+  ]),
 );
 const REALS = [0, -0, 1, -1, 0.5, 1e-30, 1e30, 3.4e38, -1e-5, NaN, Infinity, -Infinity];
-const TEXTS = ['', 'llama', 'gpt2', 'qwen2', 'gemma', 'phi2', 'sis', 'none', 'yarn', 'linear', 'default', '<0x-1>', '<0x41>', '\u2581', 'a\nb', '\u001b[2J', '__proto__', 'x'.repeat(300)];
+const TEXTS = [
+  '',
+  'llama',
+  'gpt2',
+  'qwen2',
+  'gemma',
+  'phi2',
+  'sis',
+  'none',
+  'yarn',
+  'linear',
+  'default',
+  '<0x-1>',
+  '<0x41>',
+  '\u2581',
+  'a\nb',
+  '\u001b[2J',
+  '__proto__',
+  'x'.repeat(300),
+];
 /** Keys that change what a model is, whether the good file has them or not. */
 const KEYS = (
   'block_count context_length embedding_length feed_forward_length attention.head_count attention.head_count_kv attention.key_length attention.value_length ' +
@@ -405,11 +558,23 @@ function anyValue(random: Random): Value {
     case 8:
       return ['string', pick(TEXTS)];
     case 9:
-      return ['array', 'string', Array.from({ length: random(40) }, () => (random(3) === 0 ? pick(TEXTS) : String.fromCodePoint(97 + random(30))))];
+      return [
+        'array',
+        'string',
+        Array.from({ length: random(40) }, () =>
+          random(3) === 0 ? pick(TEXTS) : String.fromCodePoint(97 + random(30)),
+        ),
+      ];
     case 10:
-      return ['array', pick(['u8', 'i32', 'u32', 'f32', 'bool', 'u64']), Array.from({ length: random(2) === 0 ? 16 : random(40) }, () => random(5))];
+      return [
+        'array',
+        pick(['u8', 'i32', 'u32', 'f32', 'bool', 'u64']),
+        Array.from({ length: random(2) === 0 ? 16 : random(40) }, () => random(5)),
+      ];
     default:
-      return random(4) === 0 ? ['raw', random(20), Buffer.alloc(random(20), random(256))] : rawArray(random(14), pick(NUMBERS), ...Array.from({ length: random(30) }, () => random(256)));
+      return random(4) === 0
+        ? ['raw', random(20), Buffer.alloc(random(20), random(256))]
+        : rawArray(random(14), pick(NUMBERS), ...Array.from({ length: random(30) }, () => random(256)));
   }
 }
 
@@ -454,7 +619,10 @@ function spoil(d: Draft, kind: Kind, random: Random): void {
       d.tensors.splice(random(d.tensors.length), 1);
       return;
     case 12:
-      d.tensors.splice(random(d.tensors.length), 0, { ...pick(d.tensors), ...(random(2) === 0 ? { name: `blk.${random(3)}.attn_q.bias` } : {}) });
+      d.tensors.splice(random(d.tensors.length), 0, {
+        ...pick(d.tensors),
+        ...(random(2) === 0 ? { name: `blk.${random(3)}.attn_q.bias` } : {}),
+      });
       return;
     default:
       d.alignment = pick([1, 2, 8, 32, 64, 4096]);
@@ -474,7 +642,7 @@ function scratch(file: Buffer, random: Random): Buffer {
       bytes[at] = random(256);
       return bytes;
     case 2:
-      bytes.fill(random(2) * 255, at, at + 1 + random(16));
+      bytes.fill(random(2) * 255, at, Math.min(bytes.length, at + 1 + random(16)));
       return bytes;
     case 3:
     case 4:
@@ -509,6 +677,7 @@ export function damagedFile(seed: number): Buffer {
     for (let i = 0; i < faults; i++) spoil(d, KINDS[which]!, random);
     file = written(d);
   }
-  for (let i = faults === 0 ? 1 + random(2) : random(4) === 0 ? 1 : 0; i > 0 && file.length > 0; i--) file = scratch(file, random);
+  for (let i = faults === 0 ? 1 + random(2) : random(4) === 0 ? 1 : 0; i > 0 && file.length > 0; i--)
+    file = scratch(file, random);
   return file;
 }

@@ -34,7 +34,8 @@ export class Examiner {
     const { arena, dmaAt } = this.rig;
     this.bytesRead = 0;
     const read = (fileAt: number, at: number, length: number): number => {
-      if (fileAt < 0 || length <= 0 || !Number.isSafeInteger(fileAt + length)) throw new Error(`read ${fileAt} ${length}`);
+      if (fileAt < 0 || length <= 0 || !Number.isSafeInteger(fileAt + length))
+        throw new Error(`read ${fileAt} ${length}`);
       const piece = file.subarray(fileAt, fileAt + length);
       arena.u8.set(piece, at);
       this.bytesRead += piece.length;
@@ -74,7 +75,8 @@ export class Examiner {
     v.input(n, true);
     let ids = 0;
     for (let got = v.encode(dmaAt, 64); got > 0; got = v.encode(dmaAt, 64)) {
-      for (let i = 0; i < got; i++) if (arena.u32[(dmaAt >> 2) + i]! >= v.count) throw new Error('an id past the vocabulary');
+      for (let i = 0; i < got; i++)
+        if (arena.u32[(dmaAt >> 2) + i]! >= v.count) throw new Error('an id past the vocabulary');
       ids += got;
       if (ids > text.length + 8) throw new Error('more ids than text');
     }
