@@ -7,7 +7,15 @@
 // and byte tokens are never the result of merging; a merge whose result is no token is left out. So decode(encode(bytes)) = bytes, unless the vocabulary lacks tokens for single
 // bytes, or is `llama` with user-defined tokens in the text (each is followed by another space prefix, as in llama.cpp).
 
-import type { ArenaView, MetaArray, MetaValue, ModelImage, Refusal, TokenizerDriver, Vocabulary } from '../../kernel/abi/index.ts';
+import type {
+  ArenaView,
+  MetaArray,
+  MetaValue,
+  ModelImage,
+  Refusal,
+  TokenizerDriver,
+  Vocabulary,
+} from '../../kernel/abi/index.ts';
 import { ENCODE, isRefusal, LIMITS, refuse, shown, utf8Write } from '../../kernel/abi/index.ts';
 import type { EngineCompute } from './compute.ts';
 import { alignUp } from './memory.ts';
@@ -45,12 +53,18 @@ interface PreTokenizer {
 const PRE_TOKENIZERS: readonly PreTokenizer[] = [
   { names: 'default', pre: Pre.fallback },
   {
-    names: 'gpt-2 phi-2 mpt olmo jais gigachat roberta-bpe jina-es jina-de jina-v1-en jina-v2-es jina-v2-de',
+    names:
+      'gpt-2 phi-2 mpt olmo jais gigachat roberta-bpe jina-es jina-de jina-v1-en jina-v2-es jina-v2-de jina-v2-code trillion granite-docling a.x-4.0 mellum exaone4 modern-bert',
     pre: Pre.gpt2,
   },
-  { names: 'llama-bpe llama3 llama-v3 falcon3', pre: Pre.llama3, ignoreMerges: true, addBos: true },
+  {
+    names: 'llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano',
+    pre: Pre.llama3,
+    ignoreMerges: true,
+    addBos: true,
+  },
   { names: 'dbrx smaug-bpe', pre: Pre.llama3 },
-  { names: 'qwen2 stablelm2 megrez deepseek-r1-qwen', pre: Pre.qwen2 },
+  { names: 'qwen2 stablelm2 megrez deepseek-r1-qwen hunyuan kormo', pre: Pre.qwen2 },
   { names: 'smollm starcoder refact command-r codeshell exaone minerva-7b', pre: Pre.smollm },
 ];
 
@@ -216,7 +230,11 @@ export class Tokenizers implements TokenizerDriver {
       // A token of n bytes has n − 1 pairs: more merges than that repeat each other, and looking one up would take as long as the file likes.
       const group = this.word(at + Vocab.groupMost);
       if (group > TOKEN_BYTES_MAX)
-        return refuse('INVAL', 1002, `tokenizer.ggml.merges has ${group} merges of one token, at most ${TOKEN_BYTES_MAX} are allowed`);
+        return refuse(
+          'INVAL',
+          1002,
+          `tokenizer.ggml.merges has ${group} merges of one token, at most ${TOKEN_BYTES_MAX} are allowed`,
+        );
     }
     return null;
   }
@@ -396,8 +414,7 @@ function readFacts(image: ModelImage): Facts | Refusal {
     if (type !== wanted)
       return refuse('NOEXEC', 6002, `tokenizer.ggml.${key} has type ${type}, want ${wanted} (${word})`);
   }
-  const flag = (key: Flag, otherwise: boolean): boolean =>
-    (image.meta(`tokenizer.ggml.${key}`) ?? otherwise) === true;
+  const flag = (key: Flag, otherwise: boolean): boolean => (image.meta(`tokenizer.ggml.${key}`) ?? otherwise) === true;
   // An id that is no token counts as absent.
   const id = (key: Id, otherwise: number): number => {
     const value = image.meta(`tokenizer.ggml.${key}`);
