@@ -253,6 +253,8 @@ test('top: a screen of facts, sorted, at its times', async t => {
   await seat.type('q');
   await whole(t, seat, 'q');
   await seat.type('clear; top -b -n 2 | grep -c PID\r');
+  seat.settle(4000);
+  await seat.drawn();
   t.is(seat.screen()[0], '2');
 });
 
