@@ -252,7 +252,7 @@ test('top: a screen of facts, sorted, at its times', async t => {
   t.is(seat.term.buffer.active.baseY, 0);
   await seat.type('q');
   await whole(t, seat, 'q');
-  await seat.type('clear; top -b -n 2 | grep -c PID\r');
+  await seat.type('clear; top -b -n 2 | grep -c ^top\r');
   seat.settle(4000);
   await seat.drawn();
   t.is(seat.screen()[0], '2');
