@@ -292,17 +292,18 @@ export class Pager {
     const { search, view } = this;
     if (search === null) return void (this.message = 'No previous regular expression');
     const backwards = search.backwards !== opposite;
+    const { top, below, doc } = view;
+    const seen = search.lineAt >= top.at && search.lineAt < below.at;
+    let at = seen ? search.lineAt : top.at;
     for (let i = 0; i < n; i++) {
-      const { top, below, doc } = view;
-      const seen = search.lineAt >= top.at && search.lineAt < below.at;
-      let from = seen ? search.lineAt : top.at;
-      if (seen && !backwards) from = yield* doc.lineEnd(from);
+      const from = backwards || (i === 0 && !seen) ? at : yield* doc.lineEnd(at);
       const found = from < 0 ? null : yield* view.search(search.pattern, from, backwards);
       if (found === null) return void (this.message = 'Interrupted');
       if (found < 0) return void (this.message = 'Pattern not found');
-      search.lineAt = found;
-      if (found < top.at || found >= below.at) view.top = { at: found, row: 0 };
+      at = found;
     }
+    search.lineAt = at;
+    if (at < top.at || at >= below.at) view.top = { at, row: 0 };
   }
 
   *toggleHighlight(): Step {

@@ -152,3 +152,15 @@ export function* readAll(sys: Sys, fd: number, limit: number): Generator<void, U
     pieces.push(buffer.slice(0, n));
   }
 }
+
+/** The first bytes of the rest of a descriptor, at most `limit`; what was read before an error. */
+export function* readUpTo(sys: Sys, fd: number, limit: number): Generator<void, Uint8Array, void> {
+  const bytes = new Uint8Array(limit);
+  let filled = 0;
+  while (filled < limit) {
+    const n = yield* sys.read(fd, bytes.subarray(filled));
+    if (n <= 0) break;
+    filled += n;
+  }
+  return bytes.subarray(0, filled);
+}
