@@ -174,7 +174,8 @@ function shellWord(word: string): string {
   if (word !== '' && !/[\p{Cc} !"$&'()*;<=>?[\\^`|]|^[#~]|^[{}]$/u.test(word)) return word;
   if (/'/.test(word) && !/[\p{Cc}!"$`\\]/u.test(word)) return `"${word}"`;
   const quoted = word.replaceAll("'", "'\\''");
-  return `'${quoted.replace(/\p{Cc}+/gu, controls => `'$'${[...controls].map(control).join('')}''`)}'`;
+  const parts = `'${quoted.replace(/\p{Cc}+/gu, controls => `'$'${[...controls].map(control).join('')}''`)}'`;
+  return parts.endsWith("'''") ? parts.slice(0, -2) : parts; // nothing follows the last control character
 }
 function control(c: string): string {
   const letter = { '\x07': 'a', '\b': 'b', '\t': 't', '\n': 'n', '\v': 'v', '\f': 'f', '\r': 'r' }[c];
