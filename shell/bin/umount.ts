@@ -30,10 +30,8 @@ export const umount = define({
     let status = 0;
     for (const target of targets) {
       const errno = yield* ctx.sys.umount(target);
-      if (errno === -E.INVAL) status = 31 + (yield* ctx.fail(`${target}: not mounted.`));
-      else if (errno === -E.BUSY && all) continue;
-      else if (errno === -E.BUSY) status = 31 + (yield* ctx.fail(`${target}: target is busy.`));
-      else if (errno < 0) status = 31 + (yield* ctx.failCall(target, -errno));
+      if (errno === -E.BUSY && all) continue;
+      if (errno < 0) status = 31 + (yield* ctx.failCall(target, -errno));
       else if (verbose) yield* ctx.out.print(`umount: ${target} unmounted\n`);
     }
     return status;
