@@ -475,10 +475,17 @@ export class SystemCalls {
           if (this.stopsInBackground(file)) return BLOCKED;
           return k.console.readline(this.text(promptAt, promptBytes), u8, at, capacity);
         }),
-      complete: (fd, at, bytes) =>
+      complete: (fd, back, count, at, bytes) =>
         this.withFile(fd, file => {
           if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
-          k.console.complete(this.text(at, bytes).split('\0').slice(0, -1));
+          const [text = '', ...names] = this.text(at, bytes).split('\0').slice(0, -1);
+          k.console.complete(text, back, names, count);
+          return 0;
+        }),
+      remember: (fd, keep, at, bytes) =>
+        this.withFile(fd, file => {
+          if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
+          k.console.remember(this.text(at, bytes).split('\0').slice(0, -1), keep);
           return 0;
         }),
 

@@ -242,6 +242,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
       },
       readline: () => BLOCKED,
       complete: () => {},
+      remember: () => {},
       takeSuspend: () => false,
       takeInterrupt: () => {
         const i = console.interrupt;

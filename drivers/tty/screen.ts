@@ -22,19 +22,33 @@ interface Layout {
 const tabStop = 8;
 const blankRow = (wrapped = false): Row => ({ cells: [], width: 0, wrapped });
 
-/** Lays the view out in `columns` columns. Control characters show as ^X, tabs as blanks. */
+// oxlint-disable-next-line no-control-regex
+const colour = /^\x1b\[[0-9;:]*m/;
+const plain = '\x1b[m';
+
+/**
+ * Lays the view out in `columns` columns. Control characters show as ^X, tabs as blanks. Colours (SGR) of the prompt are obeyed: every
+ * cell of it carries its own, so that it can be drawn by itself.
+ */
 function layout(view: View, columns: number): Layout {
   const rows = [blankRow()];
+  let colours = '';
   const put = (cell: string): void => {
     let row = rows.at(-1)!;
     const width = textWidth(cell);
     if (row.width + width > columns) rows.push((row = blankRow(true)));
-    row.cells.push(cell);
+    row.cells.push(colours === '' ? cell : colours + cell + plain);
     row.width += width;
   };
   const putAll = (text: string, cursor: number): { row: number; column: number } | null => {
     let found: { row: number; column: number } | null = null;
     for (let i = 0; i < text.length;) {
+      const [sequence = ''] = cursor < 0 && text[i] === '\x1b' ? (colour.exec(text.slice(i)) ?? []) : [];
+      if (sequence !== '') {
+        colours = /\[0*m$/.test(sequence) ? '' : colours + sequence;
+        i += sequence.length;
+        continue;
+      }
       const row = rows.at(-1)!;
       const [from, cells] = [rows.length - 1, row.cells.length];
       const c = text.codePointAt(i)!;
@@ -56,6 +70,7 @@ function layout(view: View, columns: number): Layout {
     return found;
   };
   putAll(view.prompt, -1);
+  colours = '';
   let at = putAll(view.text, view.cursor);
   if (at === null) {
     if (rows.at(-1)!.width === columns) rows.push(blankRow(true));
@@ -74,8 +89,14 @@ function cellEnd(text: string, at: number): number {
 
 function widthOf(cells: readonly string[], count: number): number {
   let width = 0;
-  for (let i = 0; i < count; i++) width += textWidth(cells[i]!);
+  for (let i = 0; i < count; i++) width += cellWidth(cells[i]!);
   return width;
+}
+
+/** A cell that begins with Escape is coloured: ESC [ … m … ESC [ m. */
+function cellWidth(cell: string): number {
+  // oxlint-disable-next-line no-control-regex
+  return textWidth(cell.startsWith('\x1b') ? cell.replace(/\x1b\[[0-9;:]*m/g, '') : cell);
 }
 
 /** Draws a line being edited. Every method returns what to send to the terminal. */

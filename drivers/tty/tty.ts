@@ -7,7 +7,9 @@
 import { BLOCKED, E, IOCTL, LIMITS, READLINE, utf8Decode, utf8Encode, utf8Write } from '../../kernel/abi/index.ts';
 import type { TtyDevice } from '../../kernel/abi/index.ts';
 import { LineEditor } from './editor.ts';
-import { decodeKey } from './keys.ts';
+import { decodeKey, literalKey } from './keys.ts';
+import type { Key } from './keys.ts';
+import { eraseRow, Menu } from './menu.ts';
 import { LineScreen } from './screen.ts';
 import { previousCharacter, textWidth } from './width.ts';
 
@@ -59,7 +61,8 @@ export class Tty implements TtyDevice {
   readonly #editor = new LineEditor();
   readonly #screen: LineScreen;
   #editing = false; // from the first call to the answer
-  #shown = false; // the edited line is on the screen
+  #shown = false; // the edited line is on the screen, or a menu below where it was
+  #menu: Menu | null = null; // candidates being listed: the keys are the menu's
   readonly #column = new ColumnTracker();
 
   constructor(options: TtyOptions) {
@@ -115,6 +118,7 @@ export class Tty implements TtyDevice {
       this.#head = 0;
       this.#tail = 1;
       this.#queue[0] = CTRL_C;
+      this.#editor.pasting = this.#editor.quoting = false;
       return;
     }
     this.#interrupts++;
@@ -138,6 +142,7 @@ export class Tty implements TtyDevice {
     this.#columns = Math.max(columnsMin, columns);
     this.#rows = Math.max(1, rows);
     if (!this.#shown) return;
+    this.#menu = null; // its row is erased with the line's
     const view = this.#editor.view;
     this.#print(this.#screen.resize(this.#columns, this.#rows, view) + this.#screen.show(view));
   }
@@ -170,7 +175,8 @@ export class Tty implements TtyDevice {
       return length;
     }
     if (this.#shown) {
-      this.#print(this.#screen.hide());
+      this.#print(this.#menu === null ? this.#screen.hide() : eraseRow);
+      this.#menu = null;
       this.#shown = false; // until readline is asked again
     }
     this.#column.follow(bytes);
@@ -256,9 +262,13 @@ export class Tty implements TtyDevice {
       this.#shown = true;
     }
     for (;;) {
-      const key = decodeKey(this.#queue, this.#head, this.#tail, this.#editor.pasting);
+      const key = this.#nextKey();
       if (key === null) break;
       this.#head += key.bytes;
+      if (this.#menu !== null) {
+        this.#menuKey(this.#menu, key);
+        if (key.name !== 'C-c') continue;
+      }
       const outcome = this.#editor.press(key);
       changed = true;
       if (outcome === 'bell') this.#print(bell);
@@ -273,12 +283,27 @@ export class Tty implements TtyDevice {
       }
     }
     if (this.#ended) return this.#answer(READLINE.end, '', '', memory, at);
-    if (changed) this.#print(this.#screen.show(this.#editor.view));
+    if (changed && this.#menu === null) this.#print(this.#screen.show(this.#editor.view));
     return BLOCKED;
+  }
+
+  #nextKey(): Key | null {
+    if (this.#editor.quoting) return literalKey(this.#queue, this.#head, this.#tail);
+    return decodeKey(this.#queue, this.#head, this.#tail, this.#editor.pasting);
+  }
+
+  /** A key while the list of candidates is on the screen. */
+  #menuKey(menu: Menu, key: Key): void {
+    this.#print(menu.press(key) ?? bell);
+    if (!menu.done) return;
+    this.#menu = null;
+    this.#print(this.#screen.show(this.#editor.view));
   }
 
   /** Ends editing: the line stays on the screen with `mark` after it, the answer goes to `at`. */
   #answer(kind: number, text: string, mark: string, memory: Uint8Array, at: number): number {
+    if (this.#menu !== null) this.#print(eraseRow);
+    this.#menu = null;
     const { prompt, text: typed } = this.#editor.view;
     const left = typed + mark;
     this.#print(this.#screen.show({ prompt, text: left, cursor: left.length }) + pasteOff + this.#screen.finish());
@@ -288,16 +313,25 @@ export class Tty implements TtyDevice {
     return 1 + utf8Write(text, memory, at + 1, utf8Encode(text).length);
   }
 
-  complete(candidates: readonly string[]): void {
+  complete(text: string, back: number, names: readonly string[], count: number): void {
     if (!this.#editing || !this.#shown) return;
-    const { outcome, list } = this.#editor.complete(candidates);
+    const { outcome, list } = this.#editor.complete(text, back, names);
     if (outcome === 'bell') this.#print(bell);
     const view = this.#editor.view;
-    if (list.length > 0) {
+    if (list) {
       this.#print(this.#screen.show({ ...view, cursor: view.text.length }) + this.#screen.finish());
-      this.#print(columnsOf(list, this.#columns, this.#rows - 1).join('\r\n') + '\r\n');
+      const menu = new Menu(names, count, this.#columns, this.#rows);
+      this.#print(menu.open());
+      if (!menu.done) {
+        this.#menu = menu;
+        return;
+      }
     }
     this.#print(this.#screen.show(view));
+  }
+
+  remember(lines: readonly string[], keep: number): void {
+    this.#editor.history.append(lines, keep);
   }
 
   /** Without a person: the next line, without its end; a line that `capacity` cannot hold is dropped and answered by -E2BIG. */
@@ -359,21 +393,4 @@ class ColumnTracker {
       else if (c >= 0x20 && c !== DEL) this.atStart = false;
     }
   }
-}
-
-/** Candidates in columns, as `ls` prints names; only the part after the last inner '/' of each. At most `rows` rows. */
-function columnsOf(candidates: readonly string[], columns: number, rows: number): string[] {
-  const names = candidates.map(name => name.slice(name.lastIndexOf('/', name.length - 2) + 1));
-  const width = names.reduce((widest, name) => Math.max(widest, textWidth(name)), 0) + 2;
-  const across = Math.max(1, Math.floor(columns / width));
-  const down = Math.ceil(names.length / across);
-  const shown = down <= rows ? down : Math.max(1, rows - 1);
-  const lines: string[] = [];
-  for (let i = 0; i < shown; i++) {
-    let line = '';
-    for (let k = i; k < names.length; k += down) line += names[k]! + ' '.repeat(width - textWidth(names[k]!));
-    lines.push(line.trimEnd());
-  }
-  if (shown < down) lines.push(`… ${names.length} names`);
-  return lines;
 }

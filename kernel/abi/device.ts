@@ -99,8 +99,13 @@ export interface TtyDevice extends CharDevice {
   readonly rows: number;
   /** Edits one line with `prompt`; BLOCKED until there is an answer, then writes READLINE byte + UTF-8 text at `at` and returns its length. */
   readline(prompt: string, memory: Uint8Array, at: number, capacity: number): number;
-  /** Answers a completion request: candidates for the last word, each the whole replacement (`/models/` keeps editing, others get a space). */
-  complete(candidates: readonly string[]): void;
+  /**
+   * Answers a completion request. `text` replaces the last `back` UTF-16 units before the cursor: what all candidates begin with, ended
+   * when there is one. `names` are the candidates as a list shows them, or the first of `count`.
+   */
+  complete(text: string, back: number, names: readonly string[], count: number): void;
+  /** Appends lines to the history that the editor recalls, of which the last `keep` stay. */
+  remember(lines: readonly string[], keep: number): void;
   /** Takes a pending Ctrl-C: true once per press. */
   takeInterrupt(): boolean;
   /** The same for Ctrl-Z. */

@@ -32,7 +32,9 @@ export const LIMITS = {
   regexStates: 32768, // of one regular expression, repetitions written out
   regexSteps: 1 << 20, // for one line, where a back-reference rules out a bound by the pattern's size
   typeAheadBytes: 64 * KiB, // terminal input not yet read (bookkeeping, outside the arena)
-  historyLines: 256, // lines the editor remembers (bookkeeping, outside the arena)
+  historyLines: 1000, // lines the editor remembers (bookkeeping, outside the arena)
+  historyBytes: 256 * KiB, // and their bytes; of a longer history file the end is read
+  completionsUnasked: 100, // candidates that Tab lists without asking
   symlinkDepth: 40, // links followed in one path, as on Linux
   groupsMax: 16, // supplementary groups of a process
   kernelLogBytes: 32 * KiB, // dmesg ring (bookkeeping, outside the arena)

@@ -80,7 +80,8 @@ export const SYSCALLS = {
   readline: call(32, [['fd', 'fd'], ['prompt', 'path'], ['answer', 'out']], 'Edit a line on a terminal: a READLINE byte, then text.', true),
   fchmod: call(34, [['fd', 'fd'], ['mode', 'octal']], 'Set the permission bits of an open file.'),
   fchown: call(35, [['fd', 'fd'], ['uid', 'int'], ['gid', 'int']], 'Set owner and group of an open file; -1 leaves one as it is.'),
-  complete: call(33, [['fd', 'fd'], ['candidates', 'in']], 'Answer a completion request: candidates, each ended by a zero byte.'),
+  complete: call(33, [['fd', 'fd'], ['back', 'int'], ['count', 'int'], ['candidates', 'in']], 'Answer a completion request: what replaces the last `back` UTF-16 units before the cursor, then names to list, each ended by a zero byte; `count` names in all.'),
+  remember: call(36, [['fd', 'fd'], ['keep', 'int'], ['lines', 'in']], 'Append lines, each ended by a zero byte, to the history of a terminal; the last `keep` stay.'),
 
   // Names
   stat: call(40, [['path', 'path'], ['stat', 'out', 'Stat']], 'Stat record of a path.'),

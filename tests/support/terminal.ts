@@ -1,0 +1,113 @@
+// A terminal and whoever sits at it: @xterm/headless shows what a person would see of what was typed. It works in a browser as well.
+
+import xterm from '@xterm/headless';
+import { Tty } from '../../drivers/tty/tty.ts';
+import { codePointWidth } from '../../drivers/tty/width.ts';
+import { BLOCKED, LIMITS, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
+
+export type Terminal = InstanceType<typeof xterm.Terminal>;
+
+/** A terminal that agrees with our width table (xterm's own knows Unicode 6 only). */
+export function terminal(columns: number, rows: number): Terminal {
+  const term = new xterm.Terminal({ cols: columns, rows, allowProposedApi: true });
+  term.unicode.register({
+    version: 'arena8',
+    wcwidth: codePointWidth,
+    charProperties(c, preceding) {
+      const width = codePointWidth(c);
+      const widthBefore = (preceding >> 1) & 3;
+      const joins = width === 0 && widthBefore > 0;
+      return ((joins ? Math.max(width, widthBefore) : width) << 1) | Number(joins);
+    },
+  });
+  term.unicode.activeVersion = 'arena8';
+  return term;
+}
+
+/** What the screen shows, without blank rows at the end; `▮` stands before the cell that the cursor is on. */
+export function screenOf(term: Terminal): string[] {
+  const buffer = term.buffer.active;
+  const rows: string[] = [];
+  for (let y = 0; y < term.rows; y++) {
+    const line = buffer.getLine(buffer.baseY + y)!;
+    if (y === buffer.cursorY) {
+      const before = line.translateToString(false, 0, buffer.cursorX);
+      rows.push(`${before}▮${line.translateToString(false, buffer.cursorX).trimEnd()}`);
+    } else rows.push(line.translateToString(true).trimEnd());
+  }
+  while (rows.at(-1) === '') rows.pop();
+  return rows;
+}
+
+export const drawn = (term: Terminal, out: string): Promise<void> => new Promise(done => term.write(out, done));
+
+/** A person at a terminal, and a program that asks for lines. */
+export class Desk {
+  readonly term: Terminal;
+  readonly tty: Tty;
+  readonly memory = new Uint8Array(LIMITS.lineBytes);
+  #out = '';
+  #last = '';
+
+  constructor(columns = 40, rows = 8) {
+    this.term = terminal(columns, rows);
+    const decoder = new TextDecoder();
+    this.tty = new Tty({
+      output: b => (this.#out += decoder.decode(b, { stream: true })),
+      interactive: true,
+      columns,
+      rows,
+    });
+  }
+
+  /** Types `keys` while the program asks for a line; returns its answer, null while it waits. Lines are remembered. */
+  line(keys: string, prompt = 'sis> '): string | null {
+    this.tty.feed(utf8Encode(keys));
+    const n = this.tty.readline(prompt, this.memory, 0, 16384);
+    if (n === BLOCKED) return null;
+    const answer = utf8Decode(this.memory, 0, n);
+    const text = answer.slice(1);
+    if (answer.startsWith('L') && text.trim() !== '' && text !== this.#last) {
+      this.#last = text;
+      this.tty.remember([text], LIMITS.historyLines);
+    }
+    return answer;
+  }
+
+  read(keys: string, length = 100): string | number {
+    this.tty.feed(utf8Encode(keys));
+    const n = this.tty.read(this.memory, 0, length);
+    return n <= 0 ? n : utf8Decode(this.memory, 0, n);
+  }
+
+  print(text: string): void {
+    const bytes = utf8Encode(text);
+    this.tty.write(bytes, 0, bytes.length);
+  }
+
+  async screen(): Promise<string[]> {
+    await drawn(this.term, this.raw());
+    return screenOf(this.term);
+  }
+
+  /** What was sent to the terminal since the last look. */
+  raw(): string {
+    const out = this.#out;
+    this.#out = '';
+    return out;
+  }
+}
+
+/** What a terminal sends. */
+export const [up, down, right, left, home, end, del] = ['A', 'B', 'C', 'D', 'H', 'F', '3~'].map(k => `\x1b[${k}`) as [
+  string,
+  string,
+  string,
+  string,
+  string,
+  string,
+  string,
+];
+export const ctrl = (letter: string): string => String.fromCharCode(letter.charCodeAt(0) & 31);
+export const meta = (key: string): string => `\x1b${key}`;
+export const pasted = (text: string): string => `\x1b[200~${text}\x1b[201~`;
