@@ -74,20 +74,30 @@ export class EditBuffer {
   /** Inserts typed text at the cursor, or as many of its characters as fit. False when some did not. `together`: in one undo step. */
   type(text: string, together = false): boolean {
     const fits = beginning(text, this.#bytesMax - this.#bytes);
-    if (fits === '') return text === '';
-    const before = this.#changes.at(-1);
-    const joins =
-      before?.open === true &&
-      before.at + before.inserted.length === this.cursor &&
-      (together || before.inserted.length + fits.length <= typedTogether);
-    const { cursor } = this;
-    this.replace(cursor, cursor, fits);
-    const step = this.#changes.at(-1)!;
-    if (joins) {
-      this.#changes.pop();
-      before.inserted += fits;
-    } else step.open = true;
+    for (let at = 0; at < fits.length;) {
+      const step = this.#openStep();
+      let end = together ? fits.length : nextCharacter(fits, at);
+      const room = typedTogether - (step?.inserted.length ?? 0);
+      while (end < fits.length && nextCharacter(fits, end) - at <= room) end = nextCharacter(fits, end);
+      this.#typeInto(step !== null && (together || end - at <= room) ? step : null, fits.slice(at, end));
+      at = end;
+    }
     return fits === text;
+  }
+
+  /** The step that typing at the cursor would go on with. */
+  #openStep(): Change | null {
+    const last = this.#changes.at(-1);
+    return last?.open === true && last.at + last.inserted.length === this.cursor ? last : null;
+  }
+
+  #typeInto(step: Change | null, text: string): void {
+    this.replace(this.cursor, this.cursor, text);
+    if (step === null) this.#changes.at(-1)!.open = true;
+    else {
+      this.#changes.pop();
+      step.inserted += text;
+    }
   }
 
   /** Takes the last change back. False when there is none. */

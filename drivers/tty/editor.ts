@@ -95,7 +95,7 @@ export class LineEditor {
     if (this.#search !== null) {
       const outcome = this.#searchKey(this.#search, key);
       if (outcome !== null) return outcome;
-      this.#search = null; // any other key takes what was found and then does its own work
+      this.#endSearch(this.#search); // any other key takes what was found and then does its own work
     }
     const name = this.#prefix + key.name;
     this.#prefix = '';
@@ -292,8 +292,14 @@ export class LineEditor {
   #searchKey(s: Search, key: Key): Outcome | null {
     const last = s.steps.at(-1)!;
     switch (key.name) {
-      case 'text':
-        return this.#find(s, last.query + key.text.replaceAll('\n', ' '), last.at);
+      case 'text': {
+        let outcome: Outcome = 'bell';
+        for (const c of key.text) {
+          const { query, at } = s.steps.at(-1)!;
+          outcome = this.#find(s, query + c, at);
+        }
+        return outcome;
+      }
       case 'C-r':
       case 'C-s': {
         const turned = s.backwards !== (key.name === 'C-r');
@@ -306,7 +312,7 @@ export class LineEditor {
         s.steps.pop();
         return this.#showFound(s.steps.at(-1)!);
       case 'C-g':
-        this.#search = null;
+        this.#endSearch(s);
         this.#recall(s.line);
         this.#buffer.load(s.text, s.cursor);
         return 'bell';
@@ -319,9 +325,13 @@ export class LineEditor {
     }
   }
 
+  #endSearch(s: Search): void {
+    this.#lastQuery = s.steps.at(-1)!.query || this.#lastQuery;
+    this.#search = null;
+  }
+
   #find(s: Search, query: string, at: number): Outcome {
     if (query === '') return 'bell';
-    this.#lastQuery = query;
     const { line } = s.steps.at(-1)!;
     const draft = this.#drafts.get(this.history.length) ?? (s.line === this.history.length ? s.text : '');
     const match = this.history.search(query, { line, at }, this.text, draft, s.backwards);

@@ -122,7 +122,8 @@ function controlSequence(bytes: Uint8Array, at: number, end: number): Key | null
   if (i >= end) return null;
   const final = bytes[i]!;
   if (final < 0x40 || final > 0x7e) return named('Ignored', i - at); // broken off: the byte after it is a key of its own
-  if (bytes[at + 2] === 0x5b) return named('Ignored', i + 1 - at);
+  if (!/[0-9;@-~]/.test(String.fromCharCode(bytes[at + 2]!)) || bytes[at + 2] === 0x5b)
+    return named('Ignored', i + 1 - at); // private
   const [first = '', modifier = '1'] = utf8Decode(bytes, at + 2, i).split(';');
   const letter = String.fromCharCode(final);
   const name = ('~^@'.includes(letter) ? editing[first] : (cursor[letter] ?? rxvtShift[letter])) ?? 'Ignored';

@@ -33,8 +33,8 @@ export class Menu {
 
   /** What a key shows. `done` afterwards: the cursor is at the beginning of an empty row again. */
   press({ name, text }: Key): string | null {
-    const key = name === 'text' ? text.slice(0, 1) : name;
-    if (['n', 'N', 'q', 'Q', 'Backspace', 'Delete', 'C-g', 'C-c', 'C-d'].includes(key)) return this.#leave();
+    const key = name === 'text' ? text : name;
+    if (['n', 'N', 'q', 'Q', '\x7f', 'Backspace', 'Delete', 'C-g', 'C-c', 'C-d'].includes(key)) return this.#leave();
     if (this.#asking) {
       if (!['y', 'Y', ' '].includes(key)) return null;
       this.#asking = false;

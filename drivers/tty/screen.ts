@@ -4,7 +4,7 @@
 // copied from. A line taller than the screen shows the rows around the cursor. After linenoise and Readline's redisplay.
 
 import type { View } from './editor.ts';
-import { codePointWidth, textWidth } from './width.ts';
+import { codePointWidth, isControl, textWidth } from './width.ts';
 
 interface Row {
   readonly cells: string[]; // a character with its marks, one or two columns each
@@ -58,12 +58,11 @@ function layout(view: View, columns: number): Layout {
       else if (c < 0x20 || c === 0x7f) for (const shown of `^${String.fromCharCode(c ^ 0x40)}`) put(shown);
       else if (c >= 0x80 && c < 0xa0) put('\ufffd');
       else put((codePointWidth(c) === 0 ? '\u25cc' : '') + text.slice(i, end)); // a mark alone needs something to stand on
-      // The cell may have wrapped: the cursor is where it went.
+      // The cell may have wrapped: the cursor is where it went. Before a line end behind a full row it stays on the last cell.
       if (i === cursor) {
         const wrapped = c !== 0x0a && row.cells.length === cells;
-        found = wrapped
-          ? { row: from + 1, column: 0 }
-          : { row: from, column: Math.min(widthOf(row.cells, cells), columns - 1) };
+        const before = c === 0x0a && row.width === columns ? cells - 1 : cells;
+        found = wrapped ? { row: from + 1, column: 0 } : { row: from, column: widthOf(row.cells, before) };
       }
       i = end;
     }
@@ -79,10 +78,11 @@ function layout(view: View, columns: number): Layout {
   return { rows, cursorRow: at.row, cursorColumn: at.column };
 }
 
-/** A cell is a code point with the marks that take no column of their own. */
+/** A cell is a code point with the marks that take no column of their own; a control stands alone. */
 function cellEnd(text: string, at: number): number {
-  let end = at + (text.codePointAt(at)! > 0xffff ? 2 : 1);
-  while (end < text.length && codePointWidth(text.codePointAt(end)!) === 0)
+  const c = text.codePointAt(at)!;
+  let end = at + (c > 0xffff ? 2 : 1);
+  while (!isControl(c) && end < text.length && codePointWidth(text.codePointAt(end)!) === 0)
     end += text.codePointAt(end)! > 0xffff ? 2 : 1;
   return end;
 }

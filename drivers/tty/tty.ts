@@ -288,7 +288,8 @@ export class Tty implements TtyDevice {
   }
 
   #nextKey(): Key | null {
-    if (this.#editor.quoting) return literalKey(this.#queue, this.#head, this.#tail);
+    const character = this.#menu !== null && this.#queue[this.#head]! >= 0x20; // a menu takes them one by one
+    if (this.#editor.quoting || character) return literalKey(this.#queue, this.#head, this.#tail);
     return decodeKey(this.#queue, this.#head, this.#tail, this.#editor.pasting);
   }
 

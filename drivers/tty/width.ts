@@ -64,9 +64,12 @@ export function textWidth(s: string): number {
 
 const JOINER = 0x200d;
 
+/** Characters that are shown by others: no mark can stand on them. */
+export const isControl = (c: number): boolean => c < 0x20 || (c >= 0x7f && c < 0xa0);
+
 /** Does the code point `c`, standing after `before`, belong to the same character? Marks do, and what an emoji joiner joins. */
 function continues(before: number, c: number): boolean {
-  return before >= 0x20 && (codePointWidth(c) === 0 || before === JOINER);
+  return !isControl(before) && (codePointWidth(c) === 0 || before === JOINER);
 }
 
 /** Where the character that begins at `i` ends (UTF-16 index). */

@@ -2,7 +2,7 @@
 
 import xterm from '@xterm/headless';
 import { Tty } from '../../drivers/tty/tty.ts';
-import { codePointWidth } from '../../drivers/tty/width.ts';
+import { codePointWidth, textWidth } from '../../drivers/tty/width.ts';
 import { BLOCKED, LIMITS, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
 
 export type Terminal = InstanceType<typeof xterm.Terminal>;
@@ -111,3 +111,51 @@ export const [up, down, right, left, home, end, del] = ['A', 'B', 'C', 'D', 'H',
 export const ctrl = (letter: string): string => String.fromCharCode(letter.charCodeAt(0) & 31);
 export const meta = (key: string): string => `\x1b${key}`;
 export const pasted = (text: string): string => `\x1b[200~${text}\x1b[201~`;
+
+/** Where the last character with a width begins. */
+function lastCell(row: string): number {
+  const cells = [...row];
+  while (codePointWidth(cells.pop()!.codePointAt(0)!) === 0);
+  return cells.join('').length;
+}
+
+/** What the cursor's row and the rows around it should be for a line under edit: laid out plainly, one character after the other. */
+export function picture(prompt: string, text: string, cursor: number, columns: number): string[] {
+  const rows = [''];
+  const width = (row: string): number => textWidth(row.replace('▮', ''));
+  const put = (cell: string, marked: boolean): void => {
+    if (width(rows.at(-1)!) + textWidth(cell) > columns) rows.push('');
+    rows[rows.length - 1] += (marked ? '▮' : '') + cell;
+  };
+  const all = prompt + text;
+  const at = prompt.length + cursor;
+  for (let i = 0; i < all.length;) {
+    const c = all.codePointAt(i)!;
+    let end = i + (c > 0xffff ? 2 : 1);
+    const control = c < 32 || (c >= 0x7f && c < 0xa0);
+    while (!control && end < all.length && end !== prompt.length && codePointWidth(all.codePointAt(end)!) === 0)
+      end += all.codePointAt(end)! > 0xffff ? 2 : 1;
+    const marked = i === at;
+    if (c === 9) for (let n = 8 - (width(rows.at(-1)!) % 8), k = 0; k < n; k++) put(' ', marked && k === 0);
+    else if ((c < 32 && c !== 10) || c === 127)
+      [`^`, String.fromCharCode(c ^ 64)].forEach((shown, k) => put(shown, marked && k === 0));
+    else if (c >= 0x80 && c < 0xa0) put('\ufffd', marked);
+    else if (c !== 10) put((codePointWidth(c) === 0 ? '◌' : '') + all.slice(i, end), marked);
+    if (c === 10) {
+      // A cursor before a line end behind a full row waits in the last column.
+      if (marked) {
+        const row = rows.at(-1)!;
+        const last = width(row) < columns ? row.length : lastCell(row);
+        rows[rows.length - 1] = `${row.slice(0, last)}▮${row.slice(last)}`;
+      }
+      rows.push('');
+      end = i + 1;
+    }
+    i = end;
+  }
+  if (at === all.length) {
+    if (width(rows.at(-1)!) === columns) rows.push('');
+    rows[rows.length - 1] += '▮';
+  }
+  return rows.map(row => row.trimEnd());
+}
