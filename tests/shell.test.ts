@@ -160,7 +160,7 @@ test('the prompt runs lines, asks for more when a command is unfinished, and end
   t.regex(term.type('cat -n\r'), / {5}1\ta\r\n/);
   t.regex(term.type('nosuch\r'), /sh: nosuch: not found/);
   t.regex(term.type(') x\r'), /syntax error near unexpected token '\)'/);
-  t.regex(term.type('history\r'), /1 {2}echo typed\r\n {4}2 {2}echo 'two lines'\r\n/);
+  t.regex(term.type('history\r'), /1 {2}echo typed\r\n {4}2 {2}echo 'two\r\nlines'\r\n/);
   term.type('exit 3\r');
   t.is(term.status(), 3);
 });

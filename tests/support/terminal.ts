@@ -3,6 +3,7 @@
 import xterm from '@xterm/headless';
 import { Tty } from '../../drivers/tty/tty.ts';
 import { codePointWidth, textWidth } from '../../drivers/tty/width.ts';
+import type { Machine } from '../../boot/machine.ts';
 import { BLOCKED, LIMITS, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
 
 export type Terminal = InstanceType<typeof xterm.Terminal>;
@@ -158,4 +159,52 @@ export function picture(prompt: string, text: string, cursor: number, columns: n
     rows[rows.length - 1] += '▮';
   }
   return rows.map(row => row.trimEnd());
+}
+
+/** A person at the terminal of a whole machine. */
+export class Seat {
+  readonly term: Terminal;
+  readonly tty: Tty;
+  readonly machine: Machine;
+  readonly pid: number;
+  #out = '';
+
+  constructor(powerOn: (console: Tty) => Machine, columns = 80, rows = 24) {
+    this.term = terminal(columns, rows);
+    const decoder = new TextDecoder();
+    const output = (bytes: Uint8Array): void => void (this.#out += decoder.decode(bytes, { stream: true }));
+    this.tty = new Tty({ output, interactive: true, columns, rows });
+    this.machine = powerOn(this.tty);
+    this.pid = this.machine.start(['sh']);
+    this.#settle();
+  }
+
+  #settle(): void {
+    for (let i = 0; i < 2000 && this.machine.run(64) !== 'idle'; i++);
+  }
+
+  /** Types keys all at once, and lets the machine do what they ask for. */
+  type(keys: string): this {
+    this.#settle();
+    this.tty.feed(utf8Encode(keys));
+    this.#settle();
+    return this;
+  }
+
+  resize(columns: number, rows: number): void {
+    this.term.resize(columns, rows);
+    this.tty.resize(columns, rows);
+  }
+
+  async screen(): Promise<string[]> {
+    const out = this.#out;
+    this.#out = '';
+    await drawn(this.term, out);
+    return screenOf(this.term);
+  }
+
+  /** The row that the cursor is on. */
+  async row(): Promise<string> {
+    return (await this.screen()).find(row => row.includes('▮')) ?? '';
+  }
 }
