@@ -15,6 +15,7 @@ import { LineEditor } from '../drivers/tty/editor.ts';
 import { Tty } from '../drivers/tty/tty.ts';
 import { LIMITS, utf8Decode, utf8Encode, utf8Length } from '../kernel/abi/index.ts';
 import { random } from './reference/random.ts';
+import { sitting } from './support/sitting.ts';
 import {
   ctrl,
   del,
@@ -268,7 +269,7 @@ test('Tab completes what a command line may hold', async t => {
     "mkdir -p '/tmp/my dir' /tmp/mine; cd /tmp; echo 1 > \"my dir/it's\"; echo 2 > 'a$b'; echo 3 > mine/.hidden; echo 4 > eq=x",
   );
   seat.machine.exec("echo 5 > 'new\nline'; echo 6 > ąę; chmod 755 eq=x");
-  seat.type('cd /tmp\r');
+  seat.type('cd /tmp\rgreet() { echo hi; }\rsleep 100 &\r');
   /** The line that `keys` make. */
   const line = async (keys: string): Promise<string> => {
     const row = await seat.type(`${ctrl('u')}${ctrl('l')}${keys}`).row();
@@ -276,7 +277,11 @@ test('Tab completes what a command line may hold', async t => {
   };
   const expected: readonly (readonly [keys: string, line: string])[] = [
     ['sha2\t', 'sha256sum ▮'],
-    ['whi\t', 'whi▮'],
+    ['whi\t', 'while ▮'],
+    ['if tru\t', 'if true ▮'],
+    ['gre\t', 'gre▮'],
+    ['gree\t', 'greet ▮'],
+    ['kill %\t', 'kill %1 ▮'],
     ['expo\t', 'export ▮'],
     ['env -i sha2\t', 'env -i sha256sum ▮'],
     ['time stra\t', 'time strace ▮'],
@@ -340,7 +345,11 @@ test('Tab completes what a command line may hold', async t => {
   seat.type(`${ctrl('u')}${ctrl('l')}cat m\t\t`);
   t.deepEqual(await seat.screen(), ['sis> cat m', 'mine/    my dir/', 'sis> cat m▮']);
   seat.type(`${ctrl('u')}clear\rcat my\tit\t\r`);
-  t.deepEqual(await seat.screen(), ["sis> cat my\\ dir/it\\'s", '1', 'sis> ▮'], 'what is inserted is read back');
+  t.deepEqual(
+    (await seat.screen()).slice(-3),
+    ["sis> cat my\\ dir/it\\'s", '1', 'sis> ▮'],
+    'what is inserted is read back',
+  );
   seat.type('clear\rcat ne\t\r');
   t.deepEqual((await seat.screen()).slice(-2), ['5', 'sis> ▮'], 'a newline in a name too');
 });
@@ -449,6 +458,30 @@ test('a home that another user keeps is not written to', async t => {
   const seat = sit();
   seat.type('echo mine\rsu user\recho $HISTFILE\r');
   t.true((await seat.screen()).includes('/home/user/.sh_history'));
+});
+
+test('a sitting: completion, search, a new width, a paste', async t => {
+  const screens = await sitting(console => boot({ image, console }));
+  const last = screens.map(screen => screen.at(-1));
+  t.deepEqual(last.slice(0, 4), ['sis> ▮', 'sis> cat /usr/share/labs/shell.md ▮', 'sis> llmctl load ▮', 'sis> ▮']);
+  t.deepEqual(screens[2]!.slice(-3), [
+    'sis> llmctl load',
+    'fable-f16   fable-q4_0  fable-q8_0  user/',
+    'sis> llmctl load ▮',
+  ]);
+  t.deepEqual(screens[4], ["sis> echo 'one", "> two'", 'one', 'two', 'sis> ▮']);
+  t.is(last[5], "(reverse-i-search)`zaż': echo ▮zażółć 日本 👍");
+  t.deepEqual(screens[6]!.slice(-2), [
+    'sis> # a comment longer than the screen is wide, so that it',
+    'wraps ▮echo zażółć 日本 👍',
+  ]);
+  t.deepEqual(screens[7]!.slice(-3), [
+    'sis> # a comment longer than the sc',
+    'reen is wide, so that it wraps !▮ech',
+    'o zażółć 日本 👍',
+  ]);
+  t.deepEqual(screens[8], ['sis> llmctl load fable-q4_0 --ctx 6', '4▮']);
+  t.deepEqual(screens[9]!.slice(-5), ['sis> echo 1', 'echo 2', '1', '2', 'sis> ▮']);
 });
 
 test('lines that go on, and Ctrl-C among them', async t => {

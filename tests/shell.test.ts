@@ -222,7 +222,7 @@ test('every program is in /bin and answers --help; every command has a manual pa
 
 test('topics and labs are pages of the boot image, no wider than a screen', t => {
   const m = boot();
-  for (const topic of ['intro', 'arena', 'fs-gguf', 'limits', 'syscalls', 'wcet']) {
+  for (const topic of ['intro', 'arena', 'fs-gguf', 'limits', 'line-editing', 'syscalls', 'wcet']) {
     const r = m.exec(`man ${topic}`);
     t.is(r.status, 0, topic);
     t.true(r.stdout.startsWith(`NAME\n    ${topic} - `), topic);
@@ -245,7 +245,7 @@ test('the commands that the labs of this room tell to type work', t => {
     ['llmctl load fable-q8_0 --ctx 100000', 1],
     ['strace ls /nowhere', 2],
   ]);
-  for (const name of ['shell', 'arena', 'gguf', 'strace']) {
+  for (const name of ['shell', 'editing', 'arena', 'gguf', 'strace']) {
     const text = m.exec(`cat /usr/share/labs/${name}.md`).stdout;
     const commands = text.split('\n').flatMap(line => /^ {4}\$ (.*)$/.exec(line)?.[1] ?? []);
     t.true(commands.length >= 4, name);
