@@ -3,6 +3,7 @@
 
 import {
   BLOCKED,
+  ConvertReport,
   E,
   FsStat,
   IOCTL,
@@ -13,6 +14,7 @@ import {
   LoadOptions,
   KIND,
   ModelInfo,
+  O,
   PlanReport,
   refuse,
   SessionReport,
@@ -43,7 +45,9 @@ import type { OpenFile } from '../vfs/file.ts';
 import { MAY, permits, type Credentials } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
+import type { Chat } from './chat.ts';
 import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
+import type { Converter } from './convert.ts';
 import type { Costs } from './costs.ts';
 import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
@@ -67,6 +71,8 @@ export interface CallContext {
   readonly loader: Loader;
   readonly sessions: Sessions;
   readonly forecast: Forecast;
+  readonly converter: Converter;
+  readonly chat: Chat;
   readonly console: TtyDevice;
   readonly processes: () => Processes;
   readonly audit: (text: string) => void;
@@ -139,11 +145,15 @@ export class SystemCalls {
     if (r === 0) r = entry.handler(...integers);
     if (r === BLOCKED) {
       if (!entry.spec.blocks) return this.left(p, entry, integers);
-      if (!p.interrupted || p.status !== null) return BLOCKED;
+      if (!p.interrupted || p.status !== null) {
+        p.waitsIn = entry.name;
+        return BLOCKED;
+      }
       p.interrupted = false;
       p.wakeNs = null;
       r = -E.INTR;
     }
+    p.waitsIn = '';
     p.cycles += this.k.costs.call();
     p.callsLeft--;
     this.k.processes().progress++;
@@ -243,6 +253,21 @@ export class SystemCalls {
   /** 0, unless the caller's own signal ended or stopped it: then its program is not resumed. */
   private unlessEnded(): number {
     return this.caller.status === null ? 0 : BLOCKED;
+  }
+
+  /** BLOCKED until the caller has waited so long (-1: for ever), then 0. */
+  private until(milliseconds: number): number {
+    const { clock } = this.k;
+    const p = this.caller;
+    if (milliseconds < 0) return BLOCKED;
+    p.wakeNs ??= clock.nowNs() + milliseconds * 1e6;
+    if (p.wakeNs > NS_MAX || clock.cyclesAt(p.wakeNs) > CYCLES_MAX) {
+      p.wakeNs = null;
+      return -E.OVERFLOW;
+    }
+    if (clock.nowNs() < p.wakeNs) return BLOCKED;
+    p.wakeNs = null;
+    return 0;
   }
 
   /** A process outside the foreground group that reads the console is stopped by SIGTTIN. */
@@ -371,18 +396,15 @@ export class SystemCalls {
           processes.foreground = group;
           return before;
         }),
-      sleep: milliseconds => {
-        const p = this.caller;
-        if (milliseconds < 0) return -E.INVAL;
-        p.wakeNs ??= k.clock.nowNs() + milliseconds * 1e6;
-        if (p.wakeNs > NS_MAX || k.clock.cyclesAt(p.wakeNs) > CYCLES_MAX) {
-          p.wakeNs = null;
-          return -E.OVERFLOW;
-        }
-        if (k.clock.nowNs() < p.wakeNs) return BLOCKED;
-        p.wakeNs = null;
-        return 0;
-      },
+      poll: (fd, milliseconds) =>
+        this.withFile(fd, file => {
+          const ready = file.ioctl(IOCTL.waiting, 0);
+          if (ready < 0) return ready;
+          if (ready === 0 || this.stopsInBackground(file)) return this.until(milliseconds);
+          this.caller.wakeNs = null;
+          return 1;
+        }),
+      sleep: milliseconds => (milliseconds < 0 ? -E.INVAL : this.until(milliseconds)),
       sched_yield: () => {
         this.caller.yielded = !this.caller.yielded;
         if (!this.caller.yielded) return 0;
@@ -426,7 +448,12 @@ export class SystemCalls {
           return 0;
         }),
       read: (fd, at, capacity) =>
-        this.withFile(fd, file => (this.stopsInBackground(file) ? BLOCKED : file.read(at, capacity))),
+        this.withFile(fd, file => {
+          if (this.stopsInBackground(file)) return BLOCKED;
+          const n = file.read(at, capacity);
+          const why = n < 0 ? file.refusal() : null;
+          return why === null ? n : this.fail(why);
+        }),
       write: (fd, at, bytes) =>
         this.withFile(fd, file => {
           const r = file.write(at, bytes, this.caller.credentials);
@@ -557,6 +584,23 @@ export class SystemCalls {
           FsStat.write(u8, at, s);
           return 0;
         }),
+
+      // ── Model files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+      model_convert: (pathAt, pathBytes, type, flags, at, capacity) =>
+        this.withPath(pathAt, pathBytes, path => {
+          if (capacity < ConvertReport.bytes) return -E.RANGE;
+          const r = k.converter.convert(path, type, flags, this.caller);
+          if (isRefusal(r)) return this.fail(r);
+          ConvertReport.write(u8, at, r.report);
+          return this.install(r.file);
+        }),
+      model_diff: (leftAt, leftBytes, rightAt, rightBytes) =>
+        this.withPath(leftAt, leftBytes, left =>
+          this.withPath(rightAt, rightBytes, right => {
+            const r = k.converter.compare(left, right, this.caller);
+            return isRefusal(r) ? this.fail(r) : this.install(r);
+          }),
+        ),
 
       // ── Users ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
       getuid: () => this.caller.credentials.uid,
@@ -758,6 +802,16 @@ export class SystemCalls {
       },
       session_tokens: (id, from, at, capacity) => sessions.tokens(id, from, at, capacity) ?? -E.BADF,
       session_close: id => (sessions.close(id) ? 0 : -E.BADF),
+      chat: (pathAt, pathBytes, nameAt, nameBytes, fd) =>
+        this.withFile(fd, conversation => {
+          const path = this.text(pathAt, pathBytes);
+          const file = path === '' ? null : vfs.open(this.caller, path, O.RDONLY, 0);
+          if (typeof file === 'number') return file;
+          const given = file === null ? null : { file, path };
+          const r = k.chat.prompt(given, this.text(nameAt, nameBytes), conversation);
+          file?.close();
+          return isRefusal(r) ? this.fail(r) : this.install(r);
+        }),
       llm_stats: (at, capacity) => {
         if (capacity < LlmStats.bytes) return -E.RANGE;
         const t = sessions.totals;

@@ -10,6 +10,7 @@ import { cmp } from './bin/cmp.ts';
 import { cp } from './bin/cp.ts';
 import { cut } from './bin/cut.ts';
 import { date } from './bin/date.ts';
+import { dd } from './bin/dd.ts';
 import { df } from './bin/df.ts';
 import { diff } from './bin/diff.ts';
 import { dirname } from './bin/dirname.ts';
@@ -30,8 +31,10 @@ import { kill } from './bin/kill.ts';
 import { llmctl } from './bin/llmctl.ts';
 import { llminfer } from './bin/llminfer.ts';
 import { llmstats } from './bin/llmstats.ts';
+import { less } from './bin/less.ts';
 import { ln } from './bin/ln.ts';
 import { ls } from './bin/ls.ts';
+import { lsblk } from './bin/lsblk.ts';
 import { man } from './bin/man.ts';
 import { mkdir } from './bin/mkdir.ts';
 import { mount } from './bin/mount.ts';
@@ -70,8 +73,8 @@ import { sh } from './sh/sh.ts';
 
 // prettier-ignore
 const linked: readonly Program[] = [
-  basename, bracket, cat, chmod, chown, clear, cmp, cp, cut, date, df, diff, dirname, dmesg, du, echo, env, falseProgram,
-  find, free, grep, head, help, hexdump, history, id, kill, llmctl, llminfer, llmstats, ln, ls, man, mkdir, mount, mv, od,
+  basename, bracket, cat, chmod, chown, clear, cmp, cp, cut, date, dd, df, diff, dirname, dmesg, du, echo, env, falseProgram,
+  find, free, grep, head, help, hexdump, history, id, kill, less, llmctl, llminfer, llmstats, ln, ls, lsblk, man, mkdir, mount, mv, od,
   printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep, sort, stat, strace, strings, su, tail, tee, test, time,
   touch, tr, trueProgram, umount, uniq, uptime, wc, whoami, xargs,
 ];

@@ -10,11 +10,12 @@ import { expandHistory } from '../shell/sh/history.ts';
 import { decodeKey } from '../drivers/tty/keys.ts';
 import { EditBuffer } from '../drivers/tty/buffer.ts';
 import { lastWord } from '../drivers/tty/history.ts';
-import { nextCharacter } from '../drivers/tty/width.ts';
+import { nextCharacter } from '../kernel/abi/width.ts';
 import { LineEditor } from '../drivers/tty/editor.ts';
 import { Tty } from '../drivers/tty/tty.ts';
 import { LIMITS, utf8Decode, utf8Encode, utf8Length } from '../kernel/abi/index.ts';
 import { random } from './reference/random.ts';
+import { Seat } from './support/seat.ts';
 import { sitting } from './support/sitting.ts';
 import {
   ctrl,
@@ -30,7 +31,6 @@ import {
   picture,
   right,
   screenOf,
-  Seat,
   terminal,
   up,
 } from './support/terminal.ts';
@@ -260,8 +260,14 @@ test('a prompt with colours takes no room for them', async t => {
 // ── A whole machine ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const image = readFileSync('build/boot.cpio');
-const sit = (options: BootOptions = {}, columns = 80, rows = 24): Seat =>
-  new Seat(console => boot({ image, console, ...options }), columns, rows);
+const sit = (options: Partial<BootOptions> = {}, columns = 80, rows = 24): Seat => new Seat(columns, rows, options);
+/** What is to be seen after these keys. */
+async function after(seat: Seat, keys: string): Promise<string[]> {
+  await seat.type(keys);
+  return seat.screen();
+}
+const rowOf = (screen: readonly string[]): string => screen.find(row => row.includes('▮')) ?? '';
+const rowAfter = async (seat: Seat, keys: string): Promise<string> => rowOf(await after(seat, keys));
 
 test('Tab completes what a command line may hold', async t => {
   const seat = sit();
@@ -269,10 +275,10 @@ test('Tab completes what a command line may hold', async t => {
     "mkdir -p '/tmp/my dir' /tmp/mine; cd /tmp; echo 1 > \"my dir/it's\"; echo 2 > 'a$b'; echo 3 > mine/.hidden; echo 4 > eq=x",
   );
   seat.machine.exec("echo 5 > 'new\nline'; echo 6 > ąę; chmod 755 eq=x");
-  seat.type('cd /tmp\rgreet() { echo hi; }\rsleep 100 &\r');
+  await seat.type('cd /tmp\rgreet() { echo hi; }\rsleep 100 &\r');
   /** The line that `keys` make. */
   const line = async (keys: string): Promise<string> => {
-    const row = await seat.type(`${ctrl('u')}${ctrl('l')}${keys}`).row();
+    const row = await rowAfter(seat, `${ctrl('u')}${ctrl('l')}${keys}`);
     return row.replace('sis> ', '');
   };
   const expected: readonly (readonly [keys: string, line: string])[] = [
@@ -342,16 +348,12 @@ test('Tab completes what a command line may hold', async t => {
   ];
   for (const [keys, wanted] of expected) t.is(await line(keys), wanted, JSON.stringify(keys));
 
-  seat.type(`${ctrl('u')}${ctrl('l')}cat m\t\t`);
-  t.deepEqual(await seat.screen(), ['sis> cat m', 'mine/    my dir/', 'sis> cat m▮']);
-  seat.type(`${ctrl('u')}clear\rcat my\tit\t\r`);
-  t.deepEqual(
-    (await seat.screen()).slice(-3),
-    ["sis> cat my\\ dir/it\\'s", '1', 'sis> ▮'],
-    'what is inserted is read back',
-  );
-  seat.type('clear\rcat ne\t\r');
-  t.deepEqual((await seat.screen()).slice(-2), ['5', 'sis> ▮'], 'a newline in a name too');
+  await seat.type(`${ctrl('u')}${ctrl('l')}cat m\t\t`);
+  t.deepEqual(seat.screen(), ['sis> cat m', 'mine/    my dir/', 'sis> cat m▮']);
+  await seat.type(`${ctrl('u')}clear\rcat my\tit\t\r`);
+  t.deepEqual(seat.screen().slice(-3), ["sis> cat my\\ dir/it\\'s", '1', 'sis> ▮'], 'what is inserted is read back');
+  await seat.type('clear\rcat ne\t\r');
+  t.deepEqual(seat.screen().slice(-2), ['5', 'sis> ▮'], 'a newline in a name too');
 });
 
 test('Tab among many files', async t => {
@@ -361,39 +363,39 @@ test('Tab among many files', async t => {
     const names = Array.from({ length: 100 }, (_, k) => `/tmp/many/a-rather-long-name-${100 * i + k}`);
     seat.machine.exec(`touch ${names.join(' ')}`);
   }
-  seat.type('ls /tmp/many/\t');
-  t.is(await seat.row(), 'sis> ls /tmp/many/a-rather-long-name-▮');
-  seat.type('\t\t');
-  t.is(await seat.row(), 'Display all 1500 possibilities? (y or n)▮');
-  seat.type('y q9\t');
-  t.is(await seat.row(), 'sis> ls /tmp/many/a-rather-long-name-9▮');
-  seat.type('99\t');
-  t.is(await seat.row(), 'sis> ls /tmp/many/a-rather-long-name-999 ▮');
+  await seat.type('ls /tmp/many/\t');
+  t.is(rowOf(seat.screen()), 'sis> ls /tmp/many/a-rather-long-name-▮');
+  await seat.type('\t\t');
+  t.is(rowOf(seat.screen()), 'Display all 1500 possibilities? (y or n)▮');
+  await seat.type('y q9\t');
+  t.is(rowOf(seat.screen()), 'sis> ls /tmp/many/a-rather-long-name-9▮');
+  await seat.type('99\t');
+  t.is(rowOf(seat.screen()), 'sis> ls /tmp/many/a-rather-long-name-999 ▮');
 });
 
 test('history: the program, the variables, several lines in one entry', async t => {
   const seat = sit();
   const recall = async (n = 1): Promise<string> =>
-    (await seat.type(`${ctrl('c')}clear\r${up.repeat(n + 1)}`).screen()).join('\n');
-  seat.type("echo one\recho 'two\rlines'\recho three\r");
+    (await after(seat, `${ctrl('c')}clear\r${up.repeat(n + 1)}`)).join('\n');
+  await seat.type("echo one\recho 'two\rlines'\recho three\r");
   t.is(await recall(2), "sis> echo 'two\nlines'▮");
   t.is(seat.machine.exec('cat /home/.sh_history').stdout, "echo one\necho 'two\n\tlines'\necho three\nclear\n");
-  seat.type(`${ctrl('c')}history 3 | cat > /tmp/h\r`);
+  await seat.type(`${ctrl('c')}history 3 | cat > /tmp/h\r`);
   t.is(seat.machine.exec('cat /tmp/h').stdout, '    3  echo three\n    4  clear\n    5  history 3 | cat > /tmp/h\n');
   t.is(seat.machine.exec('HISTFILE=/home/.sh_history history -d 1').status, 0);
   t.is(await recall(4), "sis> echo 'two\nlines'▮", 'what another process does to the file is seen');
   t.is(await recall(9), "sis> echo 'two\nlines'▮");
   t.regex(seat.machine.exec('history -d 99').stderr, /99: no such command/);
   t.regex(seat.machine.exec('history x').stderr, /x: numeric argument required/);
-  seat.type(`${ctrl('c')}history -c\r`);
-  t.is(await seat.type(`${ctrl('l')}${up}`).row(), 'sis> ▮', 'all is forgotten');
-  seat.type('HISTCONTROL=ignorespace:erasedups\r');
-  seat.type('echo a\r echo secret\recho b\recho a\r');
+  await seat.type(`${ctrl('c')}history -c\r`);
+  t.is(await rowAfter(seat, `${ctrl('l')}${up}`), 'sis> ▮', 'all is forgotten');
+  await seat.type('HISTCONTROL=ignorespace:erasedups\r');
+  await seat.type('echo a\r echo secret\recho b\recho a\r');
   t.is(seat.machine.exec('cat /home/.sh_history').stdout, 'HISTCONTROL=ignorespace:erasedups\necho b\necho a\n');
-  seat.type('HISTSIZE=2\recho c\r');
+  await seat.type('HISTSIZE=2\recho c\r');
   t.is(await recall(9), 'sis> echo c▮');
-  seat.type(`${ctrl('c')}rm /home/.sh_history\r`);
-  t.is(await seat.type(`${ctrl('l')}${up}`).row(), 'sis> ▮');
+  await seat.type(`${ctrl('c')}rm /home/.sh_history\r`);
+  t.is(await rowAfter(seat, `${ctrl('l')}${up}`), 'sis> ▮');
 });
 
 test('history expansion', async t => {
@@ -408,9 +410,9 @@ test('history expansion', async t => {
   for (const line of ['!nothing', '!9', '!0', '!-9', '!?none?', '^no^x', '!!:7'])
     t.regex(expandHistory(line, entries).error!, /not found|failed/, line);
   const seat = sit();
-  seat.type('echo one\r!! two\r!zzz\r');
+  await seat.type('echo one\r!! two\r!zzz\r');
   t.deepEqual(
-    (await seat.screen()).slice(-7),
+    seat.screen().slice(-7),
     [
       'sis> echo one',
       'one',
@@ -422,7 +424,7 @@ test('history expansion', async t => {
       'sis> ▮',
     ].slice(-7),
   );
-  t.is(await seat.type(up).row(), 'sis> echo one two▮', 'the history holds what was run');
+  t.is(await rowAfter(seat, up), 'sis> echo one two▮', 'the history holds what was run');
 });
 
 test('history outlives the machine when a writable home is mounted', async t => {
@@ -430,25 +432,25 @@ test('history outlives the machine when a writable home is mounted', async t => 
   t.teardown(() => rmSync(home, { recursive: true }));
   const mounts = { '/home': home };
   const first = sit({ mounts });
-  first.type("echo 'kept\rhere'\recho 日本\r");
+  await first.type("echo 'kept\rhere'\recho 日本\r");
   const second = sit({ mounts });
-  t.is(await second.type(up).row(), 'sis> echo 日本▮');
-  t.deepEqual((await second.type(up).screen()).slice(-2), ["sis> echo 'kept", "here'▮"]);
-  t.is(await second.type(`${ctrl('c')}${ctrl('r')}日`).row(), "(reverse-i-search)`日': echo ▮日本");
+  t.is(await rowAfter(second, up), 'sis> echo 日本▮');
+  t.deepEqual((await after(second, up)).slice(-2), ["sis> echo 'kept", "here'▮"]);
+  t.is(await rowAfter(second, `${ctrl('c')}${ctrl('r')}日`), "(reverse-i-search)`日': echo ▮日本");
 
   const file = path.join(home, '.sh_history');
   writeFileSync(file, Buffer.from([0x65, 0xff, 0x00, 0x1b, 0x5b, 0x41, 0x0a, 0x09, 0x0a]));
   t.is(
-    (await sit({ mounts }).type(`${up}!`).screen()).join('\n'),
+    (await after(sit({ mounts }), `${up}!`)).join('\n'),
     'sis> e\ufffd^[[A\n!▮',
     'a damaged file is shown for what it is',
   );
   writeFileSync(file, `${'x'.repeat(1000)}\n`.repeat(1000) + 'last\n');
-  t.is(await sit({ mounts }).type(up).row(), 'sis> last▮', 'of a long file the end is read');
+  t.is(await rowAfter(sit({ mounts }), up), 'sis> last▮', 'of a long file the end is read');
   t.true(statSync(file).size > 900_000, 'and nothing is lost by that alone');
   const readOnly = sit({ mounts: { '/home': { path: home, readOnly: true } } });
   t.is(
-    await readOnly.type(`echo here\r${ctrl('l')}${up}`).row(),
+    await rowAfter(readOnly, `echo here\r${ctrl('l')}${up}`),
     'sis> echo here▮',
     'without a writable file it lasts as long as the shell',
   );
@@ -456,8 +458,8 @@ test('history outlives the machine when a writable home is mounted', async t => 
 
 test('a home that another user keeps is not written to', async t => {
   const seat = sit();
-  seat.type('echo mine\rsu user\recho $HISTFILE\r');
-  t.true((await seat.screen()).includes('/home/user/.sh_history'));
+  await seat.type('echo mine\rsu user\recho $HISTFILE\r');
+  t.true(seat.screen().includes('/home/user/.sh_history'));
 });
 
 test('a sitting: completion, search, a new width, a paste', async t => {
@@ -486,14 +488,14 @@ test('a sitting: completion, search, a new width, a paste', async t => {
 
 test('lines that go on, and Ctrl-C among them', async t => {
   const seat = sit({}, 40, 10);
-  seat.type("echo 'a\r");
-  t.is(await seat.row(), '> ▮');
-  seat.type(`${ctrl('c')}`);
-  t.is(await seat.row(), 'sis> ▮');
-  seat.type(`clear\r${pasted('echo one\necho two')}`);
-  t.deepEqual(await seat.screen(), ['sis> echo one', 'echo two▮'], 'a pasted newline runs nothing');
-  seat.type('\r');
-  t.deepEqual(await seat.screen(), ['sis> echo one', 'echo two', 'one', 'two', 'sis> ▮']);
+  await seat.type("echo 'a\r");
+  t.is(rowOf(seat.screen()), '> ▮');
+  await seat.type(`${ctrl('c')}`);
+  t.is(rowOf(seat.screen()), 'sis> ▮');
+  await seat.type(`clear\r${pasted('echo one\necho two')}`);
+  t.deepEqual(seat.screen(), ['sis> echo one', 'echo two▮'], 'a pasted newline runs nothing');
+  await seat.type('\r');
+  t.deepEqual(seat.screen(), ['sis> echo one', 'echo two', 'one', 'two', 'sis> ▮']);
 });
 
 // ── Random sessions ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

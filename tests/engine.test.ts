@@ -424,7 +424,7 @@ const refusals: readonly [
   [
     'an architecture it does not know',
     1002,
-    /architecture "mamba" is not known; this build runs llama, qwen2, qwen3, gemma, phi2, gpt2, sis/,
+    /architecture mamba is not known; this build runs llama, qwen2, qwen3, gemma, phi2, gpt2, sis/,
     () => {},
     'mamba',
   ],
@@ -432,7 +432,7 @@ const refusals: readonly [
   [
     'a key of the wrong type',
     6002,
-    /llama\.block_count: a number is needed, the file has a string/,
+    /llama\.block_count has type 8, want 4 \(u32\)/,
     p => (p.meta['llama.block_count'] = { string: '1' }),
   ],
   [
@@ -582,16 +582,17 @@ test('private keys and aliases of the specification are read when the standard o
   const model = randomModel(config, random(78));
   const rig = new Rig(builds[0]);
   const image = accepted(rig.image(model.file));
+  const standard: Record<string, string> = {
+    'gpt_neox.n_ctx': 'sis.context_length',
+    'llm.embedding_length': 'sis.embedding_length',
+    'gpt_neox.n_head': 'sis.attention.head_count',
+    'llm.layer_count': 'sis.block_count',
+    'llm.feed_forward_length': 'sis.feed_forward_length',
+  };
   const renamed: ModelImage = {
     ...imageParts(image),
+    typeOf: key => image.typeOf(standard[key] ?? key),
     meta: key => {
-      const standard: Record<string, string> = {
-        'gpt_neox.n_ctx': 'sis.context_length',
-        'llm.embedding_length': 'sis.embedding_length',
-        'gpt_neox.n_head': 'sis.attention.head_count',
-        'llm.layer_count': 'sis.block_count',
-        'llm.feed_forward_length': 'sis.feed_forward_length',
-      };
       if (Object.values(standard).includes(key)) return undefined;
       return image.meta(standard[key] ?? key);
     },
@@ -625,7 +626,7 @@ test('scaled positions: the older key and a factor alone mean linear scaling; no
   t.not(logits({ 'llama.rope.scaling.attn_factor': { f32: 1.5 } }), plain);
 });
 
-function imageParts(image: ModelImage): Omit<ModelImage, 'meta' | 'tensors' | 'tensor'> {
+function imageParts(image: ModelImage): Omit<ModelImage, 'meta' | 'typeOf' | 'tensors' | 'tensor'> {
   const { path, fileBytes, version, architecture, keys, read, dmaAt, dmaBytes } = image;
   return { path, fileBytes, version, architecture, keys, read, dmaAt, dmaBytes };
 }

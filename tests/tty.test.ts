@@ -8,7 +8,7 @@ import { History } from '../drivers/tty/history.ts';
 import { decodeKey } from '../drivers/tty/keys.ts';
 import { LineScreen } from '../drivers/tty/screen.ts';
 import { Tty } from '../drivers/tty/tty.ts';
-import { codePointWidth, nextCharacter, previousCharacter, textWidth } from '../drivers/tty/width.ts';
+import { codePointWidth, nextCharacter, previousCharacter, textWidth } from '../kernel/abi/width.ts';
 import { BLOCKED, E, IOCTL, LIMITS, utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
 import { ctrl, del, Desk, down, drawn, end, home, left, right, screenOf, terminal, up } from './support/terminal.ts';
 

@@ -156,6 +156,10 @@ const SHAPES: Record<string, (view: DataView) => number[]> = {
     const type = oneOf([...TYPES, 77]);
     return [type, at(0), kFor(type, 2048), at(3)];
   },
+  encode: () => {
+    const type = oneOf([...TYPES.slice(0, 8), 77]);
+    return [type, at(0), kFor(type === 77 ? 0 : type, 2048), at(3)];
+  },
   get_row: () => {
     const type = oneOf(TYPES);
     const rows = 1 + size(40);

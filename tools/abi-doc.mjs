@@ -25,7 +25,8 @@ const groups = [
   [20, 39, 'Files'],
   [40, 59, 'Names'],
   [60, 69, 'Models'],
-  [70, 89, 'Sessions'],
+  [70, 79, 'Sessions'],
+  [80, 89, 'Model files'],
   [90, 99, 'Users'],
 ];
 

@@ -358,7 +358,8 @@ export class Vfs {
     ];
   }
 
-  private openInode(inode: Inode, path: string, flags: number, mount: Mount | null): OpenFile | number {
+  /** Opens an inode that was found already, or that no directory names (`mount` null). */
+  openInode(inode: Inode, path: string, flags: number, mount: Mount | null): OpenFile | number {
     if (this.filesOpen >= LIMITS.filesMax) return -E.NFILE;
     const handle = inode.open(flags);
     return typeof handle === 'number' ? handle : this.opened(inode, handle, path, flags, mount);

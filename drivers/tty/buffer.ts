@@ -3,7 +3,7 @@
 // characters. Words are those of GNU Readline: letters and digits, with everything beyond ASCII counted as a letter.
 
 import { utf8Length } from '../../kernel/abi/index.ts';
-import { nextCharacter, previousCharacter } from './width.ts';
+import { nextCharacter, previousCharacter } from '../../kernel/abi/width.ts';
 
 interface Change {
   readonly at: number;

@@ -5,7 +5,7 @@
 import type { Key } from './keys.ts';
 import { EditBuffer, isBlank, isNotBlank } from './buffer.ts';
 import { History, lastWord } from './history.ts';
-import { nextCharacter, previousCharacter } from './width.ts';
+import { nextCharacter, previousCharacter } from '../../kernel/abi/width.ts';
 
 /**
  * - `edited`: show the view again. `bell`: nothing could be done. `clear`: clear the screen first.

@@ -3,7 +3,7 @@
 
 import { LIMITS } from '../../kernel/abi/index.ts';
 import type { Key } from './keys.ts';
-import { textWidth } from './width.ts';
+import { textWidth } from '../../kernel/abi/width.ts';
 
 const more = '--More--';
 export const eraseRow = '\r\x1b[K';

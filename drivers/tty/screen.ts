@@ -4,7 +4,7 @@
 // copied from. A line taller than the screen shows the rows around the cursor. After linenoise and Readline's redisplay.
 
 import type { View } from './editor.ts';
-import { codePointWidth, isControl, textWidth } from './width.ts';
+import { codePointWidth, isControl, textWidth } from '../../kernel/abi/width.ts';
 
 interface Row {
   readonly cells: string[]; // a character with its marks, one or two columns each

@@ -11,7 +11,7 @@ import { decodeKey, literalKey } from './keys.ts';
 import type { Key } from './keys.ts';
 import { eraseRow, Menu } from './menu.ts';
 import { LineScreen } from './screen.ts';
-import { previousCharacter, textWidth } from './width.ts';
+import { previousCharacter, textWidth } from '../../kernel/abi/width.ts';
 
 export interface TtyOptions {
   /** Takes what goes to the terminal. The bytes are the callee's only until it returns. */
@@ -49,6 +49,8 @@ export class Tty implements TtyDevice {
   #ended = false;
   #interrupts = 0;
   #suspends = 0;
+  #resized = false;
+  #raw = false; // a program draws by itself: reads deliver every byte
   #discarding = false; // the rest of a line too long to deliver
 
   // Canonical reads: the line being typed, then being delivered from lineAt on.
@@ -135,12 +137,13 @@ export class Tty implements TtyDevice {
     this.#head = this.#tail = 0;
     this.#lineAt = this.#lineEnd = 0;
     this.#lineDone = false;
-    this.#printTracked(mark);
+    if (!this.#raw) this.#printTracked(mark);
   }
 
   resize(columns: number, rows: number): void {
     this.#columns = Math.max(columnsMin, columns);
     this.#rows = Math.max(1, rows);
+    this.#resized = true;
     if (!this.#shown) return;
     this.#menu = null; // its row is erased with the line's
     const view = this.#editor.view;
@@ -161,11 +164,31 @@ export class Tty implements TtyDevice {
     return true;
   }
 
-  ioctl(command: number): number {
+  takeResize(): boolean {
+    const resized = this.#resized;
+    this.#resized = false;
+    return resized;
+  }
+
+  /** A program draws the whole screen by itself. */
+  get raw(): boolean {
+    return this.#raw;
+  }
+
+  ioctl(command: number, argument = 0): number {
     if (command === IOCTL.isatty) return this.interactive ? 1 : 0;
     if (command === IOCTL.columns) return this.#columns;
     if (command === IOCTL.rows) return this.#rows;
+    if (command === IOCTL.raw) return this.#setRaw(argument !== 0);
+    if (command === IOCTL.waiting) return this.#head < this.#tail || this.#lineDone || this.#ended ? 1 : 0;
     return -E.INVAL;
+  }
+
+  #setRaw(raw: boolean): number {
+    if (!this.interactive) return -E.NOTTY;
+    this.#raw = raw;
+    if (raw) this.#editing = false;
+    return 0;
   }
 
   write(memory: Uint8Array, at: number, length: number): number {
@@ -197,6 +220,7 @@ export class Tty implements TtyDevice {
     if (length === 0) return 0;
     if (!this.interactive) return this.#readAsIs(memory, at, length);
     this.#editing = false;
+    if (this.#raw) return this.#readRaw(memory, at, length);
     while (!this.#lineDone && this.#head < this.#tail) this.#type(this.#queue[this.#head++]!);
     if (!this.#lineDone && this.#ended) this.#lineDone = true;
     if (!this.#lineDone) return BLOCKED;
@@ -207,6 +231,14 @@ export class Tty implements TtyDevice {
       this.#lineAt = this.#lineEnd = 0;
       this.#lineDone = false;
     }
+    return n;
+  }
+
+  #readRaw(memory: Uint8Array, at: number, length: number): number {
+    const n = Math.min(length, this.#tail - this.#head);
+    if (n === 0) return this.#ended ? 0 : BLOCKED;
+    memory.set(this.#queue.subarray(this.#head, this.#head + n), at);
+    this.#head += n;
     return n;
   }
 
@@ -252,6 +284,7 @@ export class Tty implements TtyDevice {
 
   readline(prompt: string, memory: Uint8Array, at: number, capacity: number): number {
     if (!this.interactive) return this.#wholeLine(memory, at, capacity);
+    if (this.#raw || this.#column.alternate) this.#recover();
     if (!this.#editing) {
       this.#editing = true;
       this.#editor.begin(prompt, Math.min(LIMITS.lineBytes, capacity - 1));
@@ -299,6 +332,12 @@ export class Tty implements TtyDevice {
     if (!menu.done) return;
     this.#menu = null;
     this.#print(this.#screen.show(this.#editor.view));
+  }
+
+  /** A program that drew by itself ended without giving the screen back. */
+  #recover(): void {
+    this.#raw = false;
+    this.#printTracked(`\x1b[m${this.#column.alternate ? '\x1b[?1049l' : ''}\x1b[?25h`);
   }
 
   /** Ends editing: the line stays on the screen with `mark` after it, the answer goes to `at`. */
@@ -375,23 +414,36 @@ function controls(text: string): number {
 /** Follows output to know whether the terminal's cursor is in the first column: a prompt begins on a row of its own. */
 class ColumnTracker {
   atStart = true;
+  /** The alternate screen is on. */
+  alternate = false;
+  #atStartBefore = true; // on the ordinary screen meanwhile
   #state: 'text' | 'escape' | 'sequence' = 'text';
-  #parameters = false;
+  #parameters = '';
 
   follow(bytes: Iterable<number>): void {
     for (const c of bytes) {
       if (this.#state === 'escape') {
         this.#state = c === 0x5b /* [ */ ? 'sequence' : 'text';
-        this.#parameters = false;
+        this.#parameters = '';
       } else if (this.#state === 'sequence') {
-        if (c < 0x40) this.#parameters = true;
+        if (c < 0x40) this.#parameters = (this.#parameters + String.fromCharCode(c)).slice(-8);
         else {
           this.#state = 'text';
-          if (c === 0x48 /* H: home */ && !this.#parameters) this.atStart = true;
+          this.#sequence(c);
         }
       } else if (c === 0x1b) this.#state = 'escape';
       else if (c === NEWLINE || c === RETURN) this.atStart = true;
       else if (c >= 0x20 && c !== DEL) this.atStart = false;
     }
+  }
+
+  #sequence(final: number): void {
+    if (final === 0x48 /* H: home */ && this.#parameters === '') this.atStart = true;
+    if (this.#parameters !== '?1049' || (final !== 0x68 && final !== 0x6c)) return; // h: the alternate screen, l: back
+    const on = final === 0x68;
+    if (on === this.alternate) return;
+    this.alternate = on;
+    if (on) this.#atStartBefore = this.atStart;
+    else this.atStart = this.#atStartBefore;
   }
 }

@@ -37,6 +37,7 @@ export const LIMITS = {
   completionsUnasked: 100, // candidates that Tab lists without asking
   symlinkDepth: 40, // links followed in one path, as on Linux
   groupsMax: 16, // supplementary groups of a process
+  pagerBytes: 16 * MiB, // of a pipe that less keeps to go back in, in memory storage
   kernelLogBytes: 32 * KiB, // dmesg ring (bookkeeping, outside the arena)
 
   // Storage devices beside the arena (as a disk is)
@@ -64,6 +65,19 @@ export const LIMITS = {
   stopBytes: 64,
   prefillBatch: 8, // prompt positions per pass over the weights; a plan may take 4, 2 or 1 when memory is short
   topLogitsMax: 64, // llminfer --logits K
+
+  // Chat templates: text in and out, and what one rendering may do (the host's work, outside the arena)
+  chatTemplateBytes: 128 * KiB,
+  chatTextBytes: 64 * KiB, // a conversation as JSON, and as a prompt
+  chatSteps: 1 << 20, // expressions evaluated, and work beyond them
+  chatPrintedMax: 1 << 20, // characters written, those of inner blocks too
+  chatValuesMax: 128 * KiB, // characters and elements of one value
+  chatDepthMax: 32, // lists in lists
+  chatCallsMax: 400, // expressions in expressions, through macros too
+  chatNestingMax: 100, // blocks and brackets of the source
+  chatTagTokensMax: 2000,
+  chatBlanksMax: 1024,
+  chatMessageMax: 200, // characters of what went wrong
 
   // Sessions
   sessionsMax: 32,

@@ -64,6 +64,8 @@ export const SYSCALLS = {
   setpgid: call(16, [['pid', 'pid'], ['group', 'pid']], 'Put a process (0: this one) into a group (0: its own).'),
   tcsetpgrp: call(17, [['fd', 'fd'], ['group', 'pid']], 'Give the terminal to a process group, which then gets its Ctrl-C and Ctrl-Z; 0: to everybody. Returns who had it.'),
 
+  poll: call(19, [['fd', 'fd'], ['milliseconds', 'int']], 'Wait until a terminal has input, at most so long in virtual time (-1: for ever). Returns 1, or 0 when the time is up.', true),
+
   // Files
   open: call(20, [['path', 'path'], ['flags', 'open'], ['mode', 'octal']], 'Open a file. Returns a descriptor.'),
   close: call(21, [['fd', 'fd']], 'Close a descriptor.'),
@@ -125,6 +127,11 @@ export const SYSCALLS = {
   session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out', 'ids']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
   llm_stats: call(76, [['record', 'out', 'LlmStats']], 'LlmStats record.'),
+  chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one."),
+
+  // Model files
+  model_convert: call(80, [['path', 'path'], ['type', 'int'], ['flags', 'int'], ['report', 'out']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.'),
+  model_diff: call(81, [['left', 'path'], ['right', 'path']], 'A descriptor from which the differences of two models are read, a line a key or tensor: see DIFF_COLUMNS.'),
 
   // Users
   getuid: call(90, [], 'The real user of this process: who started it.'),
@@ -164,6 +171,22 @@ export const COST_COLUMNS = [
 ] as const;
 
 /**
+ * What model_diff answers: a line a metadata key or tensor of either model, its columns separated by tabs. `left` and `right` are the values, or a
+ * tensor's type and shape; empty where a model has none. The columns from `count` on are empty where there is nothing to compare.
+ */
+export const DIFF_COLUMNS = [
+  'what', // key or tensor
+  'name',
+  'left',
+  'right',
+  'count', // values of a tensor
+  'differing', // of them; of a key 0 or 1
+  'most', // greatest absolute difference
+  'rms', // root mean square of the differences
+  'cosine', // of the angle between the two tensors
+] as const;
+
+/**
  * Header of a spawn block. `fd…`: the parent's descriptors that become 0, 1, 2, … 9 (−1: none). `trace`: a descriptor strace lines go to, or −1.
  */
 // prettier-ignore
@@ -198,11 +221,11 @@ export const ACCESS = { read: 4, write: 2, exec: 1 } as const;
 /** What utimens does with a time: sets it to the record's, to now, or leaves it. */
 export const UTIME = { set: 0, now: 1, omit: 2 } as const;
 export const SEEK = { set: 0, cur: 1, end: 2 } as const;
-/** Linux's numbers. KILL and STOP cannot be caught; STOP, TSTP, TTIN and TTOU stop a process until CONT; CHLD and CONT are otherwise without effect. */
+/** Linux's numbers. KILL and STOP cannot be caught; STOP, TSTP, TTIN and TTOU stop a process until CONT; CHLD, CONT and WINCH (the terminal has another size) are otherwise without effect. */
 // prettier-ignore
 export const SIG = {
   HUP: 1, INT: 2, QUIT: 3, ABRT: 6, KILL: 9, USR1: 10, USR2: 12, PIPE: 13, ALRM: 14, TERM: 15,
-  CHLD: 17, CONT: 18, STOP: 19, TSTP: 20, TTIN: 21, TTOU: 22,
+  CHLD: 17, CONT: 18, STOP: 19, TSTP: 20, TTIN: 21, TTOU: 22, WINCH: 28,
 } as const;
 /** nohang: return 0 when there is nothing to report. untraced: report also that a child has stopped, as STOPPED + the signal. */
 export const WAIT = { nohang: 1, untraced: 2 } as const;

@@ -77,7 +77,7 @@ export const sh = define({
     shell.options.set('s', true);
     const terminal = (yield* sys.ioctl(0, IOCTL.isatty, 0)) === 1;
     shell.interactive = options.i || terminal;
-    yield* shell.interactive ? interact(shell, terminal, ctx.manual) : readCommands(shell);
+    yield* shell.interactive ? interact(shell, ctx.manual, terminal) : readCommands(shell);
     return yield* shell.finish();
   },
 });
@@ -101,7 +101,7 @@ function* controlJobs(shell: Shell): Generator<void, number, void> {
 
 // ── A person ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function* interact(shell: Shell, terminal: boolean, manual: Manual): Generator<void, void, void> {
+function* interact(shell: Shell, manual: Manual, terminal: boolean): Generator<void, void, void> {
   const { sys } = shell;
   yield* catchInterrupt(shell);
   shell.options.set('i', true);

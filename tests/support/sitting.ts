@@ -2,13 +2,18 @@
 
 import type { Tty } from '../../drivers/tty/tty.ts';
 import type { Machine } from '../../boot/machine.ts';
-import { ctrl, left, pasted, Seat, up } from './terminal.ts';
+import { ctrl, left, MachineSeat, pasted, up } from './terminal.ts';
 
 /** The screens, one after each thing that is done. */
 export async function sitting(powerOn: (console: Tty) => Machine): Promise<string[][]> {
-  const seat = new Seat(powerOn, 60, 12);
+  const seat = new MachineSeat(powerOn, 60, 12);
   const screens: string[][] = [];
-  const look = async (keys: string): Promise<void> => void screens.push(await seat.type(keys).screen());
+  const look = async (keys: string): Promise<void> => {
+    await seat.type(keys);
+    seat.settle(10_000); // commands that take time
+    await seat.drawn();
+    screens.push(seat.screen());
+  };
   await look('echo zażółć 日本 👍\r');
   await look(`cat /usr/share/la\tshe\t`);
   await look(`${ctrl('u')}llmctl load \t\t`);
@@ -16,7 +21,7 @@ export async function sitting(powerOn: (console: Tty) => Machine): Promise<strin
   await look(`${ctrl('l')}echo 'one\rtwo'\r`);
   await look(`${ctrl('r')}zaż`);
   await look(`${left}${ctrl('a')}# a comment longer than the screen is wide, so that it wraps `);
-  seat.resize(35, 12);
+  await seat.resize(35, 12);
   await look('!');
   await look(`${ctrl('c')}${ctrl('l')}${up}${up}`);
   await look(`${ctrl('c')}${pasted('echo 1\necho 2')}\r`);

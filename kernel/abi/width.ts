@@ -1,5 +1,5 @@
 // How many columns a character takes on a terminal, and where one user-perceived character ends. A terminal's cells are fixed, so the
-// editor must agree with it about widths; the table is pinned here (Unicode 17.0) because engines ship different Unicode versions.
+// editor and pager must agree with it about widths; the table is pinned here (Unicode 17.0) because engines ship different Unicode versions.
 // Two columns: East_Asian_Width W or F. None: combining marks (Mn, Me), format characters (Cf) other than the soft hyphen, and the Hangul
 // vowels and finals that join the syllable before them. One: everything else. After Markus Kuhn's wcwidth.
 
