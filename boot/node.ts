@@ -224,7 +224,9 @@ class Host {
   #listening = false;
   #interruptAsked = false; // and not yet seen by the machine
 
-  readonly #pacer: Pacer | null;
+  readonly #asked: Pacer | null;
+  /** A program that redraws the screen as time goes by: it is shown in real time where no other pace was asked for. */
+  readonly #live = new Pacer(1, () => performance.now());
   /** Output written before it may be seen, in order. */
   #held: { readonly fd: number; readonly bytes: Uint8Array }[] = [];
   #inTurn = false;
@@ -232,7 +234,7 @@ class Host {
   #due: { readonly timer: NodeJS.Timeout; readonly next: () => void } | null = null;
 
   constructor(line: CommandLine) {
-    this.#pacer = line.pace === null ? null : new Pacer(line.pace, () => performance.now());
+    this.#asked = line.pace === null ? null : new Pacer(line.pace, () => performance.now());
     const script = line.commands === null ? line.operands[0] : undefined;
     this.#interactive = line.commands === null && script === undefined && isatty(0) && isatty(1);
     const size = this.#interactive ? { columns: process.stdout.columns, rows: process.stdout.rows } : {};
@@ -276,6 +278,10 @@ class Host {
     },
   };
 
+  get #pacer(): Pacer | null {
+    return this.#asked ?? (this.#tty.raw ? this.#live : null);
+  }
+
   /** Writes, or keeps for later what the machine wrote ahead of the pace. */
   #show(fd: number, bytes: Uint8Array): void {
     if (this.#pacer !== null && (this.#inTurn || this.#held.length > 0)) this.#held.push({ fd, bytes: bytes.slice() });
@@ -308,8 +314,10 @@ class Host {
   /** One round of the machine; then the event loop has its turn. */
   readonly #turn = (): void => {
     this.#inTurn = true;
+    const { raw } = this.#tty;
     const state = this.#machine.run(1);
     this.#inTurn = false;
+    if (!raw && this.#tty.raw) this.#live.meet(this.#machine.nowNs());
     this.#interruptAsked = false;
     this.#atItsTime(() => this.#follow(state));
   };
@@ -380,7 +388,7 @@ class Host {
     process.stdin.on('data', (bytes: Buffer) => {
       if (this.#interactive) {
         this.#tty.feed(bytes);
-        if (bytes.includes(CTRL_C)) this.#hurry();
+        if (bytes.includes(CTRL_C) || this.#tty.raw) this.#hurry();
       } else {
         this.#input = bytes;
         process.stdin.pause();
@@ -397,12 +405,17 @@ class Host {
     process.once('exit', () => {
       process.stdin.setRawMode(false);
       try {
-        fs.writeSync(1, '\x1b[?2004l'); // a line may have been under edit: no more marks around pastes
+        // A line may have been under edit: no more marks around pastes. A program may have had the screen.
+        fs.writeSync(1, `\x1b[?2004l${this.#tty.raw ? '\x1b[m\x1b[?1049l\x1b[?25h' : ''}`);
       } catch {
         // The terminal is gone.
       }
     });
-    process.stdout.on('resize', () => this.#tty.resize(process.stdout.columns, process.stdout.rows));
+    process.stdout.on('resize', () => {
+      this.#tty.resize(process.stdout.columns, process.stdout.rows);
+      if (this.#tty.raw) this.#hurry();
+      this.#wake();
+    });
     this.#listen();
   }
 

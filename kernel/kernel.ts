@@ -194,7 +194,7 @@ export class Kernel {
     this.log.print(`image: ${made.files} files, ${made.bytes} bytes on /`);
 
     this.registerDevices(dev);
-    this.registerProc();
+    this.registerProc(dev);
     for (const [type, target] of [
       ['proc', '/proc'],
       ['dev', '/dev'],
@@ -246,7 +246,7 @@ export class Kernel {
     for (const [name, device] of this.hw.devices) dev.register(name, device);
   }
 
-  private registerProc(): void {
+  private registerProc(dev: DevFs): void {
     const { arena } = this.hw;
     const proc = (path: string, text: () => string): void => this.proc.register(path, text);
     proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\n`);
@@ -292,10 +292,8 @@ export class Kernel {
       const rows = counts.map(([n, what], irq) => `${String(irq).padStart(3)}: ${String(n).padStart(10)}  ${what}\n`);
       return `           CPU0\n${rows.join('')}`;
     });
-    proc('partitions', () => {
-      const blocks = String(Math.ceil(this.hw.image.length / 1024)).padStart(10);
-      return `major minor  #blocks  name\n\n   1        0 ${blocks} ram0\n`;
-    });
+    proc('devices', () => dev.driversText());
+    proc('partitions', () => dev.disksText());
     const { hard, symbolic } = this.vfs.protection;
     proc('sys/fs/protected_hardlinks', () => `${Number(hard)}\n`);
     proc('sys/fs/protected_symlinks', () => `${Number(symbolic)}\n`);

@@ -42,8 +42,15 @@ export class Mounter {
     }
   }
 
-  umount(target: string, from: From): number {
-    return this.vfs.umount(target, this.held(), from);
+  /** What is not mounted, or is in use, is refused with what it is that uses it. */
+  umount(target: string, from: From): number | Refusal {
+    const held = this.held();
+    const r = this.vfs.umount(target, held, from);
+    if (r === -E.INVAL) return refuse('INVAL', 0, 'not mounted');
+    if (r !== -E.BUSY) return r;
+    const place = this.vfs.resolve(from, target) as Place;
+    const users = place.mount.covered === null ? ['the root'] : this.vfs.usersOf(place.mount, held);
+    return refuse('BUSY', 0, `target is busy: ${users.join(', ')}`);
   }
 
   /** A mount point the host asked for: missing directories above it are made. */

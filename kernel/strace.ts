@@ -3,6 +3,9 @@
 
 import {
   ACCESS,
+  CONVERT,
+  ConvertReport,
+  ENCODE,
   errnoName,
   EVENT,
   FINISH,
@@ -55,8 +58,9 @@ export function formatCall(
 ): string {
   const answer = result ?? 0;
   let i = 0;
-  const shown = spec.args.map(([, kind, meaning]) => {
+  const shown = spec.args.flatMap(([, kind, meaning]) => {
     const a = integers[i++]!;
+    if (kind === 'entry') return []; // C's fork has no argument: the child goes on where its parent is
     if (kind !== 'path' && kind !== 'in' && kind !== 'out') return formatInteger(kind, meaning, a);
     const b = integers[i++]!;
     if (kind === 'path') return quote(memory, a, Math.min(b, LIMITS.pathBytes), b);
@@ -85,8 +89,12 @@ function formatInteger(kind: ArgKind, meaning: Meaning | undefined, n: number): 
       return ['SIG_DFL', 'SIG_CATCH', 'SIG_IGN'][n] ?? String(n);
     case 'wait':
       return bits(n, { WNOHANG: WAIT.nohang, WUNTRACED: WAIT.untraced }) ?? '0';
-    case 'entry':
-      return 'main';
+    case 'type':
+      return ggmlTypeName(n) ?? String(n);
+    case 'encode':
+      return bits(n, prefixed('ENCODE_', ENCODE)) ?? '0';
+    case 'convert':
+      return bits(n, prefixed('CONVERT_', CONVERT)) ?? '0';
     case 'access':
       return bits(n, { R_OK: ACCESS.read, W_OK: ACCESS.write, X_OK: ACCESS.exec }) ?? 'F_OK';
     case 'ioctl':
@@ -111,14 +119,18 @@ function bits(n: number, names: Readonly<Record<string, number>>): string | null
   return parts.length === 0 ? null : parts.join('|');
 }
 
+/** Constants under the names that C would give them. */
+function prefixed(prefix: string, table: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(table).map(([name, n]) => [prefix + name.toUpperCase(), n]));
+}
+
 function nameOf(table: Readonly<Record<string, number>>, n: number): string | undefined {
   return Object.keys(table).find(name => table[name] === n);
 }
 
 function openFlags(flags: number): string {
   const access = ['O_RDONLY', 'O_WRONLY', 'O_RDWR'][flags & O.ACCMODE] ?? 'O_ACCMODE';
-  const { RDONLY: _r, WRONLY: _w, RDWR: _rw, ACCMODE: _a, ...others } = O;
-  const rest = bits(flags & ~O.ACCMODE, Object.fromEntries(Object.entries(others).map(([k, v]) => [`O_${k}`, v])));
+  const rest = bits(flags & ~O.ACCMODE, prefixed('O_', { ...O, ACCMODE: 0, WRONLY: 0, RDWR: 0 }));
   return rest === null ? access : `${access}|${rest}`;
 }
 
@@ -225,6 +237,7 @@ const RECORDS: Readonly<Record<Exclude<RecordName, 'SessionEvent'>, Shown>> = {
   LoadOptions: show(LoadOptions, 'ctx', 'kvType'),
   PlanReport: show(PlanReport, 'fits', 'ctx', 'kvType', 'weights', 'kv', 'total'),
   ModelInfo: show(ModelInfo, 'name', 'architecture', 'parameters', 'ctx', 'kvType'),
+  ConvertReport: show(ConvertReport, 'bytes', 'sourceBytes', 'tensors', 'converted'),
   WcetOptions: show(WcetOptions, 'prompt', 'generate', 'promptBytes', 'target'),
   WcetReport: show(WcetReport, 'prompt', 'generate', 'requestMin', 'requestMax', 'target'),
   SessionOptions: show(SessionOptions, 'maxTokens', 'temp', 'topK', 'topP', 'seed'),

@@ -23,7 +23,6 @@ import {
   SPEC_CODE,
   Stat,
   STOPPED,
-  strerror,
   SYSCALLS,
   Times,
   utf8Decode,
@@ -57,6 +56,7 @@ import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
 import { CATCH, type Process, type Processes } from './process.ts';
 import type { Sessions } from './session.ts';
+import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
 
 /** What the calls act on. */
@@ -82,7 +82,7 @@ export interface CallContext {
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
 interface Entry {
-  readonly name: string;
+  readonly name: CallName;
   readonly spec: CallSpec;
   /** Positions among the call's integers of (address, length) pairs. */
   readonly ranges: readonly number[];
@@ -94,6 +94,8 @@ export class SystemCalls {
   private readonly entries: (Entry | undefined)[] = [];
   /** The process whose call is being served. */
   private caller!: Process;
+  /** What it was refused with, if there is more to say than an errno. */
+  private refusal: Refusal | null = null;
 
   constructor(private readonly k: CallContext) {
     const handlers = this.handlers();
@@ -140,6 +142,7 @@ export class SystemCalls {
     if (entry === undefined) return -E.NOSYS;
     if (!this.drainTrace(p)) return BLOCKED;
     this.caller = p;
+    this.refusal = null;
     const integers = [a, b, c, d, e, f].slice(0, entry.integers);
     let r = this.checkRanges(entry, integers);
     if (r === 0) r = entry.handler(...integers);
@@ -157,7 +160,7 @@ export class SystemCalls {
     p.cycles += this.k.costs.call();
     p.callsLeft--;
     this.k.processes().progress++;
-    if (r < 0 && p.lastError.errno !== -r) p.lastError = { errno: -r, code: 0, message: strerror(r) };
+    if (r < 0) p.lastError = this.refusal ?? { errno: -r, code: 0, message: explain(entry.name, -r, this.k.vfs.pool) };
     this.traced(p, entry, integers, r);
     return r;
   }
@@ -208,7 +211,7 @@ export class SystemCalls {
   }
 
   private fail(r: Refusal): number {
-    this.caller.lastError = r;
+    this.refusal = r;
     return -r.errno;
   }
 
@@ -573,9 +576,11 @@ export class SystemCalls {
           return isRefusal(r) ? this.fail(r) : r;
         }),
       umount: (at, bytes) =>
-        this.withPath(at, bytes, target =>
-          this.caller.credentials.euid === 0 ? k.mounter.umount(target, this.caller) : -E.PERM,
-        ),
+        this.withPath(at, bytes, target => {
+          if (this.caller.credentials.euid !== 0) return -E.PERM;
+          const r = k.mounter.umount(target, this.caller);
+          return isRefusal(r) ? this.fail(r) : r;
+        }),
       statfs: (pathAt, pathBytes, at, capacity) =>
         this.withPath(pathAt, pathBytes, path => {
           if (capacity < FsStat.bytes) return -E.RANGE;

@@ -58,12 +58,14 @@ import { tail } from './bin/tail.ts';
 import { tee } from './bin/tee.ts';
 import { bracket, test } from './bin/test.ts';
 import { time } from './bin/time.ts';
+import { top } from './bin/top.ts';
 import { touch } from './bin/touch.ts';
 import { tr } from './bin/tr.ts';
 import { trueProgram } from './bin/true.ts';
 import { umount } from './bin/umount.ts';
 import { uniq } from './bin/uniq.ts';
 import { uptime } from './bin/uptime.ts';
+import { watch } from './bin/watch.ts';
 import { wc } from './bin/wc.ts';
 import { whoami } from './bin/whoami.ts';
 import { xargs } from './bin/xargs.ts';
@@ -76,7 +78,7 @@ const linked: readonly Program[] = [
   basename, bracket, cat, chmod, chown, clear, cmp, cp, cut, date, dd, df, diff, dirname, dmesg, du, echo, env, falseProgram,
   find, free, grep, head, help, hexdump, history, id, kill, less, llmctl, llminfer, llmstats, ln, ls, lsblk, man, mkdir, mount, mv, od,
   printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep, sort, stat, strace, strings, su, tail, tee, test, time,
-  touch, tr, trueProgram, umount, uniq, uptime, wc, whoami, xargs,
+  top, touch, tr, trueProgram, umount, uniq, uptime, watch, wc, whoami, xargs,
 ];
 
 /** Every page of the manual that belongs to a command, builtins included. */

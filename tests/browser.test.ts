@@ -19,6 +19,8 @@ const COMMANDS = [
   'llmctl load /models/fable-q4_0.gguf --kv f32 --ctx 128',
   'llminfer --json --logits 3 --seed 11 --max-tokens 32 --repeat-penalty 1.3 --min-p 0.05 Lily',
   'llmctl tokenize "Zażółć gęślą jaźń 123  456\n\ttab"',
+  'echo "{% for m in messages %}{{ m.role }}: {{ m.content | upper }}{% endfor %}" > /tmp/c.jinja',
+  'llminfer --json --chat --template-file /tmp/c.jinja --max-tokens 4 Hello',
   'uptime; cat /proc/arena',
 ];
 

@@ -195,7 +195,7 @@ test('the worked vector of the specification (§7.3)', t => {
   );
 });
 
-test('what is accepted: version 2, no tensors, no keys, gaps, trailing bytes, any order, long strings, all types', t => {
+test('what is accepted: version 2, no tensors, no keys, trailing bytes, long strings, all types', t => {
   t.is(parsed(ggufFile({ version: 2 })).version, 2);
   t.is(parsed(ggufFile({})).architecture, '');
   const template = 'ä€😀'.repeat(20_000);
@@ -221,8 +221,8 @@ test('what is accepted: version 2, no tensors, no keys, gaps, trailing bytes, an
       ],
       alignment: 1,
       tensors: [
-        { name: 'second', shape: [4, 1, 1, 1], type: GGML_TYPE.I8, offset: 100 },
-        { name: 'first', shape: [32, 2], type: GGML_TYPE.Q4_0, offset: 3 },
+        { name: 'first', shape: [32, 2], type: GGML_TYPE.Q4_0, offset: 0 },
+        { name: 'second', shape: [4, 1, 1, 1], type: GGML_TYPE.I8, offset: 36 },
       ],
       data: 1000,
     }),
@@ -248,7 +248,7 @@ test('what is accepted: version 2, no tensors, no keys, gaps, trailing bytes, an
   );
   t.is(image.typeOf('f32'), 6);
   t.is(image.typeOf('missing'), undefined);
-  t.is(image.tensor('second')!.fileAt - image.tensor('first')!.fileAt, 97);
+  t.is(image.tensor('second')!.fileAt - image.tensor('first')!.fileAt, 36);
 });
 
 const f32 = GGML_TYPE.F32;
@@ -280,7 +280,7 @@ const BAD: readonly (readonly [string, Uint8Array, number, string])[] = [
     6001,
     'Buffer underflow: 9 tensors cannot be in the 8 bytes after the header',
   ],
-  ['many keys', ggufFile({ keyCount: 65537, data: 1 << 20 }), 6001, '65537 keys, the limit is 65536'],
+  ['many keys', ggufFile({ keyCount: 1025, data: 1 << 20 }), 6001, '1025 keys, the limit is 1024'],
   ['many tensors', ggufFile({ tensorCount: 4097, data: 1 << 20 }), 6001, '4097 tensors, the limit is 4096'],
   ['empty key', ggufFile({ keys: [['', ['u32', 1]]], data: 32 }), 6001, 'key 0 has an empty name'],
   [
@@ -445,7 +445,7 @@ const BAD: readonly (readonly [string, Uint8Array, number, string])[] = [
       data: 64,
     }),
     6001,
-    'tensor b begins 32 bytes before the end of tensor a',
+    'tensor b: offset 32, want 64: tensors follow each other without gap or overlap',
   ],
   [
     'duplicate tensor',

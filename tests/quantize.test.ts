@@ -7,6 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { boot, type Machine } from '../boot/index.ts';
+import { Tty } from '../drivers/tty/tty.ts';
 import { directory, singleFile } from '../boot/host-directory.ts';
 import { GGML_BLOCK, GGML_TYPE, type GgmlTypeName } from '../kernel/abi/index.ts';
 import { BUILDS, canRun, haveShared, Rig, SHARED, soak } from './harness.ts';
@@ -251,14 +252,31 @@ test('no room: said with the numbers before a byte is written', t => {
 });
 
 test('Ctrl-C ends it with status 130 and leaves nothing', t => {
+  const out = path.join(scratch, 'interrupted');
+  writeFileSync(out, 'old');
   const machine = power();
-  ok(t, machine, 'echo old > /tmp/x');
-  const pid = machine.start(['llmctl', 'quantize', 'fable-f16', '/tmp/x', 'Q4_0']);
-  machine.run(4);
+  const pid = machine.start(['llmctl', 'quantize', 'fable-f16', '/o/interrupted', 'Q4_0']);
+  for (let i = 0; i < 10_000 && !existsSync(`${out}.part`); i++) machine.run(1);
+  t.is(machine.statusOf(pid), undefined);
   machine.interrupt();
-  for (let i = 0; i < 10_000 && machine.statusOf(pid) === undefined; i++) machine.run(16);
+  for (let i = 0; i < 10_000 && machine.statusOf(pid) === undefined; i++) machine.run(1);
   t.is(machine.statusOf(pid), 130);
-  t.is(ok(t, machine, 'ls /tmp; cat /tmp/x'), 'x\nold\n');
+  t.false(existsSync(`${out}.part`));
+  t.is(readFileSync(out, 'utf8'), 'old');
+});
+
+test('a person sees how far it is', t => {
+  let screen = '';
+  const console = new Tty({ interactive: true, output: bytes => (screen += Buffer.from(bytes).toString()) });
+  const machine = boot({ image, console });
+  const pid = machine.start(['llmctl', 'quantize', 'fable-f16', '/tmp/x', 'Q4_0']);
+  for (let i = 0; i < 10_000 && machine.statusOf(pid) === undefined; i++) machine.run(16);
+  t.is(machine.statusOf(pid), 0);
+  const bars = screen.split('\r').filter(line => line.startsWith('['));
+  t.is(bars[0], `[>${' '.repeat(39)}]   0 %  0 of 757K `);
+  t.true(bars.length > 20 && bars.length <= 101);
+  t.is(bars.at(-1)!.trimEnd(), `[${'='.repeat(40)}] 100 %  757K of 757K`);
+  t.true(screen.includes('/tmp/x: Q4_0, 774,816 bytes from 2,658,976; 43 of 56 tensors converted'));
 });
 
 // ── Tensors as numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -196,3 +196,28 @@ test('a long pipeline moves its data through pipes of one ring each, and leaves 
   t.is(m.exec('seq 20000 | while read n; do case $n in *999) echo $n;; esac; done | wc -l').stdout, '20\n');
   t.is(m.exec('ps | wc -l').stdout, before);
 });
+
+// ── Misuse ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('what grows without end is refused by a limit, and the machine goes on', t => {
+  const m = boot();
+  const cases: readonly (readonly [script: string, says: RegExp])[] = [
+    ['f() { f; }; f', /nested more than 200 deep/],
+    ['x=\'eval "$x"\'; eval "$x"', /nested more than 200 deep/],
+    ['x=abcd; while :; do x=$x$x; done', /expansion of more than 4194304 bytes/],
+    ['set -- a b; while :; do set -- "$@" "$@"; done', /expansion of more than 4194304 bytes/],
+    [
+      'x=$(printf %1000000s); i=0; while :; do i=$((i+1)); eval "v$i=\\$x"; done',
+      /variables are limited to 16777216 bytes/,
+    ],
+    ['i=0; while i=$((i+1)); do eval "f$i() { :; }"; done', /more than 4096 functions/],
+    ['i=0; while i=$((i+1)); do alias a$i=b || exit; done', /more than 4096 aliases/],
+    ['bomb() { bomb | bomb & }; bomb; sleep 1', /Cannot fork|Too many open files/],
+    ['x=$(cat /dev/zero | head -c 3000000 | cat)', /File too large/],
+  ];
+  for (const [script, says] of cases) {
+    t.regex(m.exec(`sh -c ${quote(script)}`).stderr, says, script);
+    t.is(m.exec('echo alive').stdout, 'alive\n');
+  }
+  t.is(m.exec('i=0; while [ $i -lt 200 ]; do true & i=$((i+1)); done; wait; jobs').stdout, '');
+});

@@ -48,6 +48,13 @@ const LINES: readonly (readonly [call: CallName, values: Value[], result: number
   ['exit', [3], null, 'exit(3) = ?'],
   ['getpid', [], 7, 'getpid() = 7'],
   ['spawn', ['/bin/ls', block('ls', '-l')], 8, `spawn("/bin/ls", ["ls", "-l"] /* 1 var */, ${block('ls', '-l').length}) = 8`],
+  ['exec', ['/bin/ls', block('ls')], 0, `exec("/bin/ls", ["ls"] /* 1 var */, ${block('ls').length}) = 0`],
+  ['fork', [0], 8, 'fork() = 8'],
+  ['wait', [-1, u32s(141), 0], 8, 'wait(-1, [{WIFEXITED(s) && WEXITSTATUS(s) == 141}], 4, 0) = 8'],
+  ['wait', [8, u32s(abi.STOPPED + 20), 2], 8, 'wait(8, [{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTSTP}], 4, WUNTRACED) = 8'],
+  ['wait', [8, u32s(0), 3], 0, 'wait(8, 0x4e40, 4, WNOHANG|WUNTRACED) = 0'],
+  ['signal', [2, 2], 0, 'signal(SIGINT, SIG_IGN) = 0'],
+  ['kill', [77, 99], -E.INVAL, 'kill(77, 99) = -1 EINVAL (Invalid argument)'],
   ['kill', [77, 15], -E.SRCH, 'kill(77, SIGTERM) = -1 ESRCH (No such process)'],
   ['open', ['/etc/motd', 0, 0], 3, 'open("/etc/motd", O_RDONLY, 0) = 3'],
   ['open', ['/x', 0o3101, 0o644], 3, 'open("/x", O_WRONLY|O_CREAT|O_TRUNC|O_APPEND, 0644) = 3'],
@@ -82,6 +89,8 @@ const LINES: readonly (readonly [call: CallName, values: Value[], result: number
   ['access', ['/a', 9], -E.INVAL, 'access("/a", X_OK|0x8) = -1 EINVAL (Invalid argument)'],
   ['utimens', ['/a', record(abi.Utimes, { accessed: 2, modified: 1 })], 0, 'utimens("/a", {accessed=UTIME_OMIT, accessedNs=0, modified=UTIME_NOW, modifiedNs=0}, 24) = 0'],
   ['model_load', ['/m', record(abi.LoadOptions, { ctx: 64, kvType: 0 })], -E.NOMEM, 'model_load("/m", {ctx=64, kvType=F32}, 8) = -1 ENOMEM (Cannot allocate memory)'],
+  ['model_convert', ['/m', 2, 1, record(abi.ConvertReport, { bytes: 9, tensors: 3, converted: 2 })], 3, 'model_convert("/m", Q4_0, CONVERT_REQUANTIZE, {bytes=9, sourceBytes=0, tensors=3, converted=2, ...}, 32) = 3'],
+  ['tokenize', ['', 3, 3], 4, 'tokenize("", 3, ENCODE_BOS|ENCODE_SPECIAL) = 4'],
   ['detokenize', [u32s(1, 2, 3, 4, 5, 6, 7, 8, 9), Buffer.from('hello'), 0], 5, 'detokenize([1, 2, 3, 4, 5, 6, 7, 8, ...], 36, "hello", 5, 0) = 5'],
   ['session_open', [record(abi.SessionOptions, { maxTokens: 3, temp: 0.8, topP: 1 }), 4], 1, `session_open({maxTokens=3, temp=0.8, topK=0, topP=1, seed=0, ...}, ${abi.SessionOptions.bytes}, 4) = 1`],
   ['session_read', [1, Buffer.concat([record(abi.SessionEvent, { kind: 1, token: 9, pieceBytes: 3 }), Buffer.from(' hi')])], 27, 'session_read(1, {EVENT_TOKEN, 9, " hi"}, 27) = 27'],
@@ -113,6 +122,15 @@ test('every call of the table can be shown, answered, refused and not returning'
       if (meaning !== undefined && /^[A-Z]/.test(meaning)) t.regex(line(640), /\{\w+/, `${name}: ${argument}`);
     }
   }
+});
+
+test('the manual page names every call', t => {
+  const page = readFileSync('images/root/usr/share/man/syscalls.md', 'utf8');
+  const named = new Set([...page.matchAll(/^ {4}([a-z_ ]+)$/gm)].flatMap(([, names]) => names!.split(' ')));
+  t.deepEqual(
+    Object.keys(SYSCALLS).filter(name => !named.has(name)),
+    [],
+  );
 });
 
 const machine = boot({ image: readFileSync('build/boot.cpio') });

@@ -1,5 +1,6 @@
 // Records what Debian's coreutils, diffutils, findutils and grep print for the commands of tests/fixtures/programs/commands.txt and for
 // commands from a seeded generator, as recorded.jsonl beside it: the tests then need none of them. Bytes are stored as characters 0 to 255.
+// `--fresh SEED FILE` records only generated commands, from another seed, into FILE: what the long form of the test compares with.
 // Each command runs under sh in a fresh directory that holds the files of its case, with `in` as standard input, in the C locale.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -18,7 +19,7 @@ function commonFiles() {
     const bytes = Buffer.from(part.slice(newline + 1)).toString('latin1');
     files[part.slice(0, newline)] = bytes
       .replace(/\\x([0-9a-f]{2})/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)))
-      .replace(/\\$\n?/, '');
+      .replace(/\\\n$/, '');
   }
   return files;
 }
@@ -33,19 +34,20 @@ function record({ command, files, locale = 'C' }) {
     input: Buffer.from(files.in ?? '', 'latin1'),
   });
   rmSync(directory, { recursive: true });
-  const bytes = buffer => buffer.toString('latin1');
-  return { stdout: bytes(stdout), stderr: bytes(stderr).split('\n', 1)[0], status };
+  return { stdout: stdout.toString('latin1'), stderr: stderr.toString('latin1').split('\n', 1)[0], status };
 }
 
 const common = commonFiles();
+const [mode, seed, out] = process.argv.slice(2);
 const cases = [];
-for (const line of text('commands.txt').split('\n')) {
+for (const line of mode === '--fresh' ? [] : text('commands.txt').split('\n')) {
   if (line === '' || line.startsWith('#')) continue;
   const command = line.replace(/^u /, '');
   cases.push({ command, ...(command === line ? {} : { locale: 'UTF-8' }) });
 }
 const lines = [{ files: common }];
 for (const c of cases) lines.push({ ...c, ...record({ ...c, files: common }) });
-for (const c of generate(20251)) lines.push({ ...c, ...record({ ...c, files: { ...common, ...c.files } }) });
-writeFileSync(new URL('recorded.jsonl', folder), lines.map(l => `${JSON.stringify(l)}\n`).join(''));
+for (const c of generate(Number(seed ?? 20251)))
+  lines.push({ ...c, ...record({ ...c, files: { ...common, ...c.files } }) });
+writeFileSync(out ?? new URL('recorded.jsonl', folder), lines.map(l => `${JSON.stringify(l)}\n`).join(''));
 console.log(`${cases.length} commands by hand, ${lines.length - 1 - cases.length} generated`);

@@ -9,7 +9,7 @@ import { clearSetIds, ROOT, type Credentials } from './permission.ts';
 export type StatValue = RecordValue<typeof Stat.fields>;
 
 /** Positions cross the system-call boundary as one i32. */
-const POSITION_MAX = 0x7fffffff;
+export const POSITION_MAX = 0x7fffffff;
 /** The unit of Stat.blocks. */
 const STAT_BLOCK_BYTES = 512;
 

@@ -189,9 +189,14 @@ class Reader {
 
   /** Bytes of whole, well-formed characters at the beginning of n bytes. */
   private wellFormed(p: number, n: number): number {
+    const { u8 } = this.window;
     let i = p;
     while (i < p + n) {
-      const step = utf8Step(this.window.u8, i, p + n);
+      if (u8[i]! < 0x80) {
+        i++;
+        continue;
+      }
+      const step = utf8Step(u8, i, p + n);
       if (step <= 0) break;
       i += step;
     }

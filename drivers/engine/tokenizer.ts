@@ -53,12 +53,18 @@ interface PreTokenizer {
 const PRE_TOKENIZERS: readonly PreTokenizer[] = [
   { names: 'default', pre: Pre.fallback },
   {
-    names: 'gpt-2 phi-2 mpt olmo jais gigachat roberta-bpe jina-es jina-de jina-v1-en jina-v2-es jina-v2-de',
+    names:
+      'gpt-2 phi-2 mpt olmo jais gigachat roberta-bpe jina-es jina-de jina-v1-en jina-v2-es jina-v2-de jina-v2-code trillion granite-docling a.x-4.0 mellum exaone4 modern-bert',
     pre: Pre.gpt2,
   },
-  { names: 'llama-bpe llama3 llama-v3 falcon3', pre: Pre.llama3, ignoreMerges: true, addBos: true },
+  {
+    names: 'llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano',
+    pre: Pre.llama3,
+    ignoreMerges: true,
+    addBos: true,
+  },
   { names: 'dbrx smaug-bpe', pre: Pre.llama3 },
-  { names: 'qwen2 stablelm2 megrez deepseek-r1-qwen', pre: Pre.qwen2 },
+  { names: 'qwen2 stablelm2 megrez deepseek-r1-qwen hunyuan kormo', pre: Pre.qwen2 },
   { names: 'smollm starcoder refact command-r codeshell exaone minerva-7b', pre: Pre.smollm },
 ];
 

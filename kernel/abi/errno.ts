@@ -156,12 +156,11 @@ export function formatRefusal(r: Refusal): string {
 
 const PRINTED_MOST = 80;
 
-/** Text from an untrusted file for one line of a terminal: what would move the cursor is escaped, and it is cut after 80 characters. */
+/** Text from an untrusted file for one line of a terminal: what would move the cursor is escaped, and it is cut after 80. */
 export function printable(text: string): string {
   let s = '';
-  let taken = 0;
   for (const c of text) {
-    if (taken++ === PRINTED_MOST) return `${s}…`;
+    if (s.length >= PRINTED_MOST) return `${s}…`;
     const code = c.codePointAt(0)!;
     const moves = code < 32 || (code >= 0x7f && code < 0xa0) || (code >= 0x2028 && code <= 0x202e);
     s += moves ? `\\u{${code.toString(16)}}` : c;

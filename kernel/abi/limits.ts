@@ -31,6 +31,10 @@ export const LIMITS = {
   diffEdits: 4096, // edits that diff searches for the shortest script of; a search that passes them settles for a short one
   regexStates: 32768, // of one regular expression, repetitions written out
   regexSteps: 1 << 20, // for one line, where a back-reference rules out a bound by the pattern's size
+  expansionBytes: 4 * MiB, // what the words of one command expand to (bookkeeping, outside the arena, as the next three)
+  variablesBytes: 16 * MiB, // names and values of one shell's variables
+  definitionsMax: 4096, // functions, and aliases, of one shell
+  callDepthMax: 200, // functions, `.` and eval inside one another
   typeAheadBytes: 64 * KiB, // terminal input not yet read (bookkeeping, outside the arena)
   historyLines: 1000, // lines the editor remembers (bookkeeping, outside the arena)
   historyBytes: 256 * KiB, // and their bytes; of a longer history file the end is read
@@ -48,11 +52,11 @@ export const LIMITS = {
   // Models
   modelsDirectory: '/models',
   bootModelFile: '/etc/model', // names the model that boot loads
-  ggufKeysMax: 65536,
+  ggufKeysMax: 1024, // files of people have some dozens; each costs some 100 B of bookkeeping
   ggufTensorsMax: 4096, // directory record 64 B: at most 256 KiB of arena
   ggufKeyBytes: 1024,
   ggufTensorNameBytes: 128,
-  ggufStringBytes: 64 * MiB, // one metadata string as text (chat templates are long)
+  ggufStringBytes: 4 * MiB, // one metadata string as text (chat templates are long)
   tensorDimsMax: 4,
   tokenBytes: 1024,
   vocabularyMax: 1 << 20,

@@ -15,7 +15,7 @@ export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whenc
 // prettier-ignore
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
-  | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'WcetOptions' | 'WcetReport'
+  | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'WcetOptions' | 'WcetReport'
   | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
@@ -25,7 +25,7 @@ export type RecordName =
 export type Meaning =
   | RecordName
   | 'argv' | 'status' | 'ids' | 'fds' | 'entries'
-  | 'access' | 'ioctl' | 'action' | 'wait';
+  | 'access' | 'ioctl' | 'action' | 'wait' | 'type' | 'encode' | 'convert';
 export type ArgSpec = readonly (readonly [name: string, kind: ArgKind, meaning?: Meaning])[];
 
 export interface CallSpec<A extends ArgSpec = ArgSpec> {
@@ -114,7 +114,7 @@ export const SYSCALLS = {
   model_info: call(63, [['record', 'out', 'ModelInfo']], 'ModelInfo of the loaded model.'),
   model_ops: call(64, [['from', 'int'], ['text', 'out']], 'The plan as text lines, from a byte offset on. Returns bytes; 0 at the end.'),
   backend: call(65, [['name', 'path'], ['record', 'out']], 'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.'),
-  tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.'),
+  tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int', 'encode']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.'),
   model_wcet: call(68, [['path', 'path'], ['options', 'in', 'WcetOptions'], ['report', 'out', 'WcetReport']], 'Bounds of a request before it runs: WcetOptions, WcetReport. Empty path: the loaded model.'),
   model_cost: call(69, [['path', 'path'], ['options', 'in', 'WcetOptions']], 'A descriptor from which the priced plan of a request is read, a line an op: see COST_COLUMNS. Empty path: the loaded model.'),
   detokenize: call(67, [['ids', 'in', 'ids'], ['text', 'out'], ['flags', 'int']], 'Bytes of u32 ids. Returns how many.'),
@@ -130,7 +130,7 @@ export const SYSCALLS = {
   chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one."),
 
   // Model files
-  model_convert: call(80, [['path', 'path'], ['type', 'int'], ['flags', 'int'], ['report', 'out']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.'),
+  model_convert: call(80, [['path', 'path'], ['type', 'int', 'type'], ['flags', 'int', 'convert'], ['report', 'out', 'ConvertReport']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.'),
   model_diff: call(81, [['left', 'path'], ['right', 'path']], 'A descriptor from which the differences of two models are read, a line a key or tensor: see DIFF_COLUMNS.'),
 
   // Users

@@ -1,7 +1,9 @@
 // cmp: where two files differ. Both are read side by side, a piece at a time.
 
+import { KIND } from '../../kernel/abi/index.ts';
+import { fstat } from '../lib/files.ts';
 import { parseSize } from '../lib/fmt.ts';
-import { closeInput, define, openInput } from '../lib/program.ts';
+import { closeInput, define, openInput, quietly } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import type { Input } from '../lib/stdio.ts';
 
@@ -19,7 +21,7 @@ const TROUBLE = 2;
 export const cmp = define({
   name: 'cmp',
   summary: 'compare two files byte by byte',
-  usage: ['[OPTION]... FILE1 [FILE2]'],
+  usage: ['[OPTION]... FILE1 [FILE2 [SKIP1 [SKIP2]]]'],
   options,
   usageStatus: TROUBLE,
   description:
@@ -29,22 +31,26 @@ export const cmp = define({
     const names = [ctx.operands[0], ctx.operands[1] ?? '-'] as const;
     const [one, two] = names;
     if (one === undefined) return yield* ctx.usage("missing operand after 'cmp'");
-    if (ctx.operands.length > 2) return yield* ctx.usage(`extra operand '${ctx.operands[2]}'`);
-    const [skipOne = '0', skipTwo = skipOne] = ctx.options['ignore-initial']?.split(':') ?? [];
+    const [first = '0', second = first] = ctx.options['ignore-initial']?.split(':') ?? [];
+    const [skipOne, skipTwo] = [ctx.operands[2] ?? first, ctx.operands[3] ?? second];
     const skips = [parseSize(skipOne), parseSize(skipTwo)];
     const most = ctx.options.bytes === undefined ? Infinity : parseSize(ctx.options.bytes);
-    if (skips.includes(null))
-      return yield* ctx.usage(`invalid --ignore-initial value '${ctx.options['ignore-initial']}'`);
+    const bad = [skipOne, skipTwo][skips.indexOf(null)];
+    if (bad !== undefined) return yield* ctx.usage(`invalid --ignore-initial value '${bad}'`);
+    if (ctx.operands.length > 4) return yield* ctx.usage(`extra operand '${ctx.operands[4]}'`);
     if (most === null) return yield* ctx.usage(`invalid --bytes value '${ctx.options.bytes}'`);
     if (one === two) return 0;
     const inputs: Input[] = [];
     for (const name of [one, two]) {
-      const input = yield* openInput(quieter(ctx), name);
+      const input = yield* openInput(ctx.options.quiet ? quietly(ctx) : ctx, name);
       if (input === null) return TROUBLE;
       inputs.push(input);
     }
     const readers = inputs.map((input, i) => new Reader(input, skips[i]!));
-    const status = yield* compare(ctx, [one, two], readers as [Reader, Reader], most);
+    const status = yield* compare(ctx, [one, two], readers as [Reader, Reader], {
+      most,
+      width: yield* placeWidth(ctx, inputs, most),
+    });
     let trouble = false;
     for (const [i, input] of inputs.entries()) {
       if (!(yield* closeInput(ctx, [one, two][i]!, input))) trouble = true;
@@ -53,15 +59,15 @@ export const cmp = define({
   },
 });
 
-const quieter = (ctx: Cmp): Cmp =>
-  ctx.options.quiet
-    ? {
-        ...ctx,
-        failCall: function* () {
-          return TROUBLE;
-        },
-      }
-    : ctx;
+/** Digits of the largest place: what -l aligns with. Sizes that are not known are taken for large. */
+function* placeWidth(ctx: Cmp, inputs: readonly Input[], most: number): Generator<void, number, void> {
+  let largest = Math.min(most, Number.MAX_SAFE_INTEGER);
+  for (const { fd } of inputs) {
+    const st = yield* fstat(ctx.sys, fd);
+    if (typeof st !== 'number' && st.kind === KIND.file) largest = Math.min(largest, Number(st.size));
+  }
+  return String(largest).length;
+}
 
 /** Bytes of an input one after the other, after the first `skip`. */
 class Reader {
@@ -93,9 +99,10 @@ function* compare(
   ctx: Cmp,
   names: readonly [string, string],
   [one, two]: readonly [Reader, Reader],
-  most: number,
+  { most, width }: { readonly most: number; readonly width: number },
 ): Generator<void, number, void> {
   const { options } = ctx;
+  const shown = (byte: number): string => octal(byte) + (options['print-bytes'] ? ` ${caret(byte)}` : '');
   let offset = 0;
   let lines = 1;
   let differs = false;
@@ -113,17 +120,15 @@ function* compare(
       if (a[i] !== b[i]) {
         differs = true;
         if (options.quiet) return 1;
+        const place = offset + i + 1;
         if (!options.verbose) {
-          const bytes = options['print-bytes']
-            ? ` is ${octal(a[i]!)} ${caret(a[i]!)} ${octal(b[i]!)} ${caret(b[i]!)}`
-            : '';
-          yield* ctx.out.print(`${names.join(' ')} differ: byte ${offset + i + 1}, line ${lines}${bytes}\n`);
+          const bytes = options['print-bytes'] ? ` is ${shown(a[i]!)} ${shown(b[i]!)}` : '';
+          const unit = options['print-bytes'] ? 'byte' : 'char'; // POSIX's word and GNU's
+          yield* ctx.out.print(`${names.join(' ')} differ: ${unit} ${place}, line ${lines}${bytes}\n`);
           return 1;
         }
-        const shown = (byte: number): string => octal(byte) + (options['print-bytes'] ? ` ${caret(byte)}` : '');
-        yield* ctx.out.print(
-          `${offset + i + 1} ${options['print-bytes'] ? shown(a[i]!).padEnd(8) : shown(a[i]!)} ${shown(b[i]!)}\n`,
-        );
+        const left = shown(a[i]!).padEnd(options['print-bytes'] ? 8 : 3);
+        yield* ctx.out.print(`${String(place).padStart(width)} ${left} ${shown(b[i]!)}\n`);
       }
       if (a[i] === 10) lines++;
     }

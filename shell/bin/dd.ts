@@ -1,7 +1,8 @@
 // dd: copies by blocks, from and to any place of files and devices, and says how many and how fast in virtual time.
 
-import { E, O, SEEK } from '../../kernel/abi/index.ts';
+import { E, KIND, O, SEEK } from '../../kernel/abi/index.ts';
 import { humanBytes, parseBlocks } from '../lib/blocks.ts';
+import { fstat } from '../lib/files.ts';
 import { times } from '../lib/fmt.ts';
 import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
@@ -56,7 +57,8 @@ export const dd = define({
   ],
   *main(ctx) {
     const job = parseJob(ctx.operands);
-    if (typeof job === 'string') return yield* ctx.usage(job);
+    // As coreutils: what cannot be read as an operand is a matter of usage, what it says is not.
+    if (typeof job === 'string') return yield* /^(unrec|invalid [cso])/.test(job) ? ctx.usage(job) : ctx.fail(job);
     const input = job.from === undefined ? 0 : yield* ctx.sys.open(job.from, O.RDONLY, 0);
     if (input < 0) return yield* ctx.fail(`failed to open '${job.from}'`, -input);
     const output = yield* openOutput(ctx, job);
@@ -194,7 +196,12 @@ class Copy {
     const { ctx, job } = this;
     if (job.skip === 0) return 0;
     const position = yield* ctx.sys.lseek(this.input, job.skip * job.inBytes, SEEK.cur);
-    if (position > 0) return 0;
+    const st = yield* fstat(ctx.sys, this.input);
+    if (position > 0) {
+      if (typeof st !== 'number' && st.kind === KIND.file && st.size < position)
+        yield* ctx.fail(`${job.from ?? 'standard input'}: cannot skip to specified offset`);
+      return 0;
+    }
     if (position < 0 && position !== -E.SPIPE)
       return yield* ctx.fail(`'${job.from ?? 'standard input'}': cannot skip`, -position);
     const block = new Uint8Array(job.inBytes);

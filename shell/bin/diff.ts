@@ -82,7 +82,9 @@ function* compare(ctx: Diff, a: Side, b: Side, command: string): Generator<void,
     if (typeof stat === 'number') status = (yield* ctx.fail(path, -stat)) && TROUBLE;
   }
   if (status !== 0) return status;
-  if (isDirectory(a) && isDirectory(b)) return yield* compareDirectories(ctx, a, b);
+  const nothing = [a, b].some(side => side.stat === missing && side.path !== '-'); // -N takes it for an empty directory
+  if (isDirectory(a) ? nothing || isDirectory(b) : nothing && isDirectory(b))
+    return yield* compareDirectories(ctx, a, b);
   if (isDirectory(a) || isDirectory(b)) {
     const kind = (side: Side): string => (isDirectory(side) ? 'directory' : 'regular file');
     yield* ctx.out.print(`File ${a.path} is a ${kind(a)} while file ${b.path} is a ${kind(b)}\n`);
@@ -93,8 +95,8 @@ function* compare(ctx: Diff, a: Side, b: Side, command: string): Generator<void,
 }
 
 function* compareDirectories(ctx: Diff, a: Side, b: Side): Generator<void, number, void> {
-  const lists = [yield* listDirectory(ctx.sys, a.path), yield* listDirectory(ctx.sys, b.path)] as const;
-  const [inA, inB] = lists;
+  const inA = a.stat === missing ? [] : yield* listDirectory(ctx.sys, a.path);
+  const inB = b.stat === missing ? [] : yield* listDirectory(ctx.sys, b.path);
   if (typeof inA === 'number' || typeof inB === 'number') {
     const [path, errno] = typeof inA === 'number' ? [a.path, inA] : [b.path, Number(inB)];
     return (yield* ctx.fail(path, -errno)) && TROUBLE;
@@ -142,7 +144,7 @@ function* compareFiles(ctx: Diff, a: Side, b: Side, command: string): Generator<
   const quick = one === two ? [] : ctx.options.brief && !ignores(ctx) ? null : undefined;
   if (quick === null || (binary && one !== two)) {
     yield* ctx.out.print(`${ctx.options.brief ? 'F' : 'Binary f'}iles ${a.path} and ${b.path} differ\n`);
-    return ctx.options.brief ? 1 : TROUBLE;
+    return 1;
   }
   const [linesA, linesB] = [splitLines(one), splitLines(two)];
   const found = quick ?? changesOf(ctx, linesA, linesB);
@@ -155,7 +157,7 @@ function* compareFiles(ctx: Diff, a: Side, b: Side, command: string): Generator<
     return 1;
   }
   yield* ctx.out.print(command);
-  const around = ctx.options.U ?? ctx.options.unified ?? (ctx.options.u ? '3' : undefined);
+  const around = contextOf(ctx);
   if (around === undefined) yield* printNormal(ctx, found, linesA, linesB);
   else {
     for (const [i, side] of [a, b].entries()) {
@@ -197,8 +199,27 @@ function changesOf(ctx: Diff, a: readonly string[], b: readonly string[]): Chang
     numbers.set(key, numbers.size);
     return numbers.size - 1;
   };
-  return changes(Int32Array.from(a, number), Int32Array.from(b, number), LIMITS.diffEdits);
+  // Equal ends need no search; as many lines of them as will be shown stay, since a change may move into what is shown.
+  const around = Number(contextOf(ctx) ?? 0);
+  let head = 0;
+  while (head < a.length && head < b.length && a[head] === b[head]) head++;
+  let tail = 0;
+  while (tail < a.length - head && tail < b.length - head && a.at(-1 - tail) === b.at(-1 - tail)) tail++;
+  head = Math.max(0, head - around);
+  tail = Math.max(0, tail - around);
+  const middle = (lines: readonly string[]): Int32Array =>
+    Int32Array.from(lines.slice(head, lines.length - tail), number);
+  return changes(middle(a), middle(b), LIMITS.diffEdits).map(({ from, to, start, end }) => ({
+    from: from + head,
+    to: to + head,
+    start: start + head,
+    end: end + head,
+  }));
 }
+
+/** How many lines the unified format shows around a change; undefined in the normal format. */
+const contextOf = ({ options }: Diff): string | undefined =>
+  options.U ?? options.unified ?? (options.u ? '3' : undefined);
 
 function comparedPart({ options }: Diff, line: string): string {
   let text = line;

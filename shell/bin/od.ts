@@ -47,18 +47,22 @@ export const od = define({
   *main(ctx) {
     const plan = planOf(ctx);
     if (typeof plan === 'string') return yield* ctx.fail(plan);
+    if (plan.warning !== null) yield* ctx.fail(plan.warning);
     const dump = new Dump(ctx, plan);
     let status = 0;
+    let opened = 0;
     for (const name of ctx.operands.length > 0 ? ctx.operands : ['-']) {
       const input = yield* openInput(ctx, name);
       if (input === null) {
         status = 1;
         continue;
       }
+      opened++;
       yield* dump.add(input);
       if (!(yield* closeInput(ctx, name, input))) status = 1;
       if (dump.left === 0) break;
     }
+    if (opened === 0) return status;
     if (dump.skip > 0) return yield* ctx.fail('cannot skip past end of combined input');
     yield* dump.end();
     return status;
@@ -72,6 +76,7 @@ interface Plan {
   readonly most: number;
   readonly blockBytes: number;
   readonly squeeze: boolean;
+  readonly warning: string | null;
 }
 
 const count = (text: string): number | null => (/^0x[0-9a-f]+$/i.test(text) ? Number(text) : parseSize(text));
@@ -94,10 +99,19 @@ function planOf({ options }: Od): Plan | string {
   if (most === null) return `invalid -N argument '${options['read-bytes']}'`;
   const least = leastCommonSize(types);
   const width = options.width === undefined ? 16 : count(options.width);
-  if (width === null || width === 0 || width % least !== 0) return `invalid -w argument '${options.width}'`;
+  if (width === null) return `invalid -w argument '${options.width}'`;
+  const fits = width > 0 && width % least === 0;
   const digits = base === 16 ? 6 : 7;
   const address = (offset: number): string => (base === 0 ? '' : offset.toString(base).padStart(digits, '0'));
-  return { types, address, skip, most, blockBytes: width, squeeze: !options['output-duplicates'] };
+  return {
+    types,
+    address,
+    skip,
+    most,
+    blockBytes: fits ? width : least,
+    squeeze: !options['output-duplicates'],
+    warning: fits ? null : `warning: invalid width ${width}; using ${least} instead`,
+  };
 }
 
 class Dump {

@@ -27,9 +27,10 @@ export const seq = define({
     if (operands.length > 3) return yield* ctx.usage(`extra operand '${operands[3]}'`);
     const bad = operands.find(text => !isNumber.test(text));
     if (bad !== undefined) return yield* ctx.usage(`invalid floating point argument: '${bad}'`);
-    const first = operands.length > 1 ? operands[0]! : '1';
-    const step = operands.length > 2 ? operands[1]! : '1';
-    const last = operands.at(-1)!;
+    const numbers = operands.map(withoutExponent);
+    const first = numbers.length > 1 ? numbers[0]! : '1';
+    const step = numbers.length > 2 ? numbers[1]! : '1';
+    const last = numbers.at(-1)!;
     if (Number(step) === 0) return yield* ctx.usage(`invalid Zero increment value: '${step}'`);
     const format = chosen.format === undefined ? null : parseFormat(chosen.format);
     if (typeof format === 'string') return yield* ctx.fail(format);
@@ -42,17 +43,18 @@ export const seq = define({
     const shown = (n: bigint): string => decimalText(n, places, shownPlaces);
     const width = chosen['equal-width'] ? widthOf(first, last, shown(from), shown(to), shownPlaces) : 0;
     const print = format ?? ((text: string): string => padZeros(text, width));
-    let lead = '';
+    let printed = false;
+    const separator = chosen.separator ?? '\n';
     for (let n = from; by > 0n ? n <= to : n >= to; n += by) {
-      yield* ctx.out.print(lead + print(shown(n)));
-      lead = chosen.separator ?? '\n';
+      yield* ctx.out.print((printed ? separator : '') + print(shown(n)));
+      printed = true;
     }
-    if (lead !== '') yield* ctx.out.print('\n');
+    if (printed) yield* ctx.out.print('\n');
     return 0;
   },
 });
 
-const isNumber = /^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)$/;
+const isNumber = /^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?$/;
 const decimals = (text: string): number => (text.includes('.') ? text.length - text.indexOf('.') - 1 : 0);
 
 /** The command line with `--` before a negative number that stands where an operand would: it is no option. */
@@ -60,6 +62,17 @@ function protectNegative(args: readonly string[]): readonly string[] {
   const at = args.findIndex((text, i) => /^-[.0-9]/.test(text) && !/^-\w*[sf]$/.test(args[i - 1] ?? ''));
   const first = args.findIndex((text, i) => !text.startsWith('-') && !/^-\w*[sf]$/.test(args[i - 1] ?? ''));
   return at < 0 || (first >= 0 && first < at) ? args : [...args.slice(0, at), '--', ...args.slice(at)];
+}
+
+/** `1.5e3` as `1500`. */
+function withoutExponent(text: string): string {
+  const [, sign, whole = '', fraction = '', exponent] = /^([-+]?)([0-9]*)\.?([0-9]*)(?:[eE](.*))?$/.exec(text)!;
+  if (exponent === undefined) return text;
+  const e = Number(exponent);
+  const digits = '0'.repeat(Math.max(0, -e)) + whole + fraction.padEnd(e, '0');
+  const point = Math.max(0, -e) + whole.length + e;
+  const tail = digits.slice(point);
+  return `${sign}${digits.slice(0, point) || '0'}${tail === '' ? '' : `.${tail}`}`;
 }
 
 /** A number in units of 10^-places. */
@@ -77,15 +90,19 @@ function decimalText(n: bigint, places: number, shown: number): string {
   return `${n < 0n ? '-' : ''}${whole}${shown === 0 ? '' : `.${fraction}`}`;
 }
 
+/** How long a number prints; the sign of -0 counts. */
+const lengthOf = (text: string, shown: string): number => shown.length + (/^-0*\.?0*$/.test(text) ? 1 : 0);
+
 /** The width of the wider of the first and the last number. */
 function widthOf(first: string, last: string, from: string, to: string, places: number): number {
-  const negativeZero = (text: string, shown: string): number => shown.length + (/^-0*\.?0*$/.test(text) ? 1 : 0);
-  return Math.max(negativeZero(first, from), negativeZero(last, to), places === 0 ? 0 : places + 2);
+  return Math.max(lengthOf(first, from), lengthOf(last, to), places === 0 ? 0 : places + 2);
 }
 
 function padZeros(text: string, width: number): string {
   return text.startsWith('-') ? `-${text.slice(1).padStart(width - 1, '0')}` : text.padStart(width, '0');
 }
+
+const percent = (text: string): string => text.replaceAll('%%', '%');
 
 /** What a format makes of a number, or what is wrong with it. */
 function parseFormat(format: string): ((text: string) => string) | string {
@@ -97,7 +114,6 @@ function parseFormat(format: string): ((text: string) => string) | string {
   if (!/[efgEFG]/.test(letter)) return `format '${format}' has unknown %${letter} directive`;
   if (second !== undefined) return `format '${format}' has too many % directives`;
   const at = directive.index;
-  const percent = (s: string): string => s.replaceAll('%%', '%');
   const places = precision === undefined ? 6 : Number(precision);
   return number => {
     const n = Number(number);

@@ -5,7 +5,7 @@ import { LIMITS, O, strerror } from '../../kernel/abi/index.ts';
 import { argumentBytes, bytesOf, lineEnd, lineText } from '../lib/bytes.ts';
 import { closeInput, define, openInput } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
-import { comparator, keyOrderings, parseKey } from '../lib/sortkey.ts';
+import { comparator, clashOf, parseKey } from '../lib/sortkey.ts';
 import type { Key, Ordering } from '../lib/sortkey.ts';
 import { Output } from '../lib/stdio.ts';
 
@@ -104,9 +104,9 @@ function* planOf(ctx: Sort): Generator<void, Plan | null, void> {
     if (typeof key === 'string') return yield* refuse(key);
     keys.push(key);
   }
-  for (const { ordering } of [...keys, { ordering: whole }]) {
-    const kinds = keyOrderings(ordering);
-    if (kinds.length > 1) return yield* refuse(`options '-${kinds}' are incompatible`);
+  for (const ordering of keys.length > 0 ? keys.map(key => key.ordering) : [whole]) {
+    const clash = clashOf(ordering);
+    if (clash !== null) return yield* refuse(`options '-${clash}' are incompatible`);
   }
   if (options.check && ctx.operands.length > 1) {
     return yield* refuse(`extra operand '${ctx.operands[1]}' not allowed with -c`);

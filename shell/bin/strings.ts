@@ -1,7 +1,7 @@
 // strings: runs of printable characters in binary files. A run that is not yet long enough is held, the rest streams through.
 
 import { isPrintable } from '../lib/bytes.ts';
-import { closeInput, define, openInput } from '../lib/program.ts';
+import { closeInput, define, openInput, quietly } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import type { Input } from '../lib/stdio.ts';
 
@@ -32,9 +32,9 @@ export const strings = define({
     if (radix === undefined) return yield* ctx.usage(`invalid radix '${letter}'`);
     let status = 0;
     for (const name of ctx.operands.length > 0 ? ctx.operands : ['-']) {
-      const input = yield* openInput(ctx, name);
+      const input = name === '-' ? ctx.input : yield* openInput(quietly(ctx), name);
       if (input === null) {
-        status = 1;
+        status = yield* ctx.fail(`'${name}': No such file`);
         continue;
       }
       const label = ctx.options['print-file-name'] ? `${name === '-' ? '{standard input}' : name}: ` : '';

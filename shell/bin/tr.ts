@@ -73,7 +73,8 @@ interface Tables {
 
 function tablesOf(options: Options, sets: readonly Construct[][]): Tables | string {
   const [first, second] = sets as [Construct[], Construct[] | undefined];
-  if (first.some(c => c.kind === 'repeat')) return 'the [c*] repeat construct may not appear in string1';
+  if (first.some(c => c.kind === 'repeat' && c.count === 0))
+    return 'the [c*] repeat construct may not appear in string1';
   const tables: Tables = {
     image: Uint8Array.from({ length: 256 }, (_, byte) => byte),
     deleted: new Uint8Array(256),
@@ -114,6 +115,11 @@ function wrongTranslation(
   }
   if (!options.complement && second.some(isCase) && casePairs(first, second) === null) {
     return 'misaligned [:upper:] and/or [:lower:] construct';
+  }
+  const covers = two.length === one.length || (two.length < one.length && !options['truncate-set1']);
+  const single = covers && two.every(byte => byte === two[0]);
+  if (options.complement && first.some(c => c.kind === 'class') && !single) {
+    return 'when translating with complemented character classes,\nstring2 must map all characters in the domain to one';
   }
   if (one.length > two.length && !options['truncate-set1'] && second.at(-1)?.kind === 'class') {
     return 'when translating with string1 longer than string2,\nthe latter string must not end with a character class';

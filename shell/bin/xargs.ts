@@ -120,8 +120,11 @@ function* runAll(ctx: Xargs, limits: Limits, words: Words): Generator<void, numb
     bytes += cost;
     if (word.endsLine && ++lines >= limits.lines && !(yield* run())) return runner.status;
   }
-  if (words.error !== null) return yield* ctx.fail(words.error);
   const left = argv.length > initial.length;
+  if (words.error !== null) {
+    if (left) yield* run();
+    return yield* ctx.fail(words.error);
+  }
   if (replace === undefined && (left || (!ran && !ctx.options['no-run-if-empty']))) yield* run();
   return runner.status;
 }
@@ -166,8 +169,17 @@ class Runner {
   }
 }
 
-const shellWord = (word: string): string =>
-  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+/** A word as a shell takes it: bare, quoted, control characters as $'\\n'. */
+function shellWord(word: string): string {
+  if (word !== '' && !/[\p{Cc} !"$&'()*;<=>?[\\^`|]|^[#~]|^[{}]$/u.test(word)) return word;
+  if (/'/.test(word) && !/[\p{Cc}!"$`\\]/u.test(word)) return `"${word}"`;
+  const quoted = word.replaceAll("'", "'\\''");
+  return `'${quoted.replace(/\p{Cc}+/gu, controls => `'$'${[...controls].map(control).join('')}''`)}'`;
+}
+function control(c: string): string {
+  const letter = { '\x07': 'a', '\b': 'b', '\t': 't', '\n': 'n', '\v': 'v', '\f': 'f', '\r': 'r' }[c];
+  return `\\${letter ?? c.charCodeAt(0).toString(8).padStart(3, '0')}`;
+}
 
 interface Word {
   readonly text: string;
@@ -216,15 +228,14 @@ class Words {
       if (more === null) break;
       line = line.slice(0, -1) + more;
     }
-    const words = splitWords(line.replace(/\n$/, ''), this.options.replace !== undefined);
-    if (!Array.isArray(words)) {
-      this.error = `unmatched ${words} quote; by default quotes are special to xargs unless you use the -0 option`;
-      return false;
+    const { words, unmatched } = splitWords(line.replace(/\n$/, ''), this.options.replace !== undefined);
+    if (unmatched !== null) {
+      this.error = `unmatched ${unmatched} quote; by default quotes are special to xargs unless you use the -0 option`;
     }
     const stop = this.options.E === undefined ? -1 : words.indexOf(this.options.E);
     const kept = stop < 0 ? words : words.slice(0, stop);
     kept.forEach((text, i) => this.pending.push({ text, endsLine: i === kept.length - 1 }));
-    return stop < 0 || kept.length > 0;
+    return this.pending.length > 0 || (stop < 0 && unmatched === null);
   }
 
   private *textLine(): Generator<void, string | null, void> {
@@ -233,8 +244,10 @@ class Words {
   }
 }
 
-/** Words of a line, quotes and backslashes removed; or which quote has no end. `whole`: the line without leading blanks is one word. */
-export function splitWords(line: string, whole: boolean): string[] | 'single' | 'double' {
+/**
+ * Words of a line, quotes and backslashes removed, up to a quote that has no end. `whole`: the line without leading blanks is one word.
+ */
+export function splitWords(line: string, whole: boolean): { words: string[]; unmatched: 'single' | 'double' | null } {
   const words: string[] = [];
   let word: string | null = null;
   for (let i = 0; i < line.length; i++) {
@@ -244,14 +257,14 @@ export function splitWords(line: string, whole: boolean): string[] | 'single' | 
       word = null;
     } else if (c === "'" || c === '"') {
       const end = line.indexOf(c, i + 1);
-      if (end < 0) return c === "'" ? 'single' : 'double';
+      if (end < 0) return { words, unmatched: c === "'" ? 'single' : 'double' };
       word = (word ?? '') + line.slice(i + 1, end);
       i = end;
     } else if (c === '\\') word = (word ?? '') + (line[++i] ?? '');
     else word = (word ?? '') + c;
   }
   if (word !== null) words.push(word);
-  return words;
+  return { words, unmatched: null };
 }
 
 const delimiterByte = (text: string): number =>

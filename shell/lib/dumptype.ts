@@ -70,6 +70,8 @@ function float(bytes: number): Pick<DumpType, 'width' | 'print'> {
   };
 }
 
+const trim = (text: string): string => (text.includes('.') ? text.replace(/\.?0+$/, '') : text);
+
 function general(n: number, single: boolean): string {
   const same = (digits: number): boolean => {
     const back = Number(n.toPrecision(digits));
@@ -80,7 +82,6 @@ function general(n: number, single: boolean): string {
   while (!same(digits)) digits++;
   const [mantissa, exponent] = n.toExponential(digits - 1).split('e') as [string, string];
   const e = Number(exponent);
-  const trim = (text: string): string => (text.includes('.') ? text.replace(/\.?0+$/, '') : text);
   if (e >= -4 && e < digits) return (Object.is(n, -0) ? '-' : '') + trim(n.toFixed(digits - 1 - e));
   return `${trim(mantissa)}e${e < 0 ? '-' : '+'}${String(Math.abs(e)).padStart(2, '0')}`;
 }

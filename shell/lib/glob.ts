@@ -8,8 +8,8 @@ import { byteOrder, join, listDirectory, stat } from './files.ts';
 type Step = { readonly star: true } | { readonly star: false; readonly test: (c: string) => boolean };
 export type Pattern = readonly Step[];
 
-const magic = /(?:^|[^\\])(?:\\\\)*[*?[]/;
-/** True when a pattern has a character that is special and not escaped. */
+const magic = /(?:^|[^\\])(?:\\\\)*(?:[*?]|\[.*\])/s;
+/** True when a pattern has a character that is special and not escaped; `[` is only with a `]` after it. */
 export const hasMagic = (pattern: string): boolean => magic.test(pattern);
 export const unescape = (pattern: string): string => pattern.replace(/\\(.)/gsu, '$1');
 /** A pattern that matches exactly `text`. */

@@ -5,6 +5,7 @@ import { strerror, utf8Encode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { Document } from './document.ts';
 import { compileRegex } from './regex.ts';
+import type { Regex } from './regex.ts';
 import { EVENT, clipped, reverse } from './screen.ts';
 import type { Key, Screen } from './screen.ts';
 import { writeAll } from './stdio.ts';
@@ -98,7 +99,7 @@ export class Pager {
   private following = false;
   private leaving = false;
   private status = 0;
-  private search: { readonly pattern: RegExp; readonly backwards: boolean; lineAt: number } | null = null;
+  private search: { readonly pattern: Regex; readonly backwards: boolean; lineAt: number } | null = null;
   private readonly marks = new Map<string, number>();
 
   constructor(sys: Sys, screen: Screen, sources: readonly Source[], options: PagerOptions) {
@@ -291,17 +292,18 @@ export class Pager {
     const { search, view } = this;
     if (search === null) return void (this.message = 'No previous regular expression');
     const backwards = search.backwards !== opposite;
+    const { top, below, doc } = view;
+    const seen = search.lineAt >= top.at && search.lineAt < below.at;
+    let at = seen ? search.lineAt : top.at;
     for (let i = 0; i < n; i++) {
-      const { top, below, doc } = view;
-      const seen = search.lineAt >= top.at && search.lineAt < below.at;
-      let from = seen ? search.lineAt : top.at;
-      if (seen && !backwards) from = yield* doc.lineEnd(from);
+      const from = backwards || (i === 0 && !seen) ? at : yield* doc.lineEnd(at);
       const found = from < 0 ? null : yield* view.search(search.pattern, from, backwards);
       if (found === null) return void (this.message = 'Interrupted');
       if (found < 0) return void (this.message = 'Pattern not found');
-      search.lineAt = found;
-      if (found < top.at || found >= below.at) view.top = { at: found, row: 0 };
+      at = found;
     }
+    search.lineAt = at;
+    if (at < top.at || at >= below.at) view.top = { at, row: 0 };
   }
 
   *toggleHighlight(): Step {

@@ -98,7 +98,7 @@ export class Screen {
   }
 
   private *release(): Generator<void, void, void> {
-    const end = this.stay ? `\x1b[${this.rows};1H\x1b[m\x1b[K` : leave;
+    const end = this.stay ? `\x1b[${this.rows};1H\r\x1b[m\x1b[K` : leave;
     yield* this.write(`\x1b[m${end}${showCursor}`);
     yield* this.sys.ioctl(this.keyboard, IOCTL.raw, 0);
   }

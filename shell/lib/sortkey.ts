@@ -40,12 +40,11 @@ const letters: Readonly<Record<string, keyof Ordering>> = {
   r: 'reverse',
 };
 
-/** Those of the kinds of comparison asked for that exclude each other, in GNU's spelling; one or none is fine. */
-export function keyOrderings(o: Ordering): string {
-  const kinds = `${o.general ? 'g' : ''}${o.human ? 'h' : ''}${o.month ? 'M' : ''}${o.numeric ? 'n' : ''}`;
-  return kinds.length > 1 || kinds === '' || !(o.dictionary || o.printable)
-    ? kinds
-    : `${o.dictionary ? 'd' : 'i'}${kinds}`;
+/** The letters of an ordering that asks for two kinds of comparison at once, or null. */
+export function clashOf(o: Ordering): string | null {
+  const kinds = [o.general, o.human, o.month, o.numeric, o.dictionary || o.printable].filter(Boolean);
+  if (kinds.length < 2) return null;
+  return ['d', 'f', 'g', 'h', 'i', 'M', 'n'].filter(letter => o[letters[letter]!]).join('');
 }
 
 /** `FIELD[.CHARACTER][LETTERS][,FIELD[.CHARACTER][LETTERS]]`; a key without letters has those of `whole`. A message when it is malformed. */

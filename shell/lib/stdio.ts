@@ -23,7 +23,8 @@ export function* writeAll(sys: Sys, fd: number, bytes: Uint8Array): Generator<vo
 
 /** An output stream. A write that fails is final: `onError` hears of it once, and later output is dropped. */
 export class Output {
-  private readonly buffer: Uint8Array;
+  private buffer: Uint8Array | null = null; // most programs that a shell runs inside itself print nothing
+  private readonly capacity: number;
   private length = 0;
   private failed = false;
   private readonly sys: Sys;
@@ -40,7 +41,7 @@ export class Output {
     this.sys = sys;
     this.fd = fd;
     this.onError = onError;
-    this.buffer = new Uint8Array(capacity);
+    this.capacity = capacity;
   }
 
   *print(text: string): Generator<void, void, void> {
@@ -48,8 +49,9 @@ export class Output {
   }
 
   *write(bytes: Uint8Array): Generator<void, void, void> {
-    if (this.length + bytes.length > this.buffer.length) yield* this.flush();
-    if (bytes.length > this.buffer.length) return yield* this.send(bytes);
+    if (this.length + bytes.length > this.capacity) yield* this.flush();
+    if (bytes.length > this.capacity) return yield* this.send(bytes);
+    this.buffer ??= new Uint8Array(this.capacity);
     this.buffer.set(bytes, this.length);
     this.length += bytes.length;
   }
@@ -57,7 +59,7 @@ export class Output {
   *flush(): Generator<void, void, void> {
     const length = this.length;
     this.length = 0;
-    if (length > 0) yield* this.send(this.buffer.subarray(0, length));
+    if (this.buffer !== null && length > 0) yield* this.send(this.buffer.subarray(0, length));
   }
 
   private *send(bytes: Uint8Array): Generator<void, void, void> {
@@ -149,4 +151,16 @@ export function* readAll(sys: Sys, fd: number, limit: number): Generator<void, U
     if (bytes > limit) return -E.FBIG;
     pieces.push(buffer.slice(0, n));
   }
+}
+
+/** The first bytes of the rest of a descriptor, at most `limit`; what was read before an error. */
+export function* readUpTo(sys: Sys, fd: number, limit: number): Generator<void, Uint8Array, void> {
+  const bytes = new Uint8Array(limit);
+  let filled = 0;
+  while (filled < limit) {
+    const n = yield* sys.read(fd, bytes.subarray(filled));
+    if (n <= 0) break;
+    filled += n;
+  }
+  return bytes.subarray(0, filled);
 }

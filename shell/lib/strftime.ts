@@ -36,7 +36,6 @@ const fields: Readonly<Record<string, (t: Moment) => Field>> = {
   m: t => [t.month, 2, '0'],
   M: t => [t.minute, 2, '0'],
   n: () => '\n',
-  N: t => [t.nanoseconds, 9, '0'],
   p: t => (t.hour < 12 ? 'AM' : 'PM'),
   P: t => (t.hour < 12 ? 'am' : 'pm'),
   q: t => [Math.ceil(t.month / 3), 1, '0'],
@@ -50,7 +49,6 @@ const fields: Readonly<Record<string, (t: Moment) => Field>> = {
   W: t => [Math.floor((t.dayOfYear + 7 - ((t.weekday + 6) % 7)) / 7), 2, '0'],
   y: t => [((t.year % 100) + 100) % 100, 2, '0'],
   Y: t => [t.year, 4, '0'],
-  z: () => '+0000',
   Z: () => 'UTC',
   '%': () => '%',
 };
@@ -79,6 +77,8 @@ export function formatTime(format: string, seconds: number, nanoseconds: number)
 function expand(format: string, t: Moment): string {
   return format.replace(/%([-_0^]*)([0-9]*)(:*[a-zA-Z%])/g, (whole, flags: string, width: string, letter: string) => {
     if (letter === ':z') return '+00:00';
+    if (letter === 'z') return zone(flags, width);
+    if (letter === 'N') return fraction(t.nanoseconds, flags, width);
     const parts = composed[letter];
     const field = parts === undefined ? fields[letter]?.(t) : expand(parts, t);
     return field === undefined ? whole : pad(field, flags, width);
@@ -89,7 +89,7 @@ function pad(field: Field, flags: string, width: string): string {
   const [value, usual, filler] = typeof field === 'string' ? [field, 0, ' '] : field;
   const flag = [...flags].findLast(c => c !== '^');
   const fill = flag === '_' ? ' ' : flag === '0' ? '0' : filler;
-  const columns = width !== '' ? Number(width.slice(0, 4)) : flag === '-' ? 0 : usual;
+  const columns = flag === '-' ? 0 : width !== '' ? Number(width.slice(0, 4)) : usual;
   const sign = Number(value) < 0 && fill === '0' ? '-' : '';
   const text =
     sign +
@@ -97,6 +97,21 @@ function pad(field: Field, flags: string, width: string): string {
       .slice(sign.length)
       .padStart(columns - sign.length, fill);
   return flags.includes('^') ? text.toUpperCase() : text;
+}
+
+/** The distance from Greenwich: a number of at least four digits with a sign. */
+function zone(flags: string, width: string): string {
+  if (flags.includes('-')) return '+0';
+  const columns = Number(width.slice(0, 4) || 5);
+  return flags.includes('_') ? '+0'.padStart(columns) : `+${'0'.repeat(Math.max(1, columns - 1))}`;
+}
+
+/** Digits behind the point, as many as the width says; zeros at their end are left out by `-` and blanks by `_`. */
+function fraction(nanoseconds: number, flags: string, width: string): string {
+  const columns = Number(width.slice(0, 4) || 9);
+  const digits = String(nanoseconds).padStart(9, '0').slice(0, columns).padEnd(columns, '0');
+  const kept = digits.replace(/(?<=.)0+$/, '');
+  return flags.includes('-') ? kept : flags.includes('_') ? kept.padEnd(columns) : digits;
 }
 
 /** The week of ISO 8601 that a day is in, and the year that the week belongs to: that of its Thursday. */
@@ -126,8 +141,15 @@ export function civilDays(year: number, month: number, day: number): number {
 export function parseTime(text: string, now: { seconds: number; nanoseconds: number }): typeof now | null {
   const given = text.trim();
   if (given === 'now' || given === '') return now;
-  const [, stamp, fraction = ''] = /^@(-?[0-9]{1,12})(?:[.,]([0-9]{1,9}))?$/.exec(given) ?? [];
-  if (stamp !== undefined) return { seconds: Number(stamp), nanoseconds: Number(fraction.padEnd(9, '0')) };
+  const [, stamp, digits = ''] = /^@(-?[0-9]{1,12})(?:[.,]([0-9]{1,9}))?$/.exec(given) ?? [];
+  if (stamp !== undefined) {
+    const nanoseconds = Number(digits.padEnd(9, '0'));
+    // Nanoseconds count onwards from whole seconds, before 1970 too.
+    const before = stamp.startsWith('-') && nanoseconds > 0;
+    return before
+      ? { seconds: Number(stamp) - 1, nanoseconds: 1e9 - nanoseconds }
+      : { seconds: Number(stamp), nanoseconds };
+  }
   const match =
     /^([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?:[T ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?)?(?: ?(?:Z|UTC|\+00:?00))?$/.exec(
       given,

@@ -5,6 +5,7 @@ import { utf8Decode } from '../../kernel/abi/index.ts';
 import type { Document } from './document.ts';
 import { chopRow, drawRow, layoutLine, wrapRows } from './layout.ts';
 import type { Line, Range, Row } from './layout.ts';
+import type { Regex } from './regex.ts';
 
 export interface Place {
   readonly at: number;
@@ -34,7 +35,7 @@ export class View {
   /** Where the screen just drawn ends: the first place below it. */
   below: Place = { at: 0, row: 0 };
   left = 0; // columns hidden on the left, with -S
-  pattern: RegExp | null = null;
+  pattern: Regex | null = null;
   highlight = true;
   columns = 80;
   height = 23; // rows of text
@@ -134,15 +135,8 @@ export class View {
   }
 
   private marked({ text }: Line): Range[] {
-    const ranges: Range[] = [];
-    if (this.pattern === null || !this.highlight) return ranges;
-    for (let at = 0; at <= text.length;) {
-      const found = find(this.pattern, text, at);
-      if (found === null) break;
-      ranges.push(found);
-      at = Math.max(found[1], found[0] + 1);
-    }
-    return ranges;
+    if (this.pattern === null || !this.highlight) return [];
+    return this.pattern.matchesIn(text);
   }
 
   // ── Moving ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,7 +202,7 @@ export class View {
   /**
    * The next line with the pattern, from the line at `from` on or, backwards, before it. -1: there is none; null: a signal came first.
    */
-  *search(pattern: RegExp, from: number, backwards: boolean): Generator<void, number | null, void> {
+  *search(pattern: Regex, from: number, backwards: boolean): Generator<void, number | null, void> {
     for (let at = from; ;) {
       if (this.doc.interrupted) return null;
       if (backwards) {
@@ -217,7 +211,7 @@ export class View {
       } else if (!(yield* this.exists(at))) return this.doc.ended ? -1 : null;
       const end = yield* this.doc.lineEnd(at);
       if (end < 0) return null;
-      if (find(pattern, this.textOf(yield* this.doc.bytes(at, end)), 0) !== null) return at;
+      if (pattern.test(this.textOf(yield* this.doc.bytes(at, end)))) return at;
       if (!backwards) at = end;
     }
   }
@@ -227,12 +221,4 @@ export class View {
     if (bytes.includes(0x1b) || bytes.includes(8)) return layoutLine(bytes, this.options).text;
     return utf8Decode(bytes, 0, bytes.at(-1) === 10 ? bytes.length - 1 : bytes.length);
   }
-}
-
-/** The first match at or after `at`. */
-function find(pattern: RegExp, text: string, at: number): Range | null {
-  const sticky = new RegExp(pattern.source, pattern.flags.includes('g') ? pattern.flags : `${pattern.flags}g`);
-  sticky.lastIndex = at;
-  const match = sticky.exec(text);
-  return match === null ? null : [match.index, match.index + match[0].length];
 }

@@ -68,7 +68,7 @@ function* waitJob(shell: Shell, job: Job): Generator<void, number, void> {
 function* wait(shell: Shell, argv: readonly string[]): Generator<void, number, void> {
   let status = 0;
   if (argv.length === 1) {
-    for (const job of [...shell.jobs.list]) {
+    for (const job of Array.from(shell.jobs.list)) {
       if (job.state === 'stopped') continue;
       const ended = yield* waitJob(shell, job);
       if (job.alive.size > 0) return ended;

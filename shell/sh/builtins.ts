@@ -307,7 +307,9 @@ function* alias(shell: Shell, argv: readonly string[], out: Output): Generator<v
   for (const text of listed) {
     const { name, value } = splitOperand(text);
     const held = shell.aliases.get(name);
-    if (value !== undefined) shell.aliases.set(name, value);
+    const room = held !== undefined || shell.aliases.size < LIMITS.definitionsMax;
+    if (value !== undefined && room) shell.aliases.set(name, value);
+    else if (value !== undefined) status = yield* shell.fail(`alias: more than ${LIMITS.definitionsMax} aliases`, 1);
     else if (held !== undefined) yield* out.print(`${name}=${quote(held)}\n`);
     else status = yield* shell.fail(`alias: ${name} not found`, 1);
   }

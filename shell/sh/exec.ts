@@ -3,7 +3,19 @@
 // thing that a fork does it is exec'd. Descriptors 0 … 9 of commands are a table of the shell's own, so that a redirection changes the
 // table and never has to be undone.
 
-import { E, KIND, O, SEEK, SIG, SPAWN_FDS, WAIT, strerror, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
+import {
+  E,
+  KIND,
+  LIMITS,
+  O,
+  SEEK,
+  SIG,
+  SPAWN_FDS,
+  WAIT,
+  strerror,
+  utf8Decode,
+  utf8Encode,
+} from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { STATUS, defaultPath, findProgram, launch } from '../lib/exec.ts';
 import { stat, textBytesMax } from '../lib/files.ts';
@@ -39,8 +51,6 @@ interface Streams {
   readonly opened: number[];
 }
 
-/** How deep functions, `.` and eval may call one another. */
-const nestingMax = 200;
 /** Commands that the shell runs by itself before it lets other processes run. */
 const quantumCommands = 64;
 
@@ -214,8 +224,8 @@ export class Shell implements Host {
   }
 
   private *nest<T>(body: () => Generator<void, T, void>): Generator<void, T | null, void> {
-    if (this.nesting === nestingMax) {
-      yield* this.failHard(`commands are nested more than ${nestingMax} deep`, usageError);
+    if (this.nesting === LIMITS.callDepthMax) {
+      yield* this.failHard(`commands are nested more than ${LIMITS.callDepthMax} deep`, usageError);
       return null;
     }
     this.nesting++;
@@ -554,8 +564,10 @@ export class Shell implements Host {
       case 'case':
         return yield* this.runCase(command);
       case 'function':
-        this.functions.set(command.name, command.body);
-        this.status = 0;
+        if (this.functions.size < LIMITS.definitionsMax || this.functions.has(command.name)) {
+          this.functions.set(command.name, command.body);
+          this.status = 0;
+        } else yield* this.failHard(`${command.name}: more than ${LIMITS.definitionsMax} functions`, usageError);
     }
   }
 

@@ -3,6 +3,7 @@
 // text and quoting.
 
 import { compilePattern, escapePattern, expandPath, hasMagic, matches, unescape } from '../lib/glob.ts';
+import { LIMITS } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { evaluate } from './arith.ts';
 import type { ParameterOperator, Part, Word } from './lex.ts';
@@ -31,6 +32,7 @@ export class Expander {
   /** What could not be expanded, as a message; the caller reports it and gives the command up. */
   fault: string | null = null;
   private readonly shell: Host;
+  private size = 0; // of everything expanded so far
 
   constructor(shell: Host) {
     this.shell = shell;
@@ -81,7 +83,7 @@ export class Expander {
     let out = '';
     for (const part of word) {
       if (this.fault !== null) break;
-      const value = yield* this.value(part);
+      const value = this.measured(yield* this.value(part));
       if (isSubstitute(value)) out += yield* this.pattern(value.word);
       else {
         const text =
@@ -105,7 +107,7 @@ export class Expander {
   /** Appends one part to the fields. `substituted`: it comes from a `${x-word}`, whose plain text is split like a value. */
   private *append(part: Part, into: Fields, substituted: boolean): Generator<void, void, void> {
     if (this.fault !== null) return;
-    const value = yield* this.value(part);
+    const value = this.measured(yield* this.value(part));
     if (isSubstitute(value)) {
       // A quoted `${x-}` is an empty field.
       if (part.quoted && value.word.length === 0) into.field ??= '';
@@ -179,6 +181,15 @@ export class Expander {
       if (result !== null) return result;
     }
     return list ?? value ?? '';
+  }
+
+  /** A value, or nothing when the command grows too large with it. */
+  private measured(value: Value): Value {
+    if (isSubstitute(value)) return value;
+    for (const text of typeof value === 'string' ? [value] : value) this.size += text.length + 1;
+    if (this.size <= LIMITS.expansionBytes) return value;
+    this.fail(`expansion of more than ${LIMITS.expansionBytes} bytes`);
+    return '';
   }
 
   private arithmetic(text: string): string {

@@ -31,12 +31,17 @@ const signalWords: Readonly<Record<number, string>> = {
 /** The exit status that tells of a signal. */
 export const killedBy = (signal: number): number => 128 + signal;
 
+/** Jobs that have ended and were not asked for yet: POSIX's CHILD_MAX is at least 25. */
+const endedMax = 64;
+
 export class Jobs {
   readonly list: Job[] = [];
 
   add(pids: readonly number[], text: string): Job {
     const id = Math.max(0, ...this.list.map(j => j.id)) + 1;
     const job: Job = { id, pids, text, state: 'running', status: 0, alive: new Set(pids) };
+    const ended = this.list.filter(j => j.state === 'done');
+    if (ended.length >= endedMax) this.remove(ended[0]!);
     this.list.push(job);
     return job;
   }

@@ -406,8 +406,12 @@ export class Parser {
     const literal = /['"\\]/.test(target.text);
     const delimiter = literal ? target.word.map(part => (part.kind === 'text' ? part.text : '')).join('') : target.text;
     const document: HereDocument & Redirect = {
-      ...{ fd, operator: '<<', target: [] },
-      ...{ delimiter, literal, stripTabs: token.text === '<<-' },
+      fd,
+      operator: '<<',
+      target: [],
+      delimiter,
+      literal,
+      stripTabs: token.text === '<<-',
     };
     this.lexer.expectHereDocument(document);
     this.advance(); // perhaps the end of the line, after which the document is read

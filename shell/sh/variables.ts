@@ -1,6 +1,8 @@
 // The shell's variables: values with the marks that export, readonly and local put on them. A function's locals are a frame of what the
 // names held before; leaving the function puts that back.
 
+import { LIMITS } from '../../kernel/abi/index.ts';
+
 interface Variable {
   /** Undefined: marked before it is set. */
   readonly value: string | undefined;
@@ -14,10 +16,23 @@ const byName = (a: { readonly name: string }, b: { readonly name: string }): num
 export class Variables {
   private readonly table: Map<string, Variable>;
   private readonly frames: Map<string, Variable | undefined>[];
+  private size: number; // of names and values
 
   constructor(from?: Variables) {
     this.table = new Map(from?.table);
+    this.size = from?.size ?? 0;
     this.frames = from?.frames.map(frame => new Map(frame)) ?? [];
+  }
+
+  /** Every change of the table goes through here, so that its size is known. */
+  private put(name: string, variable: Variable | undefined): void {
+    const held = this.table.get(name);
+    if (held !== undefined) this.size -= name.length + (held.value?.length ?? 0);
+    if (variable === undefined) this.table.delete(name);
+    else {
+      this.table.set(name, variable);
+      this.size += name.length + (variable.value?.length ?? 0);
+    }
   }
 
   get(name: string): string | undefined {
@@ -28,18 +43,21 @@ export class Variables {
   set(name: string, value: string | undefined): string | null {
     const held = this.table.get(name) ?? unsetVariable;
     if (held.readonly) return `${name}: is read only`;
-    this.table.set(name, { ...held, value });
+    const more = name.length + (value?.length ?? 0) - (held.value?.length ?? 0);
+    if (this.size + more > LIMITS.variablesBytes)
+      return `${name}: no room: variables are limited to ${LIMITS.variablesBytes} bytes`;
+    this.put(name, { ...held, value });
     return null;
   }
 
   unset(name: string): string | null {
     if (this.table.get(name)?.readonly) return `${name}: is read only`;
-    this.table.delete(name);
+    this.put(name, undefined);
     return null;
   }
 
   mark(name: string, marks: { readonly exported?: true; readonly readonly?: true }): void {
-    this.table.set(name, { ...(this.table.get(name) ?? unsetVariable), ...marks });
+    this.put(name, { ...(this.table.get(name) ?? unsetVariable), ...marks });
   }
 
   /** The variables that are set, in order of name. */
@@ -67,10 +85,7 @@ export class Variables {
   }
 
   popFrame(): void {
-    for (const [name, before] of this.frames.pop() ?? []) {
-      if (before === undefined) this.table.delete(name);
-      else this.table.set(name, before);
-    }
+    for (const [name, before] of this.frames.pop() ?? []) this.put(name, before);
   }
 
   /** Makes a name local to the innermost function: it keeps its value there. False outside of functions. */

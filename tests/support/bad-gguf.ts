@@ -115,28 +115,33 @@ function bytesOf({ shape, type }: { readonly shape: TensorSpec['shape']; readonl
   return count < 1 << 20 ? Math.ceil(count / values) * bytes : 0;
 }
 
+const NOISE = (() => {
+  const random = makeRandom(7);
+  return Buffer.from(Array.from({ length: 1 << 16 }, () => random(256)));
+})();
+
 /** Bytes that are small finite numbers in any type: the upper byte of each scale, half or float is that of a number near 0.01. */
-function weights(type: number, into: Uint8Array, random: Random): void {
-  for (let i = 0; i < into.length; i++) into[i] = random(256);
+function weights(type: number, into: Uint8Array): void {
+  for (let at = 0; at < into.length; at += NOISE.length) into.set(NOISE.subarray(0, into.length - at), at);
   const [, block] = GGML_BLOCK[ggmlTypeName(type) ?? 'I8'];
   if (type === GGML_TYPE.F32) for (let i = 3; i < into.length; i += 4) into[i] = 0x3c;
   else for (let i = 1; i < into.length; i += block) into[i] = 0x24;
 }
 
+const padded = (n: number, alignment = 32): number => Math.ceil(n / alignment) * alignment;
+
 /** Writes a draft: tensors one behind the other, each at the alignment, filled with numbers. */
 export function written(d: Draft): Buffer {
-  const pad = (n: number): number => Math.ceil(n / d.alignment) * d.alignment;
   let end = 0;
   const placed = d.tensors.map(t => {
     const at = end;
-    end = pad(end + bytesOf(t));
+    end = padded(end + bytesOf(t), d.alignment);
     return { ...t, offset: t.offset ?? at, at, bytes: bytesOf(t) };
   });
   const { alignment, ...rest } = d;
   const file = ggufFile({ ...rest, alignment, tensors: placed, data: end });
   const data = file.length - end;
-  const random = makeRandom(7);
-  for (const t of placed) weights(t.type, file.subarray(data + t.at, data + t.at + t.bytes), random);
+  for (const t of placed) weights(t.type, file.subarray(data + t.at, data + t.at + t.bytes));
   return file;
 }
 
@@ -177,7 +182,7 @@ const spoilt =
 const overwritten = (change: (file: Buffer, dataAt: number) => Uint8Array | void) => (): Uint8Array => {
   const d = draft();
   const file = written(d);
-  const bytes = d.tensors.reduce((sum, t) => Math.ceil((sum + bytesOf(t)) / 32) * 32, 0);
+  const bytes = d.tensors.reduce((end, t) => padded(end + bytesOf(t)), 0);
   return change(file, file.length - bytes) ?? file;
 };
 const tokensWith = (id: number, token: string | Uint8Array): Value => [
@@ -198,33 +203,57 @@ const TYPES = 'tokenizer.ggml.token_type';
 const SCORES_KEY = 'tokenizer.ggml.scores';
 const Q = 'blk.0.attn_q.weight';
 
-/** A whole file with `n` keys more: valid, and larger than any that people have. */
+/** A whole file with `n` keys more. */
 export function manyKeys(n: number): Uint8Array {
-  const keyBytes = 8 + 8 + 4 + 1;
+  const keyBytes = 8 + 16 + 4 + 4; // a multiple of the alignment: what follows only moves
   const keys = Buffer.alloc(n * keyBytes);
   for (let i = 0; i < n; i++) {
-    keys.writeUInt32LE(8, i * keyBytes);
-    keys.write(i.toString(16).padStart(8, 'k'), i * keyBytes + 8);
+    const at = i * keyBytes;
+    keys.writeUInt32LE(16, at);
+    keys.write(i.toString(16).padStart(16, 'k'), at + 8);
+    keys.writeUInt32LE(4, at + 24);
   }
   const file = written({ ...draft(), keyCount: draft().keys.length + n });
   return Buffer.concat([file.subarray(0, 24), keys, file.subarray(24)]);
 }
 
-/** The same with tensors, one byte each. */
+/** A file with `n` tensors that no architecture knows, one byte each. */
 export function manyTensors(n: number): Uint8Array {
   const tensorBytes = 8 + 8 + 4 + 8 + 4 + 8;
-  const file = written({ ...draft(), tensors: [], tensorCount: n });
-  const head = Buffer.alloc(n * tensorBytes);
+  const d = { ...draft(), alignment: 1, tensors: [], tensorCount: n };
+  set(d, 'general.alignment', ['u32', 1]);
+  const tensors = Buffer.alloc(n * tensorBytes);
   for (let i = 0; i < n; i++) {
     const at = i * tensorBytes;
-    head.writeUInt32LE(8, at);
-    head.write(i.toString(16).padStart(8, 't'), at + 8);
-    head.writeUInt32LE(1, at + 16);
-    head.writeUInt32LE(1, at + 20);
-    head.writeUInt32LE(GGML_TYPE.I8, at + 28);
-    head.writeUInt32LE(32 * i, at + 32);
+    tensors.writeUInt32LE(8, at);
+    tensors.write(i.toString(16).padStart(8, 't'), at + 8);
+    tensors.writeUInt32LE(1, at + 16);
+    tensors.writeUInt32LE(1, at + 20);
+    tensors.writeUInt32LE(GGML_TYPE.I8, at + 28);
+    tensors.writeUInt32LE(i, at + 32);
   }
-  return Buffer.concat([file, head, Buffer.alloc(32 * n + 32)]);
+  return Buffer.concat([written(d), tensors, Buffer.alloc(n)]);
+}
+
+/** A whole file with `n` tokens of a type: a vocabulary of any size, with embeddings that are all zero. */
+export function manyTokens(n: number, token: (id: number) => string, type = 1): Uint8Array {
+  const d = draft();
+  without(d, SCORES_KEY);
+  set(d, 'tokenizer.ggml.tokens', ['array', 'string', Array.from({ length: n }, (_, id) => token(id))]);
+  set(d, TYPES, ['raw', 9, arrayOfI32(n, type)]);
+  const [embeddings, ...others] = d.tensors;
+  const offset = others.reduce((end, t) => padded(end + bytesOf(t)), 0);
+  const shape = [EMBEDDING, n];
+  const file = written({ ...d, tensors: [...others, { ...embeddings!, shape, type: GGML_TYPE.Q4_0, offset }] });
+  return Buffer.concat([file, Buffer.alloc((n * EMBEDDING * 18) / 32)]);
+}
+
+function arrayOfI32(n: number, value: number): Buffer {
+  const array = Buffer.alloc(12 + 4 * n);
+  array.writeUInt32LE(5, 0);
+  array.writeUInt32LE(n, 4);
+  for (let i = 0; i < n; i++) array.writeInt32LE(value, 12 + 4 * i);
+  return array;
 }
 
 export const DAMAGED: Readonly<Record<string, readonly Damaged[]>> = {
@@ -613,7 +642,7 @@ function scratch(file: Buffer, random: Random): Buffer {
       bytes[at] = random(256);
       return bytes;
     case 2:
-      bytes.fill(random(2) * 255, at, at + 1 + random(16));
+      bytes.fill(random(2) * 255, at, Math.min(bytes.length, at + 1 + random(16)));
       return bytes;
     case 3:
     case 4:

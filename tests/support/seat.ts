@@ -56,7 +56,8 @@ export function seen(t: ExecutionContext, seat: Seat, name: string): void {
   const screen = seat.screen();
   if (!recording) return void t.deepEqual(screen, golden.get(name), name);
   recorded.set(name, screen);
-  const text = [...recorded].map(([key, rows]) => `══ ${key}\n${rows.map(row => `│${row}\n`).join('')}`).join('\n');
+  const sorted = [...recorded].sort(([a], [b]) => (a < b ? -1 : 1));
+  const text = sorted.map(([key, rows]) => `══ ${key}\n${rows.map(row => `│${row}\n`).join('')}`).join('\n');
   writeFileSync(goldenFile, text);
   t.pass();
 }

@@ -47,6 +47,8 @@ export interface Architecture {
   readonly scaledEmbedding: boolean;
   /** Queries are multiplied by 1/√headSize before scores are taken, not the scores after: the same but for roundings. */
   readonly scaledQueries: boolean;
+  /** The heads together are as long as an embedding, whatever length the file gives them: llama.cpp has nothing else. */
+  readonly headsFillEmbedding: boolean;
   /** Keys whose presence with any other value changes the arithmetic in a way this build does not have. */
   readonly refuses: readonly { readonly key: string; readonly unless: readonly MetaValue[] }[];
   readonly slots: readonly Slot[];
@@ -60,7 +62,7 @@ const instead = (of: string, s: Slot): Slot => ({ ...s, unless: of });
 const embeddings = slot('token_embd.weight', 'embedding', 'vocabulary');
 const output = slot('output.weight', 'embedding', 'vocabulary'); // left out: the embeddings serve
 const outputBias = slot('output.bias', 'vocabulary');
-const ends = [embeddings, optional(output), optional(outputBias)];
+const ends = [embeddings, optional(output)];
 
 const FUSED = 'blk.%.attn_qkv.weight';
 const fusedQkv = slot(FUSED, 'embedding', 'queryKeyValue');
@@ -110,13 +112,14 @@ const common = {
   parallel: false,
   scaledEmbedding: false,
   scaledQueries: false,
-  /** Keys any architecture may carry that would change the arithmetic; 0 says that there is no such thing. */
+  headsFillEmbedding: false,
+  /**
+   * Keys any architecture may carry that change the arithmetic; 0 says that there is no such thing. Others (sliding windows, capped logits, scales) do so in
+   * architectures that are not here; in these llama.cpp does not look at them, though some files have them.
+   */
   refuses: [
     { key: 'expert_count', unless: [0] },
     { key: 'attention.causal', unless: [true] },
-    { key: 'attention.sliding_window', unless: [0] },
-    { key: 'attn_logit_softcapping', unless: [0] },
-    { key: 'final_logit_softcapping', unless: [0] },
   ],
 } as const;
 const withRms = {
@@ -156,13 +159,14 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     ...withRms,
     rope: ROPE_HALVES,
     feedForward: 'swiglu',
-    slots: [...ends, outputNorm, ...gatedBlock],
+    headsFillEmbedding: true,
+    slots: [...ends, optional(outputBias), outputNorm, ...gatedBlock],
   },
   qwen3: {
     ...withRms,
     rope: ROPE_HALVES,
     feedForward: 'swiglu',
-    slots: [embeddings, optional(output), outputNorm, ...gatedBlock, ...headNorms],
+    slots: [...ends, outputNorm, ...gatedBlock, ...headNorms],
   },
   gemma: {
     ...withRms, // the file has 1 + the weights of the model's authors
@@ -180,6 +184,7 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     feedForward: 'gelu_f16',
     parallel: true,
     scaledQueries: true,
+    headsFillEmbedding: true,
     slots: [
       embeddings,
       output,
@@ -197,6 +202,7 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     ...withLayerNorm,
     rope: null,
     feedForward: 'gelu_f16',
+    headsFillEmbedding: true,
     slots: [
       ...ends,
       slot('position_embd.weight', 'embedding', 'context'),
@@ -216,6 +222,7 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     feedForward: 'gelu',
     slots: [
       ...ends,
+      optional(outputBias),
       optional(slot('position_embd.weight', 'embedding', 'context')),
       ...layerNorms,
       ...separateQkv,
@@ -394,6 +401,8 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
   const base = rotary ? real('rope.freq_base', 10000) : 0;
   if (wrong !== null) return wrong;
   if (heads % headsKv !== 0) return inconsistent(`${heads} heads cannot share ${headsKv} key/value heads evenly`);
+  if (architecture.headsFillEmbedding && heads * headSize !== embedding)
+    return inconsistent(`${heads} heads of ${headSize} elements do not make embedding_length ${embedding}`);
   if (valueSize !== headSize)
     return inconsistent(`attention.value_length ${valueSize} differs from the key length ${headSize}`);
   if (rotary && dimensions !== headSize && !architecture.partialRotation)
