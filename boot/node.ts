@@ -18,8 +18,8 @@ import { parsePace, Pacer } from './pace.ts';
 import { VERSION } from './version.ts';
 
 const HELP = `Usage: arena8 [-c 'COMMANDS'] [SCRIPT] [--mount HOSTPATH:GUESTPATH[:ro]]...
-              [--image FILE] [--seed N] [--target NAME] [--calibration FILE]
-              [--pace real|max|N%] [--version] [--help]
+              [--home DIR] [--image FILE] [--seed N] [--target NAME]
+              [--calibration FILE] [--pace real|max|N%] [--version] [--help]
 A kernel for language models in one 8 MiB arena.
 
 Without -c and SCRIPT: boots, runs /etc/rc, then reads commands from standard
@@ -29,6 +29,8 @@ input, terminal or not, until it ends. The exit status is the last command's.
   SCRIPT         run a shell script of the host; operands after it are $1, ...
   --mount HOSTPATH:GUESTPATH[:ro]
                  show a directory of the host in the machine (ro: read-only)
+  --home DIR     the same as --mount DIR:/home: what is kept there, the shell's
+                 history too, outlives the machine
   --image FILE   boot another image (cpio newc)
   --seed N       seed of the machine's /dev/random (default 0)
   --target NAME  the processor whose time is simulated: ${TARGETS.map(t => t.name).join(', ')}
@@ -65,10 +67,15 @@ const STATUS = {
 
 // ── The command line ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+interface Mount {
+  readonly guest: string;
+  readonly directory: HostDirectory;
+}
+
 interface CommandLine {
   commands: string | null;
   operands: string[];
-  mounts: { guest: string; directory: HostDirectory }[];
+  mounts: Mount[];
   image: Uint8Array | null;
   seed: number;
   target: string;
@@ -106,7 +113,8 @@ function parse(argv: readonly string[]): CommandLine {
     if (argument === '--') {
       line.operands.push(...argv.slice(i + 1));
       break;
-    } else if (name === '--mount') line.mounts.push(mountOf(value()));
+    } else if (name === '--mount') line.mounts.push(mountFrom(value()));
+    else if (name === '--home') line.mounts.push(mountOf('--home', value(), '/home', false));
     else if (name === '--image') line.image = imageOf(value());
     else if (name === '--seed') line.seed = seedOf(value());
     else if (name === '--target') line.target = targetOf(value());
@@ -127,14 +135,18 @@ function printAndExit(text: string): never {
 }
 
 /** HOSTPATH:GUESTPATH[:ro]. A host path may contain ':'; the guest's begins after the last one that a '/' follows. */
-function mountOf(text: string): { guest: string; directory: HostDirectory } {
+function mountFrom(text: string): Mount {
   const [, hostPath, guest, ro] = /^(.+):(\/[^:]*?)(:ro)?$/s.exec(text) ?? [];
   if (hostPath === undefined || guest === undefined)
     misused(`--mount: '${text}' is not HOSTPATH:GUESTPATH[:ro] with an absolute GUESTPATH`);
+  return mountOf('--mount', hostPath, guest, ro !== undefined);
+}
+
+function mountOf(option: string, hostPath: string, guest: string, readOnly: boolean): Mount {
   try {
-    return { guest, directory: directory(hostPath, ro !== undefined) };
+    return { guest, directory: directory(hostPath, readOnly) };
   } catch (error) {
-    return fail(STATUS.usage, `--mount: ${(error as Error).message}`);
+    return fail(STATUS.usage, `${option}: ${(error as Error).message}`);
   }
 }
 

@@ -2,6 +2,11 @@
 // sessions of random keys at widths from 10 to 120 in which the screen must always be the picture of what the editor holds.
 
 import test from 'ava';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { boot, type BootOptions } from '../boot/index.ts';
+import { expandHistory } from '../shell/sh/history.ts';
 import { decodeKey } from '../drivers/tty/keys.ts';
 import { EditBuffer } from '../drivers/tty/buffer.ts';
 import { lastWord } from '../drivers/tty/history.ts';
@@ -10,6 +15,8 @@ import { LineEditor } from '../drivers/tty/editor.ts';
 import { Tty } from '../drivers/tty/tty.ts';
 import { LIMITS, utf8Decode, utf8Encode, utf8Length } from '../kernel/abi/index.ts';
 import { random } from './reference/random.ts';
+import { Seat } from './support/seat.ts';
+import { sitting } from './support/sitting.ts';
 import {
   ctrl,
   del,
@@ -248,6 +255,247 @@ test('a prompt with colours takes no room for them', async t => {
   t.is(d.term.buffer.active.getLine(0)!.getCell(4)!.isBold(), 0);
   d.line(`\x7f${home}x`, prompt);
   t.deepEqual(await d.screen(), ['ab> x▮1234567']);
+});
+
+// ── A whole machine ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const image = readFileSync('build/boot.cpio');
+const sit = (options: Partial<BootOptions> = {}, columns = 80, rows = 24): Seat => new Seat(columns, rows, options);
+/** What is to be seen after these keys. */
+async function after(seat: Seat, keys: string): Promise<string[]> {
+  await seat.type(keys);
+  return seat.screen();
+}
+const rowOf = (screen: readonly string[]): string => screen.find(row => row.includes('▮')) ?? '';
+const rowAfter = async (seat: Seat, keys: string): Promise<string> => rowOf(await after(seat, keys));
+
+test('Tab completes what a command line may hold', async t => {
+  const seat = sit();
+  seat.machine.exec(
+    "mkdir -p '/tmp/my dir' /tmp/mine; cd /tmp; echo 1 > \"my dir/it's\"; echo 2 > 'a$b'; echo 3 > mine/.hidden; echo 4 > eq=x",
+  );
+  seat.machine.exec("echo 5 > 'new\nline'; echo 6 > ąę; chmod 755 eq=x");
+  await seat.type('cd /tmp\rgreet() { echo hi; }\rsleep 100 &\r');
+  /** The line that `keys` make. */
+  const line = async (keys: string): Promise<string> => {
+    const row = await rowAfter(seat, `${ctrl('u')}${ctrl('l')}${keys}`);
+    return row.replace('sis> ', '');
+  };
+  const expected: readonly (readonly [keys: string, line: string])[] = [
+    ['sha2\t', 'sha256sum ▮'],
+    ['whi\t', 'while ▮'],
+    ['if tru\t', 'if true ▮'],
+    ['gre\t', 'gre▮'],
+    ['gree\t', 'greet ▮'],
+    ['kill %\t', 'kill %1 ▮'],
+    ['expo\t', 'export ▮'],
+    ['env -i sha2\t', 'env -i sha256sum ▮'],
+    ['time stra\t', 'time strace ▮'],
+    ['echo $(sha2\t', 'echo $(sha256sum ▮'],
+    ['echo `sha2\t', 'echo `sha256sum ▮'],
+    ['true && sha2\t', 'true && sha256sum ▮'],
+    ['A=1 sha2\t', 'A=1 sha256sum ▮'],
+    ['/bin/sha2\t', '/bin/sha256sum ▮'],
+    // Paths
+    ['cat my\t', 'cat my\\ dir/▮'],
+    ['cat my\tit\t', "cat my\\ dir/it\\'s ▮"],
+    ['cat "my\tit\t', 'cat "my dir/it\'s" ▮'],
+    ["cat 'my\tit\t", "cat 'my dir/it'\\''s' ▮"],
+    ['cat a\t', 'cat a\\$b ▮'],
+    ['cat "a\t', 'cat "a\\$b" ▮'],
+    ['cat < a\t', 'cat < a\\$b ▮'],
+    ['echo x 2>a\t', 'echo x 2>a\\$b ▮'],
+    ['cat mine/\t', 'cat mine/▮'],
+    ['cat mine/.h\t', 'cat mine/.hidden ▮'],
+    ['cat eq\t', 'cat eq=x ▮'],
+    ['cat ne\t', "'line ▮"], // the second row of a name with a newline
+    ['cat ą\t', 'cat ąę ▮'],
+    ['cat /usr/share/la\t', 'cat /usr/share/labs/▮'],
+    ['cat $HOME/../usr/share/la\t', 'cat $HOME/../usr/share/labs/▮'],
+    ['cat ~/../usr/share/la\t', 'cat ~/../usr/share/labs/▮'],
+    ['ls ~\t', 'ls ~/▮'],
+    ['ls ~use\t', 'ls ~user/▮'],
+    ['cd m\t', 'cd m▮'],
+    ['cd mi\t', 'cd mine/▮'],
+    ['cd a\t', 'cd a▮'],
+    ['PATH=/usr/sh\t', 'PATH=/usr/share/▮'],
+    ['PATH=/bin:/usr/sh\t', 'PATH=/bin:/usr/share/▮'],
+    ['./e\t', './eq=x ▮'],
+    ['cat # a\t', 'cat # a▮'],
+    // Options, verbs, models, names
+    ['ls --rev\t', 'ls --reverse ▮'],
+    ['llminfer --repeat\t', 'llminfer --repeat-penalty=▮'],
+    ['/bin/cat --he\t', '/bin/cat --help ▮'],
+    ['cat -- --he\t', 'cat -- --he▮'],
+    ['llmctl tokeni\t', 'llmctl tokenize ▮'],
+    ['llmctl load fable-q8\t', 'llmctl load fable-q8_0 ▮'],
+    ['llmctl plan --ctx 64 fable-q8\t', 'llmctl plan --ctx 64 fable-q8_0 ▮'],
+    ['llmctl load /models/fable-q8\t', 'llmctl load /models/fable-q8_0.gguf ▮'],
+    ['llmctl wcet --model=fable-q8\t', 'llmctl wcet --model=fable-q8_0 ▮'],
+    ['llmctl wcet --model fable-q8\t', 'llmctl wcet --model fable-q8_0 ▮'],
+    ['llmctl target sif\t', 'llmctl target sifive-u74 ▮'],
+    ['llmctl backend stub:\t', 'llmctl backend stub:word ▮'],
+    ['man fs-g\t', 'man fs-gguf ▮'],
+    ['kill -s TER\t', 'kill -s TERM ▮'],
+    ['su use\t', 'su user ▮'],
+    ['umount /pr\t', 'umount /proc ▮'],
+    ['unset HISTF\t', 'unset HISTFILE ▮'],
+    ['echo $HISTF\t', 'echo $HISTFILE ▮'],
+    ['echo ${HISTF\t', 'echo ${HISTFILE} ▮'],
+    ['echo "$HISTF\t', 'echo "$HISTFILE▮'],
+    ['cd $HO\t', 'cd $HOME/▮'],
+    ["echo '$HISTF\t", "echo '$HISTF▮"],
+  ];
+  for (const [keys, wanted] of expected) t.is(await line(keys), wanted, JSON.stringify(keys));
+
+  await seat.type(`${ctrl('u')}${ctrl('l')}cat m\t\t`);
+  t.deepEqual(seat.screen(), ['sis> cat m', 'mine/    my dir/', 'sis> cat m▮']);
+  await seat.type(`${ctrl('u')}clear\rcat my\tit\t\r`);
+  t.deepEqual(seat.screen().slice(-3), ["sis> cat my\\ dir/it\\'s", '1', 'sis> ▮'], 'what is inserted is read back');
+  await seat.type('clear\rcat ne\t\r');
+  t.deepEqual(seat.screen().slice(-2), ['5', 'sis> ▮'], 'a newline in a name too');
+});
+
+test('Tab among many files', async t => {
+  const seat = sit();
+  seat.machine.exec('mkdir /tmp/many');
+  for (let i = 0; i < 15; i++) {
+    const names = Array.from({ length: 100 }, (_, k) => `/tmp/many/a-rather-long-name-${100 * i + k}`);
+    seat.machine.exec(`touch ${names.join(' ')}`);
+  }
+  await seat.type('ls /tmp/many/\t');
+  t.is(rowOf(seat.screen()), 'sis> ls /tmp/many/a-rather-long-name-▮');
+  await seat.type('\t\t');
+  t.is(rowOf(seat.screen()), 'Display all 1500 possibilities? (y or n)▮');
+  await seat.type('y q9\t');
+  t.is(rowOf(seat.screen()), 'sis> ls /tmp/many/a-rather-long-name-9▮');
+  await seat.type('99\t');
+  t.is(rowOf(seat.screen()), 'sis> ls /tmp/many/a-rather-long-name-999 ▮');
+});
+
+test('history: the program, the variables, several lines in one entry', async t => {
+  const seat = sit();
+  const recall = async (n = 1): Promise<string> =>
+    (await after(seat, `${ctrl('c')}clear\r${up.repeat(n + 1)}`)).join('\n');
+  await seat.type("echo one\recho 'two\rlines'\recho three\r");
+  t.is(await recall(2), "sis> echo 'two\nlines'▮");
+  t.is(seat.machine.exec('cat /home/.sh_history').stdout, "echo one\necho 'two\n\tlines'\necho three\nclear\n");
+  await seat.type(`${ctrl('c')}history 3 | cat > /tmp/h\r`);
+  t.is(seat.machine.exec('cat /tmp/h').stdout, '    3  echo three\n    4  clear\n    5  history 3 | cat > /tmp/h\n');
+  t.is(seat.machine.exec('HISTFILE=/home/.sh_history history -d 1').status, 0);
+  t.is(await recall(4), "sis> echo 'two\nlines'▮", 'what another process does to the file is seen');
+  t.is(await recall(9), "sis> echo 'two\nlines'▮");
+  t.regex(seat.machine.exec('history -d 99').stderr, /99: no such command/);
+  t.regex(seat.machine.exec('history x').stderr, /x: numeric argument required/);
+  await seat.type(`${ctrl('c')}history -c\r`);
+  t.is(await rowAfter(seat, `${ctrl('l')}${up}`), 'sis> ▮', 'all is forgotten');
+  await seat.type('HISTCONTROL=ignorespace:erasedups\r');
+  await seat.type('echo a\r echo secret\recho b\recho a\r');
+  t.is(seat.machine.exec('cat /home/.sh_history').stdout, 'HISTCONTROL=ignorespace:erasedups\necho b\necho a\n');
+  await seat.type('HISTSIZE=2\recho c\r');
+  t.is(await recall(9), 'sis> echo c▮');
+  await seat.type(`${ctrl('c')}rm /home/.sh_history\r`);
+  t.is(await rowAfter(seat, `${ctrl('l')}${up}`), 'sis> ▮');
+});
+
+test('history expansion', async t => {
+  const entries = ['echo one two', 'cat /etc/motd', "ls 'a b' c"];
+  const expanded: readonly (readonly [line: string, text: string | null])[] = [
+    ['!!', "ls 'a b' c"], ['x !! y', "x ls 'a b' c y"], ['!1', 'echo one two'], ['!-2', 'cat /etc/motd'], ['!cat', 'cat /etc/motd'],
+    ['!?two? x', 'echo one two x'], ['!?one', 'echo one two'], ['echo !$', 'echo c'], ['echo !^', "echo 'a b'"], ['echo !*', "echo 'a b' c"],
+    ['!cat:1', '/etc/motd'], ['!echo:$', 'two'], ['!1:*', 'one two'], ['!!$', 'c'], ['echo "!$"', 'echo "c"'], ['^a b^z', "ls 'z' c"], ['^c^d^ e', "ls 'a b' d e"],
+    ['echo hi!', null], ['! true', null], ["echo '!!'", null], ['echo \\!!', null], ['[ 1 != 2 ]', null], ['$!', null], ['a!=b', null],
+  ]; // prettier-ignore
+  for (const [line, text] of expanded) t.deepEqual(expandHistory(line, entries), { text, error: null }, line);
+  for (const line of ['!nothing', '!9', '!0', '!-9', '!?none?', '^no^x', '!!:7'])
+    t.regex(expandHistory(line, entries).error!, /not found|failed/, line);
+  const seat = sit();
+  await seat.type('echo one\r!! two\r!zzz\r');
+  t.deepEqual(
+    seat.screen().slice(-7),
+    [
+      'sis> echo one',
+      'one',
+      'sis> !! two',
+      'echo one two',
+      'one two',
+      'sis> !zzz',
+      'sh: !zzz: event not found',
+      'sis> ▮',
+    ].slice(-7),
+  );
+  t.is(await rowAfter(seat, up), 'sis> echo one two▮', 'the history holds what was run');
+});
+
+test('history outlives the machine when a writable home is mounted', async t => {
+  const home = mkdtempSync(path.join(tmpdir(), 'arena8-home-'));
+  t.teardown(() => rmSync(home, { recursive: true }));
+  const mounts = { '/home': home };
+  const first = sit({ mounts });
+  await first.type("echo 'kept\rhere'\recho 日本\r");
+  const second = sit({ mounts });
+  t.is(await rowAfter(second, up), 'sis> echo 日本▮');
+  t.deepEqual((await after(second, up)).slice(-2), ["sis> echo 'kept", "here'▮"]);
+  t.is(await rowAfter(second, `${ctrl('c')}${ctrl('r')}日`), "(reverse-i-search)`日': echo ▮日本");
+
+  const file = path.join(home, '.sh_history');
+  writeFileSync(file, Buffer.from([0x65, 0xff, 0x00, 0x1b, 0x5b, 0x41, 0x0a, 0x09, 0x0a]));
+  t.is(
+    (await after(sit({ mounts }), `${up}!`)).join('\n'),
+    'sis> e\ufffd^[[A\n!▮',
+    'a damaged file is shown for what it is',
+  );
+  writeFileSync(file, `${'x'.repeat(1000)}\n`.repeat(1000) + 'last\n');
+  t.is(await rowAfter(sit({ mounts }), up), 'sis> last▮', 'of a long file the end is read');
+  t.true(statSync(file).size > 900_000, 'and nothing is lost by that alone');
+  const readOnly = sit({ mounts: { '/home': { path: home, readOnly: true } } });
+  t.is(
+    await rowAfter(readOnly, `echo here\r${ctrl('l')}${up}`),
+    'sis> echo here▮',
+    'without a writable file it lasts as long as the shell',
+  );
+});
+
+test('a home that another user keeps is not written to', async t => {
+  const seat = sit();
+  await seat.type('echo mine\rsu user\recho $HISTFILE\r');
+  t.true(seat.screen().includes('/home/user/.sh_history'));
+});
+
+test('a sitting: completion, search, a new width, a paste', async t => {
+  const screens = await sitting(console => boot({ image, console }));
+  const last = screens.map(screen => screen.at(-1));
+  t.deepEqual(last.slice(0, 4), ['sis> ▮', 'sis> cat /usr/share/labs/shell.md ▮', 'sis> llmctl load ▮', 'sis> ▮']);
+  t.deepEqual(screens[2]!.slice(-3), [
+    'sis> llmctl load',
+    'fable-f16   fable-q4_0  fable-q8_0  user/',
+    'sis> llmctl load ▮',
+  ]);
+  t.deepEqual(screens[4], ["sis> echo 'one", "> two'", 'one', 'two', 'sis> ▮']);
+  t.is(last[5], "(reverse-i-search)`zaż': echo ▮zażółć 日本 👍");
+  t.deepEqual(screens[6]!.slice(-2), [
+    'sis> # a comment longer than the screen is wide, so that it',
+    'wraps ▮echo zażółć 日本 👍',
+  ]);
+  t.deepEqual(screens[7]!.slice(-3), [
+    'sis> # a comment longer than the sc',
+    'reen is wide, so that it wraps !▮ech',
+    'o zażółć 日本 👍',
+  ]);
+  t.deepEqual(screens[8], ['sis> llmctl load fable-q4_0 --ctx 6', '4▮']);
+  t.deepEqual(screens[9]!.slice(-5), ['sis> echo 1', 'echo 2', '1', '2', 'sis> ▮']);
+});
+
+test('lines that go on, and Ctrl-C among them', async t => {
+  const seat = sit({}, 40, 10);
+  await seat.type("echo 'a\r");
+  t.is(rowOf(seat.screen()), '> ▮');
+  await seat.type(`${ctrl('c')}`);
+  t.is(rowOf(seat.screen()), 'sis> ▮');
+  await seat.type(`clear\r${pasted('echo one\necho two')}`);
+  t.deepEqual(seat.screen(), ['sis> echo one', 'echo two▮'], 'a pasted newline runs nothing');
+  await seat.type('\r');
+  t.deepEqual(seat.screen(), ['sis> echo one', 'echo two', 'one', 'two', 'sis> ▮']);
 });
 
 // ── Random sessions ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -247,8 +247,8 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
       },
       readline: () => BLOCKED,
       complete: () => {},
-      takeSuspend: () => false,
       remember: () => {},
+      takeSuspend: () => false,
       takeResize: () => false,
       takeInterrupt: () => {
         const i = console.interrupt;

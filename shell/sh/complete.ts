@@ -145,7 +145,7 @@ class Completer {
     const options = page?.options ?? {};
     const pending = optionValue(options, args.at(-1) ?? '');
     if (pending !== null) return yield* this.#of(nameKinds[pending] ?? 'path');
-    if (/^-/.test(word.value) && page !== undefined && !args.includes('--')) {
+    if (word.value.startsWith('-') && page !== undefined && !args.includes('--')) {
       if (word.assignment.valueAt === 0) return { from: wholeWord(word), candidates: optionCandidates(page) };
       const option = optionValue(options, word.value.slice(0, word.assignment.valueAt - 1));
       return yield* this.#of(nameKinds[option ?? ''] ?? 'path');
@@ -162,7 +162,7 @@ class Completer {
     while (i < args.length && (/^-./.test(args[i]!) || /^[A-Za-z_]\w*=/.test(args[i]!)))
       i += optionValue(page.options ?? {}, args[i]!) === null ? 1 : 2;
     if (i > args.length) return [page, args]; // the value of an option
-    if (i === args.length) return [page, /^-/.test(this.#word.value) ? args : null];
+    if (i === args.length) return [page, this.#word.value.startsWith('-') ? args : null];
     return this.#command(args.slice(i));
   }
 
@@ -313,7 +313,7 @@ const wholeWord = (word: PartialWord): Break => ({ at: word.start, valueAt: 0, q
 function optionValue(options: OptionTable, argument: string): string | null {
   if (/^--./.test(argument)) return options[argument.slice(2)]?.value ?? null;
   if (!/^-./.test(argument)) return null;
-  const letters = [...argument.slice(1)];
+  const letters = Array.from(argument.slice(1));
   const option = (letter: string): Option | undefined =>
     options[letter] ?? Object.values(options).find(o => o.short?.includes(letter));
   const taking = letters.findIndex(letter => option(letter)?.value !== undefined);

@@ -8,6 +8,7 @@ import { complete } from './complete.ts';
 import type { Completion, Names } from './complete.ts';
 import type { Shell } from './exec.ts';
 import { CommandHistory, expandHistory } from './history.ts';
+import { reserved } from './parse.ts';
 
 export type Line = { readonly text: string } | 'end' | 'interrupt';
 
@@ -62,7 +63,7 @@ export class LineReader {
     return {
       get: name => shell.get(name),
       variables: shell.variables.list().map(v => v.name),
-      commands: [...builtins.keys(), ...shell.functions.keys(), ...shell.aliases.keys()],
+      commands: [...reserved, ...builtins.keys(), ...shell.functions.keys(), ...shell.aliases.keys()],
       jobs: shell.jobs.list.map(job => ({ id: `%${job.id}`, text: job.text })),
     };
   }

@@ -1,7 +1,7 @@
 // sh: the command interpreter's ways of running: a command text, a script, standard input, a person at a terminal, and the machine's own
 // /dev/exec. Each is a source of lines in front of the same executor.
 
-import { E, IOCTL, LIMITS, O, READLINE, SIG, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
+import { E, IOCTL, LIMITS, O, SIG, utf8Decode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { readText } from '../lib/files.ts';
 import { define, signalStatus } from '../lib/program.ts';

@@ -5,91 +5,15 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import process from 'node:process';
 import type { ExecutionContext } from 'ava';
 import { boot } from '../../boot/index.ts';
-import type { BootOptions, Machine } from '../../boot/index.ts';
-import { Tty } from '../../drivers/tty/tty.ts';
-import { utf8Encode } from '../../kernel/abi/index.ts';
-import { terminal } from './terminal.ts';
-import type { Terminal } from './terminal.ts';
+import type { BootOptions } from '../../boot/index.ts';
+import { MachineSeat } from './terminal.ts';
 
 const image = readFileSync('build/boot.cpio');
 
-/** A machine with a shell at its prompt. */
-export class Seat {
-  readonly term: Terminal;
-  readonly tty: Tty;
-  readonly machine: Machine;
-  readonly shell: number;
-  #out = '';
-
+/** A machine of the boot image with a shell at its prompt. */
+export class Seat extends MachineSeat {
   constructor(columns = 60, rows = 12, options: Partial<BootOptions> = {}) {
-    this.term = terminal(columns, rows);
-    const decoder = new TextDecoder();
-    this.tty = new Tty({
-      interactive: true,
-      columns,
-      rows,
-      output: bytes => (this.#out += decoder.decode(bytes, { stream: true })),
-    });
-    this.machine = boot({ image, console: this.tty, ...options });
-    this.shell = this.machine.start(['sh']);
-    this.settle();
-  }
-
-  /** Runs until everything waits for a key, or for `milliseconds` of the machine's time. */
-  settle(milliseconds = 0): void {
-    const until = this.machine.nowNs() + milliseconds * 1e6;
-    for (let i = 0; i < 20_000; i++) {
-      const before = this.machine.nowNs();
-      if (this.machine.run(1) === 'idle') return;
-      // A jump of the clock: nothing was left to do but to wait.
-      if (this.machine.nowNs() - before > 50e6 && this.machine.nowNs() > until) return;
-    }
-    throw new Error('the machine does not come to rest');
-  }
-
-  /** Types keys one after the other. */
-  async type(...keys: string[]): Promise<void> {
-    for (const key of keys) {
-      this.tty.feed(utf8Encode(key));
-      this.settle();
-    }
-    await this.drawn();
-  }
-
-  async resize(columns: number, rows: number): Promise<void> {
-    await this.drawn();
-    this.term.resize(columns, rows);
-    this.tty.resize(columns, rows);
-    this.settle();
-    await this.drawn();
-  }
-
-  async drawn(): Promise<void> {
-    const out = this.#out;
-    this.#out = '';
-    await new Promise<void>(done => this.term.write(out, done));
-  }
-
-  /** The rows as text, without blank ones at the end; `▮` stands before the cell with the cursor. */
-  screen(): string[] {
-    const buffer = this.term.buffer.active;
-    const rows: string[] = [];
-    for (let y = 0; y < this.term.rows; y++) {
-      const line = buffer.getLine(buffer.baseY + y)!;
-      const before = line.translateToString(false, 0, buffer.cursorX);
-      const row =
-        y === buffer.cursorY && this.cursorSeen
-          ? `${before}▮${line.translateToString(false, buffer.cursorX)}`
-          : line.translateToString(false);
-      rows.push(row.trimEnd());
-    }
-    while (rows.at(-1) === '') rows.pop();
-    return rows;
-  }
-
-  get cursorSeen(): boolean {
-    return !(this.term as unknown as { _core: { coreService: { isCursorHidden: boolean } } })._core.coreService
-      .isCursorHidden;
+    super(console => boot({ image, console, ...options }), columns, rows);
   }
 
   /** Which screen is shown. */

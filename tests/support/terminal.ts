@@ -3,6 +3,7 @@
 import xterm from '@xterm/headless';
 import { Tty } from '../../drivers/tty/tty.ts';
 import { codePointWidth, textWidth } from '../../kernel/abi/width.ts';
+import type { Machine } from '../../boot/machine.ts';
 import { BLOCKED, LIMITS, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
 
 export type Terminal = InstanceType<typeof xterm.Terminal>;
@@ -24,16 +25,20 @@ export function terminal(columns: number, rows: number): Terminal {
   return term;
 }
 
+/** False while a program hides the cursor. */
+const cursorSeen = (term: Terminal): boolean =>
+  !(term as unknown as { _core: { coreService: { isCursorHidden: boolean } } })._core.coreService.isCursorHidden;
+
 /** What the screen shows, without blank rows at the end; `▮` stands before the cell that the cursor is on. */
 export function screenOf(term: Terminal): string[] {
   const buffer = term.buffer.active;
   const rows: string[] = [];
   for (let y = 0; y < term.rows; y++) {
     const line = buffer.getLine(buffer.baseY + y)!;
-    if (y === buffer.cursorY) {
-      const before = line.translateToString(false, 0, buffer.cursorX);
-      rows.push(`${before}▮${line.translateToString(false, buffer.cursorX).trimEnd()}`);
-    } else rows.push(line.translateToString(true).trimEnd());
+    const before = line.translateToString(false, 0, buffer.cursorX);
+    const marked = y === buffer.cursorY && cursorSeen(term);
+    const row = marked ? `${before}▮${line.translateToString(false, buffer.cursorX)}` : line.translateToString(false);
+    rows.push(row.trimEnd());
   }
   while (rows.at(-1) === '') rows.pop();
   return rows;
@@ -158,4 +163,70 @@ export function picture(prompt: string, text: string, cursor: number, columns: n
     rows[rows.length - 1] += '▮';
   }
   return rows.map(row => row.trimEnd());
+}
+
+/** A person at the terminal of a whole machine, with a shell at its prompt. */
+export class MachineSeat {
+  readonly term: Terminal;
+  readonly tty: Tty;
+  readonly machine: Machine;
+  readonly shell: number;
+  #out = '';
+
+  constructor(powerOn: (console: Tty) => Machine, columns = 80, rows = 24) {
+    this.term = terminal(columns, rows);
+    const decoder = new TextDecoder();
+    this.tty = new Tty({
+      interactive: true,
+      columns,
+      rows,
+      output: bytes => (this.#out += decoder.decode(bytes, { stream: true })),
+    });
+    this.machine = powerOn(this.tty);
+    this.shell = this.machine.start(['sh']);
+    this.settle();
+  }
+
+  /** Runs until everything waits for a key, or for `milliseconds` of the machine's time. */
+  settle(milliseconds = 0): void {
+    const until = this.machine.nowNs() + milliseconds * 1e6;
+    for (let i = 0; i < 20_000; i++) {
+      const before = this.machine.nowNs();
+      if (this.machine.run(1) === 'idle') return;
+      // A jump of the clock: nothing was left to do but to wait.
+      if (this.machine.nowNs() - before > 50e6 && this.machine.nowNs() > until) return;
+    }
+    throw new Error('the machine does not come to rest');
+  }
+
+  /** Types keys one after the other. */
+  async type(...keys: string[]): Promise<void> {
+    for (const key of keys) {
+      this.tty.feed(utf8Encode(key));
+      this.settle();
+    }
+    await this.drawn();
+  }
+
+  async resize(columns: number, rows: number): Promise<void> {
+    await this.drawn();
+    this.term.resize(columns, rows);
+    this.tty.resize(columns, rows);
+    this.settle();
+    await this.drawn();
+  }
+
+  async drawn(): Promise<void> {
+    const out = this.#out;
+    this.#out = '';
+    await drawn(this.term, out);
+  }
+
+  screen(): string[] {
+    return screenOf(this.term);
+  }
+
+  get cursorSeen(): boolean {
+    return cursorSeen(this.term);
+  }
 }
