@@ -12,7 +12,7 @@ import type { Context } from '../lib/program.ts';
 import { EVENT, Screen, bold, clipped, fitted, reverse } from '../lib/screen.ts';
 
 const options = {
-  batch: { short: 'b', help: 'print screens one after the other, without taking the terminal' },
+  batch: { short: 'b', help: 'print one screen (or -n), without taking the terminal' },
   iterations: { short: 'n', value: 'N', help: 'end after N screens' },
   delay: { short: 'd', value: 'SECONDS', help: 'of virtual time between screens (3; at least 0.1)' },
   order: { short: 'o', value: 'COLUMN', help: 'sort by cpu, time or pid' },
@@ -56,7 +56,7 @@ export const top = define({
   options,
   description:
     'Shows on the whole screen, every three seconds of virtual time: how long the machine has run, processes by state, what the cycles since the screen before went into, the arena in KiB, the model and its sessions, then the processes with their share of those cycles. Keys: q ends, P T N sort by share, time or number, SPACE draws at once. With -b prints to standard output, which need not be a terminal.',
-  examples: [['top -b -n 1', 'one screen as text']],
+  examples: [['top -b', 'one screen as text']],
   *main(ctx) {
     if (ctx.operands.length > 0) return yield* ctx.usage(`extra operand '${ctx.operands[0]}'`);
     const { iterations, delay, batch } = ctx.options;
@@ -67,7 +67,7 @@ export const top = define({
     const seconds = Number(delay ?? 3);
     if (delay === '' || !(seconds >= 0 && seconds < 1e6)) return yield* ctx.usage(`bad delay '${delay}'`);
     const milliseconds = Math.max(delayMsMin, Math.round(seconds * 1000));
-    const screens = Number(iterations ?? Infinity);
+    const screens = Number(iterations ?? (batch ? 1 : Infinity));
     if (batch) return yield* printing(ctx, order as Order, milliseconds, screens);
     const screen = yield* Screen.open(ctx.sys, 1);
     if (typeof screen === 'number') return yield* ctx.fail('standard output is not a terminal; use -b');
