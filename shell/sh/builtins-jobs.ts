@@ -61,7 +61,7 @@ function* waitJob(shell: Shell, job: Job): Generator<void, number, void> {
       if (shell.traps.first !== undefined) return killedBy(shell.traps.first);
     }
   }
-  shell.jobs.remove(job);
+  shell.jobs.taken(job);
   return job.status;
 }
 
@@ -77,7 +77,7 @@ function* wait(shell: Shell, argv: readonly string[]): Generator<void, number, v
   }
   for (const text of argv.slice(1)) {
     const job = shell.jobs.find(text);
-    status = job === undefined ? 127 : yield* waitJob(shell, job);
+    status = job === undefined ? (shell.jobs.statusOf(Number(text)) ?? 127) : yield* waitJob(shell, job);
     if (job === undefined && text.startsWith('%')) return yield* shell.fail(`wait: No such job: ${text}`, 2);
   }
   return status;

@@ -174,7 +174,7 @@ function* source(shell: Shell, argv: readonly string[]): Generator<void, number,
   const outer = shell.positional;
   if (args.length > 0) shell.positional = args;
   shell.calls++;
-  const status = yield* shell.runText(text);
+  const status = yield* shell.runText(text, 1, true);
   shell.calls--;
   if (args.length > 0) shell.positional = outer;
   shell.returning = false;

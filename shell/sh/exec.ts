@@ -93,6 +93,8 @@ export class Shell implements Host {
   lastBackground: number | null = null;
   /** The status of the last command substitution of the command being expanded. */
   private substituted: number | null = null;
+  /** Assignments before the command being expanded: each is seen by the next. */
+  private prefix: ReadonlyMap<string, string> | null = null;
   /** Conditions being evaluated, in which `set -e` does not act. */
   private tested = 0;
   private pid = 0;
@@ -162,7 +164,7 @@ export class Shell implements Host {
       case 'PPID':
         return String(this.parent);
       default:
-        return this.variables.get(name);
+        return this.prefix?.get(name) ?? this.variables.get(name);
     }
   }
 
@@ -204,8 +206,8 @@ export class Shell implements Host {
   }
 
   /** As fail, for what ends a shell that no person types at. */
-  *failHard(message: string, status: number): Generator<void, number, void> {
-    yield* this.fail(message, status);
+  *failHard(message: string, status: number, fd?: number): Generator<void, number, void> {
+    yield* this.fail(message, status, fd);
     if (this.lenient > 0) return status;
     if (this.interactive) this.interrupted = true;
     else this.leaving = status;
@@ -214,13 +216,16 @@ export class Shell implements Host {
 
   // ── Texts and lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Runs a whole text, command by command, up to its end, an exit, or a syntax error. Returns the status, 0 when there was no command. */
-  *runText(text: string, firstLine = 1): Generator<void, number, void> {
+  /**
+   * Runs a whole text, command by command, up to its end, an exit, or a syntax error. Returns the status, 0 when there was no command.
+   * `isInput`: it comes from a file or a person, and `set -v` shows it.
+   */
+  *runText(text: string, firstLine = 1, isInput = false): Generator<void, number, void> {
     if (this.pid === 0) {
       this.pid = yield* this.sys.getpid();
       this.parent = yield* this.sys.getppid();
     }
-    return (yield* this.nest(() => this.runLines(text, firstLine))) ?? this.status;
+    return (yield* this.nest(() => this.runLines(text, firstLine, isInput))) ?? this.status;
   }
 
   private *nest<T>(body: () => Generator<void, T, void>): Generator<void, T | null, void> {
@@ -234,14 +239,14 @@ export class Shell implements Host {
     return result;
   }
 
-  private *runLines(text: string, firstLine: number): Generator<void, number, void> {
+  private *runLines(text: string, firstLine: number, isInput: boolean): Generator<void, number, void> {
     const parser = new Parser(text, firstLine, this.aliases);
     for (let ran = false; ; ran = true) {
       const result = parser.next();
       if (result.kind === 'end') return ran ? this.status : 0;
       if (result.kind === 'fault')
         return yield* this.failHard(`line ${result.fault.line}: ${result.fault.message}`, usageError);
-      if (this.options.has('v')) yield* this.say(parser.taken());
+      if (isInput && this.options.has('v')) yield* this.say(parser.taken());
       yield* this.runList(result.list);
       if (this.stopped()) return this.status;
     }
@@ -620,7 +625,7 @@ export class Shell implements Host {
     for (const { patterns, body } of command.items) {
       for (const pattern of patterns) {
         if (expander.fault !== null) break;
-        const compiled = compilePattern(yield* expander.pattern(pattern));
+        const compiled = compilePattern(yield* expander.casePattern(pattern));
         if (expander.fault !== null || !matches(compiled, subject)) continue;
         if (body.length === 0) this.status = 0;
         return yield* this.runList(body);
@@ -653,7 +658,7 @@ export class Shell implements Host {
     const streams = expander.fault === null ? yield* this.redirectAll(command.redirects, expander) : null;
     const assignments = streams === null ? null : yield* this.expandAssignments(command, argv, expander);
     if (streams === null || assignments === null) {
-      if (expander.fault !== null) yield* this.failHard(expander.fault, usageError);
+      if (expander.fault !== null) yield* this.failHard(expander.fault, usageError, streams?.fds[2]);
       else if (builtin?.special && !this.interactive) this.leaving = this.status;
       if (streams !== null) yield* this.closeAll(streams);
       return;
@@ -668,17 +673,19 @@ export class Shell implements Host {
     yield* this.closeAll(streams);
   }
 
-  /** The assignments before a command; null after a message. Without a command they are the shell's own, each seen by the next. */
+  /** The assignments before a command, each seen by the next; null when one fails. Without a command they are the shell's own. */
   private *expandAssignments(
     command: SimpleCommand,
     argv: readonly string[],
     expander: Expander,
   ): Generator<void, Map<string, string> | null, void> {
     const assignments = new Map<string, string>();
+    if (argv.length > 0) this.prefix = assignments;
     for (const { name, value } of command.assignments) {
       assignments.set(name, yield* expander.text(value, true));
       if (argv.length === 0 && expander.fault === null) expander.fault = this.assign(name, assignments.get(name)!);
     }
+    this.prefix = null;
     return expander.fault === null ? assignments : null;
   }
 

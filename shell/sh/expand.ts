@@ -5,6 +5,7 @@
 import { compilePattern, escapePattern, expandPath, hasMagic, matches, unescape } from '../lib/glob.ts';
 import { LIMITS } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
+import { readAccounts } from '../lib/accounts.ts';
 import { evaluate } from './arith.ts';
 import type { ParameterOperator, Part, Word } from './lex.ts';
 import type { List } from './parse.ts';
@@ -64,7 +65,7 @@ export class Expander {
   *fields(words: readonly Word[]): Generator<void, string[], void> {
     const out: string[] = [];
     for (const word of words) {
-      for (const pattern of yield* this.split(this.tilde(word))) {
+      for (const pattern of yield* this.split(yield* this.tilde(word))) {
         const names = hasMagic(pattern) && !this.shell.noglob ? yield* expandPath(this.shell.sys, pattern) : [];
         if (names.length > 0) out.push(...names);
         else out.push(unescape(pattern));
@@ -75,11 +76,15 @@ export class Expander {
 
   /** A word to one text, neither split nor taken as a pattern: assignments, redirection targets. `colons`: tildes also after `:`. */
   *text(word: Word, colons = false): Generator<void, string, void> {
-    return unescape(yield* this.pattern(this.tilde(word, colons)));
+    return unescape(yield* this.pattern(yield* this.tilde(word, colons)));
   }
 
-  /** A word to one pattern: quoted characters escaped. */
-  *pattern(word: Word): Generator<void, string, void> {
+  /** A word of `case` to one pattern: quoted characters escaped. */
+  *casePattern(word: Word): Generator<void, string, void> {
+    return yield* this.pattern(yield* this.tilde(word));
+  }
+
+  private *pattern(word: Word): Generator<void, string, void> {
     let out = '';
     for (const part of word) {
       if (this.fault !== null) break;
@@ -215,13 +220,13 @@ export class Expander {
       return String(name === '@' || name === '*' ? positional.length : [...(value ?? '')].length);
     }
     if (kind.startsWith('%') || kind.startsWith('#'))
-      return trim(value ?? '', kind, yield* this.pattern(this.tilde(word)));
+      return trim(value ?? '', kind, yield* this.pattern(yield* this.tilde(word)));
     const missing = value === undefined || (kind.startsWith(':') && value === '');
     switch (kind.at(-1)) {
       case '-':
-        return missing ? { word: this.tilde(word) } : null;
+        return missing ? { word: yield* this.tilde(word) } : null;
       case '+':
-        return missing ? '' : { word: this.tilde(word) };
+        return missing ? '' : { word: yield* this.tilde(word) };
       case '=': {
         if (!missing) return null;
         const text = yield* this.text(word);
@@ -239,27 +244,43 @@ export class Expander {
     this.fault ??= message;
   }
 
-  /** A leading unquoted `~` becomes the home directory; in assignments also one after a colon. */
-  private tilde(word: Word, colons = false): Word {
-    const home = this.shell.get('HOME');
-    if (home === undefined) return word;
-    return word.flatMap((part, i): Part[] => {
-      if (part.kind !== 'text' || part.quoted || !part.text.includes('~')) return [part];
+  /** A leading unquoted `~` becomes the home directory, `~name` that user's; in assignments also one after a colon. */
+  private *tilde(word: Word, colons = false): Generator<void, Word, void> {
+    const out: Part[] = [];
+    for (const [i, part] of word.entries()) {
+      const plain = part.kind === 'text' && !part.quoted && part.text.includes('~');
+      if (!plain) {
+        out.push(part);
+        continue;
+      }
       const pieces = colons ? part.text.split(':') : [part.text];
-      const out: Part[] = [];
-      pieces.forEach((piece, k) => {
-        const colon = k > 0 ? ':' : '';
-        const begins = (k > 0 || i === 0) && /^~(?:\/|$)/.test(piece);
-        // `~"x"` is not a tilde prefix: what follows the tilde must be a slash, a colon, or the end of the word.
-        const ends = piece.length > 1 || k < pieces.length - 1 || i === word.length - 1;
-        if (begins && ends) {
-          if (colon !== '') out.push({ kind: 'text', text: colon, quoted: false });
-          if (home !== '') out.push({ kind: 'text', text: home, quoted: true });
-          if (piece.length > 1) out.push({ kind: 'text', text: piece.slice(1), quoted: false });
-        } else out.push({ kind: 'text', text: colon + piece, quoted: false });
-      });
-      return out;
-    });
+      for (const [k, piece] of pieces.entries()) {
+        // `~"x"` is no tilde prefix: what follows the name must be a slash, a colon, or the end of the word.
+        const ends = piece.includes('/') || k < pieces.length - 1 || i === word.length - 1;
+        const begins = (k > 0 || i === 0) && ends;
+        out.push(...(yield* this.homeward(piece, begins, k > 0 ? ':' : '')));
+      }
+    }
+    return out;
+  }
+
+  /** One piece of unquoted text, its tilde prefix replaced when it `begins` with one. */
+  private *homeward(piece: string, begins: boolean, before: string): Generator<void, Part[], void> {
+    const [prefix, name] = /^~([A-Za-z0-9_.-]*)(?=\/|$)/.exec(piece) ?? [];
+    const home = !begins || name === undefined ? undefined : yield* this.home(name);
+    if (home === undefined) return [{ kind: 'text', text: before + piece, quoted: false }];
+    const texts = [
+      { text: before, quoted: false },
+      { text: home, quoted: true },
+      { text: piece.slice(prefix!.length), quoted: false },
+    ];
+    return texts.filter(({ text }) => text !== '').map(({ text, quoted }): Part => ({ kind: 'text', text, quoted }));
+  }
+
+  /** The home directory of a user, '' being this shell's; undefined when unknown. */
+  private *home(name: string): Generator<void, string | undefined, void> {
+    if (name === '') return this.shell.get('HOME');
+    return (yield* readAccounts(this.shell.sys)).users.find(user => user.name === name)?.home;
   }
 }
 

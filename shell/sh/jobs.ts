@@ -36,6 +36,8 @@ const endedMax = 64;
 
 export class Jobs {
   readonly list: Job[] = [];
+  /** What `wait` has returned for processes: it returns that again. */
+  private readonly waited = new Map<number, number>();
 
   add(pids: readonly number[], text: string): Job {
     const id = Math.max(0, ...this.list.map(j => j.id)) + 1;
@@ -62,6 +64,18 @@ export class Jobs {
   remove(job: Job): void {
     const at = this.list.indexOf(job);
     if (at >= 0) this.list.splice(at, 1);
+  }
+
+  /** A job whose status `wait` returns now, and again when it is asked for one of the last few. */
+  taken(job: Job): void {
+    this.remove(job);
+    if (this.waited.size >= endedMax) this.waited.delete(this.waited.keys().next().value!);
+    this.waited.set(job.pids.at(-1)!, job.status);
+  }
+
+  /** The status of a process that `wait` has returned before; undefined when there was none such. */
+  statusOf(pid: number): number | undefined {
+    return this.waited.get(pid);
   }
 
   /** `%2`, `%%`, `%+`, `%-`, `%name`, `%?text` or a process number; undefined when there is none such. */

@@ -370,7 +370,8 @@ export class Parser {
   private expandAlias(): void {
     for (;;) {
       const { token } = this;
-      const value = token.kind === 'word' ? this.aliases.get(token.text) : undefined;
+      const named = token.kind === 'word' && !reserved.includes(token.text);
+      const value = named ? this.aliases.get(token.text) : undefined;
       if (value === undefined || !this.lexer.replace(token, value)) return;
       this.aliasNext = /[ \t]$/.test(value);
       this.token = this.lexer.next();

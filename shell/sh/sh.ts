@@ -71,7 +71,7 @@ export const sh = define({
       }
       shell.name = file;
       shell.positional = args;
-      yield* shell.runText(text);
+      yield* shell.runText(text, 1, true);
       return yield* shell.finish();
     }
     shell.options.set('s', true);
@@ -174,7 +174,7 @@ function* readCommands(shell: Shell): Generator<void, void, void> {
     text += line ?? '';
     lines++;
     if (line !== null && isIncomplete(shell, text)) continue;
-    yield* shell.runText(text, firstLine);
+    yield* shell.runText(text, firstLine, true);
     firstLine += lines;
     lines = 0;
     text = '';
