@@ -14,6 +14,7 @@ import {
   KIND,
   O,
   refuse,
+  shown,
   strerror,
   type Compute,
   type GgmlTypeName,
@@ -104,7 +105,7 @@ class Encoded implements Piece {
     const bad = this.encode(GGML_TYPE[type], valuesAt, n, toAt);
     if (bad === 0) return Math.min(this.pieceBytes, this.bytes - (first / PIECE_VALUES) * this.pieceBytes);
     const { tensor, image } = values;
-    const where = `${image.path}: tensor ${tensor.name}: values ${first} to ${first + n - 1}`;
+    const where = `${image.path}: tensor ${shown(tensor.name)}: values ${first} to ${first + n - 1}`;
     this.why = refuse('RANGE', 6001, `${where} are not all finite in ${type}`);
     return -E.RANGE;
   }
@@ -164,7 +165,7 @@ export class Converter {
     const strange = tensors.find(t => this.decode(t.type, dmaAt, 0, dmaAt) < 0);
     if (strange === undefined) return undefined;
     const { name, type } = strange;
-    return refuse('NOTSUP', 6001, `${path}: tensor ${name}: values of ${ggmlTypeName(type)} cannot be decoded`);
+    return refuse('NOTSUP', 6001, `${path}: tensor ${shown(name)}: values of ${ggmlTypeName(type)} cannot be decoded`);
   }
 
   /** The file with its tensors and metadata laid out, opened; `release` when it is closed. */
@@ -189,7 +190,11 @@ export class Converter {
         continue;
       }
       if (GGML_BLOCK[stored][0] > 1 && !requantize)
-        return refuse('INVAL', 7001, `tensor ${t.name} is ${stored} already: rounding twice loses more than once`);
+        return refuse(
+          'INVAL',
+          7001,
+          `tensor ${shown(t.name)} is ${stored} already: rounding twice loses more than once`,
+        );
       const strange = this.undecodable(image, [t]);
       if (strange !== undefined) return strange;
       const data = new Encoded(new TensorValues(image, t, this.decode), to, this.encode);
