@@ -1,16 +1,13 @@
 // Two models held against each other: every metadata key and every tensor of either, in the first one's order, then what only the second has.
 // The text is made while it is read, a line a key or tensor (DIFF_COLUMNS); values are compared as f32, whatever they are stored as.
 
-import { DIFF_COLUMNS, E, ggmlTypeName, LIMITS, utf8Encode, type ArenaView } from './abi/index.ts';
+import { DIFF_COLUMNS, E, ggmlTypeName, LIMITS, printable, utf8Encode, type ArenaView } from './abi/index.ts';
 import { scalarText } from '../vfs/fs-gguf.ts';
 import type { GgufImage } from '../vfs/gguf.ts';
 import { readBytes, type Handle } from '../vfs/inode.ts';
 import { differenceOf, TensorValues, type Decode } from '../vfs/values.ts';
 
 type Row = Partial<Record<(typeof DIFF_COLUMNS)[number], string | number>>;
-
-/** Longest text of a value that a line shows. */
-const SHOWN_CHARACTERS = 60;
 
 /** Reads forwards only; a line is computed when it is reached. */
 export function comparison(a: GgufImage, b: GgufImage, decode: Decode, arena: ArenaView): Handle {
@@ -39,7 +36,9 @@ function* rowsOf(a: GgufImage, b: GgufImage, decode: Decode, arena: ArenaView): 
     const left = metaText(a, key);
     const right = metaText(b, key);
     const equal = metaEqual(a, b, key, arena);
-    yield typeof equal === 'number' ? equal : { what: 'key', name: plain(key), left, right, differing: equal ? 0 : 1 };
+    yield typeof equal === 'number'
+      ? equal
+      : { what: 'key', name: printable(key), left, right, differing: equal ? 0 : 1 };
   }
   for (const { name } of [...a.tensors, ...b.tensors.filter(t => a.tensor(t.name) === undefined)])
     yield tensorRow(a, b, name, decode, arena);
@@ -48,7 +47,7 @@ function* rowsOf(a: GgufImage, b: GgufImage, decode: Decode, arena: ArenaView): 
 function tensorRow(a: GgufImage, b: GgufImage, name: string, decode: Decode, arena: ArenaView): Row | number {
   const [x, y] = [a.tensor(name), b.tensor(name)];
   const text = (t: typeof x): string => (t === undefined ? '' : `${ggmlTypeName(t.type)} ${t.shape.join('×')}`);
-  const row = { what: 'tensor', name: plain(name), left: text(x), right: text(y) };
+  const row = { what: 'tensor', name: printable(name), left: text(x), right: text(y) };
   if (x === undefined || y === undefined || x.shape.join() !== y.shape.join()) return row;
   const values = new TensorValues(a, x, decode);
   const d = differenceOf(values, new TensorValues(b, y, decode), arena);
@@ -78,14 +77,8 @@ function metaText(image: GgufImage, key: string): string {
   const value = image.meta(key);
   if (value === undefined) return '';
   if (typeof value === 'object') return `${TYPE_NAMES[value.elementType]}[${value.count}]`;
-  const text = plain(scalarText(image.typeOf(key)!, value));
-  return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text;
+  return printable(scalarText(image.typeOf(key)!, value));
 }
 
 /** GGUF's names of its value types, by number. */
 const TYPE_NAMES = 'u8 i8 u16 i16 u32 i32 f32 bool string array u64 i64 f64'.split(' ');
-
-/** Control characters would break lines and columns. */
-const plain = (text: string): string =>
-  // oxlint-disable-next-line no-control-regex
-  text.replace(/[\0-\x1f\x7f]/g, c => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);

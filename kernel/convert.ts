@@ -14,6 +14,7 @@ import {
   KIND,
   O,
   refuse,
+  shown,
   strerror,
   type Compute,
   type GgmlTypeName,
@@ -104,7 +105,7 @@ class Encoded implements Piece {
     const bad = this.encode(GGML_TYPE[type], valuesAt, n, toAt);
     if (bad === 0) return Math.min(this.pieceBytes, this.bytes - (first / PIECE_VALUES) * this.pieceBytes);
     const { tensor, image } = values;
-    const where = `${image.path}: tensor ${tensor.name}: values ${first} to ${first + n - 1}`;
+    const where = `${image.path}: tensor ${shown(tensor.name)}: values ${first} to ${first + n - 1}`;
     this.why = refuse('RANGE', 6001, `${where} are not all finite in ${type}`);
     return -E.RANGE;
   }
@@ -124,13 +125,10 @@ export class Converter {
     const opened = openImage(this.k, path, from);
     if (isRefusal(opened)) return opened;
     const { image } = opened;
-    const close = (): void => void opened.file.close();
-    const made = this.layOut(image, name, (flags & CONVERT.requantize) !== 0);
-    const file = isRefusal(made) ? made : this.open(made.piece.bytes, { ...made.handle, release: close }, path);
-    if (!isRefusal(made) && !isRefusal(file)) return { file, report: made.report };
-    close();
-    const why = file as Refusal;
-    return { ...why, message: why.message.includes(image.path) ? why.message : `${image.path}: ${why.message}` };
+    const made = this.view(image, name, (flags & CONVERT.requantize) !== 0, () => void opened.file.close());
+    if (!isRefusal(made)) return made;
+    opened.file.close();
+    return { ...made, message: made.message.includes(image.path) ? made.message : `${image.path}: ${made.message}` };
   }
 
   /** How the tensors and metadata of two models differ, as text: see DIFF_COLUMNS. */
@@ -146,8 +144,9 @@ export class Converter {
       a.file.close();
       b.file.close();
     };
+    const why = this.undecodable(a.image, a.image.tensors) ?? this.undecodable(b.image, b.image.tensors);
     const handle = comparison(a.image, b.image, this.decode, this.k.arena);
-    const file = this.open(0, { ...handle, release }, 'diff');
+    const file = why ?? this.open(0, { ...handle, release }, 'diff');
     if (isRefusal(file)) release();
     return file;
   }
@@ -161,11 +160,21 @@ export class Converter {
     return typeof file === 'number' ? refuse('NFILE', 0, strerror(file)) : file;
   }
 
-  private layOut(
+  /** The refusal of the first of these tensors whose values the device cannot tell. */
+  private undecodable({ path, dmaAt }: GgufImage, tensors: readonly TensorInfo[]): Refusal | undefined {
+    const strange = tensors.find(t => this.decode(t.type, dmaAt, 0, dmaAt) < 0);
+    if (strange === undefined) return undefined;
+    const { name, type } = strange;
+    return refuse('NOTSUP', 6001, `${path}: tensor ${shown(name)}: values of ${ggmlTypeName(type)} cannot be decoded`);
+  }
+
+  /** The file with its tensors and metadata laid out, opened; `release` when it is closed. */
+  private view(
     image: GgufImage,
     type: GgmlTypeName,
     requantize: boolean,
-  ): { piece: Piece; handle: Handle; report: Report } | Refusal {
+    release: () => void,
+  ): { file: OpenFile; report: Report } | Refusal {
     const parts = image.meta('split.count');
     if (typeof parts === 'number' && parts > 1)
       return refuse('NOTSUP', 6001, `one of ${parts} parts of a model: key split.count`);
@@ -181,7 +190,13 @@ export class Converter {
         continue;
       }
       if (GGML_BLOCK[stored][0] > 1 && !requantize)
-        return refuse('INVAL', 7001, `tensor ${t.name} is ${stored} already: rounding twice loses more than once`);
+        return refuse(
+          'INVAL',
+          7001,
+          `tensor ${shown(t.name)} is ${stored} already: rounding twice loses more than once`,
+        );
+      const strange = this.undecodable(image, [t]);
+      if (strange !== undefined) return strange;
       const data = new Encoded(new TensorValues(image, t, this.decode), to, this.encode);
       made.push(data);
       report.converted++;
@@ -193,8 +208,10 @@ export class Converter {
       read: (memory, position, at, length) => piece.read(memory, position, at, length),
       write: () => -E.BADF,
       refusal: () => made.find(m => m.why !== null)?.why ?? null,
+      release,
     };
-    return { piece, handle, report: { ...report, bytes: piece.bytes } };
+    const file = this.open(piece.bytes, handle, image.path);
+    return isRefusal(file) ? file : { file, report: { ...report, bytes: piece.bytes } };
   }
 
   private readonly encode: Compute['encode'] = (type, fromAt, n, toAt) => {

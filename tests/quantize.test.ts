@@ -206,6 +206,7 @@ test('what is refused, with the name and the number, and nothing is left behind'
     bad: model([matrix('a.weight', ramp(64)), matrix('b.weight', infinite)]),
     part: model([], [['split.count', ['u16', 3]]]),
     text: Buffer.from('not a model'),
+    odd: model([matrix('a.weight', new Uint8Array(132), 'IQ2_XXS')]),
   });
   const cases: [string, number, RegExp][] = [
     ['/in/good/good.gguf /tmp/x Q3_X', 2, /^llmctl: no type 'Q3_X'\n$/],
@@ -226,6 +227,7 @@ test('what is refused, with the name and the number, and nothing is left behind'
     ['/in/good/good.gguf /tmp Q8_0', 1, /\/tmp: Is a directory/],
     ['/in/good/good.gguf /nope/x Q8_0', 1, /\/nope\/x: No such file or directory/],
     ['fable-q8_0 /tmp/x Q4_0', 1, /tensor token_embd.weight is Q8_0 already/],
+    ['--requantize /in/odd/odd.gguf /tmp/x Q8_0', 1, /odd.gguf: tensor a.weight: values of IQ2_XXS cannot be decoded/],
     ['/in/good/good.gguf /tmp/x', 2, /missing operand/],
   ];
   for (const [operands, status, message] of cases) {
@@ -466,6 +468,11 @@ test('llmctl diff: metadata and tensors, status 0, 1 or 2', t => {
   t.is(machine.exec('llmctl diff fable-f16 fable-f16').stdout, '0 of 26 keys and 0 of 56 tensors differ\n');
   t.is(machine.exec('llmctl diff fable-f16 /etc/motd').status, 2);
   t.is(machine.exec('llmctl diff fable-f16').status, 2);
+  const odd = power({ o: model([matrix('a.weight', new Uint8Array(132), 'IQ2_XXS')]) });
+  t.regex(
+    odd.exec('llmctl diff fable-f16 /in/o/o.gguf').stderr,
+    /tensor a.weight: values of IQ2_XXS cannot be decoded/,
+  );
 });
 
 // ── llama.cpp reads what is written here ─────────────────────────────────────────────────────────────────────────────────────────

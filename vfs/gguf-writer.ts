@@ -3,7 +3,7 @@
 // read. So a file of any size is read through any buffer, from any position. Written as llama.cpp writes: version 3, little-endian, tensors in
 // the order given, each padded with zeros to the alignment, the last one too. What the reader would refuse is refused here.
 
-import { GGML_BLOCK, ggmlTypeName, LIMITS, refuse, utf8Encode, utf8Length } from '../kernel/abi/index.ts';
+import { GGML_BLOCK, ggmlTypeName, LIMITS, refuse, shown, utf8Encode, utf8Length } from '../kernel/abi/index.ts';
 import type { MetaArray, MetaValue, Refusal } from '../kernel/abi/index.ts';
 import { GGUF_ALIGNMENT_DEFAULT, GGUF_MAGIC, GGUF_TYPE, GGUF_VALUE_BYTES } from './gguf.ts';
 import type { GgufImage } from './gguf.ts';
@@ -229,7 +229,7 @@ function checkKeys(keys: ReadonlyMap<string, GgufValue>): Refusal | undefined {
       return refuse('INVAL', 6001, `a key of ${bytes} bytes, 1 to ${LIMITS.ggufKeyBytes} are allowed`);
     const type = 'type' in value ? value.type : value.elementType;
     if (type === GGUF_TYPE.array || !(type >= 0 && type <= GGUF_TYPE.f64))
-      return refuse('INVAL', 6001, `key ${key}: no value can be of type ${type}`);
+      return refuse('INVAL', 6001, `key ${shown(key)}: no value can be of type ${type}`);
   }
   return undefined;
 }
@@ -241,17 +241,21 @@ function checkTensors(tensors: readonly GgufTensor[]): Refusal | undefined {
   for (const { name, type, shape, data } of tensors) {
     const nameBytes = utf8Length(name);
     if (nameBytes < 1 || nameBytes > LIMITS.ggufTensorNameBytes || names.has(name))
-      return refuse('INVAL', 6001, `tensor name '${name}' of ${nameBytes} bytes is empty, too long or there twice`);
+      return refuse(
+        'INVAL',
+        6001,
+        `tensor name ${shown(name)} of ${nameBytes} bytes is empty, too long or there twice`,
+      );
     names.add(name);
     const typeName = ggmlTypeName(type);
-    if (typeName === undefined) return refuse('INVAL', 6001, `tensor ${name}: no type ${type}`);
+    if (typeName === undefined) return refuse('INVAL', 6001, `tensor ${shown(name)}: no type ${type}`);
     const [blockValues, blockBytes] = GGML_BLOCK[typeName];
     const count = shape.reduce((product, extent) => product * extent, 1);
     if (shape.length < 1 || shape.length > LIMITS.tensorDimsMax || shape[0]! % blockValues !== 0)
-      return refuse('INVAL', 6001, `tensor ${name}: ${typeName} cannot have the shape ${shape.join(' × ')}`);
+      return refuse('INVAL', 6001, `tensor ${shown(name)}: ${typeName} cannot have the shape ${shape.join(' × ')}`);
     const bytes = (count / blockValues) * blockBytes;
     if (data.bytes !== bytes)
-      return refuse('INVAL', 6001, `tensor ${name}: ${data.bytes} bytes of data, its shape asks for ${bytes}`);
+      return refuse('INVAL', 6001, `tensor ${shown(name)}: ${data.bytes} bytes of data, its shape asks for ${bytes}`);
   }
   return undefined;
 }
