@@ -338,7 +338,7 @@ export class Kernel {
       p
         .argv()
         .join(' ')
-        .replace(/[\0-\x1f\x7f]/g, '?'),
+        .replace(/\p{Cc}/gu, '?'),
     ]);
     const head = ['PID', 'PPID', 'PGID', 'UID', 'STAT', 'TTY', 'START', 'CYCLES', 'SESSIONS', 'WCHAN', 'COMMAND'];
     return [head, ...rows].map(row => `${row.join(' ')}\n`).join('');

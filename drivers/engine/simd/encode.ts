@@ -15,7 +15,7 @@ function whole(x: f32): i32 {
 @inline
 function round_away(x: f32): i32 {
   const part = trunc<f32>(x);
-  return whole(part + select<f32>(copysign<f32>(1, x), 0, abs<f32>(x - part) >= 0.5));
+  return whole(part + select<f32>(select<f32>(1, -1, x > 0), 0, abs<f32>(x - part) >= 0.5));
 }
 
 @inline
