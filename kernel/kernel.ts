@@ -338,6 +338,7 @@ export class Kernel {
       p
         .argv()
         .join(' ')
+        // oxlint-disable-next-line no-control-regex
         .replace(/[\0-\x1f\x7f]/g, '?'),
     ]);
     const head = ['PID', 'PPID', 'PGID', 'UID', 'STAT', 'TTY', 'START', 'CYCLES', 'SESSIONS', 'WCHAN', 'COMMAND'];
