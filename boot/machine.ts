@@ -35,6 +35,7 @@ import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } fr
 import { programs } from '../shell/index.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
 import { multiplyAddIsFused } from './fused.ts';
+import { templateDevice } from './template.ts';
 import { VERSION } from './version.ts';
 
 export interface BootOptions {
@@ -83,6 +84,7 @@ export class Machine {
       engines: [new TransformerDriver({ arena: this.arena, compute, tokenizer }), new StubDriver(this.arena)],
       xor128,
       lcg,
+      templates: templateDevice,
       console: tty,
       devices: new Map([
         ['exec', this.execDevice.input],

@@ -18,8 +18,8 @@ import { parsePace, Pacer } from './pace.ts';
 import { VERSION } from './version.ts';
 
 const HELP = `Usage: arena8 [-c 'COMMANDS'] [SCRIPT] [--mount HOSTPATH:GUESTPATH[:ro]]...
-              [--image FILE] [--seed N] [--target NAME] [--calibration FILE]
-              [--pace real|max|N%] [--version] [--help]
+              [--home DIR] [--image FILE] [--seed N] [--target NAME]
+              [--calibration FILE] [--pace real|max|N%] [--version] [--help]
 A kernel for language models in one 8 MiB arena.
 
 Without -c and SCRIPT: boots, runs /etc/rc, then reads commands from standard
@@ -29,6 +29,8 @@ input, terminal or not, until it ends. The exit status is the last command's.
   SCRIPT         run a shell script of the host; operands after it are $1, ...
   --mount HOSTPATH:GUESTPATH[:ro]
                  show a directory of the host in the machine (ro: read-only)
+  --home DIR     the same as --mount DIR:/home: what is kept there, the shell's
+                 history too, outlives the machine
   --image FILE   boot another image (cpio newc)
   --seed N       seed of the machine's /dev/random (default 0)
   --target NAME  the processor whose time is simulated: ${TARGETS.map(t => t.name).join(', ')}
@@ -65,10 +67,15 @@ const STATUS = {
 
 // ── The command line ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+interface Mount {
+  readonly guest: string;
+  readonly directory: HostDirectory;
+}
+
 interface CommandLine {
   commands: string | null;
   operands: string[];
-  mounts: { guest: string; directory: HostDirectory }[];
+  mounts: Mount[];
   image: Uint8Array | null;
   seed: number;
   target: string;
@@ -106,7 +113,8 @@ function parse(argv: readonly string[]): CommandLine {
     if (argument === '--') {
       line.operands.push(...argv.slice(i + 1));
       break;
-    } else if (name === '--mount') line.mounts.push(mountOf(value()));
+    } else if (name === '--mount') line.mounts.push(mountFrom(value()));
+    else if (name === '--home') line.mounts.push(mountOf('--home', value(), '/home', false));
     else if (name === '--image') line.image = imageOf(value());
     else if (name === '--seed') line.seed = seedOf(value());
     else if (name === '--target') line.target = targetOf(value());
@@ -127,14 +135,18 @@ function printAndExit(text: string): never {
 }
 
 /** HOSTPATH:GUESTPATH[:ro]. A host path may contain ':'; the guest's begins after the last one that a '/' follows. */
-function mountOf(text: string): { guest: string; directory: HostDirectory } {
+function mountFrom(text: string): Mount {
   const [, hostPath, guest, ro] = /^(.+):(\/[^:]*?)(:ro)?$/s.exec(text) ?? [];
   if (hostPath === undefined || guest === undefined)
     misused(`--mount: '${text}' is not HOSTPATH:GUESTPATH[:ro] with an absolute GUESTPATH`);
+  return mountOf('--mount', hostPath, guest, ro !== undefined);
+}
+
+function mountOf(option: string, hostPath: string, guest: string, readOnly: boolean): Mount {
   try {
-    return { guest, directory: directory(hostPath, ro !== undefined) };
+    return { guest, directory: directory(hostPath, readOnly) };
   } catch (error) {
-    return fail(STATUS.usage, `--mount: ${(error as Error).message}`);
+    return fail(STATUS.usage, `${option}: ${(error as Error).message}`);
   }
 }
 
@@ -212,7 +224,9 @@ class Host {
   #listening = false;
   #interruptAsked = false; // and not yet seen by the machine
 
-  readonly #pacer: Pacer | null;
+  readonly #asked: Pacer | null;
+  /** A program that redraws the screen as time goes by: it is shown in real time where no other pace was asked for. */
+  readonly #live = new Pacer(1, () => performance.now());
   /** Output written before it may be seen, in order. */
   #held: { readonly fd: number; readonly bytes: Uint8Array }[] = [];
   #inTurn = false;
@@ -220,7 +234,7 @@ class Host {
   #due: { readonly timer: NodeJS.Timeout; readonly next: () => void } | null = null;
 
   constructor(line: CommandLine) {
-    this.#pacer = line.pace === null ? null : new Pacer(line.pace, () => performance.now());
+    this.#asked = line.pace === null ? null : new Pacer(line.pace, () => performance.now());
     const script = line.commands === null ? line.operands[0] : undefined;
     this.#interactive = line.commands === null && script === undefined && isatty(0) && isatty(1);
     const size = this.#interactive ? { columns: process.stdout.columns, rows: process.stdout.rows } : {};
@@ -264,6 +278,10 @@ class Host {
     },
   };
 
+  get #pacer(): Pacer | null {
+    return this.#asked ?? (this.#tty.raw ? this.#live : null);
+  }
+
   /** Writes, or keeps for later what the machine wrote ahead of the pace. */
   #show(fd: number, bytes: Uint8Array): void {
     if (this.#pacer !== null && (this.#inTurn || this.#held.length > 0)) this.#held.push({ fd, bytes: bytes.slice() });
@@ -296,8 +314,10 @@ class Host {
   /** One round of the machine; then the event loop has its turn. */
   readonly #turn = (): void => {
     this.#inTurn = true;
+    const { raw } = this.#tty;
     const state = this.#machine.run(1);
     this.#inTurn = false;
+    if (!raw && this.#tty.raw) this.#live.meet(this.#machine.nowNs());
     this.#interruptAsked = false;
     this.#atItsTime(() => this.#follow(state));
   };
@@ -368,7 +388,7 @@ class Host {
     process.stdin.on('data', (bytes: Buffer) => {
       if (this.#interactive) {
         this.#tty.feed(bytes);
-        if (bytes.includes(CTRL_C)) this.#hurry();
+        if (bytes.includes(CTRL_C) || this.#tty.raw) this.#hurry();
       } else {
         this.#input = bytes;
         process.stdin.pause();
@@ -385,12 +405,17 @@ class Host {
     process.once('exit', () => {
       process.stdin.setRawMode(false);
       try {
-        fs.writeSync(1, '\x1b[?2004l'); // a line may have been under edit: no more marks around pastes
+        // A line may have been under edit: no more marks around pastes. A program may have had the screen.
+        fs.writeSync(1, `\x1b[?2004l${this.#tty.raw ? '\x1b[m\x1b[?1049l\x1b[?25h' : ''}`);
       } catch {
         // The terminal is gone.
       }
     });
-    process.stdout.on('resize', () => this.#tty.resize(process.stdout.columns, process.stdout.rows));
+    process.stdout.on('resize', () => {
+      this.#tty.resize(process.stdout.columns, process.stdout.rows);
+      if (this.#tty.raw) this.#hurry();
+      this.#wake();
+    });
     this.#listen();
   }
 

@@ -8,6 +8,7 @@ import {
   formatRefusal,
   GGML_TYPE,
   ggmlTypeName,
+  IOCTL,
   isRefusal,
   LIMITS,
   O,
@@ -23,6 +24,7 @@ import {
   type ProgramTable,
   type Refusal,
   type RngDriver,
+  type TemplateDevice,
   type TokenizerDriver,
   type TtyDevice,
 } from './abi/index.ts';
@@ -33,7 +35,9 @@ import { ROOT } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditRing } from './audit.ts';
+import { Chat } from './chat.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
+import { Converter } from './convert.ts';
 import { Costs, type Pricer } from './costs.ts';
 import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
@@ -56,6 +60,7 @@ export interface Hardware {
   readonly tokenizer: TokenizerDriver;
   readonly xor128: RngDriver;
   readonly lcg: RngDriver;
+  readonly templates: TemplateDevice;
   readonly console: TtyDevice;
   /** Further character devices under /dev. */
   readonly devices: ReadonlyMap<string, CharDevice>;
@@ -109,7 +114,7 @@ export class Kernel {
 
     this.vfs = new Vfs(arena, () => this.clock.nowNs());
     const dev = new DevFs();
-    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, dev, this.proc, () =>
+    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
     this.loader = new Loader(arena, this.lay, this.costs, this.vfs, hw.engines, hw.tokenizer, text =>
@@ -137,6 +142,8 @@ export class Kernel {
       loader: this.loader,
       sessions: this.sessions,
       forecast: this.forecast,
+      converter: new Converter({ arena, lay: this.lay, costs: this.costs, vfs: this.vfs }, hw.compute),
+      chat: new Chat(arena, this.lay, this.clock, this.costs, this.vfs, this.loader, hw.templates),
       console: hw.console,
       processes: () => this.processes,
       audit: text => this.audit.note(text),
@@ -152,6 +159,7 @@ export class Kernel {
       p => calls.drainTrace(p),
       p => this.sessions.closeOwnedBy(p.pid),
       (p, why) => this.log.print(`${p.argv()[0]}[${p.pid}]: crashed: ${why}`),
+      () => this.clock.nowNs(),
     );
 
     this.sayMemoryMap();
@@ -186,7 +194,7 @@ export class Kernel {
     this.log.print(`image: ${made.files} files, ${made.bytes} bytes on /`);
 
     this.registerDevices(dev);
-    this.registerProc();
+    this.registerProc(dev);
     for (const [type, target] of [
       ['proc', '/proc'],
       ['dev', '/dev'],
@@ -238,7 +246,7 @@ export class Kernel {
     for (const [name, device] of this.hw.devices) dev.register(name, device);
   }
 
-  private registerProc(): void {
+  private registerProc(dev: DevFs): void {
     const { arena } = this.hw;
     const proc = (path: string, text: () => string): void => this.proc.register(path, text);
     proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\n`);
@@ -284,21 +292,13 @@ export class Kernel {
       const rows = counts.map(([n, what], irq) => `${String(irq).padStart(3)}: ${String(n).padStart(10)}  ${what}\n`);
       return `           CPU0\n${rows.join('')}`;
     });
-    proc('partitions', () => {
-      const blocks = String(Math.ceil(this.hw.image.length / 1024)).padStart(10);
-      return `major minor  #blocks  name\n\n   1        0 ${blocks} ram0\n`;
-    });
+    proc('devices', () => dev.driversText());
+    proc('partitions', () => dev.disksText());
     const { hard, symbolic } = this.vfs.protection;
     proc('sys/fs/protected_hardlinks', () => `${Number(hard)}\n`);
     proc('sys/fs/protected_symlinks', () => `${Number(symbolic)}\n`);
     proc('filesystems', () => 'nodev\ttmpfs\nnodev\tproc\nnodev\tdevfs\n\tgguf\n');
-    proc('ps', () => {
-      const rows = [...this.processes.all()].map(
-        p =>
-          `${String(p.pid).padStart(5)} ${String(p.parent).padStart(5)} ${p.status !== null ? 'Z' : p.stoppedBy !== null ? 'T' : 'S'} ${String(p.cycles).padStart(10)} ${p.argv().join(' ')}\n`,
-      );
-      return `  PID  PPID S     CYCLES COMMAND\n${rows.join('')}`;
-    });
+    proc('ps', () => this.processTable());
     proc('sessions', () => {
       const rows = this.sessions
         .list()
@@ -315,6 +315,33 @@ export class Kernel {
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
     proc('audit', () => this.audit.lines().join(''));
+  }
+
+  /**
+   * /proc/ps: a header, then a line a process, fields separated by blanks: when it began in nanoseconds, its cycles and those of its
+   * sessions, the call that it waits in. `+`: in the terminal's foreground. The command is the rest of the line.
+   */
+  private processTable(): string {
+    const { foreground } = this.processes;
+    const rows = [...this.processes.all()].map(p => [
+      `${p.pid}`,
+      `${p.parent}`,
+      `${p.group}`,
+      `${p.credentials.euid}`,
+      p.state + (p.group === foreground ? '+' : ''),
+      p.files.some(f => f !== null && f.ioctl(IOCTL.isatty, 0) >= 0) ? 'tty' : '?',
+      `${p.startedNs}`,
+      `${p.cycles}`,
+      `${this.sessions.cyclesOf(p.pid)}`,
+      p.state === 'S' ? p.waitsIn : '-',
+      // One process, one line, whatever its arguments are.
+      p
+        .argv()
+        .join(' ')
+        .replace(/[\0-\x1f\x7f]/g, '?'),
+    ]);
+    const head = ['PID', 'PPID', 'PGID', 'UID', 'STAT', 'TTY', 'START', 'CYCLES', 'SESSIONS', 'WCHAN', 'COMMAND'];
+    return [head, ...rows].map(row => `${row.join(' ')}\n`).join('');
   }
 
   /** /proc/arena: header, one line per region, totals. Peaks are each region's largest size since power-on. */
@@ -427,6 +454,7 @@ export class Kernel {
       this.interrupts.console++;
       this.processes.signalForeground(SIG.TSTP);
     }
+    if (this.hw.console.takeResize()) this.processes.signalForeground(SIG.WINCH);
     const before = this.processes.progress;
     this.processes.runAll();
     const stepped = this.sessions.run();

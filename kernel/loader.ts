@@ -5,15 +5,12 @@
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import {
-  E,
   ENGINE_REGIONS,
   GGML_BLOCK,
   GGML_TYPE,
   ggmlTypeName,
   isRefusal,
-  KIND,
   LIMITS,
-  O,
   PlanReport,
   refuse,
   strerror,
@@ -31,10 +28,10 @@ import {
   type Vocabulary,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
-import { parseGguf } from '../vfs/gguf.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { alignUp, type Arena, type Mark } from './arena.ts';
 import type { Costs, PlanPrices } from './costs.ts';
+import { openImage } from './image.ts';
 import type { Layout } from './layout.ts';
 import { panic } from './panic.ts';
 import { encodingBounds } from './wcet/bounds.ts';
@@ -123,10 +120,10 @@ export class Loader {
   private lastFile: { readonly path: string; readonly request: LoadRequest } | null = null;
 
   constructor(
-    private readonly arena: Arena,
-    private readonly lay: Layout,
-    private readonly costs: Costs,
-    private readonly vfs: Vfs,
+    readonly arena: Arena,
+    readonly lay: Layout,
+    readonly costs: Costs,
+    readonly vfs: Vfs,
     private readonly drivers: readonly EngineDriver[],
     private readonly tokenizer: TokenizerDriver,
     private readonly say: (text: string) => void,
@@ -198,6 +195,13 @@ export class Loader {
     if (this.loaded === null) return false;
     this.release();
     return true;
+  }
+
+  /** What `use` finds in the loaded model's file. */
+  inspect<T>(use: (image: ModelImage) => T | Refusal): T | Refusal {
+    if (this.loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
+    const { path, engine } = this.loaded;
+    return path === '' ? refuse('INVAL', 6002, `the ${engine.name} engine has no file`) : this.withImage(path, use);
   }
 
   engineNames(): readonly string[] {
@@ -302,22 +306,11 @@ export class Loader {
   // ── Opening, preparing, committing ─────────────────────────────────────────────────────────────────────────────────────────────
 
   private withImage<T>(path: string, use: (image: ModelImage, file: OpenFile) => T | Refusal): T | Refusal {
-    const file = this.vfs.open('/', path, O.RDONLY, 0);
-    if (typeof file === 'number')
-      return { errno: -file, code: -file === E.NOENT ? 1001 : 0, message: `${path}: ${strerror(file)}` };
+    const opened = openImage(this, path, '/');
+    if (isRefusal(opened)) return opened;
+    const { image, file } = opened;
     try {
-      const stat = file.stat();
-      if (stat.kind !== KIND.file)
-        return stat.kind === KIND.dir
-          ? refuse('ISDIR', 1002, `${path}: ${strerror(E.ISDIR)}`)
-          : refuse('INVAL', 1002, `${path}: not a regular file`);
-      const read = (fileAt: number, arenaAt: number, length: number): number => {
-        const n = file.readAt(fileAt, arenaAt, length);
-        this.costs.transfer(Math.max(0, n));
-        return n;
-      };
-      const image = parseGguf({ path, size: stat.size, read }, this.arena, this.lay.dmaAt, LIMITS.dmaBytes);
-      const r = isRefusal(image) ? image : use(image, file);
+      const r = use(image, file);
       // A refusal about a file names the file, once.
       if (isRefusal(r) && !r.message.includes(path)) return { ...r, message: `${path}: ${r.message}` };
       return r;

@@ -1,22 +1,23 @@
 // mount(2): turns a type and a source into a file system. Host directories are not among the types: only the host gives those, at boot.
 
-import { E, isRefusal, LIMITS, O, refuse, strerror, type Refusal } from './abi/index.ts';
+import { E, isRefusal, refuse, type Compute, type Refusal } from './abi/index.ts';
 import { DevFs } from '../vfs/fs-dev.ts';
 import { GgufFs } from '../vfs/fs-gguf.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
-import { parseGguf } from '../vfs/gguf.ts';
 import type { FileSystem } from '../vfs/inode.ts';
 import type { From, Place, Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { Costs } from './costs.ts';
+import { deviceDecode, openImage } from './image.ts';
 import type { Layout } from './layout.ts';
 
 export class Mounter {
   constructor(
-    private readonly arena: Arena,
-    private readonly lay: Layout,
-    private readonly costs: Costs,
-    private readonly vfs: Vfs,
+    readonly arena: Arena,
+    readonly lay: Layout,
+    readonly costs: Costs,
+    readonly vfs: Vfs,
+    private readonly compute: Compute,
     private readonly dev: DevFs,
     private readonly proc: ProcFs,
     /** Working directories in use: what keeps a file system busy. */
@@ -41,8 +42,15 @@ export class Mounter {
     }
   }
 
-  umount(target: string, from: From): number {
-    return this.vfs.umount(target, this.held(), from);
+  /** What is not mounted, or is in use, is refused with what it is that uses it. */
+  umount(target: string, from: From): number | Refusal {
+    const held = this.held();
+    const r = this.vfs.umount(target, held, from);
+    if (r === -E.INVAL) return refuse('INVAL', 0, 'not mounted');
+    if (r !== -E.BUSY) return r;
+    const place = this.vfs.resolve(from, target) as Place;
+    const users = place.mount.covered === null ? ['the root'] : this.vfs.usersOf(place.mount, held);
+    return refuse('BUSY', 0, `target is busy: ${users.join(', ')}`);
   }
 
   /** A mount point the host asked for: missing directories above it are made. */
@@ -52,21 +60,12 @@ export class Mounter {
   }
 
   private mountGguf(source: string, target: string, from: From): number | Refusal {
-    const file = this.vfs.open(from, source, O.RDONLY, 0);
-    if (typeof file === 'number') return { errno: -file, code: 0, message: `${source}: ${strerror(file)}` };
-    const { path } = file;
-    const read = (fileAt: number, arenaAt: number, length: number): number => {
-      const n = file.readAt(fileAt, arenaAt, length);
-      this.costs.transfer(Math.max(0, n));
-      return n;
-    };
-    const image = parseGguf({ path, size: file.stat().size, read }, this.arena, this.lay.dmaAt, LIMITS.dmaBytes);
-    if (isRefusal(image)) {
-      file.close();
-      return { ...image, message: `${path}: ${image.message}` };
-    }
+    const opened = openImage(this, source, from);
+    if (isRefusal(opened)) return opened;
+    const { image, file } = opened;
     // The file stays open as long as it is mounted, as a block device does.
-    const r = this.vfs.mount(target, new GgufFs(image, this.arena, () => void file.close()), path, true, from);
+    const fs = new GgufFs(image, this.arena, deviceDecode(this.compute, this.costs), () => void file.close());
+    const r = this.vfs.mount(target, fs, image.path, true, from);
     if (r < 0) file.close();
     return r;
   }

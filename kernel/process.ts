@@ -29,7 +29,7 @@ export const CATCH = { default: 0, interrupt: 1, ignore: 2 } as const;
 const STATUS_CRASHED = 139;
 
 const stopping: readonly number[] = [SIG.STOP, SIG.TSTP, SIG.TTIN, SIG.TTOU];
-const harmless: readonly number[] = [SIG.CHLD, SIG.CONT];
+const harmless: readonly number[] = [SIG.CHLD, SIG.CONT, SIG.WINCH];
 
 /** Calls a program may make before it must let others run. */
 const QUANTUM_CALLS = 64;
@@ -49,7 +49,8 @@ export class Process implements View {
   stopTold = false; // its parent has been told so
   code: Entry | null = null; // where its next fork begins
   callsLeft = QUANTUM_CALLS;
-  wakeNs: number | null = null; // inside sleep: until then
+  wakeNs: number | null = null; // inside sleep or poll: until then
+  waitsIn = ''; // the call that it is blocked in
   yielded = false; // inside sched_yield
   cycles = 0;
   lastError: Refusal = { errno: 0, code: 0, message: '' };
@@ -66,6 +67,7 @@ export class Process implements View {
     readonly trace: OpenFile | null,
     inherited: View,
     group: number,
+    readonly startedNs: number,
   ) {
     this.cwd = inherited.cwd;
     this.credentials = inherited.credentials;
@@ -76,6 +78,13 @@ export class Process implements View {
   argv(): string[] {
     const { argc } = SpawnHeader.read(this.args, 0);
     return utf8Decode(this.args, SpawnHeader.bytes).split('\0').slice(0, argc);
+  }
+
+  /** As ps prints it: R runs or could, S waits in a call, T is stopped, Z has ended and nobody has asked for its status. */
+  get state(): 'R' | 'S' | 'T' | 'Z' {
+    if (this.status !== null) return 'Z';
+    if (this.stoppedBy !== null) return 'T';
+    return this.waitsIn === '' ? 'R' : 'S';
   }
 
   /** Lowest free descriptor, or -EMFILE. */
@@ -115,6 +124,7 @@ export class Processes {
     private readonly ended: (p: Process) => void,
     /** A program broke by itself; it ends, the machine goes on. */
     private readonly crashed: (p: Process, why: string) => void,
+    private readonly nowNs: () => number,
   ) {}
 
   get(pid: number): Process | undefined {
@@ -180,7 +190,7 @@ export class Processes {
     if (this.table.size >= LIMITS.processesMax) return -E.AGAIN;
     const pid = this.nextPid++;
     const father = this.table.get(parent);
-    const p = new Process(pid, parent, args, trace, inherited, father?.group ?? pid);
+    const p = new Process(pid, parent, args, trace, inherited, father?.group ?? pid, this.nowNs());
     for (const [signal, action] of father?.signals ?? []) if (action === CATCH.ignore) p.signals.set(signal, action);
     p.files.push(...files);
     p.body = entry(this.gate(p));

@@ -346,6 +346,13 @@ export class Sessions {
     return this.live().map(s => this.reportOf(s));
   }
 
+  /** Cycles of the sessions that a process has open. */
+  cyclesOf(pid: number): number {
+    let cycles = 0;
+    for (const s of this.live()) if (s.owner === pid) cycles += this.reportOf(s).cycles;
+    return cycles;
+  }
+
   private promote(): void {
     const engine = this.loader.engine();
     while (this.owner === null) {

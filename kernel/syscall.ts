@@ -3,6 +3,7 @@
 
 import {
   BLOCKED,
+  ConvertReport,
   E,
   FsStat,
   IOCTL,
@@ -13,6 +14,7 @@ import {
   LoadOptions,
   KIND,
   ModelInfo,
+  O,
   PlanReport,
   refuse,
   SessionReport,
@@ -21,7 +23,6 @@ import {
   SPEC_CODE,
   Stat,
   STOPPED,
-  strerror,
   SYSCALLS,
   Times,
   utf8Decode,
@@ -43,7 +44,9 @@ import type { OpenFile } from '../vfs/file.ts';
 import { MAY, permits, type Credentials } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
+import type { Chat } from './chat.ts';
 import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
+import type { Converter } from './convert.ts';
 import type { Costs } from './costs.ts';
 import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
@@ -53,6 +56,7 @@ import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
 import { CATCH, type Process, type Processes } from './process.ts';
 import type { Sessions } from './session.ts';
+import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
 
 /** What the calls act on. */
@@ -67,6 +71,8 @@ export interface CallContext {
   readonly loader: Loader;
   readonly sessions: Sessions;
   readonly forecast: Forecast;
+  readonly converter: Converter;
+  readonly chat: Chat;
   readonly console: TtyDevice;
   readonly processes: () => Processes;
   readonly audit: (text: string) => void;
@@ -76,7 +82,7 @@ export interface CallContext {
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
 interface Entry {
-  readonly name: string;
+  readonly name: CallName;
   readonly spec: CallSpec;
   /** Positions among the call's integers of (address, length) pairs. */
   readonly ranges: readonly number[];
@@ -88,6 +94,8 @@ export class SystemCalls {
   private readonly entries: (Entry | undefined)[] = [];
   /** The process whose call is being served. */
   private caller!: Process;
+  /** What it was refused with, if there is more to say than an errno. */
+  private refusal: Refusal | null = null;
 
   constructor(private readonly k: CallContext) {
     const handlers = this.handlers();
@@ -134,24 +142,41 @@ export class SystemCalls {
     if (entry === undefined) return -E.NOSYS;
     if (!this.drainTrace(p)) return BLOCKED;
     this.caller = p;
+    this.refusal = null;
     const integers = [a, b, c, d, e, f].slice(0, entry.integers);
     let r = this.checkRanges(entry, integers);
     if (r === 0) r = entry.handler(...integers);
     if (r === BLOCKED) {
-      if (!p.interrupted || p.status !== null) return BLOCKED;
+      if (!entry.spec.blocks) return this.left(p, entry, integers);
+      if (!p.interrupted || p.status !== null) {
+        p.waitsIn = entry.name;
+        return BLOCKED;
+      }
       p.interrupted = false;
       p.wakeNs = null;
       r = -E.INTR;
     }
+    p.waitsIn = '';
     p.cycles += this.k.costs.call();
     p.callsLeft--;
     this.k.processes().progress++;
-    if (r < 0 && p.lastError.errno !== -r) p.lastError = { errno: -r, code: 0, message: strerror(r) };
-    if (p.trace !== null) {
-      p.traceLines += `${this.tracedTogether(p) ? `[pid ${p.pid}] ` : ''}${formatCall(entry.name, entry.spec, integers, r, this.k.arena.u8)}\n`;
-      this.drainTrace(p);
-    }
+    if (r < 0) p.lastError = this.refusal ?? { errno: -r, code: 0, message: explain(entry.name, -r, this.k.vfs.pool) };
+    this.traced(p, entry, integers, r);
     return r;
+  }
+
+  /** A call after which the program that made it does not go on: exit, exec, its own end. */
+  private left(p: Process, entry: Entry, integers: readonly number[]): number {
+    if (p.status === null) this.traced(p, entry, integers, entry.name === 'exec' ? 0 : null);
+    return BLOCKED;
+  }
+
+  /** Adds a call to the trace, if there is one; `result` is null where it does not return. */
+  private traced(p: Process, { name, spec }: Entry, integers: readonly number[], result: number | null): void {
+    if (p.trace === null) return;
+    const who = this.tracedTogether(p) ? `[pid ${p.pid}] ` : '';
+    p.traceLines += `${who}${formatCall(name, spec, integers, result, this.k.arena.u8)}\n`;
+    this.drainTrace(p);
   }
 
   private checkRanges(entry: Entry, integers: readonly number[]): number {
@@ -186,7 +211,7 @@ export class SystemCalls {
   }
 
   private fail(r: Refusal): number {
-    this.caller.lastError = r;
+    this.refusal = r;
     return -r.errno;
   }
 
@@ -233,6 +258,21 @@ export class SystemCalls {
     return this.caller.status === null ? 0 : BLOCKED;
   }
 
+  /** BLOCKED until the caller has waited so long (-1: for ever), then 0. */
+  private until(milliseconds: number): number {
+    const { clock } = this.k;
+    const p = this.caller;
+    if (milliseconds < 0) return BLOCKED;
+    p.wakeNs ??= clock.nowNs() + milliseconds * 1e6;
+    if (p.wakeNs > NS_MAX || clock.cyclesAt(p.wakeNs) > CYCLES_MAX) {
+      p.wakeNs = null;
+      return -E.OVERFLOW;
+    }
+    if (clock.nowNs() < p.wakeNs) return BLOCKED;
+    p.wakeNs = null;
+    return 0;
+  }
+
   /** A process outside the foreground group that reads the console is stopped by SIGTTIN. */
   private stopsInBackground(file: OpenFile): boolean {
     const { foreground } = this.k.processes();
@@ -249,8 +289,8 @@ export class SystemCalls {
     return {
       // ── Processes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
       exit: status => {
-        // The program yields on BLOCKED and is never resumed.
-        k.processes().end(this.caller, status & 0xff);
+        // The program yields on BLOCKED and is never resumed; its trace is written before it ends.
+        this.caller.returned = status & 0xff;
         return BLOCKED;
       },
       getpid: () => this.caller.pid,
@@ -359,18 +399,15 @@ export class SystemCalls {
           processes.foreground = group;
           return before;
         }),
-      sleep: milliseconds => {
-        const p = this.caller;
-        if (milliseconds < 0) return -E.INVAL;
-        p.wakeNs ??= k.clock.nowNs() + milliseconds * 1e6;
-        if (p.wakeNs > NS_MAX || k.clock.cyclesAt(p.wakeNs) > CYCLES_MAX) {
-          p.wakeNs = null;
-          return -E.OVERFLOW;
-        }
-        if (k.clock.nowNs() < p.wakeNs) return BLOCKED;
-        p.wakeNs = null;
-        return 0;
-      },
+      poll: (fd, milliseconds) =>
+        this.withFile(fd, file => {
+          const ready = file.ioctl(IOCTL.waiting, 0);
+          if (ready < 0) return ready;
+          if (ready === 0 || this.stopsInBackground(file)) return this.until(milliseconds);
+          this.caller.wakeNs = null;
+          return 1;
+        }),
+      sleep: milliseconds => (milliseconds < 0 ? -E.INVAL : this.until(milliseconds)),
       sched_yield: () => {
         this.caller.yielded = !this.caller.yielded;
         if (!this.caller.yielded) return 0;
@@ -414,7 +451,12 @@ export class SystemCalls {
           return 0;
         }),
       read: (fd, at, capacity) =>
-        this.withFile(fd, file => (this.stopsInBackground(file) ? BLOCKED : file.read(at, capacity))),
+        this.withFile(fd, file => {
+          if (this.stopsInBackground(file)) return BLOCKED;
+          const n = file.read(at, capacity);
+          const why = n < 0 ? file.refusal() : null;
+          return why === null ? n : this.fail(why);
+        }),
       write: (fd, at, bytes) =>
         this.withFile(fd, file => {
           const r = file.write(at, bytes, this.caller.credentials);
@@ -463,10 +505,17 @@ export class SystemCalls {
           if (this.stopsInBackground(file)) return BLOCKED;
           return k.console.readline(this.text(promptAt, promptBytes), u8, at, capacity);
         }),
-      complete: (fd, at, bytes) =>
+      complete: (fd, back, count, at, bytes) =>
         this.withFile(fd, file => {
           if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
-          k.console.complete(this.text(at, bytes).split('\0').slice(0, -1));
+          const [text = '', ...names] = this.text(at, bytes).split('\0').slice(0, -1);
+          k.console.complete(text, back, names, count);
+          return 0;
+        }),
+      remember: (fd, keep, at, bytes) =>
+        this.withFile(fd, file => {
+          if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
+          k.console.remember(this.text(at, bytes).split('\0').slice(0, -1), keep);
           return 0;
         }),
 
@@ -527,9 +576,11 @@ export class SystemCalls {
           return isRefusal(r) ? this.fail(r) : r;
         }),
       umount: (at, bytes) =>
-        this.withPath(at, bytes, target =>
-          this.caller.credentials.euid === 0 ? k.mounter.umount(target, this.caller) : -E.PERM,
-        ),
+        this.withPath(at, bytes, target => {
+          if (this.caller.credentials.euid !== 0) return -E.PERM;
+          const r = k.mounter.umount(target, this.caller);
+          return isRefusal(r) ? this.fail(r) : r;
+        }),
       statfs: (pathAt, pathBytes, at, capacity) =>
         this.withPath(pathAt, pathBytes, path => {
           if (capacity < FsStat.bytes) return -E.RANGE;
@@ -538,6 +589,23 @@ export class SystemCalls {
           FsStat.write(u8, at, s);
           return 0;
         }),
+
+      // ── Model files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+      model_convert: (pathAt, pathBytes, type, flags, at, capacity) =>
+        this.withPath(pathAt, pathBytes, path => {
+          if (capacity < ConvertReport.bytes) return -E.RANGE;
+          const r = k.converter.convert(path, type, flags, this.caller);
+          if (isRefusal(r)) return this.fail(r);
+          ConvertReport.write(u8, at, r.report);
+          return this.install(r.file);
+        }),
+      model_diff: (leftAt, leftBytes, rightAt, rightBytes) =>
+        this.withPath(leftAt, leftBytes, left =>
+          this.withPath(rightAt, rightBytes, right => {
+            const r = k.converter.compare(left, right, this.caller);
+            return isRefusal(r) ? this.fail(r) : this.install(r);
+          }),
+        ),
 
       // ── Users ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
       getuid: () => this.caller.credentials.uid,
@@ -739,6 +807,16 @@ export class SystemCalls {
       },
       session_tokens: (id, from, at, capacity) => sessions.tokens(id, from, at, capacity) ?? -E.BADF,
       session_close: id => (sessions.close(id) ? 0 : -E.BADF),
+      chat: (pathAt, pathBytes, nameAt, nameBytes, fd) =>
+        this.withFile(fd, conversation => {
+          const path = this.text(pathAt, pathBytes);
+          const file = path === '' ? null : vfs.open(this.caller, path, O.RDONLY, 0);
+          if (typeof file === 'number') return file;
+          const given = file === null ? null : { file, path };
+          const r = k.chat.prompt(given, this.text(nameAt, nameBytes), conversation);
+          file?.close();
+          return isRefusal(r) ? this.fail(r) : this.install(r);
+        }),
       llm_stats: (at, capacity) => {
         if (capacity < LlmStats.bytes) return -E.RANGE;
         const t = sessions.totals;

@@ -1,5 +1,5 @@
 // The same machine in Debian's Chromium and Firefox: boots from the same image, runs the same commands, and must give the same bytes as in
-// Node — text, logits, virtual clock, and the digest of the whole arena. The page is nothing but boot/machine.ts and a list of commands.
+// Node — text, logits, virtual clock, the digest of the whole arena, and what a person at the terminal sees. The page is nothing but boot/machine.ts and a list of commands.
 import test, { type ExecutionContext } from 'ava';
 import { build } from 'esbuild';
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import puppeteer from 'puppeteer-core';
 import { boot } from '../boot/index.ts';
+import { sitting } from './support/sitting.ts';
 
 const COMMANDS = [
   'cat /etc/hostname',
@@ -18,6 +19,8 @@ const COMMANDS = [
   'llmctl load /models/fable-q4_0.gguf --kv f32 --ctx 128',
   'llminfer --json --logits 3 --seed 11 --max-tokens 32 --repeat-penalty 1.3 --min-p 0.05 Lily',
   'llmctl tokenize "Zażółć gęślą jaźń 123  456\n\ttab"',
+  'echo "{% for m in messages %}{{ m.role }}: {{ m.content | upper }}{% endfor %}" > /tmp/c.jinja',
+  'llminfer --json --chat --template-file /tmp/c.jinja --max-tokens 4 Hello',
   'uptime; cat /proc/arena',
 ];
 
@@ -25,24 +28,29 @@ interface Transcript {
   readonly build?: string;
   readonly digest: string;
   readonly results: readonly { status: number; stdout: string; stderr: string }[];
+  /** What a person sees: tests/support/sitting.ts. */
+  readonly screens: readonly (readonly string[])[];
 }
 
-function inNode(build: 'simd128' | 'relaxed'): Transcript {
+async function inNode(build: 'simd128' | 'relaxed'): Promise<Transcript> {
   const machine = boot({ build, image: readFileSync('build/boot.cpio') });
   const results = COMMANDS.map(c => {
     const { status, stdout, stderr } = machine.exec(c);
     return { status, stdout, stderr };
   });
-  return { digest: machine.kernel.arenaDigest(), results };
+  const screens = await sitting(console => boot({ build, console, image: readFileSync('build/boot.cpio') }));
+  return { digest: machine.kernel.arenaDigest(), results, screens };
 }
 
 const PAGE = `
 import { Machine, bestBuild } from './boot/machine.ts';
+import { sitting } from './tests/support/sitting.ts';
 const image = await (await fetch('/boot.cpio')).arrayBuffer();
 const run = async build => {
   const machine = new Machine({ image: new Uint8Array(image), build });
   const results = ${JSON.stringify(COMMANDS)}.map(c => { const { status, stdout, stderr } = machine.exec(c); return { status, stdout, stderr }; });
-  return { build, digest: machine.kernel.arenaDigest(), results };
+  const screens = await sitting(console => new Machine({ image: new Uint8Array(image), build, console }));
+  return { build, digest: machine.kernel.arenaDigest(), results, screens };
 };
 const both = async () => {
   const best = bestBuild();
@@ -109,9 +117,9 @@ async function inBrowser(
   }
 }
 
-test.serial('both builds of the kernels give the same bytes in Node', t => {
-  const simd128 = inNode('simd128');
-  const relaxed = inNode('relaxed');
+test.serial('both builds of the kernels give the same bytes in Node', async t => {
+  const simd128 = await inNode('simd128');
+  const relaxed = await inNode('relaxed');
   t.deepEqual(relaxed.results, simd128.results);
   t.is(relaxed.digest, simd128.digest);
   t.true(
@@ -129,11 +137,12 @@ for (const [name, file] of [
   declare(`${file} gives the same bytes as Node`, async t => {
     t.timeout(120_000);
     if (!here) return t.fail(`${file} is missing`);
-    const { results, digest } = inNode('simd128');
+    const { results, digest, screens } = await inNode('simd128');
     const builds = await inBrowser(t, name, file);
     for (const browser of builds) {
       t.deepEqual(browser.results, results);
       t.is(browser.digest, digest);
+      t.deepEqual(browser.screens, screens);
     }
     t.log(`${name}: ${builds.map(b => b.build).join(' and ')}`);
     return undefined;

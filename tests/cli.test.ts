@@ -178,6 +178,7 @@ testBuilt('--version, --help, reserved words', t => {
   for (const option of [
     '-c',
     '--mount',
+    '--home',
     '--image',
     '--seed',
     '--target',
@@ -333,6 +334,16 @@ testBuilt('--mount: read-write and read-only', t => {
   t.not(ro.status, 0);
   t.true(ro.stderr.includes('Read-only file system'));
   t.is(fs.readFileSync(path.join(root, 'in.txt'), 'utf8'), 'from the host\n');
+});
+
+testBuilt('--home: what is kept there outlives the machine', t => {
+  const root = temporary(t);
+  t.is(arena8(['--home', root, '-c', 'echo kept > ~/note']).status, 0);
+  t.is(arena8([`--home=${root}`, '-c', 'cat ~/note']).stdout, 'kept\n');
+  t.regex(
+    arena8(['--home', '/nowhere']).stderr,
+    /^arena8: --home: cannot mount '\/nowhere': no such file or directory\n$/,
+  );
 });
 
 testBuilt('commands from standard input, after the demonstration', t => {

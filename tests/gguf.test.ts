@@ -1,8 +1,10 @@
-// The GGUF reader and fs-gguf: every model at hand against a second, trusting reader; one bad file for each rule, with the line it gives;
+// GGUF reader, writer and fs-gguf: every model at hand against a second, trusting reader; one bad file for each rule, with the line it gives;
 // seeded corruptions, none of which may throw, hang or allocate; and a model as a directory, read at any position.
 
 import test from 'ava';
+import { gguf } from '@huggingface/gguf';
 import * as fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { createHash } from 'node:crypto';
 import {
@@ -19,8 +21,11 @@ import {
 import type { MetaArray, Refusal } from '../kernel/abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { fileNameOf, GgufFs } from '../vfs/fs-gguf.ts';
-import { parseGguf } from '../vfs/gguf.ts';
+import { GGUF_TYPE, GGUF_VALUE_BYTES, parseGguf } from '../vfs/gguf.ts';
 import type { GgufImage } from '../vfs/gguf.ts';
+import { contentOf, layOutGguf } from '../vfs/gguf-writer.ts';
+import type { GgufContent, GgufScalar, GgufValue, Piece } from '../vfs/gguf-writer.ts';
+import { readBytes } from '../vfs/inode.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import { makeArena, makeRandom } from './support/arena.ts';
 import { ggufFile } from './support/gguf.ts';
@@ -29,12 +34,14 @@ import type { FileSpec } from './support/gguf.ts';
 const arena = makeArena();
 const DMA_AT = 64;
 const BUFFER_AT = 65536;
+/** No compute device here: F32 alone can be read as numbers. */
+const decode = (): number => -1;
 const soak = process.env['ARENA8_SOAK'] === '1';
 
 function parse(bytes: Uint8Array, dmaBytes: number = LIMITS.dmaBytes): GgufImage | Refusal {
   const read = (fileAt: number, at: number, length: number): number => {
     const n = Math.max(0, Math.min(length, bytes.length - fileAt));
-    if (at < DMA_AT || at + length > DMA_AT + dmaBytes)
+    if (at < BUFFER_AT && (at < DMA_AT || at + length > DMA_AT + dmaBytes))
       throw new Error(`transfer of ${length} to ${at} leaves the buffer`);
     arena.u8.set(bytes.subarray(fileAt, fileAt + n), at);
     return n;
@@ -188,7 +195,7 @@ test('the worked vector of the specification (§7.3)', t => {
   );
 });
 
-test('what is accepted: version 2, no tensors, no keys, gaps, trailing bytes, any order, long strings, all types', t => {
+test('what is accepted: version 2, no tensors, no keys, trailing bytes, long strings, all types', t => {
   t.is(parsed(ggufFile({ version: 2 })).version, 2);
   t.is(parsed(ggufFile({})).architecture, '');
   const template = 'ä€😀'.repeat(20_000);
@@ -214,8 +221,8 @@ test('what is accepted: version 2, no tensors, no keys, gaps, trailing bytes, an
       ],
       alignment: 1,
       tensors: [
-        { name: 'second', shape: [4, 1, 1, 1], type: GGML_TYPE.I8, offset: 100 },
-        { name: 'first', shape: [32, 2], type: GGML_TYPE.Q4_0, offset: 3 },
+        { name: 'first', shape: [32, 2], type: GGML_TYPE.Q4_0, offset: 0 },
+        { name: 'second', shape: [4, 1, 1, 1], type: GGML_TYPE.I8, offset: 36 },
       ],
       data: 1000,
     }),
@@ -241,7 +248,7 @@ test('what is accepted: version 2, no tensors, no keys, gaps, trailing bytes, an
   );
   t.is(image.typeOf('f32'), 6);
   t.is(image.typeOf('missing'), undefined);
-  t.is(image.tensor('second')!.fileAt - image.tensor('first')!.fileAt, 97);
+  t.is(image.tensor('second')!.fileAt - image.tensor('first')!.fileAt, 36);
 });
 
 const f32 = GGML_TYPE.F32;
@@ -273,7 +280,7 @@ const BAD: readonly (readonly [string, Uint8Array, number, string])[] = [
     6001,
     'Buffer underflow: 9 tensors cannot be in the 8 bytes after the header',
   ],
-  ['many keys', ggufFile({ keyCount: 65537, data: 1 << 20 }), 6001, '65537 keys, the limit is 65536'],
+  ['many keys', ggufFile({ keyCount: 1025, data: 1 << 20 }), 6001, '1025 keys, the limit is 1024'],
   ['many tensors', ggufFile({ tensorCount: 4097, data: 1 << 20 }), 6001, '4097 tensors, the limit is 4096'],
   ['empty key', ggufFile({ keys: [['', ['u32', 1]]], data: 32 }), 6001, 'key 0 has an empty name'],
   [
@@ -438,7 +445,7 @@ const BAD: readonly (readonly [string, Uint8Array, number, string])[] = [
       data: 64,
     }),
     6001,
-    'tensor b begins 32 bytes before the end of tensor a',
+    'tensor b: offset 32, want 64: tensors follow each other without gap or overlap',
   ],
   [
     'duplicate tensor',
@@ -573,7 +580,7 @@ function mountModel(bytes: Uint8Array): Vfs {
   };
   const image = parseGguf(source, arena, DMA_AT, LIMITS.dmaBytes);
   if (isRefusal(image)) throw new Error(image.message);
-  vfs.mount('/mnt', new GgufFs(image, arena, () => file.close()), source.path, true);
+  vfs.mount('/mnt', new GgufFs(image, arena, decode, () => file.close()), source.path, true);
   return vfs;
 }
 function list(vfs: Vfs, dir: string): string[] {
@@ -623,7 +630,7 @@ test('fs-gguf: the tree, scalars, arrays, data, read-only, unmounting', t => {
   const read = (name: string): string => contents(vfs, `/mnt/${name}`).toString();
   t.deepEqual(list(vfs, '/mnt'), ['metadata', 'tensors']);
   t.deepEqual(list(vfs, '/mnt/tensors'), ['x.weight', '%2E%2E']);
-  t.deepEqual(list(vfs, '/mnt/tensors/x.weight'), ['type', 'shape', 'offset', 'size', 'data']);
+  t.deepEqual(list(vfs, '/mnt/tensors/x.weight'), ['type', 'shape', 'offset', 'size', 'data', 'f32', 'stats']);
   t.is(
     list(vfs, '/mnt/metadata').join(),
     'general.architecture,eps,third,big,flag,template,tokens,scores,flags,wide,none,a%2Fb%25',
@@ -648,7 +655,7 @@ test('fs-gguf: the tree, scalars, arrays, data, read-only, unmounting', t => {
   const at = Number(read('tensors/x.weight/offset'));
   t.deepEqual(contents(vfs, '/mnt/tensors/x.weight/data', 7), bytes.subarray(at, at + 136));
   for (const dir of ['metadata', 'tensors/x.weight'])
-    for (const name of list(vfs, `/mnt/${dir}`)) {
+    for (const name of list(vfs, `/mnt/${dir}`).filter(f => f !== 'f32' && f !== 'stats')) {
       const stat = vfs.stat('/', `/mnt/${dir}/${name}`) as { size: number };
       t.is(stat.size, contents(vfs, `/mnt/${dir}/${name}`).length, name);
     }
@@ -713,4 +720,176 @@ withModels('fs-gguf shows a real model whole: tokens, and every tensor byte for 
     );
   }
   t.is(list(vfs, '/mnt/tensors').length, plain.tensors.length);
+});
+
+// ── The writer ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const pieceOf = (bytes: Uint8Array): Piece => ({
+  bytes: bytes.length,
+  read: (memory, position, at, length) => readBytes(bytes, memory, position, at, length),
+});
+
+/** All bytes of a laid-out file, read in steps of `step`. */
+function written(content: GgufContent, step = 4096): Buffer {
+  const file = layOutGguf(content);
+  if (isRefusal(file)) throw new Error(formatRefusal(file));
+  const bytes = Buffer.alloc(file.bytes);
+  for (let at = 0; at < bytes.length;) {
+    const n = file.read(arena.u8, at, BUFFER_AT, Math.min(step, bytes.length - at));
+    if (n <= 0) throw new Error(`read ${n} at ${at} of ${bytes.length}`);
+    at += Buffer.from(arena.u8.buffer, BUFFER_AT, n).copy(bytes, at);
+  }
+  if (file.read(arena.u8, bytes.length, BUFFER_AT, 1) !== 0) throw new Error('bytes after the end');
+  return bytes;
+}
+
+/** Scalars that a type can hold, its edges among them; each reads back as itself. */
+function scalarOf(type: number, random: (n: number) => number): GgufScalar {
+  const range = (low: number, high: number): number =>
+    [low, high, 0, low + random(256)][random(4)]! > high ? high : [low, high, 0][random(3)]!;
+  const wide = [0n, 1n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n - 1n];
+  const exact = (x: bigint): number | bigint => (Number.isSafeInteger(Number(x)) ? Number(x) : x);
+  switch (type) {
+    case GGUF_TYPE.bool:
+      return random(2) === 1;
+    case GGUF_TYPE.string:
+      return ['', 'a', 'ä€😀', 'x'.repeat(random(5000)), 'a\0b\n'][random(5)]!;
+    case GGUF_TYPE.f32:
+      return [0, -1.5, Math.fround(0.1), -Infinity, Math.fround(3.4e38)][random(5)]!;
+    case GGUF_TYPE.f64:
+      return [0, -1.5, 0.1, Infinity, 5e-324][random(5)]!;
+    case GGUF_TYPE.u64:
+      return exact([...wide, 2n ** 64n - 1n][random(6)]!);
+    case GGUF_TYPE.i64:
+      return exact([...wide, -(2n ** 63n)][random(6)]!);
+    default: {
+      const bits = 8 * GGUF_VALUE_BYTES[type]!;
+      const signed = type === GGUF_TYPE.i8 || type === GGUF_TYPE.i16 || type === GGUF_TYPE.i32;
+      return signed ? range(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) : range(0, 2 ** bits - 1);
+    }
+  }
+}
+
+function randomContent(random: (n: number) => number): { content: GgufContent; data: Uint8Array[] } {
+  const keys = new Map<string, GgufValue>();
+  if (random(2) === 0) keys.set('general.alignment', { type: GGUF_TYPE.u32, value: [1, 8, 32, 64, 4096][random(5)]! });
+  for (let i = random(20); i > 0; i--) {
+    const type = random(13);
+    if (type !== GGUF_TYPE.array) keys.set(`k${i}.${'ä'.repeat(random(3))}`, { type, value: scalarOf(type, random) });
+    else {
+      const elementType = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12][random(12)]!;
+      const elements = Array.from({ length: random(50) }, () => scalarOf(elementType, random));
+      keys.set(`a${i}`, { elementType, elements });
+    }
+  }
+  const data: Uint8Array[] = [];
+  const names = Object.keys(GGML_TYPE) as (keyof typeof GGML_TYPE)[];
+  const tensors = Array.from({ length: random(12) }, (_, i) => {
+    const typeName = names[random(names.length)]!;
+    const [values, bytes] = GGML_BLOCK[typeName];
+    const blocks = 1 + random(5);
+    const shape = [values * blocks, ...Array.from({ length: random(4) }, () => 1 + random(4))];
+    const count = shape.reduce((a, b) => a * b, 1);
+    data.push(Uint8Array.from({ length: (count / values) * bytes }, () => random(256)));
+    return { name: `t${i}`, type: GGML_TYPE[typeName], shape, data: pieceOf(data.at(-1)!) };
+  });
+  return { content: { keys, tensors }, data };
+}
+
+test('read(write(x)) = x for every type of value and tensor, at any alignment and in any steps', t => {
+  const random = makeRandom(404);
+  for (let round = 0; round < (soak ? 20_000 : 400); round++) {
+    const { content, data } = randomContent(random);
+    const bytes = written(content, 1 + random(5000));
+    const image = parsed(bytes);
+    const wrong: string[] = [];
+    if (image.version !== 3 || image.keys.join() !== [...content.keys.keys()].join()) wrong.push('keys');
+    const plain = readPlainly(bytes);
+    for (const [key, value] of content.keys) {
+      if ('type' in value) {
+        if (image.typeOf(key) !== value.type || !Object.is(image.meta(key), value.value)) wrong.push(key);
+      } else if ('elements' in value) {
+        const array = image.meta(key) as MetaArray;
+        if (array.elementType !== value.elementType || array.count !== value.elements.length) wrong.push(key);
+        const want = value.elements.map(x => (typeof x === 'bigint' ? Number(x) : x));
+        const exact = want.every((x, i) => Object.is(x, (plain.values.get(key) as unknown[])[i]));
+        if (!exact) wrong.push(`${key}: elements`);
+      }
+    }
+    content.tensors.forEach(({ name, type, shape }, i) => {
+      const got = image.tensor(name)!;
+      if (got.type !== type || got.shape.join() !== shape.join()) wrong.push(name);
+      if (Buffer.compare(bytes.subarray(got.fileAt, got.fileAt + got.bytes), data[i]!) !== 0)
+        wrong.push(`${name}: data`);
+    });
+    t.deepEqual(wrong, [], `round ${round}`);
+    // A file that the writer made is laid out again as it is.
+    if (Buffer.compare(written(contentOf(image), 1 + random(5000)), bytes) !== 0) t.fail(`round ${round}: again`);
+  }
+});
+
+withModels('write(read(file)) = file, byte for byte, for every model and vocabulary at hand', t => {
+  for (const file of models) {
+    const bytes = fs.readFileSync(file);
+    const again = written(contentOf(parsed(bytes)), 60_000);
+    // llama.cpp ends the descriptions with zeros even where no tensor follows; who wrote these vocabularies did not.
+    const filled = parsed(bytes).tensors.length > 0 ? 0 : again.length - bytes.length;
+    t.is(Buffer.compare(again.subarray(0, again.length - filled), bytes), 0, file);
+    t.true(filled < 32 && again.subarray(again.length - filled).every(byte => byte === 0), file);
+  }
+});
+
+test('what the writer makes is accepted by @huggingface/gguf', async t => {
+  const random = makeRandom(405);
+  const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'gguf-')), 'made.gguf');
+  for (let round = 0; round < 40; round++) {
+    const { content } = randomContent(random);
+    fs.writeFileSync(file, written(content));
+    const { metadata, tensorInfos, tensorDataOffset } = await gguf(file, { allowLocalFile: true });
+    const image = parsed(fs.readFileSync(file));
+    t.is(Number(metadata.tensor_count), content.tensors.length);
+    for (const [key, value] of content.keys) {
+      const got = (metadata as Record<string, unknown>)[key];
+      if ('type' in value)
+        t.is(typeof got === 'bigint' ? BigInt(got) : got, wideAs(got, value.value) as never, `${round} ${key}`);
+      else if ('elements' in value) t.is((got as unknown[]).length, value.elements.length, `${round} ${key}`);
+    }
+    tensorInfos.forEach((info, i) => {
+      const want = image.tensors[i]!;
+      const at = Number(tensorDataOffset + info.offset);
+      t.deepEqual([info.name, info.dtype, info.shape.map(Number), at], [
+        want.name,
+        want.type,
+        want.shape,
+        want.fileAt,
+      ] as never);
+    });
+  }
+  fs.rmSync(path.dirname(file), { recursive: true });
+});
+
+/** A number in the form another reader gives it: some give 64-bit integers as bigint. */
+const wideAs = (got: unknown, want: GgufScalar): GgufScalar =>
+  typeof got === 'bigint' && typeof want === 'number' ? BigInt(want) : want;
+
+test('what the reader would refuse, the writer refuses', t => {
+  const tensor = (change: object) => ({
+    keys: new Map<string, GgufValue>(),
+    tensors: [{ name: 'a', type: GGML_TYPE.F32, shape: [8], data: pieceOf(new Uint8Array(32)), ...change }],
+  });
+  const key = (name: string, value: GgufValue) => ({ keys: new Map([[name, value]]), tensors: [] });
+  const cases: [GgufContent, string][] = [
+    [key('', { type: 4, value: 1 }), 'a key of 0 bytes, 1 to 1024 are allowed'],
+    [key('a', { type: 9, value: 1 }), 'key a: no value can be of type 9'],
+    [key('a', { elementType: 9, elements: [] }), 'key a: no value can be of type 9'],
+    [key('general.alignment', { type: 4, value: 24 }), 'general.alignment is no u32 that is a power of two'],
+    [tensor({ name: '' }), 'tensor name "" of 0 bytes is empty, too long or there twice'],
+    [tensor({ type: 77 }), 'tensor a: no type 77'],
+    [tensor({ type: GGML_TYPE.Q4_0 }), 'tensor a: Q4_0 cannot have the shape 8'],
+    [tensor({ shape: [9] }), 'tensor a: 32 bytes of data, its shape asks for 36'],
+  ];
+  for (const [content, line] of cases) {
+    const r = layOutGguf(content);
+    t.is(isRefusal(r) ? r.message : 'accepted', line);
+  }
 });

@@ -68,6 +68,9 @@ class FakeCompute implements Compute {
   dequantize(): number {
     return -1;
   }
+  encode(): number {
+    return -1;
+  }
   top_k(): void {}
   take_spent(): number {
     const { spent } = this;
@@ -102,6 +105,7 @@ class FakeEngine implements EngineDriver {
       architecture: 'fake',
       keys: [],
       meta: () => undefined,
+      typeOf: () => undefined,
       tensors: [],
       tensor: () => undefined,
       read: () => 0,
@@ -226,6 +230,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     tokenizer: { budget: () => abi.refuse('NOSYS', 0, 'no'), load: () => abi.refuse('NOSYS', 0, 'no') },
     xor128: rng,
     lcg: rng,
+    templates: { render: () => ({ line: 1, message: 'no templates' }) },
     console: {
       interactive: false,
       columns: 80,
@@ -242,7 +247,9 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
       },
       readline: () => BLOCKED,
       complete: () => {},
+      remember: () => {},
       takeSuspend: () => false,
+      takeResize: () => false,
       takeInterrupt: () => {
         const i = console.interrupt;
         console.interrupt = false;

@@ -49,8 +49,15 @@ const TYPES = {
 const BLOCKED = (Object.values(TYPES) as number[]).filter(type => reference.blockOf(type)[0] > 1);
 /** Where a type's blocks have their scales, and minima or scales of minima. */
 const HALVES: Partial<Record<keyof typeof TYPES, readonly number[]>> = {
-  ...{ Q4_1: [0, 2], Q5_1: [0, 2], Q2_K: [80, 82], Q3_K: [108], Q4_K: [0, 2], Q5_K: [0, 2], Q6_K: [208] },
-  ...{ TQ1_0: [52], TQ2_0: [64] },
+  Q4_1: [0, 2],
+  Q5_1: [0, 2],
+  Q2_K: [80, 82],
+  Q3_K: [108],
+  Q4_K: [0, 2],
+  Q5_K: [0, 2],
+  Q6_K: [208],
+  TQ1_0: [52],
+  TQ2_0: [64],
 };
 const halvesOf = (type: number): readonly number[] => HALVES[ggmlTypeName(type) as keyof typeof TYPES] ?? [0];
 

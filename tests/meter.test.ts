@@ -147,6 +147,7 @@ function arithmetic(rig: Rig & { readonly kernels: Exports }): void {
     for (let w = 0; w < 4096; w++) rig.arena.u32[(OPERAND_AT >> 2) + w] = bits();
     const type = oneOf([0, 1, 2, 3, 8, 30, 77]);
     kernels['dequantize']!(type, OPERAND_AT, 32 * below(20), RESULT_AT);
+    kernels['encode']!(oneOf([0, 1, 2, 3, 6, 7, 8, 30, 77]), OPERAND_AT, 32 * below(20), RESULT_AT);
     kernels['repack']!(type, OPERAND_AT, below(12), 32 * below(5), RESULT_AT);
     rig.arena.f64[OPERAND_AT >> 3] = 10000;
     kernels['add']!(RESULT_AT, OPERAND_AT, below(300));

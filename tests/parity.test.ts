@@ -12,7 +12,7 @@ import { ENCODE, GGML_TYPE, isRefusal, ggmlTypeName } from '../kernel/abi/index.
 import type { Vocabulary } from '../kernel/abi/index.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { accepted, argmax, canRun, haveShared, Rig, shared } from './harness.ts';
-import { llamaModel, RECIPES } from './reference/llama-models.ts';
+import { DRAWN, llamaModel, RECIPES } from './reference/llama-models.ts';
 
 interface Run {
   readonly prompt: string;
@@ -112,7 +112,7 @@ for (const name of haveShared ? readdirSync(directory).filter(f => f.endsWith('.
   });
 }
 
-for (const name of Object.keys(RECIPES))
+for (const name of [...Object.keys(RECIPES), ...DRAWN])
   test(`logits and greedy tokens of a made model: ${name}`, t => {
     const v = vectors(`tests/fixtures/llama/${name}.json`);
     const made = llamaModel(name);

@@ -14,9 +14,9 @@ import type { OpenFile } from '../vfs/file.ts';
 import { credentialsOf, ROOT, type Credentials } from '../vfs/permission.ts';
 import { pathOf, Vfs, type Place, type View } from '../vfs/vfs.ts';
 import { makeArena, makeRandom } from './support/arena.ts';
+import { BUFFER_AT, guard, namesIn, shown, status, type Result } from './support/file-systems.ts';
 
 const arena = makeArena();
-const BUFFER_AT = 4096;
 const soak = process.env['ARENA8_SOAK'] === '1';
 const linux = process.platform === 'linux';
 const self = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, groups: process.getgroups?.() ?? [] };
@@ -25,9 +25,6 @@ const canBecomeOthers = self.uid === 0;
 const setting = (name: string): number => Number(fs.readFileSync(`/proc/sys/fs/${name}`, 'utf8'));
 
 // ── Two systems behind one face ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Results are text, counts, or minus an errno. */
-type Result = string | number;
 
 interface System {
   become(uid: number, groups: readonly number[], umask: number): void;
@@ -118,12 +115,9 @@ class Ours implements System {
   list(p: string): Result {
     const dir = this.vfs.open(this.view, p, O.RDONLY | O.DIRECTORY, 0);
     if (typeof dir === 'number') return dir;
-    const names: string[] = [];
-    for (let n; (n = dir.readdir(BUFFER_AT, 4096)) > 0;)
-      for (let at = BUFFER_AT; at < BUFFER_AT + n; at += 2 + arena.u8[at + 1]!)
-        names.push(Buffer.from(arena.u8.slice(at + 2, at + 2 + arena.u8[at + 1]!)).toString());
+    const names = namesIn(arena, dir);
     dir.close();
-    return names.sort().join(' ');
+    return names.join(' ');
   }
   readlink(p: string): Result {
     return this.vfs.readlink(this.view, p);
@@ -163,21 +157,6 @@ class Ours implements System {
     const how = now ? UTIME.now : UTIME.set;
     return this.vfs.utimens(this.view, p, { accessed: how, modified: how, accessedNs: 1e9, modifiedNs: 1e9 });
   }
-}
-
-/** What `f` returns, or minus the errno of what it throws. */
-function guard<T>(f: () => T): T | number {
-  try {
-    return f();
-  } catch (error) {
-    const { errno } = error as NodeJS.ErrnoException;
-    if (errno === undefined) throw error;
-    return errno;
-  }
-}
-function status(f: () => void): number {
-  const r = guard(f);
-  return typeof r === 'number' ? r : 0;
 }
 
 class Theirs implements System {
@@ -265,8 +244,6 @@ class Theirs implements System {
     return now ? 0 : status(() => fs.utimesSync(this.base + p, 1, 1));
   }
 }
-
-const shown = (r: Result): string => (typeof r === 'number' && r < 0 ? errnoName(r) : String(r));
 
 /** Everything beneath `dir`, as root sees it. */
 function tree(s: System, dir = ''): string[] {
@@ -612,7 +589,7 @@ test.serial('su, id and whoami: who one is and may become', t => {
     "uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup)\nid: 'ada': no such user\n[1]",
   );
   t.is(run("su user -c 'mount -t tmpfs x /mnt'"), 'mount: /mnt: Operation not permitted\n[32]');
-  t.is(run("su user -c 'kill -15 1'"), 'kill: (1) - Operation not permitted\n[1]');
+  t.is(run("su user -c '/bin/kill -15 1'"), 'kill: (1) - Operation not permitted\n[1]');
 });
 
 test.serial('chmod, chown, ln, readlink, stat: what they change and how they refuse', t => {
@@ -649,7 +626,7 @@ test.serial('chmod, chown, ln, readlink, stat: what they change and how they ref
   );
   t.is(
     run('ln -sf g s; readlink s; ln -s loop loop; cat loop; test -L loop && echo link'),
-    'g\nlink\ncat: loop: Too many levels of symbolic links\n',
+    'g\nlink\ncat: loop: Too many levels of symbolic links (at most 40 are followed)\n',
   );
   t.is(
     run('mkdir d; ln -s ../f d/up; cp -r d e; readlink e/up; cat e/up; rm -r e; ls d; cat f'),
@@ -685,6 +662,42 @@ test.serial('find and du walk what is there', t => {
     '8\t./d/e/big\n8\t./d/e\n4\t./d/f\n12\t./d\n0\t./l\n12\t.\n5004\td\n8.0K\td/e\n12\t.\n',
   );
   t.is(run('find /tmp/p -depth -delete; ls /tmp/p; cd'), "ls: cannot access '/tmp/p': No such file or directory\n");
+});
+
+test.serial('a limit that was reached is named with its number, a busy file system with what uses it', t => {
+  const long = 'n'.repeat(256);
+  t.is(
+    run(`mkdir /tmp/${long}`),
+    `mkdir: cannot create directory '/tmp/${long}': File name too long (a name has at most 255 bytes, a path 4095)\n[1]`,
+  );
+  t.regex(
+    run('head -c 70M /dev/zero > /tmp/big; rm /tmp/big'),
+    /^head: write error: No space left on device \(67108864 of 67108864 bytes, \d+ of 16384 files\)\n$/,
+  );
+  run('mkdir /tmp/m; mount -t tmpfs a /tmp/m; mkdir /tmp/m/x; mount -t tmpfs b /tmp/m/x; echo x > /tmp/m/f');
+  t.is(run('umount /tmp/m'), 'umount: /tmp/m: target is busy: /tmp/m/x beneath\n[32]');
+  t.is(run('umount /tmp/m/x; umount /tmp/m < /tmp/m/f'), 'umount: /tmp/m: target is busy: 1 open file\n[32]');
+  t.is(run('cd /tmp/m; umount /tmp/m'), 'umount: /tmp/m: target is busy: 2 working directories\n[32]');
+  t.is(
+    run('cd; umount /tmp/m; umount /tmp/m; umount /'),
+    'umount: /tmp/m: not mounted\numount: /: target is busy: the root\n[32]',
+  );
+  t.is(run("su user -c 'umount /tmp'"), 'umount: /tmp: Operation not permitted\n[32]');
+  t.is(run('rmdir /tmp/m'), '');
+});
+
+test.serial('what /proc and /dev hold is in the manual, and the lab about users works', t => {
+  const [proc, dev] = [run('man proc'), run('man dev')];
+  for (const name of run('ls /proc').split('\n').filter(Boolean)) t.regex(proc, new RegExp(`^ +${name}\\b`, 'm'), name);
+  const known = run('ls /dev')
+    .split('\n')
+    .filter(name => name !== '' && !name.includes('-') && name !== 'exec');
+  for (const name of known) t.regex(dev, new RegExp(`^ +${name} `, 'm'), name);
+  const failing = /note'$|^ln -s circle|^rm other|ls \/root|^strace|^mkdir.*lab/;
+  for (const [, command] of run('cat /usr/share/labs/users.md').matchAll(/^ {4}\$ (.*)$/gm)) {
+    const { status, stderr } = machine.exec(command!);
+    if (!failing.test(command!)) t.is(status, 0, `${command}: ${stderr}`);
+  }
 });
 
 test.serial('/dev and /proc: positions, refusals, counts', t => {

@@ -160,7 +160,7 @@ test('the prompt runs lines, asks for more when a command is unfinished, and end
   t.regex(term.type('cat -n\r'), / {5}1\ta\r\n/);
   t.regex(term.type('nosuch\r'), /sh: nosuch: not found/);
   t.regex(term.type(') x\r'), /syntax error near unexpected token '\)'/);
-  t.regex(term.type('history\r'), /1 {2}echo typed\r\n {4}2 {2}echo 'two lines'\r\n/);
+  t.regex(term.type('history\r'), /1 {2}echo typed\r\n {4}2 {2}echo 'two\r\nlines'\r\n/);
   term.type('exit 3\r');
   t.is(term.status(), 3);
 });
@@ -222,7 +222,7 @@ test('every program is in /bin and answers --help; every command has a manual pa
 
 test('topics and labs are pages of the boot image, no wider than a screen', t => {
   const m = boot();
-  for (const topic of ['intro', 'arena', 'fs-gguf', 'limits', 'syscalls', 'wcet']) {
+  for (const topic of ['intro', 'arena', 'fs-gguf', 'limits', 'line-editing', 'syscalls', 'wcet']) {
     const r = m.exec(`man ${topic}`);
     t.is(r.status, 0, topic);
     t.true(r.stdout.startsWith(`NAME\n    ${topic} - `), topic);
@@ -245,7 +245,7 @@ test('the commands that the labs of this room tell to type work', t => {
     ['llmctl load fable-q8_0 --ctx 100000', 1],
     ['strace ls /nowhere', 2],
   ]);
-  for (const name of ['shell', 'arena', 'gguf', 'strace']) {
+  for (const name of ['shell', 'editing', 'arena', 'gguf', 'strace']) {
     const text = m.exec(`cat /usr/share/labs/${name}.md`).stdout;
     const commands = text.split('\n').flatMap(line => /^ {4}\$ (.*)$/.exec(line)?.[1] ?? []);
     t.true(commands.length >= 4, name);
@@ -293,7 +293,7 @@ test('free, df, uptime, dmesg, ps, time and strace report the machine', t => {
   const traced = m.exec('strace cat /etc/hostname');
   t.regex(traced.stderr, /^open\("\/etc\/hostname", O_RDONLY, 0+\) = \d\nread\(/m);
   t.regex(traced.stderr, /\+\+\+ exited with 0 \+\+\+\n$/);
-  t.regex(m.exec("strace sh -c 'true | cat'").stderr, /^\[pid \d+\] read\(0, …, \d+\) = 0\n/m);
+  t.regex(m.exec("strace sh -c 'true | cat'").stderr, /^\[pid \d+\] read\(0, "", \d+\) = 0\n/m);
   t.regex(m.exec('strace -c ls /nofile').stderr, /^ +1 +1 +stat$/m);
 });
 
@@ -477,7 +477,7 @@ test('regular expressions are POSIX', t => {
   t.true(holds('{', 'extended', '{'));
   t.is(compileRegex('a\\', 'basic', plain), 'Trailing backslash');
   t.is(compileRegex('\\(a', 'basic', plain), 'Unmatched ( or \\(');
-  t.is(compileRegex('a\\{1', 'basic', plain), 'Unmatched { or \\{');
+  t.is(compileRegex('a\\{1', 'basic', plain), 'Unmatched \\{');
 });
 
 test('options parse as GNU getopt_long does', t => {

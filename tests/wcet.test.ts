@@ -135,11 +135,14 @@ const size = (max: number): number => oneOf([0, 1, 2, 3, 4, 5, 7, 8, 31, 32, 33,
 const blocks = (max: number): number => 32 * oneOf([0, 1, 2, 3, below(max / 32 + 1)]);
 const flag = (): number => below(2);
 const maybe = (where: number): number => (flag() ? where : 0);
-const TYPE_NAMES = `F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0`.split(' ');
+const TYPE_NAMES = `F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0`.split(
+  ' ',
+);
 const typeOf = (name: string): number => GGML_TYPE[name as GgmlTypeName];
 const TYPES = TYPE_NAMES.map(typeOf);
 const kFor = (type: number, max: number): number => {
-  const [values] = GGML_BLOCK[ggmlTypeName(type)!];
+  const name = ggmlTypeName(type);
+  const values = name === undefined ? 1 : GGML_BLOCK[name][0];
   return values === 1 ? size(max) : values === 32 ? blocks(max) : 256 * below(Math.floor(max / 256) + 2);
 };
 const mulMat = (type: number) => (): number[] => {
@@ -152,6 +155,10 @@ const SHAPES: Record<string, (view: DataView) => number[]> = {
   dequantize: () => {
     const type = oneOf([...TYPES, 77]);
     return [type, at(0), kFor(type, 2048), at(3)];
+  },
+  encode: () => {
+    const type = oneOf([...TYPES.slice(0, 8), 77]);
+    return [type, at(0), kFor(type === 77 ? 0 : type, 2048), at(3)];
   },
   get_row: () => {
     const type = oneOf(TYPES);

@@ -25,19 +25,28 @@ const groups = [
   [20, 39, 'Files'],
   [40, 59, 'Names'],
   [60, 69, 'Models'],
-  [70, 89, 'Sessions'],
+  [70, 79, 'Sessions'],
+  [80, 89, 'Model files'],
   [90, 99, 'Users'],
 ];
 
-function systemCalls({ SYSCALLS }) {
-  const calls = Object.entries(SYSCALLS);
+/** Of a record's heading, as GitHub makes them: `### Stat, 80 bytes` is #stat-80-bytes. */
+const anchorOf = (abi, record) => `${record.toLowerCase()}-${abi[record].bytes}-bytes`;
+
+function systemCalls(abi) {
+  const calls = Object.entries(abi.SYSCALLS);
   return groups.map(([from, to, title]) => {
     const rows = calls
       .filter(([, c]) => c.nr >= from && c.nr <= to)
       .map(([name, c]) => [
         c.nr,
         `\`${name}\``,
-        c.args.map(([arg, kind]) => (arg === kind ? `\`${kind}\`` : `${arg} \`${kind}\``)).join(', '),
+        c.args
+          .map(([arg, kind, meaning]) => {
+            const record = /^[A-Z]/.test(meaning ?? '') ? ` [${meaning}](#${anchorOf(abi, meaning)})` : '';
+            return (arg === kind ? `\`${kind}\`` : `${arg} \`${kind}\``) + record;
+          })
+          .join(', '),
         c.blocks ? 'yes' : '',
         c.doc,
       ]);

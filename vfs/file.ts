@@ -2,14 +2,14 @@
 // and ends when its last holder closes it. All data moves between storage and arena offsets. After POSIX.1 "open file description".
 
 import { E, KIND, O, SEEK, utf8Write } from '../kernel/abi/index.ts';
-import type { ArenaView, RecordValue, Stat } from '../kernel/abi/index.ts';
+import type { ArenaView, RecordValue, Refusal, Stat } from '../kernel/abi/index.ts';
 import type { DirEntry, Handle, Inode } from './inode.ts';
 import { clearSetIds, ROOT, type Credentials } from './permission.ts';
 
 export type StatValue = RecordValue<typeof Stat.fields>;
 
 /** Positions cross the system-call boundary as one i32. */
-const POSITION_MAX = 0x7fffffff;
+export const POSITION_MAX = 0x7fffffff;
 /** The unit of Stat.blocks. */
 const STAT_BLOCK_BYTES = 512;
 
@@ -153,6 +153,11 @@ export class OpenFile {
 
   ioctl(command: number, argument: number): number {
     return this.handle.ioctl?.(command, argument) ?? -E.NOTTY;
+  }
+
+  /** Why the last read failed, where more is known than its errno. */
+  refusal(): Refusal | null {
+    return this.handle.refusal?.() ?? null;
   }
 
   /** One more holder: dup, or a child's descriptor. */

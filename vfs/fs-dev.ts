@@ -73,6 +73,10 @@ const NUMBERS: Readonly<Record<string, number>> = {
 };
 const MISC = 0xa00;
 
+/** What /proc/devices calls the majors. */
+const CHAR_DRIVERS: Readonly<Record<number, string>> = { 1: 'mem', 5: 'tty', 10: 'misc' };
+const BLOCK_DRIVERS: Readonly<Record<number, string>> = { 1: 'ramdisk' };
+
 export class DevFs implements FileSystem {
   readonly type = 'devfs';
   readonly readOnly = true; // its names; the devices decide for themselves
@@ -98,6 +102,31 @@ export class DevFs implements FileSystem {
     const inode = new MemoryInode(++this.lastNumber, 0o600, KIND.block, contents, NUMBERS[name]!);
     this.root.children.set(name, inode);
   }
+
+  /** /proc/devices: the drivers there are, by major number. */
+  driversText(): string {
+    const list = (kind: Kind, names: Readonly<Record<number, string>>): string => {
+      const devices = [...this.root.children.values()].filter(inode => inode.kind === kind);
+      const majors = new Set(devices.map(inode => inode.deviceNumber() >> 8));
+      return [...majors]
+        .sort((a, b) => a - b)
+        .map(major => `${String(major).padStart(3)} ${names[major]}\n`)
+        .join('');
+    };
+    return `Character devices:\n${list(KIND.char, CHAR_DRIVERS)}\nBlock devices:\n${list(KIND.block, BLOCK_DRIVERS)}`;
+  }
+  /** /proc/partitions: the disks, in units of 1,024 bytes. */
+  disksText(): string {
+    const rows = [...this.root.children]
+      .filter(([, inode]) => inode.kind === KIND.block)
+      .map(([name, inode]) => {
+        const [major, minor] = [inode.deviceNumber() >> 8, inode.deviceNumber() & 255];
+        const blocks = Math.ceil(inode.endPosition() / 1024);
+        return `${String(major).padStart(4)} ${String(minor).padStart(8)} ${String(blocks).padStart(10)} ${name}\n`;
+      });
+    return `major minor  #blocks  name\n\n${rows.join('')}`;
+  }
+
   usage(): FsUsage {
     return { totalBytes: 0, usedBytes: 0, files: this.root.children.size };
   }

@@ -1,6 +1,7 @@
 // fs-gguf: a model file as a directory, read-only and without copying. metadata/KEY is the value as text, one line for a scalar and one line
-// per element for an array; tensors/NAME/ holds type, shape, offset, size and data, which is the tensor's bytes straight from the
-// file. Arrays are turned to text while they are read, through the DMA buffer, and never held. docs/IMAGE.md draws the tree.
+// per element for an array; tensors/NAME/ holds type, shape, offset, size, data, which is the tensor's bytes straight from the file, f32, the
+// same as numbers, and stats, what they are like. vocabulary/ and adapter/ show again what belongs to a tokenizer or a LoRA adapter. Arrays
+// are turned to text and blocks to numbers while they are read, through the DMA buffer, and never held. docs/IMAGE.md draws the tree.
 
 import { E, ggmlTypeName, KIND, LIMITS, utf8Encode, utf8Length, utf8Write } from '../kernel/abi/index.ts';
 import type { ArenaView, MetaArray, MetaValue, TensorInfo } from '../kernel/abi/index.ts';
@@ -8,6 +9,8 @@ import { DmaWindow, GGUF_TYPE, GGUF_VALUE_BYTES, readScalar } from './gguf.ts';
 import type { GgufImage } from './gguf.ts';
 import type { DirEntry, FileSystem, FsUsage, Handle } from './inode.ts';
 import { Inode, readBytes, StaticDir } from './inode.ts';
+import { F32View, statisticsOf, TensorValues } from './values.ts';
+import type { Decode, Statistics } from './values.ts';
 
 /** The shortest decimal that reads back as the same f32: 1e-5 stored as f32 prints as 0.00001, not as the f64 beneath it. */
 function f32Text(x: number): string {
@@ -18,7 +21,8 @@ function f32Text(x: number): string {
   return String(x);
 }
 
-function scalarText(type: number, value: MetaValue): string {
+/** A scalar as text; an f32 as the shortest decimal that reads back as it. */
+export function scalarText(type: number, value: MetaValue): string {
   return type === GGUF_TYPE.f32 ? f32Text(value as number) : String(value);
 }
 
@@ -209,6 +213,69 @@ class ArrayFile extends Inode {
   }
 }
 
+/** A tensor's values as f32, whatever they are stored as. */
+class F32File extends Inode {
+  readonly kind = KIND.file;
+  private readonly view: F32View;
+
+  constructor(number: number, values: TensorValues) {
+    super(number, 0o444);
+    this.view = new F32View(values);
+  }
+  override size(): number {
+    return this.view.bytes;
+  }
+  override read(memory: Uint8Array, position: number, at: number, length: number): number {
+    return this.view.read(memory, position, at, length);
+  }
+}
+
+/** What a tensor's values are like, found when it is first read: as in procfs, the size is not known before. */
+class StatsFile extends Inode {
+  readonly kind = KIND.file;
+  private readonly values: TensorValues;
+  private readonly arena: ArenaView;
+
+  constructor(number: number, values: TensorValues, arena: ArenaView) {
+    super(number, 0o444);
+    this.values = values;
+    this.arena = arena;
+  }
+  override open(): Handle {
+    let bytes: Uint8Array | null = null;
+    return {
+      read: (memory, position, at, length) => {
+        if (bytes === null) {
+          const s = statisticsOf(this.values, this.arena);
+          if (typeof s === 'number') return s;
+          bytes = utf8Encode(statisticsText(s));
+        }
+        return readBytes(bytes, memory, position, at, length);
+      },
+      write: () => -E.ROFS,
+    };
+  }
+}
+
+/** A line each: extremes as f32, sums as f64, in the shortest decimals that read back. */
+function statisticsText(s: Statistics): string {
+  const { min, max, histogram, ...others } = s;
+  const lines = { ...others, min: f32Text(min), max: f32Text(max), histogram: histogram.join(' ') };
+  return STATISTICS_KEYS.map(key => `${key} ${lines[key]}\n`).join('');
+}
+const STATISTICS_KEYS = [
+  'count',
+  'nan',
+  'infinite',
+  'zeros',
+  'min',
+  'max',
+  'mean',
+  'variance',
+  'l2',
+  'histogram',
+] as const satisfies readonly (keyof Statistics)[];
+
 /** A directory with a fixed list of names whose inodes are made when they are looked up: a model has thousands of files. */
 class NamedDir extends Inode {
   readonly kind = KIND.dir;
@@ -236,56 +303,111 @@ class NamedDir extends Inode {
   }
 }
 
-const TENSOR_FILES = new Map([
-  ['type', 0],
-  ['shape', 1],
-  ['offset', 2],
-  ['size', 3],
-  ['data', 4],
-]);
-/** Inode numbers: root 1, metadata 2, tensors 3, then keys, then each tensor's directory and its files. */
+const TENSOR_FILES = ['type', 'shape', 'offset', 'size', 'data', 'f32', 'stats'] as const;
+const LORA_FILES = ['rank', 'scale', 'a', 'b'] as const;
+/** Inode numbers: root 1, metadata 2, tensors 3, then keys, then each tensor's directory and its files, then what is shown again. */
 const FIRST_NUMBER = 4;
-const NUMBERS_PER_TENSOR = 1 + TENSOR_FILES.size;
+const NUMBERS_PER_TENSOR = 1 + TENSOR_FILES.length;
+const NUMBERS_PER_PAIR = 1 + LORA_FILES.length;
+
+const numbered = (names: readonly string[]): ReadonlyMap<string, number> => new Map(names.map((name, i) => [name, i]));
 
 export class GgufFs implements FileSystem {
   readonly type = 'gguf';
   readonly readOnly = true;
   readonly root: StaticDir;
   private readonly image: GgufImage;
+  private readonly arena: ArenaView;
+  private readonly decode: Decode;
   private readonly onRelease: () => void;
+  /** The next inode number behind those of keys and tensors. */
+  private nextNumber: number;
 
-  /** `image.read` and the image's DMA buffer are used until unmounting, which calls `onRelease`. */
-  constructor(image: GgufImage, arena: ArenaView, onRelease: () => void) {
+  /** `image.read`, the image's DMA buffer and `decode` are used until unmounting, which calls `onRelease`. */
+  constructor(image: GgufImage, arena: ArenaView, decode: Decode, onRelease: () => void) {
     this.image = image;
+    this.arena = arena;
+    this.decode = decode;
     this.onRelease = onRelease;
-    const window = (): DmaWindow =>
-      new DmaWindow({ path: image.path, size: image.fileBytes, read: image.read }, arena, image.dmaAt, image.dmaBytes);
+    this.nextNumber = FIRST_NUMBER + image.keys.length + image.tensors.length * NUMBERS_PER_TENSOR;
     this.root = new StaticDir(1, 0o555);
-    const keys = new Map(image.keys.map((key, i) => [fileNameOf(key, i), i]));
-    const tensors = new Map(image.tensors.map((t, i) => [fileNameOf(t.name, i), i]));
-    this.root.children.set('metadata', new NamedDir(2, keys, KIND.file, i => this.metadata(i, window)));
+    const keys = numbered(image.keys.map(fileNameOf));
+    const tensors = numbered(image.tensors.map((t, i) => fileNameOf(t.name, i)));
+    this.root.children.set('metadata', new NamedDir(2, keys, KIND.file, i => this.metadata(i)));
     this.root.children.set('tensors', new NamedDir(3, tensors, KIND.dir, i => this.tensor(i)));
+    this.showKeys('vocabulary', /^tokenizer\.(?:ggml\.)?/);
+    this.showKeys('adapter', /^adapter\.(?:lora\.)?/);
+    this.showPairs();
   }
 
-  private metadata(index: number, window: () => DmaWindow): Inode {
-    const key = this.image.keys[index]!;
-    const value = this.image.meta(key)!;
+  private metadata(index: number): Inode {
+    const { image, arena } = this;
+    const key = image.keys[index]!;
+    const value = image.meta(key)!;
     const number = FIRST_NUMBER + index;
+    const window = (): DmaWindow =>
+      new DmaWindow({ path: image.path, size: image.fileBytes, read: image.read }, arena, image.dmaAt, image.dmaBytes);
     if (typeof value === 'object') return new ArrayFile(number, value, window);
-    const type = this.image.typeOf(key)!;
+    const type = image.typeOf(key)!;
     return new TextFile(number, () => `${scalarText(type, value)}\n`);
   }
 
   private tensor(index: number): Inode {
     const t = this.image.tensors[index]!;
     const number = FIRST_NUMBER + this.image.keys.length + index * NUMBERS_PER_TENSOR;
-    const text = [ggmlTypeName(t.type)!, t.shape.join(' '), String(t.fileAt), String(t.bytes)];
-    return new NamedDir(number, TENSOR_FILES, KIND.file, i => {
-      const line = text[i];
-      return line === undefined
-        ? new DataFile(number + 1 + i, this.image, t)
-        : new TextFile(number + 1 + i, () => `${line}\n`);
+    const values = (): TensorValues => new TensorValues(this.image, t, this.decode);
+    const make: Record<(typeof TENSOR_FILES)[number], (number: number) => Inode> = {
+      type: n => new TextFile(n, () => `${ggmlTypeName(t.type)}\n`),
+      shape: n => new TextFile(n, () => `${t.shape.join(' ')}\n`),
+      offset: n => new TextFile(n, () => `${t.fileAt}\n`),
+      size: n => new TextFile(n, () => `${t.bytes}\n`),
+      data: n => new DataFile(n, this.image, t),
+      f32: n => new F32File(n, values()),
+      stats: n => new StatsFile(n, values(), this.arena),
+    };
+    return new NamedDir(number, numbered(TENSOR_FILES), KIND.file, i => make[TENSOR_FILES[i]!](number + 1 + i));
+  }
+
+  /** The keys with that prefix again, as a directory of their own, without it; none where there are no such keys. */
+  private showKeys(directory: string, prefix: RegExp): void {
+    const names = new Map<string, number>();
+    this.image.keys.forEach((key, i) => {
+      if (prefix.test(key)) names.set(fileNameOf(key.replace(prefix, ''), i), i);
     });
+    if (names.size === 0) return;
+    const dir = new StaticDir(this.nextNumber++, 0o555);
+    for (const [name, i] of names) dir.children.set(name, this.metadata(i));
+    this.root.children.set(directory, dir);
+  }
+
+  /** adapter/tensors/NAME: the tensor that a LoRA pair changes, with its rank, alpha / rank, and the two factors. */
+  private showPairs(): void {
+    const adapter = this.root.children.get('adapter');
+    if (!(adapter instanceof StaticDir)) return;
+    const { tensors } = this.image;
+    const bases: { readonly name: string; readonly a: number; readonly b: number }[] = [];
+    tensors.forEach(({ name }, a) => {
+      if (!name.endsWith('.lora_a')) return;
+      const base = name.slice(0, -'.lora_a'.length);
+      const b = tensors.findIndex(t => t.name === `${base}.lora_b`);
+      if (b >= 0) bases.push({ name: base, a, b });
+    });
+    const from = this.nextNumber + 1;
+    const names = numbered(bases.map(({ name }, i) => fileNameOf(name, i)));
+    const make = (i: number): Inode => this.pair(bases[i]!.a, bases[i]!.b, from + i * NUMBERS_PER_PAIR);
+    adapter.children.set('tensors', new NamedDir(this.nextNumber, names, KIND.dir, make));
+    this.nextNumber = from + bases.length * NUMBERS_PER_PAIR;
+  }
+
+  private pair(a: number, b: number, number: number): Inode {
+    const dir = new StaticDir(number, 0o555);
+    const rank = this.image.tensors[b]!.shape[0]!;
+    const alpha = Number(this.image.meta('adapter.lora.alpha') ?? rank); // none: as if it were the rank
+    dir.children.set('rank', new TextFile(number + 1, () => `${rank}\n`));
+    dir.children.set('scale', new TextFile(number + 2, () => `${alpha / rank}\n`));
+    dir.children.set('a', this.tensor(a));
+    dir.children.set('b', this.tensor(b));
+    return dir;
   }
 
   usage(): FsUsage {
@@ -293,7 +415,7 @@ export class GgufFs implements FileSystem {
     return {
       totalBytes: bytes,
       usedBytes: bytes,
-      files: this.image.keys.length + this.image.tensors.length * TENSOR_FILES.size,
+      files: this.image.keys.length + this.image.tensors.length * TENSOR_FILES.length,
     };
   }
   release(): void {

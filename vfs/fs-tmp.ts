@@ -24,6 +24,10 @@ export class TmpPool {
     this.inodesMax = inodesMax;
   }
 
+  /** True when there is no room for another page or inode. */
+  get full(): boolean {
+    return this.bytesUsed + PAGE_BYTES > this.bytesMax || this.inodesUsed >= this.inodesMax;
+  }
   /** A page of zeros, or null when the pool is used up. */
   page(): Uint8Array | null {
     if (this.bytesUsed + PAGE_BYTES > this.bytesMax) return null;

@@ -3,7 +3,7 @@
 // stepped over and not read. All bytes come through the DMA buffer in the arena. What is wrong is said in one line that names the key or
 // tensor and the number. docs/IMAGE.md has the table of what is refused and what is accepted.
 
-import { E, GGML_BLOCK, ggmlTypeName, LIMITS, refuse, utf8Decode, utf8Step } from '../kernel/abi/index.ts';
+import { E, GGML_BLOCK, ggmlTypeName, LIMITS, refuse, shown, utf8Decode, utf8Step } from '../kernel/abi/index.ts';
 import type {
   ArenaView,
   Dma,
@@ -36,8 +36,10 @@ export const GGUF_TYPE = {
 /** Bytes of one value of each type that has a fixed size; 0 for strings and arrays. */
 export const GGUF_VALUE_BYTES = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8] as const;
 
-const MAGIC = 0x46554747; // 'GGUF', little-endian
-const ALIGNMENT_DEFAULT = 32;
+export const GGUF_MAGIC = 0x46554747; // 'GGUF', little-endian
+export const GGUF_ALIGNMENT_DEFAULT = 32;
+/** Offsets and sizes are added up to here: every sum that a message prints is exact. */
+const SUM_MAX = 2 ** 52;
 // The least that an entry can take: an 8-byte length, one character, a type, one byte; and likewise for a tensor with one dimension.
 const KEY_BYTES_MIN = 8 + 1 + 4 + 1;
 const TENSOR_BYTES_MIN = 8 + 1 + 4 + 8 + 4 + 8;
@@ -48,11 +50,8 @@ export interface GgufSource {
   readonly read: Dma;
 }
 
-/** A checked GGUF file. Beside what engines need: the type each scalar is stored in. */
-export interface GgufImage extends ModelImage {
-  /** GGUF_TYPE of a key's value; undefined when there is no such key. */
-  typeOf(key: string): number | undefined;
-}
+/** A checked GGUF file. */
+export type GgufImage = ModelImage;
 
 /** A window on a file through the DMA buffer: bytes of the file, in the arena, for as long as nobody else uses the buffer. */
 export class DmaWindow {
@@ -103,20 +102,6 @@ export class DmaWindow {
   get view(): DataView {
     return this.arena.view;
   }
-}
-
-/** Text from an untrusted file for an error line: quoted when it is not plain, control characters escaped, long text cut. */
-function shown(text: string): string {
-  const cut = text.length > 80 ? `${text.slice(0, 80)}…` : text;
-  if (/^[!-~]+$/.test(cut)) return cut;
-  let s = '';
-  for (const c of cut) {
-    const code = c.codePointAt(0)!;
-    if (code < 32 || (code >= 0x7f && code < 0xa0) || (code >= 0x2028 && code <= 0x202e))
-      s += `\\u{${code.toString(16)}}`;
-    else s += c;
-  }
-  return `"${s}"`;
 }
 
 /**
@@ -204,9 +189,14 @@ class Reader {
 
   /** Bytes of whole, well-formed characters at the beginning of n bytes. */
   private wellFormed(p: number, n: number): number {
+    const { u8 } = this.window;
     let i = p;
     while (i < p + n) {
-      const step = utf8Step(this.window.u8, i, p + n);
+      if (u8[i]! < 0x80) {
+        i++;
+        continue;
+      }
+      const step = utf8Step(u8, i, p + n);
       if (step <= 0) break;
       i += step;
     }
@@ -362,7 +352,8 @@ interface TypedValue {
 export function parseGguf(source: GgufSource, arena: ArenaView, dmaAt: number, dmaBytes: number): GgufImage | Refusal {
   const r = new Reader(source, arena, dmaAt, dmaBytes);
   const magic = r.u32();
-  if (r.refusal === null && magic !== MAGIC) r.fail(`Invalid GGUF magic number: ${hexOf(magic)}, want 47475546`, 1002);
+  if (r.refusal === null && magic !== GGUF_MAGIC)
+    r.fail(`Invalid GGUF magic number: ${hexOf(magic)}, want 47475546`, 1002);
   const version = r.u32();
   if (r.refusal === null && version !== 2 && version !== 3) {
     const why = version === 0x02000000 || version === 0x03000000 ? 'a big-endian file' : 'read are 2 and 3';
@@ -382,17 +373,26 @@ export function parseGguf(source: GgufSource, arena: ArenaView, dmaAt: number, d
   const alignment = alignmentOf(r, values);
   const described: TensorInfo[] = [];
   const names = new Set<string>();
+  let next = 0;
   for (let i = 0; i < tensorCount; i++) {
-    const tensor = readTensor(r, i, alignment, names);
+    const tensor = readTensor(r, i, alignment, next, names);
     if (r.refusal !== null) return r.refusal;
     described.push(tensor);
+    next = alignUp(next + tensor.bytes, alignment);
   }
   if (r.refusal !== null) return r.refusal;
-  const dataAt = Math.ceil(r.at / alignment) * alignment;
+  const dataAt = alignUp(r.at, alignment);
   const tensors = described.map(t => ({ ...t, fileAt: dataAt + t.fileAt }));
-  return (
-    checkPlaces(tensors, source.size) ?? new Image(source, { at: dmaAt, bytes: dmaBytes }, version, values, tensors)
-  );
+  const last = tensors.find(t => t.fileAt + t.bytes > source.size);
+  if (last !== undefined) {
+    const over = last.fileAt + last.bytes - source.size;
+    return refuse('NOEXEC', 6001, `Truncated tensor data: tensor ${shown(last.name)} ends ${over} bytes past the file`);
+  }
+  return new Image(source, { at: dmaAt, bytes: dmaBytes }, version, values, tensors);
+}
+
+function alignUp(n: number, alignment: number): number {
+  return Math.ceil(n / alignment) * alignment;
 }
 
 function hexOf(magic: number): string {
@@ -428,18 +428,18 @@ function readKey(r: Reader, index: number, values: Map<string, TypedValue>): voi
 /** general.alignment: a u32, a power of two, as llama.cpp asks. */
 function alignmentOf(r: Reader, values: ReadonlyMap<string, TypedValue>): number {
   const found = values.get('general.alignment');
-  if (found === undefined) return ALIGNMENT_DEFAULT;
+  if (found === undefined) return GGUF_ALIGNMENT_DEFAULT;
   const { type, value } = found;
   if (type !== GGUF_TYPE.u32 || typeof value !== 'number') {
     r.fail(`Metadata key not found or wrong type: general.alignment has type ${type}, want 4 (u32)`, 6002);
-    return ALIGNMENT_DEFAULT;
+    return GGUF_ALIGNMENT_DEFAULT;
   }
   if (value === 0 || (value & (value - 1)) !== 0) r.fail(`key general.alignment is ${value}, want a power of two`);
   return value;
 }
 
-/** A tensor's description; its fileAt still counts from the start of the data. */
-function readTensor(r: Reader, index: number, alignment: number, names: Set<string>): TensorInfo {
+/** A tensor's description; its fileAt still counts from the start of the data. As in llama.cpp tensors lie one behind the other: this one at `next`. */
+function readTensor(r: Reader, index: number, alignment: number, next: number, names: Set<string>): TensorInfo {
   r.subject = `tensor ${index}`;
   const name = r.string('name', LIMITS.ggufTensorNameBytes);
   const label = `tensor ${shown(name)}`;
@@ -449,6 +449,27 @@ function readTensor(r: Reader, index: number, alignment: number, names: Set<stri
     r.subject = label;
     names.add(name);
   }
+  const shape = readShape(r, label);
+  const type = r.u32();
+  const offset = r.u64('offset');
+  const typeName = ggmlTypeName(type);
+  if (r.refusal === null && typeName === undefined) r.fail(`Unknown GGUF type: ${label} has tensor type ${type}`);
+  const [blockValues, blockBytes] = GGML_BLOCK[typeName ?? 'F32'];
+  const bytes = (shape.reduce((product, extent) => product * extent, 1) / blockValues) * blockBytes;
+  if (r.refusal !== null) return { name, type, shape, fileAt: offset, bytes };
+  if (shape[0]! % blockValues !== 0)
+    r.fail(`${label}: rows of ${shape[0]} values are not a multiple of ${typeName}'s block of ${blockValues}`);
+  else if (bytes > SUM_MAX - next - alignment)
+    r.fail(`${label}: size overflow, ${shape.join(' × ')} values of ${typeName} behind ${next} bytes`);
+  else if (offset % alignment !== 0)
+    r.fail(`${label}: offset ${offset} is not a multiple of the alignment ${alignment}`);
+  else if (offset !== next)
+    r.fail(`${label}: offset ${offset}, want ${next}: tensors follow each other without gap or overlap`);
+  return { name, type, shape, fileAt: offset, bytes };
+}
+
+/** The extents of a tensor, at most 2^53 − 1 values. */
+function readShape(r: Reader, label: string): readonly number[] {
   const dims = r.u32();
   if (r.refusal === null && (dims < 1 || dims > LIMITS.tensorDimsMax))
     r.fail(`${label} has ${dims} dimensions, allowed 1 to ${LIMITS.tensorDimsMax}`);
@@ -461,34 +482,5 @@ function readTensor(r: Reader, index: number, alignment: number, names: Set<stri
     count *= extent;
     if (count > Number.MAX_SAFE_INTEGER) r.fail(`${label}: product overflow, ${shape.join(' × ')} values`);
   }
-  const type = r.u32();
-  const offset = r.u64('offset');
-  const typeName = ggmlTypeName(type);
-  if (r.refusal === null && typeName === undefined) r.fail(`Unknown GGUF type: ${label} has tensor type ${type}`);
-  const [blockValues, blockBytes] = GGML_BLOCK[typeName ?? 'F32'];
-  if (r.refusal === null && shape[0]! % blockValues !== 0)
-    r.fail(`${label}: rows of ${shape[0]} values are not a multiple of ${typeName}'s block of ${blockValues}`);
-  if (r.refusal === null && offset % alignment !== 0)
-    r.fail(`${label}: offset ${offset} is not a multiple of the alignment ${alignment}`);
-  return { name, type, shape, fileAt: offset, bytes: (count / blockValues) * blockBytes };
-}
-
-/** Every tensor inside the file and none inside another. Gaps and bytes after the last one are accepted. */
-function checkPlaces(tensors: readonly TensorInfo[], size: number): Refusal | undefined {
-  const inOrder = [...tensors].sort((a, b) => a.fileAt - b.fileAt);
-  let before: TensorInfo | undefined;
-  for (const t of inOrder) {
-    const over = t.fileAt + t.bytes - size;
-    if (over > 0)
-      return refuse('NOEXEC', 6001, `Truncated tensor data: tensor ${shown(t.name)} ends ${over} bytes past the file`);
-    const inside = before === undefined ? 0 : before.fileAt + before.bytes - t.fileAt;
-    if (inside > 0)
-      return refuse(
-        'NOEXEC',
-        6001,
-        `tensor ${shown(t.name)} begins ${inside} bytes before the end of tensor ${shown(before!.name)}`,
-      );
-    before = t;
-  }
-  return undefined;
+  return shape;
 }

@@ -3,7 +3,7 @@
 // move data between storage and the arena (`memory` at `at`) and never throw. After the inode operations of 4.4BSD and Linux.
 
 import { E, KIND } from '../kernel/abi/index.ts';
-import type { CharDevice, Kind } from '../kernel/abi/index.ts';
+import type { CharDevice, Kind, Refusal } from '../kernel/abi/index.ts';
 
 /** What chmod, chown and utimens change; only what is given. */
 export interface Attributes {
@@ -33,6 +33,8 @@ export interface Handle {
   /** Returns bytes taken, perhaps fewer than `length`. */
   write(memory: Uint8Array, position: number, at: number, length: number): number;
   ioctl?(command: number, argument: number): number;
+  /** Why a read failed, where it has more to say than its errno. */
+  refusal?(): Refusal | null;
   /** The last descriptor is closed. */
   release?(): void;
 }

@@ -155,11 +155,21 @@ export class Vfs {
     if (typeof place === 'number') return place;
     const { mount } = place;
     if (place.parent !== null) return -E.INVAL;
-    if (mount.covered === null || mount.opens > 0 || held.some(cwd => cwd.mount === mount)) return -E.BUSY;
-    for (const other of this.table.values()) if (other.covered?.mount === mount) return -E.BUSY;
+    if (mount.covered === null || this.usersOf(mount, held).length > 0) return -E.BUSY;
     this.table.delete(keyOf(mount.covered));
     mount.fs.release?.();
     return 0;
+  }
+
+  /** What keeps `mount` from being unmounted, in words. */
+  usersOf(mount: Mount, held: readonly Place[]): string[] {
+    const users: string[] = [];
+    const { opens } = mount;
+    if (opens > 0) users.push(`${opens} open file${opens === 1 ? '' : 's'}`);
+    const inside = held.filter(cwd => cwd.mount === mount).length;
+    if (inside > 0) users.push(`${inside} working director${inside === 1 ? 'y' : 'ies'}`);
+    for (const other of this.table.values()) if (other.covered?.mount === mount) users.push(`${other.target} beneath`);
+    return users;
   }
 
   /** In the order of mounting. */
@@ -358,7 +368,8 @@ export class Vfs {
     ];
   }
 
-  private openInode(inode: Inode, path: string, flags: number, mount: Mount | null): OpenFile | number {
+  /** Opens an inode that was found already, or that no directory names (`mount` null). */
+  openInode(inode: Inode, path: string, flags: number, mount: Mount | null): OpenFile | number {
     if (this.filesOpen >= LIMITS.filesMax) return -E.NFILE;
     const handle = inode.open(flags);
     return typeof handle === 'number' ? handle : this.opened(inode, handle, path, flags, mount);

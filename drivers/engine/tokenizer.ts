@@ -7,8 +7,16 @@
 // and byte tokens are never the result of merging; a merge whose result is no token is left out. So decode(encode(bytes)) = bytes, unless the vocabulary lacks tokens for single
 // bytes, or is `llama` with user-defined tokens in the text (each is followed by another space prefix, as in llama.cpp).
 
-import type { ArenaView, MetaArray, ModelImage, Refusal, TokenizerDriver, Vocabulary } from '../../kernel/abi/index.ts';
-import { ENCODE, isRefusal, LIMITS, refuse, utf8Write } from '../../kernel/abi/index.ts';
+import type {
+  ArenaView,
+  MetaArray,
+  MetaValue,
+  ModelImage,
+  Refusal,
+  TokenizerDriver,
+  Vocabulary,
+} from '../../kernel/abi/index.ts';
+import { ENCODE, isRefusal, LIMITS, refuse, shown, utf8Write } from '../../kernel/abi/index.ts';
 import type { EngineCompute } from './compute.ts';
 import { alignUp } from './memory.ts';
 import {
@@ -45,12 +53,18 @@ interface PreTokenizer {
 const PRE_TOKENIZERS: readonly PreTokenizer[] = [
   { names: 'default', pre: Pre.fallback },
   {
-    names: 'gpt-2 phi-2 mpt olmo jais gigachat roberta-bpe jina-es jina-de jina-v1-en jina-v2-es jina-v2-de',
+    names:
+      'gpt-2 phi-2 mpt olmo jais gigachat roberta-bpe jina-es jina-de jina-v1-en jina-v2-es jina-v2-de jina-v2-code trillion granite-docling a.x-4.0 mellum exaone4 modern-bert',
     pre: Pre.gpt2,
   },
-  { names: 'llama-bpe llama3 llama-v3 falcon3', pre: Pre.llama3, ignoreMerges: true, addBos: true },
+  {
+    names: 'llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano',
+    pre: Pre.llama3,
+    ignoreMerges: true,
+    addBos: true,
+  },
   { names: 'dbrx smaug-bpe', pre: Pre.llama3 },
-  { names: 'qwen2 stablelm2 megrez deepseek-r1-qwen', pre: Pre.qwen2 },
+  { names: 'qwen2 stablelm2 megrez deepseek-r1-qwen hunyuan kormo', pre: Pre.qwen2 },
   { names: 'smollm starcoder refact command-r codeshell exaone minerva-7b', pre: Pre.smollm },
 ];
 
@@ -86,11 +100,22 @@ const NAMES = listOf(END_NAMES, CONTROL_NAMES);
 const FIXED_BYTES = Transfer.size + NAMES.list.length + 4 * TYPES_WINDOW + MERGE_BYTES_MAX;
 const STRING_PREFIX = 8; // u64 length
 
-// GGUF value types of array elements.
+// GGUF value types.
 const GGUF_UINT32 = 4;
 const GGUF_INT32 = 5;
 const GGUF_FLOAT32 = 6;
+const GGUF_BOOL = 7;
 const GGUF_STRING = 8;
+
+const FLAGS = ['add_bos_token', 'add_eos_token', 'add_space_prefix'] as const;
+const IDS = ['bos_token_id', 'eos_token_id', 'eot_token_id', 'eom_token_id', 'unknown_token_id'] as const;
+type Flag = (typeof FLAGS)[number];
+type Id = (typeof IDS)[number];
+/** Keys with the one type that each may have, as in llama.cpp. */
+const SCALARS = [
+  ...FLAGS.map(key => [key, GGUF_BOOL, 'bool'] as const),
+  ...IDS.map(key => [key, GGUF_UINT32, 'u32'] as const),
+];
 
 /** What the metadata says, checked. */
 interface Facts {
@@ -126,6 +151,8 @@ interface Parts {
 }
 
 export class Tokenizers implements TokenizerDriver {
+  private readonly bytesOf = new WeakMap<ModelImage, number>();
+
   /** `unicodeAt`: where loadUnicode put its table. */
   constructor(
     private readonly arena: ArenaView,
@@ -133,11 +160,16 @@ export class Tokenizers implements TokenizerDriver {
     private readonly unicodeAt: number,
   ) {}
 
+  /** Asked again for the same image it answers from memory: the strings are not read once for each context that is tried. */
   budget(image: ModelImage): { readonly bytes: number; readonly workBytes: number } | Refusal {
+    const known = this.bytesOf.get(image);
+    if (known !== undefined) return { bytes: known, workBytes: ENCODE_WORK_BYTES };
     const facts = readFacts(image);
     if (isRefusal(facts)) return facts;
     const parts = this.measure(image, facts);
-    return isRefusal(parts) ? parts : { bytes: parts.bytes, workBytes: ENCODE_WORK_BYTES };
+    if (isRefusal(parts)) return parts;
+    this.bytesOf.set(image, parts.bytes);
+    return { bytes: parts.bytes, workBytes: ENCODE_WORK_BYTES };
   }
 
   load(image: ModelImage, at: number, bytes: number): Vocabulary | Refusal {
@@ -195,6 +227,14 @@ export class Tokenizers implements TokenizerDriver {
       );
       if (failed !== null) return failed;
       if (place === 0) this.compute.vocab_merge_groups(at);
+      // A token of n bytes has n − 1 pairs: more merges than that repeat each other, and looking one up would take as long as the file likes.
+      const group = this.word(at + Vocab.groupMost);
+      if (group > TOKEN_BYTES_MAX)
+        return refuse(
+          'INVAL',
+          1002,
+          `tokenizer.ggml.merges has ${group} merges of one token, at most ${TOKEN_BYTES_MAX} are allowed`,
+        );
     }
     return null;
   }
@@ -306,6 +346,10 @@ export class Tokenizers implements TokenizerDriver {
 
 // ── Metadata ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+function nameOf(value: MetaValue): string {
+  return typeof value === 'string' ? shown(value) : typeof value === 'object' ? 'an array' : String(value);
+}
+
 function cutShort(image: ModelImage, key: string): Refusal {
   return refuse('IO', 1002, `${image.path}: ${key} ends early`);
 }
@@ -340,7 +384,7 @@ function readFacts(image: ModelImage): Facts | Refusal {
   const model = image.meta('tokenizer.ggml.model');
   if (model === undefined) return refuse('INVAL', 6002, `${image.path}: no tokenizer.ggml.model`);
   if (model !== 'llama' && model !== 'gpt2')
-    return refuse('NOTSUP', 1002, `tokenizer.ggml.model is '${String(model)}', known are llama and gpt2`);
+    return refuse('NOTSUP', 1002, `tokenizer.ggml.model is ${nameOf(model)}, known are llama and gpt2`);
   const name = image.meta('tokenizer.ggml.pre') ?? 'default';
   const pre: PreTokenizer | undefined =
     model === 'llama' ? PRE_TOKENIZERS[0] : PRE_TOKENIZERS.find(p => p.names.split(' ').includes(String(name)));
@@ -348,7 +392,7 @@ function readFacts(image: ModelImage): Facts | Refusal {
     return refuse(
       'NOTSUP',
       1002,
-      `tokenizer.ggml.pre is '${String(name)}', known are default gpt-2 llama-bpe qwen2 smollm and names that mean the same`,
+      `tokenizer.ggml.pre is ${nameOf(name)}, known are default gpt-2 llama-bpe qwen2 smollm and names that mean the same`,
     );
   }
 
@@ -365,14 +409,16 @@ function readFacts(image: ModelImage): Facts | Refusal {
   if (model === 'gpt2' && merges === null) return refuse('INVAL', 6002, `${image.path}: no tokenizer.ggml.merges`);
 
   const spm = model === 'llama';
-  const flag = (key: string, otherwise: boolean): boolean => {
-    const value = image.meta(`tokenizer.ggml.${key}`);
-    return typeof value === 'boolean' ? value : otherwise;
-  };
+  for (const [key, wanted, word] of SCALARS) {
+    const type = image.typeOf(`tokenizer.ggml.${key}`) ?? wanted;
+    if (type !== wanted)
+      return refuse('NOEXEC', 6002, `tokenizer.ggml.${key} has type ${type}, want ${wanted} (${word})`);
+  }
+  const flag = (key: Flag, otherwise: boolean): boolean => (image.meta(`tokenizer.ggml.${key}`) ?? otherwise) === true;
   // An id that is no token counts as absent.
-  const id = (key: string, otherwise: number): number => {
-    const value = Number(image.meta(`tokenizer.ggml.${key}`) ?? -1);
-    return Number.isInteger(value) && value >= 0 && value < count ? value : otherwise < count ? otherwise : -1;
+  const id = (key: Id, otherwise: number): number => {
+    const value = image.meta(`tokenizer.ggml.${key}`);
+    return typeof value === 'number' && value < count ? value : otherwise < count ? otherwise : -1;
   };
   const { ignoreMerges = false, addBos = spm } = pre;
   return {

@@ -4,7 +4,7 @@
 // copied from. A line taller than the screen shows the rows around the cursor. After linenoise and Readline's redisplay.
 
 import type { View } from './editor.ts';
-import { codePointWidth, textWidth } from './width.ts';
+import { codePointWidth, isControl, textWidth } from '../../kernel/abi/width.ts';
 
 interface Row {
   readonly cells: string[]; // a character with its marks, one or two columns each
@@ -22,19 +22,33 @@ interface Layout {
 const tabStop = 8;
 const blankRow = (wrapped = false): Row => ({ cells: [], width: 0, wrapped });
 
-/** Lays the view out in `columns` columns. Control characters show as ^X, tabs as blanks. */
+// oxlint-disable-next-line no-control-regex
+const colour = /^\x1b\[[0-9;:]*m/;
+const plain = '\x1b[m';
+
+/**
+ * Lays the view out in `columns` columns. Control characters show as ^X, tabs as blanks. Colours (SGR) of the prompt are obeyed: every
+ * cell of it carries its own, so that it can be drawn by itself.
+ */
 function layout(view: View, columns: number): Layout {
   const rows = [blankRow()];
+  let colours = '';
   const put = (cell: string): void => {
     let row = rows.at(-1)!;
     const width = textWidth(cell);
     if (row.width + width > columns) rows.push((row = blankRow(true)));
-    row.cells.push(cell);
+    row.cells.push(colours === '' ? cell : colours + cell + plain);
     row.width += width;
   };
   const putAll = (text: string, cursor: number): { row: number; column: number } | null => {
     let found: { row: number; column: number } | null = null;
     for (let i = 0; i < text.length;) {
+      const [sequence = ''] = cursor < 0 && text[i] === '\x1b' ? (colour.exec(text.slice(i)) ?? []) : [];
+      if (sequence !== '') {
+        colours = /\[0*m$/.test(sequence) ? '' : colours + sequence;
+        i += sequence.length;
+        continue;
+      }
       const row = rows.at(-1)!;
       const [from, cells] = [rows.length - 1, row.cells.length];
       const c = text.codePointAt(i)!;
@@ -44,18 +58,18 @@ function layout(view: View, columns: number): Layout {
       else if (c < 0x20 || c === 0x7f) for (const shown of `^${String.fromCharCode(c ^ 0x40)}`) put(shown);
       else if (c >= 0x80 && c < 0xa0) put('\ufffd');
       else put((codePointWidth(c) === 0 ? '\u25cc' : '') + text.slice(i, end)); // a mark alone needs something to stand on
-      // The cell may have wrapped: the cursor is where it went.
+      // The cell may have wrapped: the cursor is where it went. Before a line end behind a full row it stays on the last cell.
       if (i === cursor) {
         const wrapped = c !== 0x0a && row.cells.length === cells;
-        found = wrapped
-          ? { row: from + 1, column: 0 }
-          : { row: from, column: Math.min(widthOf(row.cells, cells), columns - 1) };
+        const before = c === 0x0a && row.width === columns ? cells - 1 : cells;
+        found = wrapped ? { row: from + 1, column: 0 } : { row: from, column: widthOf(row.cells, before) };
       }
       i = end;
     }
     return found;
   };
   putAll(view.prompt, -1);
+  colours = '';
   let at = putAll(view.text, view.cursor);
   if (at === null) {
     if (rows.at(-1)!.width === columns) rows.push(blankRow(true));
@@ -64,18 +78,25 @@ function layout(view: View, columns: number): Layout {
   return { rows, cursorRow: at.row, cursorColumn: at.column };
 }
 
-/** A cell is a code point with the marks that take no column of their own. */
+/** A cell is a code point with the marks that take no column of their own; a control stands alone. */
 function cellEnd(text: string, at: number): number {
-  let end = at + (text.codePointAt(at)! > 0xffff ? 2 : 1);
-  while (end < text.length && codePointWidth(text.codePointAt(end)!) === 0)
+  const c = text.codePointAt(at)!;
+  let end = at + (c > 0xffff ? 2 : 1);
+  while (!isControl(c) && end < text.length && codePointWidth(text.codePointAt(end)!) === 0)
     end += text.codePointAt(end)! > 0xffff ? 2 : 1;
   return end;
 }
 
 function widthOf(cells: readonly string[], count: number): number {
   let width = 0;
-  for (let i = 0; i < count; i++) width += textWidth(cells[i]!);
+  for (let i = 0; i < count; i++) width += cellWidth(cells[i]!);
   return width;
+}
+
+/** A cell that begins with Escape is coloured: ESC [ … m … ESC [ m. */
+function cellWidth(cell: string): number {
+  // oxlint-disable-next-line no-control-regex
+  return textWidth(cell.startsWith('\x1b') ? cell.replace(/\x1b\[[0-9;:]*m/g, '') : cell);
 }
 
 /** Draws a line being edited. Every method returns what to send to the terminal. */

@@ -7,9 +7,11 @@
 import { BLOCKED, E, IOCTL, LIMITS, READLINE, utf8Decode, utf8Encode, utf8Write } from '../../kernel/abi/index.ts';
 import type { TtyDevice } from '../../kernel/abi/index.ts';
 import { LineEditor } from './editor.ts';
-import { decodeKey } from './keys.ts';
+import { decodeKey, literalKey } from './keys.ts';
+import type { Key } from './keys.ts';
+import { eraseRow, Menu } from './menu.ts';
 import { LineScreen } from './screen.ts';
-import { previousCharacter, textWidth } from './width.ts';
+import { previousCharacter, textWidth } from '../../kernel/abi/width.ts';
 
 export interface TtyOptions {
   /** Takes what goes to the terminal. The bytes are the callee's only until it returns. */
@@ -47,6 +49,8 @@ export class Tty implements TtyDevice {
   #ended = false;
   #interrupts = 0;
   #suspends = 0;
+  #resized = false;
+  #raw = false; // a program draws by itself: reads deliver every byte
   #discarding = false; // the rest of a line too long to deliver
 
   // Canonical reads: the line being typed, then being delivered from lineAt on.
@@ -59,7 +63,8 @@ export class Tty implements TtyDevice {
   readonly #editor = new LineEditor();
   readonly #screen: LineScreen;
   #editing = false; // from the first call to the answer
-  #shown = false; // the edited line is on the screen
+  #shown = false; // the edited line is on the screen, or a menu below where it was
+  #menu: Menu | null = null; // candidates being listed: the keys are the menu's
   readonly #column = new ColumnTracker();
 
   constructor(options: TtyOptions) {
@@ -115,6 +120,7 @@ export class Tty implements TtyDevice {
       this.#head = 0;
       this.#tail = 1;
       this.#queue[0] = CTRL_C;
+      this.#editor.pasting = this.#editor.quoting = false;
       return;
     }
     this.#interrupts++;
@@ -131,13 +137,15 @@ export class Tty implements TtyDevice {
     this.#head = this.#tail = 0;
     this.#lineAt = this.#lineEnd = 0;
     this.#lineDone = false;
-    this.#printTracked(mark);
+    if (!this.#raw) this.#printTracked(mark);
   }
 
   resize(columns: number, rows: number): void {
     this.#columns = Math.max(columnsMin, columns);
     this.#rows = Math.max(1, rows);
+    this.#resized = true;
     if (!this.#shown) return;
+    this.#menu = null; // its row is erased with the line's
     const view = this.#editor.view;
     this.#print(this.#screen.resize(this.#columns, this.#rows, view) + this.#screen.show(view));
   }
@@ -156,11 +164,31 @@ export class Tty implements TtyDevice {
     return true;
   }
 
-  ioctl(command: number): number {
+  takeResize(): boolean {
+    const resized = this.#resized;
+    this.#resized = false;
+    return resized;
+  }
+
+  /** A program draws the whole screen by itself. */
+  get raw(): boolean {
+    return this.#raw;
+  }
+
+  ioctl(command: number, argument = 0): number {
     if (command === IOCTL.isatty) return this.interactive ? 1 : 0;
     if (command === IOCTL.columns) return this.#columns;
     if (command === IOCTL.rows) return this.#rows;
+    if (command === IOCTL.raw) return this.#setRaw(argument !== 0);
+    if (command === IOCTL.waiting) return this.#head < this.#tail || this.#lineDone || this.#ended ? 1 : 0;
     return -E.INVAL;
+  }
+
+  #setRaw(raw: boolean): number {
+    if (!this.interactive) return -E.NOTTY;
+    this.#raw = raw;
+    if (raw) this.#editing = false;
+    return 0;
   }
 
   write(memory: Uint8Array, at: number, length: number): number {
@@ -170,7 +198,8 @@ export class Tty implements TtyDevice {
       return length;
     }
     if (this.#shown) {
-      this.#print(this.#screen.hide());
+      this.#print(this.#menu === null ? this.#screen.hide() : eraseRow);
+      this.#menu = null;
       this.#shown = false; // until readline is asked again
     }
     this.#column.follow(bytes);
@@ -191,6 +220,7 @@ export class Tty implements TtyDevice {
     if (length === 0) return 0;
     if (!this.interactive) return this.#readAsIs(memory, at, length);
     this.#editing = false;
+    if (this.#raw) return this.#readRaw(memory, at, length);
     while (!this.#lineDone && this.#head < this.#tail) this.#type(this.#queue[this.#head++]!);
     if (!this.#lineDone && this.#ended) this.#lineDone = true;
     if (!this.#lineDone) return BLOCKED;
@@ -201,6 +231,14 @@ export class Tty implements TtyDevice {
       this.#lineAt = this.#lineEnd = 0;
       this.#lineDone = false;
     }
+    return n;
+  }
+
+  #readRaw(memory: Uint8Array, at: number, length: number): number {
+    const n = Math.min(length, this.#tail - this.#head);
+    if (n === 0) return this.#ended ? 0 : BLOCKED;
+    memory.set(this.#queue.subarray(this.#head, this.#head + n), at);
+    this.#head += n;
     return n;
   }
 
@@ -246,6 +284,7 @@ export class Tty implements TtyDevice {
 
   readline(prompt: string, memory: Uint8Array, at: number, capacity: number): number {
     if (!this.interactive) return this.#wholeLine(memory, at, capacity);
+    if (this.#raw || this.#column.alternate) this.#recover();
     if (!this.#editing) {
       this.#editing = true;
       this.#editor.begin(prompt, Math.min(LIMITS.lineBytes, capacity - 1));
@@ -256,9 +295,13 @@ export class Tty implements TtyDevice {
       this.#shown = true;
     }
     for (;;) {
-      const key = decodeKey(this.#queue, this.#head, this.#tail, this.#editor.pasting);
+      const key = this.#nextKey();
       if (key === null) break;
       this.#head += key.bytes;
+      if (this.#menu !== null) {
+        this.#menuKey(this.#menu, key);
+        if (key.name !== 'C-c') continue;
+      }
       const outcome = this.#editor.press(key);
       changed = true;
       if (outcome === 'bell') this.#print(bell);
@@ -273,12 +316,34 @@ export class Tty implements TtyDevice {
       }
     }
     if (this.#ended) return this.#answer(READLINE.end, '', '', memory, at);
-    if (changed) this.#print(this.#screen.show(this.#editor.view));
+    if (changed && this.#menu === null) this.#print(this.#screen.show(this.#editor.view));
     return BLOCKED;
+  }
+
+  #nextKey(): Key | null {
+    const character = this.#menu !== null && this.#queue[this.#head]! >= 0x20; // a menu takes them one by one
+    if (this.#editor.quoting || character) return literalKey(this.#queue, this.#head, this.#tail);
+    return decodeKey(this.#queue, this.#head, this.#tail, this.#editor.pasting);
+  }
+
+  /** A key while the list of candidates is on the screen. */
+  #menuKey(menu: Menu, key: Key): void {
+    this.#print(menu.press(key) ?? bell);
+    if (!menu.done) return;
+    this.#menu = null;
+    this.#print(this.#screen.show(this.#editor.view));
+  }
+
+  /** A program that drew by itself ended without giving the screen back. */
+  #recover(): void {
+    this.#raw = false;
+    this.#printTracked(`\x1b[m${this.#column.alternate ? '\x1b[?1049l' : ''}\x1b[?25h`);
   }
 
   /** Ends editing: the line stays on the screen with `mark` after it, the answer goes to `at`. */
   #answer(kind: number, text: string, mark: string, memory: Uint8Array, at: number): number {
+    if (this.#menu !== null) this.#print(eraseRow);
+    this.#menu = null;
     const { prompt, text: typed } = this.#editor.view;
     const left = typed + mark;
     this.#print(this.#screen.show({ prompt, text: left, cursor: left.length }) + pasteOff + this.#screen.finish());
@@ -288,16 +353,25 @@ export class Tty implements TtyDevice {
     return 1 + utf8Write(text, memory, at + 1, utf8Encode(text).length);
   }
 
-  complete(candidates: readonly string[]): void {
+  complete(text: string, back: number, names: readonly string[], count: number): void {
     if (!this.#editing || !this.#shown) return;
-    const { outcome, list } = this.#editor.complete(candidates);
+    const { outcome, list } = this.#editor.complete(text, back, names);
     if (outcome === 'bell') this.#print(bell);
     const view = this.#editor.view;
-    if (list.length > 0) {
+    if (list) {
       this.#print(this.#screen.show({ ...view, cursor: view.text.length }) + this.#screen.finish());
-      this.#print(columnsOf(list, this.#columns, this.#rows - 1).join('\r\n') + '\r\n');
+      const menu = new Menu(names, count, this.#columns, this.#rows);
+      this.#print(menu.open());
+      if (!menu.done) {
+        this.#menu = menu;
+        return;
+      }
     }
     this.#print(this.#screen.show(view));
+  }
+
+  remember(lines: readonly string[], keep: number): void {
+    this.#editor.history.append(lines, keep);
   }
 
   /** Without a person: the next line, without its end; a line that `capacity` cannot hold is dropped and answered by -E2BIG. */
@@ -340,40 +414,36 @@ function controls(text: string): number {
 /** Follows output to know whether the terminal's cursor is in the first column: a prompt begins on a row of its own. */
 class ColumnTracker {
   atStart = true;
+  /** The alternate screen is on. */
+  alternate = false;
+  #atStartBefore = true; // on the ordinary screen meanwhile
   #state: 'text' | 'escape' | 'sequence' = 'text';
-  #parameters = false;
+  #parameters = '';
 
   follow(bytes: Iterable<number>): void {
     for (const c of bytes) {
       if (this.#state === 'escape') {
         this.#state = c === 0x5b /* [ */ ? 'sequence' : 'text';
-        this.#parameters = false;
+        this.#parameters = '';
       } else if (this.#state === 'sequence') {
-        if (c < 0x40) this.#parameters = true;
+        if (c < 0x40) this.#parameters = (this.#parameters + String.fromCharCode(c)).slice(-8);
         else {
           this.#state = 'text';
-          if (c === 0x48 /* H: home */ && !this.#parameters) this.atStart = true;
+          this.#sequence(c);
         }
       } else if (c === 0x1b) this.#state = 'escape';
       else if (c === NEWLINE || c === RETURN) this.atStart = true;
       else if (c >= 0x20 && c !== DEL) this.atStart = false;
     }
   }
-}
 
-/** Candidates in columns, as `ls` prints names; only the part after the last inner '/' of each. At most `rows` rows. */
-function columnsOf(candidates: readonly string[], columns: number, rows: number): string[] {
-  const names = candidates.map(name => name.slice(name.lastIndexOf('/', name.length - 2) + 1));
-  const width = names.reduce((widest, name) => Math.max(widest, textWidth(name)), 0) + 2;
-  const across = Math.max(1, Math.floor(columns / width));
-  const down = Math.ceil(names.length / across);
-  const shown = down <= rows ? down : Math.max(1, rows - 1);
-  const lines: string[] = [];
-  for (let i = 0; i < shown; i++) {
-    let line = '';
-    for (let k = i; k < names.length; k += down) line += names[k]! + ' '.repeat(width - textWidth(names[k]!));
-    lines.push(line.trimEnd());
+  #sequence(final: number): void {
+    if (final === 0x48 /* H: home */ && this.#parameters === '') this.atStart = true;
+    if (this.#parameters !== '?1049' || (final !== 0x68 && final !== 0x6c)) return; // h: the alternate screen, l: back
+    const on = final === 0x68;
+    if (on === this.alternate) return;
+    this.alternate = on;
+    if (on) this.#atStartBefore = this.atStart;
+    else this.atStart = this.#atStartBefore;
   }
-  if (shown < down) lines.push(`… ${names.length} names`);
-  return lines;
 }

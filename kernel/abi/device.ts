@@ -27,6 +27,11 @@ export interface Compute {
   /** Expands `n` values (whole blocks) of a ggml type to f32. Returns 0, or -1 when the type is not known to this build. */
   dequantize(type: number, fromAt: number, n: number, toAt: number): number;
   /**
+   * Rounds f32[n] (whole blocks) to F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0, as ggml's reference quantisers do. Returns how many
+   * scales and minima, or values of the first three, are not finite; -1 for other types.
+   */
+  encode(type: number, fromAt: number, n: number, toAt: number): number;
+  /**
    * Cycles that metered kernels have spent since the last call, rounded up: all kernels but the plan's exact ops, whose price the
    * records carry. They count their own instructions, block by block, at the prices of the table at the address given to set_prices:
    * u32 thousandths of a cycle. The result's 32 bits are unsigned; when all are set there may be more, which the next call returns.
@@ -81,6 +86,8 @@ export const IOCTL = {
   isatty: 1, // 1 when a person is there
   columns: 2,
   rows: 3,
+  raw: 4, // argument 1: every byte typed is delivered at once and unechoed, Ctrl-C and Ctrl-Z excepted; 0: lines again
+  waiting: 5, // 1 when input has come, or its end
   execDone: 16, // /dev/exec: the command just read has ended with status `argument`
 } as const;
 
@@ -99,12 +106,19 @@ export interface TtyDevice extends CharDevice {
   readonly rows: number;
   /** Edits one line with `prompt`; BLOCKED until there is an answer, then writes READLINE byte + UTF-8 text at `at` and returns its length. */
   readline(prompt: string, memory: Uint8Array, at: number, capacity: number): number;
-  /** Answers a completion request: candidates for the last word, each the whole replacement (`/models/` keeps editing, others get a space). */
-  complete(candidates: readonly string[]): void;
+  /**
+   * Answers a completion request. `text` replaces the last `back` UTF-16 units before the cursor: what all candidates begin with, ended
+   * when there is one. `names` are the candidates as a list shows them, or the first of `count`.
+   */
+  complete(text: string, back: number, names: readonly string[], count: number): void;
+  /** Appends lines to the history that the editor recalls, of which the last `keep` stay. */
+  remember(lines: readonly string[], keep: number): void;
   /** Takes a pending Ctrl-C: true once per press. */
   takeInterrupt(): boolean;
   /** The same for Ctrl-Z. */
   takeSuspend(): boolean;
+  /** True once after each change of its size. */
+  takeResize(): boolean;
 }
 
 // ── Randomness ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,6 +157,8 @@ export interface ModelImage {
   readonly architecture: string;
   readonly keys: readonly string[];
   meta(key: string): MetaValue | undefined;
+  /** GGUF value type 0…12 that a key's value is stored in; undefined when there is no such key. */
+  typeOf(key: string): number | undefined;
   readonly tensors: readonly TensorInfo[];
   tensor(name: string): TensorInfo | undefined;
   readonly read: Dma;
@@ -285,4 +301,21 @@ export interface TokenizerDriver {
   /** Bytes the vocabulary takes (multiple of 32) and the least working memory an encode needs. */
   budget(image: ModelImage): { readonly bytes: number; readonly workBytes: number } | Refusal;
   load(image: ModelImage, at: number, bytes: number): Vocabulary | Refusal;
+}
+
+// ── Chat templates ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What is wrong with a template, or with what it did, and the line of the template it happened in. */
+export interface TemplateFault {
+  readonly line: number;
+  readonly message: string;
+}
+
+/**
+ * A service of the host that fills in a model's chat template (Jinja). The template is data from a file: it is interpreted within LIMITS.chat…,
+ * and cannot reach anything but its variables. The same arguments give the same answer on every host; nothing is thrown.
+ */
+export interface TemplateDevice {
+  /** `seconds`: the machine's clock since 1970, for templates that write a date. */
+  render(template: string, variables: Readonly<Record<string, unknown>>, seconds: number): string | TemplateFault;
 }

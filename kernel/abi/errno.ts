@@ -153,3 +153,23 @@ export function isRefusal(value: unknown): value is Refusal {
 export function formatRefusal(r: Refusal): string {
   return r.code === 0 ? r.message : `${errnoName(r.errno)} ${r.code} ${SPEC_CODE[r.code]}: ${r.message}`;
 }
+
+const PRINTED_MOST = 80;
+
+/** Text from an untrusted file for one line of a terminal: what would move the cursor is escaped, and it is cut after 80. */
+export function printable(text: string): string {
+  let s = '';
+  for (const c of text) {
+    if (s.length >= PRINTED_MOST) return `${s}…`;
+    const code = c.codePointAt(0)!;
+    const moves = code < 32 || (code >= 0x7f && code < 0xa0) || (code >= 0x2028 && code <= 0x202e);
+    s += moves ? `\\u{${code.toString(16)}}` : c;
+  }
+  return s;
+}
+
+/** The same as a word of a message: quoted unless it is plain ASCII without spaces. */
+export function shown(text: string): string {
+  const s = printable(text);
+  return /^[!-~]+$/.test(text) && s.length === text.length ? text : `"${s}"`;
+}

@@ -5,3 +5,4 @@ export * from './limits.ts';
 export * from './records.ts';
 export * from './syscalls.ts';
 export * from './utf8.ts';
+export * from './width.ts';

@@ -27,14 +27,21 @@ export const LIMITS = {
   argBytes: 16 * KiB, // one program's argv + environment: they cross the window
   argsMax: 1024,
   lineBytes: 64 * KiB, // one shell line
+  textBytes: 16 * MiB, // what sort, tail or diff hold of their input at once (bookkeeping, outside the arena)
+  diffEdits: 4096, // edits that diff searches for the shortest script of; a search that passes them settles for a short one
+  regexStates: 32768, // of one regular expression, repetitions written out
+  regexSteps: 1 << 20, // for one line, where a back-reference rules out a bound by the pattern's size
   expansionBytes: 4 * MiB, // what the words of one command expand to (bookkeeping, outside the arena, as the next three)
   variablesBytes: 16 * MiB, // names and values of one shell's variables
   definitionsMax: 4096, // functions, and aliases, of one shell
   callDepthMax: 200, // functions, `.` and eval inside one another
   typeAheadBytes: 64 * KiB, // terminal input not yet read (bookkeeping, outside the arena)
-  historyLines: 256, // lines the editor remembers (bookkeeping, outside the arena)
+  historyLines: 1000, // lines the editor remembers (bookkeeping, outside the arena)
+  historyBytes: 256 * KiB, // and their bytes; of a longer history file the end is read
+  completionsUnasked: 100, // candidates that Tab lists without asking
   symlinkDepth: 40, // links followed in one path, as on Linux
   groupsMax: 16, // supplementary groups of a process
+  pagerBytes: 16 * MiB, // of a pipe that less keeps to go back in, in memory storage
   kernelLogBytes: 32 * KiB, // dmesg ring (bookkeeping, outside the arena)
 
   // Storage devices beside the arena (as a disk is)
@@ -45,11 +52,11 @@ export const LIMITS = {
   // Models
   modelsDirectory: '/models',
   bootModelFile: '/etc/model', // names the model that boot loads
-  ggufKeysMax: 65536,
+  ggufKeysMax: 1024, // files of people have some dozens; each costs some 100 B of bookkeeping
   ggufTensorsMax: 4096, // directory record 64 B: at most 256 KiB of arena
   ggufKeyBytes: 1024,
   ggufTensorNameBytes: 128,
-  ggufStringBytes: 64 * MiB, // one metadata string as text (chat templates are long)
+  ggufStringBytes: 4 * MiB, // one metadata string as text (chat templates are long)
   tensorDimsMax: 4,
   tokenBytes: 1024,
   vocabularyMax: 1 << 20,
@@ -62,6 +69,19 @@ export const LIMITS = {
   stopBytes: 64,
   prefillBatch: 8, // prompt positions per pass over the weights; a plan may take 4, 2 or 1 when memory is short
   topLogitsMax: 64, // llminfer --logits K
+
+  // Chat templates: text in and out, and what one rendering may do (the host's work, outside the arena)
+  chatTemplateBytes: 128 * KiB,
+  chatTextBytes: 64 * KiB, // a conversation as JSON, and as a prompt
+  chatSteps: 1 << 20, // expressions evaluated, and work beyond them
+  chatPrintedMax: 1 << 20, // characters written, those of inner blocks too
+  chatValuesMax: 128 * KiB, // characters and elements of one value
+  chatDepthMax: 32, // lists in lists
+  chatCallsMax: 400, // expressions in expressions, through macros too
+  chatNestingMax: 100, // blocks and brackets of the source
+  chatTagTokensMax: 2000,
+  chatBlanksMax: 1024,
+  chatMessageMax: 200, // characters of what went wrong
 
   // Sessions
   sessionsMax: 32,

@@ -428,3 +428,14 @@ export const WcetReport = layout({
   title: 's128', // of the target
   model: 's64',
 });
+
+/** What model_convert's descriptor will give. */
+export const ConvertReport = layout({
+  bytes: 'u64', // of the file
+  sourceBytes: 'u64', // of the model's file
+  tensors: 'u32',
+  converted: 'u32', // tensors that change their type
+  ragged: 'u32', // of those, to F16: their rows are no whole blocks of the type asked for
+});
+/** What model_convert may be told. Requantize: round again what is rounded already. */
+export const CONVERT = { requantize: 1 } as const;

@@ -11,9 +11,22 @@ import { layout } from './records.ts';
  * - `entry`: a place in the caller's program: what Gate.address returned for it.
  * - `path`: UTF-8 text, two integers. `in`: bytes the kernel reads, two integers. `out`: bytes the kernel writes, two integers.
  */
-export type ArgKind =
-  'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whence' | 'signal' | 'path' | 'in' | 'out';
-export type ArgSpec = readonly (readonly [name: string, kind: ArgKind])[];
+export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whence' | 'signal' | 'path' | 'in' | 'out';
+// prettier-ignore
+export type RecordName =
+  | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
+  | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'WcetOptions' | 'WcetReport'
+  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats';
+/**
+ * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
+ * `entries` of a directory; of an integer, which constants it is made of. strace prints it so, docs/ABI.md names it; nothing else depends on it.
+ */
+// prettier-ignore
+export type Meaning =
+  | RecordName
+  | 'argv' | 'status' | 'ids' | 'fds' | 'entries'
+  | 'access' | 'ioctl' | 'action' | 'wait' | 'type' | 'encode' | 'convert';
+export type ArgSpec = readonly (readonly [name: string, kind: ArgKind, meaning?: Meaning])[];
 
 export interface CallSpec<A extends ArgSpec = ArgSpec> {
   readonly nr: number;
@@ -33,23 +46,25 @@ export const SYSCALLS = {
   // Processes
   exit: call(1, [['status', 'int']], 'End this process.'),
   getpid: call(2, [], 'This process.'),
-  getargs: call(3, [['block', 'out']], 'argv and environment: SpawnHeader, then argc + envc strings, each ended by a zero byte.'),
-  spawn: call(4, [['program', 'path'], ['block', 'in']], 'Start a program; the block is as getargs returns it. Returns its pid.'),
-  wait: call(5, [['pid', 'pid'], ['status', 'out'], ['flags', 'int']], 'Wait for a child (-1: any) to end; writes its exit status as u32. Returns its pid. Flags: see WAIT.', true),
+  getargs: call(3, [['block', 'out', 'argv']], 'argv and environment: SpawnHeader, then argc + envc strings, each ended by a zero byte.'),
+  spawn: call(4, [['program', 'path'], ['block', 'in', 'argv']], 'Start a program; the block is as getargs returns it. Returns its pid.'),
+  wait: call(5, [['pid', 'pid'], ['status', 'out', 'status'], ['flags', 'int', 'wait']], 'Wait for a child (-1: any) to end; writes its exit status as u32. Returns its pid. Flags: see WAIT.', true),
   kill: call(6, [['pid', 'pid'], ['signal', 'signal']], 'Send a signal: see SIG. A negative pid: to every process of that group.'),
-  signal: call(7, [['signal', 'signal'], ['catch', 'int']], 'catch 1: a blocked call returns -EINTR instead of ending the process; 2: ignore; 0: default. Returns what it was.'),
+  signal: call(7, [['signal', 'signal'], ['catch', 'int', 'action']], 'catch 1: a blocked call returns -EINTR instead of ending the process; 2: ignore; 0: default. Returns what it was.'),
   sleep: call(8, [['milliseconds', 'int']], 'Sleep in virtual time.', true),
   sched_yield: call(9, [], 'Let others run.', true),
-  last_error: call(10, [['record', 'out']], 'The LastError record of this process.'),
-  times: call(11, [['record', 'out']], 'Clock and this process: Times record.'),
+  last_error: call(10, [['record', 'out', 'LastError']], 'The LastError record of this process.'),
+  times: call(11, [['record', 'out', 'Times']], 'Clock and this process: Times record.'),
   target: call(12, [['name', 'path'], ['record', 'out']], 'Switch the simulated processor; empty: ask. Writes the name of the one in force. Returns its length.'),
 
   fork: call(13, [['entry', 'entry']], 'A second process with the descriptors, directory, signals and group of this one, begun at `entry`. Returns its pid.'),
-  exec: call(14, [['program', 'path'], ['block', 'in']], 'Become another program: as spawn, in this process. Ignored signals stay ignored. Returns only on failure.'),
+  exec: call(14, [['program', 'path'], ['block', 'in', 'argv']], 'Become another program: as spawn, in this process. Ignored signals stay ignored. Returns only on failure.'),
   signals: call(15, [], 'The caught signals that came since the last time, as a bit set: 1 << signal.'),
   getppid: call(18, [], 'The process that started this one; 0: the machine.'),
   setpgid: call(16, [['pid', 'pid'], ['group', 'pid']], 'Put a process (0: this one) into a group (0: its own).'),
   tcsetpgrp: call(17, [['fd', 'fd'], ['group', 'pid']], 'Give the terminal to a process group, which then gets its Ctrl-C and Ctrl-Z; 0: to everybody. Returns who had it.'),
+
+  poll: call(19, [['fd', 'fd'], ['milliseconds', 'int']], 'Wait until a terminal has input, at most so long in virtual time (-1: for ever). Returns 1, or 0 when the time is up.', true),
 
   // Files
   open: call(20, [['path', 'path'], ['flags', 'open'], ['mode', 'octal']], 'Open a file. Returns a descriptor.'),
@@ -57,20 +72,21 @@ export const SYSCALLS = {
   read: call(22, [['fd', 'fd'], ['buffer', 'out']], 'Read; 0 at the end.', true),
   write: call(23, [['fd', 'fd'], ['buffer', 'in']], 'Write; may write less than asked.', true),
   lseek: call(24, [['fd', 'fd'], ['offset', 'int'], ['whence', 'whence']], 'Move the position. Returns the new one.'),
-  fstat: call(25, [['fd', 'fd'], ['stat', 'out']], 'Stat record of an open file.'),
+  fstat: call(25, [['fd', 'fd'], ['stat', 'out', 'Stat']], 'Stat record of an open file.'),
   ftruncate: call(26, [['fd', 'fd'], ['size', 'int']], 'Set the size of an open file.'),
   dup: call(27, [['fd', 'fd']], 'A second descriptor for the same open file.'),
-  pipe: call(28, [['fds', 'out']], 'A pipe: writes two u32, read end and write end.'),
+  pipe: call(28, [['fds', 'out', 'fds']], 'A pipe: writes two u32, read end and write end.'),
   memfd: call(29, [['name', 'path']], 'An anonymous file in memory storage. Returns a descriptor.'),
-  ioctl: call(30, [['fd', 'fd'], ['command', 'int'], ['argument', 'int']], 'Device control: see IOCTL.'),
-  readdir: call(31, [['fd', 'fd'], ['entries', 'out']], 'Next entries of a directory: {u8 kind, u8 name bytes, name}…; 0 at the end.'),
+  ioctl: call(30, [['fd', 'fd'], ['command', 'int', 'ioctl'], ['argument', 'int']], 'Device control: see IOCTL.'),
+  readdir: call(31, [['fd', 'fd'], ['entries', 'out', 'entries']], 'Next entries of a directory: {u8 kind, u8 name bytes, name}…; 0 at the end.'),
   readline: call(32, [['fd', 'fd'], ['prompt', 'path'], ['answer', 'out']], 'Edit a line on a terminal: a READLINE byte, then text.', true),
   fchmod: call(34, [['fd', 'fd'], ['mode', 'octal']], 'Set the permission bits of an open file.'),
   fchown: call(35, [['fd', 'fd'], ['uid', 'int'], ['gid', 'int']], 'Set owner and group of an open file; -1 leaves one as it is.'),
-  complete: call(33, [['fd', 'fd'], ['candidates', 'in']], 'Answer a completion request: candidates, each ended by a zero byte.'),
+  complete: call(33, [['fd', 'fd'], ['back', 'int'], ['count', 'int'], ['candidates', 'in']], 'Answer a completion request: what replaces the last `back` UTF-16 units before the cursor, then names to list, each ended by a zero byte; `count` names in all.'),
+  remember: call(36, [['fd', 'fd'], ['keep', 'int'], ['lines', 'in']], 'Append lines, each ended by a zero byte, to the history of a terminal; the last `keep` stay.'),
 
   // Names
-  stat: call(40, [['path', 'path'], ['stat', 'out']], 'Stat record of a path.'),
+  stat: call(40, [['path', 'path'], ['stat', 'out', 'Stat']], 'Stat record of a path.'),
   mkdir: call(41, [['path', 'path'], ['mode', 'octal']], 'Make a directory.'),
   rmdir: call(42, [['path', 'path']], 'Remove an empty directory.'),
   unlink: call(43, [['path', 'path']], 'Remove a name.'),
@@ -79,48 +95,53 @@ export const SYSCALLS = {
   getcwd: call(46, [['path', 'out']], 'The working directory as text. Returns its length.'),
   mount: call(47, [['type', 'path'], ['source', 'path'], ['target', 'path']], 'Mount a file system: types tmpfs, proc, dev, gguf.'),
   umount: call(48, [['target', 'path']], 'Unmount.'),
-  statfs: call(49, [['path', 'path'], ['record', 'out']], 'FsStat record of the file system a path is on.'),
-  lstat: call(50, [['path', 'path'], ['stat', 'out']], 'As stat, of a symbolic link itself.'),
+  statfs: call(49, [['path', 'path'], ['record', 'out', 'FsStat']], 'FsStat record of the file system a path is on.'),
+  lstat: call(50, [['path', 'path'], ['stat', 'out', 'Stat']], 'As stat, of a symbolic link itself.'),
   link: call(51, [['existing', 'path'], ['path', 'path']], 'One more name for a file of the same file system.'),
   symlink: call(52, [['target', 'path'], ['path', 'path']], 'Make a symbolic link to `target`, which need not exist.'),
   readlink: call(53, [['path', 'path'], ['target', 'out']], 'What a symbolic link holds, cut to the room there is. Returns its bytes.'),
   chmod: call(54, [['path', 'path'], ['mode', 'octal']], 'Set the permission bits.'),
   chown: call(55, [['path', 'path'], ['uid', 'int'], ['gid', 'int']], 'Set owner and group; -1 leaves one as it is.'),
   lchown: call(56, [['path', 'path'], ['uid', 'int'], ['gid', 'int']], 'As chown, of a symbolic link itself.'),
-  access: call(57, [['path', 'path'], ['mask', 'int']], 'Whether the real user may read (4), write (2), execute (1); 0: whether it is there.'),
-  utimens: call(58, [['path', 'path'], ['times', 'in']], 'Set the times of reading and of modification: Utimes record.'),
+  access: call(57, [['path', 'path'], ['mask', 'int', 'access']], 'Whether the real user may read (4), write (2), execute (1); 0: whether it is there.'),
+  utimens: call(58, [['path', 'path'], ['times', 'in', 'Utimes']], 'Set the times of reading and of modification: Utimes record.'),
   truncate: call(59, [['path', 'path'], ['size', 'int']], 'Set the size of a file.'),
 
   // Models
-  model_load: call(60, [['path', 'path'], ['options', 'in']], 'Load a GGUF model: LoadOptions. On any failure the previous model stays.'),
+  model_load: call(60, [['path', 'path'], ['options', 'in', 'LoadOptions']], 'Load a GGUF model: LoadOptions. On any failure the previous model stays.'),
   model_unload: call(61, [], 'Release the model region.'),
-  model_plan: call(62, [['path', 'path'], ['options', 'in'], ['report', 'out']], 'What loading would take: PlanReport. Allocates nothing.'),
-  model_info: call(63, [['record', 'out']], 'ModelInfo of the loaded model.'),
+  model_plan: call(62, [['path', 'path'], ['options', 'in', 'LoadOptions'], ['report', 'out', 'PlanReport']], 'What loading would take: PlanReport. Allocates nothing.'),
+  model_info: call(63, [['record', 'out', 'ModelInfo']], 'ModelInfo of the loaded model.'),
   model_ops: call(64, [['from', 'int'], ['text', 'out']], 'The plan as text lines, from a byte offset on. Returns bytes; 0 at the end.'),
   backend: call(65, [['name', 'path'], ['record', 'out']], 'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.'),
-  tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.'),
-  model_wcet: call(68, [['path', 'path'], ['options', 'in'], ['report', 'out']], 'Bounds of a request before it runs: WcetOptions, WcetReport. Empty path: the loaded model.'),
-  model_cost: call(69, [['path', 'path'], ['options', 'in']], 'A descriptor from which the priced plan of a request is read, a line an op: see COST_COLUMNS. Empty path: the loaded model.'),
-  detokenize: call(67, [['ids', 'in'], ['text', 'out'], ['flags', 'int']], 'Bytes of u32 ids. Returns how many.'),
+  tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int', 'encode']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.'),
+  model_wcet: call(68, [['path', 'path'], ['options', 'in', 'WcetOptions'], ['report', 'out', 'WcetReport']], 'Bounds of a request before it runs: WcetOptions, WcetReport. Empty path: the loaded model.'),
+  model_cost: call(69, [['path', 'path'], ['options', 'in', 'WcetOptions']], 'A descriptor from which the priced plan of a request is read, a line an op: see COST_COLUMNS. Empty path: the loaded model.'),
+  detokenize: call(67, [['ids', 'in', 'ids'], ['text', 'out'], ['flags', 'int']], 'Bytes of u32 ids. Returns how many.'),
 
   // Sessions
-  session_open: call(70, [['options', 'in'], ['prompt', 'fd']], 'Submit a prompt: SessionOptions. Returns a handle.'),
-  session_read: call(71, [['session', 'int'], ['event', 'out']], 'The next SessionEvent; waits for it. Returns its bytes; 0 after the end.', true),
+  session_open: call(70, [['options', 'in', 'SessionOptions'], ['prompt', 'fd']], 'Submit a prompt: SessionOptions. Returns a handle.'),
+  session_read: call(71, [['session', 'int'], ['event', 'out', 'SessionEvent']], 'The next SessionEvent; waits for it. Returns its bytes; 0 after the end.', true),
   session_cancel: call(72, [['session', 'int']], 'End a session at its next token.'),
-  session_report: call(73, [['session', 'int'], ['report', 'out']], 'SessionReport.'),
-  session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
+  session_report: call(73, [['session', 'int'], ['report', 'out', 'SessionReport']], 'SessionReport.'),
+  session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out', 'ids']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
-  llm_stats: call(76, [['record', 'out']], 'LlmStats record.'),
+  llm_stats: call(76, [['record', 'out', 'LlmStats']], 'LlmStats record.'),
+  chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one."),
+
+  // Model files
+  model_convert: call(80, [['path', 'path'], ['type', 'int', 'type'], ['flags', 'int', 'convert'], ['report', 'out', 'ConvertReport']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.'),
+  model_diff: call(81, [['left', 'path'], ['right', 'path']], 'A descriptor from which the differences of two models are read, a line a key or tensor: see DIFF_COLUMNS.'),
 
   // Users
   getuid: call(90, [], 'The real user of this process: who started it.'),
   geteuid: call(91, [], 'The effective user: whose rights it has.'),
   getgid: call(92, [], 'The real group.'),
   getegid: call(93, [], 'The effective group.'),
-  getgroups: call(94, [['groups', 'out']], 'Supplementary groups as u32. Returns how many bytes.'),
+  getgroups: call(94, [['groups', 'out', 'ids']], 'Supplementary groups as u32. Returns how many bytes.'),
   setuid: call(95, [['uid', 'int']], 'Become a user: the superuser anyone and for good; others only their real or saved user.'),
   setgid: call(96, [['gid', 'int']], 'The same for the group.'),
-  setgroups: call(97, [['groups', 'in']], 'Set the supplementary groups, u32 each. The superuser only.'),
+  setgroups: call(97, [['groups', 'in', 'ids']], 'Set the supplementary groups, u32 each. The superuser only.'),
   umask: call(98, [['mask', 'octal']], 'Set the permission bits that new files do not get. Returns the old mask.'),
 } as const satisfies Record<string, CallSpec>;
 
@@ -147,6 +168,22 @@ export const COST_COLUMNS = [
   'instructions',
   'loaded', // bytes
   'stored',
+] as const;
+
+/**
+ * What model_diff answers: a line a metadata key or tensor of either model, its columns separated by tabs. `left` and `right` are the values, or a
+ * tensor's type and shape; empty where a model has none. The columns from `count` on are empty where there is nothing to compare.
+ */
+export const DIFF_COLUMNS = [
+  'what', // key or tensor
+  'name',
+  'left',
+  'right',
+  'count', // values of a tensor
+  'differing', // of them; of a key 0 or 1
+  'most', // greatest absolute difference
+  'rms', // root mean square of the differences
+  'cosine', // of the angle between the two tensors
 ] as const;
 
 /**
@@ -184,11 +221,11 @@ export const ACCESS = { read: 4, write: 2, exec: 1 } as const;
 /** What utimens does with a time: sets it to the record's, to now, or leaves it. */
 export const UTIME = { set: 0, now: 1, omit: 2 } as const;
 export const SEEK = { set: 0, cur: 1, end: 2 } as const;
-/** Linux's numbers. KILL and STOP cannot be caught; STOP, TSTP, TTIN and TTOU stop a process until CONT; CHLD and CONT are otherwise without effect. */
+/** Linux's numbers. KILL and STOP cannot be caught; STOP, TSTP, TTIN and TTOU stop a process until CONT; CHLD, CONT and WINCH (the terminal has another size) are otherwise without effect. */
 // prettier-ignore
 export const SIG = {
   HUP: 1, INT: 2, QUIT: 3, ABRT: 6, KILL: 9, USR1: 10, USR2: 12, PIPE: 13, ALRM: 14, TERM: 15,
-  CHLD: 17, CONT: 18, STOP: 19, TSTP: 20, TTIN: 21, TTOU: 22,
+  CHLD: 17, CONT: 18, STOP: 19, TSTP: 20, TTIN: 21, TTOU: 22, WINCH: 28,
 } as const;
 /** nohang: return 0 when there is nothing to report. untraced: report also that a child has stopped, as STOPPED + the signal. */
 export const WAIT = { nohang: 1, untraced: 2 } as const;
@@ -198,7 +235,7 @@ export const STOPPED = 0x10000;
 
 type Integers<K extends ArgKind> = K extends 'path' | 'in' | 'out' ? [at: number, length: number] : [value: number];
 type Flat<A extends ArgSpec> = A extends readonly [
-  readonly [string, infer K extends ArgKind],
+  readonly [string, infer K extends ArgKind, ...unknown[]],
   ...infer R extends ArgSpec,
 ]
   ? [...Integers<K>, ...Flat<R>]
@@ -214,7 +251,7 @@ type Value<K extends ArgKind> = K extends 'path'
       ? Entry
       : number;
 type Values<A extends ArgSpec> = A extends readonly [
-  readonly [string, infer K extends ArgKind],
+  readonly [string, infer K extends ArgKind, ...unknown[]],
   ...infer R extends ArgSpec,
 ]
   ? [value: Value<K>, ...Values<R>]

@@ -1,9 +1,11 @@
 // head: the first lines or bytes of files.
 
+import { LIMITS } from '../../kernel/abi/index.ts';
+import { lineEnd } from '../lib/bytes.ts';
 import { parseSize } from '../lib/fmt.ts';
 import { closeInput, define, openInput } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
-import { concat } from '../lib/stdio.ts';
+import { Queue } from '../lib/queue.ts';
 import type { Input, Output } from '../lib/stdio.ts';
 
 const options = {
@@ -16,6 +18,7 @@ const options = {
   },
   quiet: { short: 'q', help: 'never print names' },
   verbose: { short: 'v', help: 'always print names' },
+  'zero-terminated': { short: 'z', help: 'lines end in a zero byte' },
 } as const;
 
 export const head = define({
@@ -29,20 +32,22 @@ export const head = define({
   *main(ctx) {
     const text = ctx.options.bytes ?? ctx.options.lines ?? '10';
     const what = ctx.options.bytes === undefined ? 'lines' : 'bytes';
-    const count = parseSize(text.replace(/^-/, ''));
+    const count = parseSize(text.replace(/^[-+]/, ''));
     if (count === null) return yield* ctx.fail(`invalid number of ${what}: '${text}'`);
+    const end = lineEnd(ctx.options['zero-terminated']);
+    const allButLast = text.startsWith('-');
     return yield* eachFile(ctx, input =>
-      (what === 'lines' ? lines : bytes)(ctx.out, input, count, text.startsWith('-')),
+      what === 'lines' ? lines(ctx.out, input, count, allButLast, end) : bytes(ctx.out, input, count, allButLast),
     );
   },
 });
 
 type Reader = Context<{ quiet: { help: string }; verbose: { help: string } }>;
 
-/** Runs `print` on each operand, with names between as head and tail print them. Returns the exit status. */
+/** Runs `print`, which may refuse with a message, on each operand; names between as head and tail print them. Returns the exit status. */
 export function* eachFile(
   ctx: Reader,
-  print: (input: Input) => Generator<void, void, void>,
+  print: (input: Input) => Generator<void, string | null, void>,
 ): Generator<void, number, void> {
   const names = ctx.operands.length > 0 ? ctx.operands : ['-'];
   const named = ctx.options.verbose || (names.length > 1 && !ctx.options.quiet);
@@ -56,36 +61,49 @@ export function* eachFile(
     }
     if (named) yield* ctx.out.print(`${blank}==> ${name === '-' ? 'standard input' : name} <==\n`);
     blank = '\n';
-    yield* print(input);
+    const refusal = yield* print(input);
+    if (refusal !== null) status = yield* ctx.fail(`${name}: ${refusal}`);
     if (!(yield* closeInput(ctx, name, input))) status = 1;
   }
   return status;
 }
 
-function* lines(out: Output, input: Input, count: number, allButLast: boolean): Generator<void, void, void> {
-  const held: Uint8Array[] = [];
+/** What is said of input whose end is held back, when that would be more than the limit. */
+export const tooMuchHeld = `more than ${LIMITS.textBytes} bytes to hold back`;
+
+function* lines(
+  out: Output,
+  input: Input,
+  count: number,
+  allButLast: boolean,
+  end: number,
+): Generator<void, string | null, void> {
+  const held = new Queue();
   for (let n = 0; ; n++) {
-    const line = allButLast || n < count ? yield* input.line() : null;
-    if (line === null) return;
+    const line = allButLast || n < count ? yield* input.line(end) : null;
+    if (line === null) return null;
     if (!allButLast) yield* out.write(line);
-    else if (held.push(line) > count) yield* out.write(held.shift()!);
+    else {
+      held.push(line);
+      if (held.count > count) yield* out.write(held.shift());
+      if (held.bytes > LIMITS.textBytes) return tooMuchHeld;
+    }
   }
 }
 
-function* bytes(out: Output, input: Input, count: number, allButLast: boolean): Generator<void, void, void> {
-  let held: Uint8Array = new Uint8Array(0);
+function* bytes(out: Output, input: Input, count: number, allButLast: boolean): Generator<void, string | null, void> {
+  const held = new Queue();
   let left = count;
   for (;;) {
-    const piece: Uint8Array | null = allButLast || left > 0 ? yield* input.chunk() : null;
-    if (piece === null) return;
-    if (allButLast) {
-      const all: Uint8Array = concat([held, piece]);
-      const cut = Math.max(0, all.length - count);
-      yield* out.write(all.subarray(0, cut));
-      held = all.slice(cut);
-    } else {
+    const piece = allButLast || left > 0 ? yield* input.chunk() : null;
+    if (piece === null) return null;
+    if (!allButLast) {
       yield* out.write(piece.subarray(0, left));
       left -= piece.length;
+      continue;
     }
+    held.push(piece.slice());
+    while (held.bytes > count) yield* out.write(held.take(held.bytes - count));
+    if (held.bytes > LIMITS.textBytes) return tooMuchHeld;
   }
 }

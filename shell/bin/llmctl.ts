@@ -1,5 +1,5 @@
 // llmctl: the model as a device that an operator controls — load it, see what it would take before it is taken, look at its tokens,
-// measure it. One verb a command; every verb has a --json form whose keys the manual lists.
+// measure it, write it down with other weights. One verb a command; every verb has a --json form whose keys the manual lists.
 
 import {
   E,
@@ -46,8 +46,10 @@ import {
   wrong,
 } from '../lib/model.ts';
 import type { Model, Plan } from '../lib/model.ts';
+import { diffModels } from '../lib/model-diff.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
+import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
@@ -61,6 +63,7 @@ const options = {
   special: { help: 'tokenize: parse special tokens in the text; detokenize: print them' },
   pieces: { short: 'v', help: 'tokenize: a line per token, its id and its bytes' },
   file: { short: 'f', value: 'FILE', help: 'tokenize: the exact bytes of FILE' },
+  ...quantizeOptions,
   ...wcetOptions,
 } as const;
 
@@ -105,6 +108,8 @@ const verbs: Readonly<Record<string, Verb>> = {
   },
   detokenize: { usage: 'ID...|- [--special]', takes: ['special'], operands: [1, Infinity], run: detokenize },
   perplexity: { usage: 'FILE|-', takes: [], operands: [1, 1], run: perplexity },
+  quantize: { usage: 'IN OUT TYPE [--requantize]', takes: ['requantize'], operands: [3, 3], run: quantize },
+  diff: { usage: 'FILE FILE', takes: [], operands: [2, 2], run: diffModels },
   models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
   list: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
 };
@@ -127,13 +132,15 @@ export const llmctl = define({
     '  tokenize    token ids of TEXT (words joined by one space), standard input, or a file',
     '  detokenize  the bytes of the text that token ids stand for',
     '  perplexity  e to the mean loss per token over a text, cut into chunks of context - 1 tokens',
+    '  quantize    write model IN to the file OUT with weights of TYPE: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16 or F32. What comes out is what llama.cpp writes with --pure. Norms and biases stay as they are, rows that are no multiple of 32 become F16. OUT appears when it is whole',
+    '  diff        how metadata and tensors of two models differ, values compared as f32',
     '  models      the models in /models and whether they fit (also: list)',
     '',
     'SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
     '',
     'The keys of every --json form are in json(7): man json.',
     '',
-    'Exit status: 0, 1 for an error or a model that does not fit, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer.',
+    'Exit status: 0, 1 for an error or a model that does not fit, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer. Of diff: 0 when nothing differs, 1 when something does, 2 for an error.',
   ].join('\n'),
   options,
   usageStatus: 2,
@@ -142,6 +149,8 @@ export const llmctl = define({
     ['llmctl wcet --prompt 100 --target sifive-u74', 'how long would 100 tokens and an answer take there?'],
     ['llmctl load fable-f16', 'load /models/fable-f16.gguf'],
     ['llmctl tokenize -v "Once upon a time"', 'how the text is cut'],
+    ['llmctl quantize fable-f16 /tmp/fable.gguf Q5_1', 'the same model at 6 bits a weight'],
+    ['llmctl diff fable-f16 fable-q4_0', 'what quantizing has done to each tensor'],
     ['llmctl perplexity /usr/share/labs/budget.md', 'how surprised the model is'],
   ],
   main: function* (ctx) {

@@ -18,6 +18,7 @@ import {
   utf8Encode,
 } from '../../kernel/abi/index.ts';
 import type { FinishReason, RecordValue, Sys } from '../../kernel/abi/index.ts';
+import { chatError, chatOptions, chatPrompt, openConversation, said, turnText, typedTurn } from '../lib/chat.ts';
 import { jsonLine } from '../lib/fmt.ts';
 import type { Json } from '../lib/fmt.ts';
 import {
@@ -61,6 +62,7 @@ const options = {
   },
   rng: { value: 'NAME', help: 'random generator: xor128 (default) or lcg' },
   special: { help: "parse special tokens in the prompt's text" },
+  ...chatOptions,
 } as const;
 
 type Ctx = Context<typeof options>;
@@ -70,11 +72,13 @@ type Report = RecordValue<typeof SessionReport.fields>;
 export const llminfer = define({
   name: 'llminfer',
   summary: 'let the model continue a text',
-  usage: ['[OPTION]... PROMPT...', '[OPTION]... --file F', '[OPTION]... -'],
+  usage: ['[OPTION]... PROMPT...', '[OPTION]... --file F', '[OPTION]... -', '[OPTION]... --chat [PROMPT...]'],
   description: [
     'The loaded model continues PROMPT; the new text alone is printed, as it comes, and a newline after it. Several words are joined by one space, - reads the prompt from standard input.',
     '',
     'Each token is drawn so: repeat penalty, temperature, top-k, top-p, min-p, then one random number. The same model, prompt, options and seed give the same bytes on every host. With xor128, seed 0 draws zeros only, so that the likeliest token wins each time; any other seed draws evenly. Generation ends at an end token, after N tokens, at a stop string, or when the context is full. Ctrl-C ends it at the next token; what is there stays, and the exit status is 130.',
+    '',
+    "With --chat PROMPT is what a user says to a model made for conversations: the model's chat template (metadata tokenizer.chat_template, in the language Jinja) writes it with its role and the special tokens that the model was trained on. The template is interpreted outside of the kernel, within limits, and can do nothing else. On a terminal and without PROMPT, llminfer asks for one turn after the other until Ctrl-D, and each answer is part of the next prompt.",
     '',
     'With --json:',
     '  id                number of the session',
@@ -94,6 +98,7 @@ export const llminfer = define({
     '  ttft_ns           virtual time from submission to the first token, or null when there was none',
     '  elapsed_ns        virtual time from submission to the end',
     '  steps             with --logits K: for every draw {token, top}, top being the K best [id, logit] before penalty and temperature, exact f32 values',
+    '  prompt            with --chat: the text that the template has written, without the BOS that the tokenizer puts before it',
     '',
     'Exit status: 0, 1 for an error or a session that faulted or ran out of time, 2 for a wrong command line, 130 after Ctrl-C.',
   ].join('\n'),
@@ -103,6 +108,7 @@ export const llminfer = define({
     ['llminfer Once upon a time', 'a story in 64 tokens'],
     ['llminfer --temp 0 --max-tokens 200 "The cat"', 'the most likely story'],
     ['echo "Tom had a dog" | llminfer --seed 7 -', 'a prompt from a pipe'],
+    ['llminfer --chat --system "Answer in one word." "What is the sea?"', 'one turn of a conversation'],
     ['llminfer --json --logits 5 --max-tokens 1 Hello', 'the five best candidates for the next token'],
   ],
   main: run,
@@ -110,26 +116,64 @@ export const llminfer = define({
 
 function* run(ctx: Ctx): Generator<void, number, void> {
   const { sys } = ctx;
+  const { chat, messages, model: name } = ctx.options;
   const record = sessionOptions(ctx.options);
   if (typeof record === 'string') return yield* wrong(ctx, record);
   const source = { file: ctx.options.file, words: ctx.operands };
-  const mistake = textSourceError(source, 'PROMPT');
+  const silent = source.file === undefined && source.words.length === 0;
+  const typed = chat && silent && messages === undefined && (yield* isTerminal(sys, 0));
+  const spoken = typed || (chat && silent && messages !== undefined); // no PROMPT is needed
+  const mistake = chatError(ctx.options) ?? (spoken ? null : textSourceError(source, 'PROMPT'));
   if (mistake !== null) return yield* ctx.usage(mistake);
 
-  const prompt = yield* openText(ctx, source);
-  if (prompt < 0) return -prompt;
-  if (ctx.options.model !== undefined) {
-    const status = yield* useModel(ctx, ctx.options.model);
+  const prompt = spoken ? '' : yield* chat ? turnText(ctx, source) : openText(ctx, source);
+  if (typeof prompt === 'number' && prompt < 0) return -prompt;
+  if (name !== undefined) {
+    const status = yield* useModel(ctx, name);
     if (status !== 0) return status;
   }
   const model = yield* loadedModel(sys);
   if (typeof model === 'number') return yield* failAbout(ctx, '', model);
 
   yield* sys.signal(SIG.INT, 1);
-  const session = yield* sys.session_open(record, prompt);
-  if (session < 0) return yield* ctx.fail(yield* lastError(sys, session));
-  yield* sys.close(prompt);
-  return yield* converse(ctx, session, model);
+  if (typeof prompt === 'string') return yield* conversation(ctx, record, model, typed ? null : prompt);
+  return (yield* infer(ctx, record, model, { fd: prompt, text: null })).status;
+}
+
+/** One turn and its answer; without a turn, as many as a person types. */
+function* conversation(ctx: Ctx, record: Uint8Array, model: Model, turn: string | null): Generator<void, number, void> {
+  let spoken = yield* openConversation(ctx, ctx.options);
+  if (typeof spoken === 'number') return spoken;
+  for (;;) {
+    const next = turn ?? (yield* typedTurn(ctx.sys));
+    if (next === null) return 0;
+    const asked = next === '' ? spoken : said(spoken, 'user', next);
+    const prompt = yield* chatPrompt(ctx, ctx.options, asked);
+    const answer: Answer =
+      typeof prompt === 'number' ? { status: prompt, text: null } : yield* infer(ctx, record, model, prompt);
+    if (turn !== null) return answer.status;
+    if (answer.text !== null) spoken = said(asked, 'assistant', answer.text); // a turn without an answer is forgotten
+  }
+}
+
+/** How an inference ended, and what the model said; null when it was refused. */
+interface Answer {
+  readonly status: number;
+  readonly text: string | null;
+}
+
+/** A prompt that waits in a descriptor; its text where a template wrote it. */
+interface Prompt {
+  readonly fd: number;
+  readonly text: string | null;
+}
+
+function* infer(ctx: Ctx, record: Uint8Array, model: Model, prompt: Prompt): Generator<void, Answer, void> {
+  const { sys } = ctx;
+  const session = yield* sys.session_open(record, prompt.fd);
+  yield* sys.close(prompt.fd);
+  if (session < 0) return { status: yield* ctx.fail(yield* lastError(sys, session)), text: null };
+  return yield* converse(ctx, session, model, prompt.text);
 }
 
 /** Loads the model that --model names unless it is the loaded one. Returns an exit status. */
@@ -147,8 +191,8 @@ function* useModel(ctx: Ctx, name: string): Generator<void, number, void> {
   return 0;
 }
 
-/** Shows a session's output as it comes, or gathers it for --json. Returns the exit status. */
-function* converse(ctx: Ctx, session: number, model: Model): Generator<void, number, void> {
+/** Shows a session's output as it comes, or gathers it for --json. */
+function* converse(ctx: Ctx, session: number, model: Model, prompt: string | null): Generator<void, Answer, void> {
   const { sys, out } = ctx;
   const buffer = new Uint8Array(CHUNK_BYTES);
   const json = ctx.options.json;
@@ -159,8 +203,8 @@ function* converse(ctx: Ctx, session: number, model: Model): Generator<void, num
   while ((yield* nextEvent(sys, session, buffer)) > 0) {
     const event = SessionEvent.read(buffer, 0);
     const piece = buffer.subarray(SessionEvent.bytes, SessionEvent.bytes + event.pieceBytes);
-    if (json) pieces.push(piece.slice());
-    else {
+    pieces.push(piece.slice());
+    if (!json) {
       yield* out.write(piece);
       yield* out.flush();
     }
@@ -173,15 +217,16 @@ function* converse(ctx: Ctx, session: number, model: Model): Generator<void, num
   yield* sys.session_report(session, record);
   const report = SessionReport.read(record, 0);
   const finish = FINISH[report.finish] ?? 'fault';
+  const bytes = concat(pieces);
+  const text = utf8Decode(bytes);
   if (json) {
-    const bytes = concat(pieces);
     yield* out.print(
       jsonLine({
         id: report.id,
         model: modelId(model),
         prompt_tokens: yield* promptTokens(sys, report),
         tokens,
-        text: utf8Decode(bytes),
+        text,
         text_b64: base64(bytes),
         finish_reason: finish,
         arena_peak_bytes: report.arenaPeak,
@@ -195,6 +240,7 @@ function* converse(ctx: Ctx, session: number, model: Model): Generator<void, num
         ttft_ns: report.firstTokenNs === 0 ? null : report.firstTokenNs - report.submittedNs,
         elapsed_ns: report.endedNs - report.submittedNs,
         ...(ctx.options.logits === undefined || Number(ctx.options.logits) === 0 ? {} : { steps }),
+        ...(prompt === null ? {} : { prompt }),
       }),
     );
   } else yield* out.print('\n');
@@ -203,7 +249,7 @@ function* converse(ctx: Ctx, session: number, model: Model): Generator<void, num
     yield* out.flush();
     yield* ctx.err.print(summary(report));
   }
-  return yield* exitStatus(ctx, session, finish);
+  return { status: yield* exitStatus(ctx, session, finish), text };
 }
 
 /** The next event; a Ctrl-C meanwhile cancels the session, whose events still come. Returns its bytes, 0 after the end. */
@@ -285,7 +331,7 @@ function sessionOptions(given: Ctx['options']): Uint8Array | string {
     ...values,
     rng: RNG[rng as keyof typeof RNG],
     stopCount: stops.length,
-    flags: given.special ? SESSION_FLAG.special : 0,
+    flags: given.special || given.chat ? SESSION_FLAG.special : 0,
   });
   let at = SessionOptions.at.stopBytes;
   for (const stop of stops) {

@@ -88,6 +88,16 @@ export function* readText(sys: Sys, path: string, limit = textBytesMax): Generat
   return typeof bytes === 'number' ? bytes : utf8Decode(bytes);
 }
 
+/** The first `bytes` bytes of a file as text, or -errno. */
+export function* readHead(sys: Sys, path: string, bytes: number): Generator<void, string | number, void> {
+  const fd = yield* sys.open(path, O.RDONLY, 0);
+  if (fd < 0) return fd;
+  const head = new Uint8Array(bytes);
+  const n = yield* sys.read(fd, head);
+  yield* sys.close(fd);
+  return n < 0 ? n : utf8Decode(head, 0, n);
+}
+
 /** Everything from one descriptor to another: 0, or the side that failed and its errno. */
 export function* copyDescriptor(
   sys: Sys,

@@ -9,6 +9,8 @@ export interface Option {
   readonly short?: string;
   /** Name of the value in the manual, e.g. `N`; absent: the option is a switch. */
   readonly value?: string;
+  /** The value may be left out, and is then ''; given, it is attached (`-Iseconds`, `--iso-8601=seconds`). */
+  readonly optional?: true;
   /** A value option that may be given more than once. */
   readonly many?: true;
   /** `-5` means this option with the value 5 (head, tail). */
@@ -62,6 +64,7 @@ export function getopt(table: OptionTable, args: readonly string[], order: Optio
       if (eq < 0) set(name, true);
       else error = `option '--${name}' doesn't allow an argument`;
     } else if (eq >= 0) set(name, text.slice(eq + 1));
+    else if (table[name]!.optional) set(name, '');
     else if (i < args.length) set(name, args[i++]!);
     else error = `option '--${name}' requires an argument`;
   };
@@ -72,6 +75,7 @@ export function getopt(table: OptionTable, args: readonly string[], order: Optio
       if (name === null) error = `invalid option -- '${letter}'`;
       else if (table[name]!.value === undefined) set(name, true);
       else if (k + 1 < text.length) return set(name, text.slice(k + 1));
+      else if (table[name]!.optional) set(name, '');
       else if (i < args.length) return set(name, args[i++]!);
       else error = `option requires an argument -- '${letter}'`;
     }
@@ -110,7 +114,8 @@ export function optionLines(table: OptionTable, width: number): string[] {
   const rows = Object.entries(table).map(([name, o]) => {
     const letters = [...(name.length === 1 ? [name] : []), ...(o.short ?? '')].map(c => `-${c}`);
     const forms = name.length === 1 ? letters : [...letters, `--${name}`];
-    const value = o.value === undefined ? '' : name.length === 1 ? ` ${o.value}` : `=${o.value}`;
+    const joined = name.length === 1 ? ` ${o.value}` : `=${o.value}`;
+    const value = o.value === undefined ? '' : o.optional ? `[${joined.trim()}]` : joined;
     return [`${letters.length === 0 ? '    ' : ''}${forms.join(', ')}${value}`, o.help] as const;
   });
   rows.push(['    --help', 'show this help and exit'] as const);

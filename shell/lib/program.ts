@@ -124,7 +124,7 @@ function* run<T extends OptionTable>(spec: ProgramSpec<T>, call: Call, owner: bo
   const out = new Output(sys, fds[1] ?? -1, function* (errno) {
     // A reader that went away ends a filter quietly, as SIGPIPE does.
     if (owner && errno === E.PIPE) yield* sys.exit(signalStatus(SIG.PIPE));
-    yield* err.print(`${name}: write error: ${strerror(errno)}\n`);
+    yield* err.print(`${name}: write error: ${yield* meaningOf(sys, errno)}\n`);
     if (owner) yield* sys.exit(1);
     broken = true;
   });
@@ -146,7 +146,9 @@ function* run<T extends OptionTable>(spec: ProgramSpec<T>, call: Call, owner: bo
     out,
     err,
     manual,
-    fail: (message, errno) => complain(errno === undefined ? message : `${message}: ${strerror(errno)}`),
+    *fail(message, errno) {
+      return yield* complain(errno === undefined ? message : `${message}: ${yield* meaningOf(sys, errno)}`);
+    },
     *failCall(message, errno) {
       return yield* complain(`${message}: ${yield* lastError(sys, errno)}`);
     },
@@ -216,6 +218,23 @@ export function* lastError(sys: Sys, errno: number): Generator<void, string, voi
   return formatRefusal({ errno: last.errno, code: last.code as SpecCode, message: last.message });
 }
 
+/** Errors that tell of a limit: the kernel knows which, and how large it is. */
+const LIMIT_ERRORS: ReadonlySet<number> = new Set([
+  E.MFILE,
+  E.NFILE,
+  E.NAMETOOLONG,
+  E.LOOP,
+  E.TOOBIG,
+  E.FBIG,
+  E.AGAIN,
+  E.NOSPC,
+]);
+
+/** What `errno` means, and at a limit the number. */
+function* meaningOf(sys: Sys, errno: number): Generator<void, string, void> {
+  return LIMIT_ERRORS.has(Math.abs(errno)) ? yield* lastError(sys, errno) : strerror(errno);
+}
+
 // ── Operands that are files ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 type Streams = Pick<Context, 'sys' | 'input' | 'failCall'>;
@@ -228,6 +247,14 @@ export function* openInput(ctx: Streams, name: string, message = name): Generato
   yield* ctx.failCall(message, -fd);
   return null;
 }
+
+/** The same context without a word about calls that fail. */
+export const quietly = <C extends Streams>(ctx: C): C => ({
+  ...ctx,
+  *failCall() {
+    return 1;
+  },
+});
 
 /** Closes what openInput opened; false after a message when reading had failed. */
 export function* closeInput(ctx: Streams, name: string, input: Input): Generator<void, boolean, void> {

@@ -97,8 +97,8 @@ export class Input {
     return piece;
   }
 
-  /** The next line with its newline (the last may lack it), as a copy; null at the end. */
-  *line(): Generator<void, Uint8Array | null, void> {
+  /** The next line with the byte that ends it (the last may lack it), as a copy; null at the end. */
+  *line(delimiter = 10): Generator<void, Uint8Array | null, void> {
     const pieces: Uint8Array[] = [];
     for (let bytes = 0; ;) {
       if (bytes > lineBytesMax) {
@@ -106,7 +106,7 @@ export class Input {
         return null;
       }
       if (this.at === this.end && !(yield* this.fill())) return pieces.length === 0 ? null : concat(pieces);
-      const newline = this.buffer.subarray(0, this.end).indexOf(10, this.at);
+      const newline = this.buffer.subarray(0, this.end).indexOf(delimiter, this.at);
       const stop = newline < 0 ? this.end : newline + 1;
       pieces.push(this.buffer.slice(this.at, stop));
       bytes += stop - this.at;
@@ -151,4 +151,16 @@ export function* readAll(sys: Sys, fd: number, limit: number): Generator<void, U
     if (bytes > limit) return -E.FBIG;
     pieces.push(buffer.slice(0, n));
   }
+}
+
+/** The first bytes of the rest of a descriptor, at most `limit`; what was read before an error. */
+export function* readUpTo(sys: Sys, fd: number, limit: number): Generator<void, Uint8Array, void> {
+  const bytes = new Uint8Array(limit);
+  let filled = 0;
+  while (filled < limit) {
+    const n = yield* sys.read(fd, bytes.subarray(filled));
+    if (n <= 0) break;
+    filled += n;
+  }
+  return bytes.subarray(0, filled);
 }

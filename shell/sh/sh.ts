@@ -1,14 +1,15 @@
 // sh: the command interpreter's ways of running: a command text, a script, standard input, a person at a terminal, and the machine's own
 // /dev/exec. Each is a source of lines in front of the same executor.
 
-import { E, IOCTL, LIMITS, O, READLINE, SIG, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
+import { E, IOCTL, LIMITS, O, SIG, utf8Decode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
-import { defaultPath } from '../lib/exec.ts';
 import { readText } from '../lib/files.ts';
 import { define, signalStatus } from '../lib/program.ts';
+import type { Manual } from '../lib/program.ts';
 import { concat } from '../lib/stdio.ts';
-import { completions } from './complete.ts';
 import { Shell, usageError } from './exec.ts';
+import { ownHistoryFile } from './history.ts';
+import { LineReader } from './lines.ts';
 import { Parser } from './parse.ts';
 
 const options = {
@@ -84,7 +85,7 @@ export const sh = define({
     shell.options.set('s', true);
     const terminal = (yield* sys.ioctl(0, IOCTL.isatty, 0)) === 1;
     shell.interactive = options.i || terminal;
-    yield* shell.interactive ? interact(shell, terminal) : readCommands(shell);
+    yield* shell.interactive ? interact(shell, ctx.manual, terminal) : readCommands(shell);
     return yield* shell.finish();
   },
 });
@@ -108,15 +109,16 @@ function* controlJobs(shell: Shell): Generator<void, number, void> {
 
 // ── A person ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function* interact(shell: Shell, terminal: boolean): Generator<void, void, void> {
+function* interact(shell: Shell, manual: Manual, terminal: boolean): Generator<void, void, void> {
   const { sys } = shell;
   yield* catchInterrupt(shell);
   shell.options.set('i', true);
   const before = terminal ? yield* controlJobs(shell) : 0;
-  shell.assign('HISTFILE', shell.get('HISTFILE') ?? `${shell.get('HOME') ?? ''}/.sh_history`);
+  shell.assign('HISTFILE', yield* ownHistoryFile(sys, name => shell.get(name)));
   shell.variables.mark('HISTFILE', { exported: true });
   const profile = yield* readText(sys, '/etc/profile');
   if (typeof profile === 'string') yield* shell.runText(profile);
+  const lines = new LineReader(shell, manual);
   let text = ''; // lines of a command that is not complete yet
   let warned = false; // that jobs are stopped
   for (;;) {
@@ -128,7 +130,7 @@ function* interact(shell: Shell, terminal: boolean): Generator<void, void, void>
     }
     yield* tellJobs(shell);
     const prompt = text === '' ? (shell.get('PS1') ?? 'sis> ') : (shell.get('PS2') ?? '> ');
-    const line = yield* editLine(shell, prompt);
+    const line = yield* lines.read(prompt);
     if (line === 'end') {
       shell.leaving = shell.status;
       continue;
@@ -141,7 +143,7 @@ function* interact(shell: Shell, terminal: boolean): Generator<void, void, void>
     }
     text += `${line.text}\n`;
     if (isIncomplete(shell, text)) continue;
-    yield* remember(shell, text);
+    yield* lines.remember(text);
     yield* shell.runText(text);
     text = '';
   }
@@ -164,44 +166,6 @@ function isIncomplete(shell: Shell, text: string): boolean {
     if (result.kind === 'fault') return result.fault.incomplete;
     if (result.kind === 'end') return parser.hereIsOpen;
   }
-}
-
-/** One line from the terminal's editor, answering its requests for completion meanwhile. */
-function* editLine(shell: Shell, prompt: string): Generator<void, { text: string } | 'end' | 'interrupt', void> {
-  const { sys } = shell;
-  const answer = new Uint8Array(LIMITS.windowBytes);
-  for (;;) {
-    const n = yield* sys.readline(0, prompt, answer);
-    // A SIGINT that came while a command ran; one at the prompt is READLINE.interrupt.
-    if (n === -E.INTR) continue;
-    if (n <= 0 || answer[0] === READLINE.end) return 'end';
-    const text = utf8Decode(answer, 1, n);
-    if (answer[0] === READLINE.interrupt) return 'interrupt';
-    if (answer[0] === READLINE.line) return { text };
-    const found = yield* completions(sys, text, shell.get('PATH') ?? defaultPath, shell.get('HOME') ?? '/');
-    yield* sys.complete(0, candidateBlock(found));
-  }
-}
-
-/** Candidates as the complete call takes them, as many as the window holds. */
-function candidateBlock(candidates: readonly string[]): Uint8Array {
-  let text = '';
-  for (const candidate of candidates) {
-    if (text.length + candidate.length > LIMITS.windowBytes / 4) break;
-    text += `${candidate}\0`;
-  }
-  return utf8Encode(text);
-}
-
-/** Appends a command to the history file. */
-function* remember(shell: Shell, text: string): Generator<void, void, void> {
-  const line = text.trim();
-  const file = shell.get('HISTFILE');
-  if (line === '' || file === undefined) return;
-  const fd = yield* shell.sys.open(file, O.WRONLY | O.CREAT | O.APPEND, 0o600);
-  if (fd < 0) return;
-  yield* shell.sys.write(fd, utf8Encode(`${line.replaceAll('\n', ' ')}\n`));
-  yield* shell.sys.close(fd);
 }
 
 // ── Standard input ───────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,6 @@ import {
   TYPE_Q6_K,
   TYPE_Q8_0,
   TYPE_TQ1_0,
-  TYPE_TQ2_0,
 } from '../../drivers/engine/ops.ts';
 import { GGML_BLOCK, ggmlTypeName } from '../../kernel/abi/index.ts';
 
@@ -124,14 +123,17 @@ function superBlock(type: number, v: DataView, p: number): SuperBlock {
   switch (type) {
     case TYPE_Q2_K:
       return {
-        ...{ d: half(80), dmin: half(82), less: 0 },
+        d: half(80),
+        dmin: half(82),
+        less: 0,
         scales: list(16, c => byte(c) & 15),
         minima: list(16, c => byte(c) >> 4),
         q: list(256, j => two(16, j)),
       };
     case TYPE_Q3_K:
       return {
-        ...{ ...plain, d: half(108) },
+        ...plain,
+        d: half(108),
         scales: list(16, c => {
           const low = c < 8 ? byte(96 + c) & 15 : byte(88 + c) >> 4;
           return low + 16 * ((byte(104 + (c % 4)) >> (2 * (c >> 2))) & 3) - 32;
@@ -145,7 +147,9 @@ function superBlock(type: number, v: DataView, p: number): SuperBlock {
       const nibbles = type === TYPE_Q4_K ? 16 : 48;
       const nibble = (j: number): number => (byte(nibbles + 32 * (j >> 6) + (j % 32)) >> (4 * ((j >> 5) % 2))) % 16;
       return {
-        ...{ d: half(0), dmin: half(2), less: 0 },
+        d: half(0),
+        dmin: half(2),
+        less: 0,
         scales: list(16, c => s(c >> 1)),
         minima: list(16, c => m(c >> 1)),
         q: list(256, j => nibble(j) + (type === TYPE_Q5_K ? 16 * one(16, j) : 0)),
@@ -153,13 +157,16 @@ function superBlock(type: number, v: DataView, p: number): SuperBlock {
     }
     case TYPE_Q6_K:
       return {
-        ...{ ...plain, d: half(208), less: 32 },
+        ...plain,
+        d: half(208),
+        less: 32,
         scales: list(16, c => v.getInt8(p + 192 + c)),
         q: list(256, j => ((byte(64 * (j >> 7) + (j % 64)) >> (4 * ((j >> 6) % 2))) % 16) + 16 * two(128, j) - 32),
       };
     case TYPE_IQ4_XS:
       return {
-        ...{ ...plain, d: half(0) },
+        ...plain,
+        d: half(0),
         scales: list(16, c => {
           const g = c >> 1;
           const low = (byte(4 + (g >> 1)) >> (4 * (g % 2))) % 16;
@@ -170,7 +177,9 @@ function superBlock(type: number, v: DataView, p: number): SuperBlock {
     case TYPE_TQ1_0: {
       const digit = (at: number, n: number): number => ((((byte(at) * 3 ** n) % 256) * 3) >> 8) - 1;
       return {
-        ...{ ...plain, d: half(52), less: 1 },
+        ...plain,
+        d: half(52),
+        less: 1,
         scales: list(16, () => 1),
         q: list(256, j => {
           if (j < 160) return digit(j % 32, j >> 5);
@@ -179,7 +188,7 @@ function superBlock(type: number, v: DataView, p: number): SuperBlock {
       };
     }
     default:
-      return { ...{ ...plain, d: half(64), less: 1 }, scales: list(16, () => 1), q: list(256, j => two(0, j) - 1) };
+      return { ...plain, d: half(64), less: 1, scales: list(16, () => 1), q: list(256, j => two(0, j) - 1) };
   }
 }
 
@@ -254,7 +263,9 @@ function dotSuper(type: number, bytes: Uint8Array, at: number, x: Float32Array, 
       const into = type === TYPE_Q2_K ? sums : minima;
       const products = into.map((_, part) => {
         const chunks = 16 / into.length;
-        return y.sums.slice(part * chunks, (part + 1) * chunks).reduce((a, s, i) => a + s * w.minima![part * chunks + i]!, 0);
+        return y.sums
+          .slice(part * chunks, (part + 1) * chunks)
+          .reduce((a, s, i) => a + s * w.minima![part * chunks + i]!, 0);
       });
       products.forEach((m, part) => (into[part] = fma(f(m), dmin, into[part]!)));
     }
@@ -281,7 +292,12 @@ function dotNonlinear(bytes: Uint8Array, at: number, x: Float32Array): number {
     if (b < (count & ~1)) parts.forEach((s, i) => (sums[b % 2]![i] = fma(s, scale, sums[b % 2]![i]!)));
     if (b !== count - 1) continue;
     total = sumOfFour(halved(sums[0]!.map((s, i) => f(s + sums[1]![i]!))));
-    if (b % 2 === 0) total = fma(parts.reduce((a, s) => a + s, 0), scale, total);
+    if (b % 2 === 0)
+      total = fma(
+        parts.reduce((a, s) => a + s, 0),
+        scale,
+        total,
+      );
   }
   return total;
 }

@@ -1,10 +1,10 @@
 // Small random models that llama.cpp accepts, made again from their names alone: what it answered for them is recorded in
 // tests/fixtures/llama. Between them they cover heads and positions, types alone and mixed, both vocabularies, and odd sizes.
 
-import { GGML_TYPE } from '../../kernel/abi/index.ts';
+import { GGML_BLOCK, GGML_TYPE, ggmlTypeName } from '../../kernel/abi/index.ts';
 import type { MetaInput } from './gguf-writer.ts';
-import { randomModel } from './models.ts';
-import type { Config } from './models.ts';
+import { FORMS, NAMES, randomModel } from './models.ts';
+import type { Config, RopeScaling } from './models.ts';
 import { random } from './random.ts';
 import { bpeVocabulary, randomText, spmVocabulary } from './vocabularies.ts';
 
@@ -209,12 +209,92 @@ export interface Made {
   readonly kv: 'f32' | 'f16';
 }
 
-/** The model of this name, from the name's own seed. */
+/** Drawn models whose answers are recorded, too. */
+export const DRAWN: readonly string[] = Array.from({ length: 40 }, (_, i) => `drawn-${i}`);
+
+const TYPES = (
+  'F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0'.split(
+    ' ',
+  ) as (keyof typeof GGML_TYPE)[]
+).map(name => GGML_TYPE[name]);
+
+/**
+ * Any model that llama.cpp has of these architectures, drawn: sizes, heads, types alone and mixed, scaled positions, optional tensors, vocabulary. Rows
+ * are whole blocks where the type drawn for them wants that; else the type is one of smaller blocks.
+ */
+export function drawnRecipe(next: () => number): Recipe {
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)]!;
+  const architecture = pick(NAMES.filter(name => name !== 'sis'));
+  const { rope } = FORMS[architecture];
+  const plain = architecture === 'gpt2' || architecture === 'phi2';
+  const unit = pick([1, 32, 256, 256]); // rows are multiples of it, so that types with such blocks can be
+  const headSize = pick(unit === 256 ? [32, 64, 128, 256] : unit === 32 ? [16, 32, 64, 96] : [2, 6, 10, 24, 40, 80]);
+  const headsKv = pick(unit === 256 ? [1, 2, 4] : [1, 2, 3]);
+  const query = (n: number): boolean => n % unit === 0 && n <= 1024;
+  const shares = [1, 2, 3, 4, 8].filter(
+    n => query(n * headsKv * headSize) && (!plain || n === 1 || architecture === 'phi2'),
+  );
+  if (shares.length === 0) return drawnRecipe(next);
+  const count = headsKv * pick(shares);
+  const free = unit === 1 ? [20, 52, 36] : unit === 32 ? [32, 96, 160] : [256, 512];
+  const tiedToQuery = plain || architecture === 'qwen2' || next() < 0.5;
+  const embedding = tiedToQuery ? count * headSize : pick(free);
+  const feedForward = pick(unit === 1 ? [30, 65, 77, 172] : unit === 32 ? [32, 96, 224] : [256, 768]);
+  const uniform = pick(TYPES);
+  const several = next() < 0.5;
+  const drawn = new Map<string, number>();
+  const types = (name: string): number => {
+    const row = name.includes('ffn_down') ? feedForward : name.includes('attn_output') ? count * headSize : embedding;
+    const fits = TYPES.filter(type => row % GGML_BLOCK[ggmlTypeName(type)!][0] === 0);
+    const kind = name.replace(/[0-9]+/, '%');
+    const type = drawn.get(kind) ?? (several || !fits.includes(uniform) ? pick(fits) : uniform);
+    drawn.set(kind, type);
+    return type;
+  };
+  const partial = architecture === 'phi2' && next() < 0.7;
+  const ropeDimensions = partial ? Math.max(2, 2 * Math.floor(headSize / pick([3, 4, 5]))) : headSize;
+  const scaling: RopeScaling = {
+    type: pick(['linear', 'yarn']),
+    factor: pick([1, 2, 4, 0.5, 3.7]),
+    amplitude: pick([1, 1, 1.25]),
+    contextFirst: pick([8, 64, 700, 4096]),
+  };
+  return {
+    config: {
+      architecture,
+      layers: pick([1, 2]),
+      heads: count,
+      headsKv: architecture === 'gpt2' ? count : headsKv,
+      headSize,
+      embedding,
+      feedForward,
+      vocabulary: pick([290, 303, 322]),
+      epsilon: Math.fround(pick([1e-5, 1e-6])),
+      ropeDimensions,
+      ropeBase: pick([10000, 500000, 1e6]),
+      ...(rope !== null && next() < 0.4 ? { ropeScaling: scaling } : {}),
+      ...(architecture === 'llama' && next() < 0.2
+        ? { ropeFactors: Array.from({ length: ropeDimensions / 2 }, () => 1 + 7 * next()) }
+        : {}),
+      learnedPositions: architecture === 'gpt2',
+      tied: architecture === 'gemma' || (architecture !== 'phi2' && next() < 0.4),
+      biases: plain || next() < (architecture === 'qwen2' ? 0.8 : 0.2),
+      fusedQkv: architecture === 'gpt2' || next() < 0.2,
+      types,
+    },
+    vocabulary: architecture === 'gemma' ? 'spm' : architecture === 'llama' ? pick(['spm', 'bpe']) : 'bpe',
+    kv: pick(['f32', 'f32', 'f16']),
+    more: next() < 0.3 ? { 'tokenizer.ggml.add_space_prefix': { bool: false } } : {},
+  };
+}
+
+/** The model of this name, from the name's own seed: of RECIPES, or any other one, drawn. */
 export function llamaModel(name: string): Made {
-  const recipe = RECIPES[name]!;
   let seed = 0;
   for (const letter of name) seed = (Math.imul(seed, 31) + letter.charCodeAt(0)) >>> 0;
-  const next = random(seed);
+  const known = RECIPES[name];
+  const next = random(known === undefined ? Math.imul(seed, 0x9e3779b1) >>> 0 : seed); // names that follow each other are to differ
+  const recipe = known ?? drawnRecipe(next);
   const words = recipe.words ?? 8;
   const config: Config = {
     architecture: 'llama',

@@ -1,7 +1,7 @@
 // Random tiny transformers: a GGUF file and, beside it, the same weights as plain f64 numbers for the reference forward pass. The
 // decoding here is written from the format's description, not from the kernels.
 
-import { GGML_TYPE } from '../../kernel/abi/index.ts';
+import { GGML_BLOCK, GGML_TYPE, ggmlTypeName } from '../../kernel/abi/index.ts';
 import { tensorBytes, writeGguf } from './gguf-writer.ts';
 import type { MetaInput, TensorInput } from './gguf-writer.ts';
 
@@ -114,7 +114,39 @@ function encodeFloats(type: number, n: number, draw: () => number): { data: Uint
   return { data, values };
 }
 
-/** Random contents of a matrix: values about ±`scale`, and what they decode to. */
+/**
+ * Where ggml's other types keep a block's f16 scale, and the largest product of whole numbers it is multiplied by; and, of those that have one, where
+ * the scale of the minima is, and by how much that is the larger.
+ */
+const SCALES: ReadonlyMap<number, readonly [at: number, most: number, minimumAt?: number, minimum?: number]> = new Map([
+  [GGML_TYPE.Q5_0, [0, 16]],
+  [GGML_TYPE.Q5_1, [0, 16, 2, -16]],
+  [GGML_TYPE.Q2_K, [80, 30, 82, 1.5]],
+  [GGML_TYPE.Q3_K, [108, 128]],
+  [GGML_TYPE.Q4_K, [0, 500, 2, 7.5]],
+  [GGML_TYPE.Q5_K, [0, 1000, 2, 15]],
+  [GGML_TYPE.Q6_K, [208, 4064]],
+  [GGML_TYPE.IQ4_NL, [0, 127]],
+  [GGML_TYPE.IQ4_XS, [0, 4064]],
+  [GGML_TYPE.TQ1_0, [52, 1.5]],
+  [GGML_TYPE.TQ2_0, [64, 1.5]],
+] as const);
+
+/** Random blocks of a type that is not decoded here: random bits with scales that make values about ±`scale`. */
+function randomBlocks(type: number, n: number, scale: number, next: () => number): Uint8Array {
+  const [at, most, minimumAt, minimum = 0] = SCALES.get(type)!;
+  const [values, blockBytes] = GGML_BLOCK[ggmlTypeName(type)!];
+  const data = Uint8Array.from({ length: (n / values) * blockBytes }, () => Math.floor(next() * 256));
+  const view = new DataView(data.buffer);
+  for (let block = 0; block < data.length; block += blockBytes) {
+    const d = (scale * (0.5 + next())) / most;
+    view.setUint16(block + at, f16Bits(d), true);
+    if (minimumAt !== undefined) view.setUint16(block + minimumAt, f16Bits(d * minimum * (0.8 + 0.4 * next())), true);
+  }
+  return data;
+}
+
+/** Random contents of a matrix: values about ±`scale`, and what they decode to (nothing for types of SCALES). */
 function randomMatrix(
   type: number,
   k: number,
@@ -122,6 +154,8 @@ function randomMatrix(
   scale: number,
   next: () => number,
 ): { data: Uint8Array; values: Float64Array; minima: Float64Array | null } {
+  if (SCALES.has(type))
+    return { data: randomBlocks(type, k * rows, scale, next), values: new Float64Array(0), minima: null };
   const q8 = type === GGML_TYPE.Q8_0;
   const q4 = type === GGML_TYPE.Q4_0;
   if (!q8 && !q4 && type !== GGML_TYPE.Q4_1)
@@ -252,7 +286,8 @@ export function randomConfig(architecture: Config['architecture'], next: () => n
   const heads = headsKv * pick([1, 2, 3]);
   const headSize = pick([2, 4, 6, 8, 16, 32, 48]);
   const query = heads * headSize;
-  const embedding = architecture === 'gpt2' ? query : pick([query, query, 32, 96, 20]);
+  const filled = ['gpt2', 'qwen2', 'phi2'].includes(architecture);
+  const embedding = filled ? query : pick([query, query, 32, 96, 20]);
   const feedForward = pick([32, 64, 96, 172, 30]);
   const { rope } = FORMS[architecture];
   const mixed = next() < 1 / 3;

@@ -32,23 +32,31 @@ export interface FileSpec {
 }
 
 class Bytes {
-  private parts: Buffer[] = [];
+  private buffer = Buffer.alloc(4096);
   length = 0;
+  /** Where the next `n` bytes go, which are zero. */
+  private grow(n: number): number {
+    const at = this.length;
+    this.length += n;
+    if (this.length > this.buffer.length)
+      this.buffer = Buffer.concat([this.buffer.subarray(0, at)], 2 * Math.max(this.length, this.buffer.length));
+    return at;
+  }
   raw(b: Uint8Array): this {
-    this.parts.push(Buffer.from(b));
-    this.length += b.length;
+    const at = this.grow(b.length);
+    this.buffer.set(b, at);
     return this;
   }
-  number(write: (b: Buffer) => void, n: number): this {
-    const b = Buffer.alloc(n);
-    write(b);
-    return this.raw(b);
+  number(write: (b: Buffer, at: number) => void, n: number): this {
+    const at = this.grow(n);
+    write(this.buffer, at);
+    return this;
   }
   u32(x: number): this {
-    return this.number(b => b.writeUInt32LE(x >>> 0), 4);
+    return this.number((b, at) => b.writeUInt32LE(x >>> 0, at), 4);
   }
   u64(x: number | bigint): this {
-    return this.number(b => b.writeBigUInt64LE(BigInt.asUintN(64, BigInt(x))), 8);
+    return this.number((b, at) => b.writeBigUInt64LE(BigInt.asUintN(64, BigInt(x)), at), 8);
   }
   string(s: string | Uint8Array): this {
     const b = typeof s === 'string' ? Buffer.from(s) : s;
@@ -59,21 +67,21 @@ class Bytes {
     switch (type) {
       case 'u8':
       case 'bool':
-        return this.number(b => b.writeUInt8(n), 1);
+        return this.number((b, at) => b.writeUInt8(n, at), 1);
       case 'i8':
-        return this.number(b => b.writeInt8(n), 1);
+        return this.number((b, at) => b.writeInt8(n, at), 1);
       case 'u16':
-        return this.number(b => b.writeUInt16LE(n), 2);
+        return this.number((b, at) => b.writeUInt16LE(n, at), 2);
       case 'i16':
-        return this.number(b => b.writeInt16LE(n), 2);
+        return this.number((b, at) => b.writeInt16LE(n, at), 2);
       case 'u32':
         return this.u32(n);
       case 'i32':
-        return this.number(b => b.writeInt32LE(n), 4);
+        return this.number((b, at) => b.writeInt32LE(n, at), 4);
       case 'f32':
-        return this.number(b => b.writeFloatLE(n), 4);
+        return this.number((b, at) => b.writeFloatLE(n, at), 4);
       case 'f64':
-        return this.number(b => b.writeDoubleLE(n), 8);
+        return this.number((b, at) => b.writeDoubleLE(n, at), 8);
       case 'string':
         return this.string(x as string | Uint8Array);
       default:
@@ -81,7 +89,7 @@ class Bytes {
     }
   }
   done(): Buffer {
-    return Buffer.concat(this.parts);
+    return this.buffer.subarray(0, this.length);
   }
 }
 

@@ -1,6 +1,7 @@
 // The compute device's module: what it exports to its host. Internal helpers stay inside; every export takes and returns i32 only.
 
 export { dequantize, get_row, quantize, repack } from './types';
+export { encode } from './encode';
 export {
   mul_mat_bf16, mul_mat_f16, mul_mat_f32, mul_mat_iq4_nl, mul_mat_q4_0, mul_mat_q4_1, mul_mat_q5_0, mul_mat_q5_1, mul_mat_q8_0,
 } from './matmul';

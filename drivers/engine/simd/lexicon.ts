@@ -350,24 +350,45 @@ function placeTokens(vocab: usize, count: i32, buckets: i32): void {
   }
 }
 
-/** Sorts each bucket by insertion: they are short. Counts how many entries of one may share a tag. */
+/** How deep a heap of 2^INDEX_ID_BITS words can be. */
+const HEAP_DEPTH = INDEX_ID_BITS + 1;
+
+/** Lets word `i` of the heap u32[n] sink to where no child is above it. */
+function sink(heap: usize, i: i32, n: i32): void {
+  const value = load<u32>(heap + (i << 2));
+  for (let k = 0; k < HEAP_DEPTH; k++) {
+    let child = (i << 1) + 1;
+    if (child >= n) break;
+    if (child + 1 < n && load<u32>(heap + (child << 2), 4) > load<u32>(heap + (child << 2))) child++;
+    const above = load<u32>(heap + (child << 2));
+    if (above <= value) break;
+    store<u32>(heap + (i << 2), above);
+    i = child;
+  }
+  store<u32>(heap + (i << 2), value);
+}
+
+/** Sorts u32[n], n ≤ `most`, ascending, in place. By a heap: a file cannot choose an order that takes long. */
+function sortWords(at: usize, n: i32, most: i32): void {
+  const half = n >> 1;
+  for (let i = 0; i < most && i < half; i++) sink(at, half - 1 - i, n);
+  for (let i = 1; i < most && i < n; i++) {
+    const last = at + ((n - i) << 2);
+    const greatest = load<u32>(at);
+    store<u32>(at, load<u32>(last));
+    store<u32>(last, greatest);
+    sink(at, 0, n - i);
+  }
+}
+
+/** Sorts each bucket. Counts how many entries of one may share a tag. */
 function sortBuckets(vocab: usize, buckets: i32, bucketMost: i32): void {
   let tagMost = 0;
   for (let b = 0; b < buckets; b++) {
     const bucket = word(vocab, Vocab.bucketsAt) + (b << 2);
     const first: usize = word(vocab, Vocab.indexAt) + (load<u32>(bucket) << 2);
     const size: i32 = load<u32>(bucket, 4) - load<u32>(bucket);
-    for (let i = 0; i < bucketMost && i < size; i++) {
-      let p = first + (i << 2);
-      const e = load<u32>(p);
-      for (let k = 0; k < bucketMost && p > first; k++) {
-        const before = load<u32>(p - 4);
-        if (before < e) break;
-        store<u32>(p, before);
-        p -= 4;
-      }
-      store<u32>(p, e);
-    }
+    sortWords(first, size, bucketMost);
     let same = 0;
     let tag: u32 = 0;
     for (let i = 0; i < bucketMost && i < size; i++) {
@@ -404,19 +425,12 @@ function listSpecials(vocab: usize, count: i32, specials: i32): void {
     const b = load<u8>(textOf(vocab, id));
     addStart(vocab + Vocab.startsAll, b);
     if (type == TYPE_USER_DEFINED) addStart(vocab + Vocab.startsUser, b);
-    store<i32>(list + (listed++ << 2), id);
+    store<i32>(list + (listed++ << 2), ((TOKEN_BYTES_MAX - lengthOf(vocab, id)) << INDEX_ID_BITS) | id);
   }
+  sortWords(list, listed, specials);
   for (let i = 0; i < specials; i++) {
-    let p = list + (i << 2);
-    const id = load<i32>(p);
-    const length = lengthOf(vocab, id);
-    for (let k = 0; k < i; k++) {
-      const before = load<i32>(p - 4);
-      if (lengthOf(vocab, before) >= length) break;
-      store<i32>(p, before);
-      p -= 4;
-    }
-    store<i32>(p, id);
+    const p = list + (i << 2);
+    store<i32>(p, load<i32>(p) & ((1 << INDEX_ID_BITS) - 1));
   }
   setWord(vocab, Vocab.longestSpecial, specials ? lengthOf(vocab, load<i32>(list)) : 0);
 }

@@ -50,6 +50,7 @@ export class StubDriver implements EngineDriver {
       dmaAt: 0,
       dmaBytes: 0,
       meta: key => (key === 'general.name' ? name : undefined),
+      typeOf: key => (key === 'general.name' ? 8 : undefined),
       tensor: () => undefined,
       read: () => 0,
     };

@@ -2,7 +2,7 @@
 // tensors, in which order a block's halves run, and the shape each tensor must have. The forward pass is written once (plan in compile.ts) and reads this table; a new
 // member of the family is a new row. Metadata keys and tensor names are GGUF's; the older private keys of SIS §7.2 are tried after them.
 
-import { GGML_TYPE, LIMITS, ggmlTypeName, isRefusal, refuse } from '../../../kernel/abi/index.ts';
+import { GGML_TYPE, LIMITS, ggmlTypeName, isRefusal, refuse, shown } from '../../../kernel/abi/index.ts';
 import { ROPE_ADJACENT, ROPE_HALVES } from '../ops.ts';
 import { isNumber, matrixType } from '../sizes.ts';
 import type { MetaValue, ModelImage, Refusal, TensorInfo } from '../../../kernel/abi/index.ts';
@@ -47,6 +47,8 @@ export interface Architecture {
   readonly scaledEmbedding: boolean;
   /** Queries are multiplied by 1/√headSize before scores are taken, not the scores after: the same but for roundings. */
   readonly scaledQueries: boolean;
+  /** The heads together are as long as an embedding, whatever length the file gives them: llama.cpp has nothing else. */
+  readonly headsFillEmbedding: boolean;
   /** Keys whose presence with any other value changes the arithmetic in a way this build does not have. */
   readonly refuses: readonly { readonly key: string; readonly unless: readonly MetaValue[] }[];
   readonly slots: readonly Slot[];
@@ -60,7 +62,7 @@ const instead = (of: string, s: Slot): Slot => ({ ...s, unless: of });
 const embeddings = slot('token_embd.weight', 'embedding', 'vocabulary');
 const output = slot('output.weight', 'embedding', 'vocabulary'); // left out: the embeddings serve
 const outputBias = slot('output.bias', 'vocabulary');
-const ends = [embeddings, optional(output), optional(outputBias)];
+const ends = [embeddings, optional(output)];
 
 const FUSED = 'blk.%.attn_qkv.weight';
 const fusedQkv = slot(FUSED, 'embedding', 'queryKeyValue');
@@ -110,13 +112,14 @@ const common = {
   parallel: false,
   scaledEmbedding: false,
   scaledQueries: false,
-  /** Keys any architecture may carry that would change the arithmetic; 0 says that there is no such thing. */
+  headsFillEmbedding: false,
+  /**
+   * Keys any architecture may carry that change the arithmetic; 0 says that there is no such thing. Others (sliding windows, capped logits, scales) do so in
+   * architectures that are not here; in these llama.cpp does not look at them, though some files have them.
+   */
   refuses: [
     { key: 'expert_count', unless: [0] },
     { key: 'attention.causal', unless: [true] },
-    { key: 'attention.sliding_window', unless: [0] },
-    { key: 'attn_logit_softcapping', unless: [0] },
-    { key: 'final_logit_softcapping', unless: [0] },
   ],
 } as const;
 const withRms = {
@@ -156,13 +159,14 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     ...withRms,
     rope: ROPE_HALVES,
     feedForward: 'swiglu',
-    slots: [...ends, outputNorm, ...gatedBlock],
+    headsFillEmbedding: true,
+    slots: [...ends, optional(outputBias), outputNorm, ...gatedBlock],
   },
   qwen3: {
     ...withRms,
     rope: ROPE_HALVES,
     feedForward: 'swiglu',
-    slots: [embeddings, optional(output), outputNorm, ...gatedBlock, ...headNorms],
+    slots: [...ends, outputNorm, ...gatedBlock, ...headNorms],
   },
   gemma: {
     ...withRms, // the file has 1 + the weights of the model's authors
@@ -180,6 +184,7 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     feedForward: 'gelu_f16',
     parallel: true,
     scaledQueries: true,
+    headsFillEmbedding: true,
     slots: [
       embeddings,
       output,
@@ -197,6 +202,7 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     ...withLayerNorm,
     rope: null,
     feedForward: 'gelu_f16',
+    headsFillEmbedding: true,
     slots: [
       ...ends,
       slot('position_embd.weight', 'embedding', 'context'),
@@ -216,6 +222,7 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     feedForward: 'gelu',
     slots: [
       ...ends,
+      optional(outputBias),
       optional(slot('position_embd.weight', 'embedding', 'context')),
       ...layerNorms,
       ...separateQkv,
@@ -276,22 +283,29 @@ export function keyValueLength(h: Hyperparameters): number {
 }
 
 function printed(value: MetaValue): string {
-  return typeof value === 'object' ? 'array' : String(value);
+  return typeof value === 'object' ? 'array' : shown(String(value));
 }
 
-/** A metadata number, or a refusal naming the key. `fallback` null means the key must be present. */
-function number(image: ModelImage, suffix: string, fallback: number | null): number | Refusal {
+// GGUF value types.
+const GGUF_UINT32 = 4;
+const GGUF_FLOAT32 = 6;
+const GGUF_STRING = 8;
+const TYPE_WORD = { [GGUF_UINT32]: 'u32', [GGUF_FLOAT32]: 'f32' } as const;
+
+/** A metadata number stored as `type`, as llama.cpp asks, or a refusal naming the key. `fallback` null means the key must be present. */
+function number(
+  image: ModelImage,
+  type: keyof typeof TYPE_WORD,
+  suffix: string,
+  fallback: number | null,
+): number | Refusal {
   const standard = `${image.architecture}.${suffix}`;
   for (const key of [standard, ...(fallbackKeys[suffix] ?? [])]) {
     const value = image.meta(key);
     if (value === undefined) continue;
-    if (typeof value === 'number') return value;
-    if (typeof value === 'bigint') return Number(value);
-    return refuse(
-      'NOEXEC',
-      6002,
-      `metadata ${key}: a number is needed, the file has ${typeof value === 'object' ? 'an array' : `a ${typeof value}`}`,
-    );
+    const found = image.typeOf(key);
+    if (found === type) return value as number;
+    return refuse('NOEXEC', 6002, `metadata ${key} has type ${found}, want ${type} (${TYPE_WORD[type]})`);
   }
   return fallback ?? refuse('NOEXEC', 6002, `metadata key ${standard} not found`);
 }
@@ -306,9 +320,9 @@ function rotationScaling(image: ModelImage, contextTrained: number): RotationSca
   if (type !== 'none' && type !== 'linear' && type !== 'yarn')
     return refuse('NOTSUP', 1002, `metadata ${key('scaling.type')} = ${printed(type)} is not supported`);
   const named = image.meta(key('scaling.factor')) === undefined ? 'scale_linear' : 'scaling.factor';
-  const factor = number(image, `rope.${named}`, 0);
-  const amplitude = number(image, 'rope.scaling.attn_factor', 1);
-  const first = number(image, 'rope.scaling.original_context_length', contextTrained);
+  const factor = number(image, GGUF_FLOAT32, `rope.${named}`, 0);
+  const amplitude = number(image, GGUF_FLOAT32, 'rope.scaling.attn_factor', 1);
+  const first = number(image, GGUF_UINT32, 'rope.scaling.original_context_length', contextTrained);
   for (const x of [factor, amplitude, first]) if (typeof x !== 'number') return x;
   const numbers = { factor: factor as number, amplitude: amplitude as number, first: first as number };
   for (const [suffix, x] of [
@@ -330,12 +344,21 @@ function rotationScaling(image: ModelImage, contextTrained: number): RotationSca
 
 /** Reads and checks the hyperparameters. Metadata only; nothing is allocated from them. */
 export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
+  const named = image.typeOf('general.architecture');
+  if (named !== GGUF_STRING)
+    return refuse(
+      'NOEXEC',
+      6002,
+      named === undefined
+        ? 'metadata key general.architecture not found'
+        : `metadata general.architecture has type ${named}, want 8 (string)`,
+    );
   const architecture = Object.hasOwn(ARCHITECTURES, image.architecture) ? ARCHITECTURES[image.architecture] : undefined;
   if (architecture === undefined)
     return refuse(
       'NOEXEC',
       1002,
-      `architecture "${image.architecture}" is not known; this build runs ${Object.keys(ARCHITECTURES).join(', ')}`,
+      `architecture ${shown(image.architecture)} is not known; this build runs ${Object.keys(ARCHITECTURES).join(', ')}`,
     );
   for (const { key, unless } of architecture.refuses) {
     const value = image.meta(`${image.architecture}.${key}`);
@@ -346,14 +369,14 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
   // One reader for every count, so that the first thing wrong is the one named.
   let wrong: Refusal | null = null;
   const count = (suffix: string, max: number, fallback: number | null = null): number => {
-    const n = number(image, suffix, fallback);
+    const n = number(image, GGUF_UINT32, suffix, fallback);
     if (typeof n !== 'number') wrong ??= n;
     else if (!Number.isInteger(n) || n < 1 || n > max)
       wrong ??= refuse('NOEXEC', 6002, `metadata ${image.architecture}.${suffix} = ${n} is outside 1…${max}`);
     return typeof n === 'number' ? n : 1;
   };
   const real = (suffix: string, fallback: number | null): number => {
-    const x = number(image, suffix, fallback);
+    const x = number(image, GGUF_FLOAT32, suffix, fallback);
     if (typeof x !== 'number') wrong ??= x;
     else if (!(x > 0 && x < Infinity))
       wrong ??= refuse('NOEXEC', 6002, `metadata ${image.architecture}.${suffix} = ${x} is not a positive number`);
@@ -364,20 +387,22 @@ export function hyperparameters(image: ModelImage): Hyperparameters | Refusal {
   const layers = count('block_count', LIMITS.layersMax);
   const embedding = count('embedding_length', lengthMax);
   const heads = count('attention.head_count', embedding);
+  const inconsistent = (text: string): Refusal => refuse('NOEXEC', 1002, `${image.architecture}: ${text}`);
+  if (embedding % heads !== 0 && image.meta(`${image.architecture}.attention.key_length`) === undefined)
+    wrong ??= inconsistent(`embedding_length ${embedding} is not a multiple of ${heads} heads`);
   const headsKv = count('attention.head_count_kv', heads, heads);
   const headSize = count('attention.key_length', lengthMax, Math.floor(embedding / heads));
   const valueSize = count('attention.value_length', lengthMax, headSize);
   const feedForward = count('feed_forward_length', lengthMax);
-  const contextTrained = count('context_length', 1 << 30);
+  const contextTrained = count('context_length', 0xffffffff);
   const epsilon = real(architecture.epsilonKey, architecture.epsilonDefault);
   const rotary = architecture.rope !== null;
   const dimensions = rotary ? count('rope.dimension_count', headSize, headSize) : 0;
   const base = rotary ? real('rope.freq_base', 10000) : 0;
   if (wrong !== null) return wrong;
-  const inconsistent = (text: string): Refusal => refuse('NOEXEC', 1002, `${image.architecture}: ${text}`);
   if (heads % headsKv !== 0) return inconsistent(`${heads} heads cannot share ${headsKv} key/value heads evenly`);
-  if (embedding % heads !== 0 && image.meta(`${image.architecture}.attention.key_length`) === undefined)
-    return inconsistent(`embedding_length ${embedding} is not a multiple of ${heads} heads`);
+  if (architecture.headsFillEmbedding && heads * headSize !== embedding)
+    return inconsistent(`${heads} heads of ${headSize} elements do not make embedding_length ${embedding}`);
   if (valueSize !== headSize)
     return inconsistent(`attention.value_length ${valueSize} differs from the key length ${headSize}`);
   if (rotary && dimensions !== headSize && !architecture.partialRotation)
@@ -467,6 +492,6 @@ export function bind(image: ModelImage, h: Hyperparameters): ReadonlyMap<string,
   }
   const stray = image.tensors.find(t => !taken.has(t.name));
   if (stray !== undefined)
-    return refuse('NOTSUP', 1002, `tensor ${stray.name} has no place in architecture ${image.architecture}`);
+    return refuse('NOTSUP', 1002, `tensor ${shown(stray.name)} has no place in architecture ${image.architecture}`);
   return bound;
 }

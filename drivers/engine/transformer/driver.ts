@@ -1,7 +1,7 @@
 // The transformer engine: an accelerator driver that maps a GGUF model into the arena and compiles it into a plan. It never runs the
 // plan itself. What budget() says is what load() takes, region by region; a model it does not compute exactly is refused by name.
 
-import { GGML_BLOCK, ggmlTypeName, isRefusal, refuse } from '../../../kernel/abi/index.ts';
+import { GGML_BLOCK, ggmlTypeName, isRefusal, printable, refuse } from '../../../kernel/abi/index.ts';
 import type {
   ArenaView,
   Engine,
@@ -205,9 +205,9 @@ function shapeOf(image: ModelImage, h: Hyperparameters): ModelShape {
     return typeof value === 'string' ? value : '';
   };
   return {
-    name: text('general.name') || image.path.slice(image.path.lastIndexOf('/') + 1),
+    name: printable(text('general.name')) || image.path.slice(image.path.lastIndexOf('/') + 1),
     architecture: image.architecture,
-    tokenizer: text('tokenizer.ggml.model'),
+    tokenizer: printable(text('tokenizer.ggml.model')),
     layers: h.layers,
     embedding: h.embedding,
     heads: h.heads,

@@ -1,5 +1,5 @@
 // How many columns a character takes on a terminal, and where one user-perceived character ends. A terminal's cells are fixed, so the
-// editor must agree with it about widths; the table is pinned here (Unicode 17.0) because engines ship different Unicode versions.
+// editor and pager must agree with it about widths; the table is pinned here (Unicode 17.0) because engines ship different Unicode versions.
 // Two columns: East_Asian_Width W or F. None: combining marks (Mn, Me), format characters (Cf) other than the soft hyphen, and the Hangul
 // vowels and finals that join the syllable before them. One: everything else. After Markus Kuhn's wcwidth.
 
@@ -64,9 +64,12 @@ export function textWidth(s: string): number {
 
 const JOINER = 0x200d;
 
+/** Characters that are shown by others: no mark can stand on them. */
+export const isControl = (c: number): boolean => c < 0x20 || (c >= 0x7f && c < 0xa0);
+
 /** Does the code point `c`, standing after `before`, belong to the same character? Marks do, and what an emoji joiner joins. */
 function continues(before: number, c: number): boolean {
-  return before >= 0x20 && (codePointWidth(c) === 0 || before === JOINER);
+  return !isControl(before) && (codePointWidth(c) === 0 || before === JOINER);
 }
 
 /** Where the character that begins at `i` ends (UTF-16 index). */

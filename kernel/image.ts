@@ -1,0 +1,56 @@
+// Opening a model file: a descriptor, its bytes through the DMA buffer at the price of transfers, its header parsed and checked. The file
+// stays open for as long as the image is used, as a block device does.
+
+import { E, isRefusal, KIND, LIMITS, O, refuse, strerror, type Compute, type Refusal } from './abi/index.ts';
+import type { OpenFile } from '../vfs/file.ts';
+import { parseGguf, type GgufImage } from '../vfs/gguf.ts';
+import type { Decode } from '../vfs/values.ts';
+import type { From, Vfs } from '../vfs/vfs.ts';
+import type { Arena } from './arena.ts';
+import type { Costs } from './costs.ts';
+import type { Layout } from './layout.ts';
+
+/** What opening a model file stands on. */
+export interface ImageContext {
+  readonly arena: Arena;
+  readonly lay: Layout;
+  readonly costs: Costs;
+  readonly vfs: Vfs;
+}
+
+export interface OpenImage {
+  readonly image: GgufImage;
+  /** Closed by who opened the image. */
+  readonly file: OpenFile;
+}
+
+/** The model file at `path` as `from` sees it. A refusal names the file. */
+export function openImage({ arena, lay, costs, vfs }: ImageContext, path: string, from: From): OpenImage | Refusal {
+  const file = vfs.open(from, path, O.RDONLY, 0);
+  if (typeof file === 'number')
+    return { errno: -file, code: -file === E.NOENT ? 1001 : 0, message: `${path}: ${strerror(file)}` };
+  const { kind, size } = file.stat();
+  const read = (fileAt: number, arenaAt: number, length: number): number => {
+    const n = file.readAt(fileAt, arenaAt, length);
+    costs.transfer(Math.max(0, n));
+    return n;
+  };
+  const image =
+    kind === KIND.dir
+      ? refuse('ISDIR', 1002, strerror(E.ISDIR))
+      : kind !== KIND.file
+        ? refuse('INVAL', 1002, 'not a regular file')
+        : parseGguf({ path: file.path, size, read }, arena, lay.dmaAt, LIMITS.dmaBytes);
+  if (!isRefusal(image)) return { image, file };
+  file.close();
+  return { ...image, message: `${file.path}: ${image.message}` };
+}
+
+/** The compute device's decoding, its work booked. */
+export function deviceDecode(compute: Compute, costs: Costs): Decode {
+  return (type, fromAt, n, toAt) => {
+    const status = compute.dequantize(type, fromAt, n, toAt);
+    costs.settle();
+    return status;
+  };
+}
