@@ -28,8 +28,16 @@ const options = {
   serve: { help: 'run what the machine hands in through /dev/exec' },
 } as const;
 
-const description =
-  'Runs commands from COMMANDS, FILE or standard input. The language is POSIX, as dash has it.\n\nWords: quoting with \\ \' "; $x ${x} ${#x} ${x:-word} ${x:=word} ${x:?word} ${x:+word} ${x#pattern} ${x##pattern} ${x%pattern} ${x%%pattern}; $? $$ $! $# $- $0 $1 … $@ $*; $(commands) and `commands`; $((arithmetic)); ~; patterns * ? […].\n\nCommands: pipes |, lists ; && || ! and & for the background, ( subshell ), { group; }, if, while, until, for, case, functions name() { …; }.\n\nRedirections: < > >> >| <> <<word <<-word, n>&m, n>&-, for the descriptors 0 to 9.\n\nA command is a function, a builtin (see type), or a program found in PATH. At a terminal Ctrl-C ends the command in the foreground and Ctrl-Z stops it: see jobs, fg, bg.\n\nThe exit status is that of the last command; 2 for a syntax error, 126 and 127 when a command cannot be run or is not found, 128 + N when signal N ended it.';
+const description = [
+  'Runs commands from COMMANDS, FILE or standard input. The language is POSIX, as dash has it.',
+  'Words: quoting with \\ \' "; $x ${x} ${#x} ${x:-word} ${x:=word} ${x:?word} ${x:+word} ${x#pattern} ${x##pattern} ${x%pattern} ${x%%pattern}; $? $$ $! $# $- $0 $1 … $@ $*; $(commands) and `commands`; $((arithmetic)) of 64 bits with the operators of C and assignment; ~ and ~user; patterns * ? […]. Without the colon, :- and its kin look only at whether x is set. Unquoted results are split at the characters of IFS.',
+  'Commands: pipes |, lists ; && || ! and & for the background, ( subshell ), { group; }, if, while, until, for, case, functions name() { …; } with local and return. Assignments before a command are for it alone.',
+  'Redirections: < > >> >| <> <<word <<-word, n>&m, n>&-, for the descriptors 0 to 9.',
+  'Builtins: . : [ alias bg break cd command continue echo eval exec exit export false fg getopts jobs kill local printf pwd read readonly return set shift test times trap true type umask unalias unset wait; each has its own page. A command is a function, a builtin, or a program found in PATH.',
+  'Variables it uses: HOME, PATH, IFS, PWD, OLDPWD, CDPATH, OPTIND, OPTARG, PS1, PS2, PS4, PPID, LINENO, HISTFILE.',
+  'Jobs: at a terminal every pipeline is a process group. Ctrl-C ends the one in the foreground and Ctrl-Z stops it; see jobs, fg, bg, wait, kill. A stage of a pipe that writes faster than the next one reads waits for it, and ends by SIGPIPE (status 141) when nobody reads any more.',
+  'The exit status is that of the last command; 2 for a syntax error, 126 and 127 when a command cannot be run or is not found, 128 + N when signal N ended it. What is larger than `man limits` says is refused with a message.',
+].join('\n\n');
 
 export const sh = define({
   name: 'sh',
