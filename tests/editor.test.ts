@@ -88,6 +88,7 @@ test('the kill ring', t => {
   t.is(run(`${cut}${ctrl('y')}${meta('y')}${meta('y')}${meta('y')}`), 'three');
   t.is(run(`${cut}${ctrl('y')}${meta('y')} ${ctrl('y')}`), 'two two', 'the ring stays turned');
   t.is(run(`${cut}${meta('y')}x`), 'x', 'only after a yank');
+  t.is(run(`${cut}${ctrl('y')}x${meta('y')}${meta('y')}`), 'threex', 'not after one that did nothing either');
   t.is(run(`a b c${ctrl('w')}${meta('\x7f')}${ctrl('u')}${ctrl('y')}`), 'a b c', 'kills in a row join, whichever way');
   t.is(run(`some words${ctrl('x')}\x7f${ctrl('y')}${ctrl('y')}`), 'some wordssome words');
 });

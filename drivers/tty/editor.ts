@@ -101,7 +101,8 @@ export class LineEditor {
     this.#prefix = '';
     this.#tabs = name === 'Tab' ? this.#tabs + 1 : 0;
     const outcome = name === 'text' ? this.#type(key.text) : this.#command(name);
-    this.#previous = name;
+    // A key that did nothing is no beginning of a row: M-y M-y without a yank before.
+    this.#previous = outcome !== 'bell' || name === this.#previous ? name : '';
     return outcome;
   }
 
