@@ -187,7 +187,10 @@ test('scripts that call themselves end, in this shell and in others', t => {
     "echo '. /tmp/r; . /tmp/r' > /tmp/r; echo 'sh /tmp/s; sh /tmp/s' > /tmp/s; echo 'cat /tmp/p | sh' > /tmp/p",
   );
   const own = machine.exec('. /tmp/r; echo not reached');
-  t.deepEqual([own.status, own.stdout, own.stderr], [2, '', 'sh: commands are nested more than 64 deep\n']);
+  t.deepEqual(
+    [own.status, own.stdout, own.stderr],
+    [2, '', `sh: commands are nested more than ${LIMITS.callDepthMax} deep\n`],
+  );
   t.is(machine.exec('e=\'eval $e\'; eval "$e"').status, 2);
   t.regex(machine.exec('sh /tmp/p').stderr, /Too many open files|Resource temporarily unavailable/);
   t.is(

@@ -37,14 +37,14 @@ export const readBuiltin: Builtin = {
   },
 };
 
-/** One line, at most LIMITS.lineBytes. `ended`: the input ended before its newline. */
+/** One line, of at most LIMITS.lineBytes read, zeros and backslashes counted. `ended`: the input ended before its newline. */
 function* readLine(shell: Shell, raw: boolean): Generator<void, { line: Character[]; ended: boolean }, void> {
   const byte = new Uint8Array(1);
   const bytes: number[] = [];
   const ordinary = new Set<number>(); // positions of bytes after a backslash
   let escaped = false;
   let ended = false;
-  while (bytes.length < LIMITS.lineBytes) {
+  for (let taken = 0; taken < LIMITS.lineBytes;) {
     const n = yield* shell.sys.read(shell.fds[0] ?? -1, byte);
     if (n === -E.INTR && !shell.interrupted) {
       yield* shell.noteSignals();
@@ -54,6 +54,7 @@ function* readLine(shell: Shell, raw: boolean): Generator<void, { line: Characte
       ended = true;
       break;
     }
+    taken++;
     const c = byte[0]!;
     if (c === 0) continue;
     if (escaped) {
