@@ -195,7 +195,7 @@ test('scripts that call themselves end, in this shell and in others', t => {
   t.regex(machine.exec('sh /tmp/p').stderr, /Too many open files|Resource temporarily unavailable/);
   t.is(
     machine.exec(`echo ${'${x:-'.repeat(1000)}${'}'.repeat(1000)}`).stderr,
-    'sh: line 1: ${ nested more than 64 deep\n',
+    'sh: line 1: nested more than 100 deep\n',
   );
   t.deepEqual(leftovers(machine), []);
 });
