@@ -169,8 +169,21 @@ export interface ModelImage {
 
 export interface EngineOptions {
   readonly ctx: number; // ≥ 1
-  readonly kvType: number; // GGML_TYPE.F32 or F16
-  readonly batch: number; // prompt positions per pass, ≥ 1
+  readonly kvType: number; // GGML_TYPE.F32, F16, Q8_0 or Q4_0
+  readonly batch: number; // rows per pass, ≥ 1
+  readonly sessions: number; // slots, ≥ 1
+  readonly pages: number; // of the KV pool, ≥ ⌈ctx / KV_PAGE⌉
+}
+
+/**
+ * Where sessions keep what is theirs alone, in the session region: slot i begins at `at` + i · `bytes` with the history u32[ctx]; offsets from
+ * there of the block table u32[⌈ctx / KV_PAGE⌉] and of what the engine keeps (the stub's reply).
+ */
+export interface SessionSlots {
+  readonly at: number;
+  readonly bytes: number;
+  readonly tableAt: number;
+  readonly stateAt: number;
 }
 
 /** The regions a model takes, in bytes, each a multiple of 32; pure function of image and options. */

@@ -85,5 +85,11 @@ export const LIMITS = {
 
   // Sessions
   sessionsMax: 32,
-  sessionTimeoutMs: 30000,
+  sessionTimeoutMs: 30000, // virtual
+  batchMax: 32, // rows per pass that a load may ask for
+  utilisationPpm: 850000, // of the processor, for servers; the rest is the system's
+  tokensPerHour: 10000, // of one user, by default
+  quotaUsersMax: 16, // users with figures of their own
+  swapBytes: 32 * MiB, // the swap device: pages of sessions that wait (storage, as a disk is)
+  traceRecords: 16384, // what the kernel did last, for llmctl trace (bookkeeping, outside the arena)
 } as const;

@@ -204,15 +204,26 @@ export function ggmlTypeName(type: number): GgmlTypeName | undefined {
 
 export const LoadOptions = layout({
   ctx: 'u32', // context length in positions; 0 = min(model's, 512, what fits)
-  kvType: 'u32', // GGML_TYPE.F16 (default) or F32
+  kvType: 'u32', // GGML_TYPE.F16 (default), F32, Q8_0 or Q4_0
+  batch: 'u32', // rows per pass over the weights; 0 = 8, or fewer when memory is short
+  sessions: 'u32', // slots for sessions that have a history and a block table; 0 = 32, or what fits
+  pages: 'u32', // of the KV pool, KV_PAGE positions each; 0 = one whole context at least, and three quarters of what would be free
 });
+/** Positions of a page of keys and values: a block of the weighted sums, so that no block spans two pages. */
+export const KV_PAGE = 32;
+/** What the kernel notes of each page, behind the pages in the kv region: whose it is, who names it, the tokens it holds. */
+export const PAGE_RECORD_BYTES = 160; // 32 B + KV_PAGE × u32
 
 /** What a model takes, region by region, in bytes. `total` = fixed + every region; loading takes exactly that. */
 export const PlanReport = layout({
   fits: 'u32',
   ctx: 'u32',
   kvType: 'u32',
-  batch: 'u32', // prompt positions per pass
+  batch: 'u32', // rows per pass
+  sessions: 'u32', // slots
+  pages: 'u32', // of the KV pool: kv = pages × pageBytes
+  pageBytes: 'u32', // KV_PAGE × kvBytesPerToken
+  slotBytes: 'u32', // session = sessions × slotBytes
   fixed: 'u64', // the machine itself: null page, constants, kernel tables, buffers
   weights: 'u64',
   tensors: 'u64', // tensor directory
@@ -220,7 +231,7 @@ export const PlanReport = layout({
   kv: 'u64',
   scratch: 'u64', // activations, logits; the tokenizer's working memory overlays it
   plan: 'u64',
-  session: 'u64', // token history
+  session: 'u64', // slots: each a token history, a block table and what the engine keeps
   total: 'u64',
   capacity: 'u64',
   kvBytesPerToken: 'u64',
@@ -275,13 +286,29 @@ export const SessionOptions = layout({
   kind: 'u32', // SESSION_KIND
   stopCount: 'u32',
   flags: 'u32', // SESSION_FLAG
+  parent: 'u32', // id of an ended session of the same user that this prompt continues; 0 = none
+  priority: 'u32', // for the fixed-priority policy: 0 (most urgent) … PRIORITY_MAX; PRIORITY_DEFAULT
+  server: 'u32', // SERVER: none (best effort), hard or soft
+  timeoutMs: 'u32', // 0 = LIMITS.sessionTimeoutMs
+  periodNs: 'u64', // of the server; 0 with a server = deadlineNs
+  budgetCycles: 'u64', // each period; 0 = one dearest step of the request, or the whole request where there is a deadline
+  deadlineNs: 'u64', // after submission, of the whole request; 0 = none
   stopBytes: 's520', // stop strings, 8 × (1 + 64) B: each a length byte, then its bytes; written and read raw, not as text
 });
-/** special: special tokens in the prompt's text are parsed as such. */
-export const SESSION_FLAG = { special: 1 } as const;
+/**
+ * special: special tokens in the prompt's text are parsed as such. detached: the session outlives the process that submitted it, until it is
+ * closed or its memory is wanted. paced: tokens come no faster than the pace allows. stream: the period budget cuts it short, token by token,
+ * instead of refusing it.
+ */
+export const SESSION_FLAG = { special: 1, detached: 2, paced: 4, stream: 8 } as const;
+/** How a session is served: as the others leave time; or Q cycles every period, after which it waits (hard) or postpones its deadline (soft). */
+export const SERVER = { none: 0, hard: 1, soft: 2 } as const;
+export const PRIORITY_DEFAULT = 16;
+export const PRIORITY_MAX = 31;
 export const SESSION_KIND = { generate: 0, score: 1 } as const;
 
-export const SESSION_STATE = ['FREE', 'QUEUED', 'PREFILL', 'DECODE', 'DONE', 'FAULTED'] as const;
+// prettier-ignore
+export const SESSION_STATE = ['FREE', 'QUEUED', 'PREFILL', 'DECODE', 'DONE', 'FAULTED', 'CANCELLED', 'TIMEOUT', 'REJECTED'] as const;
 export const FINISH = ['', 'eos', 'length', 'stop', 'context', 'cancel', 'timeout', 'quota', 'fault'] as const;
 export type FinishReason = (typeof FINISH)[number];
 
@@ -303,6 +330,16 @@ export const SessionReport = layout({
   outputTokens: 'u32',
   seed: 'i32',
   scored: 'u32', // score sessions: tokens scored
+  uid: 'u32', // whose it is
+  parent: 'u32', // the session it continues, or 0
+  priority: 'u32',
+  server: 'u32', // SERVER
+  pages: 'u32', // of the KV pool that its block table names, shared ones too
+  sharedTokens: 'u32', // of the prompt, whose keys and values were there already
+  swappedPages: 'u32', // of its pages, on the swap device now
+  swapIns: 'u32', // pages brought back so far
+  misses: 'u32', // of its server's deadlines
+  preemptions: 'u32', // times another session's pass came between two of its steps
   reserved: 'u32',
   nll: 'f64', // score sessions: mean natural-log loss per scored token
   arenaPeak: 'u64', // the machine's peak since submission
@@ -310,11 +347,20 @@ export const SessionReport = layout({
   cycles: 'u64', // what the session was charged
   wcetCycles: 'u64', // before it ran: it cannot be charged more
   bcetCycles: 'u64', // nor can the same request on this target take less
+  periodNs: 'u64', // of its server
+  budgetCycles: 'u64',
+  deadlineNs: 'u64', // of the whole request, on the clock; 0 = none
+  responseNs: 'u64', // of a server: the request ends no later than this after it has begun, whatever others do; 0 = nothing is promised
+  slackNs: 'u64', // the least time that was left at the end of a server's job; NO_SLACK = no job ended yet
   submittedNs: 'u64',
+  beganNs: 'u64', // it left the queue
   firstTokenNs: 'u64',
   endedNs: 'u64',
   model: 's64',
 });
+
+/** No job of the session's server has ended yet. */
+export const NO_SLACK = 2 ** 53 - 1;
 
 export const LlmStats = layout({
   sessionsTotal: 'u32',
@@ -329,8 +375,134 @@ export const LlmStats = layout({
   rejects: 'u32',
   lastLatencyNs: 'u64',
   lastFirstTokenNs: 'u64',
-  cyclesTotal: 'u64',
+  cyclesTotal: 'u64', // charged to sessions, each as if alone
+  passes: 'u64', // of the plan's body over the weights
+  rows: 'u64', // tokens in them
+  savedCycles: 'u64', // what batching and shared prefixes saved: charged to sessions less spent by the machine; 0 where it cost more
+  busyNs: 'u64', // time spent in passes
+  // Of the last SAMPLES samples each: the sample at index ⌊(n − 1) · q⌋ in ascending order
+  ttftP50Ns: 'u64',
+  ttftP99Ns: 'u64',
+  stepP50Ns: 'u64',
+  stepP99Ns: 'u64',
+  slackP50Ns: 'u64',
+  slackP1Ns: 'u64', // the low end is what matters
+  jitterP99Ns: 'u64', // |actual − bound| of steps
+  // The KV pool, in pages
+  pagesTotal: 'u32',
+  pagesFree: 'u32', // never used or given back
+  pagesCached: 'u32', // of ended sessions, kept for prompts that begin alike
+  pagesShared: 'u32', // named by more than one block table
+  pagesSwapped: 'u32', // on the swap device
+  copies: 'u32', // pages copied on write
+  evictions: 'u32', // cached pages given to somebody else
+  swapOuts: 'u32', // pages
+  swapIns: 'u32',
+  prefixTokens: 'u32', // prompt tokens that were not computed again
 });
+/** Samples that percentiles are taken of. */
+export const SAMPLES = 64;
+
+// ── The scheduler, budgets and quotas ────────────────────────────────────────────────────────────────────────────────────────────
+
+/** edf: earliest deadline first among servers, then best effort in turn; fp: fixed priorities; rr: everyone in turn, servers are not enforced. */
+export const POLICY = ['edf', 'fp', 'rr'] as const;
+export type Policy = (typeof POLICY)[number];
+
+/** What `sched` sets; a field that is SCHED_KEEP stays as it is. */
+export const SCHED_KEEP = 0xffffffff;
+export const SchedOptions = layout({
+  policy: 'u32', // index into POLICY; another one only while no server is admitted
+  boundPpm: 'u32', // what servers may use together, 1 … 1,000,000 (default 850,000)
+  segmentCycles: 'u32', // the longest pass that may run unbroken; 0 = as long as a whole prefill batch. At least one dearest step.
+  paceScale: 'u32', // percent, 50 … 500
+  paceAuto: 'u32', // 1 on, 0 off
+  batch: 'u32', // sessions in one pass at most; 1 = no batching; 0 = as many rows as the plan has
+});
+export const SchedReport = layout({
+  policy: 'u32',
+  boundPpm: 'u32',
+  usedPpm: 'u32', // of admitted servers
+  accepted: 'u32', // servers since boot
+  rejected: 'u32',
+  misses: 'u32', // of servers' deadlines
+  servers: 'u32', // admitted now
+  batch: 'u32',
+  paceScale: 'u32',
+  paceAuto: 'u32',
+  segmentMax: 'u64', // cycles: the longest segment that is not preempted, a bound
+  stepMax: 'u64', // of it, one dearest step alone: segmentCycles cannot be less
+  callMax: 'u64', // the longest system call while servers are admitted, a bound
+  segmentSeen: 'u64', // the longest so far
+  jitterP99Ns: 'u64',
+  passes: 'u64',
+  preemptions: 'u64',
+});
+
+/** The period budget of the whole machine (SIS §10). periodNs 0 or maxTokens 0: off. */
+export const BudgetRecord = layout({
+  wcetCycles: 'u64', // a request that takes longer is a miss; 0 = its own proven bound
+  periodNs: 'u64',
+  maxTokens: 'u64', // in a period
+  windowStartNs: 'u64', // out: of the period now
+  issued: 'u64', // out: tokens in it
+  rejects: 'u32', // out: requests refused and streams cut since boot
+  set: 'u32', // in: 1 = set the first three
+});
+
+/** One user's quotas. Limits of 0: none. `set`: bits of QUOTA_SET say which limits a call changes; the superuser only. */
+export const QuotaRecord = layout({
+  uid: 'u32',
+  set: 'u32',
+  tokensPerHour: 'u64',
+  cyclesPerHour: 'u64',
+  kvBytes: 'u64', // of the pool at any time
+  sessions: 'u32', // at any time
+  sessionsUsed: 'u32', // out, as all below
+  tokensUsed: 'u64', // in the hour
+  tokensReserved: 'u64', // by requests that have not ended
+  cyclesUsed: 'u64',
+  cyclesReserved: 'u64',
+  kvBytesUsed: 'u64',
+  hourEndNs: 'u64', // on the clock: when used falls to 0
+  refused: 'u32', // requests since boot
+});
+export const QUOTA_SET = { tokens: 1, cycles: 2, kv: 4, sessions: 8 } as const;
+
+/**
+ * One thing that the kernel did, read from /dev/trace in order, oldest first. `a` and `b` by kind. Times are the clock's, so equal machines
+ * have equal traces.
+ */
+export const TraceRecord = layout({
+  atNs: 'u64', // the end of what has a duration
+  durationNs: 'u64',
+  kind: 'u32', // index into TRACE
+  session: 'u32', // id, or 0
+  a: 'u32',
+  b: 'u32',
+});
+export const TRACE = [
+  '',
+  'submit', // a prompt tokens, b most tokens
+  'admit', // a: the server's parts per million, b: SERVER
+  'reject', // a: the code of the refusal, b: errno; session 0
+  'begin', // it left the queue. a: its slot, b: tokens shared
+  'pass', // duration. a: rows, b: sessions
+  'prefill', // duration: one session's share of a pass. a: first position, b: tokens
+  'decode', // the same. a: position, b: 1
+  'token', // a: the token, b: how many so far
+  'throttle', // its server's budget is used up. a: milliseconds until it is filled again
+  'refill', // a server's budget. a: cycles (low 32 bits)
+  'miss', // a deadline. a: microseconds late
+  'preempt', // another session's pass goes before it. a: that session
+  'swap-out', // duration, on the block device. a: pages, b: bytes
+  'swap-in', // the same
+  'copy', // a page, on write. a: page
+  'end', // a: index into FINISH, b: output tokens
+  'queue', // a: sessions that wait, b: sessions that run
+  'arena', // a: bytes in use, b: KV pages in use
+] as const;
+export type TraceKind = Exclude<(typeof TRACE)[number], ''>;
 
 /** The error of a process's last failed call: errno, the specification's code, and the sentence. */
 export const LastError = layout({ errno: 'u32', code: 'u32', message: 's512' });
@@ -359,6 +531,11 @@ export const StepBlock = layout({
   cycles: 'u64', // accumulated by the executor, op by op
   loss: 'f64', // score segment, out: -ln p(target)
 });
+/**
+ * One row of a batch: a token of some session at its position, and where that session's block table lies. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
+ * from StepBlock.kvAt to the page that holds positions KV_PAGE · i … of the session.
+ */
+export const RowRecord = layout({ token: 'u32', pos: 'u32', tableAt: 'u32', session: 'u32' });
 export const FAULT = { none: 0, nan: 1, badOp: 2 } as const;
 
 export const SamplerRecord = layout({

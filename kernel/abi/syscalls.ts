@@ -16,7 +16,7 @@ export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whenc
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
   | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'WcetOptions' | 'WcetReport'
-  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats';
+  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'BudgetRecord' | 'QuotaRecord';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
  * `entries` of a directory; of an integer, which constants it is made of. strace prints it so, docs/ABI.md names it; nothing else depends on it.
@@ -120,12 +120,16 @@ export const SYSCALLS = {
   detokenize: call(67, [['ids', 'in', 'ids'], ['text', 'out'], ['flags', 'int']], 'Bytes of u32 ids. Returns how many.'),
 
   // Sessions
-  session_open: call(70, [['options', 'in', 'SessionOptions'], ['prompt', 'fd']], 'Submit a prompt: SessionOptions. Returns a handle.'),
+  session_open: call(70, [['options', 'in', 'SessionOptions'], ['prompt', 'fd']], 'Submit a prompt: SessionOptions. Returns a handle: slot and generation, so that an old one finds nothing.'),
   session_read: call(71, [['session', 'int'], ['event', 'out', 'SessionEvent']], 'The next SessionEvent; waits for it. Returns its bytes; 0 after the end.', true),
   session_cancel: call(72, [['session', 'int']], 'End a session at its next token.'),
   session_report: call(73, [['session', 'int'], ['report', 'out', 'SessionReport']], 'SessionReport.'),
   session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out', 'ids']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
+  session_find: call(78, [['id', 'int']], 'A handle of the session with that id: of one that this user submitted; the superuser finds any.'),
+  sched: call(79, [['options', 'in', 'SchedOptions'], ['report', 'out', 'SchedReport']], 'Set and read the scheduler: SchedOptions (none: only read; setting is for the superuser), SchedReport.'),
+  budget: call(82, [['budget', 'in', 'BudgetRecord'], ['now', 'out', 'BudgetRecord']], 'Set (superuser) and read the period budget of the machine.'),
+  quota: call(83, [['quota', 'in', 'QuotaRecord'], ['now', 'out', 'QuotaRecord']], "Set (superuser) and read a user's quotas: QuotaRecord. Others read their own."),
   llm_stats: call(76, [['record', 'out', 'LlmStats']], 'LlmStats record.'),
   chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one."),
 
