@@ -340,7 +340,7 @@ export const SessionReport = layout({
   swapIns: 'u32', // pages brought back so far
   misses: 'u32', // of its server's deadlines
   preemptions: 'u32', // times another session's pass came between two of its steps
-  reserved: 'u32',
+  consumed: 'u32', // output tokens that its reader has taken: the others can be read without waiting
   nll: 'f64', // score sessions: mean natural-log loss per scored token
   arenaPeak: 'u64', // the machine's peak since submission
   kvBytes: 'u64',

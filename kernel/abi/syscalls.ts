@@ -4,7 +4,7 @@
 // A call is integers in and one integer out: >= 0 a value, < 0 minus an errno. Text and records travel through the system-call window,
 // a fixed piece of the arena: `path` and `in` become (address, length), `out` becomes (address, capacity).
 
-import { layout } from './records.ts';
+import { layout, type SessionReport } from './records.ts';
 
 /**
  * - `int`, `fd`, `pid`: one integer. `octal`, `open`, `whence`, `signal`: the same, printed by strace as what they mean.
@@ -189,6 +189,36 @@ export const DIFF_COLUMNS = [
   'rms', // root mean square of the differences
   'cosine', // of the angle between the two tensors
 ] as const;
+
+/**
+ * The columns of /proc/sessions: a line of these names, then a line a session in order of ids, fields separated by tabs. They are fields of
+ * SessionReport; `state` and `finish` are words of SESSION_STATE and FINISH (`-` while it runs).
+ */
+export const SESSION_COLUMNS = [
+  'id',
+  'uid',
+  'state',
+  'finish',
+  'promptTokens',
+  'outputTokens',
+  'consumed',
+  'pages',
+  'swappedPages',
+  'sharedTokens',
+  'parent',
+  'priority',
+  'server',
+  'periodNs',
+  'budgetCycles',
+  'deadlineNs',
+  'slackNs',
+  'misses',
+  'preemptions',
+  'cycles',
+  'submittedNs',
+  'beganNs',
+  'endedNs',
+] as const satisfies readonly (keyof typeof SessionReport.fields)[];
 
 /**
  * Header of a spawn block. `fd…`: the parent's descriptors that become 0, 1, 2, … 9 (−1: none). `trace`: a descriptor strace lines go to, or −1.
