@@ -9,10 +9,12 @@ import {
   FAULT,
   FINISH,
   isRefusal,
+  KV_PAGE,
   layout,
   LIMITS,
   refuse,
   RNG,
+  RowRecord,
   SAMPLER_MODE,
   SamplerRecord,
   SESSION_FLAG,
@@ -285,7 +287,7 @@ export class Sessions {
     if (s !== this.owner || this.get(s, at.kind) === SESSION_KIND.score) return 0;
     const length = this.get(s, at.promptTokens) + this.get(s, at.outputTokens);
     const bytes = Math.max(0, Math.min(length - from, capacity >> 2)) * 4;
-    this.arena.u8.copyWithin(to, engine.historyAt + from * 4, engine.historyAt + from * 4 + bytes);
+    this.arena.u8.copyWithin(to, engine.slots.at + from * 4, engine.slots.at + from * 4 + bytes);
     return bytes;
   }
 
@@ -374,9 +376,12 @@ export class Sessions {
     this.setStep(step.vocabulary, engine.vocabulary.count);
     this.setStep(step.kvAt, engine.kvAt);
     this.setStep(step.ctx, engine.options.ctx);
-    this.setStep(step.historyAt, engine.historyAt);
+    this.setStep(step.rowsAt, this.lay.rowsAt);
+    this.setStep(step.historyAt, engine.slots.at);
     this.setStep(step.samplerAt, this.lay.samplerAt);
-    this.setStep(step.replyAt, engine.replyAt);
+    this.setStep(step.replyAt, engine.slots.at + engine.slots.stateAt);
+    for (let i = 0; i < Math.ceil(engine.options.ctx / KV_PAGE); i++)
+      this.arena.u32[((engine.slots.at + engine.slots.tableAt) >> 2) + i] = i * engine.pageBytes;
     SamplerRecord.write(this.arena.u8, this.lay.samplerAt, {
       temp: this.f32(s, at.temp),
       topK: this.get(s, at.topK),
@@ -386,9 +391,9 @@ export class Sessions {
       modes: s.draw.modes,
     });
     if (this.get(s, at.kind) === SESSION_KIND.score) return;
-    s.ids.readAt(0, engine.historyAt, s.idCount * 4);
+    s.ids.readAt(0, engine.slots.at, s.idCount * 4);
     this.costs.transfer(s.idCount * 4);
-    engine.begin(engine.historyAt, s.idCount, this.get(s, at.maxTokens));
+    engine.begin(engine.slots.at, s.idCount, this.get(s, at.maxTokens));
   }
 
   /** One batch of prompt tokens; after the last one, the first draw. */
@@ -410,8 +415,14 @@ export class Sessions {
 
   /** hot: runs `n` tokens of the history from `pos` on. False when the session faulted. */
   private body(s: Session, engine: Engine, pos: number, n: number): boolean {
-    this.setStep(step.tokensAt, engine.historyAt + pos * 4);
-    this.setStep(step.pos, pos);
+    const { at: historyAt, tableAt } = engine.slots;
+    for (let i = 0; i < n; i++) {
+      const row = (this.lay.rowsAt + i * RowRecord.bytes) >> 2;
+      this.arena.u32[row] = this.arena.u32[(historyAt >> 2) + pos + i]!;
+      this.arena.u32[row + 1] = pos + i;
+      this.arena.u32[row + 2] = historyAt + tableAt;
+      this.arena.u32[row + 3] = s.id;
+    }
     this.setStep(step.n, n);
     if (!this.segment(s, 'body', engine.bodyAt)) return false;
     this.set(s, at.pos, pos + n);
@@ -434,7 +445,7 @@ export class Sessions {
     if (!this.segment(s, 'sample', engine.sampleAt)) return;
     if (!this.isWithin(s, 'step', this.stepCycles, this.drawBound(s, k, length))) return;
     const token = this.arena.i32[(this.lay.stepAt + step.next) >> 2]!;
-    this.arena.u32[(engine.historyAt >> 2) + length] = token;
+    this.arena.u32[(engine.slots.at >> 2) + length] = token;
     this.set(s, at.outputTokens, produced + 1);
     this.accept(s, engine, token, k);
   }
@@ -499,10 +510,10 @@ export class Sessions {
     const textTokens = Math.min(chunk, s.idCount - done);
     const length = prefix + textTokens;
     const pos = this.get(s, at.pos);
-    const history = engine.historyAt >> 2;
+    const history = engine.slots.at >> 2;
     if (pos === 0) {
       if (prefix === 1) this.arena.u32[history] = engine.vocabulary.bos;
-      s.ids.readAt(done * 4, engine.historyAt + prefix * 4, textTokens * 4);
+      s.ids.readAt(done * 4, engine.slots.at + prefix * 4, textTokens * 4);
       this.costs.transfer(textTokens * 4);
       this.set(s, at.state, PREFILL);
     }
@@ -562,14 +573,14 @@ export class Sessions {
   /** Of the step that has just drawn a token. */
   private drawBound(s: Session, logitsK: number, historyLength: number): Bound {
     const prices = this.loader.prices();
-    const drawn = prices.step(this.getStep(step.n), this.getStep(step.pos), true, s.draw, historyLength);
+    const drawn = prices.step(this.getStep(step.n), this.stepPos(), true, s.draw, historyLength);
     return { most: drawn.most + (logitsK > 0 ? prices.topK(logitsK).most : 0), least: drawn.least };
   }
 
   /** Ops of plans are charged exactly what they were priced; only the sampler's share depends on data. */
   private isCharged(s: Session, name: Segment, cycles: number): boolean {
     const n = name === 'body' ? this.getStep(step.n) : 1;
-    const price = this.loader.prices().charged(name, n, this.getStep(step.pos));
+    const price = this.loader.prices().charged(name, n, this.stepPos());
     return cycles === price || this.isWithin(s, name, cycles, { most: price, least: price });
   }
 
@@ -585,7 +596,7 @@ export class Sessions {
   private isWithin(s: Session, what: Breach['what'], charged: number, { most, least }: Bound): boolean {
     if (charged <= most && charged >= least) return true;
     const outputTokens = this.get(s, at.outputTokens);
-    this.breached({ what, session: s.id, outputTokens, pos: this.getStep(step.pos), charged, most, least });
+    this.breached({ what, session: s.id, outputTokens, pos: this.stepPos(), charged, most, least });
     this.finish(s, 'fault');
     return false;
   }
@@ -689,6 +700,10 @@ export class Sessions {
   }
   private f32(s: Session, field: number): number {
     return this.arena.f32[(s.recordAt + field) >> 2]!;
+  }
+  /** Position of the pass's first row. */
+  private stepPos(): number {
+    return this.arena.u32[(this.lay.rowsAt + RowRecord.at.pos) >> 2]!;
   }
   private getStep(field: number): number {
     return this.arena.i32[(this.lay.stepAt + field) >> 2]!;
