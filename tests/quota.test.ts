@@ -2,13 +2,15 @@
 // that keep every request in a list and add it all up anew each time.
 
 import test from 'ava';
-import { LIMITS, QUOTA_DEFAULTS, QUOTA_SET, isRefusal, utf8Decode } from '../kernel/abi/index.ts';
+import { readFileSync } from 'node:fs';
+import { LIMITS, QUOTA_DEFAULTS, QUOTA_SET, isRefusal } from '../kernel/abi/index.ts';
 import { Arena } from '../kernel/arena.ts';
 import { AuditRing } from '../kernel/audit.ts';
 import { BUDGET_BYTES, PeriodBudget } from '../kernel/budget.ts';
 import { Clock, ClockRecord } from '../kernel/clock.ts';
 import { PACE, PACE_BYTES, Pace } from '../kernel/pace.ts';
 import { QUOTA_BYTES, Quotas, timeOfDay } from '../kernel/quota.ts';
+import { UserNames, parseQuotas } from '../kernel/quota-file.ts';
 import { random, soak } from './harness.ts';
 
 const SECOND = 1e9;
@@ -124,4 +126,473 @@ test('a paced token waits wcet / cap · scale / 100, to the nanosecond', t => {
     const exact = (BigInt(wcetNs) * BigInt(pace.scale)) / BigInt(100 * cap);
     t.is(BigInt(pace.delayNs(wcetNs, cap)), exact, `${wcetNs} ns, ${cap} tokens, ${pace.scale} %`);
   }
+});
+
+// ── What a refusal says ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('a refusal says what was asked, what is left and when it comes back', t => {
+  const { clock, quotas } = bench(11 * 3600 + 59 * 60); // power-on at 11:59:00
+  const asks = (wanted: Partial<Parameters<Quotas['admit']>[1]>) =>
+    message(quotas.admit(ADA, { tokens: 0, cycles: 0, kvBytes: 0, ...wanted }));
+  quotas.set({ uid: ADA, set: QUOTA_SET.tokens | QUOTA_SET.cycles | QUOTA_SET.kv | QUOTA_SET.sessions, tokensPerHour: 600, cyclesPerHour: 5_000_000, kvBytes: 100_000, sessions: 2 }); // prettier-ignore
+  t.is(asks({ tokens: 563, cycles: 4_000_000, kvBytes: 98_304 }), 'admitted');
+  t.is(asks({ tokens: 512 }), 'user ada asked 512 tokens, 37 left until 12:00:00; 563 are reserved by sessions that have not ended'); // prettier-ignore
+  t.is(asks({ tokens: 601 }), 'user ada asked 601 tokens, 37 left until 12:00:00, and 600 an hour');
+  t.is(asks({ cycles: 1_000_001 }), 'user ada asked 1000001 cycles, 1000000 left until 12:00:00; 4000000 are reserved by sessions that have not ended'); // prettier-ignore
+  t.is(asks({ kvBytes: 49_152 }), 'user ada asked 49152 bytes of KV pages, 1696 of 100000 left until a session ends');
+  t.is(asks({ tokens: 37, cycles: 1_000_000, kvBytes: 1_696 }), 'admitted');
+  t.is(asks({}), 'user ada asked a session, 0 of 2 left until one ends');
+  t.is(quotas.get(ADA).refused, 5);
+  quotas.settle(ADA, { tokens: 563, cycles: 4_000_000, kvBytes: 98_304 }, { tokens: 563, cycles: 3_999_999 });
+  t.is(asks({ tokens: 512 }), 'user ada asked 512 tokens, 0 left until 12:00:00; 37 are reserved by sessions that have not ended'); // prettier-ignore
+  // The hour of the machine's date ends a minute after power-on; what is reserved stays so.
+  clock.now = 60 * SECOND - 1;
+  t.is(quotas.get(ADA).tokensUsed, 563);
+  clock.now++;
+  t.like(quotas.get(ADA), { tokensUsed: 0, cyclesUsed: 0, tokensReserved: 37, hourEndNs: 60 * SECOND + HOUR });
+  t.is(asks({ tokens: 564 }), 'user ada asked 564 tokens, 563 left until 13:00:00; 37 are reserved by sessions that have not ended'); // prettier-ignore
+  t.is(message(quotas.admit(4242, tokens(10_001))), 'user 4242 asked 10001 tokens, 10000 left until 13:00:00, and 10000 an hour'); // prettier-ignore
+});
+
+test("a moment of the machine's date", t => {
+  const clock = { nowNs: () => 0, bootEpochSeconds: 86_400 * 20_000 + 3_600 };
+  t.is(timeOfDay(clock, 0), '01:00:00');
+  t.is(timeOfDay(clock, 23 * HOUR - 1), '23:59:59.999999999');
+  t.is(timeOfDay(clock, 23 * HOUR), '00:00:00');
+  t.is(timeOfDay(clock, 1.5 * SECOND), '01:00:01.5');
+});
+
+test('zero is off: no budget, no limit', t => {
+  const { quotas, budget } = bench();
+  for (const [periodNs, maxTokens] of [
+    [0, 8],
+    [SECOND, 0],
+    [0, 0],
+  ] as const) {
+    budget.configure({ wcetCycles: 0, periodNs, maxTokens });
+    t.is(budget.request(1e9), null);
+    t.true(budget.token());
+    budget.settle(1e9, 5);
+    t.like(budget.record(), { issued: 0, rejects: 0 });
+  }
+  t.is(budget.missAfter(77), 77);
+  budget.configure({ wcetCycles: 25_000, periodNs: 0, maxTokens: 0 });
+  t.is(budget.missAfter(77), 25_000);
+
+  t.is(quotas.admit(0, tokens(1e12)), null); // root has no limits by default
+  quotas.settle(0, tokens(1e12), tokens(1e12));
+  t.like(quotas.get(0), { tokensPerHour: 0, tokensUsed: 1e12 });
+  quotas.set({ uid: 0, set: QUOTA_SET.tokens, tokensPerHour: 5, cyclesPerHour: 0, kvBytes: 0, sessions: 0 });
+  t.is(message(quotas.admit(0, tokens(1))), 'user root asked 1 tokens, 0 left until 01:00:00');
+  quotas.set({ uid: ADA, set: QUOTA_SET.tokens, tokensPerHour: 0, cyclesPerHour: 0, kvBytes: 0, sessions: 0 });
+  t.is(quotas.admit(ADA, { tokens: 1e12, cycles: 1e15, kvBytes: 1e9 }), null);
+});
+
+test('defaults reach everybody without limits of their own, at once', t => {
+  const { quotas } = bench();
+  t.is(quotas.get(ADA).tokensPerHour, LIMITS.tokensPerHour);
+  t.is(quotas.admit(ADA, tokens(10)), null);
+  quotas.set({ uid: 1002, set: QUOTA_SET.tokens, tokensPerHour: 7, cyclesPerHour: 9, kvBytes: 9, sessions: 9 });
+  quotas.set({ uid: QUOTA_DEFAULTS, set: QUOTA_SET.tokens | QUOTA_SET.sessions, tokensPerHour: 20, cyclesPerHour: 9, kvBytes: 9, sessions: 1 }); // prettier-ignore
+  t.like(quotas.get(QUOTA_DEFAULTS), { tokensPerHour: 20, cyclesPerHour: 0, kvBytes: 0, sessions: 1 });
+  t.like(quotas.get(ADA), { set: 0, tokensPerHour: 20, cyclesPerHour: 0, sessions: 1, sessionsUsed: 1 });
+  t.like(quotas.get(1002), { set: QUOTA_SET.tokens, tokensPerHour: 7, cyclesPerHour: 0, kvBytes: 0, sessions: 1 });
+  t.like(quotas.get(0), { tokensPerHour: 0, sessions: 0 });
+  t.is(message(quotas.admit(ADA, tokens(1))), 'user ada asked a session, 0 of 1 left until one ends');
+});
+
+test('a lowered limit takes nothing back: what is left is none', t => {
+  const { quotas, budget } = bench();
+  t.is(quotas.admit(ADA, tokens(500)), null);
+  quotas.set({ uid: ADA, set: QUOTA_SET.tokens, tokensPerHour: 100, cyclesPerHour: 0, kvBytes: 0, sessions: 0 });
+  t.regex(message(quotas.admit(ADA, tokens(1))), /asked 1 tokens, 0 left/);
+  quotas.settle(ADA, tokens(500), tokens(500));
+  t.is(quotas.get(ADA).tokensUsed, 500);
+  budget.configure({ wcetCycles: 0, periodNs: SECOND, maxTokens: 10 });
+  t.is(budget.request(9), null);
+  budget.configure({ wcetCycles: 0, periodNs: SECOND, maxTokens: 5 });
+  t.is(message(budget.request(1)), "1 tokens asked, 0 of the machine's 5 a period left until 00:00:01");
+  t.false(budget.token());
+  budget.settle(9, 2);
+  t.is(budget.request(3), null);
+});
+
+test('requests side by side cannot take more than one after the other', t => {
+  const { quotas, budget } = bench();
+  budget.configure({ wcetCycles: 0, periodNs: SECOND, maxTokens: 10_000 });
+  const admitted = Array.from({ length: LIMITS.sessionsMax }, () => {
+    const mine = quotas.admit(ADA, tokens(400)) === null;
+    t.is(budget.request(400) === null, mine);
+    return mine;
+  });
+  t.is(admitted.filter(Boolean).length, 25); // 25 · 400 = 10,000; all 32 would have passed a check of what is used
+  for (const mine of admitted) {
+    if (!mine) continue;
+    quotas.settle(ADA, tokens(400), tokens(400));
+    budget.settle(400, 400);
+  }
+  t.like(quotas.get(ADA), { tokensUsed: 10_000, tokensReserved: 0, refused: 7 });
+  t.like(budget.record(), { issued: 10_000, rejects: 7 });
+  t.not(quotas.admit(ADA, tokens(1)), null);
+});
+
+test('a request that passes the end of its hour or period keeps its reservation, and is charged where it ends', t => {
+  const { clock, quotas, budget } = bench();
+  budget.configure({ wcetCycles: 0, periodNs: SECOND, maxTokens: 8 });
+  t.is(quotas.admit(ADA, tokens(10_000)), null);
+  t.is(budget.request(5), null);
+  clock.now = HOUR; // both are over
+  t.regex(message(quotas.admit(ADA, tokens(1))), /0 left until 02:00:00; 10000 are reserved/);
+  t.regex(message(budget.request(4)), /3 of the machine's 8 a period left until 01:00:01$/);
+  t.is(budget.request(3), null); // begins a period; 5 + 3 of 8
+  t.false(budget.token());
+  budget.settle(5, 4);
+  t.like(budget.record(), { issued: 7, windowStartNs: HOUR });
+  t.true(budget.token());
+  quotas.settle(ADA, tokens(10_000), tokens(9_000));
+  t.like(quotas.get(ADA), { tokensUsed: 9_000, tokensReserved: 0 });
+  // Nothing is charged to a period that has not begun: the next one begins with its own first use.
+  clock.now = HOUR + SECOND;
+  budget.settle(3, 3);
+  t.like(budget.record(), { issued: 0, windowStartNs: HOUR + SECOND });
+  clock.now += 1;
+  t.is(budget.request(8), null);
+  t.is(budget.record().windowStartNs, HOUR + SECOND + 1);
+});
+
+test('giving back what was not reserved is a kernel bug', t => {
+  const { quotas, budget } = bench();
+  t.throws(() => quotas.settle(ADA, tokens(1), tokens(1)), { message: /no quota record/ });
+  t.is(quotas.admit(ADA, tokens(5)), null);
+  t.throws(() => quotas.settle(ADA, tokens(5), tokens(6)), { message: /more than was reserved/ });
+  t.throws(() => quotas.settle(ADA, tokens(6), tokens(6)), { message: /more than was reserved/ });
+  quotas.settle(ADA, tokens(5), tokens(5));
+  t.throws(() => quotas.settle(ADA, tokens(0), tokens(0)), { message: /more than was reserved/ });
+  t.is(budget.request(5), null);
+  t.throws(() => budget.settle(6, 5), { message: /given back/ });
+  t.throws(() => budget.settle(5, 6), { message: /given back/ });
+});
+
+// ── The table of users ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('a full table forgets who was idle longest, never a limit, a session or what was used this hour', t => {
+  const { clock, quotas } = bench();
+  const none = { tokensPerHour: 50, cyclesPerHour: 0, kvBytes: 0, sessions: 0 };
+  const use = (uid: number, n: number) => {
+    clock.now++;
+    t.is(quotas.admit(uid, tokens(n)), null);
+    quotas.settle(uid, tokens(n), tokens(n));
+  };
+  quotas.set({ uid: 1, set: QUOTA_SET.tokens, ...none });
+  t.is(quotas.admit(2, tokens(10)), null);
+  for (let uid = 3; uid < 3 + LIMITS.quotaUsersMax - 2; uid++) use(uid, 10);
+  t.is(quotas.list().length, LIMITS.quotaUsersMax);
+  t.deepEqual(quotas.admit(100, tokens(1)), {
+    errno: 122,
+    code: 3003,
+    message: 'user 100 is one more than the 16 whose quotas are counted; none is idle until 01:00:00',
+  });
+  t.not(quotas.set({ uid: 100, set: QUOTA_SET.tokens, ...none }), null);
+  t.like(quotas.get(100), { tokensPerHour: 10_000, tokensUsed: 0 }); // to read makes no record
+
+  clock.now = HOUR; // what they used has fallen to 0; 3 is the one that was longest without a request
+  use(4, 1);
+  use(100, 10);
+  t.deepEqual(
+    quotas.list().map(q => q.uid),
+    [1, 2, ...Array.from({ length: 13 }, (_, i) => i + 4), 100],
+  );
+  t.like(quotas.get(1), { set: QUOTA_SET.tokens, tokensPerHour: 50 });
+  t.like(quotas.get(2), { tokensReserved: 10, sessionsUsed: 1 });
+  t.like(quotas.get(3), { tokensUsed: 0, tokensPerHour: 10_000 });
+  // A request that drew nothing leaves nothing to remember.
+  for (let uid = 200; uid < 240; uid++) use(uid, 0);
+  t.like(quotas.get(4), { tokensUsed: 1 });
+  t.like(quotas.get(100), { tokensUsed: 10 });
+});
+
+// ── /etc/quota ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const names = new UserNames(
+  'root:x:0:0:root:/root:/bin/sh\nada::1001:1001:Ada:/:/bin/sh\n7::1002:1:seven:/:/bin/sh\nshort:x:9\n',
+);
+
+test('/etc/passwd: names and ids both ways', t => {
+  t.deepEqual(
+    ['root', 'ada', '7', '1001', '5', 'short', '', 'eve', '2147483648'].map(name => names.uid(name)),
+    [0, 1001, 1002, 1001, 5, null, null, null, null],
+  );
+  t.deepEqual(
+    [0, 1001, 1002, 9].map(uid => names.name(uid)),
+    ['root', 'ada', '7', '9'],
+  );
+});
+
+test('/etc/quota: lines, comments, defaults; what is wrong is named and left out', t => {
+  const uidOf = (name: string) => names.uid(name);
+  const text = [
+    '# everybody',
+    '*   10000 - - 4   # four at once',
+    '',
+    ' ada\t5000  0 65536 -\r',
+    'root - - - -',
+    'eve 1 2 3 4',
+    'ada 1 2 3 4',
+    '1003 1 2 3',
+    '1003 1 2 3 4 5',
+    '1003 1k 2 3 4',
+    '1003 1 -2 3 4',
+    '1003 1 2 9007199254740992 4',
+    '1003 1 2 3 33',
+    '1003 1 2 3 \u001b[2J',
+    '1003 9007199254740991 2 3 32',
+  ].join('\n');
+  const bits = QUOTA_SET.tokens | QUOTA_SET.cycles | QUOTA_SET.kv | QUOTA_SET.sessions;
+  t.deepEqual(parseQuotas(text, uidOf), {
+    lines: [
+      { uid: QUOTA_DEFAULTS, set: QUOTA_SET.tokens | QUOTA_SET.sessions, tokensPerHour: 10_000, cyclesPerHour: 0, kvBytes: 0, sessions: 4 }, // prettier-ignore
+      { uid: ADA, set: bits & ~QUOTA_SET.sessions, tokensPerHour: 5_000, cyclesPerHour: 0, kvBytes: 65_536, sessions: 0 }, // prettier-ignore
+      { uid: 0, set: 0, tokensPerHour: 0, cyclesPerHour: 0, kvBytes: 0, sessions: 0 },
+      { uid: 1003, set: bits, tokensPerHour: 2 ** 53 - 1, cyclesPerHour: 2, kvBytes: 3, sessions: 32 },
+    ],
+    complaints: [
+      '/etc/quota:6: no user eve',
+      '/etc/quota:7: a second line for ada',
+      '/etc/quota:8: 3 limits, not 4: user tokens_per_hour cycles_per_hour kv_bytes sessions',
+      '/etc/quota:9: 5 limits, not 4: user tokens_per_hour cycles_per_hour kv_bytes sessions',
+      '/etc/quota:10: tokens_per_hour 1k is neither a number nor -',
+      '/etc/quota:11: cycles_per_hour -2 is neither a number nor -',
+      '/etc/quota:12: kv_bytes 9007199254740992 is neither a number nor -',
+      '/etc/quota:13: sessions 33, 32 at most',
+      '/etc/quota:14: sessions "\\u{1b}[2J" is neither a number nor -',
+    ],
+  });
+  const many = Array.from({ length: 18 }, (_, i) => `${2000 + i} 1 1 1 1\n`).join('');
+  const parsed = parseQuotas(`${many}* 1 1 1 1`, uidOf);
+  t.is(parsed.lines.length, LIMITS.quotaUsersMax + 1);
+  t.deepEqual(parsed.complaints, ['/etc/quota:17: 16 users at most', '/etc/quota:18: 16 users at most']);
+});
+
+test("the boot image's /etc/quota has no mistake and says what holds without it", t => {
+  const { quotas } = bench();
+  const before = quotas.get(QUOTA_DEFAULTS);
+  const { lines, complaints } = parseQuotas(readFileSync('images/root/etc/quota', 'utf8'), name => names.uid(name));
+  t.deepEqual(complaints, []);
+  for (const line of lines) t.is(quotas.set(line), null);
+  t.like(quotas.get(QUOTA_DEFAULTS), { ...before, set: 15 });
+});
+
+// ── Against ledgers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const RUNS = soak ? 2_000 : 100;
+const STEPS = 250;
+
+/** One request of the ledgers; `endNs` is null while it runs. */
+interface Entry {
+  readonly uid: number;
+  readonly asked: { readonly tokens: number; readonly cycles: number; readonly kvBytes: number };
+  drawn: number;
+  cycles: number;
+  endNs: number | null;
+}
+
+const sum = <T>(list: readonly T[], of: (x: T) => number): number => list.reduce((n, x) => n + of(x), 0);
+
+test('random requests, clocks and limits: the same answers and figures as a list of every request, and nothing overdrawn', t => {
+  for (let run = 0; run < RUNS; run++) {
+    const draw = random(run);
+    const below = (n: number): number => Math.floor(draw() * n);
+    const bootEpochSeconds = below(2 ** 31);
+    const { clock, quotas } = bench(bootEpochSeconds);
+    const hourOf = (ns: number): number =>
+      Number((BigInt(bootEpochSeconds) * 1_000_000_000n + BigInt(ns)) / 3_600_000_000_000n);
+    const users = [0, ADA, 1002, 1003];
+    const entries: Entry[] = [];
+    const own = new Map<number, Partial<Record<'tokens' | 'cycles' | 'kvBytes' | 'sessions', number>>>();
+    const lowered = new Set<number>(); // users whose limits changed: only then may they be above one
+    const drawnInHour = new Map<string, number>();
+    const defaults = { tokens: 10_000, cycles: 0, kvBytes: 0, sessions: 0 };
+    const none = { tokens: 0, cycles: 0, kvBytes: 0, sessions: 0 };
+    const refused = new Map<number, number>();
+    /** Everything added up anew. */
+    const ledger = (uid: number) => {
+      const mine = entries.filter(e => e.uid === uid);
+      const live = mine.filter(e => e.endNs === null);
+      const ended = mine.filter(e => e.endNs !== null && hourOf(e.endNs) === hourOf(clock.now));
+      return {
+        limits: { ...(uid === 0 ? none : defaults), ...own.get(uid) },
+        tokensUsed: sum(ended, e => e.drawn),
+        cyclesUsed: sum(ended, e => e.cycles),
+        tokensReserved: sum(live, e => e.asked.tokens),
+        cyclesReserved: sum(live, e => e.asked.cycles),
+        kvBytesUsed: sum(live, e => e.asked.kvBytes),
+        sessionsUsed: live.length,
+      };
+    };
+    for (let step = 0; step < STEPS; step++) {
+      const uid = users[below(users.length)]!;
+      const what = below(100);
+      if (what < 15) clock.now += below(3) === 0 ? below(HOUR) : below(60 * SECOND);
+      else if (what < 20) clock.now = quotas.get(uid).hourEndNs - below(2);
+      else if (what < 25) {
+        const bits = below(16);
+        const limits = {
+          tokens: below(3) * 700,
+          cycles: below(3) * 9_000,
+          kvBytes: below(3) * 500,
+          sessions: below(6),
+        };
+        t.is(quotas.set({ uid, set: bits, tokensPerHour: limits.tokens, cyclesPerHour: limits.cycles, kvBytes: limits.kvBytes, sessions: limits.sessions }), null); // prettier-ignore
+        const mine = own.get(uid) ?? {};
+        if ((bits & QUOTA_SET.tokens) !== 0) mine.tokens = limits.tokens;
+        if ((bits & QUOTA_SET.cycles) !== 0) mine.cycles = limits.cycles;
+        if ((bits & QUOTA_SET.kv) !== 0) mine.kvBytes = limits.kvBytes;
+        if ((bits & QUOTA_SET.sessions) !== 0) mine.sessions = limits.sessions;
+        own.set(uid, mine);
+        lowered.add(uid);
+      } else if (what < 65) {
+        const asked = { tokens: below(513), cycles: below(5_000), kvBytes: below(300) };
+        const l = ledger(uid);
+        const { limits } = l;
+        const fits =
+          (limits.tokens === 0 || l.tokensUsed + l.tokensReserved + asked.tokens <= limits.tokens) &&
+          (limits.cycles === 0 || l.cyclesUsed + l.cyclesReserved + asked.cycles <= limits.cycles) &&
+          (limits.kvBytes === 0 || l.kvBytesUsed + asked.kvBytes <= limits.kvBytes) &&
+          (limits.sessions === 0 || l.sessionsUsed < limits.sessions);
+        const refusal = quotas.admit(uid, asked);
+        t.is(refusal === null, fits, `run ${run} step ${step}: ${message(refusal)}`);
+        if (fits) entries.push({ uid, asked, drawn: 0, cycles: 0, endNs: null });
+        else refused.set(uid, (refused.get(uid) ?? 0) + 1);
+        // What the refusal says is left is admitted.
+        const left = Number(/tokens, (\d+) left/.exec(message(refusal))?.[1] ?? NaN);
+        if (!fits && Number.isFinite(left) && !lowered.has(uid)) {
+          t.is(quotas.admit(uid, tokens(left)), null);
+          quotas.settle(uid, tokens(left), tokens(0));
+          t.true(left < asked.tokens);
+        }
+      } else if (what < 80) {
+        // A session draws some of what it may.
+        const live = entries.filter(e => e.endNs === null);
+        const e = live[below(live.length)];
+        if (e === undefined) continue;
+        const n = below(e.asked.tokens - e.drawn + 1);
+        e.drawn += n;
+        e.cycles += below(e.asked.cycles - e.cycles + 1);
+        const hour = `${e.uid} ${hourOf(clock.now)}`;
+        drawnInHour.set(hour, (drawnInHour.get(hour) ?? 0) + n);
+      } else {
+        const live = entries.filter(e => e.endNs === null);
+        const e = live[below(live.length)];
+        if (e === undefined) continue;
+        quotas.settle(e.uid, e.asked, { tokens: e.drawn, cycles: e.cycles });
+        e.endNs = clock.now;
+      }
+      const l = ledger(uid);
+      const q = quotas.get(uid);
+      const { limits, ...figures } = l;
+      t.like(q, { ...figures, refused: refused.get(uid) ?? 0, tokensPerHour: limits.tokens, cyclesPerHour: limits.cycles, kvBytes: limits.kvBytes, sessions: limits.sessions }); // prettier-ignore
+      t.true(q.hourEndNs > clock.now && q.hourEndNs - clock.now <= HOUR);
+      t.is(hourOf(q.hourEndNs), hourOf(clock.now) + 1);
+      t.is(hourOf(q.hourEndNs - 1), hourOf(clock.now));
+      if (uid !== 0 && !lowered.has(uid)) t.true(q.tokensUsed + q.tokensReserved <= q.tokensPerHour);
+    }
+    for (const [hour, n] of drawnInHour) {
+      const uid = Number(hour.split(' ')[0]);
+      if (uid !== 0 && !lowered.has(uid)) t.true(n <= 10_000, `run ${run}: ${n} tokens drawn in hour ${hour}`);
+    }
+    // Every request has ended: nothing is held any more, and what was charged is what was drawn.
+    for (const e of entries) if (e.endNs === null) quotas.settle(e.uid, e.asked, { tokens: e.drawn, cycles: e.cycles });
+    for (const uid of users) t.like(quotas.get(uid), { tokensReserved: 0, cyclesReserved: 0, kvBytesUsed: 0, sessionsUsed: 0 }); // prettier-ignore
+  }
+});
+
+test('random requests and streams under a period budget: the answers of a log read from its beginning, no period overdrawn', t => {
+  for (let run = 0; run < RUNS; run++) {
+    const draw = random(10_000 + run);
+    const below = (n: number): number => Math.floor(draw() * n);
+    const { clock, budget } = bench();
+    const periodNs = 1 + below(5_000);
+    const maxTokens = 1 + below(40);
+    budget.configure({ wcetCycles: 0, periodNs, maxTokens });
+    const requests: { asked: number; drawn: number; live: boolean }[] = [];
+    /** What was granted, in order: the log. `n` 0 opens a period at most. */
+    const log: { atNs: number; n: number; opens: boolean }[] = [];
+    /** The period of now, and what has been charged to it. */
+    const period = () => {
+      let startNs = -1;
+      let issued = 0;
+      for (const { atNs, n, opens } of [...log, { atNs: clock.now, n: 0, opens: false }]) {
+        if (startNs >= 0 && atNs - startNs >= periodNs) [startNs, issued] = [-1, 0];
+        if (startNs < 0 && opens) startNs = atNs;
+        if (startNs >= 0) issued += n;
+      }
+      return { startNs, issued };
+    };
+    const drawnIn = new Map<number, number>();
+    const drew = (n: number): void => {
+      const { startNs } = period();
+      if (startNs >= 0) drawnIn.set(startNs, (drawnIn.get(startNs) ?? 0) + n);
+    };
+    let rejects = 0;
+    for (let step = 0; step < STEPS; step++) {
+      const reserved = sum(requests, r => (r.live ? r.asked : 0));
+      const { startNs, issued } = period();
+      const what = below(100);
+      if (what < 25) clock.now += below(2 * periodNs);
+      else if (what < 30 && startNs >= 0) clock.now = startNs + periodNs - below(2);
+      else if (what < 60) {
+        const asked = below(20);
+        const fits = issued + reserved + asked <= maxTokens;
+        const refusal = budget.request(asked);
+        t.is(refusal === null, fits);
+        if (fits) {
+          requests.push({ asked, drawn: 0, live: true });
+          log.push({ atNs: clock.now, n: 0, opens: true });
+        } else {
+          rejects++;
+          const left = Math.max(0, maxTokens - issued - reserved);
+          t.true(message(refusal).startsWith(`${asked} tokens asked, ${left} of the machine's ${maxTokens} a period left until `)); // prettier-ignore
+        }
+      } else if (what < 75) {
+        const fits = issued + reserved + 1 <= maxTokens;
+        t.is(budget.token(), fits);
+        if (fits) {
+          log.push({ atNs: clock.now, n: 1, opens: true });
+          drew(1);
+        } else rejects++;
+      } else {
+        const live = requests.filter(r => r.live);
+        const r = live[below(live.length)];
+        if (r === undefined) continue;
+        const n = below(r.asked - r.drawn + 1);
+        r.drawn += n;
+        drew(n);
+        if (below(2) === 0) continue;
+        r.live = false;
+        budget.settle(r.asked, r.drawn);
+        log.push({ atNs: clock.now, n: r.drawn, opens: false });
+      }
+      const now = period();
+      const held = sum(requests, r => (r.live ? r.asked : 0));
+      t.like(budget.record(), { issued: now.issued + held, windowStartNs: now.startNs < 0 ? clock.now : now.startNs, rejects }); // prettier-ignore
+      t.true(now.issued + held <= maxTokens);
+    }
+    for (const [startNs, n] of drawnIn) t.true(n <= maxTokens, `run ${run}: ${n} tokens in the period from ${startNs}`);
+  }
+});
+
+// ── The audit ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('§10, a refusal in the audit: op 3, status 2, no tokens', t => {
+  const { arena, budget } = bench();
+  const clock = new Clock(arena, arena.alloc(ClockRecord.bytes), 1_500_000_000);
+  const audit = new AuditRing(arena, arena.alloc(LIMITS.auditRecordsMax * LIMITS.auditRecordBytes), clock);
+  budget.configure({ wcetCycles: 0, periodNs: SECOND, maxTokens: 8 });
+  const refusal = budget.request(9);
+  if (refusal === null) return t.fail('not refused');
+  clock.advance(1_500, 'idle');
+  audit.refused(2, refusal);
+  t.deepEqual(audit.lines(), ['1 op=3 session=0 prompt_len=2 tokens=0 status=2 code=3003 ts_ns=1000\n']);
+  for (let i = 0; i < 2 * LIMITS.auditRecordsMax; i++) audit.refused(i, refusal);
+  t.is(audit.lines().length, LIMITS.auditRecordsMax);
 });
