@@ -582,6 +582,45 @@ test('random requests and streams under a period budget: the answers of a log re
   }
 });
 
+test('more users than records: whoever has a limit, a session or tokens of this hour is never forgotten', t => {
+  let refusals = 0;
+  for (let run = 0; run < RUNS; run++) {
+    const draw = random(20_000 + run);
+    const below = (n: number): number => Math.floor(draw() * n);
+    const { clock, quotas } = bench(below(2 ** 31));
+    /** What must be remembered of each user, and until when what it has used counts. */
+    const known = new Map<number, { limit: number | null; live: number[]; used: number; hourEndNs: number }>();
+    const of = (uid: number) => known.get(uid) ?? { limit: null, live: [], used: 0, hourEndNs: 0 };
+    const used = (uid: number): number => (of(uid).hourEndNs > clock.now ? of(uid).used : 0);
+    const isKept = (uid: number): boolean => of(uid).limit !== null || of(uid).live.length > 0 || used(uid) > 0;
+    for (let step = 0; step < STEPS; step++) {
+      const uid = 2_000 + below(LIMITS.quotaUsersMax + 4);
+      const kept = [...known.keys()].filter(isKept);
+      const what = below(100);
+      const user = { ...of(uid), used: used(uid), hourEndNs: quotas.get(uid).hourEndNs };
+      if (what < 8) clock.now += below(HOUR);
+      else if (what < 60) {
+        const r = what < 10 ? quotas.set({ uid, set: QUOTA_SET.tokens, tokensPerHour: 5_000, cyclesPerHour: 0, kvBytes: 0, sessions: 0 }) : quotas.admit(uid, tokens(10)); // prettier-ignore
+        const full = !isKept(uid) && kept.length === LIMITS.quotaUsersMax;
+        t.is(r !== null, full, `run ${run} step ${step}: ${message(r)}`);
+        if (full) {
+          refusals++;
+          t.regex(message(r), /^user \d+ is one more than the 16 whose quotas are counted; none is idle until /);
+        } else if (what < 10) known.set(uid, { ...user, limit: 5_000 });
+        else known.set(uid, { ...user, live: [...user.live, 10] });
+      } else if (user.live.length > 0) {
+        const n = below(11);
+        quotas.settle(uid, tokens(10), tokens(n));
+        known.set(uid, { ...user, live: user.live.slice(1), used: user.used + n });
+      }
+      for (const other of known.keys())
+        t.like(quotas.get(other), { tokensUsed: used(other), sessionsUsed: of(other).live.length, tokensPerHour: of(other).limit ?? 10_000 }); // prettier-ignore
+      t.true(quotas.list().length <= LIMITS.quotaUsersMax);
+    }
+  }
+  t.true(refusals > RUNS);
+});
+
 // ── The audit ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('§10, a refusal in the audit: op 3, status 2, no tokens', t => {
