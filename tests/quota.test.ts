@@ -2,7 +2,10 @@
 // that keep every request in a list and add it all up anew each time.
 
 import test from 'ava';
+import type { ExecutionContext } from 'ava';
 import { readFileSync } from 'node:fs';
+import { boot } from '../boot/index.ts';
+import type { Machine } from '../boot/index.ts';
 import { LIMITS, QUOTA_DEFAULTS, QUOTA_SET, isRefusal } from '../kernel/abi/index.ts';
 import { Arena } from '../kernel/arena.ts';
 import { AuditRing } from '../kernel/audit.ts';
@@ -11,6 +14,7 @@ import { Clock, ClockRecord } from '../kernel/clock.ts';
 import { PACE, PACE_BYTES, Pace } from '../kernel/pace.ts';
 import { QUOTA_BYTES, Quotas, timeOfDay } from '../kernel/quota.ts';
 import { UserNames, parseQuotas } from '../kernel/quota-file.ts';
+import { readCpio, writeCpio } from '../vfs/cpio.ts';
 import { random, soak } from './harness.ts';
 
 const SECOND = 1e9;
@@ -635,4 +639,243 @@ test('§10, a refusal in the audit: op 3, status 2, no tokens', t => {
   t.deepEqual(audit.lines(), ['1 op=3 session=0 prompt_len=2 tokens=0 status=2 code=3003 ts_ns=1000\n']);
   for (let i = 0; i < 2 * LIMITS.auditRecordsMax; i++) audit.refused(i, refusal);
   t.is(audit.lines().length, LIMITS.auditRecordsMax);
+});
+
+// ── In the machine ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const image = readFileSync('build/boot.cpio');
+
+/** The boot image with another text in place of one of its files. */
+function imageWith(file: string, text: string): Uint8Array {
+  const entries = readCpio(image);
+  if (isRefusal(entries)) throw new Error(entries.message);
+  const sources = entries.map(({ name, kind, mode, uid, dataAt, bytes }) => {
+    const data = name === file ? new TextEncoder().encode(text) : image.subarray(dataAt, dataAt + bytes);
+    return { name, kind, mode, owner: uid, data };
+  });
+  return writeCpio(sources);
+}
+
+const powerOn = (quotaFile?: string): Machine =>
+  boot({ strict: true, image: quotaFile === undefined ? image : imageWith('etc/quota', quotaFile) });
+
+/** Standard output of a command that must succeed silently. */
+function ok(machine: Machine, line: string): string {
+  const { status, stdout, stderr } = machine.exec(line);
+  if (status !== 0 || stderr !== '') throw new Error(`${line}: status ${status}: ${stderr}`);
+  return stdout;
+}
+const json = (machine: Machine, line: string): Record<string, unknown> => JSON.parse(ok(machine, line));
+
+/** A command as user, single quotes around it. */
+const asUser = (command: string): string => `su user -c '${command}'`;
+
+function refused(t: ExecutionContext, machine: Machine, line: string, status: number, error: string | RegExp): void {
+  const r = machine.exec(line);
+  t.deepEqual([r.status, r.stdout], [status, ''], line);
+  if (typeof error === 'string') t.is(r.stderr, `${error}\n`, line);
+  else t.regex(r.stderr, error, line);
+}
+
+const over = 'llminfer: EDQUOT 3003 TokenBudgetExceeded:';
+
+test('§10, a user, in the machine: 9,900 used, 200 refused, 100 admitted, what it draws charged', t => {
+  const machine = powerOn();
+  ok(machine, 'llmctl backend stub');
+  // The stub answers with 19 tokens, less than it might: the rest comes back.
+  const drawn = Number((json(machine, asUser('llminfer --json --max-tokens 100 hello'))['tokens'] as number[]).length);
+  t.true(drawn > 1 && drawn < 100);
+  t.like(json(machine, asUser('llmctl quota --json')), {
+    tokens_used: drawn,
+    tokens_reserved: 0,
+    tokens_left: 10_000 - drawn,
+  });
+  ok(machine, `llmctl quota user --tokens ${100 + drawn}`);
+  refused(
+    t,
+    machine,
+    asUser('llminfer --max-tokens 200 hello'),
+    1,
+    `${over} user user asked 200 tokens, 100 left until 01:00:00, and ${100 + drawn} an hour`,
+  );
+  ok(machine, asUser('llminfer --max-tokens 100 hello'));
+  t.like(json(machine, 'llmctl quota --json user'), {
+    user: 'user',
+    uid: 1000,
+    own: ['tokens'],
+    tokens_per_hour: 100 + drawn,
+    cycles_per_hour: null,
+    tokens_used: 2 * drawn,
+    tokens_reserved: 0,
+    tokens_left: 100 - drawn,
+    sessions: 0,
+    refused: 1,
+  });
+  ok(machine, 'sleep 3600');
+  t.like(json(machine, 'llmctl quota --json user'), { tokens_used: 0, tokens_left: 100 + drawn, refused: 1 });
+});
+
+test('two requests at once take no more than one after the other', t => {
+  const machine = powerOn();
+  ok(machine, 'llmctl quota user --tokens 100');
+  const both = machine.exec(
+    asUser('llminfer --temp 0 --max-tokens 60 Once & llminfer --temp 0 --max-tokens 60 Once; wait'),
+  );
+  t.is(
+    both.stderr,
+    `${over} user user asked 60 tokens, 40 left until 01:00:00; 60 are reserved by sessions that have not ended\n`,
+  );
+  t.like(json(machine, 'llmctl quota --json user'), { tokens_used: 60, tokens_reserved: 0, sessions: 0, refused: 1 });
+  // One session at a time
+  ok(machine, 'llmctl quota user --tokens 0 --sessions 1');
+  const second = machine.exec(
+    asUser('llminfer --temp 0 --max-tokens 60 Once & llminfer --temp 0 --max-tokens 60 Once; wait'),
+  );
+  t.is(second.stderr, `${over} user user asked a session, 0 of 1 left until one ends\n`);
+  // A cancelled request is charged what it drew.
+  const before = json(machine, 'llmctl quota --json user')['tokens_used'] as number;
+  machine.exec(asUser('llminfer --temp 0 --max-tokens 60 Once & sleep 0.5; kill -INT $!; wait'));
+  const { tokens_used: after, tokens_reserved: reserved } = json(machine, 'llmctl quota --json user') as Record<
+    string,
+    number
+  >;
+  t.is(reserved, 0);
+  t.true(after! > before && after! < before + 60, `${before} ${after}`);
+});
+
+test('§10, the period budget, in the machine', t => {
+  const machine = powerOn();
+  t.is(ok(machine, 'llmctl budget --period-ns 5000000000 --max-tokens-per-period 8'), '[LLM] budget configured\n');
+  ok(machine, 'llminfer --temp 0 --max-tokens 5 Once');
+  const { window_start_ns: start } = json(machine, 'llmctl budget --json') as Record<string, number>;
+  refused(
+    t,
+    machine,
+    'llminfer --temp 0 --max-tokens 4 Once',
+    1,
+    /^llminfer: EDQUOT 3003 TokenBudgetExceeded: 4 tokens asked, 3 of the machine's 8 a period left until 00:00:0\d\.\d{3}\n$/,
+  );
+  t.deepEqual(json(machine, 'llmctl budget --json'), {
+    wcet_cycles: 0,
+    period_ns: 5e9,
+    max_tokens_per_period: 8,
+    window_start_ns: start,
+    issued: 5,
+    left: 3,
+    rejects: 1,
+  });
+  t.regex(ok(machine, 'grep -m1 status=2 /proc/audit'), / op=3 session=0 prompt_len=2 tokens=0 status=2 code=3003 /);
+  ok(machine, 'sleep 5');
+  t.like(json(machine, 'llmctl budget --json'), { issued: 0, left: 8 });
+  ok(machine, 'llminfer --temp 0 --max-tokens 8 Once');
+  t.like(json(machine, 'llmctl budget --json'), { issued: 8, left: 0, rejects: 1 });
+  t.regex(
+    ok(machine, 'llmctl budget'),
+    /^budget   8 tokens a period of 5000 ms\nissued   8, 0 left until 00:00:\d\d\.\d{3}\nrefused  1\nlate     after its own bound\n$/,
+  );
+  // What is not named stays; a period of 0 switches it off.
+  ok(machine, 'llmctl budget --wcet-cycles 25000');
+  t.like(json(machine, 'llmctl budget --json'), {
+    wcet_cycles: 25_000,
+    period_ns: 5e9,
+    max_tokens_per_period: 8,
+    issued: 8,
+  });
+  ok(machine, 'llmctl budget --period 0');
+  t.like(json(machine, 'llmctl budget --json'), { period_ns: 0, window_start_ns: null, left: null });
+  t.is(ok(machine, 'llmctl budget'), 'budget   off\nrefused  1\nlate     after 25,000 cycles, 16.7 µs\n');
+  ok(machine, 'llminfer --temp 0 --max-tokens 20 Once');
+});
+
+test('/etc/quota is read at boot; its mistakes are in the log', t => {
+  const machine = powerOn('* 500 - - 3\nuser 64 - - -\neve 1 1 1 1\n');
+  t.regex(ok(machine, 'dmesg'), /\] \/etc\/quota:3: no user eve\n/);
+  t.regex(
+    ok(machine, 'llmctl quota'),
+    /^USER +TOKENS\/HOUR +CYCLES\/HOUR +KV BYTES +SESSIONS +REFUSED\n\* +500 +- +- +3\nroot +0 \/ - .*\nuser +0 \/ 64 +0 \/ - +0 \/ - +0 \/ 3 +0\nnobody +0 \/ 500 .*\nthe hour ends at 01:00:00\n$/,
+  );
+  refused(
+    t,
+    machine,
+    asUser('llminfer --max-tokens 65 Once'),
+    1,
+    `${over} user user asked 65 tokens, 64 left until 01:00:00, and 64 an hour`,
+  );
+  // Names are those of /etc/passwd as it is now.
+  ok(machine, "printf 'root:x:0:0:root:/root:/bin/sh\\nada::1000:1000:ada:/home/user:/bin/sh\\n' > /etc/passwd");
+  refused(
+    t,
+    machine,
+    "su ada -c 'llminfer --max-tokens 65 Once'",
+    1,
+    `${over} user ada asked 65 tokens, 64 left until 01:00:00, and 64 an hour`,
+  );
+});
+
+test('llmctl budget, quota, sched, pace: who may, wrong command lines, what is printed', t => {
+  const machine = powerOn();
+  const denied = 'llmctl: Operation not permitted';
+  for (const line of [
+    'quota user --tokens 0',
+    'quota root',
+    'quota "*"',
+    'budget --period 0',
+    'pace auto on',
+    'pace --scale 50',
+    'sched --policy rr',
+  ])
+    refused(t, machine, asUser(`llmctl ${line}`), 1, denied);
+  for (const line of ['quota', 'budget', 'pace', 'sched', 'status']) ok(machine, asUser(`llmctl ${line}`));
+  t.like(json(machine, asUser('llmctl quota --json')), { user: 'user', own: [], tokens_per_hour: 10_000 });
+
+  refused(t, machine, 'llmctl quota eve', 1, "llmctl: no user 'eve'");
+  refused(t, machine, 'llmctl quota --tokens 5', 2, /^llmctl: quota: whose limits\? USER is missing\n/);
+  refused(
+    t,
+    machine,
+    'llmctl quota user --tokens many',
+    2,
+    "llmctl: --tokens 'many' is not an integer from 0 to 9007199254740991",
+  );
+  refused(t, machine, 'llmctl quota user --sessions 33', 2, "llmctl: --sessions '33' is not an integer from 0 to 32");
+  refused(t, machine, 'llmctl quota user --kv f16', 2, "llmctl: --kv 'f16' is not an integer from 0 to 8388608");
+  refused(
+    t,
+    machine,
+    'llmctl budget --period 1 --period-ns 1',
+    2,
+    'llmctl: budget: --period and --period-ns exclude each other',
+  );
+  refused(t, machine, 'llmctl budget --period -1', 2, "llmctl: --period '-1' is not a number of milliseconds");
+  refused(t, machine, 'llmctl budget --tokens 1', 2, /^llmctl: budget takes no --tokens\n/);
+  refused(t, machine, 'llmctl pace auto', 2, /^llmctl: pace: auto on, auto off or auto status\n/);
+  refused(t, machine, 'llmctl pace --scale -5', 2, "llmctl: --scale '-5' is not an integer from 0 to 2147483647");
+  refused(t, machine, 'llmctl sched --policy lottery', 2, "llmctl: --policy 'lottery' is not edf, fp or rr");
+  refused(
+    t,
+    machine,
+    'llmctl sched --bound 1000001',
+    2,
+    "llmctl: --bound '1000001' is not an integer from 1 to 1000000",
+  );
+  refused(
+    t,
+    machine,
+    'llmctl sched --segment-max 2s',
+    2,
+    "llmctl: --segment-max '2s' is neither cycles nor milliseconds as 2.5ms",
+  );
+
+  t.is(ok(machine, 'llmctl pace'), '[LLM][PACE] scale=100% auto=OFF\n');
+  t.is(ok(machine, 'llmctl pace --scale 600'), '[LLM][PACE] scale=500% auto=OFF\n');
+  t.is(ok(machine, 'llmctl pace auto on --scale 10'), '[LLM][PACE] scale=50% auto=ON\n');
+  t.deepEqual(json(machine, 'llmctl pace auto status --json'), { scale_percent: 50, auto: true });
+  t.is(ok(machine, 'llmctl pace auto off'), '[LLM][PACE] scale=50% auto=OFF\n');
+
+  const status = ok(machine, 'llmctl status').split('\n');
+  t.is(status.at(-2), '[LLM][DET] used_ppm=0 accepted=0 rejected=0 deadline_misses=0 jitter_p99_ns=0');
+  t.regex(
+    status.at(-3)!,
+    /^segment +[0-9,]+ cycles \([0-9.]+ .?s\) at most, [0-9,]+ cycles \([0-9.]+ .?s\) the longest so far$/,
+  );
 });
