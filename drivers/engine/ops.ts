@@ -255,6 +255,7 @@ export const STEP_KV_AT = 44;
 export const STEP_CTX = 48;
 export const STEP_TARGET = 52;
 export const STEP_REPLY_AT = 56;
+export const STEP_FAILED = 60;
 export const STEP_CYCLES = 64;
 export const STEP_LOSS = 72;
 export const ROW_TOKEN = 0;

@@ -60,13 +60,14 @@ function outsideDomain(c: Certificate, values: readonly bigint[], read: WordRead
         `${c.name}: ${value} is not in ${g.low} … ${g.high}, outside the certificate's domain`,
       );
   }
-  if (c.words.length === 0) return null;
-  const stores = spans(c, values, read).filter(s => s.store);
-  for (const w of c.words) {
-    const address = evaluate(w.address, values);
-    if (stores.some(s => s.from < address + 4n && address < s.to))
-      return refuse('RANGE', 9999, `${c.name}: overwrites the word at ${address} that its cost depends on`);
-  }
+  const words = c.words.map(w => [evaluate(w.address, values), 1n] as const);
+  const tables = c.extents.flatMap(({ scatter }) =>
+    scatter === null ? [] : [[evaluate(scatter.table, values), evaluate(scatter.pieces, values)] as const],
+  );
+  const stores = words.length + tables.length === 0 ? [] : spans(c, values, read).filter(s => s.store);
+  for (const [address, n] of [...words, ...tables])
+    if (stores.some(s => s.from < address + 4n * n && address < s.to))
+      return refuse('RANGE', 9999, `${c.name}: overwrites what it reads at ${address}, on which its certificate rests`);
   return null;
 }
 

@@ -5,7 +5,7 @@
 
 import {
   Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, FLAG_ROWS, GetRows, KV_PAGE, KV_PAGE_LOG2, KvStore, MulMat, Norm, NormHeads, OP_BYTES,
-  Op, PRICE_BYTES, Quantize, Reply, Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, ROW_BYTES, ROW_POS, ROW_TABLE_AT, Scale, STEP_CTX, STEP_CYCLES, STEP_KV_AT,
+  Op, PRICE_BYTES, Quantize, Reply, Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, ROW_BYTES, ROW_POS, ROW_TABLE_AT, Scale, STEP_CTX, STEP_CYCLES, STEP_FAILED, STEP_KV_AT,
   STEP_LOGITS_AT, STEP_N, STEP_REPLY_AT, STEP_ROW, STEP_ROWS_AT, STEP_STATUS, STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q4_K,
   TYPE_Q5_0, TYPE_Q5_1, TYPE_Q5_K, TYPE_Q6_K, TYPE_Q8_0, TYPE_TQ1_0, TYPE_TQ2_0, WORD_FLAGS, WORD_POSITIONS, WORD_TOKENS,
 } from '../ops';
@@ -71,6 +71,7 @@ export function run_op(step: usize, op: usize): i32 {
     fault = execute(step, op, each, pos, row);
     row++;
   }
+  store<i32>(step, row - 1, STEP_FAILED);
   return fault;
 }
 
