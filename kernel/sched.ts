@@ -106,7 +106,7 @@ export class Scheduler {
   private accepted = 0;
   private rejected = 0;
   private misses = 0;
-  private floor = 0; // of `turn`: nobody comes back with less
+  private lastTurn = 0; // of who ran last in turn
 
   constructor(
     private readonly arena: ArenaView,
@@ -155,36 +155,32 @@ export class Scheduler {
     }
     this.accepted++;
     this.blocking = blocking;
-    this.put(slot, s.session, s.priority);
-    ServerRecord.write(this.arena.u8, this.recordAt(slot), { ...s, remaining: s.budget, turn: this.floor });
+    this.put(slot, { ...s, remaining: s.budget });
     this.set(slot, 'begin', this.firstBegin(slot, now));
     return null;
   }
 
   /** A session without a server, asleep. */
   addBestEffort(slot: number, s: { readonly session: number; readonly priority: number }): void {
-    this.put(slot, s.session, s.priority);
+    this.put(slot, s);
   }
 
   remove(slot: number): void {
-    this.raiseFloor();
     ServerRecord.write(this.arena.u8, this.recordAt(slot), {});
   }
 
-  /** It has a step to run. */
+  /** It has a step to run, since `now`: a moment that may lie within the segment that has just ended. */
   wake(slot: number, now: number): void {
     if (this.word(slot, 'session') === 0) panic(`slot ${slot} has nothing to schedule`);
     if (this.word(slot, 'state') !== STATE.asleep) return;
-    this.raiseFloor();
-    this.set(slot, 'turn', Math.max(this.get(slot, 'turn'), this.floor));
     if (this.isServer(slot)) this.beginPeriod(slot, Math.max(this.get(slot, 'begin'), now), now);
     else this.setState(slot, STATE.ready);
+    this.joinTurn(slot, now);
   }
 
   /** It has none: it waits for its reader, its pace or memory. */
   sleep(slot: number): void {
     if (this.word(slot, 'state') === STATE.asleep) return;
-    this.raiseFloor();
     if (this.isServer(slot)) {
       this.set(slot, 'begin', this.virtual(slot));
       this.set(slot, 'remaining', this.get(slot, 'budget'));
@@ -205,24 +201,23 @@ export class Scheduler {
    */
   order(now: number, cost: StepCost): readonly number[] {
     this.advance(now, cost);
-    const ready = this.slots().filter(slot => this.word(slot, 'state') === STATE.ready);
     const key = (slot: number): readonly number[] => {
-      if (this.policy === 'edf' && this.isDue(slot, now)) return [0, this.deadline(slot), this.word(slot, 'session')];
-      const rank = this.policy === 'fp' ? this.word(slot, 'priority') : 1;
-      return [rank, this.get(slot, 'turn'), this.word(slot, 'session')];
+      const id = this.word(slot, 'session');
+      if (!this.isInTurn(slot, now)) return [-1, this.deadline(slot), id];
+      return [this.policy === 'fp' ? this.word(slot, 'priority') : 0, this.get(slot, 'turn'), id];
     };
-    const keyed = ready.map(slot => ({ slot, key: key(slot) }));
+    const keyed = this.ready().map(slot => ({ slot, key: key(slot) }));
     keyed.sort((a, b) => a.key[0]! - b.key[0]! || a.key[1]! - b.key[1]! || a.key[2]! - b.key[2]!);
     return keyed.map(({ slot }) => slot);
   }
 
   /** Its step ended now and took `cycles`, no more than its bound. Comes before the next `advance`. */
   charge(slot: number, cycles: number, now: number): void {
-    const server = this.isServer(slot);
-    const spare = !server || !this.isDue(slot, now);
-    if (this.policy === 'rr') this.set(slot, 'turn', ++this.floor);
-    else if (spare || this.policy === 'fp') this.set(slot, 'turn', this.get(slot, 'turn') + cycles);
-    if (!server || this.get(slot, 'begin') > now + HORIZON) return;
+    if (this.isInTurn(slot, now)) {
+      this.lastTurn = this.policy === 'rr' ? this.lastTurn + 1 : this.get(slot, 'turn') + cycles;
+      this.set(slot, 'turn', this.lastTurn);
+    }
+    if (!this.isServer(slot) || this.get(slot, 'begin') > now + HORIZON) return;
     const remaining = this.get(slot, 'remaining') - cycles;
     if (remaining < 0 && this.policy !== 'rr')
       panic(`session ${this.word(slot, 'session')} used ${-remaining} cycles too many`);
@@ -334,7 +329,7 @@ export class Scheduler {
     const fits = (period: number): boolean =>
       utilisationPpm(s.budget, period) <= left && delayed([...this.demands(), { ...s, period }], blocking) === null;
     if (fits(s.period)) return null;
-    const asked = `${s.budget} cycles every ${this.host.show(s.period)} are ${ppm} ppm, ${left} of ${this.boundPpm} left`;
+    const asked = `${s.budget} cycles every ${this.host.show(s.period)} are ${ppm} ppm; servers use ${used} of ${this.boundPpm}, ${left} left`;
     const late = delayed([...this.demands(), s], blocking);
     const why =
       ppm > left || late === null
@@ -358,39 +353,35 @@ export class Scheduler {
     }));
   }
 
-  /** The earliest begin of a new server's first period with σ ≥ 0 for all; by (2) it is now where nobody due has begun before. */
+  /** The earliest begin of a new server's first period with σ ≥ 0 for all; by (2) it is now where nobody awake has begun before. */
   private firstBegin(slot: number, now: number): number {
     let begin = now;
-    if (!this.begun(now)) return begin;
-    for (;;) {
+    while (this.policy === 'edf' && this.begun(now)) {
       this.set(slot, 'begin', begin);
-      const room = this.room(now, 0);
-      if (room >= 0) return begin;
+      const room = this.room(now, 0, this.deadline(slot));
+      if (room >= 0) break;
       // What is lacking at some D the server gives up by beginning −room / U later.
-      begin += ratio(-room, this.get(slot, 'period'), this.get(slot, 'budget'), 1);
+      begin += ratio(-room, this.get(slot, 'period'), this.get(slot, 'budget'), 0);
     }
+    return begin;
   }
 
-  /** Whether somebody due began before now: where nobody did, (2) holds for every D. */
+  /** Whether somebody awake began before now: where nobody did, (2) holds for every D. */
   private begun(now: number): boolean {
-    return this.servers().some(slot => this.word(slot, 'state') === STATE.ready && this.get(slot, 'begin') < now);
+    return this.servers().some(slot => this.word(slot, 'state') !== STATE.asleep && this.get(slot, 'begin') < now);
   }
 
   /**
-   * The least σ(D) over all d, less `beside` where no due server has its deadline by D; rounded down, Infinity without servers. Sums are of doubles:
+   * The least σ(D) over all d not before `fromAt`, less `beside` where no due server has its deadline by D; rounded down, Infinity without servers. Sums are of doubles:
    * fewer than 2⁷ operations on numbers of one sign, each wrong by a factor within 1 ± 2⁻⁵³, so that a factor of 1 + 2⁻⁴⁴ makes them upper bounds.
    */
-  private room(now: number, beside: number): number {
+  private room(now: number, beside: number, fromAt = now): number {
     const lines = this.servers().map(slot => {
-      const ready = this.word(slot, 'state') === STATE.ready;
-      const begin = ready ? this.get(slot, 'begin') : Math.max(this.get(slot, 'begin'), now);
+      const asleep = this.word(slot, 'state') === STATE.asleep;
+      const begin = asleep ? Math.max(this.get(slot, 'begin'), now) : this.get(slot, 'begin');
       const period = this.get(slot, 'period');
-      return {
-        c: this.get(slot, 'remaining'),
-        d: begin + period,
-        rate: this.get(slot, 'budget') / period,
-        due: ready && begin <= now,
-      };
+      const rate = this.get(slot, 'budget') / period;
+      return { c: this.get(slot, 'remaining'), d: begin + period, rate, due: !asleep && begin <= now };
     });
     lines.sort((a, b) => a.d - b.d);
     let least = Infinity;
@@ -398,13 +389,13 @@ export class Scheduler {
     let rate = 0; // ΣU of those counted
     let upTo = now;
     let due = false;
-    for (const [i, { c, d, rate: u, due: mine }] of lines.entries()) {
-      demand += rate * (d - upTo) + c;
-      rate += u;
-      upTo = d;
-      due ||= mine;
-      if (lines[i + 1]?.d === d) continue;
-      least = Math.min(least, d - now - Math.ceil(demand * (1 + 2 ** -44)) - (due ? 0 : beside));
+    for (const [i, line] of lines.entries()) {
+      demand += rate * (line.d - upTo) + line.c;
+      rate += line.rate;
+      upTo = line.d;
+      due ||= line.due;
+      if (upTo < fromAt || lines[i + 1]?.d === upTo) continue;
+      least = Math.min(least, upTo - now - Math.ceil(demand * (1 + 2 ** -44)) - (due ? 0 : beside));
     }
     return least;
   }
@@ -419,10 +410,14 @@ export class Scheduler {
       return this.setState(slot, STATE.throttled);
     this.setState(slot, STATE.ready);
     this.host.onRefill(slot, this.get(slot, 'budget'));
-    if (begin > now) {
-      this.raiseFloor();
-      this.set(slot, 'turn', Math.max(this.get(slot, 'turn'), this.floor));
-    }
+    if (begin > now) this.joinTurn(slot, now);
+  }
+
+  /** Comes among those who run in turn: not before them, whatever it had not had while it was away. */
+  private joinTurn(slot: number, now: number): void {
+    const others = this.ready().filter(other => other !== slot && this.isInTurn(other, now));
+    const first = others.length === 0 ? this.lastTurn : Math.min(...others.map(other => this.get(other, 'turn')));
+    this.set(slot, 'turn', Math.max(this.get(slot, 'turn'), first));
   }
 
   /** Its deadline has passed with budget left for a step. */
@@ -451,15 +446,9 @@ export class Scheduler {
   private isServer(slot: number): boolean {
     return this.word(slot, 'kind') !== SERVER.none;
   }
-  private isDue(slot: number, now: number): boolean {
-    return this.isServer(slot) && this.get(slot, 'begin') <= now;
-  }
-
-  private raiseFloor(): void {
-    if (this.policy === 'rr') return;
-    const awake = this.slots().filter(slot => this.word(slot, 'state') === STATE.ready);
-    if (awake.length === 0) return;
-    this.floor = Math.max(this.floor, Math.min(...awake.map(slot => this.get(slot, 'turn'))));
+  /** Not dispatched by deadline: best effort, a soft server ahead of its time, everybody under the other policies. */
+  private isInTurn(slot: number, now: number): boolean {
+    return this.policy !== 'edf' || !this.isServer(slot) || this.get(slot, 'begin') > now;
   }
 
   // ── Records ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -469,12 +458,15 @@ export class Scheduler {
     for (let slot = 0; slot < LIMITS.sessionsMax; slot++) if (this.word(slot, 'session') !== 0) out.push(slot);
     return out;
   }
+  private ready(): number[] {
+    return this.slots().filter(slot => this.word(slot, 'state') === STATE.ready);
+  }
   private servers(): number[] {
     return this.slots().filter(slot => this.isServer(slot));
   }
-  private put(slot: number, session: number, priority: number): void {
+  private put(slot: number, record: Parameters<typeof ServerRecord.write>[2]): void {
     if (this.word(slot, 'session') !== 0) panic(`slot ${slot} is taken`);
-    ServerRecord.write(this.arena.u8, this.recordAt(slot), { session, priority, turn: this.floor });
+    ServerRecord.write(this.arena.u8, this.recordAt(slot), record);
   }
   private recordAt(slot: number): number {
     return this.at + slot * ServerRecord.bytes;
