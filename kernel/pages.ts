@@ -227,7 +227,7 @@ export class PagePool {
     return moved;
   }
 
-  /** Brings up to `most` pages back, the first positions first; returns how many; -1 when one is out and there is no room for it. */
+  /** Brings up to `most` pages back as they were, the first positions first; returns how many; -1 when one is out and there is no room for it. */
   swapIn(tableAt: number, positions: number, most: number): number {
     let moved = 0;
     const pages = pagesOf(positions);
@@ -240,7 +240,7 @@ export class PagePool {
       this.out--;
       this.swapIns++;
       moved++;
-      this.name(tableAt, i, page);
+      this.arena.u32[(tableAt >> 2) + i] = page * this.place.pageBytes;
     }
     return moved === 0 && this.swapped(tableAt, positions) > 0 && most > 0 ? -1 : moved;
   }
@@ -336,7 +336,9 @@ export class PagePool {
       if (kept > 0) this.copyRows(from, page, kept);
       this.drop(tableAt, from);
     }
-    this.name(tableAt, i, page);
+    this.set16(page, PAGE.refs, 1);
+    this.set32(page, PAGE.writer, tableAt);
+    this.arena.u32[(tableAt >> 2) + i] = page * this.place.pageBytes;
   }
 
   private copyRows(from: number, to: number, count: number): void {
@@ -450,13 +452,6 @@ export class PagePool {
     }
     this.arena.u32.fill(0, this.recordAt(page) >> 2, (this.recordAt(page) + PAGE_RECORD_BYTES) >> 2);
     return page;
-  }
-
-  /** The table is the one that names the page, and its writer. */
-  private name(tableAt: number, i: number, page: number): void {
-    this.set16(page, PAGE.refs, 1);
-    this.set32(page, PAGE.writer, tableAt);
-    this.arena.u32[(tableAt >> 2) + i] = page * this.place.pageBytes;
   }
 
   /** The table names the page too, for what is known of it. */
