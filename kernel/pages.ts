@@ -170,19 +170,17 @@ export class PagePool {
   }
 
   /**
-   * hot: keys and values of positions fromPos … toPos − 1, reserved before, have been computed from the tokens at `historyAt` (the whole
-   * history, from position 0): others of the same user may share them. Of a page that fills up and says what another one says already,
-   * that other one takes the place: the bits are the same.
+   * hot: keys and values of all positions up to toPos have been computed, those before fromPos have been told: others of the same user may
+   * share them. `historyAt`: the tokens from position 0. Of a page that fills up and says what another one says already, that other one
+   * takes the place: the bits are the same.
    */
   filled(tableAt: number, historyAt: number, fromPos: number, toPos: number): void {
     if (this.place.pages === 0) return;
     for (let i = (fromPos / KV_PAGE) | 0; i * KV_PAGE < toPos; i++) {
       const page = this.pageAt(tableAt, i);
-      const known = this.get16(page, PAGE.fill);
       const fill = Math.min(KV_PAGE, toPos - i * KV_PAGE);
-      // Another writes behind `known`; or there is nothing new; or positions between are not known, nor is what comes after them.
-      if (this.get32(page, PAGE.writer) !== tableAt || fill <= known || known < keptOf(i, fromPos)) continue;
-      if (known === 0 && !this.link(tableAt, i, page)) continue;
+      if (fill <= this.get16(page, PAGE.fill)) continue;
+      this.setKey(page, PAGE.parent, i === 0 ? ROOT : this.keyOf(this.pageAt(tableAt, i - 1), PAGE.key));
       const tokensAt = (historyAt >> 2) + i * KV_PAGE;
       this.arena.u32.copyWithin((this.recordAt(page) + PAGE.tokens) >> 2, tokensAt, tokensAt + fill);
       this.know(tableAt, i, page, fill);
@@ -399,17 +397,6 @@ export class PagePool {
     return n;
   }
 
-  /** Notes which page comes before page `i` of the table. False when that one is not full: nothing can be found behind it. */
-  private link(tableAt: number, i: number, page: number): boolean {
-    if (i === 0) this.setKey(page, PAGE.parent, ROOT);
-    else {
-      const before = this.pageAt(tableAt, i - 1);
-      if (this.get16(before, PAGE.fill) < KV_PAGE) return false;
-      this.setKey(page, PAGE.parent, this.keyOf(before, PAGE.key));
-    }
-    return true;
-  }
-
   /**
    * The first `fill` tokens of page `i` are known; they stand in its record. Where a full page says the same already, the table names that
    * one: what follows either is then found behind both. Others who name the page for its beginning keep that.
@@ -420,7 +407,6 @@ export class PagePool {
       const parent = this.keyOf(page, PAGE.parent);
       const twin = this.find(parent, this.get32(page, PAGE.uid), tokensAt, KV_PAGE, page);
       if (twin !== NONE && this.matched === KV_PAGE) {
-        if (this.get16(page, PAGE.refs) === 1) this.set16(page, PAGE.fill, 0);
         this.refer(tableAt, i, twin);
         this.drop(tableAt, page);
         return;
