@@ -26,7 +26,7 @@ import {
   type TokenizerDriver,
   type TtyDevice,
 } from './abi/index.ts';
-import { DevFs } from '../vfs/fs-dev.ts';
+import { DevFs, memoryDisk } from '../vfs/fs-dev.ts';
 import { HostFs } from '../vfs/fs-host.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
 import { ROOT } from '../vfs/permission.ts';
@@ -57,6 +57,7 @@ import { Sessions } from './sessions.ts';
 import { Swap } from './swap.ts';
 import { ServerWatch } from './server-watch.ts';
 import { checkTable, SystemCalls } from './syscall.ts';
+import { Swap } from './swap.ts';
 import { Trace } from './trace.ts';
 import type { Target } from './wcet/targets.ts';
 
@@ -110,6 +111,7 @@ export class Kernel {
   private readonly log: KernelLog;
   private readonly audit: AuditRing;
   private readonly trace: Trace;
+  private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
   private readonly swap: Swap;
@@ -128,6 +130,7 @@ export class Kernel {
     this.log = new KernelLog(() => this.clock.nowNs(), hw.log);
     this.audit = new AuditRing(arena, this.lay.auditAt, this.clock);
     this.trace = new Trace(() => this.clock.nowNs());
+    this.swap = new Swap(arena);
     this.log.print(`arena8 ${hw.version}: ${hw.target.name}, ${hw.target.hz / 1e6} MHz, compute ${hw.compute.build}`);
     const constants = hw.loadConstants(this.lay.constantsAt);
     if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
@@ -303,7 +306,8 @@ export class Kernel {
     dev.register('random', random);
     dev.register('urandom', random);
     dev.registerMemory(arena.u8);
-    dev.registerDisk('ram0', this.hw.image);
+    dev.registerDisk('ram0', memoryDisk(this.hw.image));
+    dev.registerDisk('ram1', this.swap);
     for (const [name, device] of this.hw.devices) dev.register(name, device);
     dev.register('trace', this.trace.device(), 0o400); // it shows the tokens of every user's sessions
   }
@@ -356,6 +360,7 @@ export class Kernel {
     });
     proc('devices', () => dev.driversText());
     proc('partitions', () => dev.disksText());
+    proc('swaps', () => this.swap.text());
     const { hard, symbolic } = this.vfs.protection;
     proc('sys/fs/protected_hardlinks', () => `${Number(hard)}\n`);
     proc('sys/fs/protected_symlinks', () => `${Number(symbolic)}\n`);
