@@ -79,6 +79,8 @@ export interface CharDevice {
   read(memory: Uint8Array, at: number, length: number): number;
   write(memory: Uint8Array, at: number, length: number): number;
   ioctl?(command: number, argument: number): number;
+  /** Where readers share nothing: the stream that one open gets. */
+  open?(): CharDevice;
 }
 
 /** ioctl commands. */
