@@ -2,7 +2,7 @@
 // Newest events replace the oldest; what was replaced is counted, never hidden. Bookkeeping outside the arena, of a fixed size taken at
 // power-on: no event is ever lost for want of memory, and none takes any. Programs read it as /dev/trace.
 
-import { E, LIMITS, TRACE, TraceRecord, type CharDevice, type TraceKind } from './abi/index.ts';
+import { E, IOCTL, LIMITS, TRACE, TraceRecord, type CharDevice, type TraceKind } from './abi/index.ts';
 
 const CAPACITY = LIMITS.traceRecords;
 /** A record and its fields, in words. */
@@ -81,6 +81,7 @@ export class Trace {
       write,
       open: () => {
         const records = this.snapshot();
+        const { dropped } = this;
         let position = 0;
         return {
           read: (memory, at, length) => {
@@ -90,6 +91,7 @@ export class Trace {
             return piece.length;
           },
           write,
+          ioctl: command => (command === IOCTL.traceDropped ? dropped : -E.NOTTY),
         };
       },
     };

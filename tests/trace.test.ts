@@ -3,7 +3,7 @@
 
 import v8 from 'node:v8';
 import test from 'ava';
-import { E, LIMITS, TRACE, TraceRecord, type CharDevice, type TraceKind } from '../kernel/abi/index.ts';
+import { E, IOCTL, LIMITS, TRACE, TraceRecord, type CharDevice, type TraceKind } from '../kernel/abi/index.ts';
 import { Trace } from '../kernel/trace.ts';
 import { makeRandom } from './support/arena.ts';
 
@@ -72,6 +72,8 @@ test('an open of /dev/trace is one moment, whatever the reads are cut into', t =
   fill(LIMITS.traceRecords); // everything that the first open shows has been replaced
   const second = trace.device().open!();
   fill(1);
+  t.deepEqual([first, second].map(stream => stream.ioctl!(IOCTL.traceDropped, 0)), [5, LIMITS.traceRecords + 5]);
+  t.is(first.ioctl!(IOCTL.isatty, 0), -E.NOTTY);
   const before = recordsOf(new Uint8Array([...memory.subarray(3, 10), ...readAll(first, 33)]));
   t.deepEqual([before.length, before[0]!.atNs, before.at(-1)!.atNs], [LIMITS.traceRecords, 6, LIMITS.traceRecords + 5]);
   const after = recordsOf(readAll(second, 1 << 20));

@@ -91,6 +91,7 @@ export const IOCTL = {
   raw: 4, // argument 1: every byte typed is delivered at once and unechoed, Ctrl-C and Ctrl-Z excepted; 0: lines again
   waiting: 5, // 1 when input has come, or its end
   execDone: 16, // /dev/exec: the command just read has ended with status `argument`
+  traceDropped: 32, // /dev/trace: events before the first one of this open that the ring no longer held
 } as const;
 
 /** What readline answers in its first byte; the rest is text. */
