@@ -2,13 +2,14 @@
 // read by protobufjs with the field numbers that Perfetto publishes; the CTF trace read by babeltrace2.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import v8 from 'node:v8';
 import test, { type ExecutionContext } from 'ava';
 import protobuf from 'protobufjs';
+import { boot, type Machine } from '../boot/index.ts';
 import { E, FINISH, IOCTL, LIMITS, TRACE, TraceRecord, type CharDevice, type TraceKind } from '../kernel/abi/index.ts';
 import { Trace } from '../kernel/trace.ts';
 import { ctfMetadata, ctfStream } from '../shell/lib/ctf.ts';
@@ -420,7 +421,7 @@ function checkWaits(t: ExecutionContext, events: readonly TraceEvent[], items: r
     if (e.session !== 0 && ['submit', 'begin', 'end'].includes(nameOf(e))) close(e.session, e.atNs);
     if (e.session !== 0 && nameOf(e) === 'submit') since.set(e.session, e.atNs);
   }
-  for (const session of [...since.keys()]) close(session, null);
+  for (const session of since.keys()) close(session, null);
   const found = items.filter(i => i.name === 'queued').map(i => `${i.track} ${i.beginNs} ${i.endNs}`);
   t.deepEqual(found.toSorted(), waits.toSorted());
   t.true(
@@ -555,4 +556,121 @@ withBabeltrace('CTF: babeltrace2 reads every event as it was', t => {
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+});
+
+// ── llmctl trace ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const image = readFileSync('build/boot.cpio');
+
+/** A machine with a directory of the host, which goes when the test ends. */
+function machineWith(t: ExecutionContext): { readonly machine: Machine; readonly directory: string } {
+  const directory = mkdtempSync(path.join(tmpdir(), 'arena8-trace-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return { machine: boot({ strict: true, image, mounts: { '/host': directory } }), directory };
+}
+
+/** The kernel's own ring. */
+const ringOf = (machine: Machine): Trace => (machine.kernel as unknown as { readonly trace: Trace }).trace;
+
+/** The kernel notes these now; the clock stands still meanwhile. */
+function inject(machine: Machine, events: readonly TraceEvent[]): void {
+  for (const e of events) ringOf(machine).emit(nameOf(e), e.session, e.a, e.b, e.durationNs);
+}
+
+function succeed(t: ExecutionContext, machine: Machine, command: string): string {
+  const { status, stdout, stderr } = machine.exec(command);
+  t.is(status, 0, `${command}: ${stderr}`);
+  return stdout;
+}
+
+/** The ring's records as a program reads them. */
+function ringRecords(t: ExecutionContext, machine: Machine, directory: string): TraceEvent[] {
+  succeed(t, machine, 'cat /dev/trace > /host/ring');
+  return recordsOf(readFileSync(path.join(directory, 'ring')));
+}
+
+/** Both files that llmctl writes of a machine that nothing runs on, held against the ring. */
+function checkFiles(t: ExecutionContext, machine: Machine, directory: string): TraceEvent[] {
+  const events = ringRecords(t, machine, directory);
+  const { dropped } = ringOf(machine);
+  const counts = Object.fromEntries(
+    KINDS.map(kind => [kind, events.filter(e => nameOf(e) === kind).length]).filter(([, n]) => n !== 0),
+  );
+  const facts = (file: string, format: string, bytes: number) => ({
+    file,
+    format,
+    bytes,
+    events: events.length,
+    dropped,
+    first_ns: events[0]?.atNs ?? null,
+    last_ns: events.at(-1)?.atNs ?? null,
+    counts,
+  });
+  const said = (command: string): unknown => JSON.parse(succeed(t, machine, command));
+  const perfetto = said('llmctl trace --json /host/t.pftrace');
+  const bytes = readFileSync(path.join(directory, 't.pftrace'));
+  t.deepEqual(perfetto, facts('/host/t.pftrace', 'perfetto', bytes.length));
+  t.true(bytes.equals(perfettoTrace(events, dropped)));
+  checkPerfetto(t, events, dropped);
+  const ctf = said('llmctl trace --json --format ctf /host/ctf');
+  const stream = readFileSync(path.join(directory, 'ctf/stream'));
+  t.deepEqual(ctf, facts('/host/ctf', 'ctf', stream.length));
+  t.true(stream.equals(Buffer.concat([...ctfStream(events, dropped)])));
+  t.is(readFileSync(path.join(directory, 'ctf/metadata'), 'utf8'), ctfMetadata());
+  if (existsSync(BABELTRACE)) {
+    const read = readCtf(path.join(directory, 'ctf'));
+    t.deepEqual(read.lines, events.map(printed));
+    t.is(read.lost, dropped);
+  }
+  return events;
+}
+
+test('llmctl trace: both files of one ring, their counts, what is refused', t => {
+  const { machine, directory } = machineWith(t);
+  inject(machine, SHORT);
+  checkFiles(t, machine, directory);
+  t.regex(
+    succeed(t, machine, 'llmctl trace /tmp/t.pftrace'),
+    /^submit +2\nadmit +1\n(?:[a-z-]+ +\d+\n)+\/tmp\/t\.pftrace: 18 events, [\d,]+ bytes\n$/,
+  );
+  t.regex(succeed(t, machine, 'ls -l /tmp/t.pftrace'), /^-rw------- 1 root root/);
+  succeed(t, machine, 'llmctl trace --format ctf /tmp/ctf');
+  t.is(succeed(t, machine, 'ls /tmp/ctf'), 'metadata\nstream\n');
+  inject(machine, anyEvents(5, LIMITS.traceRecords));
+  checkFiles(t, machine, directory);
+  t.regex(
+    succeed(t, machine, 'llmctl trace /tmp/t.pftrace'),
+    /: 16,384 events, [\d,]+ bytes; 18 older ones are gone\n$/,
+  );
+  const refused = (command: string, status: number, message: string): void => {
+    const r = machine.exec(command);
+    t.deepEqual([r.status, r.stdout, r.stderr.split('\n')[0]], [status, '', message], command);
+  };
+  refused('llmctl trace', 2, 'llmctl: trace: missing operand: FILE [--format FORMAT]');
+  refused('llmctl trace --format json /tmp/x', 2, "llmctl: trace: no format 'json': perfetto or ctf");
+  refused('llmctl status --format ctf', 2, 'llmctl: status takes no --format');
+  refused('llmctl trace /nowhere/t', 1, 'llmctl: /nowhere/t: No such file or directory');
+  refused('llmctl trace /tmp', 1, 'llmctl: /tmp: Is a directory');
+  refused('llmctl trace --format ctf /tmp/t.pftrace', 1, 'llmctl: /tmp/t.pftrace: File exists');
+  refused('llmctl trace /dev/full', 1, 'llmctl: /dev/full: No space left on device');
+  refused('llmctl trace --format ctf /nowhere/t', 1, 'llmctl: /nowhere/t: No such file or directory');
+  refused("su user -c 'llmctl trace /tmp/mine'", 1, 'llmctl: /dev/trace: Permission denied');
+  refused("su user -c 'cat /tmp/t.pftrace'", 1, 'cat: /tmp/t.pftrace: Permission denied');
+  refused('echo x > /dev/trace', 1, 'echo: write error: Operation not permitted');
+});
+
+test('the manual and docs/TRACE.md name every kind and its numbers', t => {
+  const page = readFileSync('images/root/usr/share/man/trace.md', 'utf8');
+  const listed = [...page.matchAll(/^ {4}([a-z-]+?)(\*?) {2,}([a-z_ ]+?)(?: {2,}.*)?$/gm)].map(
+    ([, kind, timed, names]) => [kind, timed === '*', names],
+  );
+  const wanted = KINDS.map(kind => [kind, TIMED.includes(kind), MEANING[kind]]);
+  t.deepEqual(listed, wanted);
+  const rows = readFileSync('docs/TRACE.md', 'utf8').matchAll(/^\| `([a-z-]+)` \| (.*?) \| (.*?) \|$/gm);
+  const described = [...rows].map(([, kind, when = '', numbers = '']) => [
+    kind,
+    /took time/.test(when) || when === 'the same' || when.startsWith('the same,'),
+    [...numbers.matchAll(/`([a-z_]+)`/g)].map(([, name]) => name).join(' '),
+  ]);
+  t.deepEqual(described, wanted);
 });
