@@ -51,6 +51,7 @@ import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
+import { trace, traceOptions } from '../lib/trace.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
 const options = {
@@ -65,6 +66,7 @@ const options = {
   file: { short: 'f', value: 'FILE', help: 'tokenize: the exact bytes of FILE' },
   ...quantizeOptions,
   ...wcetOptions,
+  ...traceOptions,
 } as const;
 
 type Ctx = Context<typeof options>;
@@ -110,6 +112,7 @@ const verbs: Readonly<Record<string, Verb>> = {
   perplexity: { usage: 'FILE|-', takes: [], operands: [1, 1], run: perplexity },
   quantize: { usage: 'IN OUT TYPE [--requantize]', takes: ['requantize'], operands: [3, 3], run: quantize },
   diff: { usage: 'FILE FILE', takes: [], operands: [2, 2], run: diffModels },
+  trace: { usage: 'FILE [--format FORMAT]', takes: ['format'], operands: [1, 1], run: trace },
   models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
   list: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
 };
@@ -134,6 +137,7 @@ export const llmctl = define({
     '  perplexity  e to the mean loss per token over a text, cut into chunks of context - 1 tokens',
     '  quantize    write model IN to the file OUT with weights of TYPE: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16 or F32. What comes out is what llama.cpp writes with --pure. Norms and biases stay as they are, rows that are no multiple of 32 become F16. OUT appears when it is whole',
     '  diff        how metadata and tensors of two models differ, values compared as f32',
+    '  trace       write what the kernel did last to FILE, for the Perfetto viewer or, with --format ctf, for babeltrace2; print how many events of which kind. Root only: the tokens of all sessions are in it',
     '  models      the models in /models and whether they fit (also: list)',
     '',
     'SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
@@ -151,6 +155,7 @@ export const llmctl = define({
     ['llmctl tokenize -v "Once upon a time"', 'how the text is cut'],
     ['llmctl quantize fable-f16 /tmp/fable.gguf Q5_1', 'the same model at 6 bits a weight'],
     ['llmctl diff fable-f16 fable-q4_0', 'what quantizing has done to each tensor'],
+    ['llmctl trace /tmp/t.pftrace', 'the last passes, steps and tokens, to be looked at in ui.perfetto.dev'],
     ['llmctl perplexity /usr/share/labs/budget.md', 'how surprised the model is'],
   ],
   main: function* (ctx) {
