@@ -36,8 +36,8 @@ const FLOW: ReadonlySet<string> = new Set(['submit', 'prefill', 'token', 'end'])
 
 class Layout {
   readonly points: TrackPoint[] = [];
-  /** The last moment on each track: nothing begins before it. */
-  private readonly lastNs = new Map<Track, number>();
+  /** Where the slices of each track have come to: the next begins there or later. Instants may lie inside of slices. */
+  private readonly sliceNs = new Map<Track, number>();
   private readonly waiting = new Set<number>();
 
   add(event: TraceEvent): void {
@@ -50,19 +50,22 @@ class Layout {
     const point = { track, name: kind, event, ...flow };
     if (timed) {
       // A slice that would reach into what is there already begins where that ends.
-      const beginNs = Math.max(0, atNs - event.durationNs, this.lastNs.get(track) ?? 0);
+      const beginNs = Math.max(0, atNs - event.durationNs, this.sliceNs.get(track) ?? 0);
       this.points.push({ ...point, atNs: beginNs, type: 'begin' }, { atNs, track, type: 'end', name: kind });
+      this.sliceNs.set(track, atNs);
     } else this.points.push({ ...point, atNs, type: 'instant' });
-    this.lastNs.set(track, atNs);
     if (kind === 'submit' && session !== 0) this.enterQueue(session, atNs);
   }
 
   private enterQueue(session: number, atNs: number): void {
     this.waiting.add(session);
+    this.sliceNs.set(session, atNs);
     this.points.push({ atNs, track: session, type: 'begin', name: WAITING });
   }
   private leaveQueue(session: number, atNs: number): void {
-    if (this.waiting.delete(session)) this.points.push({ atNs, track: session, type: 'end', name: WAITING });
+    if (!this.waiting.delete(session)) return;
+    this.sliceNs.set(session, atNs);
+    this.points.push({ atNs, track: session, type: 'end', name: WAITING });
   }
   private count({ atNs, a, b }: TraceEvent, first: number): void {
     for (const [i, value] of [a, b].entries())
