@@ -59,6 +59,7 @@ const options = {
   ctx: { value: 'N', help: "load, plan, wcet: context length in tokens (default: the model's, 512, or what fits)" },
   kv: { value: 'TYPE', help: 'load, plan, wcet: type of the key-value cache, f16 (default) or f32' },
   ops: { help: "plan: the loaded model's plan, op by op" },
+  ...traceOptions,
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
   bos: { help: 'tokenize: put the BOS token first' },
   special: { help: 'tokenize: parse special tokens in the text; detokenize: print them' },
@@ -66,7 +67,6 @@ const options = {
   file: { short: 'f', value: 'FILE', help: 'tokenize: the exact bytes of FILE' },
   ...quantizeOptions,
   ...wcetOptions,
-  ...traceOptions,
 } as const;
 
 type Ctx = Context<typeof options>;
@@ -101,6 +101,7 @@ const verbs: Readonly<Record<string, Verb>> = {
     run: wcet,
   },
   target: { usage: '[NAME]', takes: [], operands: [0, 1], run: target },
+  trace: { usage: 'FILE [--format FORMAT]', takes: ['format'], operands: [1, 1], run: trace },
   backend: { usage: '[transformer|stub|stub:word]', takes: [], operands: [0, 1], run: backend },
   tokenize: {
     usage: 'TEXT...|-|--file FILE [--vocab FILE] [--bos] [--special] [--pieces]',
@@ -112,7 +113,6 @@ const verbs: Readonly<Record<string, Verb>> = {
   perplexity: { usage: 'FILE|-', takes: [], operands: [1, 1], run: perplexity },
   quantize: { usage: 'IN OUT TYPE [--requantize]', takes: ['requantize'], operands: [3, 3], run: quantize },
   diff: { usage: 'FILE FILE', takes: [], operands: [2, 2], run: diffModels },
-  trace: { usage: 'FILE [--format FORMAT]', takes: ['format'], operands: [1, 1], run: trace },
   models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
   list: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
 };
@@ -131,13 +131,13 @@ export const llmctl = define({
     '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would',
     '  wcet        what a request takes at most and at least before it runs, in cycles, time and bytes, and whether goals are met',
     '  target      the simulated processors, or switch to another',
+    '  trace       write what the kernel did last to FILE, for the Perfetto viewer or, with --format ctf, for babeltrace2; print how many events of which kind. Root only: the tokens of all sessions are in it',
     '  backend     show the engine, or switch it',
     '  tokenize    token ids of TEXT (words joined by one space), standard input, or a file',
     '  detokenize  the bytes of the text that token ids stand for',
     '  perplexity  e to the mean loss per token over a text, cut into chunks of context - 1 tokens',
     '  quantize    write model IN to the file OUT with weights of TYPE: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16 or F32. What comes out is what llama.cpp writes with --pure. Norms and biases stay as they are, rows that are no multiple of 32 become F16. OUT appears when it is whole',
     '  diff        how metadata and tensors of two models differ, values compared as f32',
-    '  trace       write what the kernel did last to FILE, for the Perfetto viewer or, with --format ctf, for babeltrace2; print how many events of which kind. Root only: the tokens of all sessions are in it',
     '  models      the models in /models and whether they fit (also: list)',
     '',
     'SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
@@ -151,11 +151,11 @@ export const llmctl = define({
   examples: [
     ['llmctl plan fable-f32 --ctx 512 --kv f32', 'does it fit, and what would?'],
     ['llmctl wcet --prompt 100 --target sifive-u74', 'how long would 100 tokens and an answer take there?'],
+    ['llmctl trace /tmp/t.pftrace', 'the last passes, steps and tokens, to be looked at in ui.perfetto.dev'],
     ['llmctl load fable-f16', 'load /models/fable-f16.gguf'],
     ['llmctl tokenize -v "Once upon a time"', 'how the text is cut'],
     ['llmctl quantize fable-f16 /tmp/fable.gguf Q5_1', 'the same model at 6 bits a weight'],
     ['llmctl diff fable-f16 fable-q4_0', 'what quantizing has done to each tensor'],
-    ['llmctl trace /tmp/t.pftrace', 'the last passes, steps and tokens, to be looked at in ui.perfetto.dev'],
     ['llmctl perplexity /usr/share/labs/budget.md', 'how surprised the model is'],
   ],
   main: function* (ctx) {
