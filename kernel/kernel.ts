@@ -57,7 +57,6 @@ import { Sessions } from './sessions.ts';
 import { Swap } from './swap.ts';
 import { ServerWatch } from './server-watch.ts';
 import { checkTable, SystemCalls } from './syscall.ts';
-import { Swap } from './swap.ts';
 import { Trace } from './trace.ts';
 import type { Target } from './wcet/targets.ts';
 
@@ -114,7 +113,6 @@ export class Kernel {
   private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
-  private readonly swap: Swap;
   private users = new UserNames('');
   private readonly proc = new ProcFs();
   private halted = false;
@@ -147,7 +145,6 @@ export class Kernel {
     this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.users.name(uid));
     this.budget = new PeriodBudget(arena, this.lay.budgetAt, date);
     this.pace = new Pace(arena, this.lay.paceAt);
-    this.swap = new Swap(arena);
     this.pool = new PagePool(arena, this.swap);
     const table = new SessionTable(arena, this.lay.sessionsAt);
     this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
@@ -368,7 +365,6 @@ export class Kernel {
     proc('ps', () => this.processTable());
     proc('sessions', () => this.sessions.list(this.reader()));
     proc('kv', () => figuresText(this.pool.figures()));
-    proc('swaps', () => this.swap.text());
     proc('sched', () => figuresText({ ...this.sessions.schedule(), policy: this.sched.policy }));
     proc('budget', () => figuresText(this.budget.record()));
     proc('quotas', () => this.quotasText());
