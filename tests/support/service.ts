@@ -62,6 +62,13 @@ function expect(holds: boolean, what: () => string): void {
   if (!holds) throw new Broken(what());
 }
 
+/** What ended sessions left in the page pool is forgotten: the next one computes all that it is charged. No session may be live. */
+export function forget({ kernel }: Machine): void {
+  const { kvAt, pageBytes, pageRecordsAt: recordsAt, shape, options } = kernel.loader.engine()!;
+  const planes = Math.max(1, 2 * shape.layers);
+  kernel.pool.reset({ kvAt, pageBytes, pages: options.pages, planes, recordsAt });
+}
+
 /** One session being read. */
 class Reading {
   readonly tokens: number[] = [];
@@ -119,11 +126,8 @@ export class Bench {
     if (refusal !== null) throw new Error(refusal.message);
   }
 
-  /** What ended sessions left in the page pool is forgotten. */
   forget(): void {
-    const { kvAt, pageBytes, pageRecordsAt: recordsAt, shape, options } = this.engine;
-    const planes = Math.max(1, 2 * shape.layers);
-    this.kernel.pool.reset({ kvAt, pageBytes, pages: options.pages, planes, recordsAt });
+    forget(this.machine);
   }
 
   submit(text: string, options: Options, uid = 0, pid = PID): number | Refusal {
