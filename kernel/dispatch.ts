@@ -79,6 +79,7 @@ export class Dispatcher {
         this.pass(engine, this.form(s, engine, order));
         return true;
       }
+      if (!this.residency.mayMove(s)) continue;
       const from = clock.cycles();
       if (this.residency.move(s, order)) {
         sched.charge(slot, clock.cycles() - from, clock.cycles());

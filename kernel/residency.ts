@@ -21,6 +21,8 @@ export interface Slot {
 export class Residency {
   /** The load that the pool is laid out for. */
   private generation = -1;
+  /** For whom pages are being moved: what is free is kept for it until it has its step, or has none any more. */
+  private mover: Session | null = null;
 
   constructor(private readonly k: Service) {}
 
@@ -105,17 +107,25 @@ export class Residency {
     return out > 0 ? out : this.k.pool.needed(tableAt, s.get('pos'), this.wanted(s, toPos));
   }
 
-  /** Pages that servers will take and have not yet. */
-  private claimed(): number {
+  /** Pages that others will take before this session does: servers that have not theirs yet, and who has pages moved for it. */
+  private claimed(by: Session): number {
+    if (by.isServer) return 0;
     let pages = 0;
     for (const s of this.k.table.live())
       if (s.isServer && s.isRunning && !s.isResident) pages += this.lacking(s, 0);
-    return pages;
+    const mover = this.moving();
+    return mover === null || mover === by || mover.isServer ? pages : pages + this.lacking(mover, mover.get('pos') + 1);
+  }
+
+  /** For whom pages are being moved, while it could use them. */
+  private moving(): Session | null {
+    const { mover } = this;
+    return mover !== null && mover.isRunning && mover.isAwake && !mover.isSuspended ? mover : null;
   }
 
   /** Pages that a session may have now, without taking them from anybody. */
   private spare(s: Session): number {
-    return this.k.pool.available() - (s.isServer ? 0 : this.claimed());
+    return this.k.pool.available() - this.claimed(s);
   }
 
   /** True when nothing need be moved before a step up to `toPos`. */
@@ -130,6 +140,7 @@ export class Residency {
     if (s.isResident) return;
     const taken = this.k.pool.reserve(this.tableOf(s), s.uid, s.get('pos'), this.wanted(s, toPos));
     if (taken < 0) panic(`the pages of session ${s.id} were counted and are not there`);
+    if (this.mover === s) this.mover = null;
     s.isResident = s.isServer;
   }
 
@@ -149,6 +160,12 @@ export class Residency {
 
   // ── The swap device ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Pages are moved for one session at a time, for a server before others. */
+  mayMove(s: Session): boolean {
+    const mover = this.moving();
+    return mover === null || mover === s || (s.isServer && !mover.isServer);
+  }
+
   /** What moving a page costs, always. */
   moveCycles(): number {
     return transferCycles(this.k.costs.target, this.engine.pageBytes + PAGE_RECORD_BYTES).upper;
@@ -160,6 +177,7 @@ export class Residency {
    */
   move(s: Session, order: readonly number[]): boolean {
     const { pool } = this.k;
+    this.mover = s;
     const tableAt = this.tableOf(s);
     if (pool.swapped(tableAt, this.ctx) > 0 && this.spare(s) > 0) {
       if (pool.swapIn(tableAt, this.ctx, 1) < 0) panic(`a page was free and is not`);

@@ -4,6 +4,7 @@
 import {
   E,
   isRefusal,
+  KIND,
   POLICY,
   SCHED_KEEP,
   refuse,
@@ -24,6 +25,7 @@ import { Residency } from './residency.ts';
 import { Segments } from './segments.ts';
 import type { Report, Service } from './service.ts';
 import type { Caller, Session } from './session.ts';
+import { transferCycles } from './wcet/targets.ts';
 
 type Figures = ReturnType<typeof LlmStats.read>;
 type SchedFigures = ReturnType<typeof SchedReport.read>;
@@ -55,6 +57,20 @@ export class Sessions {
     this.residency.sync();
     const s = this.admission.open(caller, optionsAt, prompt);
     return isRefusal(s) ? s : s.handle;
+  }
+
+  /** What open() takes at most: the text to ids, those of the session it continues before them, all of them to storage and back; and its call. */
+  openingMax(prompt: OpenFile): number {
+    const { loader, costs } = this.k;
+    const { kind, size } = prompt.stat();
+    if (kind !== KIND.file) return Infinity; // it may be of any length
+    const bytes = Math.max(0, size - prompt.position);
+    const priced = bytes === 0 ? null : loader.priced(costs.target, { bytes, tokens: 0 });
+    if (priced === null || isRefusal(priced)) return 0; // refused at once
+    const tokens = 2 * (bytes + 1) + priced.options.ctx;
+    const { syscallCycles, switchCycles } = costs.target.overhead;
+    const moved = 3 * transferCycles(costs.target, 4 * tokens).upper;
+    return (priced.tokenize?.most ?? 0) + moved + syscallCycles + switchCycles;
   }
 
   /** A handle of the session with that id, or -errno. */

@@ -23,7 +23,6 @@ import {
   SchedReport,
   SessionOptions,
   SessionReport,
-  SEEK,
   SIG,
   SpawnHeader,
   SPEC_CODE,
@@ -67,7 +66,6 @@ import type { Caller } from './session.ts';
 import type { Sessions } from './sessions.ts';
 import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
-import { transferCycles } from './wcet/targets.ts';
 
 /** What the calls act on. */
 export interface CallContext {
@@ -218,20 +216,6 @@ export class SystemCalls {
     if (!spec.blocks || spec.args[0]?.[1] !== 'path') return false;
     const path = this.k.vfs.normalize(pathOf(this.caller.cwd), this.text(first, bytes));
     return models.some(m => path === m.target || path.startsWith(`${m.target}/`));
-  }
-
-  /** What session_open takes at most: the text to ids, those of the session it continues before them, and all of them to storage and back. */
-  private openingMax(prompt: OpenFile): number {
-    const { loader, costs } = this.k;
-    if (prompt.stat().kind !== KIND.file) return Infinity; // it may be of any length
-    const bytes = prompt.stat().size - prompt.seek(0, SEEK.cur);
-    if (bytes <= 0) return 0;
-    const priced = loader.priced(costs.target, { bytes, tokens: 0 });
-    if (priced === null || isRefusal(priced)) return 0; // it is refused at once
-    const tokens = 2 * (bytes + 1) + priced.options.ctx;
-    const { syscallCycles, switchCycles } = costs.target.overhead;
-    const moved = 3 * transferCycles(costs.target, 4 * tokens).upper;
-    return (priced.tokenize?.most ?? 0) + moved + syscallCycles + switchCycles;
   }
 
   /** A call after which the program that made it does not go on: exit, exec, its own end. */
@@ -864,7 +848,7 @@ export class SystemCalls {
         this.withFile(fd, prompt => {
           if (bytes < SessionOptions.bytes) return -E.INVAL;
           if (sessions.isServing) {
-            this.allowed = this.openingMax(prompt);
+            this.allowed = sessions.openingMax(prompt);
             if (!sessions.mayTake(this.allowed)) return BLOCKED;
           }
           const before = sessions.schedule().servers;
