@@ -94,7 +94,7 @@ export class Dispatcher {
   /** Whether work that is nobody's step may take the processor for so long, and no server misses a deadline for it. */
   mayTake(cycles: number): boolean {
     const engine = this.k.loader.engine();
-    if (engine === null || this.k.sched.figures().servers === 0) return true;
+    if (engine === null || this.k.table.servers === 0) return true;
     this.order(engine);
     return cycles <= this.k.sched.slack(this.k.clock.cycles());
   }

@@ -102,6 +102,7 @@ export class Life {
     const why = reason !== 'fault' && !this.charging.isEnded(s, reason) ? 'fault' : reason;
     if (s.isRunning) {
       sched.remove(s.slot);
+      if (s.isServer) this.k.table.servers--;
       this.residency.release(s);
     }
     s.isAwake = false;

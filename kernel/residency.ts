@@ -3,7 +3,7 @@
 // room again, as processes were swapped before demand paging: whole sessions wait, so that those that run do not steal from each other.
 // Nobody waits for ever: one session alone always fits, and what cannot be swapped is given up and computed again, to the same bits.
 
-import { PAGE_RECORD_BYTES, type Engine } from './abi/index.ts';
+import { KV_PAGE, PAGE_RECORD_BYTES, type Engine } from './abi/index.ts';
 import { lengthOf } from './charging.ts';
 import { pagesOf } from './pages.ts';
 import { panic } from './panic.ts';
@@ -23,6 +23,8 @@ export class Residency {
   private generation = -1;
   /** For whom pages are being moved: what is free is kept for it until it has its step, or has none any more. */
   private mover: Session | null = null;
+  /** Pages copied so far. */
+  private copies = 0;
 
   constructor(private readonly k: Service) {}
 
@@ -33,16 +35,22 @@ export class Residency {
     return this.engine.options.ctx;
   }
 
-  /** After a load or unload the pool is another one. No session is live then. */
-  sync(): void {
+  /** After a load or unload the pool is another one: true the first time. No session is live then. */
+  sync(): boolean {
     const { loader, pool } = this.k;
-    if (this.generation === loader.generation) return;
+    if (this.generation === loader.generation) return false;
     this.generation = loader.generation;
+    this.mover = null;
     const engine = loader.engine();
-    if (engine === null) return pool.reset(null);
+    if (engine === null) pool.reset(null);
+    else this.layOut(engine);
+    return true;
+  }
+
+  private layOut(engine: Engine): void {
     const { kvAt, pageBytes, pageRecordsAt, shape, options } = engine;
     const planes = Math.max(1, 2 * shape.layers);
-    pool.reset({ kvAt, pageBytes, pages: pageBytes === 0 ? 0 : options.pages, planes, recordsAt: pageRecordsAt });
+    this.k.pool.reset({ kvAt, pageBytes, pages: pageBytes === 0 ? 0 : options.pages, planes, recordsAt: pageRecordsAt });
   }
 
   /** Where it keeps what is its own; null when it has no slot of the model that is loaded. */
@@ -141,7 +149,19 @@ export class Residency {
     const taken = this.k.pool.reserve(this.tableOf(s), s.uid, s.get('pos'), this.wanted(s, toPos));
     if (taken < 0) panic(`the pages of session ${s.id} were counted and are not there`);
     if (this.mover === s) this.mover = null;
+    if (taken > 0) this.traceTaken(s);
     s.isResident = s.isServer;
+  }
+
+  /** Pages were taken: how many are in use, and which one is a copy of a shared beginning. */
+  private traceTaken(s: Session): void {
+    const { arena, pool, trace } = this.k;
+    const { total, free, cached, copies } = pool.figures();
+    trace.emit('arena', 0, arena.usage().offset, total - free - cached);
+    if (copies === this.copies) return;
+    this.copies = copies;
+    const entry = arena.u32[(this.tableOf(s) >> 2) + Math.floor(s.get('pos') / KV_PAGE)]!;
+    trace.emit('copy', s.id, entry / this.engine.pageBytes, 0);
   }
 
   /** Pages of the pool that servers hold or will hold. */

@@ -54,7 +54,7 @@ export class Sessions {
 
   /** Decodes and checks everything, then commits. Returns the session's handle. */
   open(caller: Caller, optionsAt: number, prompt: OpenFile): number | Refusal {
-    this.residency.sync();
+    this.sync();
     const s = this.admission.open(caller, optionsAt, prompt);
     return isRefusal(s) ? s : s.handle;
   }
@@ -126,6 +126,15 @@ export class Sessions {
     for (const s of this.k.table.all()) if (s.get('pid') === pid && !s.isDetached) this.drop(s);
   }
 
+  /** After a load the histories of ended sessions are gone: those that nobody holds open go with them. None is live then. */
+  private sync(): void {
+    if (!this.residency.sync()) return;
+    for (const s of this.k.table.all()) {
+      s.set('place', 0);
+      if (s.isDetached) this.life.forget(s);
+    }
+  }
+
   private drop(s: Session): void {
     this.life.finish(s, 'cancel');
     this.life.forget(s);
@@ -142,7 +151,7 @@ export class Sessions {
 
   /** One segment: a pass over the weights, or a page moved. False when nothing can run. */
   run(): boolean {
-    this.residency.sync();
+    this.sync();
     return this.dispatcher.run();
   }
 
@@ -163,7 +172,7 @@ export class Sessions {
 
   /** Servers are admitted: calls whose length nobody knows wait until they have ended. */
   get isServing(): boolean {
-    return this.k.sched.figures().servers > 0;
+    return this.k.table.servers > 0;
   }
   get callMax(): number {
     return this.segments.callMax;

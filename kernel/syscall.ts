@@ -851,10 +851,8 @@ export class SystemCalls {
             this.allowed = sessions.openingMax(prompt);
             if (!sessions.mayTake(this.allowed)) return BLOCKED;
           }
-          const before = sessions.schedule().servers;
           const r = sessions.open(this.requester, at, prompt);
-          // A server's first period has begun: whoever submitted it yields.
-          if (sessions.schedule().servers > before) this.caller.callsLeft = 0;
+          if (sessions.isServing) this.caller.callsLeft = 0; // a server's first period may have begun: whoever submitted it yields
           return isRefusal(r) ? this.fail(r) : r;
         }),
       session_read: (handle, at, capacity) => sessions.read(handle, at, capacity, this.requester) ?? BLOCKED,
