@@ -49,20 +49,24 @@ import type { Model, Plan } from '../lib/model.ts';
 import { diffModels } from '../lib/model-diff.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
+import { optionsFor } from '../lib/getopt.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
+import { requestOptions as sessionOptions } from '../lib/request.ts';
+import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
 const options = {
+  ...optionsFor('submit', sessionOptions),
   json: { help: 'print one JSON object on one line' },
   ctx: { value: 'N', help: "load, plan, wcet: context length in tokens (default: the model's, 512, or what fits)" },
   kv: { value: 'TYPE', help: 'load, plan, wcet: type of the key-value cache, f16 (default) or f32' },
   ops: { help: "plan: the loaded model's plan, op by op" },
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
   bos: { help: 'tokenize: put the BOS token first' },
-  special: { help: 'tokenize: parse special tokens in the text; detokenize: print them' },
+  special: { help: 'tokenize, submit: parse special tokens in the text; detokenize: print them' },
   pieces: { short: 'v', help: 'tokenize: a line per token, its id and its bytes' },
-  file: { short: 'f', value: 'FILE', help: 'tokenize: the exact bytes of FILE' },
+  file: { short: 'f', value: 'FILE', help: 'tokenize, submit: the exact bytes of FILE' },
   ...quantizeOptions,
   ...wcetOptions,
 } as const;
@@ -110,6 +114,16 @@ const verbs: Readonly<Record<string, Verb>> = {
   perplexity: { usage: 'FILE|-', takes: [], operands: [1, 1], run: perplexity },
   quantize: { usage: 'IN OUT TYPE [--requantize]', takes: ['requantize'], operands: [3, 3], run: quantize },
   diff: { usage: 'FILE FILE', takes: [], operands: [2, 2], run: diffModels },
+  submit: {
+    usage: 'PROMPT...|-|--file FILE [DRAWING] [PROMISE]',
+    takes: ['file', 'special', ...(Object.keys(sessionOptions) as (keyof typeof sessionOptions)[])],
+    operands: [0, Infinity],
+    run: submit,
+  },
+  poll: { usage: '[ID [MAX]]', takes: [], operands: [0, 2], run: poll },
+  cancel: { usage: '[ID]', takes: [], operands: [0, 1], run: cancel },
+  sessions: { usage: '', takes: [], operands: [0, 0], run: sessions },
+  summary: { usage: '', takes: [], operands: [0, 0], run: summary },
   models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
   list: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
 };
@@ -134,6 +148,11 @@ export const llmctl = define({
     '  perplexity  e to the mean loss per token over a text, cut into chunks of context - 1 tokens',
     '  quantize    write model IN to the file OUT with weights of TYPE: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16 or F32. What comes out is what llama.cpp writes with --pure. Norms and biases stay as they are, rows that are no multiple of 32 become F16. OUT appears when it is whole',
     '  diff        how metadata and tensors of two models differ, values compared as f32',
+    '  submit      leave a prompt to run as a session of its own, and print its id; DRAWING and PROMISE are the options of llminfer',
+    '  poll        what a session of yours has said since the last poll, MAX tokens at most (4); ID may be last, the newest of yours; never waits',
+    '  cancel      end a session at its next token; forget one that has ended',
+    '  sessions    all sessions: how far they are, and what each is promised',
+    "  summary     the same in the specification's words",
     '  models      the models in /models and whether they fit (also: list)',
     '',
     'SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
@@ -159,11 +178,7 @@ export const llmctl = define({
     if (!Object.hasOwn(verbs, name)) return yield* ctx.usage(`unknown command '${name}'`);
     const verb = verbs[name]!;
     const stray = (Object.keys(options) as OptionName[]).find(
-      option =>
-        option !== 'json' &&
-        !verb.takes.includes(option) &&
-        ctx.options[option] !== undefined &&
-        ctx.options[option] !== false,
+      option => option !== 'json' && !verb.takes.includes(option) && isGiven(ctx.options[option]),
     );
     if (stray !== undefined) return yield* ctx.usage(`${name} takes no --${stray}`);
     if (operands.length < verb.operands[0]) return yield* ctx.usage(`${name}: missing operand: ${verb.usage}`);
@@ -172,6 +187,9 @@ export const llmctl = define({
     return yield* verb.run(ctx, operands);
   },
 });
+
+const isGiven = (value: boolean | string | readonly string[] | undefined): boolean =>
+  Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
 
 // ── The model region ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

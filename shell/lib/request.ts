@@ -2,7 +2,16 @@
 // reading of them for every program that submits prompts. Promises are those of a constant-bandwidth server (Abeni and Buttazzo, 1998): a
 // budget of cycles each period, admitted or refused before anything runs.
 
-import { LIMITS, PRIORITY_DEFAULT, PRIORITY_MAX, RNG, SERVER, SESSION_FLAG, SessionOptions, utf8Encode } from '../../kernel/abi/index.ts';
+import {
+  LIMITS,
+  PRIORITY_DEFAULT,
+  PRIORITY_MAX,
+  RNG,
+  SERVER,
+  SESSION_FLAG,
+  SessionOptions,
+  utf8Encode,
+} from '../../kernel/abi/index.ts';
 import type { OptionTable, ParsedOptions } from './getopt.ts';
 import { parseDecimal } from './model.ts';
 import { integer, numbersOf, samplerOptions, samplerRules } from './sampling.ts';
@@ -82,7 +91,8 @@ export function sessionRecord(given: RequestValues, hz: number, extras: RequestE
   if (!served && (given.soft || given.budget !== undefined))
     return `--${given.soft ? 'soft' : 'budget'} needs --period or --deadline`;
   const budget = given.budget === undefined ? 0 : budgetCycles(given.budget, hz);
-  if (budget === null) return `--budget '${given.budget}' is not a number of milliseconds, nor one of cycles as in 25000c`;
+  if (budget === null)
+    return `--budget '${given.budget}' is not a number of milliseconds, nor one of cycles as in 25000c`;
 
   const record = new Uint8Array(SessionOptions.bytes);
   SessionOptions.write(record, 0, {
