@@ -50,6 +50,7 @@ import { Pipes } from './pipes.ts';
 import { Processes } from './process.ts';
 import { Sessions, type Breach } from './session.ts';
 import { checkTable, SystemCalls } from './syscall.ts';
+import { Trace } from './trace.ts';
 import type { Target } from './wcet/targets.ts';
 
 /** What power-on hands to the kernel. */
@@ -94,6 +95,7 @@ export class Kernel {
   readonly forecast: Forecast;
   private readonly log: KernelLog;
   private readonly audit: AuditRing;
+  private readonly trace: Trace;
   private readonly processes: Processes;
   private readonly proc = new ProcFs();
   private halted = false;
@@ -108,6 +110,7 @@ export class Kernel {
     this.costs = new Costs(arena, this.lay, this.clock, hw.compute, hw.pricer, hw.targets, hw.target);
     this.log = new KernelLog(() => this.clock.nowNs(), hw.log);
     this.audit = new AuditRing(arena, this.lay.auditAt, this.clock);
+    this.trace = new Trace(() => this.clock.nowNs());
     this.log.print(`arena8 ${hw.version}: ${hw.target.name}, ${hw.target.hz / 1e6} MHz, compute ${hw.compute.build}`);
     const constants = hw.loadConstants(this.lay.constantsAt);
     if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
@@ -244,6 +247,7 @@ export class Kernel {
     dev.registerMemory(arena.u8);
     dev.registerDisk('ram0', this.hw.image);
     for (const [name, device] of this.hw.devices) dev.register(name, device);
+    dev.register('trace', this.trace.device(), 0o400); // it shows the tokens of every user's sessions
   }
 
   private registerProc(dev: DevFs): void {
@@ -315,6 +319,7 @@ export class Kernel {
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
     proc('audit', () => this.audit.lines().join(''));
+    proc('trace', () => this.trace.text());
   }
 
   /**

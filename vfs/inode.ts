@@ -166,11 +166,15 @@ export class CharInode extends Inode {
     this.device = device;
     this.rdev = rdev;
   }
+  override open(): Handle {
+    const stream = this.device.open?.();
+    return stream === undefined ? this : new CharInode(this.number, this.mode, stream, this.rdev);
+  }
   override deviceNumber(): number {
     return this.rdev;
   }
   override endPosition(): number {
-    return this.device.ioctl === undefined ? 0 : -E.SPIPE;
+    return this.device.ioctl === undefined && this.device.open === undefined ? 0 : -E.SPIPE;
   }
   override read(memory: Uint8Array, _position: number, at: number, length: number): number {
     return this.device.read(memory, at, length);

@@ -79,6 +79,8 @@ export interface CharDevice {
   read(memory: Uint8Array, at: number, length: number): number;
   write(memory: Uint8Array, at: number, length: number): number;
   ioctl?(command: number, argument: number): number;
+  /** Where readers share nothing: the stream that one open gets. */
+  open?(): CharDevice;
 }
 
 /** ioctl commands. */
@@ -89,6 +91,7 @@ export const IOCTL = {
   raw: 4, // argument 1: every byte typed is delivered at once and unechoed, Ctrl-C and Ctrl-Z excepted; 0: lines again
   waiting: 5, // 1 when input has come, or its end
   execDone: 16, // /dev/exec: the command just read has ended with status `argument`
+  traceDropped: 32, // /dev/trace: events before the first one of this open that the ring no longer held
 } as const;
 
 /** What readline answers in its first byte; the rest is text. */
@@ -238,12 +241,12 @@ export interface PlanRow {
 }
 
 /**
- * A record of a plan as the kernel knows it: `bytes` long, its first word the op (0 ends a segment), bit flagHead of word `flags` set when
- * the op runs for one token. Two words point to rows of prices, u64 cycles, that the kernel fills after a load: an op over n tokens from
- * position p costs tokens[n] + positions[p + n] − positions[p]; a row of `tokens` has batch + 1 entries, one of `positions` ctx + 1 (address
- * 0: none). Ops of equal shape share their rows.
+ * A record of a plan as the kernel knows it: `bytes` long, its first word the op (0 ends a segment), of word `flags` bit flagHead set when
+ * the op runs for one token, flagRows when it runs for one row of the pass after the other. Two words point to prices, u64 cycles, that the
+ * kernel fills after a load: an op over n tokens costs tokens[n], n having batch + 1 values; one that runs row by row costs, each time,
+ * tokens[1] + positions[p], p being the row's position, of ctx (address 0: nothing more). Ops of equal shape share their prices.
  */
-export const PLAN_RECORD = { bytes: 64, flags: 1, flagHead: 1, tokens: 13, positions: 14 } as const;
+export const PLAN_RECORD = { bytes: 64, flags: 1, flagHead: 1, flagRows: 4, tokens: 13, positions: 14 } as const;
 
 /** A compiled plan: the plan region's words, and its segments as in Engine. `rows` follow the records, END included. */
 export interface PlanImage {
@@ -268,11 +271,16 @@ export interface Engine {
   readonly sampleAt: number; // logits → StepBlock.next
   readonly scoreAt: number; // logits, StepBlock.target → StepBlock.loss
   readonly logitsAt: number; // f32[vocabulary]; behind them the sampler's memory
+  /** The KV pool: options.pages × pageBytes, and behind them, at pageRecordsAt, options.pages × PAGE_RECORD_BYTES for the kernel. */
   readonly kvAt: number;
-  readonly historyAt: number; // u32[ctx]: the session's tokens
-  readonly replyAt: number; // for StepBlock.replyAt: the stub's reply; 0 = none
-  /** A session begins: the stub prepares its reply; others have nothing to do. */
-  begin(promptAt: number, promptTokens: number, maxTokens: number): void;
+  readonly pageBytes: number;
+  readonly pageRecordsAt: number;
+  readonly slots: SessionSlots;
+  /**
+   * A session begins in the slot at `slotAt`, its prompt being in the history: the stub prepares its reply in the slot's state, which
+   * StepBlock.replyAt names when it draws; others have nothing to do.
+   */
+  begin(slotAt: number, promptTokens: number, maxTokens: number): void;
   /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */
   ops(): readonly PlanRow[];
 }

@@ -513,26 +513,26 @@ export const LastError = layout({ errno: 'u32', code: 'u32', message: 's512' });
  */
 export const StepBlock = layout({
   status: 'i32', // out: 0, or a FAULT
-  pos: 'i32', // position of the batch's first token
-  n: 'i32', // tokens in the batch, 1 … plan's batch
-  row: 'i32', // which token of the batch the head segment reads
-  tokensAt: 'i32', // u32 ids of the batch
+  rowsAt: 'i32', // RowRecords of the pass
+  n: 'i32', // how many, 1 … plan's batch
+  row: 'i32', // which of them the head segment reads
   draw: 'u32', // one 32-bit random draw, for the sample segment
   next: 'i32', // out: the token sampled
-  historyAt: 'i32', // u32 ids of prompt + output so far, for the repetition penalty
+  historyAt: 'i32', // u32 ids of prompt + output so far of the session that draws, for the repetition penalty
   historyLength: 'i32',
   samplerAt: 'i32', // SamplerRecord
   logitsAt: 'i32', // f32[vocabulary], written by the head segment
   vocabulary: 'i32',
-  kvAt: 'i32', // this session's KV cache
-  ctx: 'i32', // its length in positions
+  kvAt: 'i32', // the KV pool
+  ctx: 'i32', // positions that a session can have
   target: 'i32', // score segment: the token whose loss is wanted
-  replyAt: 'i32', // stub engine: its reply
+  replyAt: 'i32', // stub engine: the session's reply
   cycles: 'u64', // accumulated by the executor, op by op
   loss: 'f64', // score segment, out: -ln p(target)
 });
 /**
- * One row of a batch: a token of some session at its position, and where that session's block table lies. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
+ * One row of a pass: a token of some session at its position, and where that session's block table lies. A pass mixes rows of sessions as it
+ * likes, but the positions before a row's own are in the cache or earlier in the same pass. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
  * from StepBlock.kvAt to the page that holds positions KV_PAGE · i … of the session.
  */
 export const RowRecord = layout({ token: 'u32', pos: 'u32', tableAt: 'u32', session: 'u32' });

@@ -1,0 +1,99 @@
+// The event ring: what the kernel did last, one record an event — a flight recorder that always runs, after Linux's ftrace ring buffer.
+// Newest events replace the oldest; what was replaced is counted, never hidden. Bookkeeping outside the arena, of a fixed size taken at
+// power-on: no event is ever lost for want of memory, and none takes any. Programs read it as /dev/trace.
+
+import { E, IOCTL, LIMITS, TRACE, TraceRecord, type CharDevice, type TraceKind } from './abi/index.ts';
+
+const CAPACITY = LIMITS.traceRecords;
+/** A record and its fields, in words. */
+const WORDS = TraceRecord.bytes / 4;
+const [AT, DURATION, KIND, SESSION, A, B] = (['atNs', 'durationNs', 'kind', 'session', 'a', 'b'] as const).map(
+  name => TraceRecord.at[name] / 4,
+) as [number, number, number, number, number, number];
+
+/** TRACE's indices by name. */
+const KIND_OF = Object.fromEntries(TRACE.map((name, index) => [name, index])) as Record<TraceKind, number>;
+const HIGH = 4294967296;
+
+export class Trace {
+  /** 16,384 records × 32 B = 512 KiB. */
+  private readonly ring = new Uint8Array(CAPACITY * TraceRecord.bytes);
+  private readonly words = new Uint32Array(this.ring.buffer);
+  /** Events since power-on by kind, and of all kinds: the next record goes to `total` modulo CAPACITY. */
+  private readonly byKind = new Float64Array(TRACE.length);
+  private total = 0;
+
+  constructor(private readonly nowNs: () => number) {}
+
+  /**
+   * hot: notes an event that ends now and began `durationNs` ago; TRACE says what `a` and `b` are. They and the session's id (0: none) are
+   * kept modulo 2³², times below 2⁵³. Nothing is allocated.
+   */
+  emit(kind: TraceKind, session: number, a: number, b: number, durationNs = 0): void {
+    const { words } = this;
+    const i = (this.total % CAPACITY) * WORDS;
+    const index = KIND_OF[kind];
+    const now = this.nowNs();
+    words[i + AT] = now; // stores keep the low 32 bits
+    words[i + AT + 1] = now / HIGH;
+    words[i + DURATION] = durationNs;
+    words[i + DURATION + 1] = durationNs / HIGH;
+    words[i + KIND] = index;
+    words[i + SESSION] = session;
+    words[i + A] = a;
+    words[i + B] = b;
+    this.byKind[index]!++;
+    this.total++;
+  }
+
+  /** Events that newer ones have replaced. */
+  get dropped(): number {
+    return Math.max(0, this.total - CAPACITY);
+  }
+
+  /** Events since power-on, by kind. */
+  counts(): Record<TraceKind, number> {
+    return Object.fromEntries(TRACE.map((name, i) => [name, this.byKind[i]!]).slice(1)) as Record<TraceKind, number>;
+  }
+
+  /** /proc/trace: `events` since power-on, `dropped` of them, then a line a kind that there were some of. */
+  text(): string {
+    const kinds = Object.entries(this.counts()).filter(([, n]) => n > 0);
+    return [['events', this.total], ['dropped', this.dropped], ...kinds].map(([k, n]) => `${k} ${n}\n`).join('');
+  }
+
+  /** The records, oldest first, as bytes of their own. */
+  private snapshot(): Uint8Array {
+    const { ring, total } = this;
+    if (total <= CAPACITY) return ring.slice(0, total * TraceRecord.bytes);
+    const oldest = (total % CAPACITY) * TraceRecord.bytes;
+    const records = new Uint8Array(ring.length);
+    records.set(ring.subarray(oldest));
+    records.set(ring.subarray(0, oldest), ring.length - oldest);
+    return records;
+  }
+
+  /** TraceRecords, oldest first: each open reads the ring as it was then, however slowly, and then finds the end. */
+  device(): CharDevice {
+    const write = (): number => -E.PERM;
+    return {
+      read: () => 0,
+      write,
+      open: () => {
+        const records = this.snapshot();
+        const { dropped } = this;
+        let position = 0;
+        return {
+          read: (memory, at, length) => {
+            const piece = records.subarray(position, position + length);
+            memory.set(piece, at);
+            position += piece.length;
+            return piece.length;
+          },
+          write,
+          ioctl: command => (command === IOCTL.traceDropped ? dropped : -E.NOTTY),
+        };
+      },
+    };
+  }
+}
