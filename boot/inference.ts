@@ -120,7 +120,7 @@ function inference({ status, stdout, stderr }: ExecResult): Inference {
 function refusal(status: number, stderr: string): Pick<Inference, 'error' | 'code'> {
   const error = stderr.trim().replace(/^llm\w+: /, '');
   const [, code = '0'] = /^E[A-Z0-9]+ ([0-9]{4}) /.exec(error) ?? [];
-  return status === 0 ? { error: null, code: 0 } : { error, code: Number(code) };
+  return status === 0 || error === '' ? { error: null, code: 0 } : { error, code: Number(code) };
 }
 
 /** The command line's options by those of the library. */
@@ -146,7 +146,7 @@ function words(options: InferOptions): string {
     const value = options[key as keyof typeof optionNames];
     if (value !== undefined) list.push(`--${name}=${value}`);
   }
-  if (options.budgetCycles !== undefined) list.push(`--budget=${options.budgetCycles}c`);
+  if (options.budgetCycles !== undefined) list.push(`--budget=${options.budgetCycles}`);
   if (options.soft) list.push('--soft');
   if (options.special) list.push('--special');
   for (const stop of options.stop ?? []) list.push(`--stop=${stop}`);

@@ -1,7 +1,7 @@
 // The audit ring: the last records of what the machine was asked and how it ended, 64 bytes each, in the arena. Prompt text is never
 // stored. A panic prints the ring; /proc/audit shows it.
 
-import { FINISH, layout, LIMITS, type ArenaView, type SessionReport } from './abi/index.ts';
+import { FINISH, layout, LIMITS, type ArenaView, type Refusal, type SessionReport } from './abi/index.ts';
 import type { Clock } from './clock.ts';
 import type { Breach } from './session.ts';
 
@@ -12,10 +12,10 @@ const AuditRecord = layout({
   promptTokens: 'u32',
   outputTokens: 'u32',
   finish: 'u32',
-  reserved: 'u32',
+  status: 'u32', // STATUS
   cycles: 'u64',
   atNs: 'u64',
-  text: 's16', // notes: their first characters
+  text: 's16', // notes: their first characters; refusals: their code
 });
 /** A charge outside its bounds, in the same slots. */
 const BreachRecord = layout({
@@ -31,6 +31,8 @@ const BreachRecord = layout({
   what: 's8', // step, session
 });
 const OP = { note: 1, infer: 3, breach: 4 } as const;
+/** How a request ended, as the specification's §11 counts it. */
+const STATUS = { ok: 1, rejected: 2, late: 4 } as const;
 
 type Report = ReturnType<typeof SessionReport.read>;
 
@@ -56,8 +58,14 @@ export class AuditRing {
       promptTokens: r.promptTokens,
       outputTokens: r.outputTokens,
       finish: r.finish,
+      status: FINISH[r.finish] === 'timeout' ? STATUS.late : STATUS.ok,
       cycles: r.cycles,
     });
+  }
+
+  /** A request was refused: it has no session and drew nothing. `promptTokens`: 0 when it was refused before they were counted. */
+  refused(promptTokens: number, refusal: Refusal): void {
+    this.put({ op: OP.infer, promptTokens, status: STATUS.rejected, text: `${refusal.code}` });
   }
 
   /** What a session was charged lies outside its bounds. */
@@ -82,8 +90,10 @@ export class AuditRing {
     const r = AuditRecord.read(this.arena.u8, at);
     const head = `${r.number} op=${r.op}`;
     if (r.op === OP.note) return `${head} ${r.text} ts_ns=${r.atNs}\n`;
+    if (r.op === OP.infer && r.status === STATUS.rejected)
+      return `${head} session=0 prompt_len=${r.promptTokens} tokens=0 status=${r.status} code=${r.text} ts_ns=${r.atNs}\n`;
     if (r.op === OP.infer)
-      return `${head} session=${r.session} prompt_len=${r.promptTokens} tokens=${r.outputTokens} finish=${FINISH[r.finish]} cycles=${r.cycles} ts_ns=${r.atNs}\n`;
+      return `${head} session=${r.session} prompt_len=${r.promptTokens} tokens=${r.outputTokens} finish=${FINISH[r.finish]} status=${r.status} cycles=${r.cycles} ts_ns=${r.atNs}\n`;
     const b = BreachRecord.read(this.arena.u8, at);
     return `${head} session=${b.session} ${b.what} pos=${b.pos} tokens=${b.outputTokens} charged=${b.charged} least=${b.least} most=${b.most} ts_ns=${b.atNs}\n`;
   }

@@ -444,13 +444,16 @@ export const BudgetRecord = layout({
   wcetCycles: 'u64', // a request that takes longer is a miss; 0 = its own proven bound
   periodNs: 'u64',
   maxTokens: 'u64', // in a period
-  windowStartNs: 'u64', // out: of the period now
-  issued: 'u64', // out: tokens in it
+  windowStartNs: 'u64', // out: of the period now; none has begun where it is now
+  issued: 'u64', // out: tokens in it, those reserved by requests that have not ended included
   rejects: 'u32', // out: requests refused and streams cut since boot
   set: 'u32', // in: 1 = set the first three
 });
 
-/** One user's quotas. Limits of 0: none. `set`: bits of QUOTA_SET say which limits a call changes; the superuser only. */
+/**
+ * One user's quotas. Limits of 0: none. `set`: bits of QUOTA_SET say which limits a call changes, for the superuser only; read, they say which
+ * limits are the user's own. The others are those of QUOTA_DEFAULTS, which stands for a user id; the superuser has none.
+ */
 export const QuotaRecord = layout({
   uid: 'u32',
   set: 'u32',
@@ -468,6 +471,8 @@ export const QuotaRecord = layout({
   refused: 'u32', // requests since boot
 });
 export const QUOTA_SET = { tokens: 1, cycles: 2, kv: 4, sessions: 8 } as const;
+/** The user id whose limits all users have that have none of their own. */
+export const QUOTA_DEFAULTS = 0xffffffff;
 
 /**
  * One thing that the kernel did, read from /dev/trace in order, oldest first. `a` and `b` by kind. Times are the clock's, so equal machines

@@ -21,7 +21,7 @@ import {
 import type { RecordValue, Sys } from '../../kernel/abi/index.ts';
 import { exp } from '../lib/exp.ts';
 import { join, listDirectory, readText, stat } from '../lib/files.ts';
-import { humanSize, jsonLine, table } from '../lib/fmt.ts';
+import { humanSize, jsonLine, table, times } from '../lib/fmt.ts';
 import type { Json } from '../lib/fmt.ts';
 import {
   base64,
@@ -53,6 +53,18 @@ import { optionsFor } from '../lib/getopt.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
+import { budget, budgetTakes, quota, quotaOptions, quotaTakes } from '../lib/quota.ts';
+import {
+  callSched,
+  detJson,
+  detLine,
+  pace,
+  paceTakes,
+  sched,
+  schedOptions,
+  schedTakes,
+  segmentText,
+} from '../lib/sched.ts';
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
@@ -60,7 +72,12 @@ const options = {
   ...optionsFor('submit', sessionOptions),
   json: { help: 'print one JSON object on one line' },
   ctx: { value: 'N', help: "load, plan, wcet: context length in tokens (default: the model's, 512, or what fits)" },
-  kv: { value: 'TYPE', help: 'load, plan, wcet: type of the key-value cache, f16 (default) or f32' },
+  kv: {
+    value: 'TYPE',
+    help: 'load, plan, wcet: type of the key-value cache, f16 (default) or f32; quota: bytes of it at any time',
+  },
+  batch: { value: 'N', help: 'sched: sessions in one pass at most; 0: as many as the plan has rows' },
+  sessions: { value: 'N', help: 'quota: sessions at any time' },
   ops: { help: "plan: the loaded model's plan, op by op" },
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
   bos: { help: 'tokenize: put the BOS token first' },
@@ -69,6 +86,12 @@ const options = {
   file: { short: 'f', value: 'FILE', help: 'tokenize, submit: the exact bytes of FILE' },
   ...quantizeOptions,
   ...wcetOptions,
+  ...quotaOptions,
+  ...schedOptions,
+  period: {
+    value: 'MS',
+    help: 'budget: the period in milliseconds; submit: run in a server with a budget of cycles every MS milliseconds',
+  },
 } as const;
 
 type Ctx = Context<typeof options>;
@@ -124,6 +147,25 @@ const verbs: Readonly<Record<string, Verb>> = {
   cancel: { usage: '[ID]', takes: [], operands: [0, 1], run: cancel },
   sessions: { usage: '', takes: [], operands: [0, 0], run: sessions },
   summary: { usage: '', takes: [], operands: [0, 0], run: summary },
+  budget: {
+    usage: '[--wcet-cycles N] [--period-ns N|--period MS] [--max-tokens-per-period N]',
+    takes: budgetTakes,
+    operands: [0, 0],
+    run: budget,
+  },
+  quota: {
+    usage: '[USER] [--tokens N] [--cycles N] [--kv BYTES] [--sessions N]',
+    takes: quotaTakes,
+    operands: [0, 1],
+    run: quota,
+  },
+  sched: {
+    usage: '[--policy edf|fp|rr] [--bound PPM] [--segment-max CYCLES|TIMEms] [--batch N]',
+    takes: schedTakes,
+    operands: [0, 0],
+    run: sched,
+  },
+  pace: { usage: '[--scale PCT] [auto on|off|status]', takes: paceTakes, operands: [0, 2], run: pace },
   models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
   list: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
 };
@@ -137,7 +179,7 @@ export const llmctl = define({
     '',
     '  load        put a model into the arena in place of the one there; a refusal changes nothing',
     '  unload      give the model region back',
-    '  status      engine, model, sessions, arena',
+    '  status      engine, model, sessions, arena; what servers have of the processor, and the longest segment that nothing can interrupt',
     '  info        all that is known of the loaded model',
     '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would',
     '  wcet        what a request takes at most and at least before it runs, in cycles, time and bytes, and whether goals are met',
@@ -153,6 +195,10 @@ export const llmctl = define({
     '  cancel      end a session at its next token; forget one that has ended',
     '  sessions    all sessions: how far they are, and what each is promised',
     "  summary     the same in the specification's words",
+    '  budget      tokens that the whole machine may draw in a period, whoever asks; a period begins with its first use. A request that is no stream is refused whole, a stream is cut short',
+    "  quota       what a user may take: tokens and cycles in an hour of the machine's date, bytes of KV pages and sessions at any time. USER '*' stands for everybody without limits of their own; root has none unless they are set. Without USER: one's own, and everybody's for root",
+    '  sched       how sessions are served: the policy, the share of servers, the longest pass, sessions in one pass',
+    '  pace        how long a paced session waits between two tokens: a percentage of what a token may take; auto: up 10 after a miss or with a queue, else down 5',
     '  models      the models in /models and whether they fit (also: list)',
     '',
     'SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
@@ -170,6 +216,8 @@ export const llmctl = define({
     ['llmctl tokenize -v "Once upon a time"', 'how the text is cut'],
     ['llmctl quantize fable-f16 /tmp/fable.gguf Q5_1', 'the same model at 6 bits a weight'],
     ['llmctl diff fable-f16 fable-q4_0', 'what quantizing has done to each tensor'],
+    ['llmctl quota user --tokens 500', 'give user 500 tokens an hour'],
+    ['llmctl budget --period 1000 --max-tokens-per-period 8', 'draw at most 8 tokens a second'],
     ['llmctl perplexity /usr/share/labs/budget.md', 'how surprised the model is'],
   ],
   main: function* (ctx) {
@@ -235,6 +283,9 @@ function* status(ctx: Ctx): Run {
   yield* sys.llm_stats(record);
   const stats = LlmStats.read(record, 0);
   const arena = yield* arenaTotal(sys);
+  const { hz } = yield* times(sys);
+  const served = yield* callSched(sys, null);
+  if (typeof served === 'number') return yield* failAbout(ctx, '', served);
   if (ctx.options.json) {
     yield* out.print(
       jsonLine({
@@ -247,6 +298,7 @@ function* status(ctx: Ctx): Run {
         arena_used_bytes: arena.used,
         arena_peak_bytes: arena.peak,
         capacity_bytes: arena.capacity,
+        ...detJson(served),
       }),
     );
     return 0;
@@ -258,8 +310,10 @@ function* status(ctx: Ctx): Run {
       ...(model === null ? [] : [['context', `${model.ctx} tokens, ${kvName(model.kvType)}`]]),
       ['sessions', `${stats.sessionsActive} active, ${stats.queueDepth} queued`],
       ['arena', `${grouped(arena.used)} of ${grouped(arena.capacity)} bytes used, ${grouped(arena.peak)} at peak`],
+      ['segment', segmentText(served, hz)],
     ]),
   );
+  yield* out.print(detLine(served));
   return 0;
 }
 

@@ -1,0 +1,155 @@
+// The verbs of llmctl that turn the scheduler (`sched`) and the pace (`pace`), and what `llmctl status` says of both: how much of the
+// processor is promised, and the longest time that nothing can interrupt.
+
+import { LIMITS, POLICY, SCHED_KEEP, SchedOptions, SchedReport } from '../../kernel/abi/index.ts';
+import type { Policy, RecordValue, Sys } from '../../kernel/abi/index.ts';
+import { jsonLine, table, times } from './fmt.ts';
+import type { Json } from './fmt.ts';
+import { duration } from './forecast.ts';
+import type { OptionTable } from './getopt.ts';
+import { failAbout, grouped, parseDecimal, parseInteger, wrong } from './model.ts';
+import type { Context } from './program.ts';
+import { integer, numbersOf } from './sampling.ts';
+
+export const schedOptions = {
+  policy: { value: 'P', help: 'sched: edf (earliest deadline first), fp (fixed priorities) or rr (in turn)' },
+  bound: { value: 'PPM', help: `sched: parts per million that servers may use (default ${LIMITS.utilisationPpm})` },
+  'segment-max': {
+    value: 'TIME',
+    help: 'sched: the longest pass that may run unbroken, in cycles, or in milliseconds as 2.5ms; 0: a whole batch',
+  },
+  scale: { value: 'PCT', help: 'pace: percent, 50 to 500; what lies beyond becomes the nearest' },
+} as const satisfies OptionTable;
+
+/** The options of each verb beside --json, by name; --batch has a meaning for other verbs too. */
+export const schedTakes = ['policy', 'bound', 'segment-max', 'batch'] as const;
+export const paceTakes = ['scale'] as const;
+
+type Valued<Name extends string> = { readonly [K in Name]: { readonly value: string; readonly help: string } };
+type Ctx = Context<Valued<keyof typeof schedOptions | 'batch'> & { readonly json: { readonly help: string } }>;
+type Run = Generator<void, number, void>;
+type Options = RecordValue<typeof SchedOptions.fields>;
+export type Sched = RecordValue<typeof SchedReport.fields>;
+
+const KEEP: Options = {
+  policy: SCHED_KEEP,
+  boundPpm: SCHED_KEEP,
+  segmentCycles: SCHED_KEEP,
+  paceScale: SCHED_KEEP,
+  paceAuto: SCHED_KEEP,
+  batch: SCHED_KEEP,
+};
+
+/** Sets what `wanted` has, null setting nothing: the scheduler of now, or -errno. */
+export function* callSched(sys: Sys, wanted: Partial<Options> | null): Generator<void, Sched | number, void> {
+  const record = new Uint8Array(wanted === null ? 0 : SchedOptions.bytes);
+  const answer = new Uint8Array(SchedReport.bytes);
+  if (wanted !== null) SchedOptions.write(record, 0, { ...KEEP, ...wanted });
+  const result = yield* sys.sched(record, answer);
+  return result < 0 ? result : SchedReport.read(answer, 0);
+}
+
+// ── The scheduler ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export function* sched(ctx: Ctx): Run {
+  const { sys, out, options } = ctx;
+  const { hz } = yield* times(sys);
+  const wanted = wantedSched(ctx, hz);
+  if (typeof wanted === 'string') return yield* wrong(ctx, wanted);
+  const report = yield* callSched(sys, wanted);
+  if (typeof report === 'number') return yield* failAbout(ctx, '', report);
+  yield* out.print(options.json ? jsonLine(schedJson(report)) : table(schedRows(report, hz)));
+  return 0;
+}
+
+/** What the options set; null: nothing; or what is wrong with one. */
+function wantedSched({ options }: Ctx, hz: number): Partial<Options> | string | null {
+  if (schedTakes.every(name => options[name] === undefined)) return null;
+  const policy = options.policy === undefined ? SCHED_KEEP : POLICY.indexOf(options.policy.toLowerCase() as Policy);
+  if (policy < 0) return `--policy '${options.policy}' is not edf, fp or rr`;
+  const segmentCycles = options['segment-max'] === undefined ? SCHED_KEEP : cyclesOf(options['segment-max'], hz);
+  if (segmentCycles === null)
+    return `--segment-max '${options['segment-max']}' is neither cycles nor milliseconds as 2.5ms`;
+  const numbers = numbersOf(
+    { boundPpm: integer('bound', 1, 1_000_000, SCHED_KEEP), batch: integer('batch', 0, LIMITS.batchMax, SCHED_KEEP) },
+    options,
+  );
+  return typeof numbers === 'string' ? numbers : { ...numbers, policy, segmentCycles };
+}
+
+/** `3000000` or `2ms` of a processor of `hz`; a time that is no whole cycle is cut to one. Null when it is neither, or beyond 32 bits. */
+function cyclesOf(text: string, hz: number): number | null {
+  const ms = text.endsWith('ms') ? parseDecimal(text.slice(0, -2)) : null;
+  const cycles = ms === null ? parseInteger(text) : Math.floor((ms * hz) / 1000);
+  return cycles !== null && cycles >= 0 && cycles < SCHED_KEEP ? cycles : null;
+}
+
+const schedRows = (s: Sched, hz: number): string[][] => [
+  ['policy', POLICY[s.policy] ?? String(s.policy)],
+  ['servers', `${s.servers}, ${grouped(s.usedPpm)} of ${grouped(s.boundPpm)} ppm`],
+  ['admission', `${grouped(s.accepted)} accepted, ${grouped(s.rejected)} rejected since boot`],
+  ['deadlines', `${grouped(s.misses)} missed`],
+  ['segment', segmentText(s, hz)],
+  ['step', `${cyclesText(s.stepMax, hz)}, the dearest alone`],
+  ['call', `${cyclesText(s.callMax, hz)}, the longest while servers run`],
+  ['batch', `${s.batch} sessions in a pass at most`],
+  ['passes', `${grouped(s.passes)}, ${grouped(s.preemptions)} preemptions`],
+  ['pace', paceText(s)],
+];
+
+const cyclesText = (cycles: number, hz: number): string => `${grouped(cycles)} cycles (${duration(cycles, hz)})`;
+
+/** The longest time that nothing can interrupt, as a bound and as seen. */
+export const segmentText = (s: Sched, hz: number): string =>
+  `${cyclesText(s.segmentMax, hz)} at most, ${cyclesText(s.segmentSeen, hz)} the longest so far`;
+
+const schedJson = (s: Sched): Json => ({
+  policy: POLICY[s.policy] ?? null,
+  ...detJson(s),
+  servers: s.servers,
+  batch: s.batch,
+  step_max_cycles: s.stepMax,
+  call_max_cycles: s.callMax,
+  passes: s.passes,
+  preemptions: s.preemptions,
+  pace_scale_percent: s.paceScale,
+  pace_auto: s.paceAuto !== 0,
+});
+
+// ── Status ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The specification's line on determinism. */
+export const detLine = (s: Sched): string =>
+  `[LLM][DET] used_ppm=${s.usedPpm} accepted=${s.accepted} rejected=${s.rejected} deadline_misses=${s.misses} jitter_p99_ns=${s.jitterP99Ns}\n`;
+
+/** The keys that `llmctl status --json` and `llmctl sched --json` have in common. */
+export const detJson = (s: Sched): Readonly<Record<string, Json>> => ({
+  bound_ppm: s.boundPpm,
+  used_ppm: s.usedPpm,
+  accepted: s.accepted,
+  rejected: s.rejected,
+  deadline_misses: s.misses,
+  jitter_p99_ns: s.jitterP99Ns,
+  segment_max_cycles: s.segmentMax,
+  segment_seen_cycles: s.segmentSeen,
+});
+
+// ── The pace ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export function* pace(ctx: Ctx, [what, state, ...more]: readonly string[]): Run {
+  const { sys, out, options } = ctx;
+  const usable = what === undefined || (what === 'auto' && (state === 'on' || state === 'off' || state === 'status'));
+  if (!usable || more.length > 0) return yield* ctx.usage('pace: auto on, auto off or auto status');
+  const scale = numbersOf({ paceScale: integer('scale', 0, 0x7fffffff, SCHED_KEEP) }, options);
+  if (typeof scale === 'string') return yield* wrong(ctx, scale);
+  const paceAuto = state === 'on' ? 1 : state === 'off' ? 0 : SCHED_KEEP;
+  const reads = scale.paceScale === SCHED_KEEP && paceAuto === SCHED_KEEP;
+  const report = yield* callSched(sys, reads ? null : { ...scale, paceAuto });
+  if (typeof report === 'number') return yield* failAbout(ctx, '', report);
+  yield* out.print(
+    options.json ? jsonLine({ scale_percent: report.paceScale, auto: report.paceAuto !== 0 }) : `${paceText(report)}\n`,
+  );
+  return 0;
+}
+
+const paceText = (s: Sched): string => `[LLM][PACE] scale=${s.paceScale}% auto=${s.paceAuto !== 0 ? 'ON' : 'OFF'}`;
