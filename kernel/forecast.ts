@@ -6,6 +6,7 @@ import {
   COST_COLUMNS,
   GGML_TYPE,
   isRefusal,
+  KV_PAGE,
   LIMITS,
   refuse,
   utf8Write,
@@ -20,7 +21,7 @@ import type { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
-import type { Loader, Priced } from './loader.ts';
+import { LOAD_DEFAULTS, type Loader, type Priced } from './loader.ts';
 import { checkLength, drawOf } from './session.ts';
 import { requestBounds } from './wcet/bounds.ts';
 import type { Bound, OpCost, Segment } from './wcet/price.ts';
@@ -71,7 +72,7 @@ export class Forecast {
     const priced =
       path === ''
         ? this.loader.priced(target, text)
-        : this.loader.pricedFile(path, { ctx: o.ctx, kvType: o.kvType }, target, text);
+        : this.loader.pricedFile(path, { ...LOAD_DEFAULTS, ctx: o.ctx, kvType: o.kvType }, target, text);
     if (priced === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
     if (isRefusal(priced)) return priced;
     return checkLength(o.prompt, o.generate, priced.options.ctx) ?? priced;
@@ -124,7 +125,7 @@ function reportOf(m: Priced, o: Options): Report {
     transferMax: 2 * ids.upper,
     transferMin: 2 * ids.lower,
     arenaBytes: m.arenaBytes,
-    kvBytes: m.shape.kvBytesPerToken(options.kvType) * options.ctx,
+    kvBytes: m.shape.kvBytesPerToken(options.kvType) * KV_PAGE * options.pages,
     target: target.name,
     title: target.title,
     model: m.shape.name,

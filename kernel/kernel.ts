@@ -6,7 +6,6 @@ import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   FINISH,
   formatRefusal,
-  GGML_TYPE,
   ggmlTypeName,
   IOCTL,
   isRefusal,
@@ -42,7 +41,7 @@ import { Costs, type Pricer } from './costs.ts';
 import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
-import { Loader } from './loader.ts';
+import { LOAD_DEFAULTS, Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
 import { Mounter } from './mounter.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
@@ -225,7 +224,7 @@ export class Kernel {
     const path = utf8Decode(this.hw.arena.u8, dmaAt, dmaAt + bytes).trim();
     file.close();
     if (path === '') return this.log.print(`model: ${LIMITS.bootModelFile} names none`);
-    const refusal = this.loader.load(path, { ctx: 0, kvType: GGML_TYPE.F16 });
+    const refusal = this.loader.load(path, LOAD_DEFAULTS);
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
   }
 

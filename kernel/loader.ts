@@ -10,7 +10,9 @@ import {
   GGML_TYPE,
   ggmlTypeName,
   isRefusal,
+  KV_PAGE,
   LIMITS,
+  PAGE_RECORD_BYTES,
   PlanReport,
   refuse,
   strerror,
@@ -38,11 +40,9 @@ import { encodingBounds } from './wcet/bounds.ts';
 import type { Bound, PlanSource } from './wcet/price.ts';
 import type { MemoryRegion, Target } from './wcet/targets.ts';
 
-/** What the caller asked for: ctx 0 = as much as the default allows and fits. */
-export interface LoadRequest {
-  readonly ctx: number;
-  readonly kvType: number;
-}
+/** What the caller asked for, see LoadOptions: 0 = as much as the default allows and fits. */
+export type LoadRequest = EngineOptions;
+export const LOAD_DEFAULTS: LoadRequest = { ctx: 0, kvType: GGML_TYPE.F16, batch: 0, sessions: 0, pages: 0 };
 
 /** What is loaded. */
 export interface Loaded {
@@ -111,6 +111,54 @@ interface VocabularyMemory {
 
 /** The fewest positions a default context may shrink to before loading is refused instead. */
 const CTX_LEAST = 16;
+/** Of what would be free without it, the share that the pool takes by default: the rest is for vocabularies of other files and the like. */
+const POOL_SHARE = 3 / 4;
+
+/** Pages of a whole context. */
+const pagesOf = (ctx: number): number => Math.ceil(ctx / KV_PAGE);
+
+/** n, n/2, … 1. */
+const halves = (n: number): number[] => (n < 1 ? [] : [n, ...halves(n >> 1)]);
+
+/** The largest n ≤ `most` that fits, as all below it do; 0: none. */
+function largest(most: number, fits: (n: number) => boolean): number {
+  let [low, high] = [0, Math.max(0, most) + 1];
+  while (low + 1 < high) {
+    const middle = (low + high) >> 1;
+    if (fits(middle)) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/** What is left open as small as it can be. */
+const smallestOf = ({ ctx, kvType, batch, sessions, pages }: LoadRequest): EngineOptions => ({
+  ctx,
+  kvType,
+  batch: batch || 1,
+  sessions: sessions || 1,
+  pages: pages || pagesOf(ctx),
+});
+
+/** The context that is asked for, or the default's; the request itself is checked. */
+function contextOf(shape: ModelShape, request: LoadRequest): number | Refusal {
+  const { ctx, kvType, batch, sessions, pages } = request;
+  if (kvType !== GGML_TYPE.F32 && kvType !== GGML_TYPE.F16)
+    return refuse('INVAL', 7001, `KV type ${ggmlTypeName(kvType) ?? kvType}: f32 and f16 are known`);
+  if (batch > LIMITS.batchMax) return refuse('INVAL', 7001, `batch ${batch} asked, ${LIMITS.batchMax} rows at most`);
+  if (sessions > LIMITS.sessionsMax)
+    return refuse('INVAL', 7001, `sessions ${sessions} asked, ${LIMITS.sessionsMax} at most`);
+  const trained = shape.contextTrained === 0 ? LIMITS.contextMax : shape.contextTrained;
+  const most = Math.min(trained, LIMITS.contextMax);
+  if (ctx > most) return refuse('INVAL', 2003, `context ${ctx} asked, the model was made for ${most}`);
+  if (pages > 0 && pages < pagesOf(ctx))
+    return refuse(
+      'INVAL',
+      2003,
+      `pages ${pages} asked, one context of ${ctx} takes ${pagesOf(ctx)} of ${KV_PAGE} positions`,
+    );
+  return ctx > 0 ? ctx : Math.min(most, LIMITS.contextDefault, pages > 0 ? pages * KV_PAGE : most);
+}
 
 export class Loader {
   private loaded: Loaded | null = null;
@@ -178,10 +226,10 @@ export class Loader {
       return refuse('INVAL', 7001, `no engine '${name}': ${this.drivers.map(d => d.name).join(', ')}`);
     const image = driver.builtin!(form);
     if (isRefusal(image)) return image;
-    const prepared = this.prepareWith(driver, image, { ctx: 0, kvType: GGML_TYPE.F16 });
+    const prepared = this.prepareWith(driver, image, LOAD_DEFAULTS);
     if (isRefusal(prepared)) return prepared;
     if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-    return this.replace(prepared, prepared.budget, '', { ctx: 0, kvType: GGML_TYPE.F16 }, '');
+    return this.replace(prepared, prepared.budget, '', LOAD_DEFAULTS, '');
   }
 
   /** Back from a built-in engine to the model file that was loaded last. */
@@ -331,70 +379,60 @@ export class Loader {
     return first ?? refuse('NODEV', 5001, 'no engine runs model files');
   }
 
-  /** Chooses context and batch: the largest that fit, the asked context first. */
+  /** Chooses what is left open, the largest that fits: the context first, then rows of a pass, slots, and pages of the pool. */
   private prepareWith(driver: EngineDriver, image: ModelImage, request: LoadRequest): Prepared | Refusal {
     const shape = driver.describe(image);
     if (isRefusal(shape)) return shape;
-    if (request.kvType !== GGML_TYPE.F32 && request.kvType !== GGML_TYPE.F16)
-      return refuse('INVAL', 7001, `KV type ${ggmlTypeName(request.kvType) ?? request.kvType}: f32 and f16 are known`);
-    const trained = shape.contextTrained === 0 ? LIMITS.contextMax : shape.contextTrained;
-    const most = Math.min(trained, LIMITS.contextMax);
-    if (request.ctx > most)
-      return refuse('INVAL', 2003, `context ${request.ctx} asked, the model was made for ${most}`);
-    const wanted = request.ctx > 0 ? request.ctx : Math.min(most, LIMITS.contextDefault);
-    const budgetFor = (ctx: number, batch: number): EngineBudget | Refusal =>
-      driver.budget(image, { ctx, batch, kvType: request.kvType });
-    const smallest = budgetFor(wanted, 1);
-    if (isRefusal(smallest)) return smallest;
-
-    for (let batch: number = LIMITS.prefillBatch; batch >= 1; batch >>= 1) {
-      const budget = budgetFor(wanted, batch);
-      if (!isRefusal(budget) && this.fits(budget))
-        return this.prepared(
-          driver,
-          image,
-          shape,
-          { ctx: wanted, batch, kvType: request.kvType },
-          budget,
-          true,
-          wanted,
-        );
-    }
-    const ctxThatFits = this.largestContext(ctx => budgetFor(ctx, 1), wanted);
-    if (request.ctx === 0 && ctxThatFits >= Math.min(CTX_LEAST, wanted)) {
-      const budget = budgetFor(ctxThatFits, 1);
-      if (!isRefusal(budget))
-        return this.prepared(
-          driver,
-          image,
-          shape,
-          { ctx: ctxThatFits, batch: 1, kvType: request.kvType },
-          budget,
-          true,
-          ctxThatFits,
-        );
-    }
+    const ctx = contextOf(shape, request);
+    if (isRefusal(ctx)) return ctx;
+    const budgetOf = (options: EngineOptions): EngineBudget | Refusal => driver.budget(image, options);
+    const fits = (options: EngineOptions): boolean => {
+      const budget = budgetOf(options);
+      return !isRefusal(budget) && this.fits(budget);
+    };
+    const smallest = smallestOf({ ...request, ctx });
+    const least = budgetOf(smallest);
+    if (isRefusal(least)) return least;
+    const model = { driver, image, shape };
+    if (this.fits(least)) return this.grown(model, request, smallest, fits);
+    const ctxThatFits = largest(ctx - 1, n => fits(smallestOf({ ...request, ctx: n })));
+    if (request.ctx === 0 && ctxThatFits >= Math.min(CTX_LEAST, ctx))
+      return this.grown(model, request, smallestOf({ ...request, ctx: ctxThatFits }), fits);
     return this.prepared(
-      driver,
-      image,
-      shape,
-      { ctx: wanted, batch: 1, kvType: request.kvType },
+      model,
       smallest,
+      least,
       false,
+      [
+        ctxThatFits >= CTX_LEAST ? `context ${ctxThatFits}` : '',
+        ...(['batch', 'sessions', 'pages'] as const).map(field => {
+          const n = largest(request[field] - 1, x => fits(smallestOf({ ...smallest, [field]: x })));
+          return n > 0 ? `${field} ${n}` : '';
+        }),
+      ],
       ctxThatFits,
     );
   }
 
-  private largestContext(budgetFor: (ctx: number) => EngineBudget | Refusal, below: number): number {
-    let low = 0;
-    let high = below;
-    while (low + 1 < high) {
-      const middle = (low + high) >> 1;
-      const budget = budgetFor(middle);
-      if (!isRefusal(budget) && this.fits(budget)) low = middle;
-      else high = middle;
-    }
-    return low;
+  /** From the smallest choice, which fits, to the largest. */
+  private grown(
+    model: Pick<Prepared, 'driver' | 'image' | 'shape'>,
+    request: LoadRequest,
+    smallest: EngineOptions,
+    fits: (options: EngineOptions) => boolean,
+  ): Prepared | Refusal {
+    const batch = request.batch || halves(LIMITS.prefillBatch).find(n => fits({ ...smallest, batch: n }))!;
+    const sessions =
+      request.sessions || halves(LIMITS.sessionsMax).find(n => fits({ ...smallest, batch, sessions: n }))!;
+    const options = { ...smallest, batch, sessions };
+    const budget = model.driver.budget(model.image, options);
+    if (isRefusal(budget)) return budget;
+    const room = this.arena.capacity - this.total({ ...budget, kv: 0 });
+    const pageBytes = KV_PAGE * model.shape.kvBytesPerToken(options.kvType) + PAGE_RECORD_BYTES;
+    const most = Math.min(Math.floor((room * POOL_SHARE) / pageBytes), sessions * pagesOf(options.ctx));
+    const pages = request.pages || Math.max(options.pages, most);
+    const whole = model.driver.budget(model.image, { ...options, pages });
+    return isRefusal(whole) ? whole : this.prepared(model, { ...options, pages }, whole, true, [], options.ctx);
   }
 
   private fits(budget: EngineBudget): boolean {
@@ -405,36 +443,33 @@ export class Loader {
   }
 
   private prepared(
-    driver: EngineDriver,
-    image: ModelImage,
-    shape: ModelShape,
+    { driver, image, shape }: Pick<Prepared, 'driver' | 'image' | 'shape'>,
     options: EngineOptions,
     budget: EngineBudget,
     fits: boolean,
+    smaller: readonly string[],
     ctxThatFits: number,
   ): Prepared {
     const total = this.total(budget);
     const over = total - this.arena.capacity;
     const typeThatFits = fits ? '' : this.typeThatFits(image, over);
-    const ways = [
-      ctxThatFits >= CTX_LEAST ? `context ${ctxThatFits}` : '',
-      typeThatFits === '' ? '' : `${typeThatFits} weights`,
-    ].filter(w => w !== '');
+    const ways = [...smaller, typeThatFits === '' ? '' : `${typeThatFits} weights`].filter(w => w !== '');
     const message = fits
       ? ''
       : `need=${total} have=${this.arena.capacity} over=${over} (weights ${budget.weights} + kv ${budget.kv} + vocabulary ${budget.vocabulary} + ` +
         `other ${total - budget.weights - budget.kv - budget.vocabulary}); ` +
         (ways.length === 0 ? 'nothing smaller of this model fits' : `would fit: ${ways.join(' or ')}`);
+    const kvBytesPerToken = shape.kvBytesPerToken(options.kvType);
     const report: Report = {
       fits: fits ? 1 : 0,
-      ctx: options.ctx,
-      kvType: options.kvType,
-      batch: options.batch,
+      ...options,
+      pageBytes: KV_PAGE * kvBytesPerToken,
+      slotBytes: budget.session / options.sessions,
       fixed: this.base.offset,
       ...budget,
       total,
       capacity: this.arena.capacity,
-      kvBytesPerToken: shape.kvBytesPerToken(options.kvType),
+      kvBytesPerToken,
       parameters: shape.parameters,
       ctxThatFits,
       reserved: 0,
@@ -508,6 +543,8 @@ export class Loader {
       `model: ${shape.name} (${shape.architecture}, ${shape.parameters} parameters, context ${p.options.ctx}, KV ${ggmlTypeName(p.options.kvType)})`,
     );
     this.say(`model: weights ${budget.weights} + vocabulary ${budget.vocabulary} + kv ${budget.kv}`);
+    const { batch, sessions, pages } = p.options;
+    this.say(`model: ${batch} rows a pass, ${sessions} sessions, ${pages} pages of ${p.report.pageBytes} bytes`);
     this.say(`model: + other ${other} = ${bytes} bytes; ${this.arena.remaining()} of ${this.arena.capacity} free`);
     return this.loaded;
   }
@@ -555,6 +592,7 @@ export class Loader {
           vocabulary: shape.vocabulary,
           kvAt: place.kvAt,
           historyAt: place.sessionAt,
+          rowsAt: this.lay.rowsAt,
           regionOf: this.regionsOf(budget, place),
           stepAt: this.lay.stepAt,
           samplerAt: this.lay.samplerAt,
@@ -603,9 +641,20 @@ export class Loader {
 
   private sourceOf(m: Pick<Loaded, 'engine' | 'budget' | 'place'>): PlanSource {
     const { engine, budget, place } = m;
-    const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, historyAt, options } = engine;
-    const { stepAt, samplerAt } = this.lay;
-    const places = { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, historyAt, stepAt, samplerAt };
+    const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, slots, options } = engine;
+    const { stepAt, rowsAt, samplerAt } = this.lay;
+    const places = {
+      bodyAt,
+      headAt,
+      sampleAt,
+      scoreAt,
+      logitsAt,
+      kvAt,
+      historyAt: slots.at,
+      rowsAt,
+      stepAt,
+      samplerAt,
+    };
     return {
       ...places,
       word: address => this.arena.i32[address >> 2]!,

@@ -25,6 +25,7 @@ export const SessionRecord = layout({
   outputTokens: 'u32',
   pos: 'u32', // tokens whose keys and values are in the pool
   priced: 'u32', // positions that it was charged for, as if alone
+  scoredTo: 'u32', // a score session's: positions of its chunk whose losses are in the sum
   chunk: 'u32', // rows of one of its steps at most
   maxTokens: 'u32',
   logitsK: 'u32',
@@ -43,6 +44,9 @@ export const SessionRecord = layout({
   swapIns: 'u32', // pages
   misses: 'u32',
   preemptions: 'u32',
+  pages: 'u32', // that it had when it ended
+  reservedTokens: 'u32', // of its user's quota
+  budgetTokens: 'u32', // of the machine's period
   rngState0: 'u32', // 16 bytes: xor128's x y z w, or the LCG's x
   rngState1: 'u32',
   rngState2: 'u32',
@@ -52,6 +56,7 @@ export const SessionRecord = layout({
   wcetCycles: 'u64', // it cannot be charged more
   bcetCycles: 'u64', // nor, with its first token, less
   stepMaxCycles: 'u64', // its dearest step of one row
+  kvBytes: 'u64', // of its user's quota
   budgetCycles: 'u64', // of its server
   periodNs: 'u64',
   deadlineNs: 'u64', // of the whole request, on the clock; 0 = none
@@ -97,6 +102,8 @@ export class Session {
   isAwake = false;
   /** Its pages are wanted, or were, by others: it waits until there are enough again. */
   isSuspended = false;
+  /** A server's pages are there, all that it can need. */
+  isResident = false;
   /** A pass that it was in faulted: its next step runs alone, to know whose fault it was. */
   isAlone = false;
   /** Charged to it since its step began. */
@@ -113,6 +120,10 @@ export class Session {
     readonly draw: Draw,
   ) {}
 
+  /** Its generator's state. */
+  get rngAt(): number {
+    return this.recordAt + at.rngState0;
+  }
   get id(): number {
     return this.get('id');
   }

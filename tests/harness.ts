@@ -4,7 +4,7 @@
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import process from 'node:process';
 import v8 from 'node:v8';
-import { isRefusal, LIMITS, SAMPLER_MODE, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
+import { isRefusal, KV_PAGE, LIMITS, RowRecord, SAMPLER_MODE, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
 import type {
   ArenaView,
   Dma,
@@ -51,8 +51,9 @@ function moduleOf(build: Build): WebAssembly.Module {
   return module;
 }
 
-const STEP_AT = 256;
+const STEP_AT = 64;
 const SAMPLER_AT = STEP_AT + StepBlock.bytes;
+const ROWS_AT = 256; // 32 × 16 B = 512 B
 const CONSTANTS_AT = 1024;
 const DMA_AT = CONSTANTS_AT + LIMITS.constantsBytes;
 /** Where models go: what lies below stands in for the machine's own tables. */
@@ -87,6 +88,25 @@ class BareTokenizer implements TokenizerDriver {
     };
   }
 }
+
+/** A token of the session in a slot. */
+export interface Row {
+  readonly slot: number;
+  readonly pos: number;
+  readonly id: number;
+}
+
+/** The pages that one session after the other would take, if each had a whole context. */
+export function pagesOf({ options }: Engine, slot: number): number[] {
+  const each = Math.ceil(options.ctx / KV_PAGE);
+  return Array.from({ length: each }, (_, i) => slot * each + i);
+}
+
+/** What a load for one session takes, beside context, KV type and batch. */
+export const alone = (ctx: number): { sessions: number; pages: number } => ({
+  sessions: 1,
+  pages: Math.ceil(ctx / KV_PAGE),
+});
 
 export interface LoadedModel {
   readonly engine: Engine;
@@ -172,14 +192,16 @@ export class Rig {
     const engine = driver.load(image, options, budget, place as unknown as EnginePlace);
     if (isRefusal(engine)) return engine;
     StepBlock.write(this.arena.u8, STEP_AT, {
-      historyAt: engine.historyAt,
+      rowsAt: ROWS_AT,
+      historyAt: engine.slots.at,
       samplerAt: SAMPLER_AT,
       logitsAt: engine.logitsAt,
       vocabulary: engine.vocabulary.count,
       kvAt: engine.kvAt,
       ctx: options.ctx,
-      replyAt: engine.replyAt,
+      replyAt: engine.slots.at + engine.slots.stateAt,
     });
+    this.page(engine, 0, pagesOf(engine, 0));
     SamplerRecord.write(this.arena.u8, SAMPLER_AT, { topP: 1, repeatPenalty: 1, modes: SAMPLER_MODE.greedy });
     return { engine, budget, place: place as unknown as EnginePlace, endAt: at };
   }
@@ -200,16 +222,40 @@ export class Rig {
     if (status !== 0) throw new Error(`segment at ${opAt} ended with status ${status}`);
   }
 
-  /** Runs the body for ids at `pos`; they go to the history, as the kernel does it. */
-  body(engine: Engine, pos: number, ids: readonly number[]): void {
-    this.arena.u32.set(ids, (engine.historyAt >> 2) + pos);
-    this.set('tokensAt', engine.historyAt + 4 * pos);
-    this.set('pos', pos);
-    this.set('n', ids.length);
+  /** Says which pages of the pool hold the positions of slot `slot`, in order. */
+  page(engine: Engine, slot: number, pages: readonly number[]): void {
+    const { at, bytes, tableAt } = engine.slots;
+    this.arena.u32.set(
+      pages.map(page => page * engine.pageBytes),
+      (at + slot * bytes + tableAt) >> 2,
+    );
+  }
+
+  /** Runs the body over rows of slots. */
+  pass(engine: Engine, rows: readonly Row[]): void {
+    const { at, bytes, tableAt } = engine.slots;
+    rows.forEach(({ slot, pos, id }, i) =>
+      RowRecord.write(this.arena.u8, this.get('rowsAt') + i * RowRecord.bytes, {
+        token: id,
+        pos,
+        tableAt: at + slot * bytes + tableAt,
+        session: slot + 1,
+      }),
+    );
+    this.set('n', rows.length);
     this.run(engine.bodyAt);
   }
 
-  /** Logits of row `row` of the batch just run, as a copy. */
+  /** Runs the body for ids of the first slot at `pos`; they go to the history, as the kernel does it. */
+  body(engine: Engine, pos: number, ids: readonly number[]): void {
+    this.arena.u32.set(ids, (engine.slots.at >> 2) + pos);
+    this.pass(
+      engine,
+      ids.map((id, i) => ({ slot: 0, pos: pos + i, id })),
+    );
+  }
+
+  /** Logits of row `row` of the pass just run, as a copy. */
   head(engine: Engine, row: number): Float32Array {
     this.set('row', row);
     this.run(engine.headAt);

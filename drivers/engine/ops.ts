@@ -8,9 +8,10 @@
 //        │ Op     │ FLAG_…  │ operands, by op  │ tokens   │ positions │ 0        │   16 × i32, little-endian
 //        └────────┴─────────┴──────────────────┴──────────┴───────────┴──────────┘
 //
-// An op over n tokens from position p takes tokens[n] + positions[p + n] − positions[p] cycles: words 13 and 14 are the addresses of two rows
-// of u64, batch + 1 and ctx + 1 of them, that lie behind the records; positions = 0: the position does not matter. n is StepBlock.n, or 1 with
-// FLAG_HEAD. Engines lay the rows out, the kernel fills them with prices (PLAN_RECORD in kernel/abi/device.ts).
+// An op over n tokens takes tokens[n] cycles; one with FLAG_ROWS runs once for each row of the pass and takes tokens[1] + positions[p] each time,
+// p being that row's position. Words 13 and 14 are the addresses of these u64, batch + 1 (with FLAG_ROWS two) and ctx of them, which lie behind
+// the records; positions = 0: the position does not matter. n is StepBlock.n, or 1 with FLAG_HEAD. Engines make room for prices, the kernel
+// fills them in (PLAN_RECORD in kernel/abi/device.ts).
 
 export const OP_BYTES = 64;
 export const WORD_FLAGS = 1;
@@ -22,20 +23,22 @@ export const PRICE_BYTES = 8;
 export const FLAG_HEAD = 1;
 /** MUL_MAT adds its result to dst (residual stream) instead of storing it. */
 export const FLAG_ADD = 2;
+/** The op runs for one row of the pass after the other: what it does depends on the row's position or its session's block table. */
+export const FLAG_ROWS = 4;
 
 /** Matrices are f32[token][…] without gaps unless the op has a stride word; strides and lengths are in values, `…At` are arena offsets. */
 export enum Op {
   END = 0, // returns StepBlock.status
-  GET_ROWS = 1, // dst[t][k] = row tokens[t] of a weight matrix, dequantised
-  ADD_ROWS = 2, // dst[t][k] += row (pos + t) of a weight matrix: learned positions
+  GET_ROWS = 1, // dst[t][k] = the row of a weight matrix that a token names, dequantised
+  ADD_ROWS = 2, // dst[t][k] += the row of a weight matrix that a position names: learned positions; row by row
   RMS_NORM = 3, // dst[t][n] = src · w / √(mean(src²) + eps)
   LAYER_NORM = 4, // dst[t][n] = (src − mean) / √(variance + eps) · w + b
   QUANTIZE = 5, // src[t][k] → activations for products with weights of a type
   MUL_MAT = 6, // dst[t][rows] (+)= W · act[t] + bias
-  ROPE_TABLE = 7, // cos and sin of position × frequency, once per step
+  ROPE_TABLE = 7, // cos and sin of position × frequency, once per pass; row by row
   ROPE = 8, // rotates pairs of every head in place
-  KV_STORE = 9, // src[t][n] → cache rows pos … pos + tokens − 1
-  ATTENTION = 10, // dst[t][heads · headDim] = soft_max(q·K · scale) · V over positions 0 … pos + t
+  KV_STORE = 9, // src[t][n] → its position in the cache; row by row
+  ATTENTION = 10, // dst[t][heads · headDim] = soft_max(q·K · scale) · V over positions 0 … its own; row by row
   ADD = 11, // dst[t][n] += src[t][n]
   SILU_MUL = 12, // dst[t][n] = silu(gate) · up
   GELU = 13, // dst[t][n] = gelu(src), tanh form
@@ -112,7 +115,7 @@ export enum KvStore {
   srcAt = 2, // f32[token][srcStride]
   n = 3, // values per position: headsKv · headDim
   srcStride = 4,
-  planeAt = 5, // bytes from StepBlock.kvAt to this layer's K or V: [position][n]
+  planeAt = 5, // bytes from the beginning of a page to this layer's K or V: [KV_PAGE][n]
   kvType = 6, // TYPE_F32 or TYPE_F16
 }
 export enum Attention {
@@ -121,7 +124,7 @@ export enum Attention {
   heads = 4,
   headsKv = 5,
   headDim = 6,
-  kPlaneAt = 7, // bytes from StepBlock.kvAt
+  kPlaneAt = 7, // bytes from the beginning of a page
   vPlaneAt = 8,
   kvType = 9,
   scale = 10, // f32 bits: 1/√headDim, or 1 where the queries are scaled
@@ -229,28 +232,35 @@ export const IQ4_XS_BYTES = 136;
 export const TQ1_0_BYTES = 54;
 export const TQ2_0_BYTES = 66;
 
+/** Positions of a page of the KV pool; entries of a block table are u32 offsets from StepBlock.kvAt. */
+export const KV_PAGE = 32;
+export const KV_PAGE_LOG2 = 5;
+
 /** A top-k up to this is found by a tournament in the room behind the logits; a larger one by bisection. At least LIMITS.topLogitsMax. */
 export const TOP_K_SMALL = 128;
 
-// StepBlock and SamplerRecord (kernel/abi/records.ts) as the kernels address them; a test holds the two together.
+// StepBlock, RowRecord and SamplerRecord (kernel/abi/records.ts) as the kernels address them; a test holds the two together.
 export const STEP_STATUS = 0;
-export const STEP_POS = 4;
+export const STEP_ROWS_AT = 4;
 export const STEP_N = 8;
 export const STEP_ROW = 12;
-export const STEP_TOKENS_AT = 16;
-export const STEP_DRAW = 20;
-export const STEP_NEXT = 24;
-export const STEP_HISTORY_AT = 28;
-export const STEP_HISTORY_LENGTH = 32;
-export const STEP_SAMPLER_AT = 36;
-export const STEP_LOGITS_AT = 40;
-export const STEP_VOCABULARY = 44;
-export const STEP_KV_AT = 48;
-export const STEP_CTX = 52;
-export const STEP_TARGET = 56;
-export const STEP_REPLY_AT = 60;
+export const STEP_DRAW = 16;
+export const STEP_NEXT = 20;
+export const STEP_HISTORY_AT = 24;
+export const STEP_HISTORY_LENGTH = 28;
+export const STEP_SAMPLER_AT = 32;
+export const STEP_LOGITS_AT = 36;
+export const STEP_VOCABULARY = 40;
+export const STEP_KV_AT = 44;
+export const STEP_CTX = 48;
+export const STEP_TARGET = 52;
+export const STEP_REPLY_AT = 56;
 export const STEP_CYCLES = 64;
 export const STEP_LOSS = 72;
+export const ROW_TOKEN = 0;
+export const ROW_POS = 4;
+export const ROW_TABLE_AT = 8;
+export const ROW_BYTES = 16;
 export const SAMPLER_TEMP = 0;
 export const SAMPLER_TOP_K = 4;
 export const SAMPLER_TOP_P = 8;

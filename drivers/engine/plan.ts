@@ -11,6 +11,7 @@ import {
   Elementwise,
   FLAG_ADD,
   FLAG_HEAD,
+  FLAG_ROWS,
   GetRows,
   KvStore,
   MulMat,
@@ -84,14 +85,16 @@ export interface PlanSink {
 const word = (operand: Operand): number =>
   typeof operand === 'number' ? operand : 'at' in operand ? operand.at : operand.f32;
 
-/** Ops whose cost depends on the positions of their tokens. */
+/** Ops that run row by row: each needs its position or its session's block table. */
+const BY_ROWS: ReadonlySet<Op> = new Set([Op.ADD_ROWS, Op.ROPE_TABLE, Op.ROPE_TABLE_SCALED, Op.KV_STORE, Op.ATTENTION]);
+/** Those of them whose cost depends on the position. */
 const POSITIONAL: ReadonlySet<Op> = new Set([Op.ATTENTION]);
 
 /** What ops without operands write. */
 const WRITTEN: Partial<Record<Op, string>> = { [Op.SAMPLE]: 'next', [Op.SCORE]: 'loss', [Op.ECHO]: 'logits' };
 
-const flagsOf = (options: OpOptions): number =>
-  (options.head === true ? FLAG_HEAD : 0) | (options.add === true ? FLAG_ADD : 0);
+const flagsOf = (op: Op, options: OpOptions): number =>
+  (options.head === true ? FLAG_HEAD : 0) | (options.add === true ? FLAG_ADD : 0) | (BY_ROWS.has(op) ? FLAG_ROWS : 0);
 
 /**
  * What an op's price depends on: the op, its flags, lengths and types, which of its operands are absent and which are the same buffer. Not
@@ -105,7 +108,7 @@ function shapeOf(op: Op, operands: Readonly<Record<string, Operand>>, options: O
     const known = places.indexOf(operand.name);
     return `@${known < 0 ? places.push(operand.name) - 1 : known}`;
   });
-  return [op, flagsOf(options), ...shape].join(' ');
+  return [op, flagsOf(op, options), ...shape].join(' ');
 }
 
 // ── Sinks ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,7 +121,7 @@ interface PlanMemory {
 }
 
 interface PriceRows {
-  readonly positional: boolean;
+  readonly op: Op;
   readonly records: number[]; // offsets of the records they price
 }
 
@@ -143,7 +146,7 @@ class PlanWriter implements PlanSink {
     this.at += OP_BYTES;
     if (op !== Op.END) {
       const shape = shapeOf(op, operands, options);
-      const rows = this.rows.get(shape) ?? { positional: POSITIONAL.has(op), records: [] };
+      const rows = this.rows.get(shape) ?? { op, records: [] };
       rows.records.push(at);
       this.rows.set(shape, rows);
     }
@@ -152,7 +155,7 @@ class PlanWriter implements PlanSink {
     const base = (at - originAt) >> 2;
     i32.fill(0, base, base + OP_BYTES / 4);
     i32[base] = op;
-    i32[base + WORD_FLAGS] = flagsOf(options);
+    i32[base + WORD_FLAGS] = flagsOf(op, options);
     const words: Readonly<Record<string, number | string>> = WORDS[op];
     for (const [name, operand] of Object.entries<Operand>(operands)) {
       const i = base + Number(words[name]);
@@ -164,9 +167,9 @@ class PlanWriter implements PlanSink {
   /** Ends the plan: lays the rows out and points the records to them. Returns where the plan ends, a multiple of the arena's alignment. */
   finish(): number {
     const firstAt = this.at;
-    for (const { positional, records } of this.rows.values()) {
-      this.point(records, WORD_TOKENS, this.options.batch + 1);
-      if (positional) this.point(records, WORD_POSITIONS, this.options.ctx + 1);
+    for (const { op, records } of this.rows.values()) {
+      this.point(records, WORD_TOKENS, BY_ROWS.has(op) ? 2 : this.options.batch + 1);
+      if (POSITIONAL.has(op)) this.point(records, WORD_POSITIONS, this.options.ctx);
     }
     this.at = alignUp(this.at);
     if (this.memory !== null) {

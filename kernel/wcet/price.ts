@@ -29,7 +29,8 @@ export interface PlanSource {
   readonly vocabulary: number;
   readonly logitsAt: number;
   readonly kvAt: number;
-  readonly historyAt: number;
+  readonly historyAt: number; // of any session
+  readonly rowsAt: number;
   readonly stepAt: number;
   readonly samplerAt: number;
 }
@@ -90,11 +91,12 @@ const PRICE_BYTES = 8;
 // Arguments of the function that executes a record, in this order after step block and record.
 const [TOKENS, POSITION, ROW] = [2, 3, 4];
 
-/** What ops of one shape take: for so many tokens, and for a token at each position where that matters. */
+/** What ops of one shape take for so many tokens; one that runs row by row, for one, and beyond that at each position where it matters. */
 interface Row {
+  readonly byRows: boolean;
   readonly byTokens: readonly Figures[]; // entry 0: nothing
   readonly byPosition: readonly Figures[] | null;
-  /** Cycles, as the records' rows hold them. */
+  /** Cycles, as the plan holds them. */
   readonly tokens: readonly number[];
   readonly positions: readonly number[] | null;
   /** What is read of the weights, by tokens. */
@@ -116,18 +118,6 @@ const wholeCycles = (milli: number): number => Math.ceil(milli / MILLI);
 const upperMilli = (f: Figures): number => f.compute + f.memory;
 const plus = (a: readonly number[], b: readonly number[], times = 1): number[] =>
   a.map((x, i) => x + times * (b[i] ?? 0));
-
-/** Figures of `a` less those of `b`, memory aside. */
-function without(a: Figures, b: Figures): Figures {
-  return {
-    compute: a.compute - b.compute,
-    memory: a.memory,
-    instructions: a.instructions - b.instructions,
-    loaded: a.loaded - b.loaded,
-    stored: a.stored - b.stored,
-    busy: plus(a.busy, b.busy, -1),
-  };
-}
 
 /** Prices the records of one plan; equal shapes once. */
 class Pricer {
@@ -161,13 +151,14 @@ class Pricer {
     const { word } = this.#plan;
     const certificate = this.#certificates.op(word(record));
     if (isRefusal(certificate)) return certificate;
-    const head = (word(record + 4 * PLAN_RECORD.flags) & PLAN_RECORD.flagHead) !== 0;
+    const flags = word(record + 4 * PLAN_RECORD.flags);
+    const [head, byRows] = [(flags & PLAN_RECORD.flagHead) !== 0, (flags & PLAN_RECORD.flagRows) !== 0];
     const [tokensAt, positionsAt] = [word(record + 4 * PLAN_RECORD.tokens), word(record + 4 * PLAN_RECORD.positions)];
-    const setting = this.#setting(record, head);
+    const setting = this.#setting(record, head || byRows ? 1 : this.#plan.batch);
     const unknowns = unknownsOf(certificate, setting);
     if (isRefusal(unknowns)) return unknowns;
-    const key = this.#keyOf(certificate, unknowns, [head, positionsAt !== 0]);
-    const row = this.#rows.get(key) ?? this.#row(certificate, setting, head, positionsAt !== 0);
+    const key = this.#keyOf(certificate, unknowns, [head, byRows, positionsAt !== 0]);
+    const row = this.#rows.get(key) ?? this.#row(certificate, setting, { byRows, positional: positionsAt !== 0 });
     this.#rows.set(key, row);
     if (isRefusal(row)) return row;
     const other = this.#byAddress.get(tokensAt) ?? row;
@@ -191,23 +182,22 @@ class Pricer {
     return [c.name, ...words, ...regions, ...more].join();
   }
 
-  #setting(record: number, head: boolean): Setting {
-    const { stepAt, ctx, batch } = this.#plan;
-    const counts = range(Math.min(head ? 1 : batch, ctx) + 1).slice(1);
+  #setting(record: number, tokensMax: number): Setting {
+    const { stepAt } = this.#plan;
     return {
       target: this.#target,
       prices: this.#target.upper,
       regionOf: this.#plan.regionOf,
-      args: [stepAt, record, null, null, null],
+      args: [stepAt, record, tokensMax === 1 ? 1 : null, null, null],
       read: address => this.#read(address, record),
-      cases: counts.map(n => this.#caseOf(n)),
+      cases: range(tokensMax).map(n => this.#caseOf(n + 1)),
     };
   }
 
-  /** So many tokens, from any position on that leaves them room. */
+  /** So many tokens, each at any position: a pass mixes sessions. */
   #caseOf(tokens: number): Case {
     const { ctx, batch } = this.#plan;
-    return i => (i === TOKENS ? [tokens, tokens] : [0, i === POSITION ? Math.max(0, ctx - tokens) : batch - 1]);
+    return i => (i === TOKENS ? [tokens, tokens] : [0, i === POSITION ? ctx - 1 : batch - 1]);
   }
 
   /** Words of the record, and what of the step block is the same in every step. */
@@ -216,25 +206,21 @@ class Pricer {
     return constantWord(this.#plan, address) ?? 'data';
   }
 
-  #row(c: Certificate, setting: Setting, head: boolean, positional: boolean): Row | Refusal {
+  #row(
+    c: Certificate,
+    setting: Setting,
+    { byRows, positional }: { readonly byRows: boolean; readonly positional: boolean },
+  ): Row | Refusal {
+    if (positional && !byRows)
+      return refuse('NOTSUP', 9999, `${c.name}: a pass has several positions, and it is not run row by row`);
     const pass = this.#executor(setting);
     if (isRefusal(pass)) return pass;
     const overhead = this.#target.overhead.recordCycles * MILLI + upperMilli(pass);
-    const [stepAt = 0, record = 0] = setting.args;
-    const shapeFor = (tokens: number | null): Shape | Refusal => {
-      const cases = tokens === null ? setting.cases : [this.#caseOf(tokens)];
-      const shape = Shape.of(c, { ...setting, args: [stepAt, record, tokens, null, null], cases });
-      const blind = !isRefusal(shape) && shape.dependsOn.has(ROW);
-      return blind ? refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`) : shape;
-    };
-    if (positional) {
-      const { batch, ctx } = this.#plan;
-      const shapes = [0, 1, Math.min(2, batch, ctx)].map(shapeFor);
-      const refusal = shapes.find(isRefusal);
-      return refusal ?? this.#everywhere(shapes as Shape[], pass, overhead);
-    }
-    const shape = shapeFor(null);
-    return isRefusal(shape) ? shape : this.#anywhere(shape, pass, overhead, head ? 1 : this.#plan.batch);
+    const shape = Shape.of(c, setting);
+    if (isRefusal(shape)) return shape;
+    if (shape.dependsOn.has(ROW)) return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
+    if (positional) return this.#everywhere(shape, pass, overhead);
+    return this.#anywhere(shape, pass, overhead, byRows);
   }
 
   /** Once for the whole plan. */
@@ -254,49 +240,36 @@ class Pricer {
   }
 
   /** An op that costs the same everywhere; where it does not, the dearest position is what it is charged. */
-  #anywhere(shape: Shape, pass: Figures, overheadMilli: number, tokensMax: number): Row | Refusal {
+  #anywhere(shape: Shape, pass: Figures, overheadMilli: number, byRows: boolean): Row | Refusal {
     const { batch, ctx } = this.#plan;
     const byTokens = [nothing(this.#target)];
-    for (let n = 1; n <= batch; n++) {
-      const tokens = Math.min(n, tokensMax, ctx);
-      const positions = shape.dependsOn.has(POSITION) ? ctx - tokens + 1 : 1;
-      const each = range(positions).map(pos => figuresAt(shape, tokens, pos));
+    for (let n = 1; n <= (byRows ? 1 : batch); n++) {
+      const positions = shape.dependsOn.has(POSITION) ? ctx : 1;
+      const each = range(positions).map(pos => figuresAt(shape, n, pos));
       const dearest = each.reduce((a, b) => (upperMilli(b) > upperMilli(a) ? b : a));
       const busy = each.map(f => f.busy).reduce((a, b) => a.map((x, r) => Math.min(x, b[r] ?? 0)));
       byTokens.push({ ...dearest, busy: plus(busy, pass.busy) });
     }
     if (!shape.exact) return beyond(shape.name);
     const tokens = byTokens.map((f, n) => (n === 0 ? 0 : wholeCycles(upperMilli(f) + overheadMilli)));
-    return { byTokens, byPosition: null, tokens, positions: null, reads: this.#reads(shape, tokensMax) };
+    return { byRows, byTokens, byPosition: null, tokens, positions: null, reads: this.#reads(shape, byTokens) };
   }
 
-  /**
-   * An op whose cost is a sum over its tokens, each at its position: its rows can say nothing else. `shapes`: of none, one and two tokens; of
-   * the latter one is tried, which is to notice, not to prove: the tests compare every number of tokens.
-   */
-  #everywhere([none, one, two]: readonly Shape[], pass: Figures, overheadMilli: number): Row | Refusal {
-    const { batch, ctx } = this.#plan;
-    if (none === undefined || one === undefined || two === undefined) return panic('an op without shapes');
-    const fixed = figuresAt(none, 0, 0);
-    const byPosition = range(ctx).map(pos => without(figuresAt(one, 1, pos), fixed));
-    const [several, middle] = [Math.min(2, batch, ctx), (ctx - 1) >> 1];
-    const parts = [fixed, ...byPosition.slice(middle, middle + several)].map(countsOf);
-    const whole = countsOf(figuresAt(two, several, middle));
-    if (whole.join() !== parts.reduce((sum, part) => plus(sum, part)).join())
-      return refuse('NOTSUP', 9999, `${one.name}: ${several} tokens from position ${middle} are not the sum of each`);
-    if (![none, one, two].every(shape => shape.exact)) return beyond(one.name);
-    const once = { ...fixed, memory: 0, busy: plus(fixed.busy, pass.busy) };
-    const tokens = range(batch + 1).map(n => (n === 0 ? 0 : wholeCycles(fixed.compute + overheadMilli)));
-    const positions = [0];
-    for (const f of byPosition) positions.push((positions.at(-1) ?? 0) + wholeCycles(upperMilli(f)));
-    const byTokens = tokens.map((_, n) => (n === 0 ? nothing(this.#target) : once));
-    return { byTokens, byPosition, tokens, positions, reads: tokens.map(() => []) };
+  /** An op that runs row by row and costs at each position what it does there. */
+  #everywhere(shape: Shape, pass: Figures, overheadMilli: number): Row | Refusal {
+    const byPosition = range(this.#plan.ctx).map(pos => figuresAt(shape, 1, pos));
+    if (!shape.exact) return beyond(shape.name);
+    const none = nothing(this.#target);
+    const byTokens = [none, { ...none, busy: pass.busy }];
+    const tokens = [0, wholeCycles(overheadMilli)];
+    const positions = byPosition.map(f => wholeCycles(upperMilli(f)));
+    return { byRows: true, byTokens, byPosition, tokens, positions, reads: byTokens.map(() => []) };
   }
 
-  #reads(shape: Shape, tokensMax: number): Read[][] {
-    return range(this.#plan.batch + 1).map(n => {
+  #reads(shape: Shape, byTokens: readonly Figures[]): (readonly Read[])[] {
+    return byTokens.map((_, n) => {
       if (n === 0) return [];
-      shape.set(TOKENS, Math.min(n, tokensMax));
+      shape.set(TOKENS, n);
       shape.set(POSITION, 0);
       return shape.reads('weights');
     });
@@ -312,9 +285,6 @@ class Pricer {
     );
   }
 }
-
-/** What is not memory: a token's is not a part of several tokens'. */
-const countsOf = (f: Figures): number[] => [f.compute, f.instructions, f.loaded, f.stored, ...f.busy];
 
 const beyond = (name: string): Refusal => refuse('RANGE', 9999, `${name}: its cost is beyond 2⁵³`);
 
@@ -343,8 +313,9 @@ const sameCharges = (a: Row, b: Row): boolean =>
 function constantWord(plan: PlanSource, address: number): number | null {
   const { at } = StepBlock;
   switch (address - plan.stepAt) {
+    case at.rowsAt:
+      return plan.rowsAt;
     case at.historyAt:
-    case at.tokensAt: // somewhere in the history
       return plan.historyAt;
     case at.samplerAt:
       return plan.samplerAt;
@@ -363,11 +334,12 @@ function constantWord(plan: PlanSource, address: number): number | null {
 
 // ── Segments ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A segment's ops, added up: by tokens, and for all tokens before a position. */
+/** A segment's ops, added up: by tokens, and beyond that by the position of each. */
 interface Sums {
   readonly ops: readonly Op[];
   readonly charged: readonly number[];
-  readonly chargedBefore: readonly number[]; // empty: no op depends on the position
+  readonly chargedAt: readonly number[]; // empty: no op depends on the position
+  readonly chargedBefore: readonly number[]; // the sum of those before
   readonly busy: readonly (readonly number[])[];
   readonly busyBefore: readonly (readonly number[])[];
   readonly reads: readonly (readonly Range[])[];
@@ -378,27 +350,35 @@ function sumsOf(ops: readonly Op[], { batch, ctx }: PlanSource, target: Target):
   const counts = range(batch + 1);
   const positional = new Map<Row, number>(); // with how many ops it is the row of
   for (const { row } of ops) if (row.positions !== null) positional.set(row, (positional.get(row) ?? 0) + 1);
-  const chargedBefore: number[] = [];
-  const busyBefore: (readonly number[])[] = [];
-  for (let p = 0; p <= ctx && positional.size > 0; p++) {
+  const chargedAt: number[] = [];
+  const chargedBefore = [0];
+  const busyBefore: (readonly number[])[] = [none];
+  for (let p = 0; p < ctx && positional.size > 0; p++) {
     let charged = 0;
-    let busy = busyBefore[p - 1] ?? none;
+    let busy = busyBefore[p] ?? none;
     for (const [row, times] of positional) {
       charged += times * (row.positions?.[p] ?? 0);
-      if (p > 0) busy = plus(busy, row.byPosition?.[p - 1]?.busy ?? none, times);
+      busy = plus(busy, row.byPosition?.[p]?.busy ?? none, times);
     }
-    chargedBefore.push(charged);
+    chargedAt.push(charged);
+    chargedBefore.push((chargedBefore[p] ?? 0) + charged);
     busyBefore.push(busy);
   }
+  const busyOf = ({ byRows, byTokens }: Row, n: number): readonly number[] =>
+    byRows ? (byTokens[1]?.busy ?? none).map(x => n * x) : (byTokens[n]?.busy ?? none);
   return {
     ops,
-    charged: counts.map(n => sumOf(ops.map(op => op.row.tokens[n] ?? 0))),
+    charged: counts.map(n => sumOf(ops.map(op => tokensCharge(op.row, n)))),
+    chargedAt,
     chargedBefore,
-    busy: counts.map(n => ops.reduce((sum, op) => plus(sum, op.row.byTokens[n]?.busy ?? none), none)),
+    busy: counts.map(n => ops.reduce((sum, op) => plus(sum, busyOf(op.row, n)), none)),
     busyBefore,
-    reads: counts.map(n => ops.flatMap(op => op.reads[n] ?? [])),
+    reads: counts.map(n => ops.flatMap(op => op.reads[op.row.byRows ? Math.min(n, 1) : n] ?? [])),
   };
 }
+
+/** Of one op over `n` tokens, wherever they stand. */
+const tokensCharge = ({ byRows, tokens }: Row, n: number): number => (byRows ? n * (tokens[1] ?? 0) : (tokens[n] ?? 0));
 
 /** Bytes in any of the ranges. */
 function unionBytes(ranges: readonly Range[]): number {
@@ -420,6 +400,8 @@ const METERED = ['sample', 'top_k'] as const;
 export class Prices {
   readonly ctx: number;
   readonly batch: number;
+  /** A pass costs no more than any two passes that its rows are parted into: bodyTokens(a + b) ≤ bodyTokens(a) + bodyTokens(b). */
+  readonly subadditive: boolean;
   readonly #target: Target;
   readonly #plan: PlanSource;
   readonly #certificates: Certificates;
@@ -457,6 +439,10 @@ export class Prices {
     this.ctx = plan.ctx;
     this.batch = plan.batch;
     this.#segments = segments;
+    const { charged } = segments.body;
+    this.subadditive = range(plan.batch + 1).every(n =>
+      range(n).every(a => (charged[n] ?? 0) <= (charged[a] ?? 0) + (charged[n - a] ?? 0)),
+    );
   }
 
   /** Writes the rows that the records point to. `u32`: the arena. */
@@ -515,17 +501,16 @@ export class Prices {
   ops(s: Segment, n: number, pos: number): OpCost[] {
     return this.#segments[s].ops.map(({ row, head }) => {
       const tokens = head ? 1 : n;
+      const none = nothing(this.#target);
       const parts = [
-        row.byTokens[tokens] ?? nothing(this.#target),
+        ...(row.byRows ? range(tokens).map(() => row.byTokens[1] ?? none) : [row.byTokens[tokens] ?? none]),
         ...(row.byPosition?.slice(pos, pos + tokens) ?? []),
       ];
       const sum = (of: (f: Figures) => number): number => sumOf(parts.map(of));
       const most = chargeOf(row, tokens, pos);
       return {
         most,
-        least: Math.floor(
-          Math.max(0, ...parts.reduce((total, f) => plus(total, f.busy), nothing(this.#target).busy)) / MILLI,
-        ),
+        least: Math.floor(Math.max(0, ...parts.reduce((total, f) => plus(total, f.busy), none.busy)) / MILLI),
         compute: sum(f => f.compute),
         memory: sum(f => f.memory),
         overhead: most * MILLI - sum(upperMilli), // and what rounding to whole cycles adds
@@ -536,10 +521,23 @@ export class Prices {
     });
   }
 
-  /** hot: what one segment over `n` tokens from position `pos` is charged, without what the sampler counts itself. */
+  /**
+   * hot: what one segment over `n` tokens of one session from position `pos` is charged, without what the sampler counts itself. Rows of a
+   * pass may be of any sessions and positions: `bodyTokens` of them all, and `bodyPosition` of each.
+   */
   charged(s: Segment, n: number, pos: number): number {
     const { charged, chargedBefore: before } = this.#segments[s];
     return (charged[n] ?? 0) + (before[pos + n] ?? 0) - (before[pos] ?? 0);
+  }
+
+  /** hot: of a pass's body, what its rows are charged wherever they stand. */
+  bodyTokens(n: number): number {
+    return this.#segments.body.charged[n] ?? 0;
+  }
+
+  /** hot: of a pass's body, what a row at this position is charged beyond that. */
+  bodyPosition(pos: number): number {
+    return this.#segments.body.chargedAt[pos] ?? 0;
   }
 
   /** At least: the busiest resource over the whole stretch, or what it must read of the weights. */
@@ -610,8 +608,8 @@ function exactFigures(shape: Shape): Figures {
   return shape.exact ? figures : panic(`no bound: ${shape.name} costs more than 2⁵³`);
 }
 
-function chargeOf({ tokens, positions }: Row, n: number, pos: number): number {
-  return (tokens[n] ?? 0) + (positions?.[pos + n] ?? 0) - (positions?.[pos] ?? 0);
+function chargeOf(row: Row, n: number, pos: number): number {
+  return tokensCharge(row, n) + sumOf(row.positions?.slice(pos, pos + n) ?? []);
 }
 
 const boundOf = (f: Figures): Bound => ({

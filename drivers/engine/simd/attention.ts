@@ -1,8 +1,9 @@
-// Attention of one token over its session's cache, straight from the stored keys and values. With an F16 cache queries and probabilities are
+// Attention of one token over its session's cache, straight from the stored keys and values, page by page as the session's block table names
+// them (paged attention, as in vLLM). With an F16 cache queries and probabilities are
 // rounded to F16 first, as ggml does for any product with F16 operands. Scores and weighted sums are added in dot32's order, soft_max eight
-// positions at a time and those sums in f64, as in ggml's AVX2 code. Nothing depends on the batch a token came in.
+// positions at a time and those sums in f64, as in ggml's AVX2 code. Nothing depends on the pass a token came in, nor on where pages lie.
 
-import { TYPE_F16 } from '../ops';
+import { KV_PAGE, TYPE_F16 } from '../ops';
 import { F16, F32, f16_bias, f16_mask, opaque_zero, round_half } from './blocks';
 import { dot32, weighted_sum } from './dot';
 import { exp4, sum4 } from './math';
@@ -44,8 +45,18 @@ export function soft_max(x: usize, n: i32): void {
   for (; i < n; i++) store<f32>(x + (i << 2), load<f32>(x + (i << 2)) * inverse);
 }
 
+/** scores[n] = q · K · scale for n positions that follow each other. */
 @inline
-function attention_of<T>(q: usize, k: usize, v: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scale: f32, scores: usize, dst: usize): void {
+function scores_of<T>(q: usize, key: usize, step: usize, headDim: i32, n: i32, scale: f32, scores: usize, mask: v128, bias: v128): void {
+  for (; n > 0; n--) {
+    store<f32>(scores, dot32<T>(q, key, headDim, mask, bias) * scale);
+    key += step;
+    scores += 4;
+  }
+}
+
+@inline
+function attention_of<T>(q: usize, k: usize, v: usize, table: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scale: f32, scores: usize, dst: usize): void {
   const step: usize = headsKv * headDim * sizeof<T>();
   const group = heads / headsKv;
   const zero = opaque_zero(count);
@@ -54,22 +65,31 @@ function attention_of<T>(q: usize, k: usize, v: usize, heads: i32, headsKv: i32,
   if (isInteger<T>()) round_half(true, q, heads * headDim, q);
   for (let h = 0; h < heads; h++) {
     const head: usize = (h / group) * headDim * sizeof<T>();
-    let key = k + head;
-    for (let j = 0; j < count; j++) {
-      store<f32>(scores + (j << 2), dot32<T>(q, key, headDim, mask, bias) * scale);
-      key += step;
+    let page = table;
+    let to = scores;
+    let left = count;
+    for (; left >= KV_PAGE; left -= KV_PAGE) {
+      scores_of<T>(q, k + load<i32>(page) + head, step, headDim, KV_PAGE, scale, to, mask, bias);
+      page += 4;
+      to += 4 * KV_PAGE;
     }
+    if (left > 0) scores_of<T>(q, k + load<i32>(page) + head, step, headDim, left, scale, to, mask, bias);
     soft_max(scores, count);
     if (isInteger<T>()) round_half(true, scores, count, scores);
-    weighted_sum<T>(scores, v + head, step, headDim, count, dst, mask, bias);
+    weighted_sum<T>(scores, v + head, table, step, headDim, count, dst, mask, bias);
     q += headDim << 2;
     dst += headDim << 2;
   }
 }
 
-/** One token: q[heads · headDim] (rounded in place for an F16 cache) against positions 0 … count − 1 of K and V, [position][headsKv · headDim]. `scaleAt`: where the f32 lies. */
-export function attention(type: i32, q: usize, k: usize, v: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scaleAt: usize, scores: usize, dst: usize): void {
+/**
+ * One token: q[heads · headDim] (rounded in place for an F16 cache) against positions 0 … count − 1. `k`, `v`: where these planes of a page at
+ * offset 0 would lie, [KV_PAGE][headsKv · headDim]; `table`: the offsets of the pages. `scaleAt`: where the f32 lies.
+ */
+export function attention(
+  type: i32, q: usize, k: usize, v: usize, table: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scaleAt: usize, scores: usize, dst: usize,
+): void {
   const scale = load<f32>(scaleAt);
-  if (type == TYPE_F16) attention_of<F16>(q, k, v, heads, headsKv, headDim, count, scale, scores, dst);
-  else attention_of<F32>(q, k, v, heads, headsKv, headDim, count, scale, scores, dst);
+  if (type == TYPE_F16) attention_of<F16>(q, k, v, table, heads, headsKv, headDim, count, scale, scores, dst);
+  else attention_of<F32>(q, k, v, table, heads, headsKv, headDim, count, scale, scores, dst);
 }

@@ -82,32 +82,33 @@ function tail_half<T>(sum: f32, a: usize, b: usize, n: i32): f32 {
 
 /**
  * dst[n] = Σ over positions of p[position] · V[position], the positions being the lanes of dot32: with 32 lanes and `count` padded by zeros to
- * whole blocks of 32. Four values at a time, then single ones.
+ * whole blocks of 32, each of which is a page: `v` is where a page at offset 0 would lie, `table` says the offsets. Four values at a time, then
+ * single ones.
  */
 @inline
-export function weighted_sum<T>(p: usize, v: usize, step: usize, n: i32, count: i32, dst: usize, mask: v128, bias: v128): void {
+export function weighted_sum<T>(p: usize, v: usize, table: usize, step: usize, n: i32, count: i32, dst: usize, mask: v128, bias: v128): void {
   let i = 0;
   for (; i + 4 <= n; i += 4) {
     const column = v + i * sizeof<T>();
-    const t0 = two_lanes<T>(p, column, step, count, 0, true, mask, bias);
-    const t1 = two_lanes<T>(p, column, step, count, 1, true, mask, bias);
-    const t2 = two_lanes<T>(p, column, step, count, 2, true, mask, bias);
-    const t3 = two_lanes<T>(p, column, step, count, 3, true, mask, bias);
+    const t0 = two_lanes<T>(p, column, table, step, count, 0, true, mask, bias);
+    const t1 = two_lanes<T>(p, column, table, step, count, 1, true, mask, bias);
+    const t2 = two_lanes<T>(p, column, table, step, count, 2, true, mask, bias);
+    const t3 = two_lanes<T>(p, column, table, step, count, 3, true, mask, bias);
     v128.store(dst + (i << 2), f32x4.add(f32x4.add(t0, t1), f32x4.add(t2, t3)));
   }
   for (; i < n; i++) {
     const column = v + i * sizeof<T>();
-    const t0 = two_lanes<T>(p, column, step, count, 0, false, mask, bias);
-    const t1 = two_lanes<T>(p, column, step, count, 1, false, mask, bias);
-    const t2 = two_lanes<T>(p, column, step, count, 2, false, mask, bias);
-    const t3 = two_lanes<T>(p, column, step, count, 3, false, mask, bias);
+    const t0 = two_lanes<T>(p, column, table, step, count, 0, false, mask, bias);
+    const t1 = two_lanes<T>(p, column, table, step, count, 1, false, mask, bias);
+    const t2 = two_lanes<T>(p, column, table, step, count, 2, false, mask, bias);
+    const t3 = two_lanes<T>(p, column, table, step, count, 3, false, mask, bias);
     v128.store32_lane(dst + (i << 2), f32x4.add(f32x4.add(t0, t1), f32x4.add(t2, t3)), 0);
   }
 }
 
 /** The part of lanes `lane` and `lane` + 4 of each eight: positions lane, lane + 4, lane + 8, … */
 @inline
-function two_lanes<T>(p: usize, v: usize, step: usize, count: i32, lane: i32, four: bool, mask: v128, bias: v128): v128 {
+function two_lanes<T>(p: usize, v: usize, table: usize, step: usize, count: i32, lane: i32, four: bool, mask: v128, bias: v128): v128 {
   let a0 = f32x4.splat(0);
   let a1 = a0;
   let a2 = a0;
@@ -121,24 +122,28 @@ function two_lanes<T>(p: usize, v: usize, step: usize, count: i32, lane: i32, fo
   p += lane << 2;
   let left = count - lane;
   for (; left > 28; left -= 32) {
-    a0 = madd<T>(v128.load32_splat(p), value<T>(v, four, mask, bias), a0);
-    b0 = madd<T>(v128.load32_splat(p, 16), value<T>(v + next, four, mask, bias), b0);
-    a1 = madd<T>(v128.load32_splat(p, 32), value<T>(v + 2 * next, four, mask, bias), a1);
-    b1 = madd<T>(v128.load32_splat(p, 48), value<T>(v + 3 * next, four, mask, bias), b1);
-    a2 = madd<T>(v128.load32_splat(p, 64), value<T>(v + 4 * next, four, mask, bias), a2);
-    b2 = madd<T>(v128.load32_splat(p, 80), value<T>(v + 5 * next, four, mask, bias), b2);
-    a3 = madd<T>(v128.load32_splat(p, 96), value<T>(v + 6 * next, four, mask, bias), a3);
-    b3 = madd<T>(v128.load32_splat(p, 112), value<T>(v + 7 * next, four, mask, bias), b3);
-    v += 8 * next;
+    const x = v + load<i32>(table);
+    a0 = madd<T>(v128.load32_splat(p), value<T>(x, four, mask, bias), a0);
+    b0 = madd<T>(v128.load32_splat(p, 16), value<T>(x + next, four, mask, bias), b0);
+    a1 = madd<T>(v128.load32_splat(p, 32), value<T>(x + 2 * next, four, mask, bias), a1);
+    b1 = madd<T>(v128.load32_splat(p, 48), value<T>(x + 3 * next, four, mask, bias), b1);
+    a2 = madd<T>(v128.load32_splat(p, 64), value<T>(x + 4 * next, four, mask, bias), a2);
+    b2 = madd<T>(v128.load32_splat(p, 80), value<T>(x + 5 * next, four, mask, bias), b2);
+    a3 = madd<T>(v128.load32_splat(p, 96), value<T>(x + 6 * next, four, mask, bias), a3);
+    b3 = madd<T>(v128.load32_splat(p, 112), value<T>(x + 7 * next, four, mask, bias), b3);
+    table += 4;
     p += 128;
   }
-  if (left > 0) a0 = madd<T>(v128.load32_splat(p), value<T>(v, four, mask, bias), a0);
-  if (left > 4) b0 = madd<T>(v128.load32_splat(p, 16), value<T>(v + next, four, mask, bias), b0);
-  if (left > 8) a1 = madd<T>(v128.load32_splat(p, 32), value<T>(v + 2 * next, four, mask, bias), a1);
-  if (left > 12) b1 = madd<T>(v128.load32_splat(p, 48), value<T>(v + 3 * next, four, mask, bias), b1);
-  if (left > 16) a2 = madd<T>(v128.load32_splat(p, 64), value<T>(v + 4 * next, four, mask, bias), a2);
-  if (left > 20) b2 = madd<T>(v128.load32_splat(p, 80), value<T>(v + 5 * next, four, mask, bias), b2);
-  if (left > 24) a3 = madd<T>(v128.load32_splat(p, 96), value<T>(v + 6 * next, four, mask, bias), a3);
+  if (left > 0) {
+    const x = v + load<i32>(table);
+    a0 = madd<T>(v128.load32_splat(p), value<T>(x, four, mask, bias), a0);
+    if (left > 4) b0 = madd<T>(v128.load32_splat(p, 16), value<T>(x + next, four, mask, bias), b0);
+    if (left > 8) a1 = madd<T>(v128.load32_splat(p, 32), value<T>(x + 2 * next, four, mask, bias), a1);
+    if (left > 12) b1 = madd<T>(v128.load32_splat(p, 48), value<T>(x + 3 * next, four, mask, bias), b1);
+    if (left > 16) a2 = madd<T>(v128.load32_splat(p, 64), value<T>(x + 4 * next, four, mask, bias), a2);
+    if (left > 20) b2 = madd<T>(v128.load32_splat(p, 80), value<T>(x + 5 * next, four, mask, bias), b2);
+    if (left > 24) a3 = madd<T>(v128.load32_splat(p, 96), value<T>(x + 6 * next, four, mask, bias), a3);
+  }
   const a = f32x4.add(f32x4.add(a0, a2), f32x4.add(a1, a3));
   return f32x4.add(a, f32x4.add(f32x4.add(b0, b2), f32x4.add(b1, b3)));
 }

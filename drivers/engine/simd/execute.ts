@@ -4,9 +4,9 @@
 // does, counts for itself.
 
 import {
-  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, GetRows, KvStore, MulMat, Norm, NormHeads, OP_BYTES, Op, PRICE_BYTES, Quantize, Reply,
-  Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, Scale, STEP_CTX, STEP_CYCLES, STEP_KV_AT, STEP_LOGITS_AT, STEP_N, STEP_POS, STEP_REPLY_AT, STEP_ROW, STEP_STATUS,
-  STEP_TOKENS_AT, STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q4_K,
+  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, FLAG_ROWS, GetRows, KV_PAGE, KV_PAGE_LOG2, KvStore, MulMat, Norm, NormHeads, OP_BYTES,
+  Op, PRICE_BYTES, Quantize, Reply, Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, ROW_BYTES, ROW_POS, ROW_TABLE_AT, Scale, STEP_CTX, STEP_CYCLES, STEP_KV_AT,
+  STEP_LOGITS_AT, STEP_N, STEP_REPLY_AT, STEP_ROW, STEP_ROWS_AT, STEP_STATUS, STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q4_K,
   TYPE_Q5_0, TYPE_Q5_1, TYPE_Q5_K, TYPE_Q6_K, TYPE_Q8_0, TYPE_TQ1_0, TYPE_TQ2_0, WORD_FLAGS, WORD_POSITIONS, WORD_TOKENS,
 } from '../ops';
 import { attention } from './attention';
@@ -33,39 +33,51 @@ function spend(step: usize, cycles: u64): void {
   store<u64>(step, load<u64>(step, STEP_CYCLES) + cycles, STEP_CYCLES);
 }
 
-/** Cycles += tokens[n] + positions[pos + n] − positions[pos]. Without positions the same entry is taken twice: charging costs the same for every op. */
+/** Cycles += tokens[n] + positions[pos]. Without positions the same entry is taken again, for nothing: charging costs the same for every op. */
 @inline
 function charge(step: usize, op: usize, n: i32, pos: i32): void {
-  const tokens: usize = word(op, WORD_TOKENS);
+  const price: usize = word(op, WORD_TOKENS) + n * PRICE_BYTES;
   const positions: usize = word(op, WORD_POSITIONS);
-  const from = select<usize>(positions + pos * PRICE_BYTES, tokens, positions != 0);
-  const to = from + select<usize>(n * PRICE_BYTES, 0, positions != 0);
-  spend(step, load<u64>(tokens + n * PRICE_BYTES) + load<u64>(to) - load<u64>(from));
+  const more = load<u64>(select<usize>(positions + pos * PRICE_BYTES, price, positions != 0));
+  spend(step, load<u64>(price) + select<u64>(more, 0, positions != 0));
 }
 
-/** See Compute.run. One way out of the loop, whether the segment ends or an op has failed: a pass always executes the same. */
+/** The record of row `row` of the pass. */
+@inline
+function row_at(step: usize, row: i32): usize {
+  return load<i32>(step, STEP_ROWS_AT) + row * ROW_BYTES;
+}
+
+/**
+ * See Compute.run. An op that runs row by row goes through the loop once for each: every time round executes the same, so its price is one
+ * number. One way out, whether the segment ends or an op has failed.
+ */
 export function run(step: usize, op: usize): i32 {
   let fault = 0;
+  let next = 0; // row of an op that runs row by row
   while ((fault == 0) & (word(op, 0) != Op.END)) {
-    const head = (word(op, WORD_FLAGS) & FLAG_HEAD) != 0;
-    const row = select<i32>(load<i32>(step, STEP_ROW), 0, head);
-    const n = select<i32>(1, load<i32>(step, STEP_N), head);
-    const pos = load<i32>(step, STEP_POS) + row;
+    const flags = word(op, WORD_FLAGS);
+    const all = select<i32>(1, load<i32>(step, STEP_N), (flags & FLAG_HEAD) != 0);
+    const row = select<i32>(load<i32>(step, STEP_ROW), next, (flags & FLAG_HEAD) != 0);
+    const n = select<i32>(1, all, (flags & FLAG_ROWS) != 0);
+    const pos = load<i32>(row_at(step, row), ROW_POS);
     charge(step, op, n, pos);
     fault = execute(step, op, n, pos, row);
-    op += OP_BYTES;
+    next += n;
+    op += select<usize>(OP_BYTES, 0, next == all);
+    next = select<i32>(0, next, next == all);
   }
   store<i32>(step, fault, STEP_STATUS);
   return fault;
 }
 
-/** One op over `n` tokens, the first at position `pos`; `row`: the row a head's norm reads. Returns 0 or a FAULT. */
+/** One op over `n` tokens: all, or row `row`, which stands at position `pos`; the row a head reads. Returns 0 or a FAULT. */
 function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
   switch (word(op, 0)) {
     case Op.GET_ROWS:
       return get_rows(step, op, n);
     case Op.ADD_ROWS:
-      return add_rows(op, n, pos);
+      return add_row(op, pos, row);
     case Op.RMS_NORM:
     case Op.LAYER_NORM:
       norm(op, n, row);
@@ -77,15 +89,15 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
       return mul_mat(op, n);
     case Op.ROPE_TABLE: {
       const pairs = word(op, RopeTable.pairs);
-      for (let t = 0; t < n; t++) rope_table(pos + t, pairs, word(op, RopeTable.frequenciesAt), word(op, RopeTable.tableAt) + ((t * pairs) << 3));
+      rope_table(pos, pairs, word(op, RopeTable.frequenciesAt), word(op, RopeTable.tableAt) + ((row * pairs) << 3));
       return 0;
     }
     case Op.ROPE:
       return rope_rows(op, n);
     case Op.KV_STORE:
-      return kv_rows(step, op, n, pos);
+      return kv_row(step, op, pos, row);
     case Op.ATTENTION:
-      attention_rows(step, op, n, pos);
+      attention_row(step, op, pos, row);
       return 0;
     case Op.ADD:
       add(word(op, Elementwise.dstAt), word(op, Elementwise.srcAt), n * word(op, Elementwise.n));
@@ -107,7 +119,7 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
       return 0;
     case Op.ROPE_TABLE_SCALED: {
       const pairs = word(op, RopeTable.pairs);
-      for (let t = 0; t < n; t++) rope_table_scaled(pos + t, pairs, word(op, RopeTable.frequenciesAt), word(op, RopeTable.tableAt) + ((t * pairs) << 3));
+      rope_table_scaled(pos, pairs, word(op, RopeTable.frequenciesAt), word(op, RopeTable.tableAt) + ((row * pairs) << 3));
       return 0;
     }
     case Op.SCALE:
@@ -132,23 +144,23 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
 
 /** An id outside is a fault, and the first row is read in its stead. */
 function get_rows(step: usize, op: usize, n: i32): i32 {
-  const ids: usize = load<i32>(step, STEP_TOKENS_AT);
   const rows = word(op, GetRows.rows);
+  let record = row_at(step, 0);
   let outside = false;
   for (let t = 0; t < n; t++) {
-    const id = load<u32>(ids + (t << 2));
+    const id = load<u32>(record);
     outside |= id >= <u32>rows;
     put_row(op, t, select<u32>(0, id, id >= <u32>rows), rows, false);
+    record += ROW_BYTES;
   }
   return select<i32>(FAULT_BAD_OP, 0, outside);
 }
 
-/** Positions outside are a fault, and the first rows are added in their stead. */
-function add_rows(op: usize, n: i32, pos: i32): i32 {
+/** A position outside is a fault, and the first row is added in its stead. */
+function add_row(op: usize, pos: i32, row: i32): i32 {
   const rows = word(op, GetRows.rows);
-  const outside = (pos < 0) | (pos + n > rows);
-  const first = select<i32>(0, pos, outside);
-  for (let t = 0; t < n; t++) put_row(op, t, first + t, rows, true);
+  const outside = <u32>pos >= <u32>rows;
+  put_row(op, row, select<u32>(0, pos, outside), rows, true);
   return select<i32>(FAULT_BAD_OP, 0, outside);
 }
 
@@ -308,37 +320,28 @@ function silu_rows(op: usize, n: i32): void {
   }
 }
 
-/** Positions outside are a fault, and the first ones are written in their stead: with the session that asked for them the cache is lost. */
-function kv_rows(step: usize, op: usize, n: i32, pos: i32): i32 {
+/** A position outside is a fault, and the first one is written in its stead: with the session that asked for it the cache is lost. */
+function kv_row(step: usize, op: usize, pos: i32, row: i32): i32 {
   const type = word(op, KvStore.kvType);
-  const length = word(op, KvStore.n);
-  const bytes: usize = type == TYPE_F16 ? length << 1 : length << 2;
-  const outside = (pos < 0) | (pos + n > load<i32>(step, STEP_CTX));
-  let x: usize = word(op, KvStore.srcAt);
-  let to: usize = load<i32>(step, STEP_KV_AT) + word(op, KvStore.planeAt) + select<i32>(0, pos, outside) * bytes;
-  let finite = true;
-  for (; n > 0; n--) {
-    finite &= kv_store(type, x, length, to);
-    x += word(op, KvStore.srcStride) << 2;
-    to += bytes;
-  }
+  const n = word(op, KvStore.n);
+  const outside = <u32>pos >= load<u32>(step, STEP_CTX);
+  const at = select<i32>(0, pos, outside);
+  const table: usize = load<i32>(row_at(step, row), ROW_TABLE_AT);
+  const page: usize = load<i32>(step, STEP_KV_AT) + load<i32>(table + ((at >> KV_PAGE_LOG2) << 2));
+  const to: usize = page + word(op, KvStore.planeAt) + (at & (KV_PAGE - 1)) * (type == TYPE_F16 ? n << 1 : n << 2);
+  const finite = kv_store(type, word(op, KvStore.srcAt) + ((row * word(op, KvStore.srcStride)) << 2), n, to);
   return select<i32>(FAULT_BAD_OP, select<i32>(0, FAULT_NAN, finite), outside);
 }
 
-function attention_rows(step: usize, op: usize, n: i32, pos: i32): void {
+function attention_row(step: usize, op: usize, pos: i32, row: i32): void {
   const kv: usize = load<i32>(step, STEP_KV_AT);
   const heads = word(op, Attention.heads);
   const headDim = word(op, Attention.headDim);
-  let q: usize = word(op, Attention.qAt);
-  let dst: usize = word(op, Attention.dstAt);
-  for (let t = 0; t < n; t++) {
-    attention(
-      word(op, Attention.kvType), q, kv + word(op, Attention.kPlaneAt), kv + word(op, Attention.vPlaneAt), heads, word(op, Attention.headsKv), headDim,
-      pos + t + 1, op + (Attention.scale << 2), word(op, Attention.scoresAt), dst,
-    );
-    q += word(op, Attention.qStride) << 2;
-    dst += (heads * headDim) << 2;
-  }
+  attention(
+    word(op, Attention.kvType), word(op, Attention.qAt) + ((row * word(op, Attention.qStride)) << 2), kv + word(op, Attention.kPlaneAt),
+    kv + word(op, Attention.vPlaneAt), load<i32>(row_at(step, row), ROW_TABLE_AT), heads, word(op, Attention.headsKv), headDim, pos + 1,
+    op + (Attention.scale << 2), word(op, Attention.scoresAt), word(op, Attention.dstAt) + ((row * heads * headDim) << 2),
+  );
 }
 
 /** The stub's head: the token at position `pos` is followed by the next id of its reply, with certainty. */

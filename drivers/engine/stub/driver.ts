@@ -14,11 +14,13 @@ import type {
   ModelShape,
   PlanImage,
   Refusal,
+  SessionSlots,
 } from '../../../kernel/abi/index.ts';
 import { alignUp } from '../memory.ts';
 import { Op, Reply } from '../ops.ts';
 import { Plan } from '../plan.ts';
 import type { PlanSink, Segments } from '../plan.ts';
+import { layOutPool, layOutSlots } from '../sessions.ts';
 import { logitsBytes } from '../sizes.ts';
 import { ByteVocabulary, FIRST_BYTE } from './vocabulary.ts';
 
@@ -75,7 +77,7 @@ export class StubDriver implements EngineDriver {
     };
   }
 
-  /** The reply is the session's state, so it lies where a model has its KV cache: at most one id for every position. */
+  /** Its pool is kept as a model's is and never read: what the kernel does with pages can be tried where nothing is computed. */
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal {
     const form = formOf(image);
     if (isRefusal(form)) return form;
@@ -83,10 +85,10 @@ export class StubDriver implements EngineDriver {
       weights: 0,
       tensors: 0,
       vocabulary: 0,
-      kv: alignUp((Reply.ids + options.ctx) * ID_BYTES),
+      kv: layOutPool(options, ID_BYTES, 0).bytes,
       scratch: alignUp(Math.max(logitsBytes(this.vocabulary.count), WORK_BYTES)),
       plan: this.planAt(0, options).endAt(),
-      session: alignUp(options.ctx * ID_BYTES),
+      session: options.sessions * slotsAt(0, options).bytes,
     };
   }
 
@@ -96,6 +98,8 @@ export class StubDriver implements EngineDriver {
     const shape = this.describe(image);
     if (isRefusal(shape)) return shape;
     const plan = this.planAt(place.planAt, options);
+    const { kvAt, pageBytes, pageRecordsAt } = layOutPool(options, ID_BYTES, place.kvAt);
+    const slots = slotsAt(place.sessionAt, options);
     return {
       name: this.name,
       shape,
@@ -103,13 +107,14 @@ export class StubDriver implements EngineDriver {
       vocabulary: this.vocabulary,
       ...plan.load(this.arena),
       logitsAt: place.scratchAt,
-      kvAt: place.kvAt,
-      replyAt: place.kvAt,
-      historyAt: place.sessionAt,
-      begin: (promptAt, promptTokens, maxTokens) => {
-        const reply = new ReplyWriter(this.arena.u32, place.kvAt >> 2, options.ctx);
-        if (form === 'echo') this.echo(reply, promptAt >> 2, promptTokens);
-        else this.words(reply, promptAt >> 2, promptTokens, maxTokens);
+      kvAt,
+      pageBytes,
+      pageRecordsAt,
+      slots,
+      begin: (slotAt, promptTokens, maxTokens) => {
+        const reply = new ReplyWriter(this.arena.u32, (slotAt + slots.stateAt) >> 2, options.ctx);
+        if (form === 'echo') this.echo(reply, slotAt >> 2, promptTokens);
+        else this.words(reply, slotAt >> 2, promptTokens, maxTokens);
         reply.finish(this.vocabulary.eos, promptTokens);
       },
       ops: () => plan.rows(),
@@ -178,6 +183,11 @@ function wordByte(byte: number): number {
   if (byte >= 0x41 && byte <= 0x5a) return byte + 0x20;
   const alphanumeric = (byte >= 0x61 && byte <= 0x7a) || (byte >= 0x30 && byte <= 0x39);
   return alphanumeric ? byte : 0x3f;
+}
+
+/** The reply is a session's state: at most one id for every position. */
+function slotsAt(at: number, options: EngineOptions): SessionSlots {
+  return layOutSlots(options, (Reply.ids + options.ctx) * ID_BYTES, at);
 }
 
 function formOf(image: ModelImage): Form | Refusal {

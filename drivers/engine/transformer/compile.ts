@@ -3,7 +3,7 @@
 // Pre-norm blocks as in GPT-2 and llama, or with both halves side by side as in GPT-J and phi; a quantised product first quantises its
 // activations, as ggml does.
 
-import { GGML_BLOCK, ggmlTypeName } from '../../../kernel/abi/index.ts';
+import { GGML_BLOCK, ggmlTypeName, KV_PAGE } from '../../../kernel/abi/index.ts';
 import type { EngineOptions } from '../../../kernel/abi/index.ts';
 import { Cursor } from '../memory.ts';
 import { Op } from '../ops.ts';
@@ -47,7 +47,7 @@ export function kvBytesPerToken(h: Hyperparameters, kvType: number): number {
   return h.layers * 2 * kvPlaneBytes(h, kvType, 1);
 }
 
-/** One layer's keys, or values: [position][keyValue] elements of the KV type. */
+/** One layer's keys, or values: [positions][keyValue] elements of the KV type. */
 function kvPlaneBytes(h: Hyperparameters, kvType: number, positions: number): number {
   return positions * keyValueLength(h) * GGML_BLOCK[ggmlTypeName(kvType)!][1];
 }
@@ -247,7 +247,7 @@ class Compiler {
       });
     const scale = 1 / Math.fround(Math.sqrt(h.headSize));
     if (h.architecture.scaledQueries) this.scale(s.query, query, stride, scale);
-    const planeBytes = kvPlaneBytes(h, options.kvType, options.ctx);
+    const planeBytes = kvPlaneBytes(h, options.kvType, KV_PAGE); // a page: the planes of every layer, keys before values
     const kPlaneAt = 2 * layer * planeBytes;
     const vPlaneAt = kPlaneAt + planeBytes;
     sink.emit(Op.KV_STORE, { srcAt: s.key, n: kv, srcStride: stride, planeAt: kPlaneAt, kvType: options.kvType });

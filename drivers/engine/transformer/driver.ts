@@ -20,6 +20,7 @@ import { alignUp, Cursor } from '../memory.ts';
 import { GROUP } from '../ops.ts';
 import { Plan } from '../plan.ts';
 import type { Place } from '../plan.ts';
+import { layOutPool, layOutSlots } from '../sessions.ts';
 import { ropeFrequenciesBytes } from '../sizes.ts';
 import { directoryBytes, writeDirectory } from '../tensors.ts';
 import { bind, hyperparameters } from './architecture.ts';
@@ -56,11 +57,11 @@ export class TransformerDriver implements EngineDriver {
       weights: weights.bytes,
       tensors: directoryBytes(model.tensors.values()),
       vocabulary: vocabulary.bytes,
-      kv: alignUp(options.ctx * kvBytesPerToken(model.h, options.kvType)),
+      kv: layOutPool(options, kvBytesPerToken(model.h, options.kvType), 0).bytes,
       // The tokenizer cuts text in the scratch region while no step runs, and tensors pass through it while the model is loaded.
       scratch: alignUp(Math.max(layout.scratch.bytes, vocabulary.workBytes, stagingBytes(model))),
       plan: layout.plan.endAt(),
-      session: alignUp(4 * options.ctx),
+      session: options.sessions * layOutSlots(options, 0, 0).bytes,
     };
   }
 
@@ -83,6 +84,11 @@ export class TransformerDriver implements EngineDriver {
     for (const region of ['weights', 'tensors', 'plan'] as const)
       if (taken[region] !== budget[region])
         return refuse('NOMEM', 9999, `region ${region}: ${budget[region]} bytes planned, ${taken[region]} taken`);
+    const { kvAt, pageBytes, pageRecordsAt } = layOutPool(
+      options,
+      kvBytesPerToken(model.h, options.kvType),
+      place.kvAt,
+    );
     return {
       name: this.name,
       shape: shapeOf(image, model.h),
@@ -90,9 +96,10 @@ export class TransformerDriver implements EngineDriver {
       vocabulary,
       ...layout.plan.load(arena),
       logitsAt: layout.scratch.logits.at,
-      kvAt: place.kvAt,
-      historyAt: place.sessionAt,
-      replyAt: 0,
+      kvAt,
+      pageBytes,
+      pageRecordsAt,
+      slots: layOutSlots(options, 0, place.sessionAt),
       begin: () => {},
       ops: () => layout.plan.rows(),
     };

@@ -1,0 +1,51 @@
+// What the parts of the session service share: the machine's memory, clock and prices, the loaded model, the table of sessions, and the
+// ledgers that a request is entered in. Put together once, at boot.
+
+import type { ArenaView, Compute, Refusal, RngDriver, SessionReport } from './abi/index.ts';
+import type { Arena } from './arena.ts';
+import type { PeriodBudget } from './budget.ts';
+import type { Clock } from './clock.ts';
+import type { Costs } from './costs.ts';
+import type { Layout } from './layout.ts';
+import type { Loader } from './loader.ts';
+import type { Pace } from './pace.ts';
+import type { PagePool } from './pages.ts';
+import type { Quotas } from './quota.ts';
+import type { Scheduler } from './sched.ts';
+import type { Breach, SessionTable } from './session.ts';
+import type { Trace } from './trace.ts';
+
+export type Report = ReturnType<typeof SessionReport.read>;
+
+/** Where requests are written down for good. */
+export interface Journal {
+  /** A session ended; `code`: of the specification, 0 when nothing went wrong. */
+  ended(report: Report, code: number): void;
+  /** A request was refused; `promptTokens`: 0 when they were not counted yet. */
+  refused(uid: number, promptTokens: number, refusal: Refusal): void;
+  /** A charge lies outside its bounds. */
+  breached(breach: Breach): void;
+}
+
+export interface Service {
+  readonly arena: Arena;
+  readonly lay: Layout;
+  readonly clock: Clock;
+  readonly costs: Costs;
+  readonly loader: Loader;
+  readonly compute: Compute;
+  readonly rng: { readonly xor128: RngDriver; readonly lcg: RngDriver };
+  readonly table: SessionTable;
+  readonly pool: PagePool;
+  readonly sched: Scheduler;
+  readonly quotas: Quotas;
+  readonly budget: PeriodBudget;
+  readonly pace: Pace;
+  readonly trace: Trace;
+  readonly journal: Journal;
+}
+
+/** The i32 and u32 registers of the step block. */
+export function setStep(arena: ArenaView, at: number, value: number): void {
+  arena.i32[at >> 2] = value;
+}
