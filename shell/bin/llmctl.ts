@@ -50,6 +50,8 @@ import { diffModels } from '../lib/model-diff.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import { optionsFor } from '../lib/getopt.ts';
+import { checkMix, mixJson, mixText, parseMix } from '../lib/mix.ts';
+import type { Group } from '../lib/mix.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
@@ -78,6 +80,10 @@ const options = {
   },
   batch: { value: 'N', help: 'sched: sessions in one pass at most; 0: as many as the plan has rows' },
   sessions: { value: 'N', help: 'quota: sessions at any time' },
+  mix: {
+    value: 'MIX',
+    help: 'plan: whether these sessions fit at once, each SESSIONSxPROMPT+GENERATED tokens, as "8x64+64 2x300+100"',
+  },
   ops: { help: "plan: the loaded model's plan, op by op" },
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
   bos: { help: 'tokenize: put the BOS token first' },
@@ -113,8 +119,8 @@ const verbs: Readonly<Record<string, Verb>> = {
   status: { usage: '', takes: [], operands: [0, 0], run: status },
   info: { usage: '', takes: [], operands: [0, 0], run: info },
   plan: {
-    usage: '[FILE] [--ctx N] [--kv TYPE] [--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]',
-    takes: ['ctx', 'kv', 'ops', 'cost', ...requestOptions],
+    usage: '[FILE] [--ctx N] [--kv TYPE] [--mix MIX|--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]',
+    takes: ['ctx', 'kv', 'mix', 'ops', 'cost', ...requestOptions],
     operands: [0, 1],
     run: plan,
   },
@@ -181,7 +187,7 @@ export const llmctl = define({
     '  unload      give the model region back',
     '  status      engine, model, sessions, arena; what servers have of the processor, and the longest segment that nothing can interrupt',
     '  info        all that is known of the loaded model',
-    '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would',
+    '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would. With --mix whether sessions of these lengths have room in it at once, page by page',
     '  wcet        what a request takes at most and at least before it runs, in cycles, time and bytes, and whether goals are met',
     '  target      the simulated processors, or switch to another',
     '  backend     show the engine, or switch it',
@@ -387,6 +393,10 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   const { sys, out } = ctx;
   const choice = loadChoice(ctx.options);
   if (typeof choice === 'string') return yield* wrong(ctx, choice);
+  const groups = ctx.options.mix === undefined ? null : parseMix(ctx.options.mix);
+  if (typeof groups === 'string') return yield* wrong(ctx, groups);
+  if (groups !== null && (ctx.options.ops || ctx.options.cost))
+    return yield* ctx.usage('plan: --mix excludes --ops and --cost');
   if (ctx.options.cost && ctx.options.ops) return yield* ctx.usage('plan: --ops and --cost exclude each other');
   if (ctx.options.cost) return yield* planCost(ctx, name);
   const stray = requestOptions.find(option => ctx.options[option] !== undefined);
@@ -402,6 +412,7 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   const planned = yield* planModel(sys, file.path, file.choice);
   if (typeof planned === 'number') return yield* failAbout(ctx, file.path, planned);
   const fits = planned.fits !== 0;
+  if (fits && groups !== null) return yield* planMix(ctx, file.path, planned, groups);
   if (ctx.options.json) {
     const misfit = {
       over_bytes: planned.total - planned.capacity,
@@ -411,6 +422,17 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
     yield* out.print(jsonLine({ file: file.path, fits, ...planJson(planned), ...(fits ? {} : misfit) }));
   } else yield* out.print(planText(file.path, planned));
   return fits ? 0 : 1;
+}
+
+/** Whether sessions of these lengths fit at once: 1 when they do not. */
+function* planMix({ sys, out, options }: Ctx, path: string, planned: Plan, groups: readonly Group[]): Run {
+  const mix = yield* checkMix(sys, path, planned, groups);
+  yield* out.print(
+    options.json
+      ? jsonLine({ file: path, fits: true, ...planJson(planned), ...mixJson(mix) })
+      : mixText(path, planned, mix),
+  );
+  return mix.reasons.length === 0 ? 0 : 1;
 }
 
 const BAR_WIDTH = 64; // columns: 128 KiB each

@@ -28,8 +28,8 @@ export function parseMix(text: string): readonly Group[] | string {
   return groups.length === 0 ? '--mix names no session' : groups;
 }
 
-/** Pages of one session: what is drawn last is read by nobody, but has its place all the same. */
-export const pagesEach = ({ prompt, generate }: Group): number => Math.ceil((prompt + generate) / KV_PAGE);
+/** Pages of one session. The token drawn last is read by nobody, and has no keys and values. */
+export const pagesEach = ({ prompt, generate }: Group): number => Math.ceil((prompt + generate - 1) / KV_PAGE);
 
 const total = (groups: readonly Group[], of: (g: Group) => number): number =>
   groups.reduce((sum, g) => sum + g.sessions * of(g), 0);
@@ -45,22 +45,23 @@ export interface Mix {
   /** How to load the model so that all fit. */
   readonly load: Load | null;
 }
-type Load = Required<Pick<LoadChoice, 'ctx' | 'kvType' | 'sessions' | 'pages'>>;
+interface Load extends LoadChoice {
+  readonly batch: number;
+  readonly sessions: number;
+  readonly pages: number;
+}
 
 /** Holds a mix against a plan of the model at `path`; where it does not fit, looks for a load that would do. */
-export function* checkMix(
-  sys: Sys,
-  path: string,
-  plan: Plan,
-  groups: readonly Group[],
-): Generator<void, Mix, void> {
+export function* checkMix(sys: Sys, path: string, plan: Plan, groups: readonly Group[]): Generator<void, Mix, void> {
   const sessions = total(groups, () => 1);
   const pages = total(groups, pagesEach);
   const reasons = [...new Set(groups.flatMap(g => tooLong(g, plan.ctx)))];
   if (sessions > plan.sessions) reasons.push(`${sessions} sessions, ${plan.sessions} at once`);
   if (pages > plan.pages) {
     const sum = groups.map(g => `${g.sessions} × ${pagesEach(g)}`).join(' + ');
-    reasons.push(`${sum} = ${grouped(pages)} pages, the pool has ${grouped(plan.pages)}: ${grouped(pages - plan.pages)} too many`);
+    reasons.push(
+      `${sum} = ${grouped(pages)} pages, the pool has ${grouped(plan.pages)}: ${grouped(pages - plan.pages)} too many`,
+    );
   }
   const load = reasons.length === 0 ? null : yield* loadFor(sys, path, plan, groups);
   return { groups, sessions, pages, reasons, fitting: fittingOf(plan, groups), load };
@@ -91,17 +92,20 @@ function fittingOf(plan: Plan, groups: readonly Group[]): number {
 }
 
 /** KV types from the widest on. */
-const kvTypes = [GGML_TYPE.F32, GGML_TYPE.F16, GGML_TYPE.Q8_0, GGML_TYPE.Q4_0];
+const kvTypes: readonly number[] = [GGML_TYPE.F32, GGML_TYPE.F16, GGML_TYPE.Q8_0, GGML_TYPE.Q4_0];
 
 /** The load with the widest KV type, not wider than the plan's, in whose pool they fit; null where there is none. */
 function* loadFor(sys: Sys, path: string, plan: Plan, groups: readonly Group[]): Generator<void, Load | null, void> {
-  const sessions = Math.max(plan.sessions, total(groups, () => 1));
+  const sessions = Math.max(
+    plan.sessions,
+    total(groups, () => 1),
+  );
   const ctx = Math.max(plan.ctx, ...groups.map(g => g.prompt + g.generate));
   const pages = Math.max(total(groups, pagesEach), Math.ceil(ctx / KV_PAGE));
   if (sessions > LIMITS.sessionsMax || groups.some(g => tooLong(g, ctx).length > 0)) return null;
   for (const kvType of kvTypes.slice(kvTypes.indexOf(plan.kvType))) {
-    const load = { ctx, kvType, sessions, pages };
-    const planned = yield* planModel(sys, path, { ...load, batch: plan.batch });
+    const load = { ctx, kvType, batch: plan.batch, sessions, pages };
+    const planned = yield* planModel(sys, path, load);
     if (typeof planned !== 'number' && planned.fits !== 0) return load;
   }
   return null;
