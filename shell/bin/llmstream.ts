@@ -67,7 +67,7 @@ function* run(ctx: Ctx): Generator<void, number, void> {
   if (typeof report === 'number') return yield* failAbout(ctx, '', report);
   yield* sys.session_close(session);
   const micros = Math.round((report.endedNs - report.submittedNs) / 1000);
-  const verdict = verdictOf(report, hz);
+  const verdict = yield* verdictOf(sys, report);
   yield* ctx.out.print(
     `[LLM][STREAM] infer id=${report.id} tokens=${report.outputTokens} latency_us=${micros}\n${deadlineLine(verdict)}\n`,
   );

@@ -18,6 +18,7 @@ import {
 import type { FinishReason, RecordValue, Sys } from '../../kernel/abi/index.ts';
 import type { Accounts } from './accounts.ts';
 import { readText } from './files.ts';
+import { times } from './fmt.ts';
 import type { Json } from './fmt.ts';
 import { grouped, idsOf, parseInteger } from './model.ts';
 import { CHUNK_BYTES } from './stdio.ts';
@@ -127,23 +128,30 @@ export function* readyPieces(
 
 /** A session that has ended against what was expected of it (SIS §10). */
 export interface Verdict {
-  /** Its own deadline, from submission; what its server promised, from its beginning; or only its cycles against their proven bound. */
+  /** Its own deadline, from submission; what its server promised, from its beginning; or only its cycles against what a request may take. */
   readonly basis: 'deadline' | 'server' | 'bound';
   readonly isMet: boolean;
   readonly actualNs: number;
   readonly expectedNs: number;
 }
 
-/** `hz` of the processor turns cycles into time. */
-export function verdictOf(r: Report, hz: number): Verdict {
+export function* verdictOf(sys: Sys, r: Report): Generator<void, Verdict, void> {
+  const { hz } = yield* times(sys);
+  const { wcetCycles } = yield* periodBudget(sys);
   const asNs = (cycles: number): number => Math.ceil((cycles / hz) * 1e9);
   const [basis, actualNs, expectedNs] =
     r.deadlineNs !== 0
       ? (['deadline', r.endedNs - r.submittedNs, r.deadlineNs - r.submittedNs] as const)
       : r.responseNs !== 0
         ? (['server', r.endedNs - r.beganNs, r.responseNs] as const)
-        : (['bound', asNs(r.cycles), asNs(r.wcetCycles)] as const);
+        : (['bound', asNs(r.cycles), asNs(wcetCycles || r.wcetCycles)] as const);
   return { basis, isMet: actualNs <= expectedNs, actualNs, expectedNs };
+}
+
+function* periodBudget(sys: Sys): Generator<void, RecordValue<typeof BudgetRecord.fields>, void> {
+  const record = new Uint8Array(BudgetRecord.bytes);
+  yield* sys.budget(new Uint8Array(BudgetRecord.bytes), record);
+  return BudgetRecord.read(record, 0);
 }
 
 /** `[LLM][DEADLINE] ok actual=..ns expected=..ns slack=..ns`. */
@@ -160,11 +168,9 @@ export function* endingRefusal(sys: Sys, r: Report): Generator<void, string | nu
       refuse('TIMEDOUT', 2004, `session ${r.id} gave up after ${Math.round(ran / 1e6)} ms of virtual time`),
     );
   if (finish !== 'quota') return null;
-  const record = new Uint8Array(BudgetRecord.bytes);
-  const known = (yield* sys.budget(new Uint8Array(0), record)) >= 0;
-  const { maxTokens, windowStartNs, periodNs } = BudgetRecord.read(record, 0);
+  const { maxTokens, periodNs, windowStartNs } = yield* periodBudget(sys);
   const budget =
-    known && maxTokens > 0
+    maxTokens > 0
       ? `, the period budget of ${grouped(maxTokens)} is used up until ${seconds(windowStartNs + periodNs)} s`
       : '';
   return formatRefusal(refuse('DQUOT', 3003, `session ${r.id} was cut after ${r.outputTokens} tokens${budget}`));
