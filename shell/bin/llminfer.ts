@@ -84,7 +84,7 @@ export const llminfer = define({
     '',
     'The keys of --json are in json(7): man json.',
     '',
-    'Exit status: 0, 1 for an error, a refusal, or a session that faulted, ran out of time or of its budget, 2 for a wrong command line, 3 when it ended after the deadline that --deadline gave, 130 after Ctrl-C.',
+    'Exit status: 0, 1 for an error, a refusal, or a session that faulted, ran out of time or of its budget, 2 for a wrong command line, 130 after Ctrl-C.',
   ].join('\n'),
   options,
   usageStatus: 2,
@@ -230,7 +230,6 @@ function* converse(ctx: Ctx, session: number, model: Model, prompt: string | nul
   if (typeof report === 'number') return { status: yield* failAbout(ctx, '', report), text: null };
   const bytes = concat(pieces);
   const text = utf8Decode(bytes);
-  const verdict = yield* verdictOf(sys, report);
   if (json) {
     const { prompt: promptTokens, output } = yield* tokensOf(sys, session, report);
     yield* out.print(
@@ -261,9 +260,9 @@ function* converse(ctx: Ctx, session: number, model: Model, prompt: string | nul
   if (!ctx.options.keep) yield* sys.session_close(session);
   if (!json && watched) {
     yield* out.flush();
-    yield* ctx.err.print(`${summary(report)}${deadlineLine(verdict)}\n`);
+    yield* ctx.err.print(`${summary(report)}${deadlineLine(yield* verdictOf(sys, report))}\n`);
   }
-  return { status: yield* exitStatus(ctx, report, verdict.basis !== 'deadline' || verdict.isMet), text };
+  return { status: yield* exitStatus(ctx, report), text };
 }
 
 function step(event: Happening, buffer: Uint8Array): Json {
@@ -282,9 +281,8 @@ function summary(r: Report): string {
   return `llminfer: session ${r.id}: ${r.outputTokens} tokens in ${seconds} s of virtual time: ${cycles} cycles, bounds ${least} and ${most}\n`;
 }
 
-function* exitStatus(ctx: Ctx, report: Report, inTime: boolean): Generator<void, number, void> {
+function* exitStatus(ctx: Ctx, report: Report): Generator<void, number, void> {
   if (finishOf(report) === 'cancel') return signalStatus(SIG.INT);
   const refusal = yield* endingRefusal(ctx.sys, report);
-  if (refusal !== null) return yield* ctx.fail(refusal);
-  return inTime ? 0 : 3;
+  return refusal === null ? 0 : yield* ctx.fail(refusal);
 }

@@ -67,14 +67,12 @@ function* run(ctx: Ctx): Generator<void, number, void> {
   if (typeof report === 'number') return yield* failAbout(ctx, '', report);
   yield* sys.session_close(session);
   const micros = Math.round((report.endedNs - report.submittedNs) / 1000);
-  const verdict = yield* verdictOf(sys, report);
   yield* ctx.out.print(
-    `[LLM][STREAM] infer id=${report.id} tokens=${report.outputTokens} latency_us=${micros}\n${deadlineLine(verdict)}\n`,
+    `[LLM][STREAM] infer id=${report.id} tokens=${report.outputTokens} latency_us=${micros}\n${deadlineLine(yield* verdictOf(sys, report))}\n`,
   );
   if (finishOf(report) === 'cancel') return signalStatus(SIG.INT);
   const refusal = yield* endingRefusal(sys, report);
-  if (refusal !== null) return yield* ctx.fail(refusal);
-  return verdict.basis === 'deadline' && !verdict.isMet ? 3 : 0;
+  return refusal === null ? 0 : yield* ctx.fail(refusal);
 }
 
 /** A line for every `size` tokens, and one for what is left at the end. */

@@ -126,10 +126,11 @@ export function* readyPieces(
 
 // ── What was promised, and kept ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A session that has ended against what was expected of it (SIS §10). */
+/**
+ * A session that has ended against what was expected of it (SIS §10): its own deadline, from submission; else what its server promised, from its
+ * beginning; else only its cycles, as time, against those that a request may take.
+ */
 export interface Verdict {
-  /** Its own deadline, from submission; what its server promised, from its beginning; or only its cycles against what a request may take. */
-  readonly basis: 'deadline' | 'server' | 'bound';
   readonly isMet: boolean;
   readonly actualNs: number;
   readonly expectedNs: number;
@@ -139,13 +140,13 @@ export function* verdictOf(sys: Sys, r: Report): Generator<void, Verdict, void> 
   const { hz } = yield* times(sys);
   const { wcetCycles } = yield* periodBudget(sys);
   const asNs = (cycles: number): number => Math.ceil((cycles / hz) * 1e9);
-  const [basis, actualNs, expectedNs] =
+  const [actualNs, expectedNs] =
     r.deadlineNs !== 0
-      ? (['deadline', r.endedNs - r.submittedNs, r.deadlineNs - r.submittedNs] as const)
+      ? ([r.endedNs - r.submittedNs, r.deadlineNs - r.submittedNs] as const)
       : r.responseNs !== 0
-        ? (['server', r.endedNs - r.beganNs, r.responseNs] as const)
-        : (['bound', asNs(r.cycles), asNs(wcetCycles || r.wcetCycles)] as const);
-  return { basis, isMet: actualNs <= expectedNs, actualNs, expectedNs };
+        ? ([r.endedNs - r.beganNs, r.responseNs] as const)
+        : ([asNs(r.cycles), asNs(wcetCycles || r.wcetCycles)] as const);
+  return { isMet: actualNs <= expectedNs, actualNs, expectedNs };
 }
 
 function* periodBudget(sys: Sys): Generator<void, RecordValue<typeof BudgetRecord.fields>, void> {
