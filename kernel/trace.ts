@@ -5,6 +5,8 @@
 import { E, IOCTL, LIMITS, TRACE, TraceRecord, type CharDevice, type TraceKind } from './abi/index.ts';
 
 const CAPACITY = LIMITS.traceRecords;
+/** Nobody but the kernel adds to the ring. */
+const write = (): number => -E.PERM;
 /** A record and its fields, in words. */
 const WORDS = TraceRecord.bytes / 4;
 const [AT, DURATION, KIND, SESSION, A, B] = (['atNs', 'durationNs', 'kind', 'session', 'a', 'b'] as const).map(
@@ -27,7 +29,7 @@ export class Trace {
 
   /**
    * hot: notes an event that ends now and began `durationNs` ago; TRACE says what `a` and `b` are. They and the session's id (0: none) are
-   * kept modulo 2³², times below 2⁵³. Nothing is allocated.
+   * kept modulo 2³², times below 2⁵³. It allocates nothing.
    */
   emit(kind: TraceKind, session: number, a: number, b: number, durationNs = 0): void {
     const { words } = this;
@@ -75,7 +77,6 @@ export class Trace {
 
   /** TraceRecords, oldest first: each open reads the ring as it was then, however slowly, and then finds the end. */
   device(): CharDevice {
-    const write = (): number => -E.PERM;
     return {
       read: () => 0,
       write,

@@ -68,6 +68,7 @@ import {
   segmentText,
 } from '../lib/sched.ts';
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
+import { trace, traceOptions } from '../lib/trace.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
 const options = {
@@ -85,6 +86,7 @@ const options = {
     help: 'plan: whether these sessions fit at once, each SESSIONSxPROMPT+GENERATED tokens, as "8x64+64 2x300+100"',
   },
   ops: { help: "plan: the loaded model's plan, op by op" },
+  ...traceOptions,
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
   bos: { help: 'tokenize: put the BOS token first' },
   special: { help: 'tokenize, submit: parse special tokens in the text; detokenize: print them' },
@@ -132,6 +134,7 @@ const verbs: Readonly<Record<string, Verb>> = {
     run: wcet,
   },
   target: { usage: '[NAME]', takes: [], operands: [0, 1], run: target },
+  trace: { usage: 'FILE [--format FORMAT]', takes: ['format'], operands: [1, 1], run: trace },
   backend: { usage: '[transformer|stub|stub:word]', takes: [], operands: [0, 1], run: backend },
   tokenize: {
     usage: 'TEXT...|-|--file FILE [--vocab FILE] [--bos] [--special] [--pieces]',
@@ -190,6 +193,7 @@ export const llmctl = define({
     '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would. With --mix whether sessions of these lengths have room in it at once, page by page',
     '  wcet        what a request takes at most and at least before it runs, in cycles, time and bytes, and whether goals are met',
     '  target      the simulated processors, or switch to another',
+    '  trace       write what the kernel did last to FILE, for the Perfetto viewer or, with --format ctf, for babeltrace2; print how many events of which kind. Root only: the tokens of all sessions are in it',
     '  backend     show the engine, or switch it',
     '  tokenize    token ids of TEXT (words joined by one space), standard input, or a file',
     '  detokenize  the bytes of the text that token ids stand for',
@@ -218,6 +222,7 @@ export const llmctl = define({
   examples: [
     ['llmctl plan fable-f32 --ctx 512 --kv f32', 'does it fit, and what would?'],
     ['llmctl wcet --prompt 100 --target sifive-u74', 'how long would 100 tokens and an answer take there?'],
+    ['llmctl trace /tmp/t.pftrace', 'the last passes, steps and tokens, to be looked at in ui.perfetto.dev'],
     ['llmctl load fable-f16', 'load /models/fable-f16.gguf'],
     ['llmctl tokenize -v "Once upon a time"', 'how the text is cut'],
     ['llmctl quantize fable-f16 /tmp/fable.gguf Q5_1', 'the same model at 6 bits a weight'],
