@@ -76,7 +76,7 @@ test('promises on the command line: what is not one is refused before anything r
       if (command === 'llminfer' || !options.startsWith('--detach'))
         refused(t, machine, `${command} ${options} Once`, 2, `${command.split(' ')[0]}: ${message}`);
   refused(t, machine, 'llminfer --attach 1 Once', 2, /^llminfer: --attach takes no PROMPT\n/);
-  refused(t, machine, 'llminfer --attach x', 2, "llminfer: --attach 'x' is not the id of a session");
+  refused(t, machine, 'llminfer --attach x', 2, "llminfer: 'x' is not the id of a session");
   t.is(json(machine, 'llmstats --json')['sessions_total'], 0);
   t.is(budgetCycles('2.5ms', 1.5e9), 3_750_000);
   t.is(budgetCycles('25000', 1.5e9), 25_000);

@@ -52,6 +52,7 @@ import type { Context } from '../lib/program.ts';
 import { optionsFor } from '../lib/getopt.ts';
 import { checkMix, mixJson, mixText, parseMix } from '../lib/mix.ts';
 import type { Group } from '../lib/mix.ts';
+import { profile } from '../lib/profile.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
@@ -156,6 +157,7 @@ const verbs: Readonly<Record<string, Verb>> = {
   cancel: { usage: '[ID]', takes: [], operands: [0, 1], run: cancel },
   sessions: { usage: '', takes: [], operands: [0, 0], run: sessions },
   summary: { usage: '', takes: [], operands: [0, 0], run: summary },
+  profile: { usage: '[ID]', takes: [], operands: [0, 1], run: profile },
   budget: {
     usage: '[--wcet-cycles N] [--period-ns N|--period MS] [--max-tokens-per-period N]',
     takes: budgetTakes,
@@ -205,6 +207,7 @@ export const llmctl = define({
     '  cancel      end a session at its next token; forget one that has ended',
     '  sessions    all sessions: how far they are, and what each is promised',
     "  summary     the same in the specification's words",
+    '  profile     where the time of a session went: queue, prompt, tokens, sampler, swapping, waiting; what sharing passes has saved',
     '  budget      tokens that the whole machine may draw in a period, whoever asks; a period begins with its first use. A request that is no stream is refused whole, a stream is cut short',
     "  quota       what a user may take: tokens and cycles in an hour of the machine's date, bytes of KV pages and sessions at any time. USER '*' stands for everybody without limits of their own; root has none unless they are set. Without USER: one's own, and everybody's for root",
     '  sched       how sessions are served: the policy, the share of servers, the longest pass, sessions in one pass',

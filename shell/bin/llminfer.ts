@@ -31,11 +31,11 @@ import { integer, numbersOf } from '../lib/sampling.ts';
 import {
   deadlineLine,
   endingRefusal,
+  findSession,
   finishOf,
   nextEvent,
   reportOf,
   scheduleJson,
-  sessionId,
   tokensOf,
   verdictOf,
 } from '../lib/sessions.ts';
@@ -142,14 +142,12 @@ function* requestRecord({ sys, options: given }: Ctx): Generator<void, Uint8Arra
 function* attach(ctx: Ctx, word: string): Generator<void, number, void> {
   const { sys } = ctx;
   if (ctx.operands.length > 0 || ctx.options.file !== undefined) return yield* ctx.usage('--attach takes no PROMPT');
-  const id = yield* sessionId(sys, word);
-  if (id === null) return yield* wrong(ctx, `--attach '${word}' is not the id of a session`);
-  const session = yield* sys.session_find(id);
-  if (session < 0) return yield* failAbout(ctx, '', session);
+  const found = yield* findSession(ctx, word);
+  if (typeof found === 'number') return found;
   const model = yield* loadedModel(sys);
   if (typeof model === 'number') return yield* failAbout(ctx, '', model);
   yield* sys.signal(SIG.INT, 1);
-  return (yield* converse(ctx, session, model, null)).status;
+  return (yield* converse(ctx, found.handle, model, null)).status;
 }
 
 /** One turn and its answer; without a turn, as many as a person types. */

@@ -9,20 +9,20 @@ import { base64, failAbout, loadedModel, modelId, openText, parseInteger, textSo
 import type { Context } from './program.ts';
 import { flagsOf, requestOptions, sessionRecord } from './request.ts';
 import {
+  findSession,
   finishOf,
   hasEnded,
   readyPieces,
   reportOf,
   scheduleJson,
   sessionCells,
-  sessionId,
   sessionRight,
   sessionTable,
   sessionTitles,
   stateName,
   tokensOf,
 } from './sessions.ts';
-import type { Report, SessionRow } from './sessions.ts';
+import type { SessionRow } from './sessions.ts';
 import { concat } from './stdio.ts';
 
 interface Switch {
@@ -52,29 +52,12 @@ export function* submit(ctx: Ctx, words: readonly string[]): Run {
   return 0;
 }
 
-/** A session of this user by the id or `last`, and its report; or an exit status, after a message. */
-function* find(
-  ctx: Ctx,
-  word: string,
-): Generator<void, { readonly handle: number; readonly report: Report } | number, void> {
-  const { sys } = ctx;
-  const id = yield* sessionId(sys, word);
-  if (id === null)
-    return word === 'last'
-      ? yield* ctx.fail('you have no session')
-      : yield* wrong(ctx, `'${word}' is not the id of a session`);
-  const handle = yield* sys.session_find(id);
-  if (handle < 0) return yield* failAbout(ctx, '', handle);
-  const report = yield* reportOf(sys, handle);
-  return typeof report === 'number' ? yield* failAbout(ctx, '', report) : { handle, report };
-}
-
 /** What is new of a session's output, MAX tokens at most: never waits. */
 export function* poll(ctx: Ctx, [word = 'last', most = String(pollTokens)]: readonly string[]): Run {
   const { sys, out } = ctx;
   const max = parseInteger(most);
   if (max === null || max < 1) return yield* wrong(ctx, `MAX '${most}' is not an integer from 1 on`);
-  const found = yield* find(ctx, word);
+  const found = yield* findSession(ctx, word);
   if (typeof found === 'number') return found;
   const { handle, report } = found;
   const pieces = yield* readyPieces(sys, handle, report, max);
@@ -117,7 +100,7 @@ function* modelName(sys: Sys): Generator<void, string | null, void> {
 /** Ends a session at its next token; one that has ended is forgotten. */
 export function* cancel(ctx: Ctx, [word = 'last']: readonly string[]): Run {
   const { sys, out } = ctx;
-  const found = yield* find(ctx, word);
+  const found = yield* findSession(ctx, word);
   if (typeof found === 'number') return found;
   const { handle, report } = found;
   const ended = report.endedNs !== 0;

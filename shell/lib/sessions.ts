@@ -20,7 +20,8 @@ import type { Accounts } from './accounts.ts';
 import { readText } from './files.ts';
 import { times } from './fmt.ts';
 import type { Json } from './fmt.ts';
-import { grouped, idsOf, parseInteger } from './model.ts';
+import { failAbout, grouped, idsOf, parseInteger, wrong } from './model.ts';
+import type { Context } from './program.ts';
 import { CHUNK_BYTES } from './stdio.ts';
 
 export type Report = RecordValue<typeof SessionReport.fields>;
@@ -59,6 +60,21 @@ export function* sessionId(sys: Sys, word: string): Generator<void, number | nul
   const all = yield* sessionTable(sys);
   const own = typeof all === 'number' ? [] : all.filter(s => s.uid === uid);
   return own.at(-1)?.id ?? null;
+}
+
+/** A session that this user may ask about, by its id or `last`; or an exit status, after a message. */
+export function* findSession(
+  ctx: Pick<Context, 'sys' | 'fail'>,
+  word: string,
+): Generator<void, { readonly handle: number; readonly report: Report } | number, void> {
+  const { sys } = ctx;
+  const id = yield* sessionId(sys, word);
+  if (id === null && word === 'last') return yield* ctx.fail('you have no session');
+  if (id === null) return yield* wrong(ctx, `'${word}' is not the id of a session`);
+  const handle = yield* sys.session_find(id);
+  if (handle < 0) return yield* failAbout(ctx, '', handle);
+  const report = yield* reportOf(sys, handle);
+  return typeof report === 'number' ? yield* failAbout(ctx, '', report) : { handle, report };
 }
 
 /** The report of an open session, or -errno. */
