@@ -4,7 +4,7 @@
 
 import { BudgetRecord, layout, refuse, type ArenaView, type RecordValue, type Refusal } from './abi/index.ts';
 import { panic } from './panic.ts';
-import { timeOfDay, type DateClock } from './quota.ts';
+import { counted, timeOfDay, type DateClock } from './quota.ts';
 
 /** In the kernel tables: what the budget call shows, with tokens in the period and reserved ones apart. */
 const MachineRecord = layout({
@@ -83,7 +83,7 @@ export class PeriodBudget {
     return refuse(
       'DQUOT',
       3003,
-      `${tokens} tokens asked, ${left} of the machine's ${b.maxTokens} a period left until ${timeOfDay(this.clock, endNs)}`,
+      `${counted(tokens, 'token')} asked, ${left} of the machine's ${b.maxTokens} a period left until ${timeOfDay(this.clock, endNs)}`,
     );
   }
 

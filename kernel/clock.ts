@@ -73,6 +73,15 @@ export class Clock {
     return this.u64('baseCycles') + Number((elapsed * BigInt(this.hz) + 999_999_999n) / 1_000_000_000n);
   }
 
+  /** Cycles of the processor in force that fit into `ns`. */
+  cyclesIn(ns: number): number {
+    return Number((BigInt(ns) * BigInt(this.hz)) / 1_000_000_000n);
+  }
+  /** Nanoseconds that `cycles` take, rounded up. */
+  nsOf(cycles: number): number {
+    return Number((BigInt(cycles) * 1_000_000_000n + BigInt(this.hz) - 1n) / BigInt(this.hz));
+  }
+
   /** Jumps forward to a later moment: nothing was runnable until then. */
   jumpTo(cycles: number): void {
     const idle = cycles - this.cycles();

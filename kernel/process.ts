@@ -32,7 +32,7 @@ const stopping: readonly number[] = [SIG.STOP, SIG.TSTP, SIG.TTIN, SIG.TTOU];
 const harmless: readonly number[] = [SIG.CHLD, SIG.CONT, SIG.WINCH];
 
 /** Calls a program may make before it must let others run. */
-const QUANTUM_CALLS = 64;
+export const QUANTUM_CALLS = 64;
 
 /** A process as the file system sees it (View) and as the scheduler does. */
 export class Process implements View {

@@ -144,7 +144,7 @@ export class Quotas {
     const who = `user ${this.nameOf(user.uid)} asked`;
     return (
       this.checkHour(
-        `${who} ${asked.tokens} tokens`,
+        `${who} ${counted(asked.tokens, 'token')}`,
         asked.tokens,
         tokensPerHour,
         user.tokensUsed,
@@ -152,7 +152,7 @@ export class Quotas {
         user,
       ) ??
       this.checkHour(
-        `${who} ${asked.cycles} cycles`,
+        `${who} ${counted(asked.cycles, 'cycle')}`,
         asked.cycles,
         cyclesPerHour,
         user.cyclesUsed,
@@ -163,7 +163,7 @@ export class Quotas {
         ? refuse(
             'DQUOT',
             3003,
-            `${who} ${asked.kvBytes} bytes of KV pages, ${left(kvBytes, user.kvBytesUsed)} of ${kvBytes} left until a session ends`,
+            `${who} ${counted(asked.kvBytes, 'byte')} of KV pages, ${left(kvBytes, user.kvBytesUsed)} of ${kvBytes} left until a session ends`,
           )
         : null) ??
       (sessions !== 0 && user.sessionsUsed >= sessions
@@ -272,13 +272,15 @@ const isIdle = (user: User): boolean =>
 /** A limit may have been lowered below what is taken. */
 const left = (limit: number, taken: number): number => Math.max(0, limit - taken);
 
-const two = (n: number): string => String(n).padStart(2, '0');
-
-/** A moment of the clock as UTC: `12:00:00`, with as many decimals as it has. */
+/** A moment of the clock as UTC, to the next millisecond: `12:00:00`, `12:00:00.250`. */
 export function timeOfDay(clock: DateClock, ns: number): string {
-  const seconds = (clock.bootEpochSeconds + Math.floor(ns / 1e9)) % 86400;
-  const fraction = String(ns % 1e9)
-    .padStart(9, '0')
-    .replace(/0+$/, '');
-  return `${two(Math.floor(seconds / 3600))}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}${fraction === '' ? '' : `.${fraction}`}`;
+  const ms = Math.ceil(ns / 1e6);
+  const seconds = (clock.bootEpochSeconds + Math.floor(ms / 1000)) % 86400;
+  const text = [seconds / 3600, (seconds / 60) % 60, seconds % 60]
+    .map(n => String(Math.floor(n)).padStart(2, '0'))
+    .join(':');
+  return ms % 1000 === 0 ? text : `${text}.${String(ms % 1000).padStart(3, '0')}`;
 }
+
+/** `1 token`, `2 tokens`. */
+export const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;

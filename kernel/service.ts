@@ -1,7 +1,7 @@
 // What the parts of the session service share: the machine's memory, clock and prices, the loaded model, the table of sessions, and the
 // ledgers that a request is entered in. Put together once, at boot.
 
-import type { ArenaView, Compute, Refusal, RngDriver, SessionReport } from './abi/index.ts';
+import type { Compute, Refusal, RngDriver, SessionReport } from './abi/index.ts';
 import type { Arena } from './arena.ts';
 import type { PeriodBudget } from './budget.ts';
 import type { Clock } from './clock.ts';
@@ -45,7 +45,3 @@ export interface Service {
   readonly journal: Journal;
 }
 
-/** The i32 and u32 registers of the step block. */
-export function setStep(arena: ArenaView, at: number, value: number): void {
-  arena.i32[at >> 2] = value;
-}

@@ -3,6 +3,7 @@
 
 import {
   BLOCKED,
+  BudgetRecord,
   ConvertReport,
   E,
   FsStat,
@@ -16,7 +17,11 @@ import {
   ModelInfo,
   O,
   PlanReport,
+  QuotaRecord,
   refuse,
+  SchedOptions,
+  SchedReport,
+  SessionOptions,
   SessionReport,
   SIG,
   SpawnHeader,
@@ -44,6 +49,7 @@ import type { OpenFile } from '../vfs/file.ts';
 import { MAY, permits, type Credentials } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
+import type { PeriodBudget } from './budget.ts';
 import type { Chat } from './chat.ts';
 import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
 import type { Converter } from './convert.ts';
@@ -55,7 +61,9 @@ import type { Mounter } from './mounter.ts';
 import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
 import { CATCH, type Process, type Processes } from './process.ts';
-import type { Sessions } from './session.ts';
+import type { Quotas } from './quota.ts';
+import type { Caller } from './session.ts';
+import type { Sessions } from './sessions.ts';
 import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
 
@@ -70,6 +78,8 @@ export interface CallContext {
   readonly mounter: Mounter;
   readonly loader: Loader;
   readonly sessions: Sessions;
+  readonly budget: PeriodBudget;
+  readonly quotas: Quotas;
   readonly forecast: Forecast;
   readonly converter: Converter;
   readonly chat: Chat;
@@ -217,6 +227,11 @@ export class SystemCalls {
 
   private text(at: number, length: number): string {
     return utf8Decode(this.k.arena.u8, at, at + length);
+  }
+
+  /** The caller as sessions know it. */
+  private get requester(): Caller {
+    return { pid: this.caller.pid, uid: this.caller.credentials.euid };
   }
 
   /** A path argument; -errno when it is none. */
@@ -788,25 +803,66 @@ export class SystemCalls {
       // ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
       session_open: (at, bytes, fd) =>
         this.withFile(fd, prompt => {
-          const r = sessions.open(this.caller.pid, at, prompt);
+          if (bytes < SessionOptions.bytes) return -E.INVAL;
+          if (sessions.isServing && !sessions.mayTake(this.openingMax(prompt))) return BLOCKED;
+          const before = sessions.schedule().servers;
+          const r = sessions.open(this.requester, at, prompt);
+          // A server's first period has begun: whoever submitted it yields.
+          if (sessions.schedule().servers > before) this.caller.callsLeft = 0;
           return isRefusal(r) ? this.fail(r) : r;
         }),
-      session_read: (id, at, capacity) => {
-        const n = sessions.read(id, at, capacity);
-        if (n === undefined) return -E.BADF;
-        if (n === null) return BLOCKED;
-        return n < 0 ? -E.RANGE : n;
-      },
-      session_cancel: id => (sessions.cancel(id) ? 0 : -E.BADF),
-      session_report: (id, at, capacity) => {
+      session_read: (handle, at, capacity) => sessions.read(handle, at, capacity, this.requester) ?? BLOCKED,
+      session_cancel: handle => sessions.cancel(handle, this.requester),
+      session_report: (handle, at, capacity) => {
         if (capacity < SessionReport.bytes) return -E.RANGE;
-        const r = sessions.report(id);
-        if (r === undefined) return -E.BADF;
+        const r = sessions.report(handle, this.requester);
+        if (typeof r === 'number') return r;
         SessionReport.write(u8, at, r);
         return SessionReport.bytes;
       },
-      session_tokens: (id, from, at, capacity) => sessions.tokens(id, from, at, capacity) ?? -E.BADF,
-      session_close: id => (sessions.close(id) ? 0 : -E.BADF),
+      session_tokens: (handle, from, at, capacity) => sessions.tokens(handle, from, at, capacity, this.requester),
+      session_close: handle => sessions.close(handle, this.requester),
+      session_find: id => sessions.find(id, this.requester),
+      sched: (at, bytes, toAt, capacity) => {
+        if (capacity < SchedReport.bytes) return -E.RANGE;
+        if (bytes > 0) {
+          if (bytes < SchedOptions.bytes) return -E.INVAL;
+          if (this.requester.uid !== 0) return -E.PERM;
+          const refusal = sessions.configure(SchedOptions.read(u8, at));
+          if (refusal !== null) return this.fail(refusal);
+          k.audit('sched');
+        }
+        SchedReport.write(u8, toAt, sessions.schedule());
+        return SchedReport.bytes;
+      },
+      budget: (at, bytes, toAt, capacity) => {
+        if (capacity < BudgetRecord.bytes) return -E.RANGE;
+        if (bytes > 0) {
+          if (bytes < BudgetRecord.bytes) return -E.INVAL;
+          const wanted = BudgetRecord.read(u8, at);
+          if (wanted.set !== 0) {
+            if (this.requester.uid !== 0) return -E.PERM;
+            k.budget.configure(wanted);
+            k.audit('budget');
+          }
+        }
+        BudgetRecord.write(u8, toAt, k.budget.record());
+        return BudgetRecord.bytes;
+      },
+      quota: (at, bytes, toAt, capacity) => {
+        if (capacity < QuotaRecord.bytes) return -E.RANGE;
+        if (bytes < QuotaRecord.bytes) return -E.INVAL;
+        const wanted = QuotaRecord.read(u8, at);
+        const { uid } = this.requester;
+        if (uid !== 0 && (wanted.set !== 0 || wanted.uid !== uid)) return -E.PERM;
+        if (wanted.set !== 0) {
+          const refusal = k.quotas.set(wanted);
+          if (refusal !== null) return this.fail(refusal);
+          k.audit(`quota ${wanted.uid}`);
+        }
+        QuotaRecord.write(u8, toAt, k.quotas.get(wanted.uid));
+        return QuotaRecord.bytes;
+      },
       chat: (pathAt, pathBytes, nameAt, nameBytes, fd) =>
         this.withFile(fd, conversation => {
           const path = this.text(pathAt, pathBytes);
@@ -819,22 +875,7 @@ export class SystemCalls {
         }),
       llm_stats: (at, capacity) => {
         if (capacity < LlmStats.bytes) return -E.RANGE;
-        const t = sessions.totals;
-        LlmStats.write(u8, at, {
-          sessionsTotal: t.total,
-          sessionsActive: sessions.active(),
-          queueDepth: sessions.queueDepth(),
-          queueDepthMax: t.queueDepthMax,
-          promptTokens: t.promptTokens,
-          outputTokens: t.outputTokens,
-          cancelled: t.cancelled,
-          faulted: t.faulted,
-          deadlineMisses: t.deadlineMisses,
-          rejects: t.rejects,
-          lastLatencyNs: t.lastLatencyNs,
-          lastFirstTokenNs: t.lastFirstTokenNs,
-          cyclesTotal: t.cycles,
-        });
+        LlmStats.write(u8, at, sessions.stats());
         return LlmStats.bytes;
       },
     };

@@ -747,6 +747,10 @@ test('the manual lists every key that --json prints', t => {
     'llmctl wcet --json',
     'llmctl plan --cost --json',
     'llmctl target --json',
+    'llmctl sched --json',
+    'llmctl pace --json',
+    'llmctl budget --json',
+    'llmctl quota --json user',
     'llmstats --json',
   ];
   for (const command of commands)
@@ -781,7 +785,7 @@ function outputPattern(shown: readonly string[]): RegExp {
   return new RegExp(`^${lines.join('')}$`);
 }
 
-for (const lab of ['inference', 'sampling', 'budget', 'tokenizer', 'chat', 'backend', 'wcet', 'quantize'])
+for (const lab of ['inference', 'sampling', 'budget', 'tokenizer', 'chat', 'backend', 'wcet', 'quantize', 'quotas'])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');
     const commands = labCommands(text);

@@ -89,7 +89,9 @@ const isOn = (b: Budget): boolean => b.periodNs > 0 && b.maxTokens > 0;
 
 function* budgetText(sys: Sys, b: Budget): Generator<void, string, void> {
   const { hz } = yield* times(sys);
-  const rows = [['budget', isOn(b) ? `${grouped(b.maxTokens)} tokens a period of ${seconds(b.periodNs)}` : 'off']];
+  const rows = [
+    ['budget', isOn(b) ? `${grouped(b.maxTokens)} tokens a period of ${b.periodNs / 1e6} ms` : 'off'],
+  ];
   if (isOn(b)) {
     const until = yield* clockTime(sys, b.windowStartNs + b.periodNs);
     rows.push(['issued', `${grouped(b.issued)}, ${grouped(Math.max(0, b.maxTokens - b.issued))} left until ${until}`]);
@@ -248,14 +250,10 @@ function quotaJson(q: Quota, accounts: Accounts): Json {
 
 // ── Times ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A moment of the clock as the machine's date has it: `12:00:00`, with the decimals that it has. */
+/** A moment of the clock as the machine's date has it, to the next millisecond: `12:00:00`, `12:00:00.250`. */
 function* clockTime(sys: Sys, ns: number): Generator<void, string, void> {
   const { bootEpochSeconds } = yield* times(sys);
-  const whole = Math.floor(ns / 1e9);
-  return formatTime('%T', bootEpochSeconds + whole, ns % 1e9) + decimals(ns % 1e9);
+  const ms = Math.ceil(ns / 1e6);
+  const text = formatTime('%T', bootEpochSeconds + Math.floor(ms / 1000), 0);
+  return ms % 1000 === 0 ? text : `${text}.${String(ms % 1000).padStart(3, '0')}`;
 }
-
-/** `1 s`, `0.0025 s`. */
-const seconds = (ns: number): string => `${grouped(Math.floor(ns / 1e9))}${decimals(ns % 1e9)} s`;
-
-const decimals = (ns: number): string => (ns === 0 ? '' : `.${String(ns).padStart(9, '0').replace(/0+$/, '')}`);

@@ -94,7 +94,7 @@ const schedRows = (s: Sched, hz: number): string[][] => [
   ['call', `${cyclesText(s.callMax, hz)}, the longest while servers run`],
   ['batch', `${s.batch} sessions in a pass at most`],
   ['passes', `${grouped(s.passes)}, ${grouped(s.preemptions)} preemptions`],
-  ['pace', paceText(s)],
+  ['pace', `${s.paceScale} %, auto ${s.paceAuto !== 0 ? 'on' : 'off'}`],
 ];
 
 const cyclesText = (cycles: number, hz: number): string => `${grouped(cycles)} cycles (${duration(cycles, hz)})`;

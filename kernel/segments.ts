@@ -1,0 +1,84 @@
+// How long the processor can be held at most: the longest pass, the dearest step, a page on its way to the swap device, a program's quantum
+// of system calls. Nothing is preempted inside one of these, so together they are the blocking that servers must bear (Baker's B), and what
+// `llmctl status` prints. They follow from prices, before anything runs.
+
+import { LIMITS, refuse, SAMPLER_MODE, type Engine, type Refusal } from './abi/index.ts';
+import type { Charging } from './charging.ts';
+import { QUANTUM_CALLS } from './process.ts';
+import type { Residency } from './residency.ts';
+import type { Service } from './service.ts';
+import type { Draw } from './wcet/price.ts';
+
+/** The dearest of the sampler's settings: every stage on, over the whole vocabulary. */
+const DEAREST: Draw = { modes: SAMPLER_MODE.penalty | SAMPLER_MODE.topP | SAMPLER_MODE.minP, topK: 0 };
+
+export class Segments {
+  /** As it was set; 0: as long as a whole batch. */
+  private asked = 0;
+  /** For which prices the figures below are. */
+  private known = { generation: -1, target: '' };
+  private batchMax = 0;
+  private step = 0;
+  /** The longest that there was. */
+  seen = 0;
+
+  constructor(
+    private readonly k: Service,
+    private readonly charging: Charging,
+    private readonly residency: Residency,
+  ) {}
+
+  /** Cycles that a pass may take at most. */
+  get passMax(): number {
+    this.price();
+    return this.asked === 0 ? this.batchMax : Math.max(this.asked, this.step);
+  }
+  /** A step of one row at the end of the context, with the dearest draw. */
+  get stepMax(): number {
+    this.price();
+    return this.step;
+  }
+  /** A system call while servers are admitted. */
+  get callMax(): number {
+    return this.k.costs.target.overhead.syscallCycles;
+  }
+  /** A program until it yields. */
+  get quantumMax(): number {
+    return QUANTUM_CALLS * this.callMax + this.k.costs.target.overhead.switchCycles;
+  }
+  /** What servers must bear: the longest of all, of a session admitted with dearer steps too. */
+  blocking(): number {
+    const dearest = Math.max(0, ...this.k.table.live().map(s => s.u64('stepMaxCycles')));
+    return Math.max(this.passMax, dearest, this.residency.moveCycles(), this.quantumMax);
+  }
+
+  /** Another longest pass; 0: as long as a whole batch. */
+  set(cycles: number): Refusal | null {
+    if (this.k.loader.engine() === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
+    if (cycles !== 0 && cycles < this.stepMax)
+      return refuse('INVAL', 7001, `a pass of ${cycles} cycles: the dearest step takes ${this.stepMax}`);
+    const before = this.asked;
+    this.asked = cycles;
+    const refusal = this.k.sched.segment(this.blocking());
+    if (refusal !== null) this.asked = before;
+    return refusal;
+  }
+
+  private price(): void {
+    const { loader, costs } = this.k;
+    const engine = loader.engine();
+    const { generation } = loader;
+    if (engine === null || (this.known.generation === generation && this.known.target === costs.target.name)) return;
+    this.known = { generation, target: costs.target.name };
+    this.step = this.stepOf(engine, 1);
+    this.batchMax = this.stepOf(engine, Math.min(engine.options.batch, engine.options.ctx));
+  }
+
+  /** `n` rows at the end of the context and a draw. */
+  private stepOf({ options: { ctx } }: Engine, n: number): number {
+    const prices = this.k.loader.prices();
+    let cycles = prices.bodyTokens(n) + this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx);
+    for (let pos = ctx - n; pos < ctx; pos++) cycles += prices.bodyPosition(pos);
+    return cycles;
+  }
+}

@@ -1,0 +1,278 @@
+// Sessions: the service that programs see. Prompts are submitted, read, cancelled and closed here; admission, dispatch and the ledgers are
+// behind it. Every user sees sessions of his own only, the superuser all; a handle that is nobody's, or somebody else's, says so.
+
+import {
+  E,
+  isRefusal,
+  POLICY,
+  SCHED_KEEP,
+  refuse,
+  SESSION_COLUMNS,
+  SESSION_STATE,
+  FINISH,
+  type LlmStats,
+  type Refusal,
+  type SchedOptions,
+  type SchedReport,
+} from './abi/index.ts';
+import type { OpenFile } from '../vfs/file.ts';
+import { Admission } from './admission.ts';
+import { Charging } from './charging.ts';
+import { Dispatcher } from './dispatch.ts';
+import { Life } from './life.ts';
+import { Residency } from './residency.ts';
+import { Segments } from './segments.ts';
+import type { Report, Service } from './service.ts';
+import type { Caller, Session } from './session.ts';
+
+type Figures = ReturnType<typeof LlmStats.read>;
+type SchedFigures = ReturnType<typeof SchedReport.read>;
+
+/** Rights of the kernel itself. */
+const KERNEL: Caller = { pid: 0, uid: 0 };
+
+export class Sessions {
+  private readonly charging: Charging;
+  private readonly residency: Residency;
+  private readonly life: Life;
+  private readonly segments: Segments;
+  private readonly admission: Admission;
+  private readonly dispatcher: Dispatcher;
+
+  constructor(private readonly k: Service) {
+    this.charging = new Charging(k);
+    this.residency = new Residency(k);
+    this.life = new Life(k, this.charging, this.residency);
+    this.segments = new Segments(k, this.charging, this.residency);
+    this.admission = new Admission(k, this.charging, this.residency, this.segments, this.life);
+    this.dispatcher = new Dispatcher(k, this.charging, this.residency, this.segments, this.life);
+  }
+
+  // ── Calls ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Decodes and checks everything, then commits. Returns the session's handle. */
+  open(caller: Caller, optionsAt: number, prompt: OpenFile): number | Refusal {
+    this.residency.sync();
+    const s = this.admission.open(caller, optionsAt, prompt);
+    return isRefusal(s) ? s : s.handle;
+  }
+
+  /** A handle of the session with that id, or -errno. */
+  find(id: number, caller: Caller): number {
+    const s = this.k.table.byId(id);
+    return s === null || (caller.uid !== 0 && s.uid !== caller.uid) ? -E.SRCH : s.handle;
+  }
+
+  /** Writes the next event at `to`; bytes written, 0 after the end, null when there is none yet; -errno. */
+  read(handle: number, to: number, capacity: number, caller = KERNEL): number | null {
+    const s = this.own(handle, caller);
+    if (typeof s === 'number') return s;
+    const n = s.output.read(this.k.arena.u8, to, capacity);
+    return n === -1 ? -E.RANGE : n;
+  }
+
+  /** The session ends before its next step, one that waits in the queue at once. */
+  cancel(handle: number, caller = KERNEL): number {
+    const s = this.own(handle, caller);
+    if (typeof s === 'number') return s;
+    s.isCancelled = true;
+    if (s.isQueued) this.life.finish(s, 'cancel');
+    return 0;
+  }
+
+  report(handle: number, caller = KERNEL): Report | number {
+    const s = this.own(handle, caller);
+    return typeof s === 'number' ? s : this.life.report(s);
+  }
+
+  /** Token ids of prompt and output from index `from` on, copied to `to`; bytes written. They stand in the history of a session that has begun. */
+  tokens(handle: number, from: number, to: number, capacity: number, caller = KERNEL): number {
+    const s = this.own(handle, caller);
+    if (typeof s === 'number') return s;
+    const slot = this.residency.slotOf(s);
+    if (slot === null || s.isScore) return 0;
+    const length = s.get('promptTokens') + s.get('outputTokens');
+    const bytes = Math.max(0, Math.min(length - from, capacity >> 2)) * 4;
+    this.k.arena.u8.copyWithin(to, slot.historyAt + from * 4, slot.historyAt + from * 4 + bytes);
+    return bytes;
+  }
+
+  /** A session still running is cancelled first. */
+  close(handle: number, caller = KERNEL): number {
+    const s = this.own(handle, caller);
+    if (typeof s === 'number') return s;
+    this.drop(s);
+    return 0;
+  }
+
+  /** A process ended: so do its sessions, but those that were to outlive it. */
+  closeOwnedBy(pid: number): void {
+    for (const s of this.k.table.all()) if (s.get('pid') === pid && !s.isDetached) this.drop(s);
+  }
+
+  private drop(s: Session): void {
+    this.life.finish(s, 'cancel');
+    this.life.forget(s);
+  }
+
+  /** The session, if the caller may see it. */
+  private own(handle: number, caller: Caller): Session | number {
+    const s = this.k.table.find(handle);
+    if (s === null) return -E.BADF;
+    return caller.uid === 0 || s.uid === caller.uid ? s : -E.ACCES;
+  }
+
+  // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** One segment: a pass over the weights, or a page moved. False when nothing can run. */
+  run(): boolean {
+    this.residency.sync();
+    return this.dispatcher.run();
+  }
+
+  /** When something can run that cannot now, in cycles; null: nothing waits for time. */
+  nextEvent(): number | null {
+    return this.dispatcher.nextEvent();
+  }
+
+  /** True when other work may take the processor for so long, and no server misses a deadline for it. */
+  mayTake(cycles: number): boolean {
+    return this.dispatcher.mayTake(cycles);
+  }
+
+  /** A program may run until it yields. */
+  mayRunProgram(): boolean {
+    return this.mayTake(this.segments.quantumMax);
+  }
+
+  /** Servers are admitted: calls whose length nobody knows wait until they have ended. */
+  get isServing(): boolean {
+    return this.k.sched.figures().servers > 0;
+  }
+  get callMax(): number {
+    return this.segments.callMax;
+  }
+
+  /** The id of the session whose step is running, for panics; 0 = none. */
+  current(): number {
+    return this.dispatcher.current;
+  }
+
+  // ── What is told ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  queueDepth(): number {
+    return this.life.queueDepth();
+  }
+  active(): number {
+    return this.life.active();
+  }
+
+  /** /proc/sessions as a user sees it: SESSION_COLUMNS, then a line a session. */
+  list(uid: number): string {
+    const rows = this.k.table
+      .all()
+      .filter(s => uid === 0 || s.uid === uid)
+      .map(s => {
+        const report = this.life.report(s);
+        const words = { ...report, state: SESSION_STATE[report.state], finish: FINISH[report.finish] || '-' };
+        return SESSION_COLUMNS.map(column => words[column]).join('\t');
+      });
+    return [SESSION_COLUMNS.join('\t'), ...rows].map(line => `${line}\n`).join('');
+  }
+
+  /** Cycles of the sessions that a process has open. */
+  cyclesOf(pid: number): number {
+    let cycles = 0;
+    for (const s of this.k.table.all()) if (s.get('pid') === pid) cycles += s.u64('cycles');
+    return cycles;
+  }
+
+  stats(): Figures {
+    const t = this.life.totals;
+    const { passes, rows, spent, busyNs } = this.dispatcher.figures;
+    const { firstTokenNs } = this.life;
+    const { stepNs, slackNs, jitterNs } = this.dispatcher;
+    const pool = this.k.pool.figures();
+    // Charged so far to those that run, too: what was saved is known at once.
+    const charged = this.k.table.live().reduce((sum, s) => sum + s.u64('cycles'), t.cycles);
+    return {
+      sessionsTotal: t.total,
+      sessionsActive: this.active(),
+      queueDepth: this.queueDepth(),
+      queueDepthMax: t.queueDepthMax,
+      promptTokens: t.promptTokens,
+      outputTokens: t.outputTokens,
+      cancelled: t.cancelled,
+      faulted: t.faulted,
+      deadlineMisses: t.deadlineMisses,
+      rejects: t.rejects,
+      lastLatencyNs: t.lastLatencyNs,
+      lastFirstTokenNs: t.lastFirstTokenNs,
+      cyclesTotal: t.cycles,
+      passes,
+      rows,
+      savedCycles: Math.max(0, charged - spent),
+      busyNs,
+      ttftP50Ns: firstTokenNs.percentile(0.5),
+      ttftP99Ns: firstTokenNs.percentile(0.99),
+      stepP50Ns: stepNs.percentile(0.5),
+      stepP99Ns: stepNs.percentile(0.99),
+      slackP50Ns: slackNs.percentile(0.5),
+      slackP1Ns: slackNs.percentile(0.01),
+      jitterP99Ns: jitterNs.percentile(0.99),
+      pagesTotal: pool.total,
+      pagesFree: pool.free,
+      pagesCached: pool.cached,
+      pagesShared: pool.shared,
+      pagesSwapped: pool.swapped,
+      copies: pool.copies,
+      evictions: pool.evictions,
+      swapOuts: pool.swapOuts,
+      swapIns: pool.swapIns,
+      prefixTokens: pool.prefixTokens,
+    };
+  }
+
+  // ── The scheduler ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Sets what is not SCHED_KEEP: all of it, or nothing. */
+  configure(o: ReturnType<typeof SchedOptions.read>): Refusal | null {
+    const { sched, pace, loader } = this.k;
+    const policy = o.policy === SCHED_KEEP ? sched.policy : POLICY[o.policy];
+    if (policy === undefined) return refuse('INVAL', 7001, `no policy ${o.policy}: ${POLICY.join(', ')}`);
+    const rows = loader.engine()?.options.batch ?? 0;
+    if (o.batch !== SCHED_KEEP && o.batch > rows)
+      return refuse('INVAL', 7001, `${o.batch} sessions in a pass, it has ${rows} rows`);
+    const before = { policy: sched.policy, boundPpm: sched.boundPpm };
+    const refusal = sched.configure(policy, o.boundPpm === SCHED_KEEP ? sched.boundPpm : o.boundPpm);
+    if (refusal !== null) return refusal;
+    const tooLong = o.segmentCycles === SCHED_KEEP ? null : this.segments.set(o.segmentCycles);
+    if (tooLong !== null) {
+      sched.configure(before.policy, before.boundPpm);
+      return tooLong;
+    }
+    if (o.batch !== SCHED_KEEP) this.dispatcher.sessionsMax = o.batch;
+    const scale = o.paceScale === SCHED_KEEP ? pace.scale : o.paceScale;
+    pace.set(scale, o.paceAuto === SCHED_KEEP ? pace.auto : o.paceAuto !== 0);
+    return null;
+  }
+
+  schedule(): SchedFigures {
+    const { sched, pace, loader } = this.k;
+    const { passes, preemptions } = this.dispatcher.figures;
+    const isLoaded = loader.engine() !== null;
+    return {
+      ...sched.figures(),
+      batch: this.dispatcher.sessionsMax || (loader.engine()?.options.batch ?? 0),
+      paceScale: pace.scale,
+      paceAuto: Number(pace.auto),
+      segmentMax: isLoaded ? this.segments.blocking() : 0,
+      stepMax: isLoaded ? this.segments.stepMax : 0,
+      callMax: this.segments.callMax,
+      segmentSeen: this.segments.seen,
+      jitterP99Ns: this.dispatcher.jitterNs.percentile(0.99),
+      passes,
+      preemptions,
+    };
+  }
+}
