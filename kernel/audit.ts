@@ -2,20 +2,30 @@
 // stored. A panic prints the ring; /proc/audit shows it.
 
 import { FINISH, layout, LIMITS, type ArenaView, type Refusal, type SessionReport } from './abi/index.ts';
+import { ROOT } from '../vfs/permission.ts';
 import type { Clock } from './clock.ts';
 import type { Breach } from './session.ts';
 
-const AuditRecord = layout({
+const NoteRecord = layout({
   number: 'u64', // 0: empty slot
   op: 'u32', // OP
-  session: 'u32',
+  reserved: 'u32',
+  atNs: 'u64',
+  text: 's40', // its first characters
+});
+/** A request, admitted or not. */
+const InferRecord = layout({
+  number: 'u64',
+  op: 'u32',
+  session: 'u32', // 0: refused
+  uid: 'u32',
   promptTokens: 'u32',
   outputTokens: 'u32',
   finish: 'u32',
   status: 'u32', // STATUS
+  code: 'u32', // of the specification; 0: nothing went wrong
   cycles: 'u64',
   atNs: 'u64',
-  text: 's16', // notes: their first characters; refusals: their code
 });
 /** A charge outside its bounds, in the same slots. */
 const BreachRecord = layout({
@@ -47,64 +57,65 @@ export class AuditRing {
 
   /** A load, unload or configuration change. */
   note(text: string): void {
-    this.put({ op: OP.note, text });
+    NoteRecord.write(this.arena.u8, this.next(), { ...this.stamp(), op: OP.note, text });
   }
 
-  /** A session ended. */
-  session(r: Report): void {
-    this.put({
-      op: OP.infer,
-      session: r.id,
-      promptTokens: r.promptTokens,
-      outputTokens: r.outputTokens,
-      finish: r.finish,
-      status: FINISH[r.finish] === 'timeout' ? STATUS.late : STATUS.ok,
-      cycles: r.cycles,
-    });
+  /** A session ended; `late`: not when it was to. */
+  session(r: Report, code: number, late: boolean): void {
+    const { id: session, uid, promptTokens, outputTokens, finish, cycles } = r;
+    const status = STATUS.ok | (late ? STATUS.late : 0);
+    const record = { session, uid, promptTokens, outputTokens, finish, cycles, code, status };
+    InferRecord.write(this.arena.u8, this.next(), { ...this.stamp(), ...record, op: OP.infer });
   }
 
   /** A request was refused: it has no session and drew nothing. `promptTokens`: 0 when it was refused before they were counted. */
-  refused(promptTokens: number, refusal: Refusal): void {
-    this.put({ op: OP.infer, promptTokens, status: STATUS.rejected, text: `${refusal.code}` });
+  refused(uid: number, promptTokens: number, { code }: Refusal): void {
+    const record = { uid, promptTokens, code, status: STATUS.rejected };
+    InferRecord.write(this.arena.u8, this.next(), { ...this.stamp(), ...record, op: OP.infer });
   }
 
   /** What a session was charged lies outside its bounds. */
   breach(b: Breach): void {
-    this.count++;
-    BreachRecord.write(this.arena.u8, this.slot(this.count), {
-      ...b,
-      number: this.count,
-      op: OP.breach,
-      atNs: this.clock.nowNs(),
-    });
+    BreachRecord.write(this.arena.u8, this.next(), { ...b, ...this.stamp(), op: OP.breach });
   }
 
-  /** Newest first, one line each. */
-  lines(): string[] {
+  /** Newest first, one line each, as a user sees them: the requests of others are the superuser's to read. */
+  lines(uid: number): string[] {
     const out: string[] = [];
-    for (let n = this.count; n > 0 && out.length < LIMITS.auditRecordsMax; n--) out.push(this.line(this.slot(n)));
+    for (let n = this.count; n > 0 && n > this.count - LIMITS.auditRecordsMax; n--) {
+      const at = this.slot(n);
+      const r = InferRecord.read(this.arena.u8, at);
+      const isOthers = r.op === OP.breach || (r.op === OP.infer && r.uid !== uid);
+      if (uid === ROOT.euid || !isOthers) out.push(this.line(at, r));
+    }
     return out;
   }
 
-  private line(at: number): string {
-    const r = AuditRecord.read(this.arena.u8, at);
+  private line(at: number, r: ReturnType<typeof InferRecord.read>): string {
     const head = `${r.number} op=${r.op}`;
-    if (r.op === OP.note) return `${head} ${r.text} ts_ns=${r.atNs}\n`;
-    if (r.op === OP.infer && r.status === STATUS.rejected)
-      return `${head} session=0 prompt_len=${r.promptTokens} tokens=0 status=${r.status} code=${r.text} ts_ns=${r.atNs}\n`;
-    if (r.op === OP.infer)
-      return `${head} session=${r.session} prompt_len=${r.promptTokens} tokens=${r.outputTokens} finish=${FINISH[r.finish]} status=${r.status} cycles=${r.cycles} ts_ns=${r.atNs}\n`;
+    if (r.op === OP.note) {
+      const { text, atNs } = NoteRecord.read(this.arena.u8, at);
+      return `${head} ${text} ts_ns=${atNs}\n`;
+    }
+    if (r.op === OP.infer) {
+      const finish = FINISH[r.finish] || 'reject';
+      return (
+        `${head} session=${r.session} prompt_len=${r.promptTokens} tokens=${r.outputTokens} finish=${finish} ` +
+        `user=${r.uid} status=${r.status} code=${r.code} cycles=${r.cycles} ts_ns=${r.atNs}\n`
+      );
+    }
     const b = BreachRecord.read(this.arena.u8, at);
     return `${head} session=${b.session} ${b.what} pos=${b.pos} tokens=${b.outputTokens} charged=${b.charged} least=${b.least} most=${b.most} ts_ns=${b.atNs}\n`;
   }
 
-  private put(record: Parameters<typeof AuditRecord.write>[2]): void {
-    this.count++;
-    AuditRecord.write(this.arena.u8, this.slot(this.count), {
-      ...record,
-      number: this.count,
-      atNs: this.clock.nowNs(),
-    });
+  /** The place of the next record; what was there is gone. */
+  private next(): number {
+    const at = this.slot(++this.count);
+    this.arena.u8.fill(0, at, at + LIMITS.auditRecordBytes);
+    return at;
+  }
+  private stamp(): { readonly number: number; readonly atNs: number } {
+    return { number: this.count, atNs: this.clock.nowNs() };
   }
   private slot(number: number): number {
     return this.at + ((number - 1) % LIMITS.auditRecordsMax) * LIMITS.auditRecordBytes;

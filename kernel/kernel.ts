@@ -4,15 +4,14 @@
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import {
-  FINISH,
   formatRefusal,
   ggmlTypeName,
   IOCTL,
   isRefusal,
   LIMITS,
   O,
+  QuotaRecord,
   refuse,
-  SESSION_STATE,
   SIG,
   strerror,
   utf8Decode,
@@ -34,6 +33,7 @@ import { ROOT } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditRing } from './audit.ts';
+import { PeriodBudget } from './budget.ts';
 import { Chat } from './chat.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
 import { Converter } from './convert.ts';
@@ -45,9 +45,17 @@ import { LOAD_DEFAULTS, Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
 import { Mounter } from './mounter.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
+import { Pace } from './pace.ts';
+import { PagePool } from './pages.ts';
 import { Pipes } from './pipes.ts';
 import { Processes } from './process.ts';
-import { Sessions, type Breach } from './session.ts';
+import { Quotas } from './quota.ts';
+import { parseQuotas, PASSWD_FILE, QUOTA_FILE, UserNames } from './quota-file.ts';
+import { Scheduler } from './sched.ts';
+import { SessionTable, type Breach } from './session.ts';
+import { Sessions } from './sessions.ts';
+import { Swap } from './swap.ts';
+import { ServerWatch } from './server-watch.ts';
 import { checkTable, SystemCalls } from './syscall.ts';
 import { Trace } from './trace.ts';
 import type { Target } from './wcet/targets.ts';
@@ -84,6 +92,9 @@ export interface Hardware {
 
 export type RunState = 'idle' | 'busy' | 'halted';
 
+/** The machine's date at power-on, in seconds since 1970. */
+const BOOT_EPOCH_SECONDS = 0;
+
 export class Kernel {
   readonly lay: Layout;
   readonly vfs: Vfs;
@@ -91,11 +102,18 @@ export class Kernel {
   readonly costs: Costs;
   readonly loader: Loader;
   readonly sessions: Sessions;
+  readonly sched: Scheduler;
+  readonly pool: PagePool;
+  readonly quotas: Quotas;
+  readonly budget: PeriodBudget;
   readonly forecast: Forecast;
   private readonly log: KernelLog;
   private readonly audit: AuditRing;
   private readonly trace: Trace;
   private readonly processes: Processes;
+  private readonly pace: Pace;
+  private readonly swap: Swap;
+  private users = new UserNames('');
   private readonly proc = new ProcFs();
   private halted = false;
   /** What has interrupted the processor so far; transfers are counted by Costs. */
@@ -122,16 +140,36 @@ export class Kernel {
     this.loader = new Loader(arena, this.lay, this.costs, this.vfs, hw.engines, hw.tokenizer, text =>
       this.log.print(text),
     );
-    this.sessions = new Sessions(
+    const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
+    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.users.name(uid));
+    this.budget = new PeriodBudget(arena, this.lay.budgetAt, date);
+    this.pace = new Pace(arena, this.lay.paceAt);
+    this.swap = new Swap(arena);
+    this.pool = new PagePool(arena, this.swap);
+    const table = new SessionTable(arena, this.lay.sessionsAt);
+    this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
+    this.sessions = new Sessions({
       arena,
-      this.lay,
-      this.clock,
-      this.costs,
-      this.loader,
-      { compute: hw.compute, xor128: hw.xor128, lcg: hw.lcg },
-      report => this.audit.session(report),
-      breach => this.breached(breach),
-    );
+      lay: this.lay,
+      clock: this.clock,
+      costs: this.costs,
+      vfs: this.vfs,
+      loader: this.loader,
+      compute: hw.compute,
+      rng: { xor128: hw.xor128, lcg: hw.lcg },
+      table,
+      pool: this.pool,
+      sched: this.sched,
+      quotas: this.quotas,
+      budget: this.budget,
+      pace: this.pace,
+      trace: this.trace,
+      journal: {
+        ended: (report, code, late) => this.audit.session(report, code, late),
+        refused: (uid, promptTokens, refusal) => this.audit.refused(uid, promptTokens, refusal),
+        breached: breach => this.breached(breach),
+      },
+    });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
     const calls = new SystemCalls({
       arena,
@@ -143,6 +181,10 @@ export class Kernel {
       mounter,
       loader: this.loader,
       sessions: this.sessions,
+      budget: this.budget,
+      quotas: this.quotas,
+      bootEpochSeconds: BOOT_EPOCH_SECONDS,
+      breached: text => this.report(text),
       forecast: this.forecast,
       converter: new Converter({ arena, lay: this.lay, costs: this.costs, vfs: this.vfs }, hw.compute),
       chat: new Chat(arena, this.lay, this.clock, this.costs, this.vfs, this.loader, hw.templates),
@@ -172,6 +214,7 @@ export class Kernel {
     this.mountRoot(mounter, dev);
     arena.seal(['weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
+    this.readQuotas();
     this.loadBootModel();
   }
 
@@ -217,15 +260,31 @@ export class Kernel {
 
   /** The model that /etc/model names, if the image has that file. A machine without a model is a machine all the same. */
   private loadBootModel(): void {
-    const file = this.vfs.open('/', LIMITS.bootModelFile, O.RDONLY, 0);
-    if (typeof file === 'number') return;
-    const { dmaAt } = this.lay;
-    const bytes = Math.max(0, file.read(dmaAt, LIMITS.pathBytes));
-    const path = utf8Decode(this.hw.arena.u8, dmaAt, dmaAt + bytes).trim();
-    file.close();
+    const path = this.textOf(LIMITS.bootModelFile).trim();
     if (path === '') return this.log.print(`model: ${LIMITS.bootModelFile} names none`);
     const refusal = this.loader.load(path, LOAD_DEFAULTS);
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
+  }
+
+  /** Whose quotas differ from the defaults, and what users are called. A wrong line is told and left out. */
+  private readQuotas(): void {
+    this.users = new UserNames(this.textOf(PASSWD_FILE));
+    const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE), name => this.users.uid(name));
+    for (const line of lines) {
+      const refusal = this.quotas.set(line);
+      if (refusal !== null) panic(refusal.message);
+    }
+    for (const complaint of complaints) this.log.print(`quota: ${complaint}`);
+  }
+
+  /** A small file of the image; '' where there is none. */
+  private textOf(path: string): string {
+    const file = this.vfs.open('/', path, O.RDONLY, 0);
+    if (typeof file === 'number') return '';
+    const { dmaAt } = this.lay;
+    const bytes = Math.max(0, file.read(dmaAt, LIMITS.dmaBytes));
+    file.close();
+    return utf8Decode(this.hw.arena.u8, dmaAt, dmaAt + bytes);
   }
 
   private registerDevices(dev: DevFs): void {
@@ -302,23 +361,33 @@ export class Kernel {
     proc('sys/fs/protected_symlinks', () => `${Number(symbolic)}\n`);
     proc('filesystems', () => 'nodev\ttmpfs\nnodev\tproc\nnodev\tdevfs\n\tgguf\n');
     proc('ps', () => this.processTable());
-    proc('sessions', () => {
-      const rows = this.sessions
-        .list()
-        .map(
-          s =>
-            `${s.id} ${SESSION_STATE[s.state]} ${FINISH[s.finish] || '-'} prompt=${s.promptTokens} output=${s.outputTokens} cycles=${s.cycles}\n`,
-        );
-      return rows.join('');
-    });
+    proc('sessions', () => this.sessions.list(this.reader()));
+    proc('kv', () => figuresText(this.pool.figures()));
+    proc('swaps', () => this.swap.text());
+    proc('sched', () => figuresText({ ...this.sessions.schedule(), policy: this.sched.policy }));
+    proc('budget', () => figuresText(this.budget.record()));
+    proc('quotas', () => this.quotasText());
     proc('models', () => {
       const m = this.loader.current();
       if (m === null) return '';
       const { shape, options } = m.engine;
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
-    proc('audit', () => this.audit.lines().join(''));
+    proc('audit', () => this.audit.lines(this.reader()).join(''));
     proc('trace', () => this.trace.text());
+  }
+
+  /** Whose eyes a file of /proc is for: users see requests of their own, the superuser and the kernel all. */
+  private reader(): number {
+    return this.processes.current?.credentials.euid ?? ROOT.euid;
+  }
+
+  /** /proc/quotas: a header, then a line a user; users see their own. */
+  private quotasText(): string {
+    const uid = this.reader();
+    const own = this.quotas.list().filter(q => uid === ROOT.euid || q.uid === uid);
+    const columns = Object.keys(QuotaRecord.fields) as (keyof typeof QuotaRecord.fields)[];
+    return [columns.join('\t'), ...own.map(q => columns.map(c => q[c]).join('\t'))].map(line => `${line}\n`).join('');
   }
 
   /**
@@ -386,8 +455,14 @@ export class Kernel {
 
   /** Soundness is checked while the machine runs: nothing may cost more, or less, than was said before. */
   private breached(b: Breach): void {
-    const text = `session ${b.session}, ${b.what} at position ${b.pos}, ${b.outputTokens} tokens drawn: charged ${b.charged} cycles, bounds ${b.least} to ${b.most}`;
     this.audit.breach(b);
+    this.report(
+      `session ${b.session}, ${b.what} at position ${b.pos}, ${b.outputTokens} tokens drawn: charged ${b.charged} cycles, bounds ${b.least} to ${b.most}`,
+    );
+  }
+
+  /** Something was not as it was said to be. */
+  private report(text: string): void {
     if (this.hw.strict) panic(text);
     this.log.print(text);
   }
@@ -441,14 +516,14 @@ export class Kernel {
         cycles: this.clock.cycles(),
         seed: this.hw.seed,
         session: this.sessions.current(),
-        audit: this.audit.lines().map(l => l.trimEnd()),
+        audit: this.audit.lines(ROOT.euid).map(l => l.trimEnd()),
       });
       for (const line of screen.split('\n')) this.hw.log(line);
       return 'halted';
     }
   }
 
-  /** Every process once, one step of a session; when nothing moved, the clock jumps. False: nothing can move. */
+  /** Every process once, while servers leave time for it; one segment of a session; when nothing moved, the clock jumps. False: nothing can move. */
   private round(): boolean {
     if (this.hw.console.takeInterrupt()) {
       this.interrupts.console++;
@@ -460,14 +535,20 @@ export class Kernel {
     }
     if (this.hw.console.takeResize()) this.processes.signalForeground(SIG.WINCH);
     const before = this.processes.progress;
-    this.processes.runAll();
+    const allRan = this.processes.runAll(() => this.sessions.mayRunProgram());
     const stepped = this.sessions.run();
     if (stepped) this.interrupts.plan++;
-    if (stepped || this.processes.progress !== before) return true;
+    if (stepped || !allRan || this.processes.progress !== before) return true;
+    return this.sleep();
+  }
+
+  /** Nothing moved: the clock jumps to what comes next. False: nothing will come. */
+  private sleep(): boolean {
     const wake = this.processes.nextWake();
-    if (wake === null) return false;
+    const refill = this.sessions.nextEvent();
+    if (wake === null && refill === null) return false;
     this.interrupts.timer++;
-    this.clock.jumpTo(this.clock.cyclesAt(wake));
+    this.clock.jumpTo(Math.min(wake === null ? Infinity : this.clock.cyclesAt(wake), refill ?? Infinity));
     return true;
   }
 
@@ -484,4 +565,11 @@ function hex(n: number): string {
 /** A field of /proc/mounts: what would end it is written in octal. */
 function mountField(text: string): string {
   return text.replace(/[ \t\n\\]/g, c => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
+}
+
+/** A line a figure: `name value`. */
+function figuresText(figures: Readonly<Record<string, number | string>>): string {
+  return Object.entries(figures)
+    .map(([name, value]) => `${name} ${value}\n`)
+    .join('');
 }

@@ -3,8 +3,12 @@
 
 import { LIMITS, RowRecord, SamplerRecord, StepBlock } from './abi/index.ts';
 import { alignUp, type Arena } from './arena.ts';
+import { BUDGET_BYTES } from './budget.ts';
 import { ClockRecord } from './clock.ts';
+import { PACE_BYTES } from './pace.ts';
 import { panic } from './panic.ts';
+import { QUOTA_BYTES } from './quota.ts';
+import { SCHED_BYTES } from './sched.ts';
 import { SessionRecord } from './session.ts';
 
 /** Addresses of the fixed part. */
@@ -17,6 +21,10 @@ export interface Layout {
   readonly samplerAt: number; // SamplerRecord of the running session
   readonly topAt: number; // top logits of the last step: topLogitsMax × {u32 id, f32 logit}
   readonly sessionsAt: number; // sessionsMax × SessionRecord
+  readonly schedAt: number; // the scheduler's servers
+  readonly quotasAt: number; // users' quotas
+  readonly budgetAt: number; // the period budget
+  readonly paceAt: number;
   readonly auditAt: number; // ring of auditRecordsMax × auditRecordBytes
   readonly pricesAt: number; // u32 prices of the metered kernels' stretches, in thousandths of a cycle
   readonly windowAt: number; // system-call window
@@ -38,7 +46,11 @@ export function layFixed(arena: Arena): Layout {
   const randomAt = take('tables', 16);
   const samplerAt = take('tables', SamplerRecord.bytes);
   const topAt = take('tables', LIMITS.topLogitsMax * 8); // 64 × 8 B = 512 B
-  const sessionsAt = take('tables', LIMITS.sessionsMax * SessionRecord.bytes);
+  const sessionsAt = take('tables', LIMITS.sessionsMax * SessionRecord.bytes); // 32 × 328 B = 10,496 B
+  const schedAt = take('tables', SCHED_BYTES); // 32 × 64 B = 2 KiB
+  const quotasAt = take('tables', QUOTA_BYTES);
+  const budgetAt = take('tables', BUDGET_BYTES);
+  const paceAt = take('tables', PACE_BYTES);
   const auditAt = take('tables', LIMITS.auditRecordsMax * LIMITS.auditRecordBytes); // 32 × 64 B = 2 KiB
   const pricesAt = take('prices', LIMITS.meterBytes);
   const windowAt = take('window', LIMITS.windowBytes);
@@ -53,6 +65,10 @@ export function layFixed(arena: Arena): Layout {
     samplerAt,
     topAt,
     sessionsAt,
+    schedAt,
+    quotasAt,
+    budgetAt,
+    paceAt,
     auditAt,
     pricesAt,
     windowAt,

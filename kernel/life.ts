@@ -114,7 +114,7 @@ export class Life {
     this.count(s, why, late);
     trace.emit('end', s.id, FINISH.indexOf(why), s.get('outputTokens'));
     this.traceQueue();
-    this.k.journal.ended(this.report(s), CODES[why] ?? 0);
+    this.k.journal.ended(this.report(s), CODES[why] ?? 0, late);
   }
 
   /** Gives back what it reserved and did not use. */

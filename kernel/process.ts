@@ -218,10 +218,16 @@ export class Processes {
     return entry === undefined ? -E.NOEXEC : { entry, credentials: executing(inode, view.credentials) };
   }
 
-  /** Resumes every live process once, in order of pid. */
-  runAll(): void {
+  /** The process that is inside its program now; null: the kernel acts for itself. */
+  get current(): Process | null {
+    return this.running;
+  }
+
+  /** Resumes every live process once, in order of pid. False when some had to wait: `mayRun` says whether there is time for a quantum. */
+  runAll(mayRun: () => boolean): boolean {
     for (const p of Array.from(this.table.values())) {
       if (p.status !== null || p.stoppedBy !== null) continue;
+      if (!mayRun()) return false;
       p.callsLeft = QUANTUM_CALLS;
       const before = this.progress;
       if (p.returned === null) {
@@ -239,6 +245,7 @@ export class Processes {
       if (this.progress !== before) this.costs.contextSwitch();
       if (p.returned !== null && this.drainTrace(p)) this.end(p, p.returned);
     }
+    return true;
   }
 
   /** A signal of the console: to the group in the foreground, or to everything when none is, or nobody of it lives. */

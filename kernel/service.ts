@@ -2,6 +2,7 @@
 // ledgers that a request is entered in. Put together once, at boot.
 
 import type { Compute, Refusal, RngDriver, SessionReport } from './abi/index.ts';
+import type { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { PeriodBudget } from './budget.ts';
 import type { Clock } from './clock.ts';
@@ -19,8 +20,8 @@ export type Report = ReturnType<typeof SessionReport.read>;
 
 /** Where requests are written down for good. */
 export interface Journal {
-  /** A session ended; `code`: of the specification, 0 when nothing went wrong. */
-  ended(report: Report, code: number): void;
+  /** A session ended; `code`: of the specification, 0 when nothing went wrong; `late`: it missed its deadline. */
+  ended(report: Report, code: number, late: boolean): void;
   /** A request was refused; `promptTokens`: 0 when they were not counted yet. */
   refused(uid: number, promptTokens: number, refusal: Refusal): void;
   /** A charge lies outside its bounds. */
@@ -32,6 +33,7 @@ export interface Service {
   readonly lay: Layout;
   readonly clock: Clock;
   readonly costs: Costs;
+  readonly vfs: Vfs;
   readonly loader: Loader;
   readonly compute: Compute;
   readonly rng: { readonly xor128: RngDriver; readonly lcg: RngDriver };

@@ -3,6 +3,7 @@
 
 import {
   ACCESS,
+  BudgetRecord,
   CONVERT,
   ConvertReport,
   ENCODE,
@@ -20,6 +21,9 @@ import {
   ModelInfo,
   O,
   PlanReport,
+  QuotaRecord,
+  SchedOptions,
+  SchedReport,
   SESSION_STATE,
   SessionEvent,
   SessionOptions,
@@ -242,6 +246,10 @@ const RECORDS: Readonly<Record<Exclude<RecordName, 'SessionEvent'>, Shown>> = {
   WcetReport: show(WcetReport, 'prompt', 'generate', 'requestMin', 'requestMax', 'target'),
   SessionOptions: show(SessionOptions, 'maxTokens', 'temp', 'topK', 'topP', 'seed'),
   SessionReport: show(SessionReport, 'state', 'finish', 'promptTokens', 'outputTokens', 'cycles'),
+  SchedOptions: show(SchedOptions, 'policy', 'boundPpm', 'segmentCycles', 'batch'),
+  SchedReport: show(SchedReport, 'policy', 'boundPpm', 'usedPpm', 'accepted', 'rejected', 'misses'),
+  BudgetRecord: show(BudgetRecord, 'wcetCycles', 'periodNs', 'maxTokens', 'issued', 'rejects'),
+  QuotaRecord: show(QuotaRecord, 'uid', 'tokensPerHour', 'tokensUsed', 'tokensReserved'),
   LlmStats: show(LlmStats, 'sessionsTotal', 'sessionsActive', 'promptTokens', 'outputTokens'),
 };
 

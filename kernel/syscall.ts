@@ -23,6 +23,7 @@ import {
   SchedReport,
   SessionOptions,
   SessionReport,
+  SEEK,
   SIG,
   SpawnHeader,
   SPEC_CODE,
@@ -66,6 +67,7 @@ import type { Caller } from './session.ts';
 import type { Sessions } from './sessions.ts';
 import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
+import { transferCycles } from './wcet/targets.ts';
 
 /** What the calls act on. */
 export interface CallContext {
@@ -85,10 +87,25 @@ export interface CallContext {
   readonly chat: Chat;
   readonly console: TtyDevice;
   readonly processes: () => Processes;
+  readonly bootEpochSeconds: number;
   readonly audit: (text: string) => void;
+  /** Something took longer than was said. */
+  readonly breached: (text: string) => void;
   /** Another simulated processor; the loaded plan gets its prices. */
   readonly switchTarget: (name: string) => Refusal | null;
 }
+
+/** Calls that may take any time: they read whole files, or turn texts of any length into ids. */
+const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
+  'mount',
+  'model_plan',
+  'model_wcet',
+  'model_cost',
+  'model_convert',
+  'model_diff',
+  'tokenize',
+  'chat',
+]);
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
 interface Entry {
@@ -104,6 +121,8 @@ export class SystemCalls {
   private readonly entries: (Entry | undefined)[] = [];
   /** The process whose call is being served. */
   private caller!: Process;
+  /** Cycles that the call may take, its price aside. */
+  private allowed = 0;
   /** What it was refused with, if there is more to say than an errno. */
   private refusal: Refusal | null = null;
 
@@ -155,7 +174,7 @@ export class SystemCalls {
     this.refusal = null;
     const integers = [a, b, c, d, e, f].slice(0, entry.integers);
     let r = this.checkRanges(entry, integers);
-    if (r === 0) r = entry.handler(...integers);
+    if (r === 0) r = this.bounded(entry, integers);
     if (r === BLOCKED) {
       if (!entry.spec.blocks) return this.left(p, entry, integers);
       if (!p.interrupted || p.status !== null) {
@@ -173,6 +192,46 @@ export class SystemCalls {
     if (r < 0) p.lastError = this.refusal ?? { errno: -r, code: 0, message: explain(entry.name, -r, this.k.vfs.pool) };
     this.traced(p, entry, integers, r);
     return r;
+  }
+
+  /**
+   * While servers are admitted a call takes no more than was promised: one whose length nobody knows waits until there are none, one that
+   * knows its own (session_open) until there is time for it.
+   */
+  private bounded(entry: Entry, integers: readonly number[]): number {
+    const { sessions, clock } = this.k;
+    if (!sessions.isServing) return entry.handler(...integers);
+    if (UNBOUNDED.has(entry.name) || this.looksIntoModel(entry, integers)) return BLOCKED;
+    const before = clock.cycles();
+    this.allowed = sessions.callMax - this.k.costs.target.overhead.syscallCycles;
+    const r = entry.handler(...integers);
+    const took = clock.cycles() - before;
+    if (took > this.allowed) this.k.breached(`${entry.name} took ${took} cycles, ${this.allowed} were allowed`);
+    return r;
+  }
+
+  /** In a model file that is mounted as a directory, looking already reads, and reading turns blocks into numbers. */
+  private looksIntoModel({ name, spec }: Entry, [first = 0, bytes = 0]: readonly number[]): boolean {
+    const models = this.k.vfs.mounts().filter(m => m.fs.type === 'gguf');
+    if (models.length === 0) return false;
+    if (name === 'read') return models.some(m => m.device === this.caller.file(first)?.opening.device);
+    if (!spec.blocks || spec.args[0]?.[1] !== 'path') return false;
+    const path = this.k.vfs.normalize(pathOf(this.caller.cwd), this.text(first, bytes));
+    return models.some(m => path === m.target || path.startsWith(`${m.target}/`));
+  }
+
+  /** What session_open takes at most: the text to ids, those of the session it continues before them, and all of them to storage and back. */
+  private openingMax(prompt: OpenFile): number {
+    const { loader, costs } = this.k;
+    if (prompt.stat().kind !== KIND.file) return Infinity; // it may be of any length
+    const bytes = prompt.stat().size - prompt.seek(0, SEEK.cur);
+    if (bytes <= 0) return 0;
+    const priced = loader.priced(costs.target, { bytes, tokens: 0 });
+    if (priced === null || isRefusal(priced)) return 0; // it is refused at once
+    const tokens = 2 * (bytes + 1) + priced.options.ctx;
+    const { syscallCycles, switchCycles } = costs.target.overhead;
+    const moved = 3 * transferCycles(costs.target, 4 * tokens).upper;
+    return (priced.tokenize?.most ?? 0) + moved + syscallCycles + switchCycles;
   }
 
   /** A call after which the program that made it does not go on: exit, exec, its own end. */
@@ -443,7 +502,7 @@ export class SystemCalls {
           cycles: clock.cycles(),
           hz: clock.hz,
           processCycles: this.caller.cycles,
-          bootEpochSeconds: 0,
+          bootEpochSeconds: k.bootEpochSeconds,
         });
         return Times.bytes;
       },
@@ -804,7 +863,10 @@ export class SystemCalls {
       session_open: (at, bytes, fd) =>
         this.withFile(fd, prompt => {
           if (bytes < SessionOptions.bytes) return -E.INVAL;
-          if (sessions.isServing && !sessions.mayTake(this.openingMax(prompt))) return BLOCKED;
+          if (sessions.isServing) {
+            this.allowed = this.openingMax(prompt);
+            if (!sessions.mayTake(this.allowed)) return BLOCKED;
+          }
           const before = sessions.schedule().servers;
           const r = sessions.open(this.requester, at, prompt);
           // A server's first period has begun: whoever submitted it yields.

@@ -110,13 +110,13 @@ test('bounds of counts, memory traffic and transfers', t => {
   );
   t.is(linesOf(findTarget('cortex-m7')!, 64, 64, 8), 16, 'without caches, each word');
   t.is(linesOf(findTarget('cortex-m7')!, 64, 64, 2), 32);
-  const traffic = { region: 'weights', hullBytes: 6400, lines: 101 } as const;
+  const traffic = { region: 'weights', hullBytes: 6400, hullLines: 101, lines: 101 } as const;
   t.is(trafficMilli(target, traffic), 101 * 300 * MILLI);
   t.is(trafficMilli(target, { ...traffic, lines: 1010 }), 101 * 300 * MILLI, 'again from L1: free');
-  const large = { ...traffic, hullBytes: 64000, lines: 2002 };
+  const large = { ...traffic, hullBytes: 64000, hullLines: 1001, lines: 2002 };
   t.is(trafficMilli(target, large), 1001 * (300 + 30) * MILLI, 'again from L2');
   t.is(trafficMilli(target, { ...large, lines: 50 }), 50 * 300 * MILLI, 'here and there');
-  t.is(trafficMilli(target, { ...traffic, hullBytes: 0, lines: 0 }), 0);
+  t.is(trafficMilli(target, { ...traffic, hullBytes: 0, hullLines: 0, lines: 0 }), 0);
   t.is(trafficMilliMin(target, 'weights', 1_000_000), 0, 'may all be in the caches');
   t.is(trafficMilliMin(target, 'weights', target.cacheBytes + 6400), 100 * 7500);
 
@@ -133,9 +133,17 @@ test('the host is a fit: its clock is the prediction, its lower prices are less 
   t.is(target.title, 'This host, test: a fit, ±10 %, not a bound');
   t.deepEqual([target.upper[load!], target.upper[div!], target.upper[local!]], [400, 3200, 0]);
   t.is(target.lower[0]!.prices[load!], 360);
-  t.is(trafficMilli(target, { region: 'kv', hullBytes: 40_000, lines: 50_000 }), 50_000 * 30, 'more than stays near');
-  t.is(trafficMilli(target, { region: 'kv', hullBytes: 4000, lines: 50_000 }), 4000 * 30, 'later repetitions are near');
-  t.is(trafficMilli(target, { region: 'weights', hullBytes: 40_000, lines: 50_000 }), 0);
+  t.is(
+    trafficMilli(target, { region: 'kv', hullBytes: 40_000, hullLines: 40_000, lines: 50_000 }),
+    50_000 * 30,
+    'more than stays near',
+  );
+  t.is(
+    trafficMilli(target, { region: 'kv', hullBytes: 4000, hullLines: 4000, lines: 50_000 }),
+    4000 * 30,
+    'later repetitions are near',
+  );
+  t.is(trafficMilli(target, { region: 'weights', hullBytes: 40_000, hullLines: 40_000, lines: 50_000 }), 0);
   t.is(findTarget('host')!.calibration, '', 'nobody has calibrated yet');
 
   const good = { cpu: 'test', hz: 1e9, prices, errorMilli: 100 };

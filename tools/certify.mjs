@@ -19,7 +19,7 @@ const PRICED = 'relaxed';
 const FILE = 'build/certificates.json';
 const LISTING = 'build/certificates.txt';
 /** What the kernel evaluates while it runs: the plan's parts, and what is metered beside them in a session. */
-const isEvaluated = c => /^op:|^(run|sample|top_k)$|^tokenize_/.test(c.name);
+const isEvaluated = c => /^op:|^(run|run_op|sample|top_k)$|^tokenize_/.test(c.name);
 
 function write(file, text) {
   const tmp = path.join(root, `${file}.${process.pid}.tmp`);

@@ -8,10 +8,10 @@
 //        │ Op     │ FLAG_…  │ operands, by op  │ tokens   │ positions │ 0        │   16 × i32, little-endian
 //        └────────┴─────────┴──────────────────┴──────────┴───────────┴──────────┘
 //
-// An op over n tokens takes tokens[n] cycles; one with FLAG_ROWS runs once for each row of the pass and takes tokens[1] + positions[p] each time,
-// p being that row's position. Words 13 and 14 are the addresses of these u64, batch + 1 (with FLAG_ROWS two) and ctx of them, which lie behind
-// the records; positions = 0: the position does not matter. n is StepBlock.n, or 1 with FLAG_HEAD. Engines make room for prices, the kernel
-// fills them in (PLAN_RECORD in kernel/abi/device.ts).
+// An op over n tokens takes tokens[n] cycles, and where its cost depends on positions, positions[p] for each of them more, p being its position:
+// such an op runs row by row (FLAG_ROWS). Words 13 and 14 are the addresses of these u64, batch + 1 and ctx of them, which lie behind the
+// records; positions = 0: the position does not matter. n is StepBlock.n, or 1 with FLAG_HEAD. Engines make room for prices, the kernel fills
+// them in (PLAN_RECORD in kernel/abi/device.ts).
 
 export const OP_BYTES = 64;
 export const WORD_FLAGS = 1;
@@ -255,6 +255,7 @@ export const STEP_KV_AT = 44;
 export const STEP_CTX = 48;
 export const STEP_TARGET = 52;
 export const STEP_REPLY_AT = 56;
+export const STEP_FAILED = 60;
 export const STEP_CYCLES = 64;
 export const STEP_LOSS = 72;
 export const ROW_TOKEN = 0;

@@ -168,7 +168,7 @@ class PlanWriter implements PlanSink {
   finish(): number {
     const firstAt = this.at;
     for (const { op, records } of this.rows.values()) {
-      this.point(records, WORD_TOKENS, BY_ROWS.has(op) ? 2 : this.options.batch + 1);
+      this.point(records, WORD_TOKENS, this.options.batch + 1);
       if (POSITIONAL.has(op)) this.point(records, WORD_POSITIONS, this.options.ctx);
     }
     this.at = alignUp(this.at);

@@ -243,8 +243,8 @@ export interface PlanRow {
 /**
  * A record of a plan as the kernel knows it: `bytes` long, its first word the op (0 ends a segment), of word `flags` bit flagHead set when
  * the op runs for one token, flagRows when it runs for one row of the pass after the other. Two words point to prices, u64 cycles, that the
- * kernel fills after a load: an op over n tokens costs tokens[n], n having batch + 1 values; one that runs row by row costs, each time,
- * tokens[1] + positions[p], p being the row's position, of ctx (address 0: nothing more). Ops of equal shape share their prices.
+ * kernel fills after a load: an op over n tokens costs tokens[n], and for each of them positions[p] more, p being its position (address 0:
+ * nothing more; only an op that runs row by row has them). There are batch + 1 and ctx of them. Ops of equal shape share their prices.
  */
 export const PLAN_RECORD = { bytes: 64, flags: 1, flagHead: 1, flagRows: 4, tokens: 13, positions: 14 } as const;
 

@@ -67,7 +67,7 @@ export const SYSCALLS = {
   poll: call(19, [['fd', 'fd'], ['milliseconds', 'int']], 'Wait until a terminal has input, at most so long in virtual time (-1: for ever). Returns 1, or 0 when the time is up.', true),
 
   // Files
-  open: call(20, [['path', 'path'], ['flags', 'open'], ['mode', 'octal']], 'Open a file. Returns a descriptor.'),
+  open: call(20, [['path', 'path'], ['flags', 'open'], ['mode', 'octal']], 'Open a file. Returns a descriptor.', true),
   close: call(21, [['fd', 'fd']], 'Close a descriptor.'),
   read: call(22, [['fd', 'fd'], ['buffer', 'out']], 'Read; 0 at the end.', true),
   write: call(23, [['fd', 'fd'], ['buffer', 'in']], 'Write; may write less than asked.', true),
@@ -86,41 +86,41 @@ export const SYSCALLS = {
   remember: call(36, [['fd', 'fd'], ['keep', 'int'], ['lines', 'in']], 'Append lines, each ended by a zero byte, to the history of a terminal; the last `keep` stay.'),
 
   // Names
-  stat: call(40, [['path', 'path'], ['stat', 'out', 'Stat']], 'Stat record of a path.'),
+  stat: call(40, [['path', 'path'], ['stat', 'out', 'Stat']], 'Stat record of a path.', true),
   mkdir: call(41, [['path', 'path'], ['mode', 'octal']], 'Make a directory.'),
   rmdir: call(42, [['path', 'path']], 'Remove an empty directory.'),
   unlink: call(43, [['path', 'path']], 'Remove a name.'),
   rename: call(44, [['from', 'path'], ['to', 'path']], 'Rename within one file system.'),
   chdir: call(45, [['path', 'path']], 'Change the working directory.'),
   getcwd: call(46, [['path', 'out']], 'The working directory as text. Returns its length.'),
-  mount: call(47, [['type', 'path'], ['source', 'path'], ['target', 'path']], 'Mount a file system: types tmpfs, proc, dev, gguf.'),
+  mount: call(47, [['type', 'path'], ['source', 'path'], ['target', 'path']], 'Mount a file system: types tmpfs, proc, dev, gguf.', true),
   umount: call(48, [['target', 'path']], 'Unmount.'),
-  statfs: call(49, [['path', 'path'], ['record', 'out', 'FsStat']], 'FsStat record of the file system a path is on.'),
-  lstat: call(50, [['path', 'path'], ['stat', 'out', 'Stat']], 'As stat, of a symbolic link itself.'),
+  statfs: call(49, [['path', 'path'], ['record', 'out', 'FsStat']], 'FsStat record of the file system a path is on.', true),
+  lstat: call(50, [['path', 'path'], ['stat', 'out', 'Stat']], 'As stat, of a symbolic link itself.', true),
   link: call(51, [['existing', 'path'], ['path', 'path']], 'One more name for a file of the same file system.'),
   symlink: call(52, [['target', 'path'], ['path', 'path']], 'Make a symbolic link to `target`, which need not exist.'),
-  readlink: call(53, [['path', 'path'], ['target', 'out']], 'What a symbolic link holds, cut to the room there is. Returns its bytes.'),
+  readlink: call(53, [['path', 'path'], ['target', 'out']], 'What a symbolic link holds, cut to the room there is. Returns its bytes.', true),
   chmod: call(54, [['path', 'path'], ['mode', 'octal']], 'Set the permission bits.'),
   chown: call(55, [['path', 'path'], ['uid', 'int'], ['gid', 'int']], 'Set owner and group; -1 leaves one as it is.'),
   lchown: call(56, [['path', 'path'], ['uid', 'int'], ['gid', 'int']], 'As chown, of a symbolic link itself.'),
-  access: call(57, [['path', 'path'], ['mask', 'int', 'access']], 'Whether the real user may read (4), write (2), execute (1); 0: whether it is there.'),
+  access: call(57, [['path', 'path'], ['mask', 'int', 'access']], 'Whether the real user may read (4), write (2), execute (1); 0: whether it is there.', true),
   utimens: call(58, [['path', 'path'], ['times', 'in', 'Utimes']], 'Set the times of reading and of modification: Utimes record.'),
   truncate: call(59, [['path', 'path'], ['size', 'int']], 'Set the size of a file.'),
 
   // Models
   model_load: call(60, [['path', 'path'], ['options', 'in', 'LoadOptions']], 'Load a GGUF model: LoadOptions. On any failure the previous model stays.'),
   model_unload: call(61, [], 'Release the model region.'),
-  model_plan: call(62, [['path', 'path'], ['options', 'in', 'LoadOptions'], ['report', 'out', 'PlanReport']], 'What loading would take: PlanReport. Allocates nothing.'),
+  model_plan: call(62, [['path', 'path'], ['options', 'in', 'LoadOptions'], ['report', 'out', 'PlanReport']], 'What loading would take: PlanReport. Allocates nothing.', true),
   model_info: call(63, [['record', 'out', 'ModelInfo']], 'ModelInfo of the loaded model.'),
   model_ops: call(64, [['from', 'int'], ['text', 'out']], 'The plan as text lines, from a byte offset on. Returns bytes; 0 at the end.'),
   backend: call(65, [['name', 'path'], ['record', 'out']], 'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.'),
-  tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int', 'encode']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.'),
-  model_wcet: call(68, [['path', 'path'], ['options', 'in', 'WcetOptions'], ['report', 'out', 'WcetReport']], 'Bounds of a request before it runs: WcetOptions, WcetReport. Empty path: the loaded model.'),
-  model_cost: call(69, [['path', 'path'], ['options', 'in', 'WcetOptions']], 'A descriptor from which the priced plan of a request is read, a line an op: see COST_COLUMNS. Empty path: the loaded model.'),
+  tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int', 'encode']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.', true),
+  model_wcet: call(68, [['path', 'path'], ['options', 'in', 'WcetOptions'], ['report', 'out', 'WcetReport']], 'Bounds of a request before it runs: WcetOptions, WcetReport. Empty path: the loaded model.', true),
+  model_cost: call(69, [['path', 'path'], ['options', 'in', 'WcetOptions']], 'A descriptor from which the priced plan of a request is read, a line an op: see COST_COLUMNS. Empty path: the loaded model.', true),
   detokenize: call(67, [['ids', 'in', 'ids'], ['text', 'out'], ['flags', 'int']], 'Bytes of u32 ids. Returns how many.'),
 
   // Sessions
-  session_open: call(70, [['options', 'in', 'SessionOptions'], ['prompt', 'fd']], 'Submit a prompt: SessionOptions. Returns a handle: slot and generation, so that an old one finds nothing.'),
+  session_open: call(70, [['options', 'in', 'SessionOptions'], ['prompt', 'fd']], 'Submit a prompt: SessionOptions. Returns a handle: slot and generation, so that an old one finds nothing.', true),
   session_read: call(71, [['session', 'int'], ['event', 'out', 'SessionEvent']], 'The next SessionEvent; waits for it. Returns its bytes; 0 after the end.', true),
   session_cancel: call(72, [['session', 'int']], 'End a session at its next token.'),
   session_report: call(73, [['session', 'int'], ['report', 'out', 'SessionReport']], 'SessionReport.'),
@@ -131,11 +131,11 @@ export const SYSCALLS = {
   budget: call(82, [['budget', 'in', 'BudgetRecord'], ['now', 'out', 'BudgetRecord']], 'Set (superuser) and read the period budget of the machine.'),
   quota: call(83, [['quota', 'in', 'QuotaRecord'], ['now', 'out', 'QuotaRecord']], "Set (superuser) and read a user's quotas: QuotaRecord. Others read their own."),
   llm_stats: call(76, [['record', 'out', 'LlmStats']], 'LlmStats record.'),
-  chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one."),
+  chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one.", true),
 
   // Model files
-  model_convert: call(80, [['path', 'path'], ['type', 'int', 'type'], ['flags', 'int', 'convert'], ['report', 'out', 'ConvertReport']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.'),
-  model_diff: call(81, [['left', 'path'], ['right', 'path']], 'A descriptor from which the differences of two models are read, a line a key or tensor: see DIFF_COLUMNS.'),
+  model_convert: call(80, [['path', 'path'], ['type', 'int', 'type'], ['flags', 'int', 'convert'], ['report', 'out', 'ConvertReport']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.', true),
+  model_diff: call(81, [['left', 'path'], ['right', 'path']], 'A descriptor from which the differences of two models are read, a line a key or tensor: see DIFF_COLUMNS.', true),
 
   // Users
   getuid: call(90, [], 'The real user of this process: who started it.'),

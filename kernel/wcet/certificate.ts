@@ -4,7 +4,7 @@
 
 import { isRefusal, refuse } from '../abi/index.ts';
 import type { Refusal } from '../abi/index.ts';
-import type { Certificate, Uncertified, Word } from './certify.ts';
+import type { Certificate, Extent, Uncertified, Word } from './certify.ts';
 import { PASSES, isCertificate } from './certify.ts';
 import type { MeterBlock } from './meter.ts';
 import { ARGUMENT_MAX, ATOM, ZERO, evaluate, fromTerms } from './poly.ts';
@@ -17,7 +17,7 @@ export interface Counts {
   readonly most: readonly bigint[];
 }
 
-/** Arena bytes from … to − 1; `moved`: how many are moved there in all. */
+/** Arena bytes from … to − 1; `moved`: how many are moved there in all; of a scattered operand, its first piece says how many. */
 export interface Span {
   readonly store: boolean;
   readonly from: bigint;
@@ -50,7 +50,7 @@ function unknownsAt(
     : refuse('RANGE', 9999, `${c.name}: unknown ${wrong} is ${values[wrong]}, not in 0 … ${ARGUMENT_MAX}`);
 }
 
-function outsideDomain(c: Certificate, values: readonly bigint[]): Refusal | null {
+function outsideDomain(c: Certificate, values: readonly bigint[], read: WordReader | null): Refusal | null {
   for (const g of c.domain) {
     const value = evaluate(g.value, values);
     if ((value < g.low || value > g.high) && evaluate(g.reach, values) !== 0n)
@@ -60,26 +60,39 @@ function outsideDomain(c: Certificate, values: readonly bigint[]): Refusal | nul
         `${c.name}: ${value} is not in ${g.low} … ${g.high}, outside the certificate's domain`,
       );
   }
-  if (c.words.length === 0) return null;
-  const stores = spans(c, values).filter(s => s.store);
-  for (const w of c.words) {
-    const address = evaluate(w.address, values);
-    if (stores.some(s => s.from < address + 4n && address < s.to))
-      return refuse('RANGE', 9999, `${c.name}: overwrites the word at ${address} that its cost depends on`);
-  }
+  const words = c.words.map(w => [evaluate(w.address, values), 1n] as const);
+  const tables = c.extents.flatMap(({ scatter }) =>
+    scatter === null ? [] : [[evaluate(scatter.table, values), evaluate(scatter.pieces, values)] as const],
+  );
+  const stores = words.length + tables.length === 0 ? [] : spans(c, values, read).filter(s => s.store);
+  for (const [address, n] of [...words, ...tables])
+    if (stores.some(s => s.from < address + 4n * n && address < s.to))
+      return refuse('RANGE', 9999, `${c.name}: overwrites what it reads at ${address}, on which its certificate rests`);
   return null;
 }
 
-function spans(c: Certificate, values: readonly bigint[]): Span[] {
+function spans(c: Certificate, values: readonly bigint[], read: WordReader | null): Span[] {
   return c.extents
     .filter(x => evaluate(x.reach, values) !== 0n)
-    .map(x => ({
-      store: x.store,
-      from: evaluate(x.from, values),
-      to: evaluate(x.to, values),
-      moved: evaluate(x.moved, values),
-    }))
+    .flatMap(x => {
+      const [from, to] = [evaluate(x.from, values), evaluate(x.to, values)];
+      const moved = evaluate(x.moved, values);
+      return distances(x, values, read).map((d, i) => ({
+        store: x.store,
+        from: from + d,
+        to: to + d,
+        moved: i === 0 ? moved : 0n,
+      }));
+    })
     .filter(s => s.from < s.to);
+}
+
+/** How far each piece of an extent lies from its beginning, by what its table holds. */
+function distances({ scatter }: Extent, values: readonly bigint[], read: WordReader | null): bigint[] {
+  if (scatter === null) return [0n];
+  const table = Number(evaluate(scatter.table, values));
+  const pieces = Number(evaluate(scatter.pieces, values));
+  return Array.from({ length: pieces }, (_, i) => BigInt(read === null ? 0 : read(table + 4 * i)));
 }
 
 /** What the kernel costs at these arguments, one for each parameter; a refusal where the certificate does not hold. */
@@ -92,7 +105,7 @@ export function countsAt(
   const values = unknownsAt(c, args, passes, read);
   if (isRefusal(values)) return values;
   try {
-    return outsideDomain(c, values) ?? counts(c, values);
+    return outsideDomain(c, values, read) ?? counts(c, values);
   } catch (e) {
     return refuse('RANGE', 9999, `${c.name}: ${e instanceof RangeError ? e.message : 'no value'}`);
   }
@@ -111,7 +124,7 @@ export function spansAt(
   passes = 0,
 ): Span[] | Refusal {
   const values = unknownsAt(c, args, passes, read);
-  return isRefusal(values) ? values : (outsideDomain(c, values) ?? spans(c, values));
+  return isRefusal(values) ? values : (outsideDomain(c, values, read) ?? spans(c, values, read));
 }
 
 /** The name of an op's certificate: `op:MUL_MAT`. */
@@ -120,7 +133,7 @@ const isOpCertificate = (name: string): boolean => name.startsWith(opCertificate
 
 // ── The file ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const VERSION = 2;
+const VERSION = 3;
 
 type AtomRow = readonly [kind: Atom['kind'], ...numbers: number[]];
 type PolyRow = readonly (readonly [coef: string | number, ...atoms: number[]])[];
@@ -140,6 +153,7 @@ interface KernelRow {
     moved: number,
     run: number,
     width: number,
+    ...scatter: number[], // table and pieces, or nothing
   ])[];
   readonly strays?: readonly (readonly [store: 0 | 1, moved: number, run: number, width: number])[];
   readonly loops?: number;
@@ -182,6 +196,7 @@ export function encodeCertificates(
         return [a.kind, expression(a.of), expression(a.by)];
       case 'sum':
         return [a.kind, a.id, expression(a.count), expression(a.of)];
+      case 'entry':
       case 'max':
       case 'negative':
       case 'zero':
@@ -223,6 +238,7 @@ export function encodeCertificates(
         expression(x.moved),
         expression(x.run),
         x.width,
+        ...(x.scatter === null ? [] : [x.scatter.table, x.scatter.pieces].map(expression)),
       ]),
       strays: c.strays.map(x => [x.store ? 1 : 0, expression(x.moved), expression(x.run), x.width]),
       loops: c.loops,
@@ -314,7 +330,7 @@ function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncer
         ? ATOM.floor(expression(x), expression(y))
         : kind === 'sum'
           ? ATOM.sum(x, expression(y), expression(z))
-          : kind === 'max' || kind === 'negative' || kind === 'zero'
+          : kind === 'entry' || kind === 'max' || kind === 'negative' || kind === 'zero'
             ? ATOM[kind](expression(x))
             : ATOM[kind](x);
     atoms.set(n, a);
@@ -339,7 +355,7 @@ function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncer
         low: BigInt(low),
         high: BigInt(high),
       })),
-      extents: (k.extents ?? []).map(([store, reach, from, to, moved, run, width]) => ({
+      extents: (k.extents ?? []).map(([store, reach, from, to, moved, run, width, table, pieces]) => ({
         store: store === 1,
         reach: expression(reach),
         from: expression(from),
@@ -347,6 +363,8 @@ function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncer
         moved: expression(moved),
         run: expression(run),
         width,
+        scatter:
+          table === undefined || pieces === undefined ? null : { table: expression(table), pieces: expression(pieces) },
       })),
       strays: (k.strays ?? []).map(([store, moved, run, width]) => ({
         store: store === 1,

@@ -15,14 +15,17 @@ import {
   extreme,
   floor,
   free,
+  hasEntry,
   hasFree,
   isNegative,
   isTruth,
   isZero,
+  loaded,
   local,
   mentions,
   param,
   positive,
+  scattered,
   split,
   substitute,
   sum,
@@ -52,11 +55,21 @@ export interface Movement {
   readonly width: number;
 }
 
-/** Bytes from ≤ address < to are read or written, where `reach` is not 0. */
+/** `pieces` i32 of memory from address `table` on, none of which the function writes: distances, as a page table's or a block table's. */
+export interface Scatter {
+  readonly table: Poly;
+  readonly pieces: Poly;
+}
+
+/**
+ * Bytes from ≤ address < to are read or written, where `reach` is not 0. With a scatter there are as many such ranges as it has pieces, each
+ * that much further on: what is known of them is how many and how long they are, not where.
+ */
 export interface Extent extends Movement {
   readonly reach: Poly;
   readonly from: Poly;
   readonly to: Poly;
+  readonly scatter: Scatter | null;
 }
 
 export interface Certificate {
@@ -135,6 +148,7 @@ interface Access extends Movement {
   readonly reach: Poly;
   readonly from: Value;
   readonly to: Value;
+  readonly scatter: Scatter | null;
 }
 /** An access whose address is known. */
 type Located = Access & { readonly from: Poly; readonly to: Poly };
@@ -189,11 +203,13 @@ export function certify(
       ...upper,
       ...domain.flatMap(g => [g.reach, g.value]),
       ...extents.flatMap(x => [x.reach, x.from, x.to, x.moved, x.run]),
+      ...extents.flatMap(({ scatter }) => (scatter === null ? [] : [scatter.table, scatter.pieces])),
       ...strays.flatMap(x => [x.moved, x.run]),
     ]);
     for (const w of words)
       for (const a of accesses.values()) {
-        const distance = a.store && a.from !== null ? a.from.minus(w.address).constant : null;
+        const located = a.store && a.scatter === null ? a.from : null;
+        const distance = located && located.minus(w.address).constant;
         const end = a.to === null ? null : a.to.minus(w.address).constant;
         if (distance !== null && distance < 4n && (end === null ? distance > -16n : end > 0n))
           throw new Refused(`function ${index} overwrites a word that its cost depends on`);
@@ -240,18 +256,19 @@ const runOf = (a: Access): Poly => (hasFree(a.run) ? ONE : a.run);
 /** Accesses to the fields of one record, at constant distances under one condition, become one extent. */
 function extentsOf(accesses: readonly Located[]): Extent[] {
   const extents: Extent[] = [];
-  for (const { store, reach, from, to, moved, run, width } of joinRuns(accesses)) {
+  for (const { store, reach, from, to, moved, run, width, scatter } of joinRuns(accesses)) {
     const given = extreme(reach, true);
     const n = extents.findIndex(
       x =>
         x.store === store &&
+        sameScatter(x.scatter, scatter) &&
         x.reach.equals(given) &&
         x.run.minus(run).constant !== null &&
         x.from.minus(from).constant !== null &&
         x.to.minus(to).constant !== null,
     );
     const old = extents[n];
-    if (old === undefined) extents.push({ store, reach: given, from, to, moved, run, width });
+    if (old === undefined) extents.push({ store, reach: given, from, to, moved, run, width, scatter });
     else
       extents[n] = {
         ...old,
@@ -264,6 +281,9 @@ function extentsOf(accesses: readonly Located[]): Extent[] {
   }
   return extents;
 }
+
+const sameScatter = (a: Scatter | null, b: Scatter | null): boolean => keyOf(a) === keyOf(b);
+const keyOf = (s: Scatter | null): string => (s === null ? '' : `${s.table.key} × ${s.pieces.key}`);
 
 const atLeast = (p: Poly, low: bigint): boolean => (p.range[0] ?? low - 1n) >= low;
 const isWhole = (a: Located): boolean => a.run.equals(a.to.minus(a.from));
@@ -288,7 +308,7 @@ function joinRuns(accesses: readonly Located[]): Located[] {
 
 /** `b` begins within `a` or where it ends. */
 function joinTwo(a: Located, b: Located): Located | null {
-  if (a.store !== b.store || !a.reach.equals(b.reach) || !isWhole(a)) return null;
+  if (a.store !== b.store || !a.reach.equals(b.reach) || !isWhole(a) || !sameScatter(a.scatter, b.scatter)) return null;
   if (!atLeast(b.from.minus(a.from), 0n) || !atLeast(a.to.minus(b.from), 0n)) return null;
   const both = { ...a, moved: a.moved.plus(b.moved), width: Math.min(a.width, b.width) };
   if (atLeast(a.to.minus(b.to), 0n)) return both;
@@ -433,7 +453,7 @@ class Walker {
           break;
         }
         case OP.br_table: {
-          const index = pop();
+          const index = plain(pop());
           flush();
           ins.labels.forEach((depth, n) => {
             const last = n === ins.labels.length - 1;
@@ -479,7 +499,7 @@ class Walker {
         }
         case OP.memory_copy:
         case OP.memory_fill: {
-          const [n, source, to] = [pop(), pop(), pop()];
+          const [n, source, to] = [plain(pop()), pop(), pop()];
           if (n === null)
             throw new Refused(`the length of ${opcode.name} at byte ${ins.at} of ${frame.where} depends on data`);
           this.#guard(reach, n, 0n, U32 - 1n);
@@ -642,7 +662,8 @@ class Walker {
         return v === null || t === null ? null : pass(v, t > 0 === largest ? trips.minus(ONE) : ZERO);
       };
       const [from, to] = [end(a.from, false), end(a.to, true)];
-      const known = from !== null && to !== null;
+      const scatter = a.scatter && scatterOver(a.scatter, id, trips);
+      const known = from !== null && to !== null && (scatter !== null || a.scatter === null);
       const { run, gapless } = runOver(a, id, trips);
       const reach = entry.reach.times(steady(a.reach, isCounter));
       this.#record({
@@ -653,13 +674,15 @@ class Walker {
         moved: entry.reach.times(sum(id, trips, extreme(a.moved, true))),
         run,
         width: a.width,
+        scatter: known ? scatter : null,
       });
     }
     for (const a of scope.accesses.values()) {
       const reach = entry.reach.times(steady(leaving(a.reach), isCounter));
       const [from, to] = [a.from && leaving(a.from), a.to && leaving(a.to)];
       const moved = entry.reach.times(extreme(leaving(a.moved), true));
-      this.#record({ store: a.store, reach, from, to, moved, run: leaving(a.run), width: a.width });
+      const scatter = a.scatter && mapScatter(a.scatter, leaving);
+      this.#record({ store: a.store, reach, from, to, moved, run: leaving(a.run), width: a.width, scatter });
     }
 
     // Where control goes from here, and what the locals hold then.
@@ -818,10 +841,11 @@ class Walker {
     for (const v of values) this.#guard(reach, v, 0n, U32 - 1n);
   }
 
-  /** A word at an address that does not change. */
+  /** A word: an unknown where its address does not change, an entry of a table where a loop moves on. */
   #word(address: Poly): Value {
-    if (this.#clobbered || mentions(address, a => a.kind !== 'param')) return null;
+    if (this.#clobbered || hasEntry(address)) return null;
     this.#wordsRead++;
+    if (mentions(address, a => a.kind !== 'param')) return loaded(address);
     const value = this.#given.get(address.key);
     const word = { param: WORD_FIRST + this.words.size, address, ...(value === undefined ? {} : { value }) };
     const known = this.words.get(address.key) ?? word;
@@ -839,13 +863,14 @@ class Walker {
 
   /** 1 where a condition's word is not 0; a free choice when it is not known. */
   #truth(value: Value, reach: Poly): Poly {
-    if (value === null) return this.#free();
+    if (value === null || hasEntry(value)) return this.#free();
     return isTruth(value) ? value : ONE.minus(this.#equals(value, ZERO, reach));
   }
 
-  #arithmetic(name: string, [a = null, b = null]: readonly Value[], reach: Poly): Value {
+  #arithmetic(name: string, operands: readonly Value[], reach: Poly): Value {
     if (!name.startsWith('i32.')) return null;
     const op = name.slice(4);
+    const [a = null, b = null] = op === 'add' || op === 'sub' ? operands : operands.map(plain);
     if (op === 'and') {
       // The last bit of what is not known, where the other is 1.
       const test = a === null ? b : b === null ? a : null;
@@ -899,14 +924,18 @@ class Walker {
     return comparison[2] === 't' ? isNegative(x.minus(y)) : ONE.minus(isNegative(y.minus(x)));
   }
 
-  #access(store: boolean, reach: Poly, from: Value, bytes: Poly, width: number): void {
-    this.#record({ store, reach, from, to: from && from.plus(bytes), moved: reach.times(bytes), run: bytes, width });
+  #access(store: boolean, reach: Poly, address: Value, bytes: Poly, width: number): void {
+    const apart = address && scattered(address);
+    const from = apart?.distance ?? plain(address);
+    const scatter = apart && { table: apart.table, pieces: ONE };
+    const to = from && from.plus(bytes);
+    this.#record({ store, reach, from, to, moved: reach.times(bytes), run: bytes, width, scatter });
   }
   #record(a: Access): void {
     if (this.#probing || a.reach.constant === 0n) return;
-    if (a.store && a.from === null) this.#clobbered = true;
+    if (a.store && (a.from === null || a.scatter !== null)) this.#clobbered = true;
     if (a.from === null && mentions(a.reach, () => true)) return this.#record({ ...a, reach: ONE });
-    const key = `${a.store}:${a.reach.key}:${a.from?.key}:${a.to?.key}:${a.run.key}`;
+    const key = `${a.store}:${a.reach.key}:${a.from?.key}:${a.to?.key}:${a.run.key}:${keyOf(a.scatter)}`;
     const before = this.scope.accesses.get(key);
     this.scope.accesses.set(
       key,
@@ -996,6 +1025,9 @@ const PASSES_KEY = 'passes';
 const known = (v: Value): Value => (v !== null && hasFree(v) ? null : v);
 const LOGIC: ReadonlySet<string> = new Set(['i32.and', 'i32.or', 'i32.eqz']);
 
+/** What memory holds is no value but for addresses: it is added to, and nothing is decided by it. */
+const plain = (v: Value): Value => (v !== null && hasEntry(v) ? null : v);
+
 /** A call whose effects do not matter: its results are unknown. */
 function skipped(callee: FunctionBody, state: State): State {
   const below = state.stack.slice(0, state.stack.length - callee.type.params.length);
@@ -1022,6 +1054,7 @@ function passing(accesses: readonly Access[], known: (p: Poly) => Poly): Access[
     moved: known(a.moved),
     run: known(a.run),
     width: a.width,
+    scatter: a.scatter && mapScatter(a.scatter, known),
   }));
   return [...joinRuns(all.filter(isLocated)), ...all.filter(a => !isLocated(a))];
 }
@@ -1036,6 +1069,7 @@ function runOver(a: Access, id: number, trips: Poly): { run: Poly; gapless: bool
   const t = trend(a.run, id);
   const shortest = substitute(a.run, x => (!isCounter(x) ? undefined : t === 1 ? ZERO : trips.minus(ONE)));
   const apart = { run: t === null ? ONE : shortest, gapless: false };
+  if (a.scatter !== null && mentions(a.scatter.table, isCounter)) return apart; // each pass in a piece of its own
   if (!isLocated(a) || !isWhole(a) || mentions(a.run, isCounter) || mentions(a.reach, isCounter)) return apart;
   const step = split(a.from, `j${id}`)?.coefficient;
   if (step === undefined || step.terms.size === 0 || mentions(a.from.minus(step.times(counter(id))), isCounter))
@@ -1044,6 +1078,22 @@ function runOver(a: Access, id: number, trips: Poly): { run: Poly; gapless: bool
   const meets = atLeast(a.run.minus(step), 0n) ? ONE : isZero(a.run.minus(step));
   return { run: a.run.plus(meets.times(step).times(trips.minus(ONE))), gapless: a.run.equals(step) };
 }
+
+const mapScatter = ({ table, pieces }: Scatter, by: (p: Poly) => Poly): Scatter => ({
+  table: by(table),
+  pieces: by(pieces),
+});
+
+/** The pieces of all passes: the same ones, or one after the other as the table has them; null: neither. */
+function scatterOver(s: Scatter, id: number, trips: Poly): Scatter | null {
+  const isCounter = (x: Atom): boolean => x.kind === 'counter' && x.id === id;
+  if (mentions(s.pieces, isCounter)) return null;
+  if (!mentions(s.table, isCounter)) return s;
+  const parted = split(s.table, `j${id}`);
+  const next = parted?.coefficient.constant === ENTRY_BYTES && s.pieces.equals(ONE);
+  return parted !== null && next && !mentions(parted.rest, isCounter) ? { table: parted.rest, pieces: trips } : null;
+}
+const ENTRY_BYTES = 4n;
 
 /** A reach that does not depend on the pass: where it does, the whole. */
 const steady = (reach: Poly, isCounter: (a: Atom) => boolean): Poly => {

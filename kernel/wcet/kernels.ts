@@ -1,6 +1,7 @@
 // What is certified of a compute module: every exported kernel in its arguments, and the plan executor piece by piece. `run` is certified as
-// the cost of its own loop in the number of records it passes, without what the records do; what a record does is certified once for
-// each op code, in the arguments of the function that executes it and in the words of record and step block. So a plan's cost is a sum.
+// the cost of its own loop in the number of records it passes, `run_op` as that of its loop in the rows of a record, without what the records
+// do; what a record does is certified once for each op code, in the arguments of the function that executes it and in the words of record
+// and step block. So a plan's cost is a sum.
 // What a certificate can only bound is metered beside: it counts its own blocks while it runs.
 
 import { opCertificate } from './certificate.ts';
@@ -11,7 +12,8 @@ import type { MeterRoot } from './meter.ts';
 import { param } from './poly.ts';
 import type { Export, Module } from './wasm.ts';
 
-const EXECUTOR = 'run'; // run(step, record); it calls one function: execute(step, record, tokens, position, row)
+/** Loops of the executor, the outer one first: run(step, record), run_op(step, record). The last calls execute(step, record, tokens, position, row). */
+const EXECUTOR = ['run', 'run_op'];
 const RECORD = param(1); // whose first word is the op code
 const SAMPLER = 'sample'; // metered when it runs: the op that calls it is certified without it
 
@@ -33,7 +35,7 @@ export function meteredKernels(module: Module): MeterRoot[] {
     inPlan.add(index);
     for (const callee of callees(module, index)) visit(callee);
   };
-  for (const k of kernels) if (k.name === EXECUTOR) visit(k.index);
+  for (const k of kernels) if (k.name === EXECUTOR[0]) visit(k.index);
   return kernels
     .filter(k => !inPlan.has(k.index))
     .map(({ name }) => ({ name, access: LOOKS_UP.test(name) ? 'random' : 'stream', inPlan: name === SAMPLER }));
@@ -46,16 +48,18 @@ export function certifyKernels(
 ): (Certificate | Uncertified)[] {
   const kernels = exportedKernels(module);
   return kernels.flatMap(({ name, index }): (Certificate | Uncertified)[] => {
-    if (name !== EXECUTOR) return [certify(module, index, name)];
+    if (!EXECUTOR.includes(name)) return [certify(module, index, name)];
     const called = new Set(callees(module, index));
-    const [execute] = called;
-    if (execute === undefined || called.size > 1)
-      return [{ name, index, reason: `it calls ${called.size} functions instead of one that executes a record` }];
+    const [next] = called;
+    if (next === undefined || called.size > 1)
+      return [{ name, index, reason: `it calls ${called.size} functions instead of one that goes on` }];
+    const loop = certify(module, index, name, { apart: called, passes: true });
+    if (name !== EXECUTOR.at(-1)) return [loop];
     const draws = new Set(kernels.filter(k => k.name === SAMPLER).map(k => k.index));
     return [
-      certify(module, index, name, { apart: called, passes: true }),
+      loop,
       ...ops.map(([op, value]) =>
-        certify(module, execute, opCertificate(op), { given: [{ address: RECORD, value }], apart: draws }),
+        certify(module, next, opCertificate(op), { given: [{ address: RECORD, value }], apart: draws }),
       ),
     ];
   });

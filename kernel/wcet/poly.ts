@@ -11,6 +11,8 @@ export type Atom =
   | { readonly kind: 'free'; readonly id: number; readonly key: string }
   /** What a local holds at the head of a loop, while the loop is being studied. */
   | { readonly kind: 'local'; readonly id: number; readonly key: string }
+  /** The i32 that stands at an address: an entry of a table, for addresses to begin at. */
+  | { readonly kind: 'entry'; readonly of: Poly; readonly key: string }
   | { readonly kind: 'floor'; readonly of: Poly; readonly by: Poly; readonly key: string }
   | { readonly kind: 'max'; readonly of: Poly; readonly key: string }
   | { readonly kind: 'negative'; readonly of: Poly; readonly key: string }
@@ -142,6 +144,7 @@ export const ATOM = {
   counter: (id: number): Atom => ({ kind: 'counter', id, key: `j${id}` }),
   free: (id: number): Atom => ({ kind: 'free', id, key: `u${id}` }),
   local: (id: number): Atom => ({ kind: 'local', id, key: `l${id}` }),
+  entry: (of: Poly): Atom => ({ kind: 'entry', of, key: `@(${of.key})` }),
   floor: (of: Poly, by: Poly): Atom => ({ kind: 'floor', of, by, key: `⌊${of.key}/${by.key}⌋` }),
   max: (of: Poly): Atom => ({ kind: 'max', of, key: `max(${of.key})` }),
   negative: (of: Poly): Atom => ({ kind: 'negative', of, key: `[${of.key}<0]` }),
@@ -159,6 +162,7 @@ export const param = (index: number): Poly => ofAtom(ATOM.param(index));
 export const counter = (id: number): Poly => ofAtom(ATOM.counter(id));
 export const free = (id: number): Poly => ofAtom(ATOM.free(id));
 export const local = (id: number): Poly => ofAtom(ATOM.local(id));
+export const loaded = (at: Poly): Poly => ofAtom(ATOM.entry(at));
 
 const abs = (x: bigint): bigint => (x < 0n ? -x : x);
 const gcd = (a: bigint, b: bigint): bigint => (b === 0n ? abs(a) : gcd(b, a % b));
@@ -290,6 +294,7 @@ export const partsOf = (a: Atom): readonly Poly[] => {
   switch (a.kind) {
     case 'floor':
       return [a.of, a.by];
+    case 'entry':
     case 'max':
     case 'negative':
     case 'zero':
@@ -346,6 +351,8 @@ function rebuild(a: Atom, x: Poly, y: Poly | undefined): Poly {
   switch (a.kind) {
     case 'floor':
       return floor(x, y ?? a.by);
+    case 'entry':
+      return loaded(x);
     case 'max':
       return positive(x);
     case 'negative':
@@ -485,6 +492,17 @@ function atomTrend(a: Atom, id: number): -1 | 0 | 1 | null {
     return t === null ? null : ((0 - t) as -1 | 0 | 1);
   }
   return null;
+}
+
+const isEntry = (a: Atom): boolean => a.kind === 'entry';
+export const hasEntry = (p: Poly): boolean => mentions(p, isEntry);
+
+/** An address that begins at an entry of a table, as the entry's own address and the distance from there; null where it does not, or is not plain. */
+export function scattered(p: Poly): { readonly table: Poly; readonly distance: Poly } | null {
+  const [begins, second] = atomsOf(p).filter(isEntry);
+  if (begins?.kind !== 'entry' || second !== undefined) return null;
+  const distance = p.minus(ofAtom(begins));
+  return hasEntry(distance) || hasEntry(begins.of) ? null : { table: begins.of, distance };
 }
 
 const isFree = (a: Atom): boolean => a.kind === 'free';

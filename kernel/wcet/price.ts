@@ -91,9 +91,8 @@ const PRICE_BYTES = 8;
 // Arguments of the function that executes a record, in this order after step block and record.
 const [TOKENS, POSITION, ROW] = [2, 3, 4];
 
-/** What ops of one shape take for so many tokens; one that runs row by row, for one, and beyond that at each position where it matters. */
+/** What ops of one shape take: for so many tokens, and beyond that for a token at each position where that matters. */
 interface Row {
-  readonly byRows: boolean;
   readonly byTokens: readonly Figures[]; // entry 0: nothing
   readonly byPosition: readonly Figures[] | null;
   /** Cycles, as the plan holds them. */
@@ -119,6 +118,28 @@ const upperMilli = (f: Figures): number => f.compute + f.memory;
 const plus = (a: readonly number[], b: readonly number[], times = 1): number[] =>
   a.map((x, i) => x + times * (b[i] ?? 0));
 
+const scaled = (f: Figures, times: number): Figures => ({
+  compute: times * f.compute,
+  memory: times * f.memory,
+  instructions: times * f.instructions,
+  loaded: times * f.loaded,
+  stored: times * f.stored,
+  busy: f.busy.map(x => times * x),
+});
+const added = (a: Figures, b: Figures): Figures => ({
+  compute: a.compute + b.compute,
+  memory: a.memory + b.memory,
+  instructions: a.instructions + b.instructions,
+  loaded: a.loaded + b.loaded,
+  stored: a.stored + b.stored,
+  busy: plus(a.busy, b.busy),
+});
+/** The one that costs most, and the least time of each resource. */
+const dearest = (all: readonly Figures[]): Figures => ({
+  ...all.reduce((a, b) => (upperMilli(b) > upperMilli(a) ? b : a)),
+  busy: all.map(f => f.busy).reduce((a, b) => a.map((x, r) => Math.min(x, b[r] ?? 0))),
+});
+
 /** Prices the records of one plan; equal shapes once. */
 class Pricer {
   readonly #certificates: Certificates;
@@ -126,8 +147,8 @@ class Pricer {
   readonly #plan: PlanSource;
   readonly #rows = new Map<string, Row | Refusal>();
   readonly #byAddress = new Map<number, Row>();
-  /** Beside what an op executes: its pass of the executor's loop, with the loop's beginning and end, since a segment may have one record. */
-  #pass: Figures | null = null;
+  /** Beside what an op executes: by how often it does, the executor's loops around it, beginnings and ends too. Entry 0 is not used. */
+  #around: readonly Figures[] | null = null;
 
   constructor(certificates: Certificates, target: Target, plan: PlanSource) {
     this.#certificates = certificates;
@@ -213,61 +234,59 @@ class Pricer {
   ): Row | Refusal {
     if (positional && !byRows)
       return refuse('NOTSUP', 9999, `${c.name}: a pass has several positions, and it is not run row by row`);
-    const pass = this.#executor(setting);
-    if (isRefusal(pass)) return pass;
-    const overhead = this.#target.overhead.recordCycles * MILLI + upperMilli(pass);
+    const around = this.#executor(setting);
+    if (isRefusal(around)) return around;
     const shape = Shape.of(c, setting);
     if (isRefusal(shape)) return shape;
     if (shape.dependsOn.has(ROW)) return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
-    if (positional) return this.#everywhere(shape, pass, overhead);
-    return this.#anywhere(shape, pass, overhead, byRows);
-  }
-
-  /** Once for the whole plan. */
-  #executor(setting: Setting): Figures | Refusal {
-    if (this.#pass !== null) return this.#pass;
-    const c = this.#certificates.get('run');
-    if (isRefusal(c)) return c;
-    const [stepAt = 0, record = 0] = setting.args;
-    const passes = (n: number): Figures | Refusal => {
-      const shape = Shape.of(c, { ...setting, args: [stepAt, record], passes: n });
-      return isRefusal(shape) ? shape : shape.figures();
-    };
-    const [none, one] = [passes(0), passes(1)];
-    if (isRefusal(none)) return none;
-    if (isRefusal(one)) return one;
-    return (this.#pass = { ...one, busy: plus(one.busy, none.busy, -1) });
-  }
-
-  /** An op that costs the same everywhere; where it does not, the dearest position is what it is charged. */
-  #anywhere(shape: Shape, pass: Figures, overheadMilli: number, byRows: boolean): Row | Refusal {
     const { batch, ctx } = this.#plan;
-    const byTokens = [nothing(this.#target)];
-    for (let n = 1; n <= (byRows ? 1 : batch); n++) {
-      const positions = shape.dependsOn.has(POSITION) ? ctx : 1;
-      const each = range(positions).map(pos => figuresAt(shape, n, pos));
-      const dearest = each.reduce((a, b) => (upperMilli(b) > upperMilli(a) ? b : a));
-      const busy = each.map(f => f.busy).reduce((a, b) => a.map((x, r) => Math.min(x, b[r] ?? 0)));
-      byTokens.push({ ...dearest, busy: plus(busy, pass.busy) });
+    const positions = range(shape.dependsOn.has(POSITION) ? ctx : 1);
+    const none = nothing(this.#target);
+    const byPosition = positional ? range(ctx).map(pos => figuresAt(shape, 1, pos)) : null;
+    const byTokens = [none];
+    const tokens = [0];
+    for (let n = 1; n <= batch; n++) {
+      const times = byRows ? n : 1;
+      const loops = around[times] ?? none;
+      const each = positional ? none : dearest(positions.map(pos => figuresAt(shape, byRows ? 1 : n, pos)));
+      byTokens.push({ ...scaled(each, times), busy: plus(loops.busy, each.busy, times) });
+      const dispatch = times * this.#target.overhead.recordCycles * MILLI;
+      tokens.push(wholeCycles(times * upperMilli(each) + upperMilli(loops) + dispatch));
     }
     if (!shape.exact) return beyond(shape.name);
-    const tokens = byTokens.map((f, n) => (n === 0 ? 0 : wholeCycles(upperMilli(f) + overheadMilli)));
-    return { byRows, byTokens, byPosition: null, tokens, positions: null, reads: this.#reads(shape, byTokens) };
+    return {
+      byTokens,
+      byPosition,
+      tokens,
+      positions: byPosition?.map(f => wholeCycles(upperMilli(f))) ?? null,
+      reads: positional ? tokens.map(() => []) : this.#reads(shape),
+    };
   }
 
-  /** An op that runs row by row and costs at each position what it does there. */
-  #everywhere(shape: Shape, pass: Figures, overheadMilli: number): Row | Refusal {
-    const byPosition = range(this.#plan.ctx).map(pos => figuresAt(shape, 1, pos));
-    if (!shape.exact) return beyond(shape.name);
-    const none = nothing(this.#target);
-    const byTokens = [none, { ...none, busy: pass.busy }];
-    const tokens = [0, wholeCycles(overheadMilli)];
-    const positions = byPosition.map(f => wholeCycles(upperMilli(f)));
-    return { byRows: true, byTokens, byPosition, tokens, positions, reads: byTokens.map(() => []) };
+  /** Once for the whole plan. A record's turn of the outer loop is charged with that loop's beginning and end, since a segment may have one. */
+  #executor(setting: Setting): readonly Figures[] | Refusal {
+    if (this.#around !== null) return this.#around;
+    const [stepAt = 0, record = 0] = setting.args;
+    const loop = (name: string, passes: number): Figures | Refusal => {
+      const c = this.#certificates.get(name);
+      if (isRefusal(c)) return c;
+      const shape = Shape.of(c, { ...setting, args: [stepAt, record], passes });
+      return isRefusal(shape) ? shape : shape.figures();
+    };
+    const [none, one] = [loop('run', 0), loop('run', 1)];
+    if (isRefusal(none)) return none;
+    if (isRefusal(one)) return one;
+    const around: Figures[] = [];
+    for (let times = 0; times <= this.#plan.batch; times++) {
+      const rows = loop('run_op', times);
+      if (isRefusal(rows)) return rows;
+      around.push({ ...added(one, rows), busy: plus(plus(one.busy, none.busy, -1), rows.busy) });
+    }
+    return (this.#around = around);
   }
 
-  #reads(shape: Shape, byTokens: readonly Figures[]): (readonly Read[])[] {
-    return byTokens.map((_, n) => {
+  #reads(shape: Shape): (readonly Read[])[] {
+    return range(this.#plan.batch + 1).map(n => {
       if (n === 0) return [];
       shape.set(TOKENS, n);
       shape.set(POSITION, 0);
@@ -364,21 +383,16 @@ function sumsOf(ops: readonly Op[], { batch, ctx }: PlanSource, target: Target):
     chargedBefore.push((chargedBefore[p] ?? 0) + charged);
     busyBefore.push(busy);
   }
-  const busyOf = ({ byRows, byTokens }: Row, n: number): readonly number[] =>
-    byRows ? (byTokens[1]?.busy ?? none).map(x => n * x) : (byTokens[n]?.busy ?? none);
   return {
     ops,
-    charged: counts.map(n => sumOf(ops.map(op => tokensCharge(op.row, n)))),
+    charged: counts.map(n => sumOf(ops.map(op => op.row.tokens[n] ?? 0))),
     chargedAt,
     chargedBefore,
-    busy: counts.map(n => ops.reduce((sum, op) => plus(sum, busyOf(op.row, n)), none)),
+    busy: counts.map(n => ops.reduce((sum, op) => plus(sum, op.row.byTokens[n]?.busy ?? none), none)),
     busyBefore,
-    reads: counts.map(n => ops.flatMap(op => op.reads[op.row.byRows ? Math.min(n, 1) : n] ?? [])),
+    reads: counts.map(n => ops.flatMap(op => op.reads[n] ?? [])),
   };
 }
-
-/** Of one op over `n` tokens, wherever they stand. */
-const tokensCharge = ({ byRows, tokens }: Row, n: number): number => (byRows ? n * (tokens[1] ?? 0) : (tokens[n] ?? 0));
 
 /** Bytes in any of the ranges. */
 function unionBytes(ranges: readonly Range[]): number {
@@ -502,10 +516,7 @@ export class Prices {
     return this.#segments[s].ops.map(({ row, head }) => {
       const tokens = head ? 1 : n;
       const none = nothing(this.#target);
-      const parts = [
-        ...(row.byRows ? range(tokens).map(() => row.byTokens[1] ?? none) : [row.byTokens[tokens] ?? none]),
-        ...(row.byPosition?.slice(pos, pos + tokens) ?? []),
-      ];
+      const parts = [row.byTokens[tokens] ?? none, ...(row.byPosition?.slice(pos, pos + tokens) ?? [])];
       const sum = (of: (f: Figures) => number): number => sumOf(parts.map(of));
       const most = chargeOf(row, tokens, pos);
       return {
@@ -609,7 +620,7 @@ function exactFigures(shape: Shape): Figures {
 }
 
 function chargeOf(row: Row, n: number, pos: number): number {
-  return tokensCharge(row, n) + sumOf(row.positions?.slice(pos, pos + n) ?? []);
+  return (row.tokens[n] ?? 0) + sumOf(row.positions?.slice(pos, pos + n) ?? []);
 }
 
 const boundOf = (f: Figures): Bound => ({

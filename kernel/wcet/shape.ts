@@ -6,7 +6,7 @@ import { isRefusal, refuse } from '../abi/index.ts';
 import type { Refusal } from '../abi/index.ts';
 import type { Certificate, Extent, Movement } from './certify.ts';
 import { PASSES } from './certify.ts';
-import { ARGUMENT_MAX, ZERO, combine, evaluate, extreme, mentions } from './poly.ts';
+import { ARGUMENT_MAX, ONE, ZERO, combine, evaluate, extreme, mentions, param } from './poly.ts';
 import type { Atom, Poly } from './poly.ts';
 import { Program, Specialiser, noteParams, spanOf } from './specialise.ts';
 import { linesOf, trafficMilli } from './targets.ts';
@@ -43,7 +43,7 @@ export type Case = (index: number) => readonly [low: number, high: number];
 
 const LOADED = classIndex('bytes_loaded');
 const STORED = classIndex('bytes_stored');
-const param = (a: Atom): number => (a.kind === 'param' ? a.index : -1);
+const indexOf = (a: Atom): number => (a.kind === 'param' ? a.index : -1);
 
 /** Bytes moved in runs of one length. */
 interface Runs {
@@ -52,12 +52,17 @@ interface Runs {
   readonly width: number;
 }
 interface Operand {
-  readonly region: MemoryRegion;
+  readonly region: MemoryRegion | null; // null: a pointer is data
   readonly pointers: readonly number[];
   readonly at: number; // where they point
   readonly extents: readonly Extent[];
   readonly runs: readonly Runs[];
-  /** Its first byte is the least of these, its end the largest of those. */
+  /** Where it lies: in one range, or scattered over pieces. */
+  readonly parts: readonly Part[];
+}
+interface Part {
+  readonly pieces: () => number;
+  /** The first byte of a piece is the least of these, its end the largest of those. */
   readonly froms: readonly (() => number)[];
   readonly tos: readonly (() => number)[];
 }
@@ -160,7 +165,7 @@ export class Shape {
     this.#stored = stored ?? none;
     this.#busy = busy;
 
-    // Extents that begin at the same pointers are one operand; what begins at data may lie anywhere.
+    // Extents that begin at the same pointers are one operand. A pointer may be data; what else depends on data may lie anywhere.
     const isData = (a: Atom): boolean => a.kind === 'param' && data.has(a.index);
     const extents = new Map<string, { pointers: readonly number[]; extents: Extent[] }>();
     const settled = (x: Movement): Movement => ({
@@ -173,30 +178,25 @@ export class Shape {
     for (const x of c.extents) {
       const movement = settled(x);
       if (movement.moved.constant === 0n) continue;
-      if (mentions(x.from, isData)) {
+      const pointers = basesOf(x.from);
+      const distance = pointers.reduce((rest, i) => rest.minus(param(i)), x.from);
+      if (mentions(distance, isData)) {
         strays.push(movement);
         continue;
       }
-      const pointers = basesOf(x.from);
       const operand = extents.get(pointers.join()) ?? { pointers, extents: [] };
       extents.set(pointers.join(), operand);
-      operand.extents.push({ ...movement, reach: x.reach, from: known.of(x.from), to: known.of(x.to) });
+      const scatter = x.scatter && { table: known.of(x.scatter.table), pieces: known.of(x.scatter.pieces) };
+      operand.extents.push({ ...movement, reach: x.reach, from: known.of(x.from), to: known.of(x.to), scatter });
     }
     this.#operands = [...extents.values()].map(o => {
       const at = o.pointers.reduce((sum, i) => sum + Number(values[i] ?? 0n), 0);
       return {
         ...o,
         at,
-        region: s.regionOf(at),
+        region: o.pointers.some(i => data.has(i)) ? null : s.regionOf(at),
         runs: runsOf(program, o.extents),
-        froms: ends(
-          o.extents.map(x => x.from),
-          false,
-        ).map(p => program.compile(p)),
-        tos: ends(
-          o.extents.map(x => x.to),
-          true,
-        ).map(p => program.compile(p)),
+        parts: partsOf(program, o.extents),
       };
     });
     this.#strays = strays;
@@ -209,7 +209,8 @@ export class Shape {
     for (const p of counted) note(p);
     for (const o of this.#operands) {
       const first = o.extents[0]?.from ?? ZERO;
-      for (const x of o.extents) for (const p of [x.from.minus(first), x.to.minus(first), x.moved, x.run]) note(p);
+      for (const { from, to, moved, run, scatter } of o.extents)
+        for (const p of [from.minus(first), to.minus(first), moved, run, scatter?.pieces ?? ZERO]) note(p);
     }
     for (const x of strays) for (const p of [x.moved, x.run]) note(p);
     this.dependsOn = used;
@@ -248,13 +249,19 @@ export class Shape {
 
   #memory(): number {
     let milli = 0;
-    for (const { region, runs, froms, tos } of this.#operands) {
+    for (const { region, runs, parts } of this.#operands) {
       const lines = this.#lines(runs);
       if (lines === 0) continue;
-      let [low, high] = [Infinity, -Infinity];
-      for (const from of froms) low = Math.min(low, from());
-      for (const to of tos) high = Math.max(high, to());
-      milli += trafficMilli(this.#target, { region, hullBytes: high - low, lines });
+      let [hullBytes, hullLines] = [0, 0];
+      for (const { pieces, froms, tos } of parts) {
+        let [low, high] = [Infinity, -Infinity];
+        for (const from of froms) low = Math.min(low, from());
+        for (const to of tos) high = Math.max(high, to());
+        const [n, bytes] = [pieces(), Math.max(0, high - low)];
+        hullBytes += n * bytes;
+        hullLines += n * linesOf(this.#target, bytes, bytes, 1);
+      }
+      milli += trafficMilli(this.#target, { region, hullBytes, hullLines, lines });
     }
     return milli + this.#lines(this.#strayRuns) * this.#strayMilli;
   }
@@ -281,7 +288,9 @@ export class Shape {
       .filter(o => o.region === region)
       .flatMap(({ pointers, at, extents }) =>
         extents
-          .filter(x => !x.store && value(x.moved) > 0 && value(x.run) >= value(x.to) - value(x.from))
+          .filter(
+            x => !x.store && x.scatter === null && value(x.moved) > 0 && value(x.run) >= value(x.to) - value(x.from),
+          )
           .map(x => ({ pointers, from: value(x.from) - at, to: value(x.to) - at })),
       );
   }
@@ -297,6 +306,30 @@ function runsOf(program: Program, movements: readonly Movement[]): Runs[] {
     alike.set(key, { run, width, moved: moved.plus(alike.get(key)?.moved ?? ZERO) });
   }
   return [...alike.values()].map(x => ({ ...x, moved: program.compile(x.moved), run: program.compile(x.run) }));
+}
+
+/** Extents scattered over the same pieces are one part, those that are not scattered another. */
+function partsOf(program: Program, extents: readonly Extent[]): Part[] {
+  const alike = new Map<string, { pieces: Poly; extents: Extent[] }>();
+  for (const x of extents) {
+    const key = x.scatter === null ? '' : `${x.scatter.table.key} × ${x.scatter.pieces.key}`;
+    const part = alike.get(key) ?? { pieces: x.scatter?.pieces ?? ONE, extents: [] };
+    alike.set(key, part);
+    part.extents.push(x);
+  }
+  const compiled = (values: readonly Poly[], largest: boolean): (() => number)[] =>
+    ends(values, largest).map(p => program.compile(p));
+  return [...alike.values()].map(part => ({
+    pieces: program.compile(part.pieces),
+    froms: compiled(
+      part.extents.map(x => x.from),
+      false,
+    ),
+    tos: compiled(
+      part.extents.map(x => x.to),
+      true,
+    ),
+  }));
 }
 
 /** Of values that differ by a constant the largest (or the smallest). */
@@ -318,7 +351,7 @@ function pointersOf(c: Certificate): Set<number> {
 /** Unknowns that are added up as they stand. */
 const basesOf = (p: Poly): number[] =>
   [...p.terms.values()].flatMap(t =>
-    t.coef === 1n && t.atoms.length === 1 ? t.atoms.map(param).filter(i => i >= 0) : [],
+    t.coef === 1n && t.atoms.length === 1 ? t.atoms.map(indexOf).filter(i => i >= 0) : [],
   );
 
 /** What of a certificate's unknowns its cost can depend on. */
@@ -376,7 +409,7 @@ function overwritten(
   const relied = c.words.filter(w => !data.has(w.param));
   const addresses = relied.flatMap(w => known.of(w.address).constant ?? []).map(Number);
   for (const x of c.extents) {
-    if (!x.store || known.of(x.moved).constant === 0n) continue;
+    if (!x.store || x.scatter !== null || known.of(x.moved).constant === 0n) continue;
     const [[from], [, to]] = [spanIn(known.of(x.from), cases), spanIn(known.of(x.to), cases)];
     const at = addresses.find(address => from < address + 4 && address < to);
     if (at !== undefined)

@@ -187,9 +187,12 @@ export function lowerMilli(target: Target, counts: Counts): number {
 
 /** How an op uses one operand. */
 export interface Traffic {
-  readonly region: MemoryRegion;
-  /** From the first byte touched to the last. */
+  /** Null: where only the run will know, as far away as any. */
+  readonly region: MemoryRegion | null;
+  /** Bytes of the ranges it lies in, most often one, each from the first byte touched to the last. */
   readonly hullBytes: number;
+  /** Lines that they can have: linesOf() of each. */
+  readonly hullLines: number;
   /** Lines touched in all, repetitions included: linesOf() of the runs in which the operand is gone over. */
   readonly lines: number;
 }
@@ -210,8 +213,8 @@ export function linesOf(target: Target, bytes: number, runBytes: number, accessB
 
 /** Thousandths of a cycle beyond level 0: every line once from the region's home, again from where data of this size stay. */
 export function trafficMilli(target: Target, t: Traffic): number {
-  const home = target.home[t.region];
-  const distinct = Math.min(linesOf(target, t.hullBytes, t.hullBytes, 1), t.lines);
+  const home = t.region === null ? Math.max(...Object.values(target.home)) : target.home[t.region];
+  const distinct = Math.min(t.hullLines, t.lines);
   const stays = target.levels.findIndex(
     level => Math.min(t.hullBytes, distinct * target.lineBytes) <= level.reuseBytesMax,
   );

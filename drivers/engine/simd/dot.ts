@@ -1,6 +1,7 @@
 // Dot products and weighted sums of floats, added in the order of ggml's AVX2 code, which made the reference logits: where activations are
 // rounded later, only the same order lets every rounding fall the same way. Half-precision products are exact in f32; those of F32 are fused.
 
+import { KV_PAGE } from '../ops';
 import { load1, load4 } from './blocks';
 import { fma1, fma4, sum4 } from './math';
 
@@ -120,8 +121,8 @@ function two_lanes<T>(p: usize, v: usize, table: usize, step: usize, count: i32,
   const next = 4 * step;
   v += lane * step;
   p += lane << 2;
-  let left = count - lane;
-  for (; left > 28; left -= 32) {
+  let left = count;
+  for (; left >= KV_PAGE; left -= KV_PAGE) {
     const x = v + load<i32>(table);
     a0 = madd<T>(v128.load32_splat(p), value<T>(x, four, mask, bias), a0);
     b0 = madd<T>(v128.load32_splat(p, 16), value<T>(x + next, four, mask, bias), b0);
@@ -134,6 +135,7 @@ function two_lanes<T>(p: usize, v: usize, table: usize, step: usize, count: i32,
     table += 4;
     p += 128;
   }
+  left -= lane;
   if (left > 0) {
     const x = v + load<i32>(table);
     a0 = madd<T>(v128.load32_splat(p), value<T>(x, four, mask, bias), a0);
@@ -143,6 +145,7 @@ function two_lanes<T>(p: usize, v: usize, table: usize, step: usize, count: i32,
     if (left > 16) a2 = madd<T>(v128.load32_splat(p, 64), value<T>(x + 4 * next, four, mask, bias), a2);
     if (left > 20) b2 = madd<T>(v128.load32_splat(p, 80), value<T>(x + 5 * next, four, mask, bias), b2);
     if (left > 24) a3 = madd<T>(v128.load32_splat(p, 96), value<T>(x + 6 * next, four, mask, bias), a3);
+    if (left > 28) b3 = madd<T>(v128.load32_splat(p, 112), value<T>(x + 7 * next, four, mask, bias), b3);
   }
   const a = f32x4.add(f32x4.add(a0, a2), f32x4.add(a1, a3));
   return f32x4.add(a, f32x4.add(f32x4.add(b0, b2), f32x4.add(b1, b3)));

@@ -5,7 +5,7 @@
 
 import {
   Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, FLAG_ROWS, GetRows, KV_PAGE, KV_PAGE_LOG2, KvStore, MulMat, Norm, NormHeads, OP_BYTES,
-  Op, PRICE_BYTES, Quantize, Reply, Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, ROW_BYTES, ROW_POS, ROW_TABLE_AT, Scale, STEP_CTX, STEP_CYCLES, STEP_KV_AT,
+  Op, PRICE_BYTES, Quantize, Reply, Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, ROW_BYTES, ROW_POS, ROW_TABLE_AT, Scale, STEP_CTX, STEP_CYCLES, STEP_FAILED, STEP_KV_AT,
   STEP_LOGITS_AT, STEP_N, STEP_REPLY_AT, STEP_ROW, STEP_ROWS_AT, STEP_STATUS, STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q4_K,
   TYPE_Q5_0, TYPE_Q5_1, TYPE_Q5_K, TYPE_Q6_K, TYPE_Q8_0, TYPE_TQ1_0, TYPE_TQ2_0, WORD_FLAGS, WORD_POSITIONS, WORD_TOKENS,
 } from '../ops';
@@ -33,45 +33,49 @@ function spend(step: usize, cycles: u64): void {
   store<u64>(step, load<u64>(step, STEP_CYCLES) + cycles, STEP_CYCLES);
 }
 
-/** Cycles += tokens[n] + positions[pos]. Without positions the same entry is taken again, for nothing: charging costs the same for every op. */
-@inline
-function charge(step: usize, op: usize, n: i32, pos: i32): void {
-  const price: usize = word(op, WORD_TOKENS) + n * PRICE_BYTES;
-  const positions: usize = word(op, WORD_POSITIONS);
-  const more = load<u64>(select<usize>(positions + pos * PRICE_BYTES, price, positions != 0));
-  spend(step, load<u64>(price) + select<u64>(more, 0, positions != 0));
-}
-
 /** The record of row `row` of the pass. */
 @inline
 function row_at(step: usize, row: i32): usize {
   return load<i32>(step, STEP_ROWS_AT) + row * ROW_BYTES;
 }
 
-/**
- * See Compute.run. An op that runs row by row goes through the loop once for each: every time round executes the same, so its price is one
- * number. One way out, whether the segment ends or an op has failed.
- */
+/** See Compute.run. One way out of the loop, whether the segment ends or an op has failed: a turn always executes the same. */
 export function run(step: usize, op: usize): i32 {
   let fault = 0;
-  let next = 0; // row of an op that runs row by row
   while ((fault == 0) & (word(op, 0) != Op.END)) {
-    const flags = word(op, WORD_FLAGS);
-    const all = select<i32>(1, load<i32>(step, STEP_N), (flags & FLAG_HEAD) != 0);
-    const row = select<i32>(load<i32>(step, STEP_ROW), next, (flags & FLAG_HEAD) != 0);
-    const n = select<i32>(1, all, (flags & FLAG_ROWS) != 0);
-    const pos = load<i32>(row_at(step, row), ROW_POS);
-    charge(step, op, n, pos);
-    fault = execute(step, op, n, pos, row);
-    next += n;
-    op += select<usize>(OP_BYTES, 0, next == all);
-    next = select<i32>(0, next, next == all);
+    fault = run_op(step, op);
+    op += OP_BYTES;
   }
   store<i32>(step, fault, STEP_STATUS);
   return fault;
 }
 
-/** One op over `n` tokens: all, or row `row`, which stands at position `pos`; the row a head reads. Returns 0 or a FAULT. */
+/**
+ * One record: once over all its tokens, or once for each row. It is charged tokens[n], and each time round positions[pos]; where positions do
+ * not matter the price is read again, for nothing, so that charging costs the same for every op.
+ */
+export function run_op(step: usize, op: usize): i32 {
+  const flags = word(op, WORD_FLAGS);
+  const head = (flags & FLAG_HEAD) != 0;
+  const n = select<i32>(1, load<i32>(step, STEP_N), head);
+  const each = select<i32>(1, n, (flags & FLAG_ROWS) != 0);
+  const price: usize = word(op, WORD_TOKENS) + n * PRICE_BYTES;
+  const positions: usize = word(op, WORD_POSITIONS);
+  spend(step, load<u64>(price));
+  let row = select<i32>(load<i32>(step, STEP_ROW), 0, head);
+  let fault = 0;
+  for (let left = n; (fault == 0) & (left > 0); left -= each) {
+    const pos = load<i32>(row_at(step, row), ROW_POS);
+    const more = load<u64>(select<usize>(positions + pos * PRICE_BYTES, price, positions != 0));
+    spend(step, select<u64>(more, 0, positions != 0));
+    fault = execute(step, op, each, pos, row);
+    row++;
+  }
+  store<i32>(step, row - 1, STEP_FAILED);
+  return fault;
+}
+
+/** One op over `n` tokens, the first of them row `row` of the pass, at position `pos`. Returns 0 or a FAULT. */
 function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
   switch (word(op, 0)) {
     case Op.GET_ROWS:

@@ -13,7 +13,7 @@ export {
   rope_table_scaled, scale, silu_mul,
 } from './layers';
 export { attention, soft_max } from './attention';
-export { run } from './execute';
+export { run, run_op } from './execute';
 export { prices, set_prices, spent, take_spent } from './meter';
 export * from './sample';
 export * from './tokenize';
