@@ -89,7 +89,7 @@ function* printing(
     if (n > 0) yield* ctx.sys.sleep(milliseconds);
     const now: Sample = yield* sample(ctx);
     const { head, tables } = screenOf(now, before, order);
-    yield* ctx.out.print(`${n > 0 ? '\n' : ''}${[...head, ...tables.map(rows => rows.join('\n'))].join('\n\n')}\n`);
+    yield* ctx.out.print(`${n > 0 ? '\n' : ''}${[head, ...tables].map(rows => rows.join('\n')).join('\n\n')}\n`);
     yield* ctx.out.flush();
     before = now;
   }

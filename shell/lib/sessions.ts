@@ -72,7 +72,7 @@ export function* findSession(
   if (id === null && word === 'last') return yield* ctx.fail('you have no session');
   if (id === null) return yield* wrong(ctx, `'${word}' is not the id of a session`);
   const handle = yield* sys.session_find(id);
-  if (handle < 0) return yield* failAbout(ctx, '', handle);
+  if (handle < 0) return yield* ctx.fail(`session ${id}`, -handle);
   const report = yield* reportOf(sys, handle);
   return typeof report === 'number' ? yield* failAbout(ctx, '', report) : { handle, report };
 }
