@@ -15,7 +15,7 @@ import {
 import { lengthOf, type Charging } from './charging.ts';
 import type { Life } from './life.ts';
 import type { Residency } from './residency.ts';
-import { Samples } from './samples.ts';
+import { Samples, SAMPLES_BYTES } from './samples.ts';
 import type { Segments } from './segments.ts';
 import type { Service } from './service.ts';
 import { STATE, type Session } from './session.ts';
@@ -41,9 +41,9 @@ export class Dispatcher {
   /** Sessions in a pass at most; 0: as many as there are rows. */
   sessionsMax = 0;
   readonly figures = { passes: 0, rows: 0, spent: 0, busyNs: 0, preemptions: 0 };
-  readonly stepNs = new Samples();
-  readonly slackNs = new Samples();
-  readonly jitterNs = new Samples();
+  readonly stepNs: Samples;
+  readonly slackNs: Samples;
+  readonly jitterNs: Samples;
   /** The id of the session whose segment is running, for panics; 0 = none. */
   current = 0;
   /** Who was in the last pass. */
@@ -55,7 +55,12 @@ export class Dispatcher {
     private readonly residency: Residency,
     private readonly segments: Segments,
     private readonly life: Life,
-  ) {}
+  ) {
+    const { arena, lay } = k;
+    this.stepNs = new Samples(arena, lay.samplesAt + SAMPLES_BYTES);
+    this.slackNs = new Samples(arena, lay.samplesAt + 2 * SAMPLES_BYTES);
+    this.jitterNs = new Samples(arena, lay.samplesAt + 3 * SAMPLES_BYTES);
+  }
 
   // ── What comes next ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -324,10 +329,9 @@ export class Dispatcher {
     if (engine.bodyAt !== 0)
       for (const part of parts) for (let p = part.pos; p < part.pos + part.n; p++) price += prices.bodyPosition(p);
     const { status, cycles } = this.segment(engine.bodyAt);
-    const charged = this.charging.isCharged(first, 'body', pos, cycles, price);
-    if (status === FAULT.none && charged) return true;
-    // Of several it is not known whose fault it was: each runs alone the next time.
-    if (parts.length === 1 || !charged) for (const { s } of parts) this.life.finish(s, 'fault');
+    if (status === FAULT.none && this.charging.isCharged(first, 'body', pos, cycles, price)) return true;
+    // Of several it is not known whose values were not finite: each runs alone the next time.
+    if (parts.length === 1 || status === FAULT.none) for (const { s } of parts) this.life.finish(s, 'fault');
     else for (const { s } of parts) s.isAlone = true;
     return false;
   }
@@ -466,8 +470,8 @@ export class Dispatcher {
     const { status, cycles } = this.segment(opAt);
     s.charge(cycles);
     const price = this.k.loader.prices().charged(what, 1, pos);
-    const isFair = what === 'sample' || this.charging.isCharged(s, what, pos, cycles, price);
-    if (status === FAULT.none && isFair) return true;
+    const asSaid = (): boolean => what === 'sample' || this.charging.isCharged(s, what, pos, cycles, price);
+    if (status === FAULT.none && asSaid()) return true;
     this.life.finish(s, 'fault');
     return false;
   }

@@ -26,7 +26,7 @@ import {
   type TokenizerDriver,
   type TtyDevice,
 } from './abi/index.ts';
-import { DevFs } from '../vfs/fs-dev.ts';
+import { DevFs, memoryDisk } from '../vfs/fs-dev.ts';
 import { HostFs } from '../vfs/fs-host.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
 import { ROOT } from '../vfs/permission.ts';
@@ -110,9 +110,9 @@ export class Kernel {
   private readonly log: KernelLog;
   private readonly audit: AuditRing;
   private readonly trace: Trace;
+  private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
-  private readonly swap: Swap;
   private users = new UserNames('');
   private readonly proc = new ProcFs();
   private halted = false;
@@ -128,6 +128,7 @@ export class Kernel {
     this.log = new KernelLog(() => this.clock.nowNs(), hw.log);
     this.audit = new AuditRing(arena, this.lay.auditAt, this.clock);
     this.trace = new Trace(() => this.clock.nowNs());
+    this.swap = new Swap(arena);
     this.log.print(`arena8 ${hw.version}: ${hw.target.name}, ${hw.target.hz / 1e6} MHz, compute ${hw.compute.build}`);
     const constants = hw.loadConstants(this.lay.constantsAt);
     if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
@@ -144,7 +145,6 @@ export class Kernel {
     this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.users.name(uid));
     this.budget = new PeriodBudget(arena, this.lay.budgetAt, date);
     this.pace = new Pace(arena, this.lay.paceAt);
-    this.swap = new Swap(arena);
     this.pool = new PagePool(arena, this.swap);
     const table = new SessionTable(arena, this.lay.sessionsAt);
     this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
@@ -303,7 +303,8 @@ export class Kernel {
     dev.register('random', random);
     dev.register('urandom', random);
     dev.registerMemory(arena.u8);
-    dev.registerDisk('ram0', this.hw.image);
+    dev.registerDisk('ram0', memoryDisk(this.hw.image));
+    dev.registerDisk('ram1', this.swap);
     for (const [name, device] of this.hw.devices) dev.register(name, device);
     dev.register('trace', this.trace.device(), 0o400); // it shows the tokens of every user's sessions
   }
@@ -356,6 +357,7 @@ export class Kernel {
     });
     proc('devices', () => dev.driversText());
     proc('partitions', () => dev.disksText());
+    proc('swaps', () => this.swap.text());
     const { hard, symbolic } = this.vfs.protection;
     proc('sys/fs/protected_hardlinks', () => `${Number(hard)}\n`);
     proc('sys/fs/protected_symlinks', () => `${Number(symbolic)}\n`);
@@ -363,7 +365,6 @@ export class Kernel {
     proc('ps', () => this.processTable());
     proc('sessions', () => this.sessions.list(this.reader()));
     proc('kv', () => figuresText(this.pool.figures()));
-    proc('swaps', () => this.swap.text());
     proc('sched', () => figuresText({ ...this.sessions.schedule(), policy: this.sched.policy }));
     proc('budget', () => figuresText(this.budget.record()));
     proc('quotas', () => this.quotasText());

@@ -8,6 +8,7 @@ import { ClockRecord } from './clock.ts';
 import { PACE_BYTES } from './pace.ts';
 import { panic } from './panic.ts';
 import { QUOTA_BYTES } from './quota.ts';
+import { SAMPLES_BYTES } from './samples.ts';
 import { SCHED_BYTES } from './sched.ts';
 import { SessionRecord } from './session.ts';
 
@@ -25,6 +26,7 @@ export interface Layout {
   readonly quotasAt: number; // users' quotas
   readonly budgetAt: number; // the period budget
   readonly paceAt: number;
+  readonly samplesAt: number; // of first tokens, steps, slack and jitter, SAMPLES_BYTES each
   readonly auditAt: number; // ring of auditRecordsMax × auditRecordBytes
   readonly pricesAt: number; // u32 prices of the metered kernels' stretches, in thousandths of a cycle
   readonly windowAt: number; // system-call window
@@ -51,6 +53,7 @@ export function layFixed(arena: Arena): Layout {
   const quotasAt = take('tables', QUOTA_BYTES);
   const budgetAt = take('tables', BUDGET_BYTES);
   const paceAt = take('tables', PACE_BYTES);
+  const samplesAt = take('tables', 4 * SAMPLES_BYTES); // 4 × 520 B = 2,080 B
   const auditAt = take('tables', LIMITS.auditRecordsMax * LIMITS.auditRecordBytes); // 32 × 64 B = 2 KiB
   const pricesAt = take('prices', LIMITS.meterBytes);
   const windowAt = take('window', LIMITS.windowBytes);
@@ -69,6 +72,7 @@ export function layFixed(arena: Arena): Layout {
     quotasAt,
     budgetAt,
     paceAt,
+    samplesAt,
     auditAt,
     pricesAt,
     windowAt,

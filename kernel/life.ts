@@ -46,13 +46,15 @@ export class Life {
     cycles: 0,
     queueDepthMax: 0,
   };
-  readonly firstTokenNs = new Samples();
+  readonly firstTokenNs: Samples;
 
   constructor(
     private readonly k: Service,
     private readonly charging: Charging,
     private readonly residency: Residency,
-  ) {}
+  ) {
+    this.firstTokenNs = new Samples(k.arena, k.lay.samplesAt);
+  }
 
   // ── It begins ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

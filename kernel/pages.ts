@@ -170,19 +170,17 @@ export class PagePool {
   }
 
   /**
-   * hot: keys and values of positions fromPos … toPos − 1, reserved before, have been computed from the tokens at `historyAt` (the whole
-   * history, from position 0): others of the same user may share them. Of a page that fills up and says what another one says already,
-   * that other one takes the place: the bits are the same.
+   * hot: keys and values of all positions up to toPos have been computed, those before fromPos have been told: others of the same user may
+   * share them. `historyAt`: the tokens from position 0. Of a page that fills up and says what another one says already, that other one
+   * takes the place: the bits are the same.
    */
   filled(tableAt: number, historyAt: number, fromPos: number, toPos: number): void {
     if (this.place.pages === 0) return;
     for (let i = (fromPos / KV_PAGE) | 0; i * KV_PAGE < toPos; i++) {
       const page = this.pageAt(tableAt, i);
-      const known = this.get16(page, PAGE.fill);
       const fill = Math.min(KV_PAGE, toPos - i * KV_PAGE);
-      // Another writes behind `known`; or there is nothing new; or positions between are not known, nor is what comes after them.
-      if (this.get32(page, PAGE.writer) !== tableAt || fill <= known || known < keptOf(i, fromPos)) continue;
-      if (known === 0 && !this.link(tableAt, i, page)) continue;
+      if (fill <= this.get16(page, PAGE.fill)) continue;
+      this.setKey(page, PAGE.parent, i === 0 ? ROOT : this.keyOf(this.pageAt(tableAt, i - 1), PAGE.key));
       const tokensAt = (historyAt >> 2) + i * KV_PAGE;
       this.arena.u32.copyWithin((this.recordAt(page) + PAGE.tokens) >> 2, tokensAt, tokensAt + fill);
       this.know(tableAt, i, page, fill);
@@ -227,7 +225,7 @@ export class PagePool {
     return moved;
   }
 
-  /** Brings up to `most` pages back, the first positions first; returns how many; -1 when one is out and there is no room for it. */
+  /** Brings up to `most` pages back as they were, the first positions first; returns how many; -1 when one is out and there is no room for it. */
   swapIn(tableAt: number, positions: number, most: number): number {
     let moved = 0;
     const pages = pagesOf(positions);
@@ -240,7 +238,7 @@ export class PagePool {
       this.out--;
       this.swapIns++;
       moved++;
-      this.name(tableAt, i, page);
+      this.arena.u32[(tableAt >> 2) + i] = page * this.place.pageBytes;
     }
     return moved === 0 && this.swapped(tableAt, positions) > 0 && most > 0 ? -1 : moved;
   }
@@ -336,7 +334,9 @@ export class PagePool {
       if (kept > 0) this.copyRows(from, page, kept);
       this.drop(tableAt, from);
     }
-    this.name(tableAt, i, page);
+    this.set16(page, PAGE.refs, 1);
+    this.set32(page, PAGE.writer, tableAt);
+    this.arena.u32[(tableAt >> 2) + i] = page * this.place.pageBytes;
   }
 
   private copyRows(from: number, to: number, count: number): void {
@@ -397,17 +397,6 @@ export class PagePool {
     return n;
   }
 
-  /** Notes which page comes before page `i` of the table. False when that one is not full: nothing can be found behind it. */
-  private link(tableAt: number, i: number, page: number): boolean {
-    if (i === 0) this.setKey(page, PAGE.parent, ROOT);
-    else {
-      const before = this.pageAt(tableAt, i - 1);
-      if (this.get16(before, PAGE.fill) < KV_PAGE) return false;
-      this.setKey(page, PAGE.parent, this.keyOf(before, PAGE.key));
-    }
-    return true;
-  }
-
   /**
    * The first `fill` tokens of page `i` are known; they stand in its record. Where a full page says the same already, the table names that
    * one: what follows either is then found behind both. Others who name the page for its beginning keep that.
@@ -418,7 +407,6 @@ export class PagePool {
       const parent = this.keyOf(page, PAGE.parent);
       const twin = this.find(parent, this.get32(page, PAGE.uid), tokensAt, KV_PAGE, page);
       if (twin !== NONE && this.matched === KV_PAGE) {
-        if (this.get16(page, PAGE.refs) === 1) this.set16(page, PAGE.fill, 0);
         this.refer(tableAt, i, twin);
         this.drop(tableAt, page);
         return;
@@ -450,13 +438,6 @@ export class PagePool {
     }
     this.arena.u32.fill(0, this.recordAt(page) >> 2, (this.recordAt(page) + PAGE_RECORD_BYTES) >> 2);
     return page;
-  }
-
-  /** The table is the one that names the page, and its writer. */
-  private name(tableAt: number, i: number, page: number): void {
-    this.set16(page, PAGE.refs, 1);
-    this.set32(page, PAGE.writer, tableAt);
-    this.arena.u32[(tableAt >> 2) + i] = page * this.place.pageBytes;
   }
 
   /** The table names the page too, for what is known of it. */

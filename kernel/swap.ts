@@ -1,15 +1,16 @@
 // The swap device: pages of keys and values that wait, each with its record, in storage beside the arena as a disk is. Slots of equal size,
 // the lowest free one first; storage is taken from the host piece by piece, when a slot in it is first written, LIMITS.swapBytes in all.
-// /proc/swaps shows it in Linux's columns.
+// Programs may look at it as /dev/ram1, as at a disk; /proc/swaps shows it in Linux's columns.
 
 import { LIMITS, PAGE_RECORD_BYTES, type ArenaView } from './abi/index.ts';
 import type { SwapDevice } from './pages.ts';
 import { panic } from './panic.ts';
+import type { Disk } from '../vfs/fs-dev.ts';
 
 const PIECE_BYTES = 1024 * 1024; // 32 pieces are the whole device
 const EMPTY = new Uint8Array(0);
 
-export class Swap implements SwapDevice {
+export class Swap implements SwapDevice, Disk {
   private readonly pieces: Uint8Array[];
   private pageBytes = 0;
   private taken = EMPTY; // a byte a slot: 1 when something is stored there
@@ -36,15 +37,17 @@ export class Swap implements SwapDevice {
     this.taken[slot] = 1;
     this.used++;
     this.lowest = slot + 1;
-    this.write(slot * this.slotBytes(), pageAt, this.pageBytes);
-    this.write(slot * this.slotBytes() + this.pageBytes, recordAt, PAGE_RECORD_BYTES);
+    const at = slot * this.slotBytes();
+    this.write(at, pageAt, this.pageBytes);
+    this.write(at + this.pageBytes, recordAt, PAGE_RECORD_BYTES);
     return slot;
   }
 
   take(slot: number, pageAt: number, recordAt: number): void {
     this.drop(slot);
-    this.read(slot * this.slotBytes(), pageAt, this.pageBytes);
-    this.read(slot * this.slotBytes() + this.pageBytes, recordAt, PAGE_RECORD_BYTES);
+    const at = slot * this.slotBytes();
+    this.read(this.arena.u8, at, pageAt, this.pageBytes);
+    this.read(this.arena.u8, at + this.pageBytes, recordAt, PAGE_RECORD_BYTES);
   }
 
   drop(slot: number): void {
@@ -66,14 +69,24 @@ export class Swap implements SwapDevice {
     return `Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n${row}`;
   }
 
-  private slotBytes(): number {
-    return this.pageBytes + PAGE_RECORD_BYTES;
+  /** What was never written reads as zeros. */
+  read(memory: Uint8Array, position: number, at: number, length: number): number {
+    const end = Math.min(length, this.bytes - position);
+    for (let done = 0; done < end;) {
+      const within = (position + done) % PIECE_BYTES;
+      const piece = this.pieces[Math.floor((position + done) / PIECE_BYTES)]!;
+      const n = Math.min(end - done, PIECE_BYTES - within);
+      if (piece.length === 0) memory.fill(0, at + done, at + done + n);
+      else memory.set(piece.subarray(within, within + n), at + done);
+      done += n;
+    }
+    return Math.max(0, end);
   }
 
-  private write(at: number, fromAt: number, length: number): void {
+  private write(position: number, fromAt: number, length: number): void {
     for (let done = 0; done < length;) {
-      const index = Math.floor((at + done) / PIECE_BYTES);
-      const within = (at + done) % PIECE_BYTES;
+      const within = (position + done) % PIECE_BYTES;
+      const index = Math.floor((position + done) / PIECE_BYTES);
       const n = Math.min(length - done, PIECE_BYTES - within);
       if (this.pieces[index]!.length === 0) this.pieces[index] = new Uint8Array(PIECE_BYTES);
       this.pieces[index]!.set(this.arena.u8.subarray(fromAt + done, fromAt + done + n), within);
@@ -81,13 +94,7 @@ export class Swap implements SwapDevice {
     }
   }
 
-  private read(at: number, toAt: number, length: number): void {
-    for (let done = 0; done < length;) {
-      const index = Math.floor((at + done) / PIECE_BYTES);
-      const within = (at + done) % PIECE_BYTES;
-      const n = Math.min(length - done, PIECE_BYTES - within);
-      this.arena.u8.set(this.pieces[index]!.subarray(within, within + n), toAt + done);
-      done += n;
-    }
+  private slotBytes(): number {
+    return this.pageBytes + PAGE_RECORD_BYTES;
   }
 }

@@ -6,6 +6,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { boot } from '../boot/index.ts';
 import type { Machine } from '../boot/index.ts';
+import { LIMITS } from '../kernel/abi/index.ts';
 import { formatTime, parseTime } from '../shell/lib/strftime.ts';
 
 interface Recorded {
@@ -94,13 +95,23 @@ test('processes are stopped, go on, and are killed', t => {
 test('lsblk, mount and umount: what is mounted where, by name and by file', t => {
   const m = powerOn();
   const out = (command: string): string => m.exec(command).stdout;
-  t.is(out('lsblk -b'), `NAME MAJ:MIN    SIZE RO TYPE MOUNTPOINTS\nram0     1:0 ${image.length}  1 disk\n`);
+  t.is(
+    out('lsblk -b'),
+    'NAME MAJ:MIN     SIZE RO TYPE MOUNTPOINTS\n' +
+      `ram0     1:0 ${String(image.length).padStart(8)}  1 disk\n` +
+      `ram1     1:1 ${LIMITS.swapBytes}  1 disk [SWAP]\n`,
+  );
+  t.is(out('wc -c < /dev/ram1; head -c 3 /dev/ram1 | od -An -tx1'), `${LIMITS.swapBytes}\n 00 00 00\n`);
+  t.regex(
+    out('cat /proc/swaps'),
+    /^Filename\t+Type\t+Size\t+Used\t+Priority\n\/dev\/ram1 +partition\t32768\t\t0\t\t-2\n$/,
+  );
   t.is(m.exec('mkdir -p /mnt/a /mnt/b; mount /models/fable-f16.gguf /mnt/a').status, 0);
   t.is(m.exec('mount /etc/motd /mnt/b').status, 1);
   t.regex(out('lsblk'), /^fable-f16\.gguf +\S+ +1 file \/mnt\/a$/m);
   t.regex(
     out('lsblk -J'),
-    /^\{"name":"ram0","maj:min":"1:0","size":\d+,"ro":true,"type":"disk","mountpoints":\[\]\}\n/,
+    /^\{"name":"ram0","maj:min":"1:0","size":\d+,"ro":true,"type":"disk","mountpoints":\[\]\}\n[^]*"mountpoints":\["\[SWAP\]"\]\}\n/,
   );
   t.deepEqual(m.exec('cd /mnt/a; umount /mnt/a').stderr, 'umount: /mnt/a: target is busy: 2 working directories\n');
   t.is(m.exec('cd /; umount -v /models/fable-f16.gguf').stdout, 'umount: /mnt/a unmounted\n');

@@ -199,6 +199,7 @@ test('defaults reach everybody without limits of their own, at once', t => {
   t.is(quotas.admit(ADA, tokens(10)), null);
   quotas.set({ uid: 1002, set: QUOTA_SET.tokens, tokensPerHour: 7, cyclesPerHour: 9, kvBytes: 9, sessions: 9 });
   quotas.set({ uid: QUOTA_DEFAULTS, set: QUOTA_SET.tokens | QUOTA_SET.sessions, tokensPerHour: 20, cyclesPerHour: 9, kvBytes: 9, sessions: 1 }); // prettier-ignore
+  t.is(quotas.set({ uid: 1002, set: 0xff0, tokensPerHour: 9, cyclesPerHour: 9, kvBytes: 9, sessions: 9 }), null); // no bits of ours
   t.like(quotas.get(QUOTA_DEFAULTS), { tokensPerHour: 20, cyclesPerHour: 0, kvBytes: 0, sessions: 1 });
   t.like(quotas.get(ADA), { set: 0, tokensPerHour: 20, cyclesPerHour: 0, sessions: 1, sessionsUsed: 1 });
   t.like(quotas.get(1002), { set: QUOTA_SET.tokens, tokensPerHour: 7, cyclesPerHour: 0, kvBytes: 0, sessions: 1 });
@@ -310,9 +311,13 @@ test('a full table forgets who was idle longest, never a limit, a session or wha
   t.like(quotas.get(1), { set: QUOTA_SET.tokens, tokensPerHour: 50 });
   t.like(quotas.get(2), { tokensReserved: 10, sessionsUsed: 1 });
   t.like(quotas.get(3), { tokensUsed: 0, tokensPerHour: 10_000 });
-  // A request that drew nothing leaves nothing to remember.
+  const scored = { tokens: 0, cycles: 7, kvBytes: 0 };
+  t.is(quotas.admit(5, scored), null);
+  quotas.settle(5, scored, scored); // cycles without a token are remembered, too
+  // A request that took nothing leaves nothing to remember.
   for (let uid = 200; uid < 240; uid++) use(uid, 0);
   t.like(quotas.get(4), { tokensUsed: 1 });
+  t.like(quotas.get(5), { cyclesUsed: 7 });
   t.like(quotas.get(100), { tokensUsed: 10 });
 });
 
@@ -322,11 +327,20 @@ const names = new UserNames(
   'root:x:0:0:root:/root:/bin/sh\nada::1001:1001:Ada:/:/bin/sh\n7::1002:1:seven:/:/bin/sh\nshort:x:9\n',
 );
 
+const uidOf = (name: string): number | null => names.uid(name);
+
 test('/etc/passwd: names and ids both ways', t => {
-  t.deepEqual(
-    ['root', 'ada', '7', '1001', '5', 'short', '', 'eve', '2147483648'].map(name => names.uid(name)),
-    [0, 1001, 1002, 1001, 5, null, null, null, null],
-  );
+  t.deepEqual(['root', 'ada', '7', '1001', '5', 'short', '', 'eve', '2147483648'].map(uidOf), [
+    0,
+    1001,
+    1002,
+    1001,
+    5,
+    null,
+    null,
+    null,
+    null,
+  ]);
   t.deepEqual(
     [0, 1001, 1002, 9].map(uid => names.name(uid)),
     ['root', 'ada', '7', '9'],
@@ -334,7 +348,6 @@ test('/etc/passwd: names and ids both ways', t => {
 });
 
 test('/etc/quota: lines, comments, defaults; what is wrong is named and left out', t => {
-  const uidOf = (name: string) => names.uid(name);
   const text = [
     '# everybody',
     '*   10000 - - 4   # four at once',
@@ -381,7 +394,7 @@ test('/etc/quota: lines, comments, defaults; what is wrong is named and left out
 test("the boot image's /etc/quota has no mistake and says what holds without it", t => {
   const { quotas } = bench();
   const before = quotas.get(QUOTA_DEFAULTS);
-  const { lines, complaints } = parseQuotas(readFileSync('images/root/etc/quota', 'utf8'), name => names.uid(name));
+  const { lines, complaints } = parseQuotas(readFileSync('images/root/etc/quota', 'utf8'), uidOf);
   t.deepEqual(complaints, []);
   for (const line of lines) t.is(quotas.set(line), null);
   t.like(quotas.get(QUOTA_DEFAULTS), { ...before, set: 15 });

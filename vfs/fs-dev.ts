@@ -27,23 +27,36 @@ export const fullDevice: CharDevice = {
   write: () => -E.NOSPC,
 };
 
-/** A piece of memory as a device with positions: the arena as /dev/mem, the boot image as a block device. It can be read only. */
-class MemoryInode extends Inode {
+/** Bytes with positions that programs can read: a disk, or the arena. */
+export interface Disk {
+  readonly bytes: number;
+  /** Up to `length` bytes from `position` on, to `at`; how many: 0 at the end. */
+  read(memory: Uint8Array, position: number, at: number, length: number): number;
+}
+
+/** A disk whose bytes lie in memory: the boot image. */
+export function memoryDisk(contents: Uint8Array): Disk {
+  const bytes = contents.length;
+  return { bytes, read: (memory, position, at, length) => readBytes(contents, memory, position, at, length) };
+}
+
+/** A device with positions: the arena as /dev/mem, disks as block devices. It can be read only. */
+class DiskInode extends Inode {
   readonly kind: Kind;
-  private readonly contents: Uint8Array;
+  private readonly disk: Disk;
   private readonly rdev: number;
 
-  constructor(number: number, mode: number, kind: Kind, contents: Uint8Array, rdev: number) {
+  constructor(number: number, mode: number, kind: Kind, disk: Disk, rdev: number) {
     super(number, mode);
     this.kind = kind;
-    this.contents = contents;
+    this.disk = disk;
     this.rdev = rdev;
   }
   override deviceNumber(): number {
     return this.rdev;
   }
   override endPosition(): number {
-    return this.contents.length;
+    return this.disk.bytes;
   }
   /** As Linux: a read-only disk cannot be opened for writing, and memory is locked down. */
   override open(flags: number): Handle | number {
@@ -51,7 +64,7 @@ class MemoryInode extends Inode {
     return this.kind === KIND.block ? -E.ACCES : -E.PERM;
   }
   override read(memory: Uint8Array, position: number, at: number, length: number): number {
-    return readBytes(this.contents, memory, position, at, length);
+    return this.disk.read(memory, position, at, length);
   }
   override truncate(): number {
     return -E.INVAL;
@@ -70,6 +83,7 @@ const NUMBERS: Readonly<Record<string, number>> = {
   tty: 0x500,
   console: 0x501,
   ram0: 0x100,
+  ram1: 0x101,
 };
 const MISC = 0xa00;
 
@@ -94,12 +108,12 @@ export class DevFs implements FileSystem {
   }
   /** The machine's memory: the superuser may look at it. */
   registerMemory(contents: Uint8Array): void {
-    const inode = new MemoryInode(++this.lastNumber, 0o600, KIND.char, contents, NUMBERS['mem']!);
+    const inode = new DiskInode(++this.lastNumber, 0o600, KIND.char, memoryDisk(contents), NUMBERS['mem']!);
     this.root.children.set('mem', inode);
   }
-  /** A read-only disk. */
-  registerDisk(name: string, contents: Uint8Array): void {
-    const inode = new MemoryInode(++this.lastNumber, 0o600, KIND.block, contents, NUMBERS[name]!);
+  /** A disk that programs cannot write. */
+  registerDisk(name: string, disk: Disk): void {
+    const inode = new DiskInode(++this.lastNumber, 0o600, KIND.block, disk, NUMBERS[name]!);
     this.root.children.set(name, inode);
   }
 

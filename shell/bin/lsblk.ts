@@ -30,7 +30,7 @@ export const lsblk = define({
   usage: ['[-bJnp]'],
   options,
   description:
-    'Lists the block devices of /proc/partitions and the files mounted as file systems (models): name, major and minor number, size, whether it can only be read, type and where it is mounted. The boot image is ram0; it was unpacked to / at boot.',
+    'Lists the block devices of /proc/partitions and the files mounted as file systems (models): name, major and minor number, size, whether it can only be read, type and where it is mounted. The boot image is ram0; it was unpacked to / at boot. ram1 is the swap device, [SWAP].',
   examples: [['lsblk -b', 'sizes in bytes']],
   *main(ctx) {
     if (ctx.operands.length > 0) return yield* ctx.usage(`extra operand '${ctx.operands[0]}'`);
@@ -69,10 +69,12 @@ export const lsblk = define({
   },
 });
 
-/** What /proc/partitions lists, sizes as the devices themselves have them. */
+/** What /proc/partitions lists, and which of it /proc/swaps; sizes as the devices themselves have them. */
 function* disksOf(ctx: Context<typeof options>, mounts: readonly Mount[]): Generator<void, Device[] | number, void> {
   const text = yield* readText(ctx.sys, '/proc/partitions');
   if (typeof text === 'number') return text;
+  const swaps = yield* readText(ctx.sys, '/proc/swaps');
+  if (typeof swaps === 'number') return swaps;
   const devices: Device[] = [];
   for (const line of text.split('\n').slice(2)) {
     const [major, minor, blocks, name] = line.trim().split(/\s+/);
@@ -85,7 +87,7 @@ function* disksOf(ctx: Context<typeof options>, mounts: readonly Mount[]): Gener
       bytes,
       readOnly: !(yield* writable(ctx, path)),
       type: 'disk',
-      mountPoints: pointsOf(mounts, path),
+      mountPoints: [...pointsOf(mounts, path), ...(swaps.includes(`\n${path} `) ? ['[SWAP]'] : [])],
     });
   }
   return devices;
