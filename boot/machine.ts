@@ -149,7 +149,7 @@ export class Machine {
     }
     this.execDevice.submit(line);
     while (this.execDevice.running) {
-      const state = this.kernel.run(1024);
+      const state = this.kernel.run(1); // no further than the line's end: what runs in the background waits for the next
       if (state === 'halted') throw new Error('the machine has halted: see the kernel log');
       const status = this.statusOf(this.execPid);
       if (status !== undefined) {

@@ -376,6 +376,7 @@ export class Dispatcher {
     const fromNs = clock.nowNs();
     if (s.has(SESSION_FLAG.stream) && !budget.token()) return this.life.finish(s, 'quota');
     this.set(step.row, from);
+    this.set(step.replyAt, stateAt);
     const length = lengthOf(s, engine);
     if (!this.priced(s, 'head', engine.headAt, length - 1)) return;
     const k = s.get('logitsK');
@@ -387,7 +388,6 @@ export class Dispatcher {
     this.set(step.samplerAt, lay.samplerAt);
     this.set(step.historyAt, historyAt);
     this.set(step.historyLength, length);
-    this.set(step.replyAt, stateAt);
     this.set(step.draw, this.charging.random(s));
     if (!this.priced(s, 'sample', engine.sampleAt, length - 1)) return;
     if (!this.charging.isDrawn(s, engine, length - 1)) return this.life.finish(s, 'fault');

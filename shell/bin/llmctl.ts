@@ -205,7 +205,7 @@ export const llmctl = define({
     '  submit      leave a prompt to run as a session of its own, and print its id; DRAWING and PROMISE are the options of llminfer',
     '  poll        what a session of yours has said since the last poll, MAX tokens at most (4); ID may be last, the newest of yours; never waits',
     '  cancel      end a session at its next token; forget one that has ended',
-    '  sessions    all sessions: how far they are, and what each is promised',
+    '  sessions    your sessions, or those of all for the superuser: how far they are, and what each is promised',
     "  summary     the same in the specification's words",
     '  profile     where the time of a session went: queue, prompt, tokens, sampler, swapping, waiting; what sharing passes has saved',
     '  budget      tokens that the whole machine may draw in a period, whoever asks; a period begins with its first use. A request that is no stream is refused whole, a stream is cut short',

@@ -111,7 +111,7 @@ export function* cancel(ctx: Ctx, [word = 'last']: readonly string[]): Run {
   return 0;
 }
 
-/** All sessions there are, in a table. */
+/** The sessions that this user may see, in a table. */
 export function* sessions(ctx: Ctx): Run {
   const { sys, out } = ctx;
   const all = yield* sessionTable(sys);
