@@ -54,7 +54,7 @@ function submit({ kernel, arena }: Machine, text: string, settings: Settings): n
   prompt.write(lay.dmaAt, bytes.length);
   prompt.seek(0, 0);
   SessionOptions.write(arena.u8, lay.windowAt, { ...DEFAULTS, ...settings });
-  const session = sessions.open(OWNER, lay.windowAt, prompt);
+  const session = sessions.open({ pid: OWNER, uid: 0 }, lay.windowAt, prompt);
   prompt.close();
   return given(session);
 }
@@ -67,7 +67,7 @@ function finish({ kernel }: Machine, id: number): Report {
     if (n === 0) break;
     if (n === null && !sessions.run()) throw new Error('nothing can run');
   }
-  const report = sessions.report(id)!;
+  const report = sessions.report(id) as Report;
   sessions.close(id);
   return report;
 }
@@ -194,7 +194,7 @@ test('cancelled before its first token a session may cost less than its request;
   const queued = submit(machine, 'Once upon a time', { maxTokens: 3 });
   const other = submit(machine, 'The cat', { maxTokens: 3 });
   machine.kernel.sessions.cancel(other);
-  t.is(machine.kernel.sessions.report(other)!.cycles, 0);
+  t.is((machine.kernel.sessions.report(other) as Report).cycles, 0);
   machine.kernel.sessions.run();
   machine.kernel.sessions.cancel(queued);
   const report = finish(machine, queued);
@@ -218,7 +218,7 @@ test('a forecast bounds the request that it speaks of, part by part', t => {
   const machine = power();
   const prompt = 'Once upon a time there was a little dog';
   const id = submit(machine, prompt, { maxTokens: 20 });
-  const { promptTokens, wcetCycles, bcetCycles } = machine.kernel.sessions.report(id)!;
+  const { promptTokens, wcetCycles, bcetCycles } = (machine.kernel.sessions.report(id) as Report);
   finish(machine, id);
   const w = forecast(machine, { prompt: promptTokens, generate: 20, promptBytes: prompt.length });
   t.is(w.requestMax, wcetCycles);

@@ -34,7 +34,10 @@ const exactly = (cycles: number): { most: number; least: number } => ({ most: cy
 const fakePrices: PlanPrices = {
   ctx: 64,
   batch: 8,
+  subadditive: true,
   fill: () => {},
+  bodyTokens: () => SEGMENT_CYCLES,
+  bodyPosition: () => 0,
   charged: () => SEGMENT_CYCLES,
   segment: () => exactly(SEGMENT_CYCLES),
   step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
@@ -80,6 +83,10 @@ class FakeCompute implements Compute {
   set_prices(): void {}
 }
 
+const FAKE_PAGE_BYTES = abi.KV_PAGE * 4;
+/** A history and a block table. */
+const slotBytes = (ctx: number): number => ctx * 4 + Math.ceil(ctx / abi.KV_PAGE / 8) * 32;
+
 class FakeEngine implements EngineDriver {
   readonly name = 'fake';
   constructor(private readonly ctx: number) {}
@@ -117,7 +124,8 @@ class FakeEngine implements EngineDriver {
     return { ...this.shape, contextTrained: this.ctx };
   }
   budget(_image: abi.ModelImage, o: abi.EngineOptions): abi.EngineBudget {
-    return { weights: 0, tensors: 0, vocabulary: 32, kv: o.ctx * 4, scratch: 4096, plan: 32, session: o.ctx * 4 };
+    const kv = o.pages * (FAKE_PAGE_BYTES + abi.PAGE_RECORD_BYTES);
+    return { weights: 0, tensors: 0, vocabulary: 32, kv, scratch: 4096, plan: 32, session: o.sessions * slotBytes(o.ctx) };
   }
   load(_image: abi.ModelImage, options: abi.EngineOptions, _budget: abi.EngineBudget, place: abi.EnginePlace): Engine {
     let pending = 0;
@@ -157,8 +165,9 @@ class FakeEngine implements EngineDriver {
       scoreAt: 4,
       logitsAt: place.scratchAt,
       kvAt: place.kvAt,
-      historyAt: place.sessionAt,
-      replyAt: 0,
+      pageBytes: FAKE_PAGE_BYTES,
+      pageRecordsAt: place.kvAt + options.pages * FAKE_PAGE_BYTES,
+      slots: { at: place.sessionAt, bytes: slotBytes(options.ctx), tableAt: options.ctx * 4, stateAt: 0 },
       begin: () => {},
       ops: () => [],
     };
@@ -500,20 +509,23 @@ function* infer(
   const fd = yield* sys.memfd('prompt');
   yield* sys.write(fd, encode(prompt));
   yield* sys.lseek(fd, 0, 0);
-  const id = yield* sys.session_open(record, fd);
+  const session = yield* sys.session_open(record, fd);
   yield* sys.close(fd);
-  if (id < 0) return { id, text: '', finish: '', tokens: [] as number[] };
+  if (session < 0) return { id: session, text: '', finish: '', tokens: [] as number[] };
+  const report = new Uint8Array(abi.SessionReport.bytes);
+  yield* sys.session_report(session, report);
+  const { id } = abi.SessionReport.read(report, 0);
   const buffer = new Uint8Array(2048);
   let text = '';
   const tokens: number[] = [];
   for (;;) {
-    const n = yield* sys.session_read(id, buffer);
+    const n = yield* sys.session_read(session, buffer);
     if (n <= 0) return { id, text, finish: 'error', tokens };
     const e = abi.SessionEvent.read(buffer, 0);
     text += decode(buffer.subarray(abi.SessionEvent.bytes, abi.SessionEvent.bytes + e.pieceBytes));
     if (e.kind === EVENT.token) tokens.push(e.token);
     if (e.kind === EVENT.end) {
-      yield* sys.session_close(id);
+      yield* sys.session_close(session);
       return { id, text, finish: FINISH[e.token]!, tokens };
     }
   }

@@ -291,6 +291,7 @@ export class Subject {
 
   /** Runs a request to its end. Null: it was refused, having no room in the context, or no token. Throws Broken when a promise is. */
   request(r: Request): Outcome | null {
+    this.forget();
     const id = this.open(r);
     if (id === null) return null;
     this.logits = r.logits;
@@ -300,6 +301,13 @@ export class Subject {
       this.logits = null;
       this.machine.kernel.sessions.close(id);
     }
+  }
+
+  /** What earlier requests left in the page pool: a request is to run all its steps. */
+  private forget(): void {
+    const { kvAt, pageBytes, pageRecordsAt: recordsAt, shape, options } = this.engine;
+    const planes = Math.max(1, 2 * shape.layers);
+    this.machine.kernel.pool.reset({ kvAt, pageBytes, pages: options.pages, planes, recordsAt });
   }
 
   private open({ text, settings }: Request): number | null {
@@ -312,7 +320,7 @@ export class Subject {
     prompt.write(lay.dmaAt, bytes.length);
     prompt.seek(0, 0);
     SessionOptions.write(arena.u8, lay.windowAt, settings);
-    const id = sessions.open(OWNER, lay.windowAt, prompt);
+    const id = sessions.open({ pid: OWNER, uid: 0 }, lay.windowAt, prompt);
     prompt.close();
     if (!isRefusal(id)) return id;
     if ([2002, 2003, 4001].includes(id.code)) return null;
@@ -338,7 +346,7 @@ export class Subject {
     const { batch, ctx } = this.engine.options;
     const draw = drawOf(settings);
     const top = settings.logitsK === 0 ? { most: 0, least: 0 } : this.prices.topK(settings.logitsK);
-    const { promptTokens, wcetCycles, bcetCycles } = sessions.report(id)!;
+    const { promptTokens, wcetCycles, bcetCycles } = sessions.report(id) as Report;
     const tokensMax = Math.min(settings.maxTokens === 0 ? 64 : settings.maxTokens, ctx - promptTokens);
     this.forecast(settings, promptTokens, tokensMax, { most: wcetCycles, least: bcetCycles });
 
@@ -354,7 +362,7 @@ export class Subject {
         draws ? top : { most: 0, least: 0 },
       );
       this.step();
-      const now = sessions.report(id)!;
+      const now = sessions.report(id) as Report;
       const step = now.cycles - charged;
       charged = now.cycles;
       if (step === 0 && ['cancel', 'timeout'].includes(FINISH[now.finish]!)) continue;
@@ -395,7 +403,7 @@ export class Subject {
   /** Takes a session's events; true behind its last. */
   private ended(id: number): boolean {
     const { sessions, lay } = this.machine.kernel;
-    let n: number | null | undefined;
+    let n: number | null;
     while ((n = sessions.read(id, lay.windowAt, LIMITS.windowBytes)) !== null && n !== 0);
     return n === 0;
   }
@@ -410,7 +418,7 @@ export class Subject {
 
   /** The report of a session that has ended, its sum checked. */
   private settled(id: number, before: number): Report {
-    const report = this.machine.kernel.sessions.report(id)!;
+    const report = this.machine.kernel.sessions.report(id) as Report;
     const { cycles, wcetCycles, bcetCycles, finish, outputTokens } = report;
     const spent = this.spent() - before;
     if (spent !== cycles) throw new Broken(`the session has ${cycles} cycles, the clock booked ${spent}`);
