@@ -344,6 +344,78 @@ test('a mix is read, and its pages counted', t => {
   t.is(pagesEach({ sessions: 1, prompt: 2, generate: KV_PAGE }), 2);
 });
 
+/** A prompt of so many tokens, a BOS included; `word` makes it unlike others. */
+const promptOf = (word: string, tokens: number): string => `${word}${' the'.repeat(tokens - 2)}`;
+
+test('what llmctl plan --mix says of a mix is what the machine does with it', t => {
+  const machine = withModel();
+  const { pages } = json<{ pages: { total: number } }>(machine, 'llmstats --json');
+  const whole = 16; // pages of 400 + 97 − 1 positions
+  const full = Math.floor(pages.total / whole);
+  const rest = pages.total - full * whole;
+  t.is(
+    ok(machine, `llmctl plan --mix "${full}x400+97"`).trimEnd().split('\n').at(-1),
+    `fits: ${rest} pages and ${32 - full} sessions to spare`,
+  );
+
+  // Servers take their pages when they are admitted: as many as were said are, and not one more.
+  for (const mix of [
+    `${full - 1}x400+97 ${Math.floor((whole + rest) / 4)}x100+20 1x60+${32 * 3}`,
+    `${full + 1}x400+97`,
+    '33x2+4',
+    `3x400+97 ${pages.total}x60+4`,
+  ]) {
+    const said = JSON.parse(machine.exec(`llmctl plan --json --mix "${mix}"`).stdout) as {
+      mix_fits: boolean;
+      mix_sessions: number;
+      sessions_that_fit: number;
+    };
+    const groups = parseMix(mix);
+    if (typeof groups === 'string') throw new Error(groups);
+    const wanted = groups.flatMap(g => Array.from({ length: g.sessions }, () => g));
+    t.is(said.mix_sessions, wanted.length);
+    let admitted = 0;
+    for (const { prompt, generate } of wanted) {
+      const r = machine.exec(
+        `llmctl submit --period 100000 --timeout 200000 -n ${generate} "${promptOf('a', prompt)}"`,
+      );
+      if (r.status !== 0) {
+        t.regex(r.stderr, /^llmctl: (ENOMEM 3001|EAGAIN 3002) .*\d/);
+        break;
+      }
+      admitted++;
+    }
+    t.is(admitted, said.sessions_that_fit, mix);
+    t.is(said.mix_fits, admitted === wanted.length);
+    const { sessions } = json<{ sessions: { id: number }[] }>(machine, 'llmctl sessions --json');
+    for (const command of ['cancel', 'cancel']) for (const { id } of sessions) machine.exec(`llmctl ${command} ${id}`);
+  }
+});
+
+test('sessions of a mix that fits never wait for pages; of one page more somebody does', t => {
+  for (const more of [0, 1]) {
+    const machine = withModel();
+    const { pages } = json<{ pages: { total: number } }>(machine, 'llmstats --json');
+    t.is(pages.total % 8, 0);
+    // 225 + 24 − 1 positions are 8 pages, all taken by the end of the prompt; 257 + 15 − 1 are 9.
+    const lengths = Array.from({ length: pages.total / 8 }, (_, i) => (i < more ? [257, 15] : [225, 24]) as const);
+    const mix = lengths.map(([prompt, drawn]) => `${prompt}+${drawn}`).join(' ');
+    t.is(machine.exec(`llmctl plan --mix "${mix}"`).status, more);
+    for (const [i, [prompt, drawn]] of lengths.entries())
+      ok(machine, `llmctl submit -n ${drawn} "${promptOf('abcdefghijklmnopqrstuvwxyz'[i]!, prompt)}"`);
+    settle(machine);
+    const { output_tokens: drawn, pages: after } = json<{ output_tokens: number; pages: Record<string, number> }>(
+      machine,
+      'llmstats --json',
+    );
+    t.is(
+      drawn,
+      lengths.reduce((sum, [, n]) => sum + n, 0),
+    );
+    t.is(after['swap_outs']! > 0, more > 0);
+  }
+});
+
 // ── The library ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('the library infers, alone and side by side, and a refusal is an answer', t => {
