@@ -447,3 +447,32 @@ test('the library infers, alone and side by side, and a refusal is an answer', t
   t.is(machine.stats()['policy'], 'edf');
   t.throws(() => machine.configureBudget({ periodNs: -1 }), { message: /period-ns/ });
 });
+
+// ── Labs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Commands of a lab with the lines that are to be seen below each; `...` stands for anything. */
+function labCommands(text: string): { command: string; shown: string[] }[] {
+  const found: { command: string; shown: string[] }[] = [];
+  let open = false;
+  for (const line of text.split('\n')) {
+    if (line.startsWith('    $ ')) {
+      found.push({ command: line.slice(6), shown: [] });
+      open = true;
+    } else if (open && line.startsWith('    ')) found.at(-1)!.shown.push(line.slice(4));
+    else open = false;
+  }
+  return found;
+}
+
+const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+const pattern = (shown: readonly string[]): RegExp =>
+  new RegExp(
+    `^${shown.map(line => (line === '...' ? '(.*\\n)*' : `${line.split('...').map(escaped).join('.*')}\\n`)).join('')}$`,
+  );
+
+for (const lab of ['sessions', 'deadlines'])
+  test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
+    const machine = powerOn();
+    for (const { command, shown } of labCommands(ok(machine, `cat /usr/share/labs/${lab}.md`)))
+      t.regex(ok(machine, command), pattern(shown), command);
+  });
