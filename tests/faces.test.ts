@@ -331,6 +331,76 @@ test('json(7) lists the keys of the objects, in order', t => {
   }
 });
 
+test('llmctl profile: the parts add up to the whole, and to what the report says', t => {
+  const machine = withModel();
+  for (const seed of [1, 2, 3]) ok(machine, `llmctl submit -n 10 --seed ${seed} Once upon a time, in ${seed} lands`);
+  settle(machine);
+  for (const id of [1, 2, 3]) {
+    const p = json<Record<string, number>>(machine, `llmctl profile ${id} --json`);
+    const parts = ['queue', 'prefill', 'decode', 'sampler', 'swap', 'waiting'].map(name => p[`${name}_ns`]!);
+    t.is(
+      parts.reduce((sum, ns) => sum + ns, 0),
+      p['elapsed_ns']!,
+    );
+    t.true(parts.every(ns => ns >= 0));
+    t.true(p['sampler_ns']! > 0 && p['prefill_ns']! > 0 && p['decode_ns']! > 0);
+    t.is(p['is_complete'], true as never);
+    t.is(p['saved_cycles']!, p['cycles']! - p['spent_cycles']!);
+  }
+  const { sessions } = json<{ sessions: Json[] }>(machine, 'llmctl sessions --json');
+  const { elapsed_ns, queue_ns } = json(machine, 'llmctl profile 3 --json');
+  t.is(queue_ns, sessions[2]!['wait_ns']);
+  const [ended, submitted] = ['endedNs', 'submittedNs'].map(name => {
+    const [titles, , , row] = ok(machine, 'cat /proc/sessions')
+      .split('\n')
+      .map(line => line.split('\t'));
+    return Number(row![titles!.indexOf(name)]);
+  });
+  t.is(elapsed_ns, ended! - submitted!);
+  const spent = [1, 2, 3].map(id => json(machine, `llmctl profile ${id} --json`)['saved_cycles'] as number);
+  const saved = Number(json(machine, 'llmstats --json')['saved_cycles']);
+  t.true(Math.abs(spent.reduce((a, b) => a + b, 0) - saved) < 100, 'shares of passes, in rounded nanoseconds');
+});
+
+test('llmstats --watch and top show what goes on, and give the terminal back', async t => {
+  const seat = new Seat(110, 24);
+  const type = async (line: string, milliseconds: number): Promise<void> => {
+    await seat.type(line);
+    seat.settle(milliseconds);
+    await seat.drawn();
+  };
+  await type('llmctl load fable-q4_0 > /dev/null; clear\r', 3000);
+  // A server waits for its next period most of the time: so does the machine.
+  await type('llmctl submit -n 20 --period 300 Once; llmstats --watch 0.2\r', 500);
+  const sessions = (): string => seat.screen().find(row => row.startsWith('sessions ')) ?? '';
+  t.regex(seat.screen()[0]!, /^\[LLM\] queue_depth_max=/);
+  t.regex(sessions(), /^sessions +1 +1 active, 0 queued$/);
+  t.regex(seat.screen().join('\n'), /^pages +\d+ +\d+ free/m);
+  await type('', 7000);
+  t.regex(sessions(), /^sessions +1 +0 active, 0 queued$/);
+  await type('q', 10);
+  await type('clear; llmctl submit -n 100 --period 300 Once; top -d 0.5\r', 1000);
+  const screen = seat.screen();
+  t.regex(screen[5]!, /^Sessions: 2 total, 1 running, 0 queued, 1 ended$/);
+  const title = screen.findIndex(row => /^ID USER STATE/.test(row));
+  t.true(title > screen.findIndex(row => /^ *PID /.test(row)));
+  t.regex(seat.attributed(title, 'Inverse'), /^ID USER/);
+  t.regex(screen[title + 1]!, /^ 2 root (PREFILL|DECODE) +- +2 +\d+ [\d.]+ms\/300ms +- /);
+  t.regex(screen[title + 2]!, /^ 1 root DONE +length +2 +20 +[\d.]+ms\/300ms +- /);
+  await type('S', 10);
+  t.is(
+    seat.screen().findIndex(row => /PID/.test(row)),
+    -1,
+  );
+  await type('q', 10);
+  t.regex(seat.screen().at(-1)!, /^sis> ▮$/);
+  await type('clear; llmstats --watch x; llmstats --watch | cat\r', 100);
+  t.regex(
+    seat.screen().join('\n'),
+    /llmstats: --watch 'x' is not a number of seconds[^]*llmstats: standard output is not a terminal/,
+  );
+});
+
 // ── What fits ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('a mix is read, and its pages counted', t => {
