@@ -337,13 +337,18 @@ export class Admission {
     return chunk;
   }
 
-  /** Bounds of a request's steps, prompt by chunks and then token by token. */
+  /**
+   * Bounds of a request's steps, prompt by chunks and then token by token. Of a chunk whose beginning is shared the rest is computed, and fewer
+   * rows may take longer than more do where kernels take several at once.
+   */
   private steps({ o, count, tokens }: Request, chunk: number): number[] {
     const prices = this.k.loader.prices();
     const draw = drawOf(o);
     const steps: number[] = [];
+    const dearest = [0];
+    for (let n = 1; n <= chunk; n++) dearest.push(Math.max(dearest[n - 1]!, prices.bodyTokens(n)));
     const step = (n: number, pos: number, draws: boolean): void => {
-      let cycles = prices.bodyTokens(n) + (draws ? this.charging.tailMost(draw, o.logitsK, pos + n) : 0);
+      let cycles = dearest[n]! + (draws ? this.charging.tailMost(draw, o.logitsK, pos + n) : 0);
       for (let p = pos; p < pos + n; p++) cycles += prices.bodyPosition(p);
       steps.push(cycles);
     };

@@ -220,16 +220,16 @@ export class Loader {
   }
 
   /** Loads an engine that needs no file (the stub), in one of its forms. */
-  loadBuiltin(name: string, form: string): Refusal | null {
+  loadBuiltin(name: string, form: string, request: LoadRequest = LOAD_DEFAULTS): Refusal | null {
     const driver = this.drivers.find(d => d.name === name && d.builtin !== undefined);
     if (driver === undefined)
       return refuse('INVAL', 7001, `no engine '${name}': ${this.drivers.map(d => d.name).join(', ')}`);
     const image = driver.builtin!(form);
     if (isRefusal(image)) return image;
-    const prepared = this.prepareWith(driver, image, LOAD_DEFAULTS);
+    const prepared = this.prepareWith(driver, image, request);
     if (isRefusal(prepared)) return prepared;
     if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-    return this.replace(prepared, prepared.budget, '', LOAD_DEFAULTS, '');
+    return this.replace(prepared, prepared.budget, '', request, '');
   }
 
   /** Back from a built-in engine to the model file that was loaded last. */

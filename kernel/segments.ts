@@ -12,6 +12,8 @@ import type { Draw } from './wcet/price.ts';
 /** The dearest of the sampler's settings: every stage on, over the whole vocabulary. */
 const DEAREST: Draw = { modes: SAMPLER_MODE.penalty | SAMPLER_MODE.topP | SAMPLER_MODE.minP, topK: 0 };
 
+const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+
 export class Segments {
   /** As it was set; 0: as long as a whole batch. */
   private asked = 0;
@@ -77,7 +79,7 @@ export class Segments {
   /** `n` rows at the end of the context and a draw. */
   private stepOf({ options: { ctx } }: Engine, n: number): number {
     const prices = this.k.loader.prices();
-    let cycles = prices.bodyTokens(n) + this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx);
+    let cycles = Math.max(...range(n).map(m => prices.bodyTokens(m + 1))) + this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx);
     for (let pos = ctx - n; pos < ctx; pos++) cycles += prices.bodyPosition(pos);
     return cycles;
   }

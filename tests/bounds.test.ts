@@ -23,6 +23,7 @@ import { SessionRecord } from '../kernel/session.ts';
 import { TARGETS } from '../kernel/wcet/targets.ts';
 import { soak } from './harness.ts';
 import { makeRandom } from './support/arena.ts';
+import { forget } from './support/service.ts';
 
 const image = readFileSync('build/boot.cpio');
 const power = (options: BootOptions = {}): Machine => boot({ image, strict: true, ...options });
@@ -143,6 +144,7 @@ for (const model of ['fable-f16', 'fable-q4_0'])
       for (let i = 0; i < 12; i++) {
         const text = Array.from({ length: 1 + random(30) }, () => words[random(words.length)]).join(' ');
         const settings = randomSettings(random);
+        forget(machine);
         const before = clock(machine);
         const report = finish(machine, submit(machine, text, settings));
         const after = clock(machine);

@@ -96,17 +96,18 @@ export interface Row {
   readonly id: number;
 }
 
-/** The pages that one session after the other would take, if each had a whole context. */
-export function pagesOf({ options }: Engine, slot: number): number[] {
+/** The pages of a slot where each has a whole context, in order; in a smaller pool they share. */
+function pagesOf({ options }: Engine, slot: number): number[] {
   const each = Math.ceil(options.ctx / KV_PAGE);
-  return Array.from({ length: each }, (_, i) => slot * each + i);
+  return Array.from({ length: each }, (_, i) => (slot * each + i) % options.pages);
 }
 
-/** What a load for one session takes, beside context, KV type and batch. */
-export const alone = (ctx: number): { sessions: number; pages: number } => ({
-  sessions: 1,
-  pages: Math.ceil(ctx / KV_PAGE),
-});
+/** Options of a load; without slots and pages, of one session and a whole context for each slot. */
+export type RigOptions = Omit<EngineOptions, 'sessions' | 'pages'> & Partial<EngineOptions>;
+export function optionsOf(o: RigOptions): EngineOptions {
+  const sessions = o.sessions ?? 1;
+  return { ...o, sessions, pages: o.pages ?? sessions * Math.ceil(o.ctx / KV_PAGE) };
+}
 
 export interface LoadedModel {
   readonly engine: Engine;
@@ -178,7 +179,8 @@ export class Rig {
   }
 
   /** Budgets and loads at MODEL_AT. A model that does not fit is ENOMEM 1003 with its sum. */
-  load(driver: EngineDriver, image: ModelImage, options: EngineOptions): LoadedModel | Refusal {
+  load(driver: EngineDriver, image: ModelImage, asked: RigOptions): LoadedModel | Refusal {
+    const options = optionsOf(asked);
     const budget = driver.budget(image, options);
     if (isRefusal(budget)) return budget;
     let at = MODEL_AT;
@@ -201,7 +203,7 @@ export class Rig {
       ctx: options.ctx,
       replyAt: engine.slots.at + engine.slots.stateAt,
     });
-    this.page(engine, 0, pagesOf(engine, 0));
+    for (let slot = 0; slot < options.sessions; slot++) this.page(engine, slot, pagesOf(engine, slot));
     SamplerRecord.write(this.arena.u8, SAMPLER_AT, { topP: 1, repeatPenalty: 1, modes: SAMPLER_MODE.greedy });
     return { engine, budget, place: place as unknown as EnginePlace, endAt: at };
   }
@@ -231,8 +233,8 @@ export class Rig {
     );
   }
 
-  /** Runs the body over rows of slots. */
-  pass(engine: Engine, rows: readonly Row[]): void {
+  /** Writes the rows of the next pass. */
+  put(engine: Engine, rows: readonly Row[]): void {
     const { at, bytes, tableAt } = engine.slots;
     rows.forEach(({ slot, pos, id }, i) =>
       RowRecord.write(this.arena.u8, this.get('rowsAt') + i * RowRecord.bytes, {
@@ -243,6 +245,11 @@ export class Rig {
       }),
     );
     this.set('n', rows.length);
+  }
+
+  /** Runs the body over rows of slots. */
+  pass(engine: Engine, rows: readonly Row[]): void {
+    this.put(engine, rows);
     this.run(engine.bodyAt);
   }
 

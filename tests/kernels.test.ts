@@ -11,11 +11,13 @@ import * as ops from '../drivers/engine/ops.ts';
 import { actBytes } from '../drivers/engine/sizes.ts';
 import {
   FAULT,
-  ggmlTypeName,
   GGML_BLOCK,
   GGML_TYPE,
+  ggmlTypeName,
+  KV_PAGE,
   LIMITS,
   PLAN_RECORD,
+  RowRecord,
   SAMPLER_MODE,
   SamplerRecord,
   StepBlock,
@@ -80,7 +82,8 @@ interface Kernels extends EngineCompute {
   kv_store(type: number, xAt: number, n: number, toAt: number): number;
   soft_max(xAt: number, n: number): void;
   attention(
-    ...[type, qAt, kAt, vAt, heads, headsKv, headDim, count, scaleAt, scoresAt, toAt]: [
+    ...[type, qAt, kAt, vAt, tableAt, heads, headsKv, headDim, count, scaleAt, scoresAt, toAt]: [
+      number,
       number,
       number,
       number,
@@ -151,6 +154,7 @@ const device = devices[0]!;
 
 // Where tests put things.
 const [X, W, B, ACT, PACKED, OUT, SCRATCH] = [0x10000, 0x80000, 0x100000, 0x180000, 0x200000, 0x300000, 0x400000];
+const TABLE = 0xc00; // a block table
 
 let seed = 1;
 /** 32 random bits (xorshift). */
@@ -161,6 +165,15 @@ function bits(): number {
   return seed >>> 0;
 }
 const below = (n: number): number => bits() % n;
+/** A random permutation of 0 … n − 1. */
+function shuffled(n: number): number[] {
+  const list = Array.from({ length: n }, (_, i) => i);
+  for (let i = n - 1; i > 0; i--) {
+    const j = below(i + 1);
+    [list[i], list[j]] = [list[j]!, list[i]!];
+  }
+  return list;
+}
 const normal = (): number => ((below(65536) + below(65536) + below(65536) + below(65536)) / 65536 - 2) * 1.7;
 const floats = (n: number, scale = 1): Float32Array => Float32Array.from({ length: n }, () => normal() * scale);
 
@@ -200,10 +213,9 @@ test('the shared constants are those of the ABI', t => {
     { ...step },
     {
       status: ops.STEP_STATUS,
-      pos: ops.STEP_POS,
+      rowsAt: ops.STEP_ROWS_AT,
       n: ops.STEP_N,
       row: ops.STEP_ROW,
-      tokensAt: ops.STEP_TOKENS_AT,
       draw: ops.STEP_DRAW,
       next: ops.STEP_NEXT,
       historyAt: ops.STEP_HISTORY_AT,
@@ -215,10 +227,13 @@ test('the shared constants are those of the ABI', t => {
       ctx: ops.STEP_CTX,
       target: ops.STEP_TARGET,
       replyAt: ops.STEP_REPLY_AT,
+      failed: ops.STEP_FAILED,
       cycles: ops.STEP_CYCLES,
       loss: ops.STEP_LOSS,
     },
   );
+  t.like(RowRecord.at, { token: ops.ROW_TOKEN, pos: ops.ROW_POS, tableAt: ops.ROW_TABLE_AT });
+  t.deepEqual([RowRecord.bytes, KV_PAGE, KV_PAGE], [ops.ROW_BYTES, ops.KV_PAGE, 1 << ops.KV_PAGE_LOG2]);
   t.deepEqual(
     { ...SamplerRecord.at },
     {
@@ -247,6 +262,7 @@ test('the shared constants are those of the ABI', t => {
       bytes: ops.OP_BYTES,
       flags: ops.WORD_FLAGS,
       flagHead: ops.FLAG_HEAD,
+      flagRows: ops.FLAG_ROWS,
       tokens: ops.WORD_TOKENS,
       positions: ops.WORD_POSITIONS,
     },
@@ -908,50 +924,57 @@ test('soft_max: reference bits, the specification’s vector, NaN not hidden', t
   }
 });
 
-test('attention: reference bits for F32 and F16 caches, grouped and single heads; the specification’s two heads', t => {
+test('attention: reference bits for F32 and F16 caches wherever their pages lie, grouped and single heads; the specification’s two heads', t => {
   for (const d of devices) {
     for (let i = 0; i < 40; i++) {
       const headsKv = 1 + below(3);
       const heads = headsKv * (1 + below(3));
       const headDim = 1 + below(70);
-      const count = 1 + below(40);
+      const count = 1 + below(i % 4 === 0 ? 140 : 40);
       const n = headsKv * headDim;
       const [q, k, v] = [floats(heads * headDim), floats(count * n), floats(count * n)];
       const type = i % 2 === 0 ? TYPE_F32 : TYPE_F16;
+      const pages = shuffled(Math.ceil(count / KV_PAGE) + 2).slice(2); // of a pool of two more
+      const pageBytes = reference.bytesOf(type, KV_PAGE * n) + 32;
+      pages.forEach((page, p) => d.view.setUint32(TABLE + 4 * p, page * pageBytes, true));
+      const put = (values: Float32Array, planeAt: number): void => {
+        d.put(SCRATCH, values);
+        for (let j = 0; j < count; j++) {
+          const to = planeAt + pages[Math.floor(j / KV_PAGE)]! * pageBytes + reference.bytesOf(type, (j % KV_PAGE) * n);
+          d.kernels.kv_store(type, SCRATCH + 4 * j * n, n, to);
+        }
+      };
       d.put(X, q);
-      d.put(SCRATCH, k);
-      for (let j = 0; j < count; j++)
-        d.kernels.kv_store(type, SCRATCH + 4 * j * n, n, W + reference.bytesOf(type, j * n));
-      d.put(SCRATCH, v);
-      for (let j = 0; j < count; j++)
-        d.kernels.kv_store(type, SCRATCH + 4 * j * n, n, B + reference.bytesOf(type, j * n));
+      put(k, W);
+      put(v, PACKED);
       const scale = 1 / Math.sqrt(headDim);
       d.put(SCRATCH, Float32Array.of(scale));
       const scores = SCRATCH + 1024;
       d.guarded(t, scores, 4 * count, () =>
         d.guarded(t, OUT, 4 * heads * headDim, () =>
-          d.kernels.attention(type, X, W, B, heads, headsKv, headDim, count, SCRATCH, scores, OUT),
+          d.kernels.attention(type, X, W, PACKED, TABLE, heads, headsKv, headDim, count, SCRATCH, scores, OUT),
         ),
       );
       const round = type === TYPE_F16 ? reference.roundF16 : (v: number) => v;
       const want = reference.attention(q, k.map(round), v.map(round), heads, headsKv, headDim, count, scale, type);
       same(t, d.f32(OUT, heads * headDim), want, `${heads}/${headsKv} × ${headDim}, ${count} positions`);
     }
+    d.view.setUint32(TABLE, 0, true);
     d.put(W, Float32Array.of(1, 1, 0, 0, 1, 0, 1, 1));
     d.put(B, Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8));
     d.put(SCRATCH, Float32Array.of(1 / Math.sqrt(2)));
     at(d, 1, 0, 0, 1);
-    d.kernels.attention(TYPE_F32, X, W, B, 2, 2, 2, 1, SCRATCH, SCRATCH + 64, OUT);
+    d.kernels.attention(TYPE_F32, X, W, B, TABLE, 2, 2, 2, 1, SCRATCH, SCRATCH + 64, OUT);
     near(t, d.f32(OUT, 4), [1, 2, 3, 4], 0);
     at(d, 0, 1, 1, 0);
-    d.kernels.attention(TYPE_F32, X, W, B, 2, 2, 2, 2, SCRATCH, SCRATCH + 64, OUT);
+    d.kernels.attention(TYPE_F32, X, W, B, TABLE, 2, 2, 2, 2, SCRATCH, SCRATCH + 64, OUT);
     near(t, d.f32(OUT, 4), [2.3209538, 3.3209538, 5.6790462, 6.6790462], 5e-7);
   }
 });
 
 // ── The executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const [STEP, PLAN, TOKENS, PRICES] = [0x100, 0x1000, 0x800, 0x4000];
+const [STEP, PLAN, ROWS, PRICES] = [0x100, 0x1000, 0x800, 0x4000];
 
 /** Writes op records from PLAN on; words by index, all else zero; then END. */
 function plan(
@@ -965,44 +988,61 @@ function plan(
       d.view.setInt32(PLAN + i * ops.OP_BYTES + 4 * Number(word), value, true);
   });
 }
-const step = (d: Device, fields: Partial<Parameters<typeof StepBlock.write>[2]>): void =>
-  StepBlock.write(d.u8, STEP, { n: 1, ctx: 16, tokensAt: TOKENS, ...fields });
+/** A pass of so many rows, at these positions; of one session, whose block table lies at TABLE. */
+function step(
+  d: Device,
+  {
+    at = [0],
+    ids = [],
+    ...fields
+  }: Partial<Parameters<typeof StepBlock.write>[2]> & {
+    readonly at?: readonly number[];
+    readonly ids?: readonly number[];
+  },
+): void {
+  at.forEach((pos, i) =>
+    RowRecord.write(d.u8, ROWS + i * RowRecord.bytes, { token: ids[i] ?? 0, pos, tableAt: TABLE }),
+  );
+  StepBlock.write(d.u8, STEP, { n: at.length, ctx: 16, rowsAt: ROWS, ...fields });
+}
+const from = (pos: number, n: number): number[] => Array.from({ length: n }, (_, i) => pos + i);
 
 const bits64 = (): bigint => (BigInt(bits()) << 32n) | BigInt(bits());
 
-test('run charges each op by its rows, for any tokens and positions, beyond 2^32 and modulo 2^64', t => {
+test('run charges each op for its tokens and the position of each, beyond 2^32 and modulo 2^64', t => {
   const [batch, ctx] = [8, 40];
   for (const d of devices) {
     for (let round = 0; round < 300; round++) {
-      // Four ops that do nothing (an addition of 0 values), with rows of their own or shared, with positions or without.
-      const rowBytes = 8 * (batch + 1 + ctx + 1);
+      // Four ops that do nothing (an addition of 0 values), with prices of their own or shared, row by row or not.
+      const rowBytes = 8 * (batch + 1 + ctx);
       const small = below(2) === 0;
       for (let at = PRICES; at < PRICES + 3 * rowBytes; at += 8)
         d.view.setBigUint64(at, small ? BigInt(bits()) * 1000n : bits64(), true);
       const records = Array.from({ length: 4 }, () => {
         const tokens = PRICES + below(3) * rowBytes;
+        const flags = [0, ops.FLAG_HEAD, ops.FLAG_ROWS, ops.FLAG_ROWS][below(4)]!;
         return {
-          [ops.WORD_FLAGS]: below(3) === 0 ? ops.FLAG_HEAD : 0,
+          [ops.WORD_FLAGS]: flags,
           [ops.WORD_TOKENS]: tokens,
-          [ops.WORD_POSITIONS]: below(2) === 0 ? 0 : tokens + 8 * (batch + 1),
+          [ops.WORD_POSITIONS]: flags === ops.FLAG_ROWS && below(2) === 0 ? tokens + 8 * (batch + 1) : 0,
         };
       });
       plan(d, ...records.map(words => [ops.Op.ADD, words] as const));
-      const n = 1 + below(batch);
-      const [pos, row, already] = [below(ctx - n + 1), below(n), below(3) === 0 ? bits64() : 0n];
-      step(d, { n, pos, row, ctx });
+      const at = Array.from({ length: 1 + below(batch) }, () => below(ctx));
+      const [row, already] = [below(at.length), below(3) === 0 ? bits64() : 0n];
+      step(d, { at, row, ctx });
       d.view.setBigUint64(STEP + ops.STEP_CYCLES, already, true);
       t.is(d.kernels.run(STEP, PLAN), 0);
-      const price = (at: number, i: number): bigint => d.view.getBigUint64(at + 8 * i, true);
+      const price = (from: number, i: number): bigint => d.view.getBigUint64(from + 8 * i, true);
       const want = records.reduce((sum, words) => {
-        const [tokens, first] = (words[ops.WORD_FLAGS] ?? 0) === 0 ? [n, pos] : [1, pos + row];
+        const tokens = words[ops.WORD_FLAGS] === ops.FLAG_HEAD ? 1 : at.length;
         const positions = words[ops.WORD_POSITIONS] ?? 0;
-        const further = positions === 0 ? 0n : price(positions, first + tokens) - price(positions, first);
+        const further = positions === 0 ? 0n : at.reduce((all, pos) => all + price(positions, pos), 0n);
         return sum + price(words[ops.WORD_TOKENS] ?? 0, tokens) + further;
       }, already);
       const got = d.view.getBigUint64(STEP + ops.STEP_CYCLES, true);
       if (got !== BigInt.asUintN(64, want))
-        return void t.fail(`n ${n}, position ${pos}, row ${row}: ${got}, not ${want}`);
+        return void t.fail(`positions ${at.join()}, row ${row}: ${got}, not ${want}`);
     }
   }
 });
@@ -1014,7 +1054,6 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
   for (const d of devices) {
     d.put(W, file);
     d.kernels.repack(TYPE_Q8_0, W, rows, k, PACKED);
-    ids.forEach((id, i) => d.view.setUint32(TOKENS + 4 * i, id, true));
     plan(
       d,
       [
@@ -1026,17 +1065,19 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
           [ops.GetRows.weightType]: TYPE_Q8_0,
           [ops.GetRows.rows]: rows,
           [ops.WORD_TOKENS]: PRICES,
-          [ops.WORD_POSITIONS]: PRICES + 64,
         },
       ],
       [
         ops.Op.ADD_ROWS,
         {
+          [ops.WORD_FLAGS]: ops.FLAG_ROWS,
           [ops.GetRows.dstAt]: X,
           [ops.GetRows.k]: k,
           [ops.GetRows.weightsAt]: PACKED,
           [ops.GetRows.weightType]: TYPE_Q8_0,
           [ops.GetRows.rows]: rows,
+          [ops.WORD_TOKENS]: PRICES,
+          [ops.WORD_POSITIONS]: PRICES + 64,
         },
       ],
       [
@@ -1047,7 +1088,6 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
           [ops.Norm.n]: k,
           [ops.Norm.srcAt]: X,
           [ops.WORD_TOKENS]: PRICES,
-          [ops.WORD_POSITIONS]: PRICES + 64,
         },
       ],
       [
@@ -1075,15 +1115,15 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
       ],
       [ops.Op.CHECK, { [ops.Check.at]: OUT, [ops.Check.n]: rows }],
     );
-    step(d, { n: 3, pos: 2, row: 1 });
+    step(d, { at: [2, 5, 0], ids, row: 1 });
     [0, 100, 170, 230].forEach((v, i) => d.view.setBigUint64(PRICES + 8 * i, BigInt(v), true));
-    [0, 1, 4, 9, 16, 25].forEach((v, i) => d.view.setBigUint64(PRICES + 64 + 8 * i, BigInt(v), true));
+    [1, 4, 9, 16, 25, 36].forEach((v, i) => d.view.setBigUint64(PRICES + 64 + 8 * i, BigInt(v), true));
     t.is(d.kernels.run(STEP, PLAN), 0);
-    // Three tokens from position 2 on: 230 + (25 − 4); the head's one at position 3: 100 + (16 − 9). The other ops have no price.
-    t.is(StepBlock.read(d.u8, STEP).cycles, 230 + 21 + 100 + 7);
+    // Three tokens: 230; positions 2, 5 and 0: 230 + 9 + 36 + 1; the head's one: 100. The other ops have no price.
+    t.is(StepBlock.read(d.u8, STEP).cycles, 230 + 276 + 100);
     const row = (id: number): Float32Array =>
       reference.dequantize(TYPE_Q8_0, file, reference.bytesOf(TYPE_Q8_0, id * k), k);
-    const hidden = row(ids[1]!).map((v, i) => Math.fround(v + row(3)[i]!));
+    const hidden = row(ids[1]!).map((v, i) => Math.fround(v + row(5)[i]!));
     const normed = reference.rmsNorm(hidden, null, 0);
     const want = Float32Array.from({ length: rows }, (_, r) =>
       reference.dot(TYPE_Q8_0, file, reference.bytesOf(TYPE_Q8_0, r * k), normed, rows),
@@ -1118,7 +1158,7 @@ test('run norms, scales and turns heads token by token, over a stride', t => {
         { [ops.Scale.at]: X, [ops.Scale.n]: 7, [ops.Scale.stride]: stride, [ops.Scale.factor]: 0x3f000000 },
       ],
     );
-    step(d, { n: tokens });
+    step(d, { at: from(0, tokens) });
     t.is(d.kernels.run(STEP, PLAN), 0);
     const want = Array.from({ length: tokens }, (_, i) => [
       ...Array.from({ length: heads }, (_, h) => [...reference.rmsNorm(row(i, h * headDim, headDim), w, 0)]).flat(),
@@ -1147,30 +1187,36 @@ test('run faults on what it cannot do, and does nothing more', t => {
     number,
     ops.Op,
     Record<number, number>,
-    Partial<{ pos: number; n: number; ids: number[] }>?,
+    Partial<{ at: number[]; ids: number[]; flags: number; failed: number }>?,
   ][] = [
     ['unknown op', FAULT.badOp, 99 as ops.Op, {}],
     ['id outside the vocabulary', FAULT.badOp, ops.Op.GET_ROWS, { ...getRows, [ops.GetRows.rows]: 7 }],
-    ['position outside the table', FAULT.badOp, ops.Op.ADD_ROWS, getRows, { pos: 8 }],
+    [
+      'position outside the table',
+      FAULT.badOp,
+      ops.Op.ADD_ROWS,
+      getRows,
+      { at: [3, 8, 2], flags: ops.FLAG_ROWS, failed: 1 },
+    ],
     ['unknown weight type', FAULT.badOp, ops.Op.MUL_MAT, { [ops.MulMat.weightType]: 9 }],
     ['unknown rope mode', FAULT.badOp, ops.Op.ROPE, { [ops.Rope.mode]: 2 }],
     ['id far outside the vocabulary', FAULT.badOp, ops.Op.GET_ROWS, getRows, { ids: [0xffff_fff0] }],
-    ['position before the table', FAULT.badOp, ops.Op.ADD_ROWS, getRows, { pos: -1 }],
-    ['position outside the cache', FAULT.badOp, ops.Op.KV_STORE, kv, { pos: 15, n: 2 }],
-    ['position before the cache', FAULT.badOp, ops.Op.KV_STORE, kv, { pos: -1 }],
-    ['both faults', FAULT.badOp, ops.Op.KV_STORE, kv, { pos: 16 }],
-    ['value beyond half range', FAULT.nan, ops.Op.KV_STORE, kv],
+    ['position before the table', FAULT.badOp, ops.Op.ADD_ROWS, getRows, { at: [-1], flags: ops.FLAG_ROWS }],
+    ['position outside the cache', FAULT.badOp, ops.Op.KV_STORE, kv, { at: [15, 16], flags: ops.FLAG_ROWS, failed: 1 }],
+    ['position before the cache', FAULT.badOp, ops.Op.KV_STORE, kv, { at: [-1], flags: ops.FLAG_ROWS }],
+    ['both faults', FAULT.badOp, ops.Op.KV_STORE, kv, { at: [16], flags: ops.FLAG_ROWS }],
+    ['value beyond half range', FAULT.nan, ops.Op.KV_STORE, kv, { flags: ops.FLAG_ROWS }],
     ['NaN in the logits', FAULT.nan, ops.Op.CHECK, { [ops.Check.at]: B, [ops.Check.n]: 7 }],
   ];
   for (const d of devices) {
-    for (const [what, fault, op, words, { ids = [7], ...fields } = {}] of cases) {
-      d.put(X, Float32Array.of(1, 2, 3, 1e6));
+    d.view.setUint32(TABLE, 0, true);
+    for (const [what, fault, op, words, { at = [0], ids = at.map(() => 7), flags = 0, failed = 0 } = {}] of cases) {
+      d.put(X, Float32Array.of(1, 2, 3, at.length > 1 ? 4 : 1e6, 1, 2, 3, 1e6));
       d.put(B, Float32Array.of(1, 2, 3, 4, 5, NaN, 7));
-      ids.forEach((id, i) => d.view.setUint32(TOKENS + 4 * i, id, true));
       d.view.setFloat32(OUT, 5, true);
       plan(
         d,
-        [op, words],
+        [op, { ...words, [ops.WORD_FLAGS]: flags }],
         [
           ops.Op.ADD,
           {
@@ -1180,20 +1226,19 @@ test('run faults on what it cannot do, and does nothing more', t => {
           },
         ],
       );
-      step(d, { kvAt: SCRATCH, ...fields });
+      step(d, { kvAt: SCRATCH, at, ids });
       d.guarded(t, SCRATCH, 16 * 4 * 2, () => t.is(d.kernels.run(STEP, PLAN), fault, what));
-      t.is(StepBlock.read(d.u8, STEP).status, fault);
+      t.like(StepBlock.read(d.u8, STEP), { status: fault, failed });
       t.is(d.view.getFloat32(OUT, true), 5, `${what}: ran on`);
     }
   }
 });
 
-test('an op does all its rows, and costs the same, when one of them is a fault', t => {
+test('an op does all its rows, and costs the same, when one of them is a fault; row by row it ends there', t => {
   const matrix = floats(8 * 4);
-  const keys = Float32Array.of(1, Infinity, 2, 3, 4, 5, 6, 7);
+  const keys = Float32Array.of(4, 5, 6, 7, 1, Infinity, 2, 3, 8, 9, 10, 11);
   for (const d of devices) {
     d.put(W, matrix);
-    [9, 3, 0xffff_ffff].forEach((id, i) => d.view.setUint32(TOKENS + 4 * i, id, true));
     plan(d, [
       ops.Op.GET_ROWS,
       {
@@ -1204,7 +1249,7 @@ test('an op does all its rows, and costs the same, when one of them is a fault',
         [ops.GetRows.rows]: 8,
       },
     ]);
-    step(d, { n: 3 });
+    step(d, { at: from(0, 3), ids: [9, 3, 0xffff_ffff] });
     d.guarded(t, X, 3 * 16, () => t.is(d.kernels.run(STEP, PLAN), FAULT.badOp));
     const first = [...matrix.subarray(0, 4)];
     t.deepEqual([...d.f32(X, 12)], [...first, ...matrix.subarray(12, 16), ...first]);
@@ -1213,16 +1258,60 @@ test('an op does all its rows, and costs the same, when one of them is a fault',
     plan(d, [
       ops.Op.KV_STORE,
       {
+        [ops.WORD_FLAGS]: ops.FLAG_ROWS,
         [ops.KvStore.srcAt]: X,
         [ops.KvStore.n]: 4,
         [ops.KvStore.srcStride]: 4,
         [ops.KvStore.kvType]: TYPE_F32,
       },
     ]);
-    step(d, { n: 2, pos: 5, kvAt: SCRATCH });
-    d.guarded(t, SCRATCH + 5 * 16, 32, () => t.is(d.kernels.run(STEP, PLAN), FAULT.nan));
-    same(t, d.f32(SCRATCH + 5 * 16, 8), keys, 'cache');
+    d.view.setUint32(TABLE, 4096, true);
+    step(d, { at: from(5, 3), kvAt: SCRATCH });
+    d.guarded(t, SCRATCH + 4096 + 5 * 16, 32, () => t.is(d.kernels.run(STEP, PLAN), FAULT.nan));
+    same(t, d.f32(SCRATCH + 4096 + 5 * 16, 8), keys.subarray(0, 8), 'cache');
+    t.is(StepBlock.read(d.u8, STEP).failed, 1);
   }
+});
+
+test('keys and values go to the page that a row’s block table names, whatever other rows are in the pass', t => {
+  for (const d of devices)
+    for (let round = 0; round < 40; round++) {
+      const [n, stride, type] = [1 + below(20), 25, [TYPE_F32, TYPE_F16][below(2)]!];
+      const [sessions, pages] = [3, shuffled(12)]; // four pages each
+      const bytes = reference.bytesOf(type, n);
+      const pageBytes = KV_PAGE * bytes + 64;
+      pages.forEach((page, i) => d.view.setUint32(TABLE + 4 * i, page * pageBytes, true));
+      const places = shuffled(sessions * 4 * KV_PAGE)
+        .slice(0, 8)
+        .map(i => ({ session: Math.floor(i / (4 * KV_PAGE)), pos: i % (4 * KV_PAGE) }));
+      const x = floats(places.length * stride);
+      d.put(X, x);
+      const plane = 16;
+      plan(d, [
+        ops.Op.KV_STORE,
+        {
+          [ops.WORD_FLAGS]: ops.FLAG_ROWS,
+          [ops.KvStore.srcAt]: X,
+          [ops.KvStore.n]: n,
+          [ops.KvStore.srcStride]: stride,
+          [ops.KvStore.planeAt]: plane,
+          [ops.KvStore.kvType]: type,
+        },
+      ]);
+      step(d, { at: places.map(p => p.pos), kvAt: SCRATCH, ctx: 4 * KV_PAGE });
+      places.forEach(({ session }, i) =>
+        d.view.setUint32(ROWS + i * ops.ROW_BYTES + ops.ROW_TABLE_AT, TABLE + 16 * session, true),
+      );
+      const pool = new Uint8Array(12 * pageBytes + 64).fill(GUARD);
+      d.put(SCRATCH, pool);
+      t.is(d.kernels.run(STEP, PLAN), 0);
+      places.forEach(({ session, pos }, i) => {
+        const at = plane + pages[session * 4 + Math.floor(pos / KV_PAGE)]! * pageBytes + (pos % KV_PAGE) * bytes;
+        d.kernels.kv_store(type, X + 4 * i * stride, n, B);
+        pool.set(d.u8.subarray(B, B + bytes), at);
+      });
+      t.is(Buffer.compare(pool, d.u8.subarray(SCRATCH, SCRATCH + pool.length)), 0, `${n} values, ${type}`);
+    }
 });
 
 test('echo makes the stub’s reply certain, token by token, then its end', t => {
@@ -1232,8 +1321,7 @@ test('echo makes the stub’s reply certain, token by token, then its end', t =>
     plan(d, [ops.Op.ECHO, { [ops.WORD_FLAGS]: ops.FLAG_HEAD }]);
     const drawn = [0, 1, 2, 3, 4].map(i => {
       step(d, {
-        pos: i === 0 ? 0 : 4 + i,
-        n: i === 0 ? 5 : 1,
+        at: i === 0 ? from(0, 5) : [4 + i],
         row: i === 0 ? 4 : 0,
         replyAt,
         logitsAt: OUT,

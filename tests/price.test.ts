@@ -9,6 +9,7 @@ import {
   ENGINE_REGIONS,
   GGML_TYPE,
   isRefusal,
+  KV_PAGE,
   PLAN_RECORD,
   SAMPLER_MODE,
   SamplerRecord,
@@ -19,14 +20,14 @@ import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { encodingBounds, requestBounds, scoreBounds } from '../kernel/wcet/bounds.ts';
 import { Certificates, countsAt, spansAt } from '../kernel/wcet/certificate.ts';
-import type { CertificateFile } from '../kernel/wcet/certificate.ts';
+import type { CertificateFile, Counts } from '../kernel/wcet/certificate.ts';
 import { meterTable, Prices } from '../kernel/wcet/price.ts';
 import type { Bound, Draw, OpCost, PlanSource, Segment } from '../kernel/wcet/price.ts';
 import { TARGETS, upperMilli } from '../kernel/wcet/targets.ts';
 import type { MemoryRegion, Target } from '../kernel/wcet/targets.ts';
 import { CLASSES, classIndex } from '../kernel/wcet/wasm.ts';
 import { accepted, MODEL_AT, random, Rig, soak } from './harness.ts';
-import type { LoadedModel } from './harness.ts';
+import type { LoadedModel, Row } from './harness.ts';
 import { randomConfig, randomModel } from './reference/models.ts';
 import { Counter } from './support/counter.ts';
 import { Cache, Tracer } from './support/tracer.ts';
@@ -58,7 +59,7 @@ interface Subject {
 
 function subjectOf(rig: Rig, loaded: LoadedModel): Subject {
   const { engine, budget, place } = loaded;
-  const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, historyAt } = engine;
+  const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, slots } = engine;
   const source: PlanSource = {
     word: at => rig.arena.i32[at >> 2]!,
     bodyAt,
@@ -67,7 +68,8 @@ function subjectOf(rig: Rig, loaded: LoadedModel): Subject {
     scoreAt,
     logitsAt,
     kvAt,
-    historyAt,
+    historyAt: slots.at,
+    rowsAt: rig.get('rowsAt'),
     regionOf: at => {
       if (at < MODEL_AT) return 'fixed';
       const region = ENGINE_REGIONS.find(r => at < place[`${r}At`] + budget[r]);
@@ -88,7 +90,7 @@ const bare = (rig: Rig): TransformerDriver => new TransformerDriver({ ...rig, to
 function fable(file: string, options: Partial<EngineOptions> = {}): Subject {
   const rig = new Rig('simd128');
   const image = accepted(rig.image(`images/models/${file}.gguf`));
-  const all = { ctx: 512, kvType: GGML_TYPE.F16, batch: 8, ...options };
+  const all = { ctx: 512, kvType: GGML_TYPE.F16, batch: 8, sessions: 2, ...options };
   return subjectOf(rig, accepted(rig.load(bare(rig), image, all)));
 }
 
@@ -100,13 +102,13 @@ function anyModel(): Subject {
   const rig = new Rig('simd128');
   const config = randomConfig(oneOf(['llama', 'gpt2', 'sis'] as const), next);
   const ctx = 1 + below(config.context);
-  const options = { ctx, kvType: oneOf([GGML_TYPE.F32, GGML_TYPE.F16]), batch: 1 + below(8) };
+  const options = { ctx, kvType: oneOf([GGML_TYPE.F32, GGML_TYPE.F16]), batch: 1 + below(8), sessions: 1 + below(3) };
   return subjectOf(rig, accepted(rig.load(bare(rig), accepted(rig.image(randomModel(config, next).file)), options)));
 }
 
 const pricesOf = ({ source }: Subject, target: Target): Prices => accepted(Prices.of(certificates, target, source));
 
-/** One record of a plan and the step in which it runs. */
+/** One record of a plan and the pass in which it runs: `n` rows of any sessions, at positions from `pos` on. */
 interface Case {
   readonly segment: Segment;
   readonly index: number;
@@ -129,29 +131,64 @@ function casesOf({ source }: Subject, times: number): Case[] {
   });
 }
 
+/** A random permutation of 0 … n − 1. */
+function shuffled(n: number): number[] {
+  const list = Array.from({ length: n }, (_, i) => i);
+  for (let i = n - 1; i > 0; i--) {
+    const j = below(i + 1);
+    [list[i], list[j]] = [list[j]!, list[i]!];
+  }
+  return list;
+}
+
+/** Scatters the pages of all slots over the pool. */
+function scatter({ rig, loaded: { engine } }: Subject): void {
+  const pages = shuffled(engine.options.pages);
+  const each = Math.ceil(engine.options.ctx / KV_PAGE);
+  for (let slot = 0; slot < engine.options.sessions; slot++)
+    rig.page(engine, slot, pages.slice(slot * each, (slot + 1) * each));
+}
+
+/** Rows of any slots, at these positions. */
+const rowsAt = ({ source, loaded }: Subject, positions: readonly number[]): Row[] =>
+  positions.map(pos => ({ slot: below(loaded.engine.options.sessions), pos, id: below(source.vocabulary) }));
+
 /** Puts the model's arena into another memory, ready to run one record: the next one ends the segment. */
-function prepare({ rig, source }: Subject, to: Uint8Array, c: Case): void {
+function prepare(s: Subject, to: Uint8Array, c: Case): void {
+  const { rig, source, loaded } = s;
   const { u8, u32 } = rig.arena;
   for (let i = 0; i < source.ctx; i++) u32[(source.historyAt >> 2) + i] = below(source.vocabulary);
-  StepBlock.write(u8, source.stepAt, {
-    ...StepBlock.read(u8, source.stepAt),
-    pos: c.pos,
-    n: c.n,
-    row: 0,
-    tokensAt: source.historyAt + 4 * c.pos,
-    historyLength: c.pos + c.n,
-    target: below(source.vocabulary),
-  });
+  scatter(s);
+  rig.put(
+    loaded.engine,
+    rowsAt(
+      s,
+      Array.from({ length: c.n }, (_, i) => c.pos + i),
+    ),
+  );
+  rig.set('row', 0);
+  rig.set('historyLength', c.pos + c.n);
+  rig.set('target', below(source.vocabulary));
   to.set(u8.subarray(0, to.length));
   new DataView(to.buffer).setInt32(c.record + PLAN_RECORD.bytes, 0, true);
 }
+
+/** How often a record is executed: once, or for each row. */
+const turnsOf = ({ source }: Subject, c: Case): number =>
+  (source.word(c.record + 4 * PLAN_RECORD.flags) & PLAN_RECORD.flagRows) === 0 ? 1 : c.n;
 
 const opOf = (prices: Prices, c: Case): OpCost => prices.ops(c.segment, c.n, c.pos)[c.index]!;
 const INSTRUCTIONS = CLASSES.map((cls, i) => (cls.startsWith('bytes_') ? -1 : i)).filter(i => i >= 0);
 const sum = (list: readonly number[]): number => list.reduce((total, x) => total + x, 0);
 
-/** What the executor's pass over one record may take beside the op, by class. */
-const pass = accepted(countsAt(accepted(certificates.get('run')), [4096, 8192], () => 0, 1));
+/** What the executor's loops over one record may take beside the op, by class. */
+function loopsOf(turns: number): Counts {
+  const [run, op] = (['run', 'run_op'] as const).map((name, i) =>
+    accepted(countsAt(accepted(certificates.get(name)), [4096, 8192], () => 0, i === 0 ? 1 : turns)),
+  );
+  const both = (side: 'least' | 'most'): bigint[] => run![side].map((x, i) => x + op![side][i]!);
+  return { least: both('least'), most: both('most') };
+}
 
 function counted(t: ExecutionContext, s: Subject, device: Counter, times: number): number {
   const all = MODELS.map(target => [target, pricesOf(s, target)] as const);
@@ -160,6 +197,7 @@ function counted(t: ExecutionContext, s: Subject, device: Counter, times: number
     prepare(s, device.u8, c);
     const counts = device.count('run', [s.source.stepAt, c.record]).map(Number);
     if (device.word(s.source.stepAt + StepBlock.at.status) !== 0) continue; // a fault ends the run within the pass
+    const loops = loopsOf(turnsOf(s, c));
     for (const [target, prices] of all) {
       const op = opOf(prices, c);
       const figures = [
@@ -181,9 +219,9 @@ function counted(t: ExecutionContext, s: Subject, device: Counter, times: number
         ],
       ] as const;
       for (const [i, [found, priced, of]] of figures.entries())
-        if (found - priced < of(pass.least) || found - priced > of(pass.most))
+        if (found - priced < of(loops.least) || found - priced > of(loops.most))
           t.fail(
-            `${target.name} ${JSON.stringify(c)} op ${s.source.word(c.record)}: figure ${i} is ${found}, priced ${priced} and ${of(pass.least)} … ${of(pass.most)}`,
+            `${target.name} ${JSON.stringify(c)} op ${s.source.word(c.record)}: figure ${i} is ${found}, priced ${priced} and ${of(loops.least)} … ${of(loops.most)}`,
           );
     }
   }
@@ -235,12 +273,18 @@ function played(t: ExecutionContext, s: Subject, tracer: Tracer, times: number):
     prepare(s, tracer.u8, c);
     const view = new DataView(tracer.u8.buffer);
     const word = (at: number): number => view.getInt32(at, true);
-    const args = [s.source.stepAt, c.record, c.segment === 'body' ? c.n : 1, c.pos, 0];
+    const args = [s.source.stepAt, c.record];
     const op = accepted(certificates.op(s.source.word(c.record)));
-    const executor = accepted(certificates.get('run'));
-    const spans = [...accepted(spansAt(op, args, word)), ...accepted(spansAt(executor, args.slice(0, 2), word, 1))];
-    const strays = [...op.strays, ...executor.strays];
-    const trace = tracer.run('run', args.slice(0, 2));
+    const [run, runOp] = (['run', 'run_op'] as const).map(name => accepted(certificates.get(name)));
+    const turns = turnsOf(s, c);
+    const tokens = c.segment === 'body' && turns === 1 ? c.n : 1;
+    const spans = [
+      ...Array.from({ length: turns }, (_, row) => spansAt(op, [...args, tokens, c.pos + row, row], word)),
+      spansAt(run!, args, word, 1),
+      spansAt(runOp!, args, word, turns),
+    ].flatMap(list => accepted(list));
+    const strays = [...op.strays, ...run!.strays, ...runOp!.strays];
+    const trace = tracer.run('run', args);
     const outside = trace.filter(
       a => a.bytes > 0 && !spans.some(x => x.store === a.store && x.from <= a.at && a.at + a.bytes <= x.to),
     );
@@ -249,7 +293,7 @@ function played(t: ExecutionContext, s: Subject, tracer: Tracer, times: number):
         return (t.fail(`${op.name} ${JSON.stringify(c)} touches ${JSON.stringify(a)}`), 0);
     for (const [target, prices] of all) {
       const { memory, overhead } = opOf(prices, c);
-      const charged = memory + overhead - target.overhead.recordCycles * 1000;
+      const charged = memory + overhead - turns * target.overhead.recordCycles * 1000;
       const found = playedMilli(target, trace, s.source.regionOf);
       if (found > charged)
         t.fail(`${target.name} ${op.name} ${JSON.stringify(c)}: memory takes ${found}, charged ${charged}`);
@@ -329,6 +373,29 @@ test('the executor charges what segments cost; ops add up to them; no lower boun
           bound.most,
       );
     }
+  }
+});
+
+test('a pass of several sessions is charged for its rows and for the position of each', t => {
+  for (let m = 0; m < (soak ? 100 : 12); m++) {
+    const s = anyModel();
+    const { rig, source, loaded } = s;
+    const prices = pricesOf(s, oneOf(TARGETS));
+    prices.fill(rig.arena.u32);
+    t.true(prices.subadditive);
+    for (let i = 0; i < 12; i++) {
+      scatter(s);
+      const positions = Array.from({ length: 1 + below(source.batch) }, () => below(source.ctx));
+      rig.arena.f64[(rig.stepAt + StepBlock.at.cycles) >> 3] = 0;
+      rig.pass(loaded.engine, rowsAt(s, positions));
+      t.is(
+        rig.step().cycles,
+        prices.bodyTokens(positions.length) + sum(positions.map(pos => prices.bodyPosition(pos))),
+      );
+    }
+    const [n, pos] = [Math.min(source.batch, source.ctx), source.ctx - Math.min(source.batch, source.ctx)];
+    const all = Array.from({ length: n }, (_, i) => prices.bodyPosition(pos + i));
+    t.is(prices.segment('body', n, pos).most, prices.bodyTokens(n) + sum(all));
   }
 });
 

@@ -286,7 +286,9 @@ const sameScatter = (a: Scatter | null, b: Scatter | null): boolean => keyOf(a) 
 const keyOf = (s: Scatter | null): string => (s === null ? '' : `${s.table.key} × ${s.pieces.key}`);
 
 const atLeast = (p: Poly, low: bigint): boolean => (p.range[0] ?? low - 1n) >= low;
-const isWhole = (a: Located): boolean => a.run.equals(a.to.minus(a.from));
+/** Gone over in one run; what is scattered over several pieces is not, even where each of them is. */
+const isWhole = (a: Located): boolean =>
+  a.run.equals(a.to.minus(a.from)) && (a.scatter === null || a.scatter.pieces.equals(ONE));
 
 /** Neighbours that are each gone over in one run and under one condition, loads or stores, are gone over in one run together. */
 function joinRuns(accesses: readonly Located[]): Located[] {

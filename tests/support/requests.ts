@@ -25,6 +25,7 @@ import { drawOf } from '../../kernel/session.ts';
 import type { Bound } from '../../kernel/wcet/price.ts';
 import { randomConfig, randomModel } from '../reference/models.ts';
 import { bpeVocabulary, randomText, spmVocabulary } from '../reference/vocabularies.ts';
+import { forget } from './service.ts';
 
 export type Settings = RecordValue<typeof SessionOptions.fields>;
 export type Report = RecordValue<typeof SessionReport.fields>;
@@ -291,7 +292,7 @@ export class Subject {
 
   /** Runs a request to its end. Null: it was refused, having no room in the context, or no token. Throws Broken when a promise is. */
   request(r: Request): Outcome | null {
-    this.forget();
+    forget(this.machine);
     const id = this.open(r);
     if (id === null) return null;
     this.logits = r.logits;
@@ -301,13 +302,6 @@ export class Subject {
       this.logits = null;
       this.machine.kernel.sessions.close(id);
     }
-  }
-
-  /** What earlier requests left in the page pool: a request is to run all its steps. */
-  private forget(): void {
-    const { kvAt, pageBytes, pageRecordsAt: recordsAt, shape, options } = this.engine;
-    const planes = Math.max(1, 2 * shape.layers);
-    this.machine.kernel.pool.reset({ kvAt, pageBytes, pages: options.pages, planes, recordsAt });
   }
 
   private open({ text, settings }: Request): number | null {
