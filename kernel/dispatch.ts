@@ -372,8 +372,9 @@ export class Dispatcher {
 
   /** Logits of a row of the pass, the draw, and what follows from it. */
   private draw(s: Session, engine: Engine, from: number): void {
-    const { arena, lay, budget, compute, costs } = this.k;
+    const { arena, lay, budget, clock, compute, costs } = this.k;
     const { historyAt, stateAt } = this.residency.slotOf(s)!;
+    const fromNs = clock.nowNs();
     if (s.has(SESSION_FLAG.stream) && !budget.token()) return this.life.finish(s, 'quota');
     this.set(step.row, from);
     this.set(step.replyAt, stateAt);
@@ -395,7 +396,7 @@ export class Dispatcher {
     arena.u32[(historyAt >> 2) + length] = token;
     s.set('outputTokens', s.get('outputTokens') + 1);
     s.set('state', STATE.decode);
-    this.accept(s, engine, token, k);
+    this.accept(s, engine, token, k, fromNs);
   }
 
   private sampler(s: Session): void {
@@ -411,7 +412,7 @@ export class Dispatcher {
   }
 
   /** A token was drawn: its event, its text, when the next may come, and whether it is the last. */
-  private accept(s: Session, engine: Engine, token: number, k: number): void {
+  private accept(s: Session, engine: Engine, token: number, k: number, fromNs: number): void {
     const { arena, clock, lay, pace, trace } = this.k;
     const nowNs = clock.nowNs();
     const outputTokens = s.get('outputTokens');
@@ -419,7 +420,7 @@ export class Dispatcher {
       s.setU64('firstTokenNs', nowNs);
       this.life.firstTokenNs.add(nowNs - s.u64('submittedNs'));
     }
-    trace.emit('token', s.id, token, outputTokens);
+    trace.emit('token', s.id, token, outputTokens, nowNs - fromNs);
     const end = engine.vocabulary.isEnd(token);
     let piece: Uint8Array = EMPTY;
     if (!end) {

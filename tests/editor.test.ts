@@ -336,6 +336,8 @@ test('Tab completes what a command line may hold', async t => {
     ['llmctl wcet --model fable-q8\t', 'llmctl wcet --model fable-q8_0 ▮'],
     ['llmctl target sif\t', 'llmctl target sifive-u74 ▮'],
     ['llmctl backend stub:\t', 'llmctl backend stub:word ▮'],
+    ['llmctl prof\t', 'llmctl profile ▮'],
+    ['llminfer --att\t', 'llminfer --attach=▮'],
     ['man fs-g\t', 'man fs-gguf ▮'],
     ['kill -s TER\t', 'kill -s TERM ▮'],
     ['su use\t', 'su user ▮'],

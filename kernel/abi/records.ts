@@ -493,9 +493,9 @@ export const TRACE = [
   'reject', // a: the code of the refusal, b: errno; session 0
   'begin', // it left the queue. a: its slot, b: tokens shared
   'pass', // duration. a: rows, b: sessions
-  'prefill', // duration: one session's share of a pass. a: first position, b: tokens
+  'prefill', // duration: the pass, told once for each session in it, after its `pass`. a: first position, b: tokens
   'decode', // the same. a: position, b: 1
-  'token', // a: the token, b: how many so far
+  'token', // duration: output matrix and draw. a: the token, b: how many so far
   'throttle', // its server's budget is used up. a: milliseconds until it is filled again
   'refill', // a server's budget. a: cycles (low 32 bits)
   'miss', // a deadline. a: microseconds late

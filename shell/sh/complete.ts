@@ -59,6 +59,7 @@ type Kind =
   | 'signal'
   | 'mount'
   | 'target'
+  | 'session'
   | 'none';
 
 /** Operands that a usage does not tell apart: by command, or by command and verb. */
@@ -80,8 +81,13 @@ const operandKinds: Readonly<Record<string, Kind>> = {
   umount: 'mount',
   unset: 'variable',
   wait: 'job',
+  llmcancel: 'session',
+  'llmctl cancel': 'session',
+  'llmctl detokenize': 'none',
   'llmctl load': 'model',
   'llmctl plan': 'model',
+  'llmctl poll': 'session',
+  'llmctl profile': 'session',
   'llmctl target': 'target',
 };
 
@@ -90,8 +96,10 @@ const nameKinds: Readonly<Record<string, Kind>> = {
   COMMAND: 'command',
   DIR: 'directory',
   DIRECTORY: 'directory',
+  ID: 'session',
   M: 'model',
   MODEL: 'model',
+  MS: 'none',
   N: 'none',
   SHELL: 'program',
   SIGNAL: 'signal',
@@ -205,6 +213,8 @@ class Completer {
         return this.#words(yield* this.#column('/proc/mounts', 1));
       case 'target':
         return this.#words(yield* this.#column('/proc/targets', 1));
+      case 'session':
+        return this.#words((yield* this.#column('/proc/sessions', 0)).filter(id => /^[0-9]/.test(id)));
     }
   }
 
@@ -214,7 +224,7 @@ class Completer {
 
   *#column(file: string, column: number): Find<string[]> {
     const text = yield* readText(this.#sys, file);
-    return typeof text === 'number' ? [] : text.split('\n').flatMap(line => line.split(' ')[column] ?? []);
+    return typeof text === 'number' ? [] : text.split('\n').flatMap(line => line.split(/[ \t]/)[column] ?? []);
   }
 
   *#variable({ name, at, brace }: NonNullable<Place['variable']>): Find<Offer> {
