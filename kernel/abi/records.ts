@@ -532,8 +532,8 @@ export const StepBlock = layout({
   loss: 'f64', // score segment, out: -ln p(target)
 });
 /**
- * One row of a pass: a token of some session at its position, and where that session's block table lies. A pass mixes rows of sessions as it
- * likes, but the positions before a row's own are in the cache or earlier in the same pass. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
+ * One row of a pass: a token of some session at its position, and where that session's block table lies. A pass mixes rows of sessions, in any
+ * order; the positions before a row's own are in the cache or in the same pass. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
  * from StepBlock.kvAt to the page that holds positions KV_PAGE · i … of the session.
  */
 export const RowRecord = layout({ token: 'u32', pos: 'u32', tableAt: 'u32', session: 'u32' });
