@@ -146,7 +146,9 @@ for (const architecture of NAMES)
           const waiting: Row[] = [];
           ids.forEach((list, slot) => {
             const room = Math.min(batch - waiting.length, list.length - done[slot]!, next() < 0.3 ? 0 : 1 + below(8));
-            for (let i = 0; i < room; i++) waiting.push({ slot, pos: done[slot]!, id: list[done[slot]++]! });
+            const first = done[slot]!;
+            for (let pos = first; pos < first + room; pos++) waiting.push({ slot, pos, id: list[pos]! });
+            done[slot] = first + Math.max(0, room);
           });
           if (waiting.length === 0) continue;
           const pass = shuffled(waiting.length, next).map(i => waiting[i]!); // keys go to the cache before any row reads them

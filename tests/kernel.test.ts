@@ -1,6 +1,7 @@
 // The kernel alone: a machine with programs, a compute device and an engine made for the tests. Each program misuses or uses some calls;
 // what is checked is what Linux would answer, and that nothing is left behind.
 import test from 'ava';
+import { layOutPool, layOutSlots } from '../drivers/engine/sessions.ts';
 import * as abi from '../kernel/abi/index.ts';
 import {
   BLOCKED,
@@ -34,6 +35,9 @@ const exactly = (cycles: number): { most: number; least: number } => ({ most: cy
 const fakePrices: PlanPrices = {
   ctx: 64,
   batch: 8,
+  subadditive: true,
+  bodyTokens: () => SEGMENT_CYCLES,
+  bodyPosition: () => 0,
   fill: () => {},
   charged: () => SEGMENT_CYCLES,
   segment: () => exactly(SEGMENT_CYCLES),
@@ -117,7 +121,8 @@ class FakeEngine implements EngineDriver {
     return { ...this.shape, contextTrained: this.ctx };
   }
   budget(_image: abi.ModelImage, o: abi.EngineOptions): abi.EngineBudget {
-    return { weights: 0, tensors: 0, vocabulary: 32, kv: o.ctx * 4, scratch: 4096, plan: 32, session: o.ctx * 4 };
+    const session = o.sessions * layOutSlots(o, 0, 0).bytes;
+    return { weights: 0, tensors: 0, vocabulary: 32, kv: layOutPool(o, 4, 0).bytes, scratch: 4096, plan: 32, session };
   }
   load(_image: abi.ModelImage, options: abi.EngineOptions, _budget: abi.EngineBudget, place: abi.EnginePlace): Engine {
     let pending = 0;
@@ -156,9 +161,8 @@ class FakeEngine implements EngineDriver {
       sampleAt: 3,
       scoreAt: 4,
       logitsAt: place.scratchAt,
-      kvAt: place.kvAt,
-      historyAt: place.sessionAt,
-      replyAt: 0,
+      ...layOutPool(options, 4, place.kvAt),
+      slots: layOutSlots(options, 0, place.sessionAt),
       begin: () => {},
       ops: () => [],
     };
