@@ -255,6 +255,9 @@ export const ModelInfo = layout({
   contextTrained: 'u32',
   ctx: 'u32',
   kvType: 'u32',
+  batch: 'u32', // rows per pass
+  sessions: 'u32', // slots
+  pages: 'u32', // of the KV pool
   bos: 'i32', // -1 when the model has none
   eos: 'i32',
   addBos: 'u32',

@@ -7,8 +7,10 @@ import {
   EVENT,
   FINISH,
   KIND,
+  KV_PAGE,
   LIMITS,
   LlmStats,
+  PAGE_RECORD_BYTES,
   SESSION_KIND,
   SIG,
   SessionEvent,
@@ -56,6 +58,12 @@ import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet
 const options = {
   json: { help: 'print one JSON object on one line' },
   ctx: { value: 'N', help: "load, plan, wcet: context length in tokens (default: the model's, 512, or what fits)" },
+  batch: { value: 'N', help: 'load, plan: rows of a pass over the weights, 1 to 32 (default: 8, or fewer)' },
+  sessions: { value: 'N', help: 'load, plan: sessions that run at once, 1 to 32 (default: 32, or fewer)' },
+  pages: {
+    value: 'N',
+    help: `load, plan: pages of ${KV_PAGE} positions for keys and values (default: a whole context, and three quarters of what is left)`,
+  },
   kv: { value: 'TYPE', help: 'load, plan, wcet: type of the key-value cache, f16 (default) or f32' },
   ops: { help: "plan: the loaded model's plan, op by op" },
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
@@ -80,14 +88,17 @@ interface Verb {
   run(ctx: Ctx, operands: readonly string[]): Run;
 }
 
+const loadUsage = '[--ctx N] [--kv TYPE] [--batch N] [--sessions N] [--pages N]';
+const loadTakes: readonly OptionName[] = ['ctx', 'kv', 'batch', 'sessions', 'pages'];
+
 const verbs: Readonly<Record<string, Verb>> = {
-  load: { usage: 'FILE [--ctx N] [--kv TYPE]', takes: ['ctx', 'kv'], operands: [1, 1], run: load },
+  load: { usage: `FILE ${loadUsage}`, takes: loadTakes, operands: [1, 1], run: load },
   unload: { usage: '', takes: [], operands: [0, 0], run: unload },
   status: { usage: '', takes: [], operands: [0, 0], run: status },
   info: { usage: '', takes: [], operands: [0, 0], run: info },
   plan: {
-    usage: '[FILE] [--ctx N] [--kv TYPE] [--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]',
-    takes: ['ctx', 'kv', 'ops', 'cost', ...requestOptions],
+    usage: `[FILE] ${loadUsage} [--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]`,
+    takes: [...loadTakes, 'ops', 'cost', ...requestOptions],
     operands: [0, 1],
     run: plan,
   },
@@ -192,7 +203,7 @@ function* load(ctx: Ctx, [name]: readonly string[]): Run {
     yield* out.print(`${headline(model)}\n`);
     const regions = planRegions.map(region => `${region} ${grouped(planned[region])}`).join(' + ');
     yield* out.print(
-      `context ${model.ctx} ${kvName(model.kvType)}; ${regions} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
+      `context ${model.ctx} ${kvName(model.kvType)}, ${model.sessions} sessions, ${model.pages} pages; ${regions} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
     );
   }
   return 0;
@@ -263,6 +274,9 @@ function* info(ctx: Ctx): Run {
     context_trained: model.contextTrained,
     ctx: model.ctx,
     kv_type: kvName(model.kvType),
+    batch: model.batch,
+    sessions: model.sessions,
+    pages: model.pages,
     tokenizer: model.tokenizer,
     vocabulary: model.vocabulary,
     bos: model.bos < 0 ? null : model.bos,
@@ -316,7 +330,11 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   const choice = loadChoice(ctx.options);
   if (typeof choice === 'string') return yield* wrong(ctx, choice);
   if (ctx.options.cost && ctx.options.ops) return yield* ctx.usage('plan: --ops and --cost exclude each other');
-  if (ctx.options.cost) return yield* planCost(ctx, name);
+  if (ctx.options.cost) {
+    const size = (['batch', 'sessions', 'pages'] as const).find(option => ctx.options[option] !== undefined);
+    if (size !== undefined) return yield* ctx.usage(`plan takes --${size} only without --cost`);
+    return yield* planCost(ctx, name);
+  }
   const stray = requestOptions.find(option => ctx.options[option] !== undefined);
   if (stray !== undefined) return yield* ctx.usage(`plan takes --${stray} only with --cost`);
   if (ctx.options.ops) {
@@ -349,8 +367,9 @@ function planText(path: string, planned: Plan): string {
   const notes: Partial<Record<string, string>> = {
     fixed: 'the machine itself',
     weights: `${grouped(planned.parameters)} parameters`,
-    kv: `${planned.ctx} tokens × ${planned.kvBytesPerToken} B, ${kvName(planned.kvType)}`,
-    scratch: `${planned.batch} prompt tokens a pass`,
+    kv: `${grouped(planned.pages)} pages × (${grouped(planned.pageBytes)} + ${PAGE_RECORD_BYTES}) B, ${kvName(planned.kvType)}`,
+    scratch: `${planned.batch} ${planned.batch === 1 ? 'row' : 'rows'} a pass`,
+    session: `${planned.sessions} ${planned.sessions === 1 ? 'slot' : 'slots'} × ${grouped(planned.slotBytes)} B`,
   };
   const rows = planRegions.map(region => [
     region,
@@ -361,9 +380,17 @@ function planText(path: string, planned: Plan): string {
   rows.push(['total', grouped(planned.total), share(planned.total), `of ${grouped(planned.capacity)}`]);
   const verdict =
     planned.fits !== 0
-      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}`
+      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}\n${mixes(planned)}`
       : `does not fit: ${planned.message}`;
   return `${path}\n${table(rows, [false, true, true])}${bar(planned)}\n${verdict}\n`;
+}
+
+/** What may run at once: any sessions whose contexts, in whole pages, are no more pages than there are. */
+function mixes({ ctx, sessions, pages }: Plan): string {
+  const whole = Math.min(sessions, Math.floor(pages / Math.ceil(ctx / KV_PAGE)));
+  const each = Math.min(ctx, KV_PAGE * Math.floor(pages / sessions));
+  const alike = each > 0 && sessions > whole ? `, or ${sessions} of ${grouped(each)}` : '';
+  return `at once: ${whole} ${whole === 1 ? 'session' : 'sessions'} of ${grouped(ctx)} tokens${alike}; any whose pages of ${KV_PAGE} tokens are at most ${grouped(pages)}`;
 }
 
 /** The arena to scale, a letter per region; what does not fit stands after the closing bracket. */
