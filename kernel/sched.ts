@@ -144,10 +144,10 @@ export class Scheduler {
   }
 
   /**
-   * A server for the session in `slot`, asleep, its first period to begin now or as soon as those who are due leave room. `blocking`: the longest
+   * A server for the session in `slot`, asleep, its first period to begin at `fromAt` or as soon after it as those who are due leave room. `blocking`: the longest
    * segment that may run unbroken, of anybody. Refused (3002) where Σ⌊Q·10⁶/T⌋ passes the bound, or the segment could delay a server past a deadline.
    */
-  admit(slot: number, s: ServerOptions, now: number, blocking: number): Refusal | null {
+  admit(slot: number, s: ServerOptions, now: number, blocking: number, fromAt = now): Refusal | null {
     const refusal = this.test(s, blocking);
     if (refusal !== null) {
       this.rejected++;
@@ -156,7 +156,7 @@ export class Scheduler {
     this.accepted++;
     this.blocking = blocking;
     this.put(slot, { ...s, remaining: s.budget });
-    this.set(slot, 'begin', this.firstBegin(slot, now));
+    this.set(slot, 'begin', this.firstBegin(slot, now, fromAt));
     return null;
   }
 
@@ -353,9 +353,9 @@ export class Scheduler {
     }));
   }
 
-  /** The earliest begin of a new server's first period with σ ≥ 0 for all; by (2) it is now where nobody awake has begun before. */
-  private firstBegin(slot: number, now: number): number {
-    let begin = now;
+  /** The earliest begin of a new server's first period with σ ≥ 0 for all; by (2) that is any time where nobody awake has begun before now. */
+  private firstBegin(slot: number, now: number, fromAt: number): number {
+    let begin = fromAt;
     while (this.policy === 'edf' && this.begun(now)) {
       this.set(slot, 'begin', begin);
       const room = this.room(now, 0, this.deadline(slot));

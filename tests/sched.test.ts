@@ -2,7 +2,6 @@
 // of an adversary, none of whose servers may miss what it was promised; greed, fairness, other policies; every operation against a naive scheduler.
 
 import test from 'ava';
-import type { ExecutionContext } from 'ava';
 import { Arena } from '../kernel/arena.ts';
 import { LIMITS, SAMPLES, SERVER } from '../kernel/abi/index.ts';
 import type { Policy } from '../kernel/abi/index.ts';
@@ -297,13 +296,15 @@ test.serial('what the adversary did', t => {
   t.true(totals.deferred > 0);
 });
 
+/** Deadlines that 1,000 schedules of one who cheats miss. */
+function caught(cheat: Cheat): number {
+  const tally = emptyTally();
+  const next = random(99);
+  for (let i = 0; i < 1000; i++) new Adversary(next, tally, cheat).run();
+  return tally.misses;
+}
+
 test.serial('an adversary that takes a cycle more than slack, or longer segments, is found out', t => {
-  const caught = (cheat: Cheat): number => {
-    const tally = emptyTally();
-    const next = random(99);
-    for (let i = 0; i < 1000; i++) new Adversary(next, tally, cheat).run();
-    return tally.misses;
-  };
   const [one, two] = [caught({ outOfTurn: 1, segment: 0 }), caught({ outOfTurn: 0, segment: 2 })];
   t.true(one > 0 && two > 0);
   t.log(
@@ -366,33 +367,35 @@ function jain(shares: readonly number[]): number {
   return sum ** 2 / (shares.length * shares.reduce((a, b) => a + b * b, 0));
 }
 
+/** Cycles that each of 32 sessions, always awake, gets of 400,000 with steps of up to 50. */
+function shares(s: Scheduler, steps: (slot: number) => number): number[] {
+  const got = Array.from({ length: 32 }, () => 0);
+  const bounds = got.map((_, slot) => steps(slot));
+  for (let now = 0; now < 400_000;) {
+    const slot = s.pick(now, slot => bounds[slot]!);
+    if (slot < 0) {
+      now = s.nextEvent()!;
+      continue;
+    }
+    now += bounds[slot]!;
+    got[slot]! += bounds[slot]!;
+    s.charge(slot, bounds[slot]!, now);
+    bounds[slot] = steps(slot);
+  }
+  return got;
+}
+
+function best(): Scheduler {
+  const s = scheduler();
+  for (let slot = 0; slot < 32; slot++) {
+    s.addBestEffort(slot, { session: slot + 1, priority: 0 });
+    s.wake(slot, 0);
+  }
+  return s;
+}
+
 test("Jain's index of equal sessions", t => {
   const next = random(5);
-  /** Cycles that each of 32 sessions, always awake, gets of 400,000 with steps of up to 50. */
-  const shares = (s: Scheduler, steps: (slot: number) => number): number[] => {
-    const got = Array.from({ length: 32 }, () => 0);
-    const bounds = got.map((_, slot) => steps(slot));
-    for (let now = 0; now < 400_000;) {
-      const slot = s.pick(now, slot => bounds[slot]!);
-      if (slot < 0) {
-        now = s.nextEvent()!;
-        continue;
-      }
-      now += bounds[slot]!;
-      got[slot]! += bounds[slot]!;
-      s.charge(slot, bounds[slot]!, now);
-      bounds[slot] = steps(slot);
-    }
-    return got;
-  };
-  const best = (): Scheduler => {
-    const s = scheduler();
-    for (let slot = 0; slot < 32; slot++) {
-      s.addBestEffort(slot, { session: slot + 1, priority: 0 });
-      s.wake(slot, 0);
-    }
-    return s;
-  };
   const servers = (kind: Kind): Scheduler => {
     const s = scheduler('edf', LIMITS.utilisationPpm);
     for (let slot = 0; slot < 32; slot++) {

@@ -211,18 +211,25 @@ export class Adversary {
     const id = ++this.ids;
     const period = this.whole(2, next() < 0.5 ? 20 : 70);
     const most = this.mostBudget(period);
+    const fromAt = now + (next() < 0.3 ? this.whole(1, 10) : 0);
     const best = next() < 0.2 || most < 1;
     const budget = best ? 0 : next() < 0.6 ? most : next() < 0.1 ? most + 1 : this.whole(1, most);
     if (best) sched.addBestEffort(slot, { session: id, priority: 0 });
     else {
       const kind = next() < 0.6 ? SERVER.hard : SERVER.soft;
-      const refusal = sched.admit(slot, { session: id, kind, budget, period, priority: 0 }, now, this.segmentMax);
+      const refusal = sched.admit(
+        slot,
+        { session: id, kind, budget, period, priority: 0 },
+        now,
+        this.segmentMax,
+        fromAt,
+      );
       if (refusal !== null) return void tally.refused++;
       tally.admitted++;
-      if (sched.server(slot).begin > now) tally.deferred++;
+      if (sched.server(slot).begin > fromAt) tally.deferred++;
     }
     const habits = best ? (['hog', 'random'] as const) : (['hog', 'random', 'misfit', 'short'] as const);
-    this.clients.set(slot, {
+    const client: Client = {
       slot,
       id,
       budget,
@@ -236,7 +243,9 @@ export class Adversary {
       promiseAt: 0,
       virtualQ: best ? 0 : sched.server(slot).begin * budget,
       rounded: 0,
-    });
+    };
+    this.clients.set(slot, client);
+    if (!best && fromAt > now) this.wake(client, fromAt); // it has work at once, and may begin then
   }
 
   /** The largest budget with this period that the blocking test leaves, by the formula in doubles. */
