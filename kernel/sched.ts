@@ -355,15 +355,15 @@ export class Scheduler {
 
   /** The earliest begin of a new server's first period with σ ≥ 0 for all; by (2) that is any time where nobody awake has begun before now. */
   private firstBegin(slot: number, now: number, fromAt: number): number {
-    let begin = fromAt;
-    while (this.policy === 'edf' && this.begun(now)) {
+    if (this.policy !== 'edf' || !this.begun(now)) return fromAt;
+    const fits = (begin: number): boolean => {
       this.set(slot, 'begin', begin);
-      const room = this.room(now, 0, this.deadline(slot));
-      if (room >= 0) break;
-      // What is lacking at some D the server gives up by beginning −room / U later.
-      begin += ratio(-room, this.get(slot, 'period'), this.get(slot, 'budget'), 0);
-    }
-    return begin;
+      return this.room(now, 0, this.deadline(slot)) >= 0;
+    };
+    if (fits(fromAt)) return fromAt;
+    let later = this.get(slot, 'period');
+    while (!fits(fromAt + later)) later *= 2;
+    return least(fromAt, fromAt + later, fits)!;
   }
 
   /** Whether somebody awake began before now: where nobody did, (2) holds for every D. */
@@ -518,7 +518,7 @@ function delayed(demands: readonly Demand[], blocking: number): number | null {
   return null;
 }
 
-/** The least whole number in (from, to] that passes a test which all larger ones pass too, or null. */
+/** The least whole number in (from, to] that passes a test which from fails and all larger ones pass too, or null. */
 function least(from: number, to: number, passes: (n: number) => boolean): number | null {
   if (!passes(to)) return null;
   let low = from;

@@ -2,6 +2,7 @@
 // of an adversary, none of whose servers may miss what it was promised; greed, fairness, other policies; every operation against a naive scheduler.
 
 import test from 'ava';
+import type { ExecutionContext } from 'ava';
 import { Arena } from '../kernel/arena.ts';
 import { LIMITS, SAMPLES, SERVER } from '../kernel/abi/index.ts';
 import type { Policy } from '../kernel/abi/index.ts';
@@ -12,6 +13,7 @@ import { Adversary, emptyTally } from './support/adversary.ts';
 import type { Cheat } from './support/adversary.ts';
 import { hyperperiodOf, meetsDemand, randomTasks } from './support/demand.ts';
 import type { Task } from './support/demand.ts';
+import { PlainScheduler } from './support/plain-scheduler.ts';
 
 const QUIET = { show: (cycles: number): string => `${cycles} cycles`, onMiss() {}, onThrottle() {}, onRefill() {} };
 
@@ -437,4 +439,95 @@ test('who comes back does not make up for the time that it was away', t => {
     s.charge(slot, 10, now + 10);
   }
   t.deepEqual(got, [10, 10]);
+});
+
+// ── Every operation ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const STATES = ['asleep', 'ready', 'throttled'] as const;
+
+/** Random operations on both schedulers. Returns how many. */
+function compareWithPlain(t: ExecutionContext, next: () => number): number {
+  const whole = (least: number, most: number): number => least + Math.floor(next() * (most - least + 1));
+  const s = scheduler('edf', 900_000);
+  const plain = new PlainScheduler();
+  const segment = whole(1, 6);
+  const steps = Array.from({ length: 8 }, () => 1);
+  const cost = (slot: number): number => steps[slot]!;
+  let now = 0;
+  let ids = 0;
+  const join = (): void => {
+    const slot = steps.findIndex((_, i) => plain.sessions.every(x => x.slot !== i));
+    if (slot < 0) return;
+    const period = whole(2, 40);
+    const budget = whole(1, Math.ceil(period / 3));
+    const kind = [SERVER.none, SERVER.hard, SERVER.soft][whole(0, 2)]!;
+    const arrival = { slot, session: ++ids, kind, priority: 0, budget: kind === SERVER.none ? 0 : budget, period };
+    steps[slot] = whole(1, Math.min(segment, budget));
+    if (kind === SERVER.none) {
+      s.addBestEffort(slot, arrival);
+      return plain.add(arrival, 0);
+    }
+    const fromAt = now + whole(0, 3);
+    const refused = s.admit(slot, { ...arrival, kind: kind as Kind }, now, segment, fromAt) !== null;
+    t.is(refused, !plain.admits(arrival, segment, 900_000));
+    if (refused) return;
+    const begin = plain.firstBegin(arrival, now, fromAt);
+    const ours = s.server(slot).begin;
+    t.true(ours >= begin && ours <= begin + Math.ceil(period / budget)); // one cycle of demand for the rounding
+    plain.add(arrival, ours);
+  };
+  const step = (): void => {
+    const order = s.order(now, cost);
+    plain.advance(now, cost);
+    t.deepEqual(order, plain.order(now));
+    const first = order[0] === undefined ? 0 : cost(order[0]);
+    for (const beside of [0, first]) {
+      const exact = plain.slack(now, beside);
+      const slack = s.slack(now, beside);
+      t.true(exact === Infinity ? slack === Infinity : slack <= Math.max(0, exact) && slack >= exact - 1);
+    }
+    t.is(s.nextEvent(), plain.nextEvent());
+    const slot = order[0];
+    if (slot === undefined) return void (now = Math.min(now + whole(1, 5), s.nextEvent() ?? Infinity));
+    const took = whole(1, cost(slot));
+    now += took;
+    s.charge(slot, took, now);
+    plain.charge(slot, took, now);
+    const { kind, budget } = plain.sessions.find(x => x.slot === slot)!;
+    steps[slot] = whole(1, Math.min(segment, kind === SERVER.none ? segment : budget));
+  };
+  const count = whole(20, 120);
+  for (let i = 0; i < count; i++) {
+    const some = plain.sessions[whole(0, plain.sessions.length - 1)];
+    const dice = next();
+    if (some === undefined || dice < 0.08) join();
+    else if (dice < 0.1) {
+      s.remove(some.slot);
+      plain.remove(some.slot);
+    } else if (dice < 0.3) {
+      s.wake(some.slot, now);
+      plain.wake(some.slot, now);
+    } else if (dice < 0.4) {
+      s.sleep(some.slot);
+      plain.sleep(some.slot);
+    } else step();
+    for (const x of plain.sessions) {
+      const { session, state, begin, remaining } = s.server(x.slot);
+      t.deepEqual(
+        { session, state: STATES[state], begin, remaining },
+        { session: x.session, state: x.state, begin: x.begin, remaining: x.budget - x.used },
+      );
+    }
+  }
+  t.is(s.figures().misses, 0);
+  return count;
+}
+
+test('every operation agrees with a scheduler written plainly', t => {
+  t.timeout(3_600_000);
+  const next = random(23);
+  const rounds = soak ? 20_000 : 400;
+  let operations = 0;
+  for (let i = 0; i < rounds; i++) operations += compareWithPlain(t, next);
+  t.log(`${operations} operations in ${rounds} lives`);
 });
