@@ -290,8 +290,8 @@ export class Scheduler {
     const period = this.get(slot, 'period');
     if (sum <= this.get(slot, 'remaining')) return begin + period - now;
     const used = this.get(slot, 'budget') - this.get(slot, 'remaining');
-    // Each new period rounds the virtual time up by less than one cycle.
-    return begin + period - now + ratio(used + sum - last, period, this.get(slot, 'budget'), count);
+    // Each new period rounds the virtual time up by at most one cycle.
+    return begin + period - now + quotient(used + sum - last, period, this.get(slot, 'budget')) + count;
   }
 
   /** The deadline of its present or next period; read before `advance` it is that of the step that has ended. */
@@ -438,9 +438,11 @@ export class Scheduler {
     return periods;
   }
 
+  /** From when on its use so far is no more than its rate: begin + ⌈used · T/Q⌉, which is the deadline − ⌊remaining · T/Q⌋. */
   private virtual(slot: number): number {
-    const budget = this.get(slot, 'budget');
-    return this.get(slot, 'begin') + ratio(budget - this.get(slot, 'remaining'), this.get(slot, 'period'), budget, 0);
+    return (
+      this.deadline(slot) - quotient(this.get(slot, 'remaining'), this.get(slot, 'period'), this.get(slot, 'budget'))
+    );
   }
 
   private isServer(slot: number): boolean {
@@ -490,14 +492,12 @@ export class Scheduler {
 
 /** ⌊Q · 10⁶ / T⌋ */
 export function utilisationPpm(budget: number, period: number): number {
-  return Number((BigInt(budget) * 1_000_000n) / BigInt(period));
+  return quotient(budget, MILLION, period);
 }
 
-/** ⌈a · b / c⌉ + more, exact where the product passes 2⁵³ too. */
-function ratio(a: number, b: number, c: number, more: number): number {
-  const product = a * b;
-  if (product <= Number.MAX_SAFE_INTEGER - c) return Math.floor((product + c - 1) / c) + more;
-  return Number((BigInt(a) * BigInt(b) + BigInt(c) - 1n) / BigInt(c)) + more;
+/** ⌊a · b / c⌋ of whole numbers below 2⁵³, exact where the product passes that too. */
+function quotient(a: number, b: number, c: number): number {
+  return a * b <= Number.MAX_SAFE_INTEGER ? Math.floor((a * b) / c) : Number((BigInt(a) * BigInt(b)) / BigInt(c));
 }
 
 /**
