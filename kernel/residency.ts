@@ -3,7 +3,7 @@
 // room again, as processes were swapped before demand paging: whole sessions wait, so that those that run do not steal from each other.
 // Nobody waits for ever: one session alone always fits, and what cannot be swapped is given up and computed again, to the same bits.
 
-import { PAGE_RECORD_BYTES, type Engine } from './abi/index.ts';
+import { KV_PAGE, PAGE_RECORD_BYTES, type Engine } from './abi/index.ts';
 import { lengthOf } from './charging.ts';
 import { pagesOf } from './pages.ts';
 import { panic } from './panic.ts';
@@ -108,8 +108,7 @@ export class Residency {
   /** Pages that servers will take and have not yet. */
   private claimed(): number {
     let pages = 0;
-    for (const s of this.k.table.live())
-      if (s.isServer && s.isRunning && !s.isResident) pages += this.lacking(s, 0);
+    for (const s of this.k.table.live()) if (s.isServer && s.isRunning && !s.isResident) pages += this.lacking(s, 0);
     return pages;
   }
 
@@ -128,16 +127,21 @@ export class Residency {
   /** Takes the pages of a step up to `toPos`; isReady() has said that they are there. */
   take(s: Session, toPos: number): void {
     if (s.isResident) return;
-    const taken = this.k.pool.reserve(this.tableOf(s), s.uid, s.get('pos'), this.wanted(s, toPos));
-    if (taken < 0) panic(`the pages of session ${s.id} were counted and are not there`);
+    const { pool, trace, arena } = this.k;
+    const tableAt = this.tableOf(s);
+    const pos = s.get('pos');
+    const { copies } = pool;
+    if (pool.reserve(tableAt, s.uid, pos, this.wanted(s, toPos)) < 0)
+      panic(`the pages of session ${s.id} were counted and are not there`);
+    const pageAt = arena.u32[(tableAt >> 2) + Math.floor(pos / KV_PAGE)]!;
+    if (pool.copies > copies) trace.emit('copy', s.id, pageAt / this.engine.pageBytes, 0);
     s.isResident = s.isServer;
   }
 
   /** Pages of the pool that servers hold or will hold. */
   promised(): number {
     let pages = 0;
-    for (const s of this.k.table.live())
-      if (s.isServer) pages += pagesOf(this.wanted(s, 0));
+    for (const s of this.k.table.live()) if (s.isServer) pages += pagesOf(this.wanted(s, 0));
     return pages;
   }
 
