@@ -23,8 +23,6 @@ export class Residency {
   private generation = -1;
   /** For whom pages are being moved: what is free is kept for it until it has its step, or has none any more. */
   private mover: Session | null = null;
-  /** Pages copied so far. */
-  private copies = 0;
 
   constructor(private readonly k: Service) {}
 
@@ -146,20 +144,20 @@ export class Residency {
   /** Takes the pages of a step up to `toPos`; isReady() has said that they are there. */
   take(s: Session, toPos: number): void {
     if (s.isResident) return;
-    const taken = this.k.pool.reserve(this.tableOf(s), s.uid, s.get('pos'), this.wanted(s, toPos));
+    const { pool } = this.k;
+    const { copies } = pool;
+    const taken = pool.reserve(this.tableOf(s), s.uid, s.get('pos'), this.wanted(s, toPos));
     if (taken < 0) panic(`the pages of session ${s.id} were counted and are not there`);
     if (this.mover === s) this.mover = null;
-    if (taken > 0) this.traceTaken(s);
+    if (taken > 0) this.traceTaken(s, pool.copies > copies);
     s.isResident = s.isServer;
   }
 
-  /** Pages were taken: how many are in use, and which one is a copy of a shared beginning. */
-  private traceTaken(s: Session): void {
+  /** Pages were taken: how many are in use now, and which one is a copy of a shared beginning. */
+  private traceTaken(s: Session, copied: boolean): void {
     const { arena, pool, trace } = this.k;
-    const { total, free, cached, copies } = pool.figures();
-    trace.emit('arena', 0, arena.usage().offset, total - free - cached);
-    if (copies === this.copies) return;
-    this.copies = copies;
+    trace.emit('arena', 0, arena.usage().offset, this.engine.options.pages - pool.available());
+    if (!copied) return;
     const entry = arena.u32[(this.tableOf(s) >> 2) + Math.floor(s.get('pos') / KV_PAGE)]!;
     trace.emit('copy', s.id, entry / this.engine.pageBytes, 0);
   }
@@ -167,8 +165,7 @@ export class Residency {
   /** Pages of the pool that servers hold or will hold. */
   promised(): number {
     let pages = 0;
-    for (const s of this.k.table.live())
-      if (s.isServer) pages += pagesOf(this.wanted(s, 0));
+    for (const s of this.k.table.live()) if (s.isServer) pages += pagesOf(this.wanted(s, 0));
     return pages;
   }
 
