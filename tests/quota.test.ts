@@ -760,6 +760,35 @@ test('two requests at once take no more than one after the other', t => {
   t.true(after! > before && after! < before + 60, `${before} ${after}`);
 });
 
+test('cycles and KV bytes are held while a request runs, and have limits of their own', t => {
+  const machine = powerOn();
+  const page = 32 * 1536; // positions of a page × bytes of a token's keys and values, f16
+  const during = machine.exec(
+    asUser('llminfer --temp 0 --max-tokens 60 Once > /tmp/out & sleep 0.5; llmctl quota --json; wait'),
+  );
+  const bound = Number(json(machine, 'llminfer --json --temp 0 --max-tokens 60 Once')['wcet_cycles']);
+  t.like(JSON.parse(during.stdout), {
+    tokens_used: 0,
+    tokens_reserved: 60,
+    cycles_used: 0,
+    cycles_reserved: bound,
+    kv_bytes: 2 * page, // 2 tokens of the prompt and 59 that are fed back
+    sessions: 1,
+  });
+  const after = json(machine, 'llmctl quota --json user');
+  t.like(after, { tokens_used: 60, tokens_reserved: 0, cycles_reserved: 0, kv_bytes: 0, sessions: 0 });
+  t.true((after['cycles_used'] as number) > 0 && (after['cycles_used'] as number) <= bound);
+
+  ok(machine, `sleep 3600; llmctl quota user --kv ${page}`);
+  ok(machine, asUser('llminfer --temp 0 --max-tokens 31 Once')); // 32 positions
+  refused(t, machine, asUser('llminfer --temp 0 --max-tokens 32 Once'), 1, `${over} user user asked ${2 * page} bytes of KV pages, ${page} of ${page} left until a session ends`); // prettier-ignore
+  const used = json(machine, 'llmctl quota --json user')['cycles_used'] as number;
+  ok(machine, `llmctl quota user --kv 0 --cycles ${bound}`);
+  refused(t, machine, asUser('llminfer --temp 0 --max-tokens 60 Once'), 1, `${over} user user asked ${bound} cycles, ${bound - used} left until 02:00:00`); // prettier-ignore
+  ok(machine, 'sleep 3600');
+  ok(machine, asUser('llminfer --temp 0 --max-tokens 60 Once')); // a limit is inclusive
+});
+
 test('§10, the period budget, in the machine', t => {
   const machine = powerOn();
   t.is(ok(machine, 'llmctl budget --period-ns 5000000000 --max-tokens-per-period 8'), '[LLM] budget configured\n');
@@ -876,6 +905,19 @@ test('llmctl budget, quota, sched, pace: who may, wrong command lines, what is p
     2,
     "llmctl: --segment-max '2s' is neither cycles nor milliseconds as 2.5ms",
   );
+
+  const before = json(machine, 'llmctl sched --json') as Record<string, number>;
+  t.like(before, { policy: 'edf', bound_ppm: 850_000, used_ppm: 0, servers: 0, batch: 8, pace_scale_percent: 100 });
+  const { step_max_cycles: step, segment_max_cycles: segment } = before;
+  t.true(step! > 0 && segment! > step!);
+  // One dearest step is the least that a pass may be bound to; a time is cut to whole cycles.
+  refused(t, machine, `llmctl sched --segment-max ${step! - 1}`, 1, /^llmctl: EINVAL 7001 InvalidConfig: .*\d/);
+  const set = json(machine, `llmctl sched --segment-max ${step} --policy rr --bound 500000 --batch 2 --json`);
+  t.like(set, { policy: 'rr', bound_ppm: 500_000, batch: 2, step_max_cycles: step });
+  t.true((set['segment_max_cycles'] as number) < segment!);
+  t.like(json(machine, 'llmctl sched --policy EDF --json'), { ...set, policy: 'edf' });
+  t.deepEqual(json(machine, 'llmctl sched --segment-max 200ms --bound 850000 --batch 0 --json')['batch'], 8);
+  t.deepEqual(json(machine, 'llmctl sched --segment-max 0 --json'), before);
 
   t.is(ok(machine, 'llmctl pace'), '[LLM][PACE] scale=100% auto=OFF\n');
   t.is(ok(machine, 'llmctl pace --scale 600'), '[LLM][PACE] scale=500% auto=OFF\n');
