@@ -789,6 +789,46 @@ test('cycles and KV bytes are held while a request runs, and have limits of thei
   ok(machine, asUser('llminfer --temp 0 --max-tokens 60 Once')); // a limit is inclusive
 });
 
+test('§10, the trace of the period budget, in the machine: 5, 4 refused, 6 cut to 3, 8', t => {
+  const machine = powerOn();
+  ok(machine, 'llmctl budget --period-ns 1000000000 --max-tokens-per-period 8');
+  const now = (): number => Number(ok(machine, 'date +%s%N'));
+  ok(machine, 'llminfer --temp 0 --max-tokens 5 Once');
+  const { window_start_ns: start } = json(machine, 'llmctl budget --json') as Record<string, number>;
+  ok(machine, 'sleep 0.3');
+  refused(
+    t,
+    machine,
+    'llminfer --temp 0 --max-tokens 4 Once',
+    1,
+    /: 4 tokens asked, 3 of the machine's 8 a period left/,
+  );
+  const cut = machine.exec('llmstream --temp 0 --max-tokens 6 Once');
+  t.is(cut.status, 1);
+  t.regex(cut.stdout, /^\[LLM\]\[STREAM\] infer id=2 tokens=3 /m);
+  t.regex(
+    cut.stderr,
+    /EDQUOT 3003 TokenBudgetExceeded: session 2 was cut after 3 tokens, the period budget of 8 is used up/,
+  );
+  t.true(now() < start! + SECOND);
+  t.like(json(machine, 'llmctl budget --json'), { window_start_ns: start, issued: 8, left: 0, rejects: 2 });
+  ok(machine, `sleep ${(start! + SECOND - now()) / SECOND}`);
+  ok(machine, 'llminfer --temp 0 --max-tokens 8 Once');
+  const after = json(machine, 'llmctl budget --json') as Record<string, number>;
+  t.like(after, { issued: 8, left: 0, rejects: 2 });
+  t.true(after['window_start_ns']! >= start! + SECOND);
+  const audit = ok(machine, 'grep op=3 /proc/audit').trimEnd().split('\n').reverse();
+  t.deepEqual(
+    audit.map(line => ['tokens', 'finish', 'status', 'code'].map(key => new RegExp(` ${key}=(\\S+)`).exec(line)?.[1])),
+    [
+      ['5', 'length', '1', '0'],
+      ['0', 'reject', '2', '3003'],
+      ['3', 'quota', '1', '3003'],
+      ['8', 'length', '1', '0'],
+    ],
+  );
+});
+
 test('§10, the period budget, in the machine', t => {
   const machine = powerOn();
   t.is(ok(machine, 'llmctl budget --period-ns 5000000000 --max-tokens-per-period 8'), '[LLM] budget configured\n');

@@ -251,7 +251,7 @@ function quotaJson(q: Quota, accounts: Accounts): Json {
 // ── Times ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A moment of the clock as the machine's date has it, to the next millisecond: `12:00:00`, `12:00:00.250`. */
-function* clockTime(sys: Sys, ns: number): Generator<void, string, void> {
+export function* clockTime(sys: Sys, ns: number): Generator<void, string, void> {
   const { bootEpochSeconds } = yield* times(sys);
   const ms = Math.ceil(ns / 1e6);
   const text = formatTime('%T', bootEpochSeconds + Math.floor(ms / 1000), 0);
