@@ -194,9 +194,6 @@ export function* endingRefusal(sys: Sys, r: Report): Generator<void, string | nu
   return formatRefusal(refuse('DQUOT', 3003, `session ${r.id} was cut after ${r.outputTokens} tokens${budget}`));
 }
 
-/** Nanoseconds as seconds with three decimals, as `dmesg` counts. */
-export const seconds = (ns: number): string => (ns / 1e9).toFixed(3);
-
 export const stateName = (r: Report): string => SESSION_STATE[r.state] ?? String(r.state);
 export const finishOf = (r: Report): FinishReason => FINISH[r.finish] ?? 'fault';
 export const serverName = (server: number): string =>
