@@ -308,29 +308,6 @@ test('llmctl sessions, /proc/sessions and llmstats tell the same', t => {
   t.regex(top, /^ID +USER +STATE /m);
 });
 
-test('json(7) lists the keys of the objects, in order', t => {
-  const machine = withModel();
-  const manual = readFileSync('images/root/usr/share/man/json.md', 'utf8');
-  /** The keys that a section begins its lines with. */
-  const keysOf = (heading: string): string[] => {
-    const section = manual.split(`\n${heading}\n`)[1]!.split(/\n(?=\S)/)[0]!;
-    return section.split('\n').flatMap(line => {
-      const [, words] = /^ {2}([a-z0-9_, ]+?)(?: {2,}|$|, *$| in [a-z]+)/.exec(line) ?? [];
-      return words === undefined ? [] : words.split(/[ ,]+/).filter(Boolean);
-    });
-  };
-  ok(machine, 'llmctl submit -n 4 Once');
-  settle(machine);
-  const held: readonly (readonly [string, string])[] = [
-    ['llmctl poll --json [ID [MAX]]', 'llmctl poll 1 --json'],
-    ['llmstats --json', 'llmstats --json'],
-  ];
-  for (const [heading, command] of held) {
-    const documented = new Set(keysOf(heading));
-    for (const key of Object.keys(json(machine, command))) t.true(documented.has(key), `${command}: ${key}`);
-  }
-});
-
 test('llmctl profile: the parts add up to the whole, and to what the report says', t => {
   const machine = withModel();
   for (const seed of [1, 2, 3]) ok(machine, `llmctl submit -n 10 --seed ${seed} Once upon a time, in ${seed} lands`);
@@ -468,20 +445,15 @@ test('sessions of a mix that fits never wait for pages; of one page more somebod
     const { pages } = json<{ pages: { total: number } }>(machine, 'llmstats --json');
     t.is(pages.total % 8, 0);
     // 225 + 24 − 1 positions are 8 pages, all taken by the end of the prompt; 257 + 15 − 1 are 9.
-    const lengths = Array.from({ length: pages.total / 8 }, (_, i) => (i < more ? [257, 15] : [225, 24]) as const);
+    const lengths = Array.from({ length: pages.total / 8 }, (_, i): [number, number] =>
+      i < more ? [257, 15] : [225, 24],
+    );
     const mix = lengths.map(([prompt, drawn]) => `${prompt}+${drawn}`).join(' ');
     t.is(machine.exec(`llmctl plan --mix "${mix}"`).status, more);
     for (const [i, [prompt, drawn]] of lengths.entries())
       ok(machine, `llmctl submit -n ${drawn} "${promptOf('abcdefghijklmnopqrstuvwxyz'[i]!, prompt)}"`);
     settle(machine);
-    const { output_tokens: drawn, pages: after } = json<{ output_tokens: number; pages: Record<string, number> }>(
-      machine,
-      'llmstats --json',
-    );
-    t.is(
-      drawn,
-      lengths.reduce((sum, [, n]) => sum + n, 0),
-    );
+    const { pages: after } = json<{ pages: Record<string, number> }>(machine, 'llmstats --json');
     t.is(after['swap_outs']! > 0, more > 0);
   }
 });

@@ -639,7 +639,7 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   const finish = FINISH[report.finish];
   if (finish === 'cancel') return signalStatus(SIG.INT);
   if (finish === 'fault')
-    return yield* ctx.fail(formatRefusal(refuse('IO', 5002, `${name}: session ${session} faulted`)));
+    return yield* ctx.fail(formatRefusal(refuse('IO', 5002, `${name}: session ${report.id} faulted`)));
   const { scored, nll } = report;
   if (scored === 0) return yield* ctx.fail(`${name}: a single token: nothing to score`);
   if (ctx.options.json) yield* out.print(jsonLine({ tokens: scored, nll, perplexity: exp(nll) }));
