@@ -3,7 +3,7 @@
 // room again, as processes were swapped before demand paging: whole sessions wait, so that those that run do not steal from each other.
 // Nobody waits for ever: one session alone always fits, and what cannot be swapped is given up and computed again, to the same bits.
 
-import { PAGE_RECORD_BYTES, type Engine } from './abi/index.ts';
+import { KV_PAGE, PAGE_RECORD_BYTES, type Engine } from './abi/index.ts';
 import { lengthOf } from './charging.ts';
 import { pagesOf } from './pages.ts';
 import { panic } from './panic.ts';
@@ -21,6 +21,9 @@ export interface Slot {
 export class Residency {
   /** The load that the pool is laid out for. */
   private generation = -1;
+  /** What the trace knows of memory in use. */
+  private tracedBytes = 0;
+  private tracedPages = 0;
 
   constructor(private readonly k: Service) {}
 
@@ -128,9 +131,18 @@ export class Residency {
   /** Takes the pages of a step up to `toPos`; isReady() has said that they are there. */
   take(s: Session, toPos: number): void {
     if (s.isResident) return;
-    const taken = this.k.pool.reserve(this.tableOf(s), s.uid, s.get('pos'), this.wanted(s, toPos));
+    const { pool, trace } = this.k;
+    const { copies } = pool;
+    const pos = s.get('pos');
+    const taken = pool.reserve(this.tableOf(s), s.uid, pos, this.wanted(s, toPos));
     if (taken < 0) panic(`the pages of session ${s.id} were counted and are not there`);
+    if (pool.copies > copies) trace.emit('copy', s.id, this.pageAt(s, pos), 0); // only the page that it goes on in can be somebody else's
     s.isResident = s.isServer;
+  }
+
+  /** The number, in the pool, of the page of its position `pos`. */
+  private pageAt(s: Session, pos: number): number {
+    return this.k.arena.u32[(this.tableOf(s) >> 2) + Math.floor(pos / KV_PAGE)]! / this.engine.pageBytes;
   }
 
   /** Pages of the pool that servers hold or will hold. */
@@ -145,6 +157,16 @@ export class Residency {
   fits(s: Session): boolean {
     if (s.isQueued) return pagesOf(Math.min(this.ctx, s.idCount)) <= this.spare(s);
     return this.lacking(s, lengthOf(s, this.engine)) <= this.spare(s);
+  }
+
+  /** Notes memory in use when it has changed. */
+  traceMemory(): void {
+    const { arena, pool, trace } = this.k;
+    const [bytes, pages] = [arena.usage().offset, pool.used()];
+    if (bytes === this.tracedBytes && pages === this.tracedPages) return;
+    this.tracedBytes = bytes;
+    this.tracedPages = pages;
+    trace.emit('arena', 0, bytes, pages);
   }
 
   // ── The swap device ────────────────────────────────────────────────────────────────────────────────────────────────────────────
