@@ -285,6 +285,7 @@ export class Dispatcher {
     f.busyNs += durationNs;
     this.segments.seen = Math.max(this.segments.seen, cycles);
     trace.emit('pass', 0, rows, parts.length, durationNs);
+    this.residency.traceMemory();
     for (const a of alone) this.account(a.part, a.cycles, durationNs);
   }
 

@@ -117,6 +117,7 @@ export class Life {
     this.count(s, why, late);
     trace.emit('end', s.id, FINISH.indexOf(why), s.get('outputTokens'));
     this.traceQueue();
+    this.residency.traceMemory();
     this.k.journal.ended(this.report(s), CODES[why] ?? 0, late);
   }
 

@@ -23,6 +23,9 @@ export class Residency {
   private generation = -1;
   /** For whom pages are being moved: what is free is kept for it until it has its step, or has none any more. */
   private mover: Session | null = null;
+  /** What the trace knows of memory in use. */
+  private tracedBytes = 0;
+  private tracedPages = 0;
 
   constructor(private readonly k: Service) {}
 
@@ -144,22 +147,19 @@ export class Residency {
   /** Takes the pages of a step up to `toPos`; isReady() has said that they are there. */
   take(s: Session, toPos: number): void {
     if (s.isResident) return;
-    const { pool } = this.k;
+    const { pool, trace } = this.k;
     const { copies } = pool;
-    const taken = pool.reserve(this.tableOf(s), s.uid, s.get('pos'), this.wanted(s, toPos));
+    const pos = s.get('pos');
+    const taken = pool.reserve(this.tableOf(s), s.uid, pos, this.wanted(s, toPos));
     if (taken < 0) panic(`the pages of session ${s.id} were counted and are not there`);
     if (this.mover === s) this.mover = null;
-    if (taken > 0) this.traceTaken(s, pool.copies > copies);
+    if (pool.copies > copies) trace.emit('copy', s.id, this.pageAt(s, pos), 0); // only the page that it goes on in can be somebody else's
     s.isResident = s.isServer;
   }
 
-  /** Pages were taken: how many are in use now, and which one is a copy of a shared beginning. */
-  private traceTaken(s: Session, copied: boolean): void {
-    const { arena, pool, trace } = this.k;
-    trace.emit('arena', 0, arena.usage().offset, this.engine.options.pages - pool.available());
-    if (!copied) return;
-    const entry = arena.u32[(this.tableOf(s) >> 2) + Math.floor(s.get('pos') / KV_PAGE)]!;
-    trace.emit('copy', s.id, entry / this.engine.pageBytes, 0);
+  /** The number, in the pool, of the page of its position `pos`. */
+  private pageAt(s: Session, pos: number): number {
+    return this.k.arena.u32[(this.tableOf(s) >> 2) + Math.floor(pos / KV_PAGE)]! / this.engine.pageBytes;
   }
 
   /** Pages of the pool that servers hold or will hold. */
@@ -173,6 +173,16 @@ export class Residency {
   fits(s: Session): boolean {
     if (s.isQueued) return pagesOf(Math.min(this.ctx, s.idCount)) <= this.spare(s);
     return this.lacking(s, lengthOf(s, this.engine)) <= this.spare(s);
+  }
+
+  /** Notes memory in use when it has changed. */
+  traceMemory(): void {
+    const { arena, pool, trace } = this.k;
+    const [bytes, pages] = [arena.usage().offset, pool.used()];
+    if (bytes === this.tracedBytes && pages === this.tracedPages) return;
+    this.tracedBytes = bytes;
+    this.tracedPages = pages;
+    trace.emit('arena', 0, bytes, pages);
   }
 
   // ── The swap device ────────────────────────────────────────────────────────────────────────────────────────────────────────────
