@@ -270,6 +270,7 @@ export class Admission {
     trace.emit('submit', s.id, r.count, r.tokens);
     if (served !== null) {
       trace.emit('admit', s.id, utilisationPpm(served.budget, served.period), o.server);
+      table.servers++;
       this.life.begin(s, engine, this.place());
       this.k.sched.wake(slot, now);
       s.isAwake = true;
@@ -296,8 +297,7 @@ export class Admission {
 
   /** Beside servers nobody's step is longer than they were promised. */
   private besides(stepMax: number): Refusal | null {
-    const { sched } = this.k;
-    if (sched.figures().servers === 0 || stepMax <= this.segments.blocking()) return null;
+    if (this.k.table.servers === 0 || stepMax <= this.segments.blocking()) return null;
     return refuse(
       'AGAIN',
       3002,

@@ -79,6 +79,7 @@ export class Dispatcher {
         this.pass(engine, this.form(s, engine, order));
         return true;
       }
+      if (!this.residency.mayMove(s)) continue;
       const from = clock.cycles();
       if (this.residency.move(s, order)) {
         sched.charge(slot, clock.cycles() - from, clock.cycles());
@@ -93,7 +94,7 @@ export class Dispatcher {
   /** Whether work that is nobody's step may take the processor for so long, and no server misses a deadline for it. */
   mayTake(cycles: number): boolean {
     const engine = this.k.loader.engine();
-    if (engine === null || this.k.sched.figures().servers === 0) return true;
+    if (engine === null || this.k.table.servers === 0) return true;
     this.order(engine);
     return cycles <= this.k.sched.slack(this.k.clock.cycles());
   }
@@ -284,6 +285,7 @@ export class Dispatcher {
     f.busyNs += durationNs;
     this.segments.seen = Math.max(this.segments.seen, cycles);
     trace.emit('pass', 0, rows, parts.length, durationNs);
+    this.residency.traceMemory();
     for (const a of alone) this.account(a.part, a.cycles, durationNs);
   }
 

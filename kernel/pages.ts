@@ -80,6 +80,8 @@ const NOWHERE: PoolPlace = { kvAt: 0, pageBytes: 0, pages: 0, planes: 1, records
  * pool (no model, or one without keys and values) every call succeeds and does nothing. Only `figures` allocates JavaScript objects.
  */
 export class PagePool {
+  /** Pages copied on write since power-on. */
+  copies = 0;
   private place = NOWHERE;
   private firstFree = NONE;
   private freeCount = 0;
@@ -89,7 +91,6 @@ export class PagePool {
   private lastKey = ROOT;
   private matched = 0; // positions, of the page that find() answered
   private out = 0; // pages on the swap device
-  private copies = 0;
   private evictions = 0;
   private swapOuts = 0;
   private swapIns = 0;
@@ -270,6 +271,11 @@ export class PagePool {
   /** Pages that can be had: free or cached. */
   available(): number {
     return this.freeCount + this.cachedCount;
+  }
+
+  /** Pages that tables name. */
+  used(): number {
+    return this.place.pages - this.available();
   }
 
   /** Pages now; copies, evictions, pages moved and prompt tokens found, since power-on. */
