@@ -1,5 +1,6 @@
-// The scheduler: the specification's traces tick by tick; admission against an exact test of processor demand and against schedules run to the end; schedules
-// of an adversary, none of whose servers may miss what it was promised; greed, fairness, other policies; every operation against a naive scheduler.
+// The scheduler: the specification's traces tick by tick; admission against an exact test of processor demand and against schedules run to
+// the end; schedules of an adversary, none of whose servers may miss what it was promised; greed, fairness, other policies; every operation
+// against a scheduler written plainly.
 
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
@@ -59,7 +60,7 @@ test('specification §17: admission', t => {
   t.is(admit(s, 1, 200, 1000), null);
   t.regex(admit(s, 2, 400, 1000)!, /400000 ppm; servers use 500000 of 500000, 0 left/);
   t.like(s.figures(), { usedPpm: 500_000, accepted: 2, rejected: 1, servers: 2, boundPpm: 500_000 });
-  t.regex(admit(s, 3, 1, 0)!, /both are 1 at least/);
+  t.regex(admit(s, 3, 1, 0)!, /both are 1 to 2251799813685248/);
 
   const llm = scheduler('edf', LIMITS.utilisationPpm);
   const ms = 62_500; // cycles at 62.5 MHz
@@ -242,9 +243,9 @@ test('who wakes has a whole period, however little of its budget it has left', t
 // ── Admitted means no deadline missed ────────────────────────────────────────────────────────────────────────────────────────────
 
 /**
- * Runs the tasks from their synchronous start to the hyperperiod's end, beside a best-effort session that always has a longest segment to run
- * and began one a cycle before they start. Returns at how many of their deadlines k · T fewer than k · Q units had been done, by its own count; null where a
- * task is not admitted.
+ * Runs the tasks from their synchronous start to the hyperperiod's end, beside a best-effort session that always has a longest segment to
+ * run and began one a cycle before they start. Returns at how many of their deadlines k · T fewer than k · Q units had been done, by its own
+ * count; null where a task is not admitted.
  */
 function lateAt(
   s: Scheduler,
