@@ -1,4 +1,5 @@
-// The library: `import { boot } from 'arena8'`. boot() returns a running machine; machine.exec(line) runs a shell command line in it.
+// The library: `import { boot } from 'arena8'`. boot() returns a running machine; machine.exec(line) runs a shell command line in it,
+// machine.infer(prompt) lets its model continue a text.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +12,7 @@ export interface BootOptions extends Partial<Omit<MachineOptions, 'mounts'>> {
   readonly mounts?: MachineOptions['mounts'] | Readonly<Record<string, string | { path: string; readOnly?: boolean }>>;
 }
 
-export type { ExecResult, RunState } from './machine.ts';
+export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, Submission } from './machine.ts';
 export { Machine, VERSION };
 
 import { VERSION } from './version.ts';

@@ -35,6 +35,8 @@ import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } fr
 import { programs } from '../shell/index.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
 import { multiplyAddIsFused } from './fused.ts';
+import * as inference from './inference.ts';
+import type { BudgetOptions, Inference, InferOptions, Submission } from './inference.ts';
 import { templateDevice } from './template.ts';
 import { VERSION } from './version.ts';
 
@@ -63,7 +65,7 @@ export interface BootOptions {
   readonly strict?: boolean;
 }
 
-export type { ExecResult, RunState };
+export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, Submission };
 
 export class Machine {
   readonly arena: Arena;
@@ -147,7 +149,7 @@ export class Machine {
     }
     this.execDevice.submit(line);
     while (this.execDevice.running) {
-      const state = this.kernel.run(1024);
+      const state = this.kernel.run(1); // no further than the line's end: what runs in the background waits for the next
       if (state === 'halted') throw new Error('the machine has halted: see the kernel log');
       const status = this.statusOf(this.execPid);
       if (status !== undefined) {
@@ -161,6 +163,32 @@ export class Machine {
       }
     }
     return this.execDevice.result();
+  }
+
+  private readonly line = (text: string): ExecResult => this.exec(text);
+
+  /** The model continues a prompt: to its end, or a refusal. */
+  infer(prompt: string, options: InferOptions = {}): Inference {
+    return inference.infer(this.line, prompt, options);
+  }
+
+  /** The same without waiting: sessions run side by side while the machine does anything, and `wait` gives what came of each. */
+  submit(prompt: string, options: InferOptions = {}): Submission {
+    return inference.submit(this.line, prompt, options);
+  }
+
+  wait(submission: Submission): Inference {
+    return inference.wait(this.line, submission);
+  }
+
+  /** Tokens in a period for the whole machine; throws when the machine refuses the numbers. */
+  configureBudget(options: BudgetOptions): void {
+    inference.configureBudget(this.line, options);
+  }
+
+  /** The figures of `llmstats --json`. */
+  stats(): Readonly<Record<string, unknown>> {
+    return inference.stats(this.line);
   }
 }
 

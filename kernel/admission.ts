@@ -251,7 +251,7 @@ export class Admission {
       bcetCycles: r.bound.least,
       stepMaxCycles: stepMax,
       budgetCycles: served?.budget ?? 0,
-      periodNs: served === null ? 0 : o.periodNs || o.deadlineNs,
+      periodNs: served === null ? 0 : clock.nsOf(served.period),
       deadlineNs: o.deadlineNs === 0 ? 0 : nowNs + o.deadlineNs,
       slackNs: NO_SLACK,
       timeoutNs: score && o.timeoutMs === 0 ? 0 : nowNs + timeoutMs * 1e6,
@@ -270,6 +270,7 @@ export class Admission {
     trace.emit('submit', s.id, r.count, r.tokens);
     if (served !== null) {
       trace.emit('admit', s.id, utilisationPpm(served.budget, served.period), o.server);
+      table.servers++;
       this.life.begin(s, engine, this.place());
       this.k.sched.wake(slot, now);
       s.isAwake = true;
@@ -296,8 +297,7 @@ export class Admission {
 
   /** Beside servers nobody's step is longer than they were promised. */
   private besides(stepMax: number): Refusal | null {
-    const { sched } = this.k;
-    if (sched.figures().servers === 0 || stepMax <= this.segments.blocking()) return null;
+    if (this.k.table.servers === 0 || stepMax <= this.segments.blocking()) return null;
     return refuse(
       'AGAIN',
       3002,
@@ -311,7 +311,9 @@ export class Admission {
     const { o, engine } = r;
     const least = Math.max(stepMax, this.residency.moveCycles());
     const passMax = Math.max(this.segments.passMax, least);
-    const period = clock.cyclesIn(o.periodNs || o.deadlineNs);
+    // Of a request that has only a deadline: what is left of it where the first period can begin.
+    const lead = this.afterwards(r.count) - clock.cycles();
+    const period = o.periodNs > 0 ? clock.cyclesIn(o.periodNs) : Math.max(0, clock.cyclesIn(o.deadlineNs) - lead);
     if (o.budgetCycles !== 0 && o.budgetCycles < least)
       return refuse('INVAL', 7001, `a budget of ${o.budgetCycles} cycles: its dearest step takes ${least}`);
     const whole = this.steps(r, this.chunkFor(r, passMax));

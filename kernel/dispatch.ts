@@ -79,6 +79,7 @@ export class Dispatcher {
         this.pass(engine, this.form(s, engine, order));
         return true;
       }
+      if (!this.residency.mayMove(s)) continue;
       const from = clock.cycles();
       if (this.residency.move(s, order)) {
         sched.charge(slot, clock.cycles() - from, clock.cycles());
@@ -93,7 +94,7 @@ export class Dispatcher {
   /** Whether work that is nobody's step may take the processor for so long, and no server misses a deadline for it. */
   mayTake(cycles: number): boolean {
     const engine = this.k.loader.engine();
-    if (engine === null || this.k.sched.figures().servers === 0) return true;
+    if (engine === null || this.k.table.servers === 0) return true;
     this.order(engine);
     return cycles <= this.k.sched.slack(this.k.clock.cycles());
   }
@@ -284,6 +285,7 @@ export class Dispatcher {
     f.busyNs += durationNs;
     this.segments.seen = Math.max(this.segments.seen, cycles);
     trace.emit('pass', 0, rows, parts.length, durationNs);
+    this.residency.traceMemory();
     for (const a of alone) this.account(a.part, a.cycles, durationNs);
   }
 
@@ -371,8 +373,9 @@ export class Dispatcher {
 
   /** Logits of a row of the pass, the draw, and what follows from it. */
   private draw(s: Session, engine: Engine, from: number): void {
-    const { arena, lay, budget, compute, costs } = this.k;
+    const { arena, lay, budget, clock, compute, costs } = this.k;
     const { historyAt, stateAt } = this.residency.slotOf(s)!;
+    const fromNs = clock.nowNs();
     if (s.has(SESSION_FLAG.stream) && !budget.token()) return this.life.finish(s, 'quota');
     this.set(step.row, from);
     this.set(step.replyAt, stateAt);
@@ -394,7 +397,7 @@ export class Dispatcher {
     arena.u32[(historyAt >> 2) + length] = token;
     s.set('outputTokens', s.get('outputTokens') + 1);
     s.set('state', STATE.decode);
-    this.accept(s, engine, token, k);
+    this.accept(s, engine, token, k, fromNs);
   }
 
   private sampler(s: Session): void {
@@ -410,7 +413,7 @@ export class Dispatcher {
   }
 
   /** A token was drawn: its event, its text, when the next may come, and whether it is the last. */
-  private accept(s: Session, engine: Engine, token: number, k: number): void {
+  private accept(s: Session, engine: Engine, token: number, k: number, fromNs: number): void {
     const { arena, clock, lay, pace, trace } = this.k;
     const nowNs = clock.nowNs();
     const outputTokens = s.get('outputTokens');
@@ -418,7 +421,7 @@ export class Dispatcher {
       s.setU64('firstTokenNs', nowNs);
       this.life.firstTokenNs.add(nowNs - s.u64('submittedNs'));
     }
-    trace.emit('token', s.id, token, outputTokens);
+    trace.emit('token', s.id, token, outputTokens, nowNs - fromNs);
     const end = engine.vocabulary.isEnd(token);
     let piece: Uint8Array = EMPTY;
     if (!end) {

@@ -102,6 +102,7 @@ export class Life {
     const why = reason !== 'fault' && !this.charging.isEnded(s, reason) ? 'fault' : reason;
     if (s.isRunning) {
       sched.remove(s.slot);
+      if (s.isServer) this.k.table.servers--;
       this.residency.release(s);
     }
     s.isAwake = false;
@@ -116,6 +117,7 @@ export class Life {
     this.count(s, why, late);
     trace.emit('end', s.id, FINISH.indexOf(why), s.get('outputTokens'));
     this.traceQueue();
+    this.residency.traceMemory();
     this.k.journal.ended(this.report(s), CODES[why] ?? 0, late);
   }
 

@@ -273,6 +273,11 @@ export class PagePool {
     return this.freeCount + this.cachedCount;
   }
 
+  /** Pages that tables name. */
+  used(): number {
+    return this.place.pages - this.available();
+  }
+
   /** Pages now; copies, evictions, pages moved and prompt tokens found, since power-on. */
   figures(): {
     readonly total: number;

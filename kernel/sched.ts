@@ -144,10 +144,10 @@ export class Scheduler {
   }
 
   /**
-   * A server for the session in `slot`, asleep, its first period to begin now or as soon as those who are due leave room. `blocking`: the longest
+   * A server for the session in `slot`, asleep, its first period to begin at `fromAt` or as soon after it as those who are due leave room. `blocking`: the longest
    * segment that may run unbroken, of anybody. Refused (3002) where Σ⌊Q·10⁶/T⌋ passes the bound, or the segment could delay a server past a deadline.
    */
-  admit(slot: number, s: ServerOptions, now: number, blocking: number): Refusal | null {
+  admit(slot: number, s: ServerOptions, now: number, blocking: number, fromAt = now): Refusal | null {
     const refusal = this.test(s, blocking);
     if (refusal !== null) {
       this.rejected++;
@@ -156,7 +156,7 @@ export class Scheduler {
     this.accepted++;
     this.blocking = blocking;
     this.put(slot, { ...s, remaining: s.budget });
-    this.set(slot, 'begin', this.firstBegin(slot, now));
+    this.set(slot, 'begin', this.firstBegin(slot, now, fromAt));
     return null;
   }
 
@@ -290,8 +290,8 @@ export class Scheduler {
     const period = this.get(slot, 'period');
     if (sum <= this.get(slot, 'remaining')) return begin + period - now;
     const used = this.get(slot, 'budget') - this.get(slot, 'remaining');
-    // Each new period rounds the virtual time up by less than one cycle.
-    return begin + period - now + ratio(used + sum - last, period, this.get(slot, 'budget'), count);
+    // Each new period rounds the virtual time up by at most one cycle.
+    return begin + period - now + quotient(used + sum - last, period, this.get(slot, 'budget')) + count;
   }
 
   /** The deadline of its present or next period; read before `advance` it is that of the step that has ended. */
@@ -353,17 +353,17 @@ export class Scheduler {
     }));
   }
 
-  /** The earliest begin of a new server's first period with σ ≥ 0 for all; by (2) it is now where nobody awake has begun before. */
-  private firstBegin(slot: number, now: number): number {
-    let begin = now;
-    while (this.policy === 'edf' && this.begun(now)) {
+  /** The earliest begin of a new server's first period with σ ≥ 0 for all; by (2) that is any time where nobody awake has begun before now. */
+  private firstBegin(slot: number, now: number, fromAt: number): number {
+    if (this.policy !== 'edf' || !this.begun(now)) return fromAt;
+    const fits = (begin: number): boolean => {
       this.set(slot, 'begin', begin);
-      const room = this.room(now, 0, this.deadline(slot));
-      if (room >= 0) break;
-      // What is lacking at some D the server gives up by beginning −room / U later.
-      begin += ratio(-room, this.get(slot, 'period'), this.get(slot, 'budget'), 0);
-    }
-    return begin;
+      return this.room(now, 0, this.deadline(slot)) >= 0;
+    };
+    if (fits(fromAt)) return fromAt;
+    let later = this.get(slot, 'period');
+    while (!fits(fromAt + later)) later *= 2;
+    return least(fromAt, fromAt + later, fits)!;
   }
 
   /** Whether somebody awake began before now: where nobody did, (2) holds for every D. */
@@ -438,9 +438,11 @@ export class Scheduler {
     return periods;
   }
 
+  /** From when on its use so far is no more than its rate: begin + ⌈used · T/Q⌉, which is the deadline − ⌊remaining · T/Q⌋. */
   private virtual(slot: number): number {
-    const budget = this.get(slot, 'budget');
-    return this.get(slot, 'begin') + ratio(budget - this.get(slot, 'remaining'), this.get(slot, 'period'), budget, 0);
+    return (
+      this.deadline(slot) - quotient(this.get(slot, 'remaining'), this.get(slot, 'period'), this.get(slot, 'budget'))
+    );
   }
 
   private isServer(slot: number): boolean {
@@ -490,14 +492,12 @@ export class Scheduler {
 
 /** ⌊Q · 10⁶ / T⌋ */
 export function utilisationPpm(budget: number, period: number): number {
-  return Number((BigInt(budget) * 1_000_000n) / BigInt(period));
+  return quotient(budget, MILLION, period);
 }
 
-/** ⌈a · b / c⌉ + more, exact where the product passes 2⁵³ too. */
-function ratio(a: number, b: number, c: number, more: number): number {
-  const product = a * b;
-  if (product <= Number.MAX_SAFE_INTEGER - c) return Math.floor((product + c - 1) / c) + more;
-  return Number((BigInt(a) * BigInt(b) + BigInt(c) - 1n) / BigInt(c)) + more;
+/** ⌊a · b / c⌋ of whole numbers below 2⁵³, exact where the product passes that too. */
+function quotient(a: number, b: number, c: number): number {
+  return a * b <= Number.MAX_SAFE_INTEGER ? Math.floor((a * b) / c) : Number((BigInt(a) * BigInt(b)) / BigInt(c));
 }
 
 /**
@@ -518,7 +518,7 @@ function delayed(demands: readonly Demand[], blocking: number): number | null {
   return null;
 }
 
-/** The least whole number in (from, to] that passes a test which all larger ones pass too, or null. */
+/** The least whole number in (from, to] that passes a test which from fails and all larger ones pass too, or null. */
 function least(from: number, to: number, passes: (n: number) => boolean): number | null {
   if (!passes(to)) return null;
   let low = from;

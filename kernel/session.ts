@@ -205,6 +205,8 @@ export interface Caller {
 export class SessionTable {
   private readonly slots: (Session | null)[] = Array.from({ length: LIMITS.sessionsMax }, () => null);
   private nextId = 1;
+  /** Sessions with a server that have not ended. */
+  servers = 0;
 
   constructor(
     private readonly arena: ArenaView,

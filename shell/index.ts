@@ -28,9 +28,11 @@ import { hexdump } from './bin/hexdump.ts';
 import { history } from './bin/history.ts';
 import { id } from './bin/id.ts';
 import { kill } from './bin/kill.ts';
+import { llmcancel, llmpoll, llmsummary } from './bin/llmaliases.ts';
 import { llmctl } from './bin/llmctl.ts';
 import { llminfer } from './bin/llminfer.ts';
 import { llmstats } from './bin/llmstats.ts';
+import { llmstream } from './bin/llmstream.ts';
 import { less } from './bin/less.ts';
 import { ln } from './bin/ln.ts';
 import { ls } from './bin/ls.ts';
@@ -76,7 +78,7 @@ import { sh } from './sh/sh.ts';
 // prettier-ignore
 const linked: readonly Program[] = [
   basename, bracket, cat, chmod, chown, clear, cmp, cp, cut, date, dd, df, diff, dirname, dmesg, du, echo, env, falseProgram,
-  find, free, grep, head, help, hexdump, history, id, kill, less, llmctl, llminfer, llmstats, ln, ls, lsblk, man, mkdir, mount, mv, od,
+  find, free, grep, head, help, hexdump, history, id, kill, less, llmcancel, llmctl, llminfer, llmpoll, llmstats, llmstream, llmsummary, ln, ls, lsblk, man, mkdir, mount, mv, od,
   printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep, sort, stat, strace, strings, su, tail, tee, test, time,
   top, touch, tr, trueProgram, umount, uniq, uptime, watch, wc, whoami, xargs,
 ];

@@ -167,7 +167,8 @@ test('llminfer --json: keys, defaults, and the same text streamed', t => {
   t.is(
     Object.keys(r).join(' '),
     'id model prompt_tokens tokens text text_b64 finish_reason arena_peak_bytes kv_bytes ctx kv_type seed ' +
-      'cycles wcet_cycles bcet_cycles ttft_ns elapsed_ns',
+      'cycles wcet_cycles bcet_cycles ttft_ns elapsed_ns uid user parent shared_tokens priority server period_ns ' +
+      'budget_cycles deadline_ns response_bound_ns slack_ns deadline_misses preemptions swap_ins kv_pages wait_ns',
   );
   t.is(r.model, '/models/fable-q4_0.gguf');
   t.deepEqual(r.prompt_tokens, [0, 578, 503, 259, 437]);
@@ -176,7 +177,8 @@ test('llminfer --json: keys, defaults, and the same text streamed', t => {
   t.is(r.seed, 0);
   t.is(r.ctx, 512);
   t.is(r.kv_type, 'f16');
-  t.is(r.kv_bytes, 512 * 6 * 2 * 64 * 2); // positions × layers × K and V × width × f16
+  // Whole pages of 32 positions for all but the token drawn last: layers × K and V × width × f16 each.
+  t.is(r.kv_bytes, Math.ceil((r.prompt_tokens.length + r.tokens.length - 1) / 32) * 32 * 6 * 2 * 64 * 2);
   t.is(Buffer.from(r.text_b64, 'base64').toString(), r.text);
   const used = json<{ arena_used_bytes: number }>(machine, 'llmctl status --json').arena_used_bytes;
   t.true(r.arena_peak_bytes >= used && r.arena_peak_bytes <= LIMITS.arenaBytes);
@@ -349,7 +351,10 @@ test('Ctrl-C ends an inference at the next token: what is there stays, status 13
   t.true(text().endsWith('\n'));
   const [more = '', summary] = text().slice(before).split('llminfer: ');
   t.true(more.length < 40);
-  t.regex(summary!, /^\d+ tokens in \d\.\d\d s of virtual time: [\d,]+ cycles, bounds [\d,]+ and [\d,]+\r\n$/);
+  t.regex(
+    summary!,
+    /^session 1: \d+ tokens in \d\.\d\d s of virtual time: [\d,]+ cycles, bounds [\d,]+ and [\d,]+\r\n\[LLM\]\[DEADLINE\] ok .*\r\n$/,
+  );
   t.is(json<{ cancelled: number }>(machine, 'llmstats --json').cancelled, 1);
 
   // The same for a measurement, which tells a person how far it is.
@@ -716,7 +721,7 @@ test("llmstats: the specification's line, a table, JSON", t => {
     'faulted deadline_misses rejects last_latency_ns last_first_token_ns cycles_total'
   ).split(' ');
   const zero = json<Record<string, number | string>>(machine, 'llmstats --json');
-  t.deepEqual(Object.keys(zero), keys);
+  t.deepEqual(Object.keys(zero).slice(0, keys.length), keys);
   t.true(keys.every(key => Number(zero[key]) === 0));
   ok(machine, 'llminfer --max-tokens 7 Once upon a time');
   t.is(machine.exec('llminfer --max-tokens 512 Once upon a time').status, 1);
@@ -726,7 +731,7 @@ test("llmstats: the specification's line, a table, JSON", t => {
   t.regex(after['cycles_total'] as string, /^[1-9][0-9]+$/);
   const lines = ok(machine, 'llmstats').split('\n');
   t.regex(lines[0]!, /^\[LLM\] queue_depth_max=[01] total_tokens=7 deadline_misses=0 last_latency_us=[0-9]+$/);
-  t.is(lines.length, 12);
+  t.true(lines.length <= 24, 'a screenful');
   refused(t, machine, 'llmstats x', 2, /^llmstats: extra operand 'x'/);
 });
 
@@ -752,11 +757,18 @@ test('the manual lists every key that --json prints', t => {
     'llmctl budget --json',
     'llmctl quota --json user',
     'llmstats --json',
+    'llmctl submit --json a',
+    'llmctl poll --json',
+    'llmctl sessions --json',
+    'llmctl summary --json',
+    'llmctl profile --json',
+    'llmctl plan --mix 1+1 --json',
+    'llmctl cancel --json',
   ];
   for (const command of commands)
     for (const key of Object.keys(json<object>(machine, command)))
       t.regex(page, new RegExp(`\\b${key}\\b`), `${command}: ${key}`);
-  for (const name of ['llminfer', 'llmctl', 'llmstats']) {
+  for (const name of ['llminfer', 'llmstream', 'llmctl', 'llmpoll', 'llmcancel', 'llmsummary', 'llmstats']) {
     t.regex(ok(machine, `man ${name}`), new RegExp(`^NAME\\n    ${name} - `));
     t.regex(ok(machine, `${name} --help`), new RegExp(`^Usage: ${name} `));
   }

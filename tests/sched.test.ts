@@ -9,10 +9,11 @@ import type { Policy } from '../kernel/abi/index.ts';
 import { SCHED_BYTES, Scheduler, utilisationPpm } from '../kernel/sched.ts';
 import { percentile, Samples, SAMPLES_BYTES } from '../kernel/samples.ts';
 import { random, soak } from './harness.ts';
-import { Adversary, emptyTally } from './support/adversary.ts';
+import { Adversary, emptyTally, HONEST } from './support/adversary.ts';
 import type { Cheat } from './support/adversary.ts';
 import { hyperperiodOf, meetsDemand, randomTasks } from './support/demand.ts';
 import type { Task } from './support/demand.ts';
+import { PlainScheduler } from './support/plain-scheduler.ts';
 
 const QUIET = { show: (cycles: number): string => `${cycles} cycles`, onMiss() {}, onThrottle() {}, onRefill() {} };
 
@@ -279,10 +280,11 @@ const SHARDS = soak ? 20 : 2;
 const totals = emptyTally();
 
 for (let shard = 1; shard <= SHARDS; shard++) {
-  test.serial(`an adversary's schedules, part ${shard} of ${SHARDS}`, t => {
+  const unit = shard % 2 === 1 ? 1 : 123_456_789; // products of two times pass 2⁵³
+  test.serial(`an adversary's schedules in units of ${unit} cycles, part ${shard} of ${SHARDS}`, t => {
     t.timeout(3_600_000);
     const next = random(shard);
-    for (let i = 0; i < SCHEDULES / SHARDS; i++) new Adversary(next, totals).run();
+    for (let i = 0; i < SCHEDULES / SHARDS; i++) new Adversary(next, totals, HONEST, unit).run();
     t.is(totals.misses, 0, 'deadlines');
     t.is(totals.late, 0, 'steps past their deadlines');
     t.is(totals.broken, 0, 'response bounds');
@@ -297,13 +299,15 @@ test.serial('what the adversary did', t => {
   t.true(totals.deferred > 0);
 });
 
+/** Deadlines that 1,000 schedules of one who cheats miss. */
+function caught(cheat: Cheat): number {
+  const tally = emptyTally();
+  const next = random(99);
+  for (let i = 0; i < 1000; i++) new Adversary(next, tally, cheat).run();
+  return tally.misses;
+}
+
 test.serial('an adversary that takes a cycle more than slack, or longer segments, is found out', t => {
-  const caught = (cheat: Cheat): number => {
-    const tally = emptyTally();
-    const next = random(99);
-    for (let i = 0; i < 1000; i++) new Adversary(next, tally, cheat).run();
-    return tally.misses;
-  };
   const [one, two] = [caught({ outOfTurn: 1, segment: 0 }), caught({ outOfTurn: 0, segment: 2 })];
   t.true(one > 0 && two > 0);
   t.log(
@@ -366,33 +370,35 @@ function jain(shares: readonly number[]): number {
   return sum ** 2 / (shares.length * shares.reduce((a, b) => a + b * b, 0));
 }
 
+/** Cycles that each of 32 sessions, always awake, gets of 400,000 with steps of up to 50. */
+function shares(s: Scheduler, steps: (slot: number) => number): number[] {
+  const got = Array.from({ length: 32 }, () => 0);
+  const bounds = got.map((_, slot) => steps(slot));
+  for (let now = 0; now < 400_000;) {
+    const slot = s.pick(now, slot => bounds[slot]!);
+    if (slot < 0) {
+      now = s.nextEvent()!;
+      continue;
+    }
+    now += bounds[slot]!;
+    got[slot]! += bounds[slot]!;
+    s.charge(slot, bounds[slot]!, now);
+    bounds[slot] = steps(slot);
+  }
+  return got;
+}
+
+function best(): Scheduler {
+  const s = scheduler();
+  for (let slot = 0; slot < 32; slot++) {
+    s.addBestEffort(slot, { session: slot + 1, priority: 0 });
+    s.wake(slot, 0);
+  }
+  return s;
+}
+
 test("Jain's index of equal sessions", t => {
   const next = random(5);
-  /** Cycles that each of 32 sessions, always awake, gets of 400,000 with steps of up to 50. */
-  const shares = (s: Scheduler, steps: (slot: number) => number): number[] => {
-    const got = Array.from({ length: 32 }, () => 0);
-    const bounds = got.map((_, slot) => steps(slot));
-    for (let now = 0; now < 400_000;) {
-      const slot = s.pick(now, slot => bounds[slot]!);
-      if (slot < 0) {
-        now = s.nextEvent()!;
-        continue;
-      }
-      now += bounds[slot]!;
-      got[slot]! += bounds[slot]!;
-      s.charge(slot, bounds[slot]!, now);
-      bounds[slot] = steps(slot);
-    }
-    return got;
-  };
-  const best = (): Scheduler => {
-    const s = scheduler();
-    for (let slot = 0; slot < 32; slot++) {
-      s.addBestEffort(slot, { session: slot + 1, priority: 0 });
-      s.wake(slot, 0);
-    }
-    return s;
-  };
   const servers = (kind: Kind): Scheduler => {
     const s = scheduler('edf', LIMITS.utilisationPpm);
     for (let slot = 0; slot < 32; slot++) {
@@ -434,4 +440,95 @@ test('who comes back does not make up for the time that it was away', t => {
     s.charge(slot, 10, now + 10);
   }
   t.deepEqual(got, [10, 10]);
+});
+
+// ── Every operation ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const STATES = ['asleep', 'ready', 'throttled'] as const;
+
+/** Random operations on both schedulers. Returns how many. */
+function compareWithPlain(t: ExecutionContext, next: () => number): number {
+  const whole = (least: number, most: number): number => least + Math.floor(next() * (most - least + 1));
+  const s = scheduler('edf', 900_000);
+  const plain = new PlainScheduler();
+  const segment = whole(1, 6);
+  const steps = Array.from({ length: 8 }, () => 1);
+  const cost = (slot: number): number => steps[slot]!;
+  let now = 0;
+  let ids = 0;
+  const join = (): void => {
+    const slot = steps.findIndex((_, i) => plain.sessions.every(x => x.slot !== i));
+    if (slot < 0) return;
+    const period = whole(2, 40);
+    const budget = whole(1, Math.ceil(period / 3));
+    const kind = [SERVER.none, SERVER.hard, SERVER.soft][whole(0, 2)]!;
+    const arrival = { slot, session: ++ids, kind, priority: 0, budget: kind === SERVER.none ? 0 : budget, period };
+    steps[slot] = whole(1, Math.min(segment, budget));
+    if (kind === SERVER.none) {
+      s.addBestEffort(slot, arrival);
+      return plain.add(arrival, 0);
+    }
+    const fromAt = now + whole(0, 3);
+    const refused = s.admit(slot, { ...arrival, kind: kind as Kind }, now, segment, fromAt) !== null;
+    t.is(refused, !plain.admits(arrival, segment, 900_000));
+    if (refused) return;
+    const begin = plain.firstBegin(arrival, now, fromAt);
+    const ours = s.server(slot).begin;
+    t.true(ours >= begin && ours <= begin + Math.ceil(period / budget)); // one cycle of demand for the rounding
+    plain.add(arrival, ours);
+  };
+  const step = (): void => {
+    const order = s.order(now, cost);
+    plain.advance(now, cost);
+    t.deepEqual(order, plain.order(now));
+    const first = order[0] === undefined ? 0 : cost(order[0]);
+    for (const beside of [0, first]) {
+      const exact = plain.slack(now, beside);
+      const slack = s.slack(now, beside);
+      t.true(exact === Infinity ? slack === Infinity : slack <= Math.max(0, exact) && slack >= exact - 1);
+    }
+    t.is(s.nextEvent(), plain.nextEvent());
+    const slot = order[0];
+    if (slot === undefined) return void (now = Math.min(now + whole(1, 5), s.nextEvent() ?? Infinity));
+    const took = whole(1, cost(slot));
+    now += took;
+    s.charge(slot, took, now);
+    plain.charge(slot, took, now);
+    const { kind, budget } = plain.sessions.find(x => x.slot === slot)!;
+    steps[slot] = whole(1, Math.min(segment, kind === SERVER.none ? segment : budget));
+  };
+  const count = whole(20, 120);
+  for (let i = 0; i < count; i++) {
+    const some = plain.sessions[whole(0, plain.sessions.length - 1)];
+    const dice = next();
+    if (some === undefined || dice < 0.08) join();
+    else if (dice < 0.1) {
+      s.remove(some.slot);
+      plain.remove(some.slot);
+    } else if (dice < 0.3) {
+      s.wake(some.slot, now);
+      plain.wake(some.slot, now);
+    } else if (dice < 0.4) {
+      s.sleep(some.slot);
+      plain.sleep(some.slot);
+    } else step();
+    for (const x of plain.sessions) {
+      const { session, state, begin, remaining } = s.server(x.slot);
+      t.deepEqual(
+        { session, state: STATES[state], begin, remaining },
+        { session: x.session, state: x.state, begin: x.begin, remaining: x.budget - x.used },
+      );
+    }
+  }
+  t.is(s.figures().misses, 0);
+  return count;
+}
+
+test('every operation agrees with a scheduler written plainly', t => {
+  t.timeout(3_600_000);
+  const next = random(23);
+  const rounds = soak ? 20_000 : 400;
+  let operations = 0;
+  for (let i = 0; i < rounds; i++) operations += compareWithPlain(t, next);
+  t.log(`${operations} operations in ${rounds} lives`);
 });

@@ -4,7 +4,7 @@
 
 import test, { type ExecutionContext } from 'ava';
 import { setImmediate } from 'node:timers/promises';
-import { SERVER } from '../kernel/abi/index.ts';
+import { SCHED_KEEP, SERVER, type RecordValue, type SchedOptions } from '../kernel/abi/index.ts';
 import { random, soak, type Next } from './harness.ts';
 import { Bench, type Outcome, type Wish } from './support/service.ts';
 
@@ -94,6 +94,20 @@ async function compare(t: ExecutionContext, bench: Bench, next: Next, wishes: re
   }
 }
 
+const KEEP = {
+  policy: SCHED_KEEP,
+  boundPpm: SCHED_KEEP,
+  segmentCycles: SCHED_KEEP,
+  paceScale: SCHED_KEEP,
+  paceAuto: SCHED_KEEP,
+  batch: SCHED_KEEP,
+};
+
+function setScheduler(bench: Bench, options: Partial<RecordValue<typeof SchedOptions.fields>>): void {
+  const refusal = bench.kernel.sessions.configure({ ...KEEP, ...options });
+  if (refusal !== null) throw new Error(refusal.message);
+}
+
 const freshSeen = (): Seen => ({ requests: 0, refused: 0, cancelled: 0, timedOut: 0, servers: 0 });
 
 for (const [name, request, schedules] of [
@@ -115,3 +129,25 @@ for (const [name, request, schedules] of [
     const { preemptions, passes } = bench.kernel.sessions.schedule();
     t.log({ ...seen, swapOuts, swapIns, copies, prefixTokens, evictions, preemptions, passes });
   });
+
+// ── Schedules without arithmetic ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('schedules of the stub, which computes nothing: ledgers agree after every segment, no deadline is missed', async t => {
+  t.timeout(3_600_000);
+  const next = random(77);
+  const bench = new Bench();
+  const seen = freshSeen();
+  for (let i = 0; i < (soak ? 400 : 12); i++) {
+    const ctx = oneOf(next, [64, 128, 256]);
+    const pages = Math.ceil(ctx / 32) + below(next, oneOf(next, [2, 8, 60]));
+    bench.load('stub', { ctx, pages, sessions: 1 + below(next, 32), batch: 1 + below(next, 32) });
+    const policy = next() < 0.7 ? 0 : 1 + below(next, 2);
+    setScheduler(bench, { policy });
+    for (let j = 0; j < 10; j++) {
+      const mix = { wordsMax: 8, tokensMax: 40, users: 4, servers: policy === 0 };
+      const wishes = Array.from({ length: 1 + below(next, 32) }, () => wishOf(next, bench, mix));
+      await compare(t, bench, next, wishes, seen);
+    }
+  }
+  t.log(seen, bench.kernel.sessions.schedule());
+});

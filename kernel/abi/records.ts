@@ -255,6 +255,9 @@ export const ModelInfo = layout({
   contextTrained: 'u32',
   ctx: 'u32',
   kvType: 'u32',
+  batch: 'u32', // rows per pass
+  sessions: 'u32', // slots
+  pages: 'u32', // of the KV pool
   bos: 'i32', // -1 when the model has none
   eos: 'i32',
   addBos: 'u32',
@@ -493,9 +496,9 @@ export const TRACE = [
   'reject', // a: the code of the refusal, b: errno; session 0
   'begin', // it left the queue. a: its slot, b: tokens shared
   'pass', // duration. a: rows, b: sessions
-  'prefill', // duration: one session's share of a pass. a: first position, b: tokens
+  'prefill', // duration: the pass, told once for each session in it, after its `pass`. a: first position, b: tokens
   'decode', // the same. a: position, b: 1
-  'token', // a: the token, b: how many so far
+  'token', // duration: output matrix and draw. a: the token, b: how many so far
   'throttle', // its server's budget is used up. a: milliseconds until it is filled again
   'refill', // a server's budget. a: cycles (low 32 bits)
   'miss', // a deadline. a: microseconds late
@@ -537,8 +540,8 @@ export const StepBlock = layout({
   loss: 'f64', // score segment, out: -ln p(target)
 });
 /**
- * One row of a pass: a token of some session at its position, and where that session's block table lies. A pass mixes rows of sessions as it
- * likes, but the positions before a row's own are in the cache or earlier in the same pass. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
+ * One row of a pass: a token of some session at its position, and where that session's block table lies. A pass mixes rows of sessions, in any
+ * order; the positions before a row's own are in the cache or in the same pass. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
  * from StepBlock.kvAt to the page that holds positions KV_PAGE · i … of the session.
  */
 export const RowRecord = layout({ token: 'u32', pos: 'u32', tableAt: 'u32', session: 'u32' });

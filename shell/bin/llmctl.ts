@@ -7,8 +7,10 @@ import {
   EVENT,
   FINISH,
   KIND,
+  KV_PAGE,
   LIMITS,
   LlmStats,
+  PAGE_RECORD_BYTES,
   SESSION_KIND,
   SIG,
   SessionEvent,
@@ -49,7 +51,13 @@ import type { Model, Plan } from '../lib/model.ts';
 import { diffModels } from '../lib/model-diff.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
+import { optionsFor } from '../lib/getopt.ts';
+import { checkMix, mixJson, mixText, parseMix } from '../lib/mix.ts';
+import type { Group } from '../lib/mix.ts';
+import { profile } from '../lib/profile.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
+import { requestOptions as sessionOptions } from '../lib/request.ts';
+import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
 import { budget, budgetTakes, quota, quotaOptions, quotaTakes } from '../lib/quota.ts';
 import {
   callSched,
@@ -67,25 +75,44 @@ import { trace, traceOptions } from '../lib/trace.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
 const options = {
+  ...optionsFor('submit', sessionOptions),
   json: { help: 'print one JSON object on one line' },
   ctx: { value: 'N', help: "load, plan, wcet: context length in tokens (default: the model's, 512, or what fits)" },
   kv: {
     value: 'TYPE',
     help: 'load, plan, wcet: type of the key-value cache, f16 (default) or f32; quota: bytes of it at any time',
   },
-  batch: { value: 'N', help: 'sched: sessions in one pass at most; 0: as many as the plan has rows' },
-  sessions: { value: 'N', help: 'quota: sessions at any time' },
+  batch: {
+    value: 'N',
+    help: 'load, plan: rows of a pass over the weights, 1 to 32 (default: 8, or fewer); sched: sessions in one pass at most; 0: as many as it has rows',
+  },
+  sessions: {
+    value: 'N',
+    help: 'load, plan: sessions that run at once, 1 to 32 (default: 32, or fewer); quota: sessions at any time',
+  },
+  pages: {
+    value: 'N',
+    help: `load, plan: pages of ${KV_PAGE} positions for keys and values (default: a whole context, and three quarters of what is left)`,
+  },
+  mix: {
+    value: 'MIX',
+    help: 'plan: whether these sessions fit at once, each SESSIONSxPROMPT+GENERATED tokens, as "8x64+64 2x300+100"',
+  },
   ops: { help: "plan: the loaded model's plan, op by op" },
   ...traceOptions,
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
   bos: { help: 'tokenize: put the BOS token first' },
-  special: { help: 'tokenize: parse special tokens in the text; detokenize: print them' },
+  special: { help: 'tokenize, submit: parse special tokens in the text; detokenize: print them' },
   pieces: { short: 'v', help: 'tokenize: a line per token, its id and its bytes' },
-  file: { short: 'f', value: 'FILE', help: 'tokenize: the exact bytes of FILE' },
+  file: { short: 'f', value: 'FILE', help: 'tokenize, submit: the exact bytes of FILE' },
   ...quantizeOptions,
   ...wcetOptions,
   ...quotaOptions,
   ...schedOptions,
+  period: {
+    value: 'MS',
+    help: 'budget: the period in milliseconds; submit: run in a server with a budget of cycles every MS milliseconds',
+  },
 } as const;
 
 type Ctx = Context<typeof options>;
@@ -101,14 +128,17 @@ interface Verb {
   run(ctx: Ctx, operands: readonly string[]): Run;
 }
 
+const loadUsage = '[--ctx N] [--kv TYPE] [--batch N] [--sessions N] [--pages N]';
+const loadTakes: readonly OptionName[] = ['ctx', 'kv', 'batch', 'sessions', 'pages'];
+
 const verbs: Readonly<Record<string, Verb>> = {
-  load: { usage: 'FILE [--ctx N] [--kv TYPE]', takes: ['ctx', 'kv'], operands: [1, 1], run: load },
+  load: { usage: `FILE ${loadUsage}`, takes: loadTakes, operands: [1, 1], run: load },
   unload: { usage: '', takes: [], operands: [0, 0], run: unload },
   status: { usage: '', takes: [], operands: [0, 0], run: status },
   info: { usage: '', takes: [], operands: [0, 0], run: info },
   plan: {
-    usage: '[FILE] [--ctx N] [--kv TYPE] [--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]',
-    takes: ['ctx', 'kv', 'ops', 'cost', ...requestOptions],
+    usage: `[FILE] ${loadUsage} [--mix MIX|--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]`,
+    takes: [...loadTakes, 'mix', 'ops', 'cost', ...requestOptions],
     operands: [0, 1],
     run: plan,
   },
@@ -132,6 +162,17 @@ const verbs: Readonly<Record<string, Verb>> = {
   perplexity: { usage: 'FILE|-', takes: [], operands: [1, 1], run: perplexity },
   quantize: { usage: 'IN OUT TYPE [--requantize]', takes: ['requantize'], operands: [3, 3], run: quantize },
   diff: { usage: 'FILE FILE', takes: [], operands: [2, 2], run: diffModels },
+  submit: {
+    usage: 'PROMPT...|-|--file FILE [DRAWING] [PROMISE]',
+    takes: ['file', 'special', ...(Object.keys(sessionOptions) as (keyof typeof sessionOptions)[])],
+    operands: [0, Infinity],
+    run: submit,
+  },
+  poll: { usage: '[ID [MAX]]', takes: [], operands: [0, 2], run: poll },
+  cancel: { usage: '[ID]', takes: [], operands: [0, 1], run: cancel },
+  sessions: { usage: '', takes: [], operands: [0, 0], run: sessions },
+  summary: { usage: '', takes: [], operands: [0, 0], run: summary },
+  profile: { usage: '[ID]', takes: [], operands: [0, 1], run: profile },
   budget: {
     usage: '[--wcet-cycles N] [--period-ns N|--period MS] [--max-tokens-per-period N]',
     takes: budgetTakes,
@@ -166,7 +207,7 @@ export const llmctl = define({
     '  unload      give the model region back',
     '  status      engine, model, sessions, arena; what servers have of the processor, and the longest segment that nothing can interrupt',
     '  info        all that is known of the loaded model',
-    '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would',
+    '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would. With --mix whether sessions of these lengths have room in it at once, page by page',
     '  wcet        what a request takes at most and at least before it runs, in cycles, time and bytes, and whether goals are met',
     '  target      the simulated processors, or switch to another',
     '  trace       write what the kernel did last to FILE, for the Perfetto viewer or, with --format ctf, for babeltrace2; print how many events of which kind. Root only: the tokens of all sessions are in it',
@@ -176,6 +217,12 @@ export const llmctl = define({
     '  perplexity  e to the mean loss per token over a text, cut into chunks of context - 1 tokens',
     '  quantize    write model IN to the file OUT with weights of TYPE: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16 or F32. What comes out is what llama.cpp writes with --pure. Norms and biases stay as they are, rows that are no multiple of 32 become F16. OUT appears when it is whole',
     '  diff        how metadata and tensors of two models differ, values compared as f32',
+    '  submit      leave a prompt to run as a session of its own, and print its id; DRAWING and PROMISE are the options of llminfer',
+    '  poll        what a session of yours has said since the last poll, MAX tokens at most (4); ID may be last, the newest of yours; never waits',
+    '  cancel      end a session at its next token; forget one that has ended',
+    '  sessions    your sessions, or those of all for the superuser: how far they are, and what each is promised',
+    "  summary     the same in the specification's words",
+    '  profile     where the time of a session went: queue, prompt, tokens, sampler, swapping, waiting; what sharing passes has saved',
     '  budget      tokens that the whole machine may draw in a period, whoever asks; a period begins with its first use. A request that is no stream is refused whole, a stream is cut short',
     "  quota       what a user may take: tokens and cycles in an hour of the machine's date, bytes of KV pages and sessions at any time. USER '*' stands for everybody without limits of their own; root has none unless they are set. Without USER: one's own, and everybody's for root",
     '  sched       how sessions are served: the policy, the share of servers, the longest pass, sessions in one pass',
@@ -208,11 +255,7 @@ export const llmctl = define({
     if (!Object.hasOwn(verbs, name)) return yield* ctx.usage(`unknown command '${name}'`);
     const verb = verbs[name]!;
     const stray = (Object.keys(options) as OptionName[]).find(
-      option =>
-        option !== 'json' &&
-        !verb.takes.includes(option) &&
-        ctx.options[option] !== undefined &&
-        ctx.options[option] !== false,
+      option => option !== 'json' && !verb.takes.includes(option) && isGiven(ctx.options[option]),
     );
     if (stray !== undefined) return yield* ctx.usage(`${name} takes no --${stray}`);
     if (operands.length < verb.operands[0]) return yield* ctx.usage(`${name}: missing operand: ${verb.usage}`);
@@ -221,6 +264,9 @@ export const llmctl = define({
     return yield* verb.run(ctx, operands);
   },
 });
+
+const isGiven = (value: boolean | string | readonly string[] | undefined): boolean =>
+  Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
 
 // ── The model region ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -241,7 +287,7 @@ function* load(ctx: Ctx, [name]: readonly string[]): Run {
     yield* out.print(`${headline(model)}\n`);
     const regions = planRegions.map(region => `${region} ${grouped(planned[region])}`).join(' + ');
     yield* out.print(
-      `context ${model.ctx} ${kvName(model.kvType)}; ${regions} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
+      `context ${model.ctx} ${kvName(model.kvType)}, ${model.sessions} sessions, ${model.pages} pages; ${regions} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
     );
   }
   return 0;
@@ -318,6 +364,9 @@ function* info(ctx: Ctx): Run {
     context_trained: model.contextTrained,
     ctx: model.ctx,
     kv_type: kvName(model.kvType),
+    batch: model.batch,
+    sessions: model.sessions,
+    pages: model.pages,
     tokenizer: model.tokenizer,
     vocabulary: model.vocabulary,
     bos: model.bos < 0 ? null : model.bos,
@@ -370,8 +419,16 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   const { sys, out } = ctx;
   const choice = loadChoice(ctx.options);
   if (typeof choice === 'string') return yield* wrong(ctx, choice);
+  const groups = ctx.options.mix === undefined ? null : parseMix(ctx.options.mix);
+  if (typeof groups === 'string') return yield* wrong(ctx, groups);
+  if (groups !== null && (ctx.options.ops || ctx.options.cost))
+    return yield* ctx.usage('plan: --mix excludes --ops and --cost');
   if (ctx.options.cost && ctx.options.ops) return yield* ctx.usage('plan: --ops and --cost exclude each other');
-  if (ctx.options.cost) return yield* planCost(ctx, name);
+  if (ctx.options.cost) {
+    const size = (['batch', 'sessions', 'pages'] as const).find(option => ctx.options[option] !== undefined);
+    if (size !== undefined) return yield* ctx.usage(`plan takes --${size} only without --cost`);
+    return yield* planCost(ctx, name);
+  }
   const stray = requestOptions.find(option => ctx.options[option] !== undefined);
   if (stray !== undefined) return yield* ctx.usage(`plan takes --${stray} only with --cost`);
   if (ctx.options.ops) {
@@ -385,6 +442,7 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   const planned = yield* planModel(sys, file.path, file.choice);
   if (typeof planned === 'number') return yield* failAbout(ctx, file.path, planned);
   const fits = planned.fits !== 0;
+  if (fits && groups !== null) return yield* planMix(ctx, file.path, planned, groups);
   if (ctx.options.json) {
     const misfit = {
       over_bytes: planned.total - planned.capacity,
@@ -396,6 +454,17 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   return fits ? 0 : 1;
 }
 
+/** Whether sessions of these lengths fit at once: 1 when they do not. */
+function* planMix({ sys, out, options }: Ctx, path: string, planned: Plan, groups: readonly Group[]): Run {
+  const mix = yield* checkMix(sys, path, planned, groups);
+  yield* out.print(
+    options.json
+      ? jsonLine({ file: path, fits: true, ...planJson(planned), ...mixJson(mix) })
+      : mixText(path, planned, mix),
+  );
+  return mix.reasons.length === 0 ? 0 : 1;
+}
+
 const BAR_WIDTH = 64; // columns: 128 KiB each
 
 /** Regions with bytes and share, a bar to scale, the verdict. */
@@ -404,8 +473,9 @@ function planText(path: string, planned: Plan): string {
   const notes: Partial<Record<string, string>> = {
     fixed: 'the machine itself',
     weights: `${grouped(planned.parameters)} parameters`,
-    kv: `${planned.ctx} tokens × ${planned.kvBytesPerToken} B, ${kvName(planned.kvType)}`,
-    scratch: `${planned.batch} prompt tokens a pass`,
+    kv: `${grouped(planned.pages)} pages × (${grouped(planned.pageBytes)} + ${PAGE_RECORD_BYTES}) B, ${kvName(planned.kvType)}`,
+    scratch: `${planned.batch} ${planned.batch === 1 ? 'row' : 'rows'} a pass`,
+    session: `${planned.sessions} ${planned.sessions === 1 ? 'slot' : 'slots'} × ${grouped(planned.slotBytes)} B`,
   };
   const rows = planRegions.map(region => [
     region,
@@ -416,9 +486,17 @@ function planText(path: string, planned: Plan): string {
   rows.push(['total', grouped(planned.total), share(planned.total), `of ${grouped(planned.capacity)}`]);
   const verdict =
     planned.fits !== 0
-      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}`
+      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}\n${mixes(planned)}`
       : `does not fit: ${planned.message}`;
   return `${path}\n${table(rows, [false, true, true])}${bar(planned)}\n${verdict}\n`;
+}
+
+/** What may run at once: any sessions whose contexts, in whole pages, are no more pages than there are. */
+function mixes({ ctx, sessions, pages }: Plan): string {
+  const whole = Math.min(sessions, Math.floor(pages / Math.ceil(ctx / KV_PAGE)));
+  const each = Math.min(ctx, KV_PAGE * Math.floor(pages / sessions));
+  const alike = each > 0 && sessions > whole ? `, or ${sessions} of ${grouped(each)}` : '';
+  return `at once: ${whole} ${whole === 1 ? 'session' : 'sessions'} of ${grouped(ctx)} tokens${alike}; any whose pages of ${KV_PAGE} tokens are at most ${grouped(pages)}`;
 }
 
 /** The arena to scale, a letter per region; what does not fit stands after the closing bracket. */
@@ -592,7 +670,7 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   const finish = FINISH[report.finish];
   if (finish === 'cancel') return signalStatus(SIG.INT);
   if (finish === 'fault')
-    return yield* ctx.fail(formatRefusal(refuse('IO', 5002, `${name}: session ${session} faulted`)));
+    return yield* ctx.fail(formatRefusal(refuse('IO', 5002, `${name}: session ${report.id} faulted`)));
   const { scored, nll } = report;
   if (scored === 0) return yield* ctx.fail(`${name}: a single token: nothing to score`);
   if (ctx.options.json) yield* out.print(jsonLine({ tokens: scored, nll, perplexity: exp(nll) }));

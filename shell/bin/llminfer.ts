@@ -1,32 +1,17 @@
 // llminfer: one inference request. The prompt goes to the kernel as an open descriptor, tokens come back as events, and each is shown the
-// moment it is drawn. Every option is checked before anything runs; Ctrl-C ends the session at its next token and keeps what is there.
+// moment it is drawn. Every option is checked before anything runs; Ctrl-C ends the session at its next token and keeps what is there. What
+// was promised about its time is shown beside what it took.
 
-import {
-  E,
-  EVENT,
-  FINISH,
-  LIMITS,
-  RNG,
-  SESSION_FLAG,
-  SIG,
-  SessionEvent,
-  SessionOptions,
-  SessionReport,
-  formatRefusal,
-  refuse,
-  utf8Decode,
-  utf8Encode,
-} from '../../kernel/abi/index.ts';
-import type { FinishReason, RecordValue, Sys } from '../../kernel/abi/index.ts';
+import { LIMITS, SIG, utf8Decode } from '../../kernel/abi/index.ts';
+import { readAccounts } from '../lib/accounts.ts';
 import { chatError, chatOptions, chatPrompt, openConversation, said, turnText, typedTurn } from '../lib/chat.ts';
-import { jsonLine } from '../lib/fmt.ts';
+import { jsonLine, times } from '../lib/fmt.ts';
 import type { Json } from '../lib/fmt.ts';
 import {
   base64,
   defaultChoice,
   failAbout,
   grouped,
-  idsOf,
   isLoaded,
   isTerminal,
   kvName,
@@ -41,38 +26,51 @@ import {
 import type { Model } from '../lib/model.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
-import { integer, numbersOf, samplerOptions, samplerRules } from '../lib/sampling.ts';
+import { drawOptions, flagsOf, promiseOptions, sessionRecord } from '../lib/request.ts';
+import { integer, numbersOf } from '../lib/sampling.ts';
+import {
+  deadlineLine,
+  endingRefusal,
+  findSession,
+  finishOf,
+  nextEvent,
+  reportOf,
+  scheduleJson,
+  tokensOf,
+  verdictOf,
+} from '../lib/sessions.ts';
+import type { Happening, Report } from '../lib/sessions.ts';
 import { CHUNK_BYTES, concat } from '../lib/stdio.ts';
 
 const options = {
   model: { short: 'm', value: 'M', help: 'run M, a file or a name in /models; loads it when another is loaded' },
-  'max-tokens': {
-    short: 'n',
-    value: 'N',
-    help: `draw at most N tokens, 1 to ${LIMITS.generationTokensMax} (default 64)`,
-  },
-  ...samplerOptions,
-  seed: { short: 's', value: 'S', help: 'seed of the random draws (default 0)' },
-  stop: { value: 'S', many: true, help: `end before the text S; up to ${LIMITS.stopStringsMax} of them` },
+  ...drawOptions,
   file: { short: 'f', value: 'F', help: 'read the prompt from F' },
   json: { help: 'print one JSON object on one line when all is done' },
   logits: {
     value: 'K',
     help: `with --json: the K best logits of every step, at most ${LIMITS.topLogitsMax} (default 0, none)`,
   },
-  rng: { value: 'NAME', help: 'random generator: xor128 (default) or lcg' },
   special: { help: "parse special tokens in the prompt's text" },
   ...chatOptions,
+  ...promiseOptions,
+  keep: { help: 'keep the session when it has ended: --continue can follow it, until memory is wanted' },
+  detach: { help: 'print the id of the session and leave it to run: llmctl poll, llminfer --attach' },
+  attach: { value: 'ID', help: 'show what session ID, detached before, has yet to say, to its end' },
 } as const;
 
 type Ctx = Context<typeof options>;
-type Event = RecordValue<typeof SessionEvent.fields>;
-type Report = RecordValue<typeof SessionReport.fields>;
 
 export const llminfer = define({
   name: 'llminfer',
   summary: 'let the model continue a text',
-  usage: ['[OPTION]... PROMPT...', '[OPTION]... --file F', '[OPTION]... -', '[OPTION]... --chat [PROMPT...]'],
+  usage: [
+    '[OPTION]... PROMPT...',
+    '[OPTION]... --file F',
+    '[OPTION]... -',
+    '[OPTION]... --chat [PROMPT...]',
+    '--attach ID [--json]',
+  ],
   description: [
     'The loaded model continues PROMPT; the new text alone is printed, as it comes, and a newline after it. Several words are joined by one space, - reads the prompt from standard input.',
     '',
@@ -80,27 +78,13 @@ export const llminfer = define({
     '',
     "With --chat PROMPT is what a user says to a model made for conversations: the model's chat template (metadata tokenizer.chat_template, in the language Jinja) writes it with its role and the special tokens that the model was trained on. The template is interpreted outside of the kernel, within limits, and can do nothing else. On a terminal and without PROMPT, llminfer asks for one turn after the other until Ctrl-D, and each answer is part of the next prompt.",
     '',
-    'With --json:',
-    '  id                number of the session',
-    "  model             the model's file",
-    '  prompt_tokens     token ids of the prompt, a BOS included where the model asks for it',
-    '  tokens            ids drawn, with the end token when one was drawn',
-    '  text              the new text; what is not UTF-8 becomes U+FFFD',
-    '  text_b64          its exact bytes in base64',
-    '  finish_reason     eos, length, stop, context, cancel, timeout, quota or fault',
-    "  arena_peak_bytes  the whole machine's peak since the request was submitted",
-    "  kv_bytes          the session's key-value cache",
-    '  ctx, kv_type      context length in tokens, and f16 or f32',
-    '  seed              the seed used',
-    '  cycles            what the session was charged on the simulated processor',
-    '  wcet_cycles       what it could have been charged at most, known before it ran',
-    '  bcet_cycles       what the same request cannot take less than: the prompt and one token',
-    '  ttft_ns           virtual time from submission to the first token, or null when there was none',
-    '  elapsed_ns        virtual time from submission to the end',
-    '  steps             with --logits K: for every draw {token, top}, top being the K best [id, logit] before penalty and temperature, exact f32 values',
-    '  prompt            with --chat: the text that the template has written, without the BOS that the tokenizer puts before it',
+    'With --deadline the kernel proves before it begins that the request ends in time whatever others do, or refuses it with the time that it could promise. With --period it gets a server: a budget of cycles that is filled up every period, which nobody else can take and which it cannot exceed; the servers of all together may not ask more than the processor has (llmctl status). Without either it runs in turn with others, in the time that servers leave.',
     '',
-    'Exit status: 0, 1 for an error or a session that faulted or ran out of time, 2 for a wrong command line, 130 after Ctrl-C.',
+    'On a terminal two lines follow the output on standard error: what it took, and [LLM][DEADLINE] ok or miss, with the time that it took, the time expected (its deadline; else the bound that its server promises; else what the cycles charged may be at most) and what was left.',
+    '',
+    'The keys of --json are in json(7): man json.',
+    '',
+    'Exit status: 0, 1 for an error, a refusal, or a session that faulted, ran out of time or of its budget, 2 for a wrong command line, 130 after Ctrl-C.',
   ].join('\n'),
   options,
   usageStatus: 2,
@@ -110,6 +94,9 @@ export const llminfer = define({
     ['echo "Tom had a dog" | llminfer --seed 7 -', 'a prompt from a pipe'],
     ['llminfer --chat --system "Answer in one word." "What is the sea?"', 'one turn of a conversation'],
     ['llminfer --json --logits 5 --max-tokens 1 Hello', 'the five best candidates for the next token'],
+    ['llminfer --deadline 1000 --max-tokens 20 Once', 'twenty tokens within a second, or a refusal now'],
+    ['llminfer --period 300 Once', 'a token every 300 ms at least, whoever else runs'],
+    ['llminfer --keep Once; llminfer --continue 1 " Then"', 'go on with session 1, whose text is not computed again'],
   ],
   main: run,
 });
@@ -117,7 +104,8 @@ export const llminfer = define({
 function* run(ctx: Ctx): Generator<void, number, void> {
   const { sys } = ctx;
   const { chat, messages, model: name } = ctx.options;
-  const record = sessionOptions(ctx.options);
+  if (ctx.options.attach !== undefined) return yield* attach(ctx, ctx.options.attach);
+  const record = yield* requestRecord(ctx);
   if (typeof record === 'string') return yield* wrong(ctx, record);
   const source = { file: ctx.options.file, words: ctx.operands };
   const silent = source.file === undefined && source.words.length === 0;
@@ -138,6 +126,28 @@ function* run(ctx: Ctx): Generator<void, number, void> {
   yield* sys.signal(SIG.INT, 1);
   if (typeof prompt === 'string') return yield* conversation(ctx, record, model, typed ? null : prompt);
   return (yield* infer(ctx, record, model, { fd: prompt, text: null })).status;
+}
+
+/** The SessionOptions record that the options ask for, or what is wrong with one. */
+function* requestRecord({ sys, options: given }: Ctx): Generator<void, Uint8Array | string, void> {
+  const values = numbersOf({ logitsK: integer('logits', 0, LIMITS.topLogitsMax, 0) }, given);
+  if (typeof values === 'string') return values;
+  if (values.logitsK > 0 && !given.json) return `--logits ${values.logitsK} needs --json`;
+  if (given.detach && given.json) return '--detach and --json exclude each other: llminfer --attach ID --json';
+  const flags = flagsOf({ special: given.special || given.chat, detached: given.keep || given.detach });
+  return sessionRecord(given, (yield* times(sys)).hz, { flags, logitsK: values.logitsK });
+}
+
+/** The rest of a detached session, as if it had just been submitted. */
+function* attach(ctx: Ctx, word: string): Generator<void, number, void> {
+  const { sys } = ctx;
+  if (ctx.operands.length > 0 || ctx.options.file !== undefined) return yield* ctx.usage('--attach takes no PROMPT');
+  const found = yield* findSession(ctx, word);
+  if (typeof found === 'number') return found;
+  const model = yield* loadedModel(sys);
+  if (typeof model === 'number') return yield* failAbout(ctx, '', model);
+  yield* sys.signal(SIG.INT, 1);
+  return (yield* converse(ctx, found.handle, model, null)).status;
 }
 
 /** One turn and its answer; without a turn, as many as a person types. */
@@ -173,6 +183,12 @@ function* infer(ctx: Ctx, record: Uint8Array, model: Model, prompt: Prompt): Gen
   const session = yield* sys.session_open(record, prompt.fd);
   yield* sys.close(prompt.fd);
   if (session < 0) return { status: yield* ctx.fail(yield* lastError(sys, session)), text: null };
+  if (ctx.options.detach) {
+    const report = yield* reportOf(sys, session);
+    if (typeof report === 'number') return { status: yield* failAbout(ctx, '', report), text: null };
+    yield* ctx.out.print(`${report.id}\n`);
+    return { status: 0, text: null };
+  }
   return yield* converse(ctx, session, model, prompt.text);
 }
 
@@ -198,37 +214,31 @@ function* converse(ctx: Ctx, session: number, model: Model, prompt: string | nul
   const json = ctx.options.json;
   const watched = (yield* isTerminal(sys, 1)) && (yield* isTerminal(sys, 2));
   const pieces: Uint8Array[] = [];
-  const tokens: number[] = [];
   const steps: Json[] = [];
-  while ((yield* nextEvent(sys, session, buffer)) > 0) {
-    const event = SessionEvent.read(buffer, 0);
-    const piece = buffer.subarray(SessionEvent.bytes, SessionEvent.bytes + event.pieceBytes);
-    pieces.push(piece.slice());
+  for (let event; (event = yield* nextEvent(sys, session, buffer)) !== null;) {
+    pieces.push(event.piece.slice());
     if (!json) {
-      yield* out.write(piece);
+      yield* out.write(event.piece);
       yield* out.flush();
     }
-    if (event.kind !== EVENT.token) continue;
-    tokens.push(event.token);
     if (event.topCount > 0) steps.push(step(event, buffer));
   }
 
-  const record = new Uint8Array(SessionReport.bytes);
-  yield* sys.session_report(session, record);
-  const report = SessionReport.read(record, 0);
-  const finish = FINISH[report.finish] ?? 'fault';
+  const report = yield* reportOf(sys, session);
+  if (typeof report === 'number') return { status: yield* failAbout(ctx, '', report), text: null };
   const bytes = concat(pieces);
   const text = utf8Decode(bytes);
   if (json) {
+    const { prompt: promptTokens, output } = yield* tokensOf(sys, session, report);
     yield* out.print(
       jsonLine({
         id: report.id,
         model: modelId(model),
-        prompt_tokens: yield* promptTokens(sys, report),
-        tokens,
+        prompt_tokens: promptTokens,
+        tokens: output,
         text,
         text_b64: base64(bytes),
-        finish_reason: finish,
+        finish_reason: finishOf(report),
         arena_peak_bytes: report.arenaPeak,
         kv_bytes: report.kvBytes,
         ctx: model.ctx,
@@ -241,28 +251,20 @@ function* converse(ctx: Ctx, session: number, model: Model, prompt: string | nul
         elapsed_ns: report.endedNs - report.submittedNs,
         ...(ctx.options.logits === undefined || Number(ctx.options.logits) === 0 ? {} : { steps }),
         ...(prompt === null ? {} : { prompt }),
+        ...scheduleJson(report, (yield* readAccounts(sys)).userName(report.uid) ?? null),
       }),
     );
   } else yield* out.print('\n');
-  yield* sys.session_close(session);
+  if (!ctx.options.keep) yield* sys.session_close(session);
   if (!json && watched) {
     yield* out.flush();
-    yield* ctx.err.print(summary(report));
+    yield* ctx.err.print(`${summary(report)}${deadlineLine(yield* verdictOf(sys, report))}\n`);
   }
-  return { status: yield* exitStatus(ctx, session, finish), text };
+  return { status: yield* exitStatus(ctx, report), text };
 }
 
-/** The next event; a Ctrl-C meanwhile cancels the session, whose events still come. Returns its bytes, 0 after the end. */
-function* nextEvent(sys: Sys, session: number, buffer: Uint8Array): Generator<void, number, void> {
-  for (;;) {
-    const n = yield* sys.session_read(session, buffer);
-    if (n !== -E.INTR) return n;
-    yield* sys.session_cancel(session);
-  }
-}
-
-function step(event: Event, buffer: Uint8Array): Json {
-  const view = new DataView(buffer.buffer, SessionEvent.bytes + event.pieceBytes, event.topCount * 8);
+function step(event: Happening, buffer: Uint8Array): Json {
+  const view = new DataView(buffer.buffer, event.piece.byteOffset + event.pieceBytes, event.topCount * 8);
   const top = Array.from({ length: event.topCount }, (_, i) => [
     view.getUint32(i * 8, true),
     view.getFloat32(i * 8 + 4, true),
@@ -274,70 +276,11 @@ function step(event: Event, buffer: Uint8Array): Json {
 function summary(r: Report): string {
   const seconds = ((r.endedNs - r.submittedNs) / 1e9).toFixed(2);
   const [cycles, least, most] = [r.cycles, r.bcetCycles, r.wcetCycles].map(grouped);
-  return `llminfer: ${r.outputTokens} tokens in ${seconds} s of virtual time: ${cycles} cycles, bounds ${least} and ${most}\n`;
+  return `llminfer: session ${r.id}: ${r.outputTokens} tokens in ${seconds} s of virtual time: ${cycles} cycles, bounds ${least} and ${most}\n`;
 }
 
-function* promptTokens(sys: Sys, report: Report): Generator<void, number[], void> {
-  const ids: number[] = [];
-  const buffer = new Uint8Array(CHUNK_BYTES);
-  while (ids.length < report.promptTokens) {
-    const n = yield* sys.session_tokens(report.id, ids.length, buffer);
-    if (n <= 0) break;
-    ids.push(...idsOf(buffer.subarray(0, n)));
-  }
-  return ids.slice(0, report.promptTokens);
-}
-
-function* exitStatus(ctx: Ctx, session: number, finish: FinishReason): Generator<void, number, void> {
-  if (finish === 'cancel') return signalStatus(SIG.INT);
-  if (finish === 'fault') return yield* ctx.fail(formatRefusal(refuse('IO', 5002, `session ${session} faulted`)));
-  if (finish === 'quota')
-    return yield* ctx.fail(formatRefusal(refuse('DQUOT', 3003, `session ${session} used its user's tokens up`)));
-  if (finish === 'timeout')
-    return yield* ctx.fail(
-      formatRefusal(
-        refuse('TIMEDOUT', 2004, `session ${session} took longer than ${LIMITS.sessionTimeoutMs} ms of virtual time`),
-      ),
-    );
-  return 0;
-}
-
-// ── Options ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-const rules = {
-  // 0 leaves the kernel its default, cut to what the context leaves.
-  maxTokens: integer('max-tokens', 1, LIMITS.generationTokensMax, 0),
-  ...samplerRules,
-  seed: integer('seed', -(2 ** 31), 2 ** 31 - 1, 0),
-  logitsK: integer('logits', 0, LIMITS.topLogitsMax, 0),
-};
-
-/** The SessionOptions record, or what is wrong with an option. */
-function sessionOptions(given: Ctx['options']): Uint8Array | string {
-  const values = numbersOf(rules, given);
-  if (typeof values === 'string') return values;
-  const { rng = 'xor128' } = given;
-  if (!Object.hasOwn(RNG, rng)) return `--rng '${rng}' is not xor128 or lcg`;
-  if (values.logitsK > 0 && !given.json) return `--logits ${values.logitsK} needs --json`;
-  const stops = given.stop.map(utf8Encode);
-  if (stops.length > LIMITS.stopStringsMax)
-    return `--stop given ${stops.length} times, ${LIMITS.stopStringsMax} at most`;
-  const badStop = stops.findIndex(s => s.length === 0 || s.length > LIMITS.stopBytes);
-  if (badStop >= 0)
-    return `--stop '${given.stop[badStop]}' is ${stops[badStop]!.length} bytes, 1 to ${LIMITS.stopBytes} are allowed`;
-
-  const record = new Uint8Array(SessionOptions.bytes);
-  SessionOptions.write(record, 0, {
-    ...values,
-    rng: RNG[rng as keyof typeof RNG],
-    stopCount: stops.length,
-    flags: given.special || given.chat ? SESSION_FLAG.special : 0,
-  });
-  let at = SessionOptions.at.stopBytes;
-  for (const stop of stops) {
-    record[at] = stop.length;
-    record.set(stop, at + 1);
-    at += 1 + stop.length;
-  }
-  return record;
+function* exitStatus(ctx: Ctx, report: Report): Generator<void, number, void> {
+  if (finishOf(report) === 'cancel') return signalStatus(SIG.INT);
+  const refusal = yield* endingRefusal(ctx.sys, report);
+  return refusal === null ? 0 : yield* ctx.fail(refusal);
 }

@@ -10,6 +10,8 @@ import type { ProcessRow } from '../lib/processes.ts';
 import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import { EVENT, Screen, bold, clipped, fitted, reverse } from '../lib/screen.ts';
+import { hasEnded, sessionCells, sessionRight, sessionTable, sessionTitles } from '../lib/sessions.ts';
+import type { SessionRow } from '../lib/sessions.ts';
 
 const options = {
   batch: { short: 'b', help: 'print one screen (or -n), without taking the terminal' },
@@ -20,7 +22,6 @@ const options = {
 type TopContext = Context<typeof options>;
 
 const delayMsMin = 100;
-const sessionsShown = 4;
 const orders = {
   cpu: (a: Taken, b: Taken) => b.taken - a.taken || b.cycles - a.cycles || a.pid - b.pid,
   time: (a: Taken, b: Taken) => b.cycles - a.cycles || a.pid - b.pid,
@@ -45,7 +46,7 @@ interface Sample {
   readonly clock: ReadonlyMap<string, number>;
   readonly memory: ReadonlyMap<string, number>; // KiB
   readonly model: string;
-  readonly sessions: readonly string[];
+  readonly sessions: readonly SessionRow[];
   readonly accounts: Accounts;
 }
 
@@ -55,7 +56,7 @@ export const top = define({
   usage: ['[-b] [-n N] [-d SECONDS] [-o COLUMN]'],
   options,
   description:
-    'Shows on the whole screen, every three seconds of virtual time: how long the machine has run, processes by state, what the cycles since the screen before went into, the arena in KiB, the model and its sessions, then the processes with their share of those cycles. Keys: q ends, P T N sort by share, time or number, SPACE draws at once. With -b prints to standard output, which need not be a terminal.',
+    'Shows on the whole screen, every three seconds of virtual time: how long the machine has run, processes by state, what the cycles since the screen before went into, the arena in KiB, the model and its sessions, then the processes with their share of those cycles, and below them the sessions (llmctl sessions says what the columns are). Keys: q ends, P T N sort by share, time or number, S shows the sessions alone or both, SPACE draws at once. With -b prints to standard output, which need not be a terminal.',
   examples: [['top -b', 'one screen as text']],
   *main(ctx) {
     if (ctx.operands.length > 0) return yield* ctx.usage(`extra operand '${ctx.operands[0]}'`);
@@ -87,8 +88,8 @@ function* printing(
   for (let n = 0; n < screens; n++) {
     if (n > 0) yield* ctx.sys.sleep(milliseconds);
     const now: Sample = yield* sample(ctx);
-    const { head, rows } = screenOf(now, before, order);
-    yield* ctx.out.print(`${n > 0 ? '\n' : ''}${[...head, ...rows].join('\n')}\n`);
+    const { head, tables } = screenOf(now, before, order);
+    yield* ctx.out.print(`${n > 0 ? '\n' : ''}${[head, ...tables].map(rows => rows.join('\n')).join('\n\n')}\n`);
     yield* ctx.out.flush();
     before = now;
   }
@@ -98,33 +99,50 @@ function* printing(
 function* drawing(
   ctx: TopContext,
   screen: Screen,
-  first: Order,
+  by: Order,
   milliseconds: number,
   screens: number,
 ): Generator<void, void, void> {
-  let order = first;
+  let order = by;
+  let sessionsAlone = false;
   let before: Sample | null = null;
   for (let n = 0; n < screens; n++) {
     const now: Sample = yield* sample(ctx);
     for (;;) {
-      const { head, rows } = screenOf(now, before, order);
-      const [title = '', ...list] = rows;
-      const plain = head.map(line => clipped(line, screen.columns));
-      yield* screen.show(
-        [
-          bold(plain[0]!),
-          ...plain.slice(1),
-          reverse(fitted(title, screen.columns)),
-          ...list.map(line => clipped(line, screen.columns)),
-        ].slice(0, screen.rows),
+      const { head, tables } = screenOf(now, before, order);
+      const [first = '', ...facts] = head.map(line => clipped(line, screen.columns));
+      const shown = sessionsAlone ? tables.slice(-1) : tables;
+      const rows = stacked(shown, screen.rows - head.length).map(({ text, isTitle }) =>
+        isTitle ? reverse(fitted(text, screen.columns)) : clipped(text, screen.columns),
       );
+      yield* screen.show([bold(first), ...facts, ...rows].slice(0, screen.rows));
       const key = yield* screen.key(milliseconds);
       if (key === 'q' || key === 'Q' || key === EVENT.interrupt || key === EVENT.end) return;
-      if (orderKeys[key] !== undefined) order = orderKeys[key];
+      if (key === 'S' || key === 's') sessionsAlone = !sessionsAlone;
+      else if (orderKeys[key] !== undefined) order = orderKeys[key];
       else if (key !== EVENT.redraw) break;
     }
     before = now;
   }
+}
+
+interface ScreenRow {
+  readonly text: string;
+  readonly isTitle: boolean;
+}
+
+/** Tables one below the other in so many rows: where they do not fit, the last one leaves half of the rows to those above. */
+function stacked(tables: readonly (readonly string[])[], rows: number): ScreenRow[] {
+  const last = tables.at(-1)!.length + 1; // a blank row before each
+  const above = tables.slice(0, -1).reduce((sum, table) => sum + table.length + 1, 0);
+  const most = Math.max(rows - Math.min(last, Math.floor(rows / 2)), rows - last);
+  const parts = tables.map((table, i) =>
+    table.slice(0, i < tables.length - 1 && above > most ? Math.max(1, most - 1) : undefined),
+  );
+  return parts.flatMap(table => [
+    { text: '', isTitle: false },
+    ...table.map((text, i) => ({ text, isTitle: i === 0 })),
+  ]);
 }
 
 function* sample(ctx: TopContext): Generator<void, Sample, void> {
@@ -135,6 +153,7 @@ function* sample(ctx: TopContext): Generator<void, Sample, void> {
   };
   const { nowNs, hz } = yield* times(sys);
   const processes = yield* processTable(sys);
+  const sessions = yield* sessionTable(sys);
   return {
     nowNs,
     hz,
@@ -143,7 +162,7 @@ function* sample(ctx: TopContext): Generator<void, Sample, void> {
     clock: figures(yield* text('/proc/clock'), ' '),
     memory: figures(yield* text('/proc/meminfo'), ':'),
     model: (yield* text('/proc/models')).split(' sha256=', 1)[0]!,
-    sessions: (yield* text('/proc/sessions')).split('\n').filter(Boolean),
+    sessions: typeof sessions === 'number' ? [] : sessions,
     accounts: yield* readAccounts(sys),
   };
 }
@@ -154,8 +173,8 @@ function figures(text: string, separator: string): Map<string, number> {
   return new Map(rows.map(row => [row.split(separator, 1)[0]!, Number(/ ([0-9]+)/.exec(row)?.[1] ?? 0)]));
 }
 
-/** The lines above the table, and the table with its titles. */
-function screenOf(now: Sample, before: Sample | null, order: Order): { head: string[]; rows: string[] } {
+/** The lines above the tables, and the tables with their titles: processes and, where there are some, sessions, those that run first. */
+function screenOf(now: Sample, before: Sample | null, order: Order): { head: string[]; tables: string[][] } {
   const elapsed = now.clock.get('total')! - (before?.clock.get('total') ?? 0);
   const earlier = new Map(before?.processes.map(p => [p.pid, p.cycles]));
   const processes: Taken[] = now.processes.map(p => ({
@@ -174,18 +193,25 @@ function screenOf(now: Sample, before: Sample | null, order: Order): { head: str
       p.wchan,
       p.command,
     ]);
-  const head = ['PID', 'USER', 'S', '%CPU', 'TIME', 'CYCLES', 'WAITS IN', 'COMMAND'];
-  const printed = table([head, ...rows], [true, false, false, true, true, true], ' ')
-    .trimEnd()
-    .split('\n');
-  return { head: [...headOf(now, before, elapsed), ''], rows: printed };
+  const titles = ['PID', 'USER', 'S', '%CPU', 'TIME', 'CYCLES', 'WAITS IN', 'COMMAND'];
+  const tables = [lines([titles, ...rows], [true, false, false, true, true, true])];
+  if (now.sessions.length > 0) {
+    const sessions = now.sessions.toSorted((a, b) => Number(hasEnded(a)) - Number(hasEnded(b)) || a.id - b.id);
+    const cells = sessions.map(s => sessionCells(s, now.accounts, now.hz));
+    tables.push(lines([sessionTitles, ...cells], sessionRight));
+  }
+  return { head: headOf(now, before, elapsed), tables };
 }
+
+const lines = (rows: readonly (readonly string[])[], right: readonly boolean[]): string[] =>
+  table(rows, right, ' ').trimEnd().split('\n');
 
 function headOf(now: Sample, before: Sample | null, elapsed: number): string[] {
   const inState = (state: string): number => now.processes.filter(p => p.stat.startsWith(state)).length;
   const spent = accounts.map(
     name => `${percent(now.clock.get(name)! - (before?.clock.get(name) ?? 0), elapsed)} ${name}`,
   );
+  const inSession = (which: (s: SessionRow) => boolean): number => now.sessions.filter(which).length;
   const { memory } = now;
   const total = memory.get('MemTotal') ?? 0;
   const free = memory.get('MemFree') ?? 0;
@@ -195,9 +221,11 @@ function headOf(now: Sample, before: Sample | null, elapsed: number): string[] {
     `%Cycles: ${spent.join(', ')}`,
     `KiB Arena: ${total} total, ${total - free} used, ${free} free, ${memory.get('MemPeak') ?? 0} peak`,
     `Model: ${now.model === '' ? 'none' : now.model}`,
-    `Sessions: ${now.sessions.length}`,
-    ...now.sessions.slice(0, sessionsShown).map(line => `  ${line}`),
+    `Sessions: ${now.sessions.length} total, ${inSession(isRunning)} running, ${inSession(isQueued)} queued, ${inSession(hasEnded)} ended`,
   ];
 }
+
+const isQueued = (s: SessionRow): boolean => s.state === 'QUEUED';
+const isRunning = (s: SessionRow): boolean => !isQueued(s) && !hasEnded(s);
 
 const percent = (part: number, whole: number): string => (whole > 0 ? (100 * part) / whole : 0).toFixed(1);

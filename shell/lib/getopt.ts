@@ -28,6 +28,12 @@ type ParsedValue<O extends Option> = O extends { many: true }
     : boolean;
 export type ParsedOptions<T extends OptionTable> = { readonly [K in keyof T]: ParsedValue<T[K]> };
 
+/** The same options, their help saying which of a command's verbs they are for. */
+export function optionsFor<const T extends OptionTable>(verb: string, table: T): T {
+  const entries = Object.entries(table).map(([name, o]) => [name, { ...o, help: `${verb}: ${o.help}` }]);
+  return Object.fromEntries(entries) as T;
+}
+
 /** Where options may stand: anywhere (`gnu`), before the first operand only (`posix`: commands that take a command), nowhere (`none`). */
 export type OptionOrder = 'gnu' | 'posix' | 'none';
 

@@ -2,9 +2,18 @@
 // reading of them for every program that submits prompts. Promises are those of a constant-bandwidth server (Abeni and Buttazzo, 1998): a
 // budget of cycles each period, admitted or refused before anything runs.
 
-import { LIMITS, PRIORITY_DEFAULT, PRIORITY_MAX, RNG, SERVER, SESSION_FLAG, SessionOptions, utf8Encode } from '../../kernel/abi/index.ts';
+import {
+  LIMITS,
+  PRIORITY_DEFAULT,
+  PRIORITY_MAX,
+  RNG,
+  SERVER,
+  SESSION_FLAG,
+  SessionOptions,
+  utf8Encode,
+} from '../../kernel/abi/index.ts';
 import type { OptionTable, ParsedOptions } from './getopt.ts';
-import { parseDecimal } from './model.ts';
+import { parseDecimal, parseInteger } from './model.ts';
 import { integer, numbersOf, samplerOptions, samplerRules } from './sampling.ts';
 import type { NumberRule } from './sampling.ts';
 
@@ -28,7 +37,7 @@ export const promiseOptions = {
   period: { value: 'MS', help: 'run in a server with a budget of cycles every MS milliseconds' },
   budget: {
     value: 'Q',
-    help: "the server's budget: Q milliseconds of the processor, Qc cycles (default: one dearest step, with --deadline the whole request)",
+    help: "the server's budget: Q cycles, or milliseconds as 2.5ms (default: one dearest step, with --deadline the whole request)",
   },
   soft: { help: 'a server without budget goes on with a later deadline, instead of waiting for its next period' },
   prio: {
@@ -82,7 +91,7 @@ export function sessionRecord(given: RequestValues, hz: number, extras: RequestE
   if (!served && (given.soft || given.budget !== undefined))
     return `--${given.soft ? 'soft' : 'budget'} needs --period or --deadline`;
   const budget = given.budget === undefined ? 0 : budgetCycles(given.budget, hz);
-  if (budget === null) return `--budget '${given.budget}' is not a number of milliseconds, nor one of cycles as in 25000c`;
+  if (budget === null) return `--budget '${given.budget}' is not a number of cycles, nor of milliseconds as in 2.5ms`;
 
   const record = new Uint8Array(SessionOptions.bytes);
   SessionOptions.write(record, 0, {
@@ -105,12 +114,11 @@ export function sessionRecord(given: RequestValues, hz: number, extras: RequestE
   return record;
 }
 
-/** `2.5` milliseconds at `hz`, or `25000c`: whole cycles, at least one. Null when it is neither. */
+/** `25000` cycles, or `2.5ms` at `hz`: whole cycles, at least one. Null when it is neither. */
 export function budgetCycles(text: string, hz: number): number | null {
-  const counted = /^([0-9]+)c$/.exec(text);
-  const ms = parseDecimal(text);
-  const cycles = counted !== null ? Number(counted[1]) : ms === null ? 0 : Math.floor((ms * hz) / 1000);
-  return cycles >= 1 && Number.isSafeInteger(cycles) ? cycles : null;
+  const ms = text.endsWith('ms') ? parseDecimal(text.slice(0, -2)) : null;
+  const cycles = ms === null ? parseInteger(text) : Math.floor((ms * hz) / 1000);
+  return cycles !== null && cycles >= 1 && Number.isSafeInteger(cycles) ? cycles : null;
 }
 
 /** The bytes of --stop's values, or what is wrong with them. */

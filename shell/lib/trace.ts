@@ -23,7 +23,7 @@ const DEVICE = '/dev/trace';
 /** The tokens of everybody's sessions are in a trace. */
 const [FILE_MODE, DIRECTORY_MODE] = [0o600, 0o700];
 
-interface Snapshot {
+export interface Snapshot {
   readonly events: readonly TraceEvent[];
   /** Events before the first of these. */
   readonly dropped: number;
@@ -52,7 +52,7 @@ export function* trace(ctx: Ctx, [path = '']: readonly string[]): Run {
 }
 
 /** The ring as it is now; null after a message. */
-function* readTrace(ctx: Ctx): Generator<void, Snapshot | null, void> {
+export function* readTrace(ctx: Pick<Ctx, 'sys' | 'fail'>): Generator<void, Snapshot | null, void> {
   const { sys } = ctx;
   const fd = yield* sys.open(DEVICE, O.RDONLY, 0);
   const bytes = fd < 0 ? fd : yield* readAll(sys, fd, LIMITS.traceRecords * TraceRecord.bytes);

@@ -59,6 +59,7 @@ type Kind =
   | 'signal'
   | 'mount'
   | 'target'
+  | 'session'
   | 'none';
 
 /** Operands that a usage does not tell apart: by command, or by command and verb. */
@@ -80,22 +81,33 @@ const operandKinds: Readonly<Record<string, Kind>> = {
   umount: 'mount',
   unset: 'variable',
   wait: 'job',
+  llmcancel: 'session',
+  'llmctl cancel': 'session',
+  'llmctl detokenize': 'none',
   'llmctl load': 'model',
   'llmctl plan': 'model',
+  'llmctl poll': 'session',
+  'llmctl profile': 'session',
   'llmctl target': 'target',
 };
 
 /** What a name in capitals stands for in usages and tables of options. */
 const nameKinds: Readonly<Record<string, Kind>> = {
+  BYTES: 'none',
   COMMAND: 'command',
   DIR: 'directory',
   DIRECTORY: 'directory',
+  ID: 'session',
   M: 'model',
   MODEL: 'model',
+  MS: 'none',
   N: 'none',
+  PCT: 'none',
+  PPM: 'none',
   SHELL: 'program',
   SIGNAL: 'signal',
   T: 'target',
+  TIME: 'none',
   USER: 'user',
 };
 
@@ -144,11 +156,11 @@ class Completer {
     if (args === null) return yield* this.#of('command');
     const options = page?.options ?? {};
     const pending = optionValue(options, args.at(-1) ?? '');
-    if (pending !== null) return yield* this.#of(nameKinds[pending] ?? 'path');
+    if (pending !== null) return yield* this.#value(pending);
     if (word.value.startsWith('-') && page !== undefined && !args.includes('--')) {
       if (word.assignment.valueAt === 0) return { from: wholeWord(word), candidates: optionCandidates(page) };
       const option = optionValue(options, word.value.slice(0, word.assignment.valueAt - 1));
-      return yield* this.#of(nameKinds[option ?? ''] ?? 'path');
+      return yield* this.#value(option ?? '');
     }
     return yield* this.#operand(page, operandsOf(args, options));
   }
@@ -173,6 +185,11 @@ class Completer {
     const { literals, kinds } = usageAt(page?.usage ?? [], operands);
     if (literals.length > 0) return this.#words(literals);
     return yield* this.#of(kinds.length === 1 ? kinds[0]! : 'path');
+  }
+
+  /** The value of an option, as its table names it: one of some words, or a kind. */
+  *#value(name: string): Find<Offer> {
+    return isLiteral(name) ? this.#words(name.split('|')) : yield* this.#of(nameKinds[name] ?? 'path');
   }
 
   *#of(kind: Kind): Find<Offer> {
@@ -205,6 +222,8 @@ class Completer {
         return this.#words(yield* this.#column('/proc/mounts', 1));
       case 'target':
         return this.#words(yield* this.#column('/proc/targets', 1));
+      case 'session':
+        return this.#words((yield* this.#column('/proc/sessions', 0)).filter(id => /^[0-9]/.test(id)));
     }
   }
 
@@ -214,7 +233,7 @@ class Completer {
 
   *#column(file: string, column: number): Find<string[]> {
     const text = yield* readText(this.#sys, file);
-    return typeof text === 'number' ? [] : text.split('\n').flatMap(line => line.split(' ')[column] ?? []);
+    return typeof text === 'number' ? [] : text.split('\n').flatMap(line => line.split(/[ \t]/)[column] ?? []);
   }
 
   *#variable({ name, at, brace }: NonNullable<Place['variable']>): Find<Offer> {

@@ -27,8 +27,9 @@ export function randomTasks(next: () => number): { tasks: Task[]; segment: numbe
   return { tasks, segment };
 }
 
+const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
+
 export function hyperperiodOf(tasks: readonly Task[]): number {
-  const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
   return tasks.reduce((l, { period }) => (l / gcd(l, period)) * period, 1);
 }
 

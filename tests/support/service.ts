@@ -11,6 +11,8 @@ import {
   isRefusal,
   LIMITS,
   PRIORITY_DEFAULT,
+  QUOTA_DEFAULTS,
+  QUOTA_SET,
   SERVER,
   SESSION_FLAG,
   SessionEvent,
@@ -103,6 +105,8 @@ export class Bench {
     const image = readFileSync('build/boot.cpio');
     const options = { image, strict: true, ...(build === undefined ? {} : { build }), ...(target === undefined ? {} : { target }) };
     this.machine = boot(options);
+    // prettier-ignore
+    this.kernel.quotas.set({ uid: QUOTA_DEFAULTS, set: QUOTA_SET.tokens, tokensPerHour: 0, cyclesPerHour: 0, kvBytes: 0, sessions: 0 });
   }
 
   get kernel(): Machine['kernel'] {
@@ -130,7 +134,8 @@ export class Bench {
     forget(this.machine);
   }
 
-  submit(text: string, options: Options, uid = 0, pid = PID): number | Refusal {
+  /** Null: servers leave no time for it now. */
+  submit(text: string, options: Options, uid = 0, pid = PID): number | Refusal | null {
     const { kernel, machine } = this;
     const { lay, vfs, sessions } = kernel;
     const prompt = vfs.memfd('prompt');
@@ -143,7 +148,9 @@ export class Bench {
     }
     prompt.seek(0, 0);
     SessionOptions.write(machine.arena.u8, lay.windowAt, { ...DEFAULTS, ...options });
-    const handle = sessions.open({ pid, uid }, lay.windowAt, prompt);
+    const handle = sessions.mayTake(sessions.isServing ? sessions.openingMax(prompt) : 0)
+      ? sessions.open({ pid, uid }, lay.windowAt, prompt)
+      : null;
     prompt.close();
     return handle;
   }
@@ -152,6 +159,7 @@ export class Bench {
   accepted(text: string, options: Options, uid = 0): number {
     const handle = this.submit(text, options, uid);
     if (isRefusal(handle)) throw new Error(handle.message);
+    if (handle === null) throw new Error('no time to submit it');
     return handle;
   }
 
@@ -209,8 +217,9 @@ export class Bench {
       for (const i of due) {
         const { at, text, options, uid } = wishes[i]!;
         if (at > now) continue;
-        due.delete(i);
         const handle = this.submit(text, options, uid);
+        if (handle === null) continue;
+        due.delete(i);
         if (!isRefusal(handle)) live.set(i, { handle, reading: new Reading(), since: now });
       }
       for (const [i, { handle, reading, since }] of live) {
@@ -225,7 +234,7 @@ export class Bench {
       this.check();
       look();
       expect(moved || due.size > 0 || [...live.keys()].some(i => wishes[i]!.readEvery > 1) || now < 1e6, () => 'stuck');
-      expect(now < 1e6, () => `no end after ${now} segments`);
+      expect(now < 1e5, () => `no end after ${now} segments: due ${[...due].join()}\n${kernelText(this)}`);
     }
     return outcomes;
   }
@@ -287,5 +296,7 @@ export class Bench {
     expect(sched.figures().misses === 0, () => 'a deadline was missed');
   }
 }
+
+const kernelText = (b: Bench): string => `${b.kernel.sessions.list(0)}${JSON.stringify(b.kernel.pool.figures())} ${JSON.stringify(b.kernel.sessions.schedule())} slack ${b.kernel.sched.slack(b.kernel.clock.cycles())} ${b.kernel.clock.cycles()} ${JSON.stringify(b.service.table.live().map(s => [s.id, s.isAwake, s.isSuspended, s.output.isFull, s.get('pos')]))}`;
 
 export { SERVER, SESSION_FLAG, type Caller };
