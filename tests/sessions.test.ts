@@ -493,35 +493,34 @@ test('figures of the service, of reports, quotas, the trace and the clock are th
   await setImmediate();
 });
 
-test('what a mix takes is exact: with its pages nothing is swapped, with one less something is, or waits', t => {
+test('what a mix takes is exact: with its pages nobody waits or is swapped, and with one less the last promise is refused', t => {
   const next = random(11);
   const bench = new Bench();
-  for (let i = 0; i < (soak ? 100 : 10); i++) {
-    const sizes = Array.from(
-      { length: 1 + below(next, 12) },
-      () => [1 + below(next, 90), 2 + below(next, 60)] as const,
-    );
-    const pages = sizes.reduce((n, [prompt, generate]) => n + Math.ceil((prompt + generate - 1) / 32), 0);
-    if (pages - 1 < 5) continue;
-    for (const [lacking, fits] of [
-      [0, true],
-      [1, false],
-    ] as const) {
-      bench.load('stub', { ctx: 160, pages: pages - lacking, sessions: 32 });
-      const before = bench.kernel.pool.figures().swapOuts;
-      // Nobody reads, so that all are there until the last has drawn all but its last token; prompts begin differently.
-      const texts = sizes.map(([prompt], j) => String.fromCharCode(65 + j).repeat(prompt));
-      const live = texts.map((text, j) => bench.accepted(text, { maxTokens: sizes[j]![1], temp: 0, logitsK: 0 }));
-      let waited = false;
-      let most = 0;
-      for (const s of bench.service.table.live()) s.output['held'] = s.output['held'];
-      while (bench.kernel.sessions.active() === live.length && bench.step()) {
-        waited ||= bench.service.table.live().some(s => s.isSuspended);
-        most = Math.max(most, bench.kernel.sessions.active() - bench.kernel.sessions.queueDepth());
-      }
-      const swapped = bench.kernel.pool.figures().swapOuts > before;
-      if (fits) t.false(swapped || waited, JSON.stringify(sizes));
-      bench.kernel.sessions.closeOwnedBy(PID);
+  const pagesOf = ([prompt, generate]: readonly [number, number]): number => Math.ceil((prompt + generate - 1) / 32);
+  for (let i = 0; i < (soak ? 200 : 15); i++) {
+    const sizes = Array.from({ length: 2 + below(next, 12) }, () => [1 + below(next, 90), 2 + below(next, 60)] as const);
+    const pages = Math.max(6, sizes.reduce((n, size) => n + pagesOf(size), 0)); // prettier-ignore
+    const text = (j: number): string => String.fromCharCode(65 + j).repeat(sizes[j]![0]);
+    const server = { server: SERVER.hard, periodNs: 1e12 };
+
+    bench.load('stub', { ctx: 160, pages, sessions: 32 });
+    const before = bench.kernel.pool.figures().swapOuts;
+    const live = sizes.map(([, maxTokens], j) => bench.accepted(text(j), { maxTokens }));
+    while (bench.step()) {
+      t.is(bench.kernel.sessions.queueDepth(), 0);
+      t.false(bench.service.table.live().some(s => s.isSuspended));
     }
+    t.is(bench.kernel.pool.figures().swapOuts, before);
+    for (const handle of live) bench.kernel.sessions.close(handle);
+
+    const promised = sizes.map(([, maxTokens], j) => bench.accepted(text(j), { maxTokens, ...server }));
+    for (const handle of promised) bench.kernel.sessions.close(handle);
+    if (sizes.reduce((n, size) => n + pagesOf(size), 0) - 1 < 5) continue;
+    bench.load('stub', { ctx: 160, pages: pages - 1, sessions: 32 });
+    const answers = sizes.map(([, maxTokens], j) => refusal(bench, text(j), { maxTokens, ...server }));
+    const last = pagesOf(sizes.at(-1)!);
+    t.deepEqual(answers.slice(0, -1), sizes.slice(1).map(() => 'admitted'));
+    t.is(answers.at(-1), `3001 ${last} pages are to be kept for it, ${last - 1} of ${pages - 1} are left`);
+    bench.kernel.sessions.closeOwnedBy(PID);
   }
 });
