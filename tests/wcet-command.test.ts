@@ -192,7 +192,7 @@ test('wcet --json: bounds in order, sums that add up, goals judged by them', t =
     const cycles = own.most['first_token_cycles'] ?? null;
     t.is(first, cycles === null ? null : (cycles / own.hz) * 1000);
     t.is(goals['context'], 'met');
-    t.is(goals['memory'], 'stretch');
+    t.is(goals['memory'], 'met'); // by default the pool takes most of what is free
   }
 });
 
