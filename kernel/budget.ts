@@ -69,8 +69,8 @@ export class PeriodBudget {
 
   /** Limits and figures of now. */
   record(): RecordValue<typeof BudgetRecord.fields> {
-    const b = this.now();
-    return { ...b, issued: b.issued + b.reserved, windowStartNs: b.begun !== 0 ? b.windowStartNs : this.clock.nowNs() };
+    const { reserved, begun, ...b } = this.now();
+    return { ...b, issued: b.issued + reserved, windowStartNs: begun !== 0 ? b.windowStartNs : this.clock.nowNs() };
   }
 
   private fits(b: Machine, tokens: number): boolean {

@@ -155,7 +155,7 @@ function contextOf(shape: ModelShape, request: LoadRequest): number | Refusal {
     return refuse(
       'INVAL',
       2003,
-      `pages ${pages} asked, one context of ${ctx} takes ${pagesOf(ctx)} of ${KV_PAGE} positions`,
+      `pages ${pages} asked, one context of ${ctx} takes ${pagesOf(ctx)}, of ${KV_PAGE} positions each`,
     );
   return ctx > 0 ? ctx : Math.min(most, LIMITS.contextDefault, pages > 0 ? pages * KV_PAGE : most);
 }

@@ -98,7 +98,7 @@ export class Quotas {
   get(uid: number): Quota {
     const i = this.find(uid);
     const user = i < 0 ? this.current(newUser(uid)) : this.user(i);
-    return { ...user, ...this.limits(user) };
+    return this.shown(user);
   }
 
   /** Sets the limits that `wanted.set` names, for one user or as defaults. */
@@ -120,12 +120,18 @@ export class Quotas {
     const users: Quota[] = [];
     for (let i = 1; i <= LIMITS.quotaUsersMax; i++) {
       const user = this.user(i);
-      if (user.taken !== 0) users.push({ ...user, ...this.limits(user) });
+      if (user.taken !== 0) users.push(this.shown(user));
     }
     return users.sort((a, b) => a.uid - b.uid);
   }
 
   // ── Limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A record as the quota call shows it, with the limits in force. */
+  private shown(user: User): Quota {
+    const { taken: _, touchedNs: __, ...quota } = user;
+    return { ...quota, ...this.limits(user) };
+  }
 
   /** A user's own, and the defaults for the rest. */
   private limits(user: User): Pick<Quota, 'tokensPerHour' | 'cyclesPerHour' | 'kvBytes' | 'sessions'> {

@@ -648,10 +648,14 @@ test('§10, a refusal in the audit: op 3, status 2, no tokens', t => {
   const refusal = budget.request(9);
   if (refusal === null) return t.fail('not refused');
   clock.advance(1_500, 'idle');
-  audit.refused(2, refusal);
-  t.deepEqual(audit.lines(), ['1 op=3 session=0 prompt_len=2 tokens=0 status=2 code=3003 ts_ns=1000\n']);
-  for (let i = 0; i < 2 * LIMITS.auditRecordsMax; i++) audit.refused(i, refusal);
-  t.is(audit.lines().length, LIMITS.auditRecordsMax);
+  audit.refused(ADA, 2, refusal);
+  const line =
+    '1 op=3 session=0 prompt_len=2 tokens=0 finish=reject user=1001 status=2 code=3003 cycles=0 ts_ns=1000\n';
+  t.deepEqual(audit.lines(0), [line]);
+  t.deepEqual(audit.lines(ADA), [line]);
+  t.deepEqual(audit.lines(1002), []); // of others nothing is told
+  for (let i = 0; i < 2 * LIMITS.auditRecordsMax; i++) audit.refused(1002, i, refusal);
+  t.is(audit.lines(0).length, LIMITS.auditRecordsMax);
 });
 
 // ── In the machine ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -756,6 +760,75 @@ test('two requests at once take no more than one after the other', t => {
   t.true(after! > before && after! < before + 60, `${before} ${after}`);
 });
 
+test('cycles and KV bytes are held while a request runs, and have limits of their own', t => {
+  const machine = powerOn();
+  const page = 32 * 1536; // positions of a page × bytes of a token's keys and values, f16
+  const during = machine.exec(
+    asUser('llminfer --temp 0 --max-tokens 60 Once > /tmp/out & sleep 0.5; llmctl quota --json; wait'),
+  );
+  const bound = Number(json(machine, 'llminfer --json --temp 0 --max-tokens 60 Once')['wcet_cycles']);
+  t.like(JSON.parse(during.stdout), {
+    tokens_used: 0,
+    tokens_reserved: 60,
+    cycles_used: 0,
+    cycles_reserved: bound,
+    kv_bytes: 2 * page, // 2 tokens of the prompt and 59 that are fed back
+    sessions: 1,
+  });
+  const after = json(machine, 'llmctl quota --json user');
+  t.like(after, { tokens_used: 60, tokens_reserved: 0, cycles_reserved: 0, kv_bytes: 0, sessions: 0 });
+  t.true((after['cycles_used'] as number) > 0 && (after['cycles_used'] as number) <= bound);
+
+  ok(machine, `sleep 3600; llmctl quota user --kv ${page}`);
+  ok(machine, asUser('llminfer --temp 0 --max-tokens 31 Once')); // 32 positions
+  refused(t, machine, asUser('llminfer --temp 0 --max-tokens 32 Once'), 1, `${over} user user asked ${2 * page} bytes of KV pages, ${page} of ${page} left until a session ends`); // prettier-ignore
+  const used = json(machine, 'llmctl quota --json user')['cycles_used'] as number;
+  ok(machine, `llmctl quota user --kv 0 --cycles ${bound}`);
+  refused(t, machine, asUser('llminfer --temp 0 --max-tokens 60 Once'), 1, `${over} user user asked ${bound} cycles, ${bound - used} left until 02:00:00`); // prettier-ignore
+  ok(machine, 'sleep 3600');
+  ok(machine, asUser('llminfer --temp 0 --max-tokens 60 Once')); // a limit is inclusive
+});
+
+test('§10, the trace of the period budget, in the machine: 5, 4 refused, 6 cut to 3, 8', t => {
+  const machine = powerOn();
+  ok(machine, 'llmctl budget --period-ns 1000000000 --max-tokens-per-period 8');
+  const now = (): number => Number(ok(machine, 'date +%s%N'));
+  ok(machine, 'llminfer --temp 0 --max-tokens 5 Once');
+  const { window_start_ns: start } = json(machine, 'llmctl budget --json') as Record<string, number>;
+  ok(machine, 'sleep 0.3');
+  refused(
+    t,
+    machine,
+    'llminfer --temp 0 --max-tokens 4 Once',
+    1,
+    /: 4 tokens asked, 3 of the machine's 8 a period left/,
+  );
+  const cut = machine.exec('llmstream --temp 0 --max-tokens 6 Once');
+  t.is(cut.status, 1);
+  t.regex(cut.stdout, /^\[LLM\]\[STREAM\] infer id=2 tokens=3 /m);
+  t.regex(
+    cut.stderr,
+    /EDQUOT 3003 TokenBudgetExceeded: session 2 was cut after 3 tokens, the period budget of 8 is used up/,
+  );
+  t.true(now() < start! + SECOND);
+  t.like(json(machine, 'llmctl budget --json'), { window_start_ns: start, issued: 8, left: 0, rejects: 2 });
+  ok(machine, `sleep ${(start! + SECOND - now()) / SECOND}`);
+  ok(machine, 'llminfer --temp 0 --max-tokens 8 Once');
+  const after = json(machine, 'llmctl budget --json') as Record<string, number>;
+  t.like(after, { issued: 8, left: 0, rejects: 2 });
+  t.true(after['window_start_ns']! >= start! + SECOND);
+  const audit = ok(machine, 'grep op=3 /proc/audit').trimEnd().split('\n').reverse();
+  t.deepEqual(
+    audit.map(line => ['tokens', 'finish', 'status', 'code'].map(key => new RegExp(` ${key}=(\\S+)`).exec(line)?.[1])),
+    [
+      ['5', 'length', '1', '0'],
+      ['0', 'reject', '2', '3003'],
+      ['3', 'quota', '1', '3003'],
+      ['8', 'length', '1', '0'],
+    ],
+  );
+});
+
 test('§10, the period budget, in the machine', t => {
   const machine = powerOn();
   t.is(ok(machine, 'llmctl budget --period-ns 5000000000 --max-tokens-per-period 8'), '[LLM] budget configured\n');
@@ -777,7 +850,10 @@ test('§10, the period budget, in the machine', t => {
     left: 3,
     rejects: 1,
   });
-  t.regex(ok(machine, 'grep -m1 status=2 /proc/audit'), / op=3 session=0 prompt_len=2 tokens=0 status=2 code=3003 /);
+  t.regex(
+    ok(machine, 'grep -m1 status=2 /proc/audit'),
+    / op=3 session=0 prompt_len=2 tokens=0 finish=reject user=0 status=2 code=3003 /,
+  );
   ok(machine, 'sleep 5');
   t.like(json(machine, 'llmctl budget --json'), { issued: 0, left: 8 });
   ok(machine, 'llminfer --temp 0 --max-tokens 8 Once');
@@ -802,7 +878,7 @@ test('§10, the period budget, in the machine', t => {
 
 test('/etc/quota is read at boot; its mistakes are in the log', t => {
   const machine = powerOn('* 500 - - 3\nuser 64 - - -\neve 1 1 1 1\n');
-  t.regex(ok(machine, 'dmesg'), /\] \/etc\/quota:3: no user eve\n/);
+  t.regex(ok(machine, 'dmesg'), / quota: \/etc\/quota:3: no user eve\n/);
   t.regex(
     ok(machine, 'llmctl quota'),
     /^USER +TOKENS\/HOUR +CYCLES\/HOUR +KV BYTES +SESSIONS +REFUSED\n\* +500 +- +- +3\nroot +0 \/ - .*\nuser +0 \/ 64 +0 \/ - +0 \/ - +0 \/ 3 +0\nnobody +0 \/ 500 .*\nthe hour ends at 01:00:00\n$/,
@@ -813,15 +889,6 @@ test('/etc/quota is read at boot; its mistakes are in the log', t => {
     asUser('llminfer --max-tokens 65 Once'),
     1,
     `${over} user user asked 65 tokens, 64 left until 01:00:00, and 64 an hour`,
-  );
-  // Names are those of /etc/passwd as it is now.
-  ok(machine, "printf 'root:x:0:0:root:/root:/bin/sh\\nada::1000:1000:ada:/home/user:/bin/sh\\n' > /etc/passwd");
-  refused(
-    t,
-    machine,
-    "su ada -c 'llminfer --max-tokens 65 Once'",
-    1,
-    `${over} user ada asked 65 tokens, 64 left until 01:00:00, and 64 an hour`,
   );
 });
 
@@ -878,6 +945,19 @@ test('llmctl budget, quota, sched, pace: who may, wrong command lines, what is p
     2,
     "llmctl: --segment-max '2s' is neither cycles nor milliseconds as 2.5ms",
   );
+
+  const before = json(machine, 'llmctl sched --json') as Record<string, number>;
+  t.like(before, { policy: 'edf', bound_ppm: 850_000, used_ppm: 0, servers: 0, batch: 8, pace_scale_percent: 100 });
+  const { step_max_cycles: step, segment_max_cycles: segment } = before;
+  t.true(step! > 0 && segment! > step!);
+  // One dearest step is the least that a pass may be bound to; a time is cut to whole cycles.
+  refused(t, machine, `llmctl sched --segment-max ${step! - 1}`, 1, /^llmctl: EINVAL 7001 InvalidConfig: .*\d/);
+  const set = json(machine, `llmctl sched --segment-max ${step} --policy rr --bound 500000 --batch 2 --json`);
+  t.like(set, { policy: 'rr', bound_ppm: 500_000, batch: 2, step_max_cycles: step });
+  t.true((set['segment_max_cycles'] as number) < segment!);
+  t.like(json(machine, 'llmctl sched --policy EDF --json'), { ...set, policy: 'edf' });
+  t.deepEqual(json(machine, 'llmctl sched --segment-max 200ms --bound 850000 --batch 0 --json')['batch'], 8);
+  t.deepEqual(json(machine, 'llmctl sched --segment-max 0 --json'), before);
 
   t.is(ok(machine, 'llmctl pace'), '[LLM][PACE] scale=100% auto=OFF\n');
   t.is(ok(machine, 'llmctl pace --scale 600'), '[LLM][PACE] scale=500% auto=OFF\n');

@@ -312,7 +312,7 @@ test('the sequence priced for a shuffle on the A72 can do every shuffle of the k
 
 test('what the sequences take for granted of the kernels', t => {
   // The jump through a table is priced in the overhead of a record: only what the executor calls for each may have one.
-  const run = kernels.exports.find(e => e.name === 'run')!.index;
+  const run = kernels.exports.find(e => e.name === 'run_op')!.index;
   for (const { index } of kernels.bodies.filter(body => body.code.some(i => i.opcode.code === OP.br_table))) {
     const callers = kernels.bodies.filter(body => body.code.some(i => i.opcode.code === OP.call && i.value === index));
     t.deepEqual(

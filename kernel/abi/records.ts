@@ -255,6 +255,9 @@ export const ModelInfo = layout({
   contextTrained: 'u32',
   ctx: 'u32',
   kvType: 'u32',
+  batch: 'u32', // rows per pass
+  sessions: 'u32', // slots
+  pages: 'u32', // of the KV pool
   bos: 'i32', // -1 when the model has none
   eos: 'i32',
   addBos: 'u32',
@@ -537,8 +540,8 @@ export const StepBlock = layout({
   loss: 'f64', // score segment, out: -ln p(target)
 });
 /**
- * One row of a pass: a token of some session at its position, and where that session's block table lies. A pass mixes rows of sessions as it
- * likes, but the positions before a row's own are in the cache or earlier in the same pass. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
+ * One row of a pass: a token of some session at its position, and where that session's block table lies. A pass mixes rows of sessions, in any
+ * order; the positions before a row's own are in the cache or in the same pass. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
  * from StepBlock.kvAt to the page that holds positions KV_PAGE · i … of the session.
  */
 export const RowRecord = layout({ token: 'u32', pos: 'u32', tableAt: 'u32', session: 'u32' });

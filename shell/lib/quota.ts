@@ -89,9 +89,7 @@ const isOn = (b: Budget): boolean => b.periodNs > 0 && b.maxTokens > 0;
 
 function* budgetText(sys: Sys, b: Budget): Generator<void, string, void> {
   const { hz } = yield* times(sys);
-  const rows = [
-    ['budget', isOn(b) ? `${grouped(b.maxTokens)} tokens a period of ${b.periodNs / 1e6} ms` : 'off'],
-  ];
+  const rows = [['budget', isOn(b) ? `${grouped(b.maxTokens)} tokens a period of ${b.periodNs / 1e6} ms` : 'off']];
   if (isOn(b)) {
     const until = yield* clockTime(sys, b.windowStartNs + b.periodNs);
     rows.push(['issued', `${grouped(b.issued)}, ${grouped(Math.max(0, b.maxTokens - b.issued))} left until ${until}`]);
@@ -251,7 +249,7 @@ function quotaJson(q: Quota, accounts: Accounts): Json {
 // ── Times ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A moment of the clock as the machine's date has it, to the next millisecond: `12:00:00`, `12:00:00.250`. */
-function* clockTime(sys: Sys, ns: number): Generator<void, string, void> {
+export function* clockTime(sys: Sys, ns: number): Generator<void, string, void> {
   const { bootEpochSeconds } = yield* times(sys);
   const ms = Math.ceil(ns / 1e6);
   const text = formatTime('%T', bootEpochSeconds + Math.floor(ms / 1000), 0);

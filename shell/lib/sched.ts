@@ -12,7 +12,7 @@ import type { Context } from './program.ts';
 import { integer, numbersOf } from './sampling.ts';
 
 export const schedOptions = {
-  policy: { value: 'P', help: 'sched: edf (earliest deadline first), fp (fixed priorities) or rr (in turn)' },
+  policy: { value: 'edf|fp|rr', help: 'sched: earliest deadline first, fixed priorities, or in turn' },
   bound: { value: 'PPM', help: `sched: parts per million that servers may use (default ${LIMITS.utilisationPpm})` },
   'segment-max': {
     value: 'TIME',

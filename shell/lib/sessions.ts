@@ -22,6 +22,7 @@ import { times } from './fmt.ts';
 import type { Json } from './fmt.ts';
 import { failAbout, grouped, idsOf, parseInteger, wrong } from './model.ts';
 import type { Context } from './program.ts';
+import { clockTime } from './quota.ts';
 import { CHUNK_BYTES } from './stdio.ts';
 
 export type Report = RecordValue<typeof SessionReport.fields>;
@@ -188,13 +189,10 @@ export function* endingRefusal(sys: Sys, r: Report): Generator<void, string | nu
   const { maxTokens, periodNs, windowStartNs } = yield* periodBudget(sys);
   const budget =
     maxTokens > 0
-      ? `, the period budget of ${grouped(maxTokens)} is used up until ${seconds(windowStartNs + periodNs)} s`
+      ? `, the period budget of ${grouped(maxTokens)} is used up until ${yield* clockTime(sys, windowStartNs + periodNs)}`
       : '';
   return formatRefusal(refuse('DQUOT', 3003, `session ${r.id} was cut after ${r.outputTokens} tokens${budget}`));
 }
-
-/** Nanoseconds as seconds with three decimals, as `dmesg` counts. */
-export const seconds = (ns: number): string => (ns / 1e9).toFixed(3);
 
 export const stateName = (r: Report): string => SESSION_STATE[r.state] ?? String(r.state);
 export const finishOf = (r: Report): FinishReason => FINISH[r.finish] ?? 'fault';

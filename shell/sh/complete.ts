@@ -93,6 +93,7 @@ const operandKinds: Readonly<Record<string, Kind>> = {
 
 /** What a name in capitals stands for in usages and tables of options. */
 const nameKinds: Readonly<Record<string, Kind>> = {
+  BYTES: 'none',
   COMMAND: 'command',
   DIR: 'directory',
   DIRECTORY: 'directory',
@@ -101,9 +102,12 @@ const nameKinds: Readonly<Record<string, Kind>> = {
   MODEL: 'model',
   MS: 'none',
   N: 'none',
+  PCT: 'none',
+  PPM: 'none',
   SHELL: 'program',
   SIGNAL: 'signal',
   T: 'target',
+  TIME: 'none',
   USER: 'user',
 };
 
@@ -152,11 +156,11 @@ class Completer {
     if (args === null) return yield* this.#of('command');
     const options = page?.options ?? {};
     const pending = optionValue(options, args.at(-1) ?? '');
-    if (pending !== null) return yield* this.#of(nameKinds[pending] ?? 'path');
+    if (pending !== null) return yield* this.#value(pending);
     if (word.value.startsWith('-') && page !== undefined && !args.includes('--')) {
       if (word.assignment.valueAt === 0) return { from: wholeWord(word), candidates: optionCandidates(page) };
       const option = optionValue(options, word.value.slice(0, word.assignment.valueAt - 1));
-      return yield* this.#of(nameKinds[option ?? ''] ?? 'path');
+      return yield* this.#value(option ?? '');
     }
     return yield* this.#operand(page, operandsOf(args, options));
   }
@@ -181,6 +185,11 @@ class Completer {
     const { literals, kinds } = usageAt(page?.usage ?? [], operands);
     if (literals.length > 0) return this.#words(literals);
     return yield* this.#of(kinds.length === 1 ? kinds[0]! : 'path');
+  }
+
+  /** The value of an option, as its table names it: one of some words, or a kind. */
+  *#value(name: string): Find<Offer> {
+    return isLiteral(name) ? this.#words(name.split('|')) : yield* this.#of(nameKinds[name] ?? 'path');
   }
 
   *#of(kind: Kind): Find<Offer> {
