@@ -69,7 +69,7 @@ for (const architecture of NAMES) {
       const single = load(model.file, { ctx, kvType, batch: 1 }, builds[0]!);
       const rows = single.rig.logits(single.engine, ids, 1);
 
-      const forward = new Forward(model, kvType === GGML_TYPE.F16);
+      const forward = new Forward(model, kvType);
       const types = [...model.weights.values()].map(w => w.type);
       const int8 = types.some(x => x === GGML_TYPE.Q4_0 || x === GGML_TYPE.Q4_1 || x === GGML_TYPE.Q8_0);
       const half = kvType === GGML_TYPE.F16 || types.some(x => x !== GGML_TYPE.F32);

@@ -64,7 +64,7 @@ const options = {
     value: 'N',
     help: `load, plan: pages of ${KV_PAGE} positions for keys and values (default: a whole context, and three quarters of what is left)`,
   },
-  kv: { value: 'TYPE', help: 'load, plan, wcet: type of the key-value cache, f16 (default) or f32' },
+  kv: { value: 'TYPE', help: 'load, plan, wcet: type of the key-value cache: f16 (default), f32, q8_0 or q4_0' },
   ops: { help: "plan: the loaded model's plan, op by op" },
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
   bos: { help: 'tokenize: put the BOS token first' },

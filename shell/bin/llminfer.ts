@@ -90,7 +90,7 @@ export const llminfer = define({
     '  finish_reason     eos, length, stop, context, cancel, timeout, quota or fault',
     "  arena_peak_bytes  the whole machine's peak since the request was submitted",
     "  kv_bytes          the session's key-value cache",
-    '  ctx, kv_type      context length in tokens, and f16 or f32',
+    '  ctx, kv_type      context length in tokens, and f32, f16, q8_0 or q4_0',
     '  seed              the seed used',
     '  cycles            what the session was charged on the simulated processor',
     '  wcet_cycles       what it could have been charged at most, known before it ran',
