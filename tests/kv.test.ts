@@ -3,15 +3,20 @@
 // llama.cpp for these types: its attention rounds queries to Q8_0 first, this one does not.
 
 import test from 'ava';
-import { readFileSync } from 'node:fs';
+import type { ExecutionContext } from 'ava';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { boot } from '../boot/index.ts';
+import type { Machine } from '../boot/machine.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
-import { KV_PAGE } from '../kernel/abi/index.ts';
-import { GGML_TYPE, ggmlTypeName } from '../kernel/abi/index.ts';
-import { BUILDS, canRun, random, Rig } from './harness.ts';
+import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
+import { GGML_TYPE, ggmlTypeName, isRefusal, KV_PAGE, KV_TYPES, PAGE_RECORD_BYTES } from '../kernel/abi/index.ts';
+import { accepted, BUILDS, canRun, random, Rig, shared, soak } from './harness.ts';
 import { encode } from './reference/encode.ts';
 import * as reference from './reference/kernels.ts';
+import { randomConfig, randomModel } from './reference/models.ts';
 
-const soak = process.env['ARENA8_SOAK'] === '1';
 const { F32, F16, Q8_0, Q4_0 } = GGML_TYPE;
 const BLOCKED = [Q8_0, Q4_0];
 
@@ -190,4 +195,123 @@ test('queries are not rounded for a cache of blocks, as they are for one of halv
       attend(rig, type, shape, [q, k, k]);
       t.is(rig.arena.f32[X >> 2], type === F16 ? 1 : 1 + 2 ** -20, ggmlTypeName(type));
     }
+});
+
+// ── Models ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A model whose heads have so many values. */
+function modelWith(headSize: number): Uint8Array {
+  for (;;) {
+    const config = randomConfig('llama', next);
+    if (config.headSize === headSize) return randomModel(config, next).file;
+  }
+}
+
+test('heads that are no whole blocks are refused, with what keys and values may be kept in', t => {
+  const rig = rigs[0]!;
+  const driver = new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
+  for (const headSize of [8, 16, 32, 48]) {
+    const image = accepted(rig.image(modelWith(headSize)));
+    for (const kvType of KV_TYPES.map(name => GGML_TYPE[name])) {
+      const answer = driver.budget(image, { ctx: 9, kvType, batch: 1, sessions: 1, pages: 1 });
+      const fits = headSize === 32 || !BLOCKED.includes(kvType as number);
+      t.is(isRefusal(answer), !fits);
+      if (isRefusal(answer))
+        t.is(
+          `${answer.code} ${answer.message}`,
+          `7001 KV type ${ggmlTypeName(kvType)} has blocks of 32 values, heads have ${headSize}: f32 or f16 would be accepted`,
+        );
+    }
+  }
+});
+
+// ── The machine ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const image = readFileSync('build/boot.cpio');
+
+function ok(t: ExecutionContext, machine: Machine, line: string): string {
+  const { status, stdout, stderr } = machine.exec(line);
+  t.is(status, 0, `${line}: ${stderr}`);
+  return stdout;
+}
+
+/** Bytes of 32 keys or values. */
+const BYTES = { F32: 128, F16: 64, Q8_0: 34, Q4_0: 18 } as const;
+/** A bound on the loss in nats a token above F32, in a text that is no story. */
+const LOSS = { F32: 0, F16: 1e-2, Q8_0: 1e-2, Q4_0: 1e-1 } as const;
+
+test('a machine loads, plans, charges and tells of every type; what it loses is little', t => {
+  const machine = boot({ strict: true, image });
+  let nats = 0;
+  for (const type of KV_TYPES) {
+    const name = type.toLowerCase();
+    const plan = JSON.parse(ok(t, machine, `llmctl plan --json --kv ${name} --ctx 64 fable-q8_0`));
+    // Six layers, keys and values, two heads of 32.
+    t.is(plan.kv_bytes_per_token, 6 * 2 * 2 * BYTES[type]);
+    t.is(plan.kv_type, name);
+    t.is(
+      plan.regions.kv % (KV_PAGE * plan.kv_bytes_per_token + PAGE_RECORD_BYTES) < 64,
+      true,
+      'pages and their records',
+    );
+    t.deepEqual(
+      JSON.parse(ok(t, machine, `llmctl load --json --kv ${type} --ctx 64 fable-q8_0`)).regions,
+      plan.regions,
+    );
+    t.is(JSON.parse(ok(t, machine, 'llmctl info --json')).kv_type, name);
+    t.regex(ok(t, machine, 'cat /proc/models'), new RegExp(` kv=${type} `));
+    // A strict machine panics when a step is not charged what its certificate says, or leaves its bounds.
+    const answer = JSON.parse(ok(t, machine, 'llminfer --json --seed 7 --max-tokens 40 Once upon a time'));
+    t.is(answer.kv_type, name);
+    t.true(answer.bcet_cycles <= answer.cycles && answer.cycles <= answer.wcet_cycles);
+    const { nll } = JSON.parse(ok(t, machine, 'llmctl perplexity --json /usr/share/labs/budget.md'));
+    if (type === 'F32') nats = nll;
+    t.true(Math.abs(nll - nats) <= LOSS[type], `${type}: ${nll} nats a token, F32 ${nats}`);
+  }
+});
+
+test('a type that is none, or that the heads do not allow, is refused and changes nothing', t => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'arena8-kv-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  writeFileSync(path.join(directory, 'small.gguf'), modelWith(16));
+  const machine = boot({ strict: true, image, mounts: { '/host': directory } });
+  const before = ok(t, machine, 'llmctl info --json');
+  for (const [line, status, message] of [
+    ['llmctl load --kv q5_0 fable-f16', 2, "llmctl: --kv 'q5_0' is not f32, f16, q8_0 or q4_0\n"],
+    [
+      'llmctl load --kv q4_0 /host/small.gguf',
+      1,
+      'llmctl: EINVAL 7001 InvalidConfig: /host/small.gguf: KV type Q4_0 has blocks of 32 values, heads have 16: f32 or f16 would be accepted\n',
+    ],
+  ] as const) {
+    const answer = machine.exec(line);
+    t.is(answer.status, status, line);
+    t.is(answer.stderr, message);
+  }
+  const refusal = machine.kernel.loader.load('/models/fable-f16.gguf', {
+    ctx: 0,
+    kvType: 12,
+    batch: 0,
+    sessions: 0,
+    pages: 0,
+  });
+  t.is(refusal?.message, '/models/fable-f16.gguf: KV type Q4_K is not f32, f16, q8_0 or q4_0');
+  t.is(ok(t, machine, 'llmctl info --json'), before);
+});
+
+test('the perplexities in docs/ENGINE.md are those of the held-out stories', t => {
+  const rows = [...readFileSync('docs/ENGINE.md', 'utf8').matchAll(/^\| `(\w+)` \|.* ([\d.]+) \|$/gm)];
+  t.deepEqual(
+    rows.map(([, name]) => name),
+    KV_TYPES.map(name => name.toLowerCase()),
+  );
+  if (!soak || !existsSync(shared('corpora'))) return void t.log('computed with --soak, four minutes');
+  const machine = boot({ image, mounts: { '/mnt': { path: shared('corpora'), readOnly: true } } });
+  for (const [, name, perplexity] of rows) {
+    ok(t, machine, `llmctl load --kv ${name} fable-f16`);
+    t.regex(
+      ok(t, machine, 'llmctl perplexity /mnt/stories-valid.txt'),
+      new RegExp(`^perplexity ${perplexity} over 146,982`),
+    );
+  }
 });
