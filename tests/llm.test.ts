@@ -781,7 +781,7 @@ function outputPattern(shown: readonly string[]): RegExp {
   return new RegExp(`^${lines.join('')}$`);
 }
 
-for (const lab of ['inference', 'sampling', 'budget', 'tokenizer', 'chat', 'backend', 'wcet', 'quantize'])
+for (const lab of ['inference', 'sampling', 'budget', 'tokenizer', 'chat', 'backend', 'wcet', 'quantize', 'kv'])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');
     const commands = labCommands(text);
