@@ -348,17 +348,12 @@ export class PagePool {
   private copyRows(from: number, to: number, count: number): void {
     if (this.get16(from, PAGE.fill) < count) panic(`${count} positions of page ${from} are kept and fewer are known`);
     const { planes, pageBytes } = this.place;
-    const { u8, u32 } = this.arena;
     const planeBytes = pageBytes / planes;
     const bytes = (planeBytes / KV_PAGE) * count;
     for (let plane = 0; plane < planes; plane++) {
       const at = this.addressOf(from) + plane * planeBytes;
-      u8.copyWithin(this.addressOf(to) + plane * planeBytes, at, at + bytes);
+      this.arena.u8.copyWithin(this.addressOf(to) + plane * planeBytes, at, at + bytes);
     }
-    const tokensAt = (this.recordAt(from) + PAGE.tokens) >> 2;
-    u32.copyWithin((this.recordAt(to) + PAGE.tokens) >> 2, tokensAt, tokensAt + count);
-    this.set16(to, PAGE.fill, count);
-    this.setKey(to, PAGE.parent, this.keyOf(from, PAGE.parent));
     this.copies++;
   }
 

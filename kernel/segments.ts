@@ -79,7 +79,9 @@ export class Segments {
   /** `n` rows at the end of the context and a draw. */
   private stepOf({ options: { ctx } }: Engine, n: number): number {
     const prices = this.k.loader.prices();
-    let cycles = Math.max(...range(n).map(m => prices.bodyTokens(m + 1))) + this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx);
+    let cycles =
+      Math.max(...range(n).map(m => prices.bodyTokens(m + 1))) +
+      this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx);
     for (let pos = ctx - n; pos < ctx; pos++) cycles += prices.bodyPosition(pos);
     return cycles;
   }

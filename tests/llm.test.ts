@@ -841,7 +841,19 @@ function outputPattern(shown: readonly string[]): RegExp {
   return new RegExp(`^${lines.join('')}$`);
 }
 
-for (const lab of ['inference', 'sampling', 'budget', 'tokenizer', 'chat', 'backend', 'wcet', 'quantize', 'quotas'])
+for (const lab of [
+  'inference',
+  'sampling',
+  'budget',
+  'tokenizer',
+  'chat',
+  'backend',
+  'wcet',
+  'quantize',
+  'quotas',
+  'trace',
+  'pages',
+])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');
     const commands = labCommands(text);
