@@ -3,15 +3,7 @@
 // would be missed for it (Orca's iteration-level batching, under EDF). Nothing runs between a pass's beginning and its last draw, and
 // nothing in it allocates arena memory: it is the longest segment that is not preempted.
 
-import {
-  FAULT,
-  LIMITS,
-  RowRecord,
-  SamplerRecord,
-  SESSION_FLAG,
-  StepBlock,
-  type Engine,
-} from './abi/index.ts';
+import { FAULT, LIMITS, RowRecord, SamplerRecord, SESSION_FLAG, StepBlock, type Engine } from './abi/index.ts';
 import { lengthOf, type Charging } from './charging.ts';
 import type { Life } from './life.ts';
 import type { Residency } from './residency.ts';
@@ -272,8 +264,7 @@ export class Dispatcher {
     this.preempt(parts);
     for (const part of parts) this.prepare(part, engine);
     const alone = parts.map(part => ({ part, cycles: 0 }));
-    if (this.body(engine, parts, rows))
-      for (const a of alone) a.cycles = this.finishStep(a.part, engine);
+    if (this.body(engine, parts, rows)) for (const a of alone) a.cycles = this.finishStep(a.part, engine);
     this.current = 0;
 
     const cycles = clock.cycles() - from;

@@ -1,12 +1,7 @@
 // A session's life: it leaves the queue, it ends, and what is told of it. The only place where sessions are entered into and struck from the
 // ledgers: scheduler, page pool, quotas, the period budget, totals, audit, trace. Whatever ends a session passes through `finish`, once.
 
-import {
-  FINISH,
-  SESSION_FLAG,
-  type Engine,
-  type FinishReason,
-} from './abi/index.ts';
+import { FINISH, SESSION_FLAG, type Engine, type FinishReason } from './abi/index.ts';
 import { prefixOf, type Charging } from './charging.ts';
 import { panic } from './panic.ts';
 import type { Residency } from './residency.ts';
@@ -75,7 +70,8 @@ export class Life {
     s.set('pos', shared);
     s.set('sharedTokens', shared);
     this.charging.body(s, engine, shared);
-    if (!s.isServer) sched.addBestEffort(s.slot, { session: s.id, priority: s.get('priority') });
+    if (s.isServer) this.residency.settle(s);
+    else sched.addBestEffort(s.slot, { session: s.id, priority: s.get('priority') });
     trace.emit('begin', s.id, s.slot, shared);
     this.traceQueue();
   }

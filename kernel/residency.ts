@@ -51,7 +51,13 @@ export class Residency {
   private layOut(engine: Engine): void {
     const { kvAt, pageBytes, pageRecordsAt, shape, options } = engine;
     const planes = Math.max(1, 2 * shape.layers);
-    this.k.pool.reset({ kvAt, pageBytes, pages: pageBytes === 0 ? 0 : options.pages, planes, recordsAt: pageRecordsAt });
+    this.k.pool.reset({
+      kvAt,
+      pageBytes,
+      pages: pageBytes === 0 ? 0 : options.pages,
+      planes,
+      recordsAt: pageRecordsAt,
+    });
   }
 
   /** Where it keeps what is its own; null when it has no slot of the model that is loaded. */
@@ -80,6 +86,11 @@ export class Residency {
     const { tableAt, historyAt } = this.slotOf(s)!;
     this.k.pool.begin(tableAt, this.ctx);
     return s.isScore ? 0 : this.k.pool.share(tableAt, s.uid, historyAt, s.idCount);
+  }
+
+  /** A server begins: takes the pages that it was promised, if they are there. */
+  settle(s: Session): void {
+    if (this.isReady(s, 0)) this.take(s, 0);
   }
 
   /** Its keys and values up to `pos` have been computed: other sessions of its user may share them. */
@@ -116,14 +127,25 @@ export class Residency {
     return out > 0 ? out : this.k.pool.needed(tableAt, s.get('pos'), this.wanted(s, toPos));
   }
 
-  /** Pages that others will take before this session does: servers that have not theirs yet, and who has pages moved for it. */
+  /** Pages that others will take before this session does: servers that came first and have not theirs yet; and who has pages moved for it. */
   private claimed(by: Session): number {
-    if (by.isServer) return 0;
+    const servers = this.claimedByServers(by.isServer ? by.id : Infinity);
+    const mover = this.moving();
+    const waits = mover !== null && mover !== by && !mover.isServer && !by.isServer;
+    return waits ? servers + this.lacking(mover, mover.get('pos') + 1) : servers;
+  }
+
+  /** Pages that servers submitted before session `id` have been promised and do not have yet. */
+  private claimedByServers(id: number): number {
     let pages = 0;
     for (const s of this.k.table.live())
-      if (s.isServer && s.isRunning && !s.isResident) pages += this.lacking(s, 0);
-    const mover = this.moving();
-    return mover === null || mover === by || mover.isServer ? pages : pages + this.lacking(mover, mover.get('pos') + 1);
+      if (s.isServer && s.isRunning && !s.isResident && s.id < id) pages += this.lacking(s, 0);
+    return pages;
+  }
+
+  /** How many of so many pages a server that came now would have moved for it. */
+  lackingFor(pages: number): number {
+    return Math.max(0, pages - (this.k.pool.available() - this.claimedByServers(Infinity)));
   }
 
   /** For whom pages are being moved, while it could use them. */

@@ -359,7 +359,7 @@ test('llmstats --watch and top show what goes on, and give the terminal back', a
   await type('clear; llmctl submit -n 100 --period 300 Once; top -d 0.5\r', 1000);
   const screen = seat.screen();
   t.regex(screen[5]!, /^Sessions: 2 total, 1 running, 0 queued, 1 ended$/);
-  const title = screen.findIndex(row => /^ID USER STATE/.test(row));
+  const title = screen.findIndex(row => row.startsWith('ID USER STATE'));
   t.true(title > screen.findIndex(row => /^ *PID /.test(row)));
   t.regex(seat.attributed(title, 'Inverse'), /^ID USER/);
   t.regex(screen[title + 1]!, /^ 2 root (PREFILL|DECODE) +- +2 +\d+ [\d.]+ms\/300ms +- /);
@@ -437,6 +437,30 @@ test('what llmctl plan --mix says of a mix is what the machine does with it', t 
     const { sessions } = json<{ sessions: { id: number }[] }>(machine, 'llmctl sessions --json');
     for (const command of ['cancel', 'cancel']) for (const { id } of sessions) machine.exec(`llmctl ${command} ${id}`);
   }
+});
+
+test('a mix that does not fit is told how to load the model so that it does', t => {
+  const machine = withModel();
+  for (const [given, mix, load] of [
+    ['--pages 64', '13x100+100', ''],
+    ['--sessions 8', '20x10+10', '--sessions 20'],
+    ['--ctx 128', '2x200+50', '--ctx 250'],
+  ] as const) {
+    const command = `llmctl plan fable-q4_0 ${given} --mix "${mix}"`;
+    const { status, stdout } = machine.exec(command);
+    t.is(status, 1);
+    t.regex(stdout, /^does not fit: .*\d/m);
+    const [, options] = /^all fit after llmctl load FILE ?(.*)$/m.exec(stdout) ?? [];
+    t.is(options, load);
+    const planned = json<{ mix_fits: boolean; pages: number }>(
+      machine,
+      `llmctl plan fable-q4_0 ${options} --json --mix "${mix}"`,
+    );
+    t.true(planned.mix_fits);
+  }
+  const { load_that_fits, reasons } = JSON.parse(machine.exec('llmctl plan --json --mix 40x4+4').stdout) as Json;
+  t.is(load_that_fits, null);
+  t.deepEqual(reasons, ['40 sessions, 32 at once']);
 });
 
 test('sessions of a mix that fits never wait for pages; of one page more somebody does', t => {

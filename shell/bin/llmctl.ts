@@ -494,8 +494,9 @@ function planText(path: string, planned: Plan): string {
 /** What may run at once: any sessions whose contexts, in whole pages, are no more pages than there are. */
 function mixes({ ctx, sessions, pages }: Plan): string {
   const whole = Math.min(sessions, Math.floor(pages / Math.ceil(ctx / KV_PAGE)));
-  const each = Math.min(ctx, KV_PAGE * Math.floor(pages / sessions));
-  const alike = each > 0 && sessions > whole ? `, or ${sessions} of ${grouped(each)}` : '';
+  const most = Math.min(sessions, pages);
+  const each = Math.min(ctx, KV_PAGE * Math.floor(pages / most));
+  const alike = most > whole ? `, or ${most} of ${grouped(each)}` : '';
   return `at once: ${whole} ${whole === 1 ? 'session' : 'sessions'} of ${grouped(ctx)} tokens${alike}; any whose pages of ${KV_PAGE} tokens are at most ${grouped(pages)}`;
 }
 

@@ -1,6 +1,6 @@
 // An adversary of the scheduler: servers that fill what admission permits, sessions that sleep, wake inside segments, hog or take steps that
-// do not fill their budgets, admission and removal in between, and work out of turn wherever `slack` allows it, as much as it allows. It keeps its own
-// accounts of what every server was promised, and counts each promise that was not kept.
+// do not fill their budgets, admission and removal in between, and work out of turn wherever `slack` allows it, as much as it allows. It
+// keeps its own accounts of what every server was promised, and counts each promise that was not kept.
 
 import { Arena } from '../../kernel/arena.ts';
 import { SERVER } from '../../kernel/abi/index.ts';
@@ -140,7 +140,8 @@ export class Adversary {
     }
     const taken = members.map(c => (this.next() < 0.7 ? c.steps[0]! : this.whole(1, c.steps[0]!)));
     const sum = taken.reduce((a, b) => a + b, 0);
-    const time = members.length > 1 && this.next() < 0.5 ? this.whole(Math.max(...taken), sum) : sum; // a pass may save, its members are charged as if alone
+    // A pass may save time; its members are charged as if each were alone.
+    const time = members.length > 1 && this.next() < 0.5 ? this.whole(Math.max(...taken), sum) : sum;
     this.elapse(first.budget === 0 ? time + this.cheat.segment : time);
     for (const [i, c] of members.entries()) this.ended(c, taken[i]!);
   }

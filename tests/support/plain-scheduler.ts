@@ -1,5 +1,5 @@
-// The scheduler once more, as plainly as it can be said: a list of objects, exact fractions, every moment tried instead of the ones that matter. What
-// kernel/sched.ts computes must agree with it, operation by operation.
+// The scheduler once more, as plainly as it can be said: a list of objects, exact fractions, every moment tried instead of the ones that
+// matter. What kernel/sched.ts computes must agree with it, operation by operation.
 
 import { SERVER } from '../../kernel/abi/index.ts';
 import type { StepCost } from '../../kernel/sched.ts';

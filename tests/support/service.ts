@@ -55,7 +55,7 @@ export interface Outcome {
 }
 
 const DEFAULTS: Options = { temp: 0.8, topK: 40, topP: 0.95, repeatPenalty: 1, priority: PRIORITY_DEFAULT };
-const PID = 4711; // no process
+export const PID = 4711; // no process
 
 /** A promise was broken. */
 export class Broken extends Error {}
@@ -103,7 +103,12 @@ export class Bench {
 
   constructor(build?: 'simd128' | 'relaxed', target?: string) {
     const image = readFileSync('build/boot.cpio');
-    const options = { image, strict: true, ...(build === undefined ? {} : { build }), ...(target === undefined ? {} : { target }) };
+    const options = {
+      image,
+      strict: true,
+      ...(build === undefined ? {} : { build }),
+      ...(target === undefined ? {} : { target }),
+    };
     this.machine = boot(options);
     // prettier-ignore
     this.kernel.quotas.set({ uid: QUOTA_DEFAULTS, set: QUOTA_SET.tokens, tokensPerHour: 0, cyclesPerHour: 0, kvBytes: 0, sessions: 0 });
@@ -125,8 +130,7 @@ export class Bench {
   load(path: string, request: Partial<LoadRequest> = {}): void {
     const all = { ctx: 0, kvType: GGML_TYPE.F16, batch: 0, sessions: 0, pages: 0, ...request };
     const { loader } = this.kernel;
-    const refusal =
-      path === 'stub' ? loader.loadBuiltin('stub', '', all) : loader.load(`/models/${path}.gguf`, all);
+    const refusal = path === 'stub' ? loader.loadBuiltin('stub', '', all) : loader.load(`/models/${path}.gguf`, all);
     if (refusal !== null) throw new Error(refusal.message);
   }
 
@@ -274,7 +278,10 @@ export class Bench {
       expect(mine * 32 >= s.get('pos'), () => `session ${s.id} has ${mine} pages for ${s.get('pos')} positions`);
     }
     const f = pool.figures();
-    expect(f.free + f.cached + named.size === f.total, () => `${f.free} free + ${f.cached} cached + ${named.size} named of ${f.total} pages`);
+    expect(
+      f.free + f.cached + named.size === f.total,
+      () => `${f.free} free + ${f.cached} cached + ${named.size} named of ${f.total} pages`,
+    );
     expect(f.swapped === out, () => `${f.swapped} pages are said to be out, tables name ${out}`);
   }
 
@@ -286,8 +293,14 @@ export class Bench {
       const own = live.filter(s => s.uid === uid);
       const sum = (of: (s: Session) => number): number => own.reduce((n, s) => n + of(s), 0);
       const q = quotas.get(uid);
-      expect(q.tokensReserved === sum(s => s.get('reservedTokens')), () => `user ${uid}: ${q.tokensReserved} tokens reserved`);
-      expect(q.cyclesReserved === sum(s => s.u64('wcetCycles')), () => `user ${uid}: ${q.cyclesReserved} cycles reserved`);
+      expect(
+        q.tokensReserved === sum(s => s.get('reservedTokens')),
+        () => `user ${uid}: ${q.tokensReserved} tokens reserved`,
+      );
+      expect(
+        q.cyclesReserved === sum(s => s.u64('wcetCycles')),
+        () => `user ${uid}: ${q.cyclesReserved} cycles reserved`,
+      );
       expect(q.kvBytesUsed === sum(s => s.u64('kvBytes')), () => `user ${uid}: ${q.kvBytesUsed} KV bytes`);
       expect(q.sessionsUsed === own.length, () => `user ${uid}: ${q.sessionsUsed} sessions`);
     }
@@ -297,6 +310,7 @@ export class Bench {
   }
 }
 
-const kernelText = (b: Bench): string => `${b.kernel.sessions.list(0)}${JSON.stringify(b.kernel.pool.figures())} ${JSON.stringify(b.kernel.sessions.schedule())} slack ${b.kernel.sched.slack(b.kernel.clock.cycles())} ${b.kernel.clock.cycles()} ${JSON.stringify(b.service.table.live().map(s => [s.id, s.isAwake, s.isSuspended, s.output.isFull, s.get('pos')]))}`;
+const kernelText = (b: Bench): string =>
+  `${b.kernel.sessions.list(0)}${JSON.stringify(b.kernel.pool.figures())} ${JSON.stringify(b.kernel.sessions.schedule())} slack ${b.kernel.sched.slack(b.kernel.clock.cycles())} ${b.kernel.clock.cycles()} ${JSON.stringify(b.service.table.live().map(s => [s.id, s.isAwake, s.isSuspended, s.output.isFull, s.get('pos')]))}`;
 
 export { SERVER, SESSION_FLAG, type Caller };
