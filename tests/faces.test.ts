@@ -132,6 +132,26 @@ test('at a terminal the deadline and what was left of it stand behind the output
   t.is(Number(actual) + Number(slack), 1e9);
 });
 
+test('a session that ends before its time says why, with what there is', t => {
+  const machine = withModel();
+  const r = machine.exec('llminfer --timeout 30 --temp 0 -n 400 Once');
+  t.is(r.status, 1);
+  t.true(r.stdout.length > 1);
+  t.regex(r.stderr, /^llminfer: ETIMEDOUT 2004 InferenceTimeout: session 1 gave up after \d+ ms of virtual time\n$/);
+  ok(machine, 'llmctl sched --policy fp');
+  refused(t, machine, 'llminfer --deadline 5000 -n 2 Once', 1, /^llminfer: EAGAIN 3002 .*policy fp promises nothing/);
+  ok(machine, 'llmctl quota user --tokens 20');
+  refused(
+    t,
+    machine,
+    "su user -c 'llminfer -n 30 Once'",
+    1,
+    /^llminfer: EDQUOT 3003 .*asked 30 tokens, 20 left until /,
+  );
+  ok(machine, "su user -c 'llmctl submit -n 4 Once'");
+  refused(t, machine, "su user -c 'llmctl profile'", 1, /^llmctl: \/dev\/trace: Permission denied\n$/);
+});
+
 test('a follow-up continues its parent; a session that is closed has none', t => {
   const machine = withModel();
   const first = json(machine, 'llminfer --json --keep -n 5 --temp 0 Once upon a time');
@@ -536,7 +556,7 @@ const pattern = (shown: readonly string[]): RegExp =>
     `^${shown.map(line => (line === '...' ? '(.*\\n)*' : `${line.split('...').map(escaped).join('.*')}\\n`)).join('')}$`,
   );
 
-for (const lab of ['sessions', 'deadlines'])
+for (const lab of ['sessions', 'deadlines', 'scheduler'])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const machine = powerOn();
     for (const { command, shown } of labCommands(ok(machine, `cat /usr/share/labs/${lab}.md`)))
