@@ -87,12 +87,11 @@ export class Sessions {
     return n === -1 ? -E.RANGE : n;
   }
 
-  /** The session ends before its next step, one that waits in the queue at once. */
+  /** The session ends before its next step. */
   cancel(handle: number, caller = KERNEL): number {
     const s = this.own(handle, caller);
     if (typeof s === 'number') return s;
     s.isCancelled = true;
-    if (s.isQueued) this.life.finish(s, 'cancel');
     return 0;
   }
 

@@ -328,6 +328,56 @@ test('llmctl sessions, /proc/sessions and llmstats tell the same', t => {
   t.regex(top, /^ID +USER +STATE /m);
 });
 
+test('llmstats, /proc, the trace and JSON count the same', t => {
+  const machine = withModel();
+  for (const seed of [1, 2, 3, 4, 5]) ok(machine, `llmctl submit -n ${4 + seed} --seed ${seed} Once upon a time`);
+  settle(machine);
+  ok(machine, 'llmctl submit --period 1000 -n 3 The cat');
+  machine.exec('llminfer --deadline 1 Once');
+  settle(machine);
+  const stats = json<Record<string, number>>(machine, 'llmstats --json');
+  const { counts, dropped } = json<{ counts: Record<string, number>; dropped: number }>(
+    machine,
+    'llmctl trace --json /tmp/trace',
+  );
+  t.is(dropped, 0);
+  const told = Object.fromEntries(
+    ok(machine, 'cat /proc/trace')
+      .trimEnd()
+      .split('\n')
+      .map(line => line.split(' ')),
+  );
+  for (const [kind, n] of Object.entries(counts)) t.is(Number(told[kind]), n, kind);
+  t.is(counts['submit']!, stats['sessions_total']!);
+  t.is(counts['end']!, stats['sessions_total']!);
+  t.is(counts['reject']!, stats['rejects']!);
+  t.is(counts['token']!, stats['output_tokens']!);
+  t.is(counts['pass']!, stats['passes']!);
+  t.is(counts['preempt'] ?? 0, stats['preemptions']!);
+  t.is(counts['admit']!, stats['servers_accepted']!);
+  const { sessions } = json<{ sessions: Record<string, number>[] }>(machine, 'llmctl sessions --json');
+  const sum = (key: string): number => sessions.reduce((total, s) => total + s[key]!, 0);
+  t.is(sum('output_length'), stats['output_tokens']!);
+  t.is(sum('prompt_length'), stats['prompt_tokens']!);
+  t.is(sum('shared_tokens'), stats['prefix_tokens']!);
+  t.is(sum('cycles'), Number(stats['cycles_total']));
+  const rows = sessions.map(s => json<Record<string, number>>(machine, `llmctl profile ${s['id']} --json`)['rows']!);
+  t.is(
+    rows.reduce((a, b) => a + b, 0),
+    stats['rows']!,
+  );
+  t.is(json<{ tokens_used: number }>(machine, 'llmctl quota root --json').tokens_used, stats['output_tokens']!);
+  t.is(json(machine, 'llmctl sched --json')['passes'], stats['passes']);
+});
+
+test('a request dearer than the machine allows is a miss, and said to be one', t => {
+  const machine = withModel();
+  ok(machine, 'llmctl budget --wcet-cycles 1500000');
+  const output = ok(machine, 'llmstream -n 3 Once');
+  t.regex(output, /^\[LLM\]\[DEADLINE\] miss actual=\d+ns expected=1000000ns slack=-\d+ns$/m);
+  t.is(json(machine, 'llmstats --json')['deadline_misses'], 1);
+});
+
 test('llmctl profile: the parts add up to the whole, and to what the report says', t => {
   const machine = withModel();
   for (const seed of [1, 2, 3]) ok(machine, `llmctl submit -n 10 --seed ${seed} Once upon a time, in ${seed} lands`);

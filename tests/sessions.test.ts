@@ -498,7 +498,10 @@ test('what a mix takes is exact: with its pages nobody waits or is swapped, and 
   const bench = new Bench();
   const pagesOf = ([prompt, generate]: readonly [number, number]): number => Math.ceil((prompt + generate - 1) / 32);
   for (let i = 0; i < (soak ? 200 : 15); i++) {
-    const sizes = Array.from({ length: 2 + below(next, 12) }, () => [1 + below(next, 90), 2 + below(next, 60)] as const);
+    const sizes = Array.from(
+      { length: 2 + below(next, 12) },
+      () => [1 + below(next, 90), 2 + below(next, 60)] as const,
+    );
     const pages = Math.max(6, sizes.reduce((n, size) => n + pagesOf(size), 0)); // prettier-ignore
     const text = (j: number): string => String.fromCharCode(65 + j).repeat(sizes[j]![0]);
     const server = { server: SERVER.hard, periodNs: 1e12 };
@@ -519,7 +522,10 @@ test('what a mix takes is exact: with its pages nobody waits or is swapped, and 
     bench.load('stub', { ctx: 160, pages: pages - 1, sessions: 32 });
     const answers = sizes.map(([, maxTokens], j) => refusal(bench, text(j), { maxTokens, ...server }));
     const last = pagesOf(sizes.at(-1)!);
-    t.deepEqual(answers.slice(0, -1), sizes.slice(1).map(() => 'admitted'));
+    t.deepEqual(
+      answers.slice(0, -1),
+      sizes.slice(1).map(() => 'admitted'),
+    );
     t.is(answers.at(-1), `3001 ${last} pages are to be kept for it, ${last - 1} of ${pages - 1} are left`);
     bench.kernel.sessions.closeOwnedBy(PID);
   }

@@ -422,7 +422,7 @@ export const SCHED_KEEP = 0xffffffff;
 export const SchedOptions = layout({
   policy: 'u32', // index into POLICY; another one only while no server is admitted
   boundPpm: 'u32', // what servers may use together, 1 … 1,000,000 (default 850,000)
-  segmentCycles: 'u32', // the longest pass that may run unbroken; 0 = as long as a whole prefill batch. At least one dearest step.
+  segmentCycles: 'u32', // the longest pass that may run unbroken; 0 = as long as a whole batch of a prompt, or of a text that is scored. At least one dearest step.
   paceScale: 'u32', // percent, 50 … 500
   paceAuto: 'u32', // 1 on, 0 off
   batch: 'u32', // sessions in one pass at most; 1 = no batching; 0 = as many rows as the plan has
