@@ -52,8 +52,13 @@ class Subject {
 
   run({ n, pos, draw }) {
     const { k, rig } = this;
-    const { bodyAt, headAt, sampleAt, historyAt } = this.loaded.engine;
-    const fields = { pos, n, row: n - 1, tokensAt: historyAt + 4 * pos, historyLength: pos + n, draw: DRAW };
+    const { bodyAt, headAt, sampleAt, slots } = this.loaded.engine;
+    const ids = rig.arena.u32.subarray(slots.at >> 2);
+    rig.put(
+      this.loaded.engine,
+      Array.from({ length: n }, (_, i) => ({ slot: 0, pos: pos + i, id: ids[pos + i] })),
+    );
+    const fields = { row: n - 1, historyLength: pos + n, draw: DRAW };
     for (const [field, value] of Object.entries(fields)) rig.set(field, value);
     rig.run(bodyAt);
     if (draw === null) return;
@@ -98,6 +103,8 @@ class Subject {
       vocabulary: engine.vocabulary.count,
       stepAt: rig.stepAt,
       samplerAt: rig.get('samplerAt'),
+      rowsAt: rig.get('rowsAt'),
+      historyAt: engine.slots.at,
     };
   }
 }

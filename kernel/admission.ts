@@ -270,6 +270,7 @@ export class Admission {
     trace.emit('submit', s.id, r.count, r.tokens);
     if (served !== null) {
       trace.emit('admit', s.id, utilisationPpm(served.budget, served.period), o.server);
+      table.servers++;
       this.life.begin(s, engine, this.place());
       this.k.sched.wake(slot, now);
       s.isAwake = true;
@@ -296,8 +297,7 @@ export class Admission {
 
   /** Beside servers nobody's step is longer than they were promised. */
   private besides(stepMax: number): Refusal | null {
-    const { sched } = this.k;
-    if (sched.figures().servers === 0 || stepMax <= this.segments.blocking()) return null;
+    if (this.k.table.servers === 0 || stepMax <= this.segments.blocking()) return null;
     return refuse(
       'AGAIN',
       3002,
@@ -326,7 +326,11 @@ export class Admission {
     }
     const pages = engine.options.pages - this.residency.promised();
     if (r.pages > pages)
-      return refuse('NOMEM', 3001, `${r.pages} pages are to be kept for it, ${pages} of ${engine.options.pages} are left`);
+      return refuse(
+        'NOMEM',
+        3001,
+        `${r.pages} pages are to be kept for it, ${pages} of ${engine.options.pages} are left`,
+      );
     return { budget: asked, period, chunk, steps: this.steps(r, chunk) };
   }
 
@@ -381,7 +385,7 @@ export class Admission {
     const refusal = sched.admit(s.slot, wanted, now, this.segments.blocking());
     if (refusal !== null) return refusal;
     // Pages that others must give up first: each is a step of its own.
-    const lacking = Math.max(0, s.u64('kvBytes') / engine.pageBytes - this.k.pool.available());
+    const lacking = this.residency.lackingFor(s.u64('kvBytes') / engine.pageBytes);
     const moves = Array.from({ length: lacking }, () => this.residency.moveCycles());
     const response = now - clock.cycles() + sched.responseBound(s.slot, [...moves, ...served.steps], now);
     const responseNs = Number.isFinite(response) ? clock.nsOf(response) : 0;

@@ -21,8 +21,7 @@ export function lengthOf(s: Session, engine: Engine): number {
 }
 
 /** Position up to which tokens come in batches; behind it one by one. */
-const batchedTo = (s: Session, engine: Engine): number =>
-  s.isScore ? lengthOf(s, engine) : s.get('promptTokens');
+const batchedTo = (s: Session, engine: Engine): number => (s.isScore ? lengthOf(s, engine) : s.get('promptTokens'));
 
 /** Cycles that a step of `n` rows from `pos` takes beyond what its rows share with others': attention, and what follows the last row. */
 export interface Share {

@@ -3,15 +3,7 @@
 // would be missed for it (Orca's iteration-level batching, under EDF). Nothing runs between a pass's beginning and its last draw, and
 // nothing in it allocates arena memory: it is the longest segment that is not preempted.
 
-import {
-  FAULT,
-  LIMITS,
-  RowRecord,
-  SamplerRecord,
-  SESSION_FLAG,
-  StepBlock,
-  type Engine,
-} from './abi/index.ts';
+import { FAULT, LIMITS, RowRecord, SamplerRecord, SESSION_FLAG, StepBlock, type Engine } from './abi/index.ts';
 import { lengthOf, type Charging } from './charging.ts';
 import type { Life } from './life.ts';
 import type { Residency } from './residency.ts';
@@ -79,6 +71,7 @@ export class Dispatcher {
         this.pass(engine, this.form(s, engine, order));
         return true;
       }
+      if (!this.residency.mayMove(s)) continue;
       const from = clock.cycles();
       if (this.residency.move(s, order)) {
         sched.charge(slot, clock.cycles() - from, clock.cycles());
@@ -93,7 +86,7 @@ export class Dispatcher {
   /** Whether work that is nobody's step may take the processor for so long, and no server misses a deadline for it. */
   mayTake(cycles: number): boolean {
     const engine = this.k.loader.engine();
-    if (engine === null || this.k.sched.figures().servers === 0) return true;
+    if (engine === null || this.k.table.servers === 0) return true;
     this.order(engine);
     return cycles <= this.k.sched.slack(this.k.clock.cycles());
   }
@@ -271,8 +264,7 @@ export class Dispatcher {
     this.preempt(parts);
     for (const part of parts) this.prepare(part, engine);
     const alone = parts.map(part => ({ part, cycles: 0 }));
-    if (this.body(engine, parts, rows))
-      for (const a of alone) a.cycles = this.finishStep(a.part, engine);
+    if (this.body(engine, parts, rows)) for (const a of alone) a.cycles = this.finishStep(a.part, engine);
     this.current = 0;
 
     const cycles = clock.cycles() - from;
@@ -284,6 +276,7 @@ export class Dispatcher {
     f.busyNs += durationNs;
     this.segments.seen = Math.max(this.segments.seen, cycles);
     trace.emit('pass', 0, rows, parts.length, durationNs);
+    this.residency.traceMemory();
     for (const a of alone) this.account(a.part, a.cycles, durationNs);
   }
 

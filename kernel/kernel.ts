@@ -539,8 +539,8 @@ export class Kernel {
     const allRan = this.processes.runAll(() => this.sessions.mayRunProgram());
     const stepped = this.sessions.run();
     if (stepped) this.interrupts.plan++;
-    if (stepped || !allRan || this.processes.progress !== before) return true;
-    return this.sleep();
+    if (stepped || this.processes.progress !== before) return true;
+    return this.sleep() || !allRan;
   }
 
   /** Nothing moved: the clock jumps to what comes next. False: nothing will come. */

@@ -1,12 +1,7 @@
 // A session's life: it leaves the queue, it ends, and what is told of it. The only place where sessions are entered into and struck from the
 // ledgers: scheduler, page pool, quotas, the period budget, totals, audit, trace. Whatever ends a session passes through `finish`, once.
 
-import {
-  FINISH,
-  SESSION_FLAG,
-  type Engine,
-  type FinishReason,
-} from './abi/index.ts';
+import { FINISH, SESSION_FLAG, type Engine, type FinishReason } from './abi/index.ts';
 import { prefixOf, type Charging } from './charging.ts';
 import { panic } from './panic.ts';
 import type { Residency } from './residency.ts';
@@ -75,7 +70,8 @@ export class Life {
     s.set('pos', shared);
     s.set('sharedTokens', shared);
     this.charging.body(s, engine, shared);
-    if (!s.isServer) sched.addBestEffort(s.slot, { session: s.id, priority: s.get('priority') });
+    if (s.isServer) this.residency.settle(s);
+    else sched.addBestEffort(s.slot, { session: s.id, priority: s.get('priority') });
     trace.emit('begin', s.id, s.slot, shared);
     this.traceQueue();
   }
@@ -102,6 +98,7 @@ export class Life {
     const why = reason !== 'fault' && !this.charging.isEnded(s, reason) ? 'fault' : reason;
     if (s.isRunning) {
       sched.remove(s.slot);
+      if (s.isServer) this.k.table.servers--;
       this.residency.release(s);
     }
     s.isAwake = false;
@@ -116,6 +113,7 @@ export class Life {
     this.count(s, why, late);
     trace.emit('end', s.id, FINISH.indexOf(why), s.get('outputTokens'));
     this.traceQueue();
+    this.residency.traceMemory();
     this.k.journal.ended(this.report(s), CODES[why] ?? 0, late);
   }
 

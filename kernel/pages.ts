@@ -77,9 +77,11 @@ const NOWHERE: PoolPlace = { kvAt: 0, pageBytes: 0, pages: 0, planes: 1, records
 
 /**
  * Positions are a session's, from 0. `tableAt` is the address of its block table, which names its session too: one writer per table. Without a
- * pool (no model, or one without keys and values) every call succeeds and does nothing. Only `figures` allocates JavaScript objects.
+ * pool (no model, or one without keys and values) every call succeeds and does nothing. Only `figures` and the swap device allocate JavaScript objects.
  */
 export class PagePool {
+  /** Pages copied on write since power-on. */
+  copies = 0;
   private place = NOWHERE;
   private firstFree = NONE;
   private freeCount = 0;
@@ -89,7 +91,6 @@ export class PagePool {
   private lastKey = ROOT;
   private matched = 0; // positions, of the page that find() answered
   private out = 0; // pages on the swap device
-  private copies = 0;
   private evictions = 0;
   private swapOuts = 0;
   private swapIns = 0;
@@ -272,6 +273,11 @@ export class PagePool {
     return this.freeCount + this.cachedCount;
   }
 
+  /** Pages that tables name. */
+  used(): number {
+    return this.place.pages - this.available();
+  }
+
   /** Pages now; copies, evictions, pages moved and prompt tokens found, since power-on. */
   figures(): {
     readonly total: number;
@@ -342,17 +348,12 @@ export class PagePool {
   private copyRows(from: number, to: number, count: number): void {
     if (this.get16(from, PAGE.fill) < count) panic(`${count} positions of page ${from} are kept and fewer are known`);
     const { planes, pageBytes } = this.place;
-    const { u8, u32 } = this.arena;
     const planeBytes = pageBytes / planes;
     const bytes = (planeBytes / KV_PAGE) * count;
     for (let plane = 0; plane < planes; plane++) {
       const at = this.addressOf(from) + plane * planeBytes;
-      u8.copyWithin(this.addressOf(to) + plane * planeBytes, at, at + bytes);
+      this.arena.u8.copyWithin(this.addressOf(to) + plane * planeBytes, at, at + bytes);
     }
-    const tokensAt = (this.recordAt(from) + PAGE.tokens) >> 2;
-    u32.copyWithin((this.recordAt(to) + PAGE.tokens) >> 2, tokensAt, tokensAt + count);
-    this.set16(to, PAGE.fill, count);
-    this.setKey(to, PAGE.parent, this.keyOf(from, PAGE.parent));
     this.copies++;
   }
 

@@ -3,7 +3,7 @@
 // room again, as processes were swapped before demand paging: whole sessions wait, so that those that run do not steal from each other.
 // Nobody waits for ever: one session alone always fits, and what cannot be swapped is given up and computed again, to the same bits.
 
-import { PAGE_RECORD_BYTES, type Engine } from './abi/index.ts';
+import { KV_PAGE, PAGE_RECORD_BYTES, type Engine } from './abi/index.ts';
 import { lengthOf } from './charging.ts';
 import { pagesOf } from './pages.ts';
 import { panic } from './panic.ts';
@@ -21,6 +21,11 @@ export interface Slot {
 export class Residency {
   /** The load that the pool is laid out for. */
   private generation = -1;
+  /** For whom pages are being moved: what is free is kept for it until it has its step, or has none any more. */
+  private mover: Session | null = null;
+  /** What the trace knows of memory in use. */
+  private tracedBytes = 0;
+  private tracedPages = 0;
 
   constructor(private readonly k: Service) {}
 
@@ -31,16 +36,28 @@ export class Residency {
     return this.engine.options.ctx;
   }
 
-  /** After a load or unload the pool is another one. No session is live then. */
-  sync(): void {
+  /** After a load or unload the pool is another one: true the first time. No session is live then. */
+  sync(): boolean {
     const { loader, pool } = this.k;
-    if (this.generation === loader.generation) return;
+    if (this.generation === loader.generation) return false;
     this.generation = loader.generation;
+    this.mover = null;
     const engine = loader.engine();
-    if (engine === null) return pool.reset(null);
+    if (engine === null) pool.reset(null);
+    else this.layOut(engine);
+    return true;
+  }
+
+  private layOut(engine: Engine): void {
     const { kvAt, pageBytes, pageRecordsAt, shape, options } = engine;
     const planes = Math.max(1, 2 * shape.layers);
-    pool.reset({ kvAt, pageBytes, pages: pageBytes === 0 ? 0 : options.pages, planes, recordsAt: pageRecordsAt });
+    this.k.pool.reset({
+      kvAt,
+      pageBytes,
+      pages: pageBytes === 0 ? 0 : options.pages,
+      planes,
+      recordsAt: pageRecordsAt,
+    });
   }
 
   /** Where it keeps what is its own; null when it has no slot of the model that is loaded. */
@@ -69,6 +86,11 @@ export class Residency {
     const { tableAt, historyAt } = this.slotOf(s)!;
     this.k.pool.begin(tableAt, this.ctx);
     return s.isScore ? 0 : this.k.pool.share(tableAt, s.uid, historyAt, s.idCount);
+  }
+
+  /** A server begins: takes the pages that it was promised, if they are there. */
+  settle(s: Session): void {
+    if (this.isReady(s, 0)) this.take(s, 0);
   }
 
   /** Its keys and values up to `pos` have been computed: other sessions of its user may share them. */
@@ -105,17 +127,36 @@ export class Residency {
     return out > 0 ? out : this.k.pool.needed(tableAt, s.get('pos'), this.wanted(s, toPos));
   }
 
-  /** Pages that servers will take and have not yet. */
-  private claimed(): number {
+  /** Pages that others will take before this session does: servers that came first and have not theirs yet; and who has pages moved for it. */
+  private claimed(by: Session): number {
+    const servers = this.claimedByServers(by.isServer ? by.id : Infinity);
+    const mover = this.moving();
+    const waits = mover !== null && mover !== by && !mover.isServer && !by.isServer;
+    return waits ? servers + this.lacking(mover, mover.get('pos') + 1) : servers;
+  }
+
+  /** Pages that servers submitted before session `id` have been promised and do not have yet. */
+  private claimedByServers(id: number): number {
     let pages = 0;
     for (const s of this.k.table.live())
-      if (s.isServer && s.isRunning && !s.isResident) pages += this.lacking(s, 0);
+      if (s.isServer && s.isRunning && !s.isResident && s.id < id) pages += this.lacking(s, 0);
     return pages;
+  }
+
+  /** How many of so many pages a server that came now would have moved for it. */
+  lackingFor(pages: number): number {
+    return Math.max(0, pages - (this.k.pool.available() - this.claimedByServers(Infinity)));
+  }
+
+  /** For whom pages are being moved, while it could use them. */
+  private moving(): Session | null {
+    const { mover } = this;
+    return mover !== null && mover.isRunning && mover.isAwake && !mover.isSuspended ? mover : null;
   }
 
   /** Pages that a session may have now, without taking them from anybody. */
   private spare(s: Session): number {
-    return this.k.pool.available() - (s.isServer ? 0 : this.claimed());
+    return this.k.pool.available() - this.claimed(s);
   }
 
   /** True when nothing need be moved before a step up to `toPos`. */
@@ -128,16 +169,25 @@ export class Residency {
   /** Takes the pages of a step up to `toPos`; isReady() has said that they are there. */
   take(s: Session, toPos: number): void {
     if (s.isResident) return;
-    const taken = this.k.pool.reserve(this.tableOf(s), s.uid, s.get('pos'), this.wanted(s, toPos));
+    const { pool, trace } = this.k;
+    const { copies } = pool;
+    const pos = s.get('pos');
+    const taken = pool.reserve(this.tableOf(s), s.uid, pos, this.wanted(s, toPos));
     if (taken < 0) panic(`the pages of session ${s.id} were counted and are not there`);
+    if (this.mover === s) this.mover = null;
+    if (pool.copies > copies) trace.emit('copy', s.id, this.pageAt(s, pos), 0); // only the page that it goes on in can be somebody else's
     s.isResident = s.isServer;
+  }
+
+  /** The number, in the pool, of the page of its position `pos`. */
+  private pageAt(s: Session, pos: number): number {
+    return this.k.arena.u32[(this.tableOf(s) >> 2) + Math.floor(pos / KV_PAGE)]! / this.engine.pageBytes;
   }
 
   /** Pages of the pool that servers hold or will hold. */
   promised(): number {
     let pages = 0;
-    for (const s of this.k.table.live())
-      if (s.isServer) pages += pagesOf(this.wanted(s, 0));
+    for (const s of this.k.table.live()) if (s.isServer) pages += pagesOf(this.wanted(s, 0));
     return pages;
   }
 
@@ -147,7 +197,23 @@ export class Residency {
     return this.lacking(s, lengthOf(s, this.engine)) <= this.spare(s);
   }
 
+  /** Notes memory in use when it has changed. */
+  traceMemory(): void {
+    const { arena, pool, trace } = this.k;
+    const [bytes, pages] = [arena.usage().offset, pool.used()];
+    if (bytes === this.tracedBytes && pages === this.tracedPages) return;
+    this.tracedBytes = bytes;
+    this.tracedPages = pages;
+    trace.emit('arena', 0, bytes, pages);
+  }
+
   // ── The swap device ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Pages are moved for one session at a time, for a server before others. */
+  mayMove(s: Session): boolean {
+    const mover = this.moving();
+    return mover === null || mover === s || (s.isServer && !mover.isServer);
+  }
 
   /** What moving a page costs, always. */
   moveCycles(): number {
@@ -160,6 +226,7 @@ export class Residency {
    */
   move(s: Session, order: readonly number[]): boolean {
     const { pool } = this.k;
+    this.mover = s;
     const tableAt = this.tableOf(s);
     if (pool.swapped(tableAt, this.ctx) > 0 && this.spare(s) > 0) {
       if (pool.swapIn(tableAt, this.ctx, 1) < 0) panic(`a page was free and is not`);

@@ -1,35 +1,7 @@
-// The scheduler: which session's step runs next. Servers are constant bandwidth servers (Abeni and Buttazzo 1998), Q cycles every T, dispatched
-// earliest deadline first; who has none gets what they leave, in equal shares. A step is not preempted (limited preemption, Baruah 2005), so
-// admission counts the longest segment as blocking, and `slack` says what may run out of turn without a deadline missed. Pure: it has no
-// clock, `now` is passed in; whole cycles below 2⁵³ throughout; every server lies in an arena record.
-//
-// ── Servers ──
-// A server's state is (begin, remaining): a period that began at `begin`, `remaining` of its budget Q, the deadline begin + T. What it has used
-// is also a time: v = begin + ⌈(Q − remaining) · T/Q⌉, its virtual time, to which its use so far entitles it at the rate U = Q/T. Where its next step
-// does not fit what remains, and when it wakes, a new period begins, with a whole budget: at v, or now if that is later. So nothing is lost where steps do not fill
-// a budget, and no deadline is nearer than T after the moment that it is set for (the classic rule keeps an old deadline on waking, which a
-// segment in progress may already have made impossible). A hard server waits until its period begins. A soft one goes on at once, its deadline postponed: it is
-// "ahead", served like best effort from time that no server is due, until its period begins. With steps that fill budgets this is the textbook's
-// server: budget used up means v = deadline.
-//
-// ── Why no deadline is missed ──
-// At time t give each server a pair (c, d): awake and begun, its remaining budget and deadline; throttled or asleep, Q and max(begin, t) + T. By any D ≥ d it can
-// ask for no more than c + U·(D − d), before d for nothing: after d each period asks for Q more. Let
-//     σ(D) = D − t − Σ_{d ≤ D} (c + U·(D − d)).
-// Claim: σ(D) ≥ 0 for every D at every scheduling point. Then nobody awake with c > 0 has d ≤ t: no deadline is missed.
-// (1) Changes of state do not lower σ. Waking, refilling, sleeping and postponing replace (c, d) by (Q, e) with e − T ≥ d − c/U: the line c + U·(D − d) =
-//     U·(D − (d − c/U)) does not rise, and e ≥ d because c ≤ Q.
-// (2) Call a server due when it is awake and its period has begun (begin ≤ t). Whoever is not due, or has only begun now, has d ≥ t + T and asks
-//     for at most U·(D − t) by D ≥ t + T. So where no due server has its deadline by D,
-//         σ(D) ≥ L · (1 − Σ_{T ≤ L} U) ≥ B,    L = D − t,
-//     by admission, which wants Tᵢ · (1 − Σ_{Tk ≤ Tᵢ} Uk) ≥ B for every server i: take the longest Tᵢ ≤ L. B is the longest segment.
-// (3) A step of C ≤ B cycles of the due server with the earliest deadline e: for D ≥ e, t grows by at most C and the server's c falls by what it is charged, no
-//     less than the time it took: σ does not fall. For D < e it was B at least by (2), and C ≤ B. Where nobody is due, any
-//     segment of at most B may run, also by (2), and the processor may idle.
-// (4) Work out of turn of X cycles takes X from every σ: it may run if σ(D) ≥ X wherever some server may have a deadline. σ is linear between the d's with slope
-//     1 − ΣU ≥ 0, so the least is at one of them. That is `slack`. Beside a due step of C in one segment, D < e bear C + X, the others X.
-// (5) A new server is asleep, and its first period begins no sooner than leaves σ ≥ 0 for all (`firstBegin`); one that goes takes its demand with it.
-// Segments are at most what their bounds say: then all of this holds whatever anybody does.
+// The scheduler: which session's step runs next. A session with a server is promised Q cycles every T (constant bandwidth servers, Abeni and
+// Buttazzo 1998), dispatched earliest deadline first; the others share what is left. A step is not preempted (limited preemption, Baruah 2005),
+// so admission counts the longest segment as blocking, and `slack` says what may run out of turn without a deadline missed. Pure: no clock, `now`
+// is passed in; whole cycles, sums below 2⁵³; every server lies in an arena record. docs/SCHED.md says why and how it is checked.
 
 import {
   LIMITS,
@@ -83,7 +55,7 @@ export interface SchedulerHost {
   show(cycles: number): string;
   /** A deadline passed with budget left for a step. */
   onMiss(slot: number, lateCycles: number): void;
-  /** Its budget does not hold its next step: it waits (hard) until `begin`, or its deadline is postponed to the end of the period that begins then (soft). */
+  /** Its budget does not hold its next step: until `begin` it waits (hard), or is served like best effort, its deadline postponed (soft). */
   onThrottle(slot: number, begin: number): void;
   /** A budget is whole again. */
   onRefill(slot: number, budget: number): void;
@@ -98,6 +70,32 @@ interface Demand {
   readonly budget: number;
   readonly period: number;
 }
+
+// Servers. The state is (begin, remaining): a period that began at `begin`, what remains of its budget Q, the deadline begin + T. What it has used
+// is also a time, the virtual time v = begin + ⌈(Q − remaining) · T/Q⌉: until then its use so far entitles it at the rate U = Q/T. When its next
+// step does not fit what remains, and when it wakes, a new period begins with a whole budget, at v, or now if that is later. So nothing is lost
+// where steps do not fill budgets, and who wakes has a period before its deadline. (The classic rule keeps the old deadline on waking if the rate
+// allows it; a segment in progress may have made that impossible already.) A hard server waits until its period begins. A soft one goes on at
+// once, its deadline postponed: it is ahead, and served like best effort until the period begins. Where steps fill budgets this is the
+// textbook's server: a budget used up means v = deadline.
+//
+// Why no deadline is missed. At time t give each server a pair (c, d): awake, what remains and its deadline; throttled or asleep, Q and
+// max(begin, t) + T. By any D ≥ d it can ask for at most c + U·(D − d), as each period after d brings Q; before d for nothing. Let
+//     σ(D) = D − t − Σ_{d ≤ D} (c + U·(D − d)).
+// Claim: at every scheduling point σ(D) ≥ 0 at every D that is not before the first d. Then nobody who has a step to run has d ≤ t.
+// (1) Changes of state do not lower σ. Waking, sleeping, refilling and postponing put (Q, e) for (c, d), with e − T ≥ d − c/U: then the line
+//     c + U·(D − d) = U·(D − (d − c/U)) does not rise, and e ≥ d, because c ≤ Q.
+// (2) Who is asleep, throttled or ahead, or begins only now, has d ≥ t + T and asks for at most U·(D − t) by D ≥ t + T. So up to the first
+//     deadline of those that began before, and wherever there are none,
+//         σ(D) ≥ L · (1 − Σ_{T ≤ L} U) ≥ B,    L = D − t.
+//     Admission wants Ti · (1 − Σ_{Tk ≤ Ti} Uk) ≥ B for every server i, B the longest segment: take the longest Ti ≤ L.
+// (3) Call a server due when it is awake and its period has begun. A step of C ≤ B cycles of the due server with the earliest deadline e: t grows
+//     by the time it took, and c falls by what it is charged, which is no less; σ(D) does not fall for D ≥ e. For D < e it was B at least, by (2).
+//     Where nobody is due, any segment of at most B may run, or none, also by (2).
+// (4) Work out of turn of X cycles lowers every σ by X: it may run if X ≤ σ(D) for all D ≥ the first d. Between two d's σ is a line of slope
+//     1 − ΣU ≥ 0, so the least is at one of them: that is `slack`. In one segment with a due step of C, D < e bear C + X, the others X.
+// (5) A new server is asleep, and its first period begins no sooner than leaves σ ≥ 0 (`firstBegin`). One that goes takes its demand with it.
+// It rests on segments that take no longer than their bounds, and on nothing else that sessions do.
 
 export class Scheduler {
   policy: Policy = 'edf';
@@ -144,10 +142,11 @@ export class Scheduler {
   }
 
   /**
-   * A server for the session in `slot`, asleep, its first period to begin now or as soon as those who are due leave room. `blocking`: the longest
-   * segment that may run unbroken, of anybody. Refused (3002) where Σ⌊Q·10⁶/T⌋ passes the bound, or the segment could delay a server past a deadline.
+   * A server for the session in `slot`, asleep, its first period to begin at `fromAt` or as soon after it as those who are due leave room.
+   * `blocking`: the longest segment that may run unbroken, of anybody. Refused (3002) where Σ⌊Q·10⁶/T⌋ passes the bound, or the segment could
+   * delay a server past a deadline.
    */
-  admit(slot: number, s: ServerOptions, now: number, blocking: number): Refusal | null {
+  admit(slot: number, s: ServerOptions, now: number, blocking: number, fromAt = now): Refusal | null {
     const refusal = this.test(s, blocking);
     if (refusal !== null) {
       this.rejected++;
@@ -156,7 +155,7 @@ export class Scheduler {
     this.accepted++;
     this.blocking = blocking;
     this.put(slot, { ...s, remaining: s.budget });
-    this.set(slot, 'begin', this.firstBegin(slot, now));
+    this.set(slot, 'begin', this.firstBegin(slot, now, fromAt));
     return null;
   }
 
@@ -196,8 +195,8 @@ export class Scheduler {
   }
 
   /**
-   * All that can run, in order of dispatch. edf: servers that are due by deadline, then the others in turn; fp: by priority, equals in turn; rr: in turn.
-   * Ties go to the lowest session id.
+   * All that can run, in order of dispatch. edf: servers that are due by deadline, then the others in turn; fp: by priority, equals in turn;
+   * rr: in turn. Ties go to the lowest session id.
    */
   order(now: number, cost: StepCost): readonly number[] {
     this.advance(now, cost);
@@ -261,8 +260,8 @@ export class Scheduler {
   // ── What is promised ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /**
-   * Cycles that work out of turn may take from now, unbroken, and no admitted server misses a deadline. `beside`: the bound of the step first in order, where the
-   * work shares its segment. Infinity where nothing is promised. Comes after `advance` or `order` for the same now.
+   * Cycles that work out of turn may take from now, unbroken, and no admitted server misses a deadline. `beside`: the bound of the step first
+   * in order, where the work shares its segment. Infinity where nothing is promised. Comes after `advance` or `order` for the same now.
    */
   slack(now: number, beside = 0): number {
     if (this.policy !== 'edf') return Infinity;
@@ -272,8 +271,9 @@ export class Scheduler {
   }
 
   /**
-   * Cycles from now within which steps of these bounds end, one after the other without sleep between them, whatever others do. A step may end as late as
-   * T after the virtual time that the steps before it make; steps that one budget holds end by its deadline. Infinity where nothing is promised.
+   * Cycles from now within which steps of these bounds end, one after the other without sleep between them, whatever others do. Steps that what
+   * remains holds end by the deadline. Else a step may end as late as T after the virtual time that the steps before it make; packing bounds into
+   * budgets would promise too much, as a step that takes less may move a later one into the next period. Infinity where nothing is promised.
    */
   responseBound(slot: number, steps: Iterable<number>, now: number): number {
     if (!this.isServer(slot) || this.policy !== 'edf') return Infinity;
@@ -290,8 +290,8 @@ export class Scheduler {
     const period = this.get(slot, 'period');
     if (sum <= this.get(slot, 'remaining')) return begin + period - now;
     const used = this.get(slot, 'budget') - this.get(slot, 'remaining');
-    // Each new period rounds the virtual time up by less than one cycle.
-    return begin + period - now + ratio(used + sum - last, period, this.get(slot, 'budget'), count);
+    // Each new period rounds the virtual time up by at most one cycle.
+    return begin + period - now + quotient(used + sum - last, period, this.get(slot, 'budget')) + count;
   }
 
   /** The deadline of its present or next period; read before `advance` it is that of the step that has ended. */
@@ -321,8 +321,8 @@ export class Scheduler {
   // ── Admission ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private test(s: ServerOptions, blocking: number): Refusal | null {
-    if (!(s.budget >= 1 && s.period >= 1 && s.period <= HORIZON))
-      return refuse('INVAL', 7001, `a server of ${s.budget} cycles every ${s.period}: both are 1 at least`);
+    if (![s.budget, s.period].every(n => n >= 1 && n <= HORIZON))
+      return refuse('INVAL', 7001, `a server of ${s.budget} cycles every ${s.period}: both are 1 to ${HORIZON}`);
     const used = this.usedPpm();
     const ppm = utilisationPpm(s.budget, s.period);
     const left = Math.max(0, this.boundPpm - used);
@@ -334,7 +334,7 @@ export class Scheduler {
     const why =
       ppm > left || late === null
         ? ''
-        : ` and ${late === s.session ? 'its' : `session ${late}'s`} deadlines must bear a segment of ${this.host.show(blocking)}`;
+        : `; ${late === s.session ? 'its' : `session ${late}'s`} deadlines must bear a segment of ${this.host.show(blocking)}`;
     const shortest = least(s.period, HORIZON, fits);
     const advice =
       shortest === null ? 'no period would do' : `the shortest period that would do is ${this.host.show(shortest)}`;
@@ -353,17 +353,17 @@ export class Scheduler {
     }));
   }
 
-  /** The earliest begin of a new server's first period with σ ≥ 0 for all; by (2) it is now where nobody awake has begun before. */
-  private firstBegin(slot: number, now: number): number {
-    let begin = now;
-    while (this.policy === 'edf' && this.begun(now)) {
+  /** The earliest begin of a new server's first period with σ ≥ 0; by (2) that is any, where nobody awake has begun before now. */
+  private firstBegin(slot: number, now: number, fromAt: number): number {
+    if (this.policy !== 'edf' || !this.begun(now)) return fromAt;
+    const fits = (begin: number): boolean => {
       this.set(slot, 'begin', begin);
-      const room = this.room(now, 0, this.deadline(slot));
-      if (room >= 0) break;
-      // What is lacking at some D the server gives up by beginning −room / U later.
-      begin += ratio(-room, this.get(slot, 'period'), this.get(slot, 'budget'), 0);
-    }
-    return begin;
+      return this.room(now, 0, this.deadline(slot)) >= 0;
+    };
+    if (fits(fromAt)) return fromAt;
+    let later = this.get(slot, 'period');
+    while (!fits(fromAt + later)) later *= 2;
+    return least(fromAt, fromAt + later, fits)!;
   }
 
   /** Whether somebody awake began before now: where nobody did, (2) holds for every D. */
@@ -372,8 +372,9 @@ export class Scheduler {
   }
 
   /**
-   * The least σ(D) over all d not before `fromAt`, less `beside` where no due server has its deadline by D; rounded down, Infinity without servers. Sums are of doubles:
-   * fewer than 2⁷ operations on numbers of one sign, each wrong by a factor within 1 ± 2⁻⁵³, so that a factor of 1 + 2⁻⁴⁴ makes them upper bounds.
+   * The least σ(D) over all d not before `fromAt`, less `beside` where no due server has its deadline by D; rounded down, Infinity without
+   * servers. Sums are of doubles: fewer than 2⁸ operations on numbers of one sign, each wrong by a factor within 1 ± 2⁻⁵³, so that a factor of
+   * 1 + 2⁻⁴⁴ makes upper bounds of them.
    */
   private room(now: number, beside: number, fromAt = now): number {
     const lines = this.servers().map(slot => {
@@ -438,9 +439,11 @@ export class Scheduler {
     return periods;
   }
 
+  /** From when on its use so far is no more than its rate: begin + ⌈used · T/Q⌉, which is the deadline − ⌊remaining · T/Q⌋. */
   private virtual(slot: number): number {
-    const budget = this.get(slot, 'budget');
-    return this.get(slot, 'begin') + ratio(budget - this.get(slot, 'remaining'), this.get(slot, 'period'), budget, 0);
+    return (
+      this.deadline(slot) - quotient(this.get(slot, 'remaining'), this.get(slot, 'period'), this.get(slot, 'budget'))
+    );
   }
 
   private isServer(slot: number): boolean {
@@ -490,19 +493,17 @@ export class Scheduler {
 
 /** ⌊Q · 10⁶ / T⌋ */
 export function utilisationPpm(budget: number, period: number): number {
-  return Number((BigInt(budget) * 1_000_000n) / BigInt(period));
+  return quotient(budget, MILLION, period);
 }
 
-/** ⌈a · b / c⌉ + more, exact where the product passes 2⁵³ too. */
-function ratio(a: number, b: number, c: number, more: number): number {
-  const product = a * b;
-  if (product <= Number.MAX_SAFE_INTEGER - c) return Math.floor((product + c - 1) / c) + more;
-  return Number((BigInt(a) * BigInt(b) + BigInt(c) - 1n) / BigInt(c)) + more;
+/** ⌊a · b / c⌋ of whole numbers below 2⁵³, exact where the product passes that too. */
+function quotient(a: number, b: number, c: number): number {
+  return a * b <= Number.MAX_SAFE_INTEGER ? Math.floor((a * b) / c) : Number((BigInt(a) * BigInt(b)) / BigInt(c));
 }
 
 /**
- * The session of the first server i by period for which Σ_{Tk ≤ Ti} Qk/Tk + B/Ti > 1, or null: then all meet their deadlines under EDF though a segment of
- * B is not preempted (Baker 1991). In exact fractions: sums of ⌊ppm⌋ would hide up to one millionth a server.
+ * The session of the first server i by period for which Σ_{Tk ≤ Ti} Qk/Tk + B/Ti > 1, or null: then all meet their deadlines under EDF though
+ * a segment of B is not preempted (Baker 1991). In exact fractions: sums of ⌊ppm⌋ would hide up to one millionth a server.
  */
 function delayed(demands: readonly Demand[], blocking: number): number | null {
   const byPeriod = [...demands].sort((a, b) => a.period - b.period);
@@ -518,7 +519,7 @@ function delayed(demands: readonly Demand[], blocking: number): number | null {
   return null;
 }
 
-/** The least whole number in (from, to] that passes a test which all larger ones pass too, or null. */
+/** The least whole number in (from, to] that passes a test which from fails and all larger ones pass too, or null. */
 function least(from: number, to: number, passes: (n: number) => boolean): number | null {
   if (!passes(to)) return null;
   let low = from;

@@ -8,6 +8,7 @@ import { QUANTUM_CALLS } from './process.ts';
 import type { Residency } from './residency.ts';
 import type { Service } from './service.ts';
 import type { Draw } from './wcet/price.ts';
+import { transferCycles } from './wcet/targets.ts';
 
 /** The dearest of the sampler's settings: every stage on, over the whole vocabulary. */
 const DEAREST: Draw = { modes: SAMPLER_MODE.penalty | SAMPLER_MODE.topP | SAMPLER_MODE.minP, topK: 0 };
@@ -73,14 +74,26 @@ export class Segments {
     if (engine === null || (this.known.generation === generation && this.known.target === costs.target.name)) return;
     this.known = { generation, target: costs.target.name };
     this.step = this.stepOf(engine, 1);
-    this.batchMax = this.stepOf(engine, Math.min(engine.options.batch, engine.options.ctx));
+    const rows = Math.min(engine.options.batch, engine.options.ctx);
+    this.batchMax = Math.max(this.stepOf(engine, rows), this.lossesOf(engine, rows));
   }
 
   /** `n` rows at the end of the context and a draw. */
   private stepOf({ options: { ctx } }: Engine, n: number): number {
     const prices = this.k.loader.prices();
-    let cycles = Math.max(...range(n).map(m => prices.bodyTokens(m + 1))) + this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx);
+    let cycles =
+      Math.max(...range(n).map(m => prices.bodyTokens(m + 1))) +
+      this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx);
     for (let pos = ctx - n; pos < ctx; pos++) cycles += prices.bodyPosition(pos);
+    return cycles;
+  }
+
+  /** `n` rows at the end of the context, all of them scored, behind the text of a chunk from storage. */
+  private lossesOf({ options: { ctx } }: Engine, n: number): number {
+    const prices = this.k.loader.prices();
+    let cycles = prices.bodyTokens(n) + transferCycles(this.k.costs.target, 4 * ctx).upper;
+    for (let pos = ctx - n; pos < ctx; pos++)
+      cycles += prices.bodyPosition(pos) + prices.charged('head', 1, pos) + prices.charged('score', 1, pos);
     return cycles;
   }
 }

@@ -46,4 +46,3 @@ export interface Service {
   readonly trace: Trace;
   readonly journal: Journal;
 }
-

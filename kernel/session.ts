@@ -2,7 +2,16 @@
 // is a handle on that record, with what waits outside the arena: its prompt's ids in storage and the output that nobody has read yet. Slots
 // are taken again, ids never, and a handle carries the generation of its slot, so that an old one finds nothing (as Hubris' task ids do).
 
-import { layout, LIMITS, NO_SLACK, SAMPLER_MODE, SERVER, SESSION_FLAG, SESSION_KIND, SESSION_STATE } from './abi/index.ts';
+import {
+  layout,
+  LIMITS,
+  NO_SLACK,
+  SAMPLER_MODE,
+  SERVER,
+  SESSION_FLAG,
+  SESSION_KIND,
+  SESSION_STATE,
+} from './abi/index.ts';
 import type { ArenaView } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { addU64 } from './clock.ts';
@@ -205,6 +214,8 @@ export interface Caller {
 export class SessionTable {
   private readonly slots: (Session | null)[] = Array.from({ length: LIMITS.sessionsMax }, () => null);
   private nextId = 1;
+  /** Sessions with a server that have not ended. */
+  servers = 0;
 
   constructor(
     private readonly arena: ArenaView,

@@ -4,6 +4,7 @@
 import {
   E,
   isRefusal,
+  KIND,
   POLICY,
   SCHED_KEEP,
   refuse,
@@ -24,6 +25,7 @@ import { Residency } from './residency.ts';
 import { Segments } from './segments.ts';
 import type { Report, Service } from './service.ts';
 import type { Caller, Session } from './session.ts';
+import { transferCycles } from './wcet/targets.ts';
 
 type Figures = ReturnType<typeof LlmStats.read>;
 type SchedFigures = ReturnType<typeof SchedReport.read>;
@@ -52,9 +54,23 @@ export class Sessions {
 
   /** Decodes and checks everything, then commits. Returns the session's handle. */
   open(caller: Caller, optionsAt: number, prompt: OpenFile): number | Refusal {
-    this.residency.sync();
+    this.sync();
     const s = this.admission.open(caller, optionsAt, prompt);
     return isRefusal(s) ? s : s.handle;
+  }
+
+  /** What open() takes at most: the text to ids, those of the session it continues before them, all of them to storage and back; and its call. */
+  openingMax(prompt: OpenFile): number {
+    const { loader, costs } = this.k;
+    const { kind, size } = prompt.stat();
+    if (kind !== KIND.file) return Infinity; // it may be of any length
+    const bytes = Math.max(0, size - prompt.position);
+    const priced = bytes === 0 ? null : loader.priced(costs.target, { bytes, tokens: 0 });
+    if (priced === null || isRefusal(priced)) return 0; // refused at once
+    const tokens = 2 * (bytes + 1) + priced.options.ctx;
+    const { syscallCycles, switchCycles } = costs.target.overhead;
+    const moved = 3 * transferCycles(costs.target, 4 * tokens).upper;
+    return (priced.tokenize?.most ?? 0) + moved + syscallCycles + switchCycles;
   }
 
   /** A handle of the session with that id, or -errno. */
@@ -71,12 +87,11 @@ export class Sessions {
     return n === -1 ? -E.RANGE : n;
   }
 
-  /** The session ends before its next step, one that waits in the queue at once. */
+  /** The session ends before its next step. */
   cancel(handle: number, caller = KERNEL): number {
     const s = this.own(handle, caller);
     if (typeof s === 'number') return s;
     s.isCancelled = true;
-    if (s.isQueued) this.life.finish(s, 'cancel');
     return 0;
   }
 
@@ -110,6 +125,15 @@ export class Sessions {
     for (const s of this.k.table.all()) if (s.get('pid') === pid && !s.isDetached) this.drop(s);
   }
 
+  /** After a load the histories of ended sessions are gone: those that nobody holds open go with them. None is live then. */
+  private sync(): void {
+    if (!this.residency.sync()) return;
+    for (const s of this.k.table.all()) {
+      s.set('place', 0);
+      if (s.isDetached) this.life.forget(s);
+    }
+  }
+
   private drop(s: Session): void {
     this.life.finish(s, 'cancel');
     this.life.forget(s);
@@ -126,7 +150,7 @@ export class Sessions {
 
   /** One segment: a pass over the weights, or a page moved. False when nothing can run. */
   run(): boolean {
-    this.residency.sync();
+    this.sync();
     return this.dispatcher.run();
   }
 
@@ -147,7 +171,7 @@ export class Sessions {
 
   /** Servers are admitted: calls whose length nobody knows wait until they have ended. */
   get isServing(): boolean {
-    return this.k.sched.figures().servers > 0;
+    return this.k.table.servers > 0;
   }
   get callMax(): number {
     return this.segments.callMax;

@@ -23,7 +23,6 @@ import {
   SchedReport,
   SessionOptions,
   SessionReport,
-  SEEK,
   SIG,
   SpawnHeader,
   SPEC_CODE,
@@ -67,7 +66,6 @@ import type { Caller } from './session.ts';
 import type { Sessions } from './sessions.ts';
 import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
-import { transferCycles } from './wcet/targets.ts';
 
 /** What the calls act on. */
 export interface CallContext {
@@ -218,20 +216,6 @@ export class SystemCalls {
     if (!spec.blocks || spec.args[0]?.[1] !== 'path') return false;
     const path = this.k.vfs.normalize(pathOf(this.caller.cwd), this.text(first, bytes));
     return models.some(m => path === m.target || path.startsWith(`${m.target}/`));
-  }
-
-  /** What session_open takes at most: the text to ids, those of the session it continues before them, and all of them to storage and back. */
-  private openingMax(prompt: OpenFile): number {
-    const { loader, costs } = this.k;
-    if (prompt.stat().kind !== KIND.file) return Infinity; // it may be of any length
-    const bytes = prompt.stat().size - prompt.seek(0, SEEK.cur);
-    if (bytes <= 0) return 0;
-    const priced = loader.priced(costs.target, { bytes, tokens: 0 });
-    if (priced === null || isRefusal(priced)) return 0; // it is refused at once
-    const tokens = 2 * (bytes + 1) + priced.options.ctx;
-    const { syscallCycles, switchCycles } = costs.target.overhead;
-    const moved = 3 * transferCycles(costs.target, 4 * tokens).upper;
-    return (priced.tokenize?.most ?? 0) + moved + syscallCycles + switchCycles;
   }
 
   /** A call after which the program that made it does not go on: exit, exec, its own end. */
@@ -768,6 +752,9 @@ export class SystemCalls {
           contextTrained: shape.contextTrained,
           ctx: options.ctx,
           kvType: options.kvType,
+          batch: options.batch,
+          sessions: options.sessions,
+          pages: options.pages,
           bos: vocabulary.bos,
           eos: vocabulary.eos,
           addBos: vocabulary.addBos ? 1 : 0,
@@ -864,13 +851,11 @@ export class SystemCalls {
         this.withFile(fd, prompt => {
           if (bytes < SessionOptions.bytes) return -E.INVAL;
           if (sessions.isServing) {
-            this.allowed = this.openingMax(prompt);
+            this.allowed = sessions.openingMax(prompt);
             if (!sessions.mayTake(this.allowed)) return BLOCKED;
           }
-          const before = sessions.schedule().servers;
           const r = sessions.open(this.requester, at, prompt);
-          // A server's first period has begun: whoever submitted it yields.
-          if (sessions.schedule().servers > before) this.caller.callsLeft = 0;
+          if (sessions.isServing) this.caller.callsLeft = 0; // a server's first period may have begun: whoever submitted it yields
           return isRefusal(r) ? this.fail(r) : r;
         }),
       session_read: (handle, at, capacity) => sessions.read(handle, at, capacity, this.requester) ?? BLOCKED,

@@ -220,7 +220,7 @@ test('a forecast bounds the request that it speaks of, part by part', t => {
   const machine = power();
   const prompt = 'Once upon a time there was a little dog';
   const id = submit(machine, prompt, { maxTokens: 20 });
-  const { promptTokens, wcetCycles, bcetCycles } = (machine.kernel.sessions.report(id) as Report);
+  const { promptTokens, wcetCycles, bcetCycles } = machine.kernel.sessions.report(id) as Report;
   finish(machine, id);
   const w = forecast(machine, { prompt: promptTokens, generate: 20, promptBytes: prompt.length });
   t.is(w.requestMax, wcetCycles);

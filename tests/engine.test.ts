@@ -5,24 +5,34 @@ import { existsSync } from 'node:fs';
 import v8 from 'node:v8';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
-import { ENGINE_REGIONS, GGML_TYPE, isRefusal, LIMITS, PLAN_RECORD, StepBlock } from '../kernel/abi/index.ts';
+import {
+  ENGINE_REGIONS,
+  GGML_TYPE,
+  isRefusal,
+  KV_PAGE,
+  LIMITS,
+  PAGE_RECORD_BYTES,
+  PLAN_RECORD,
+  RowRecord,
+  StepBlock,
+} from '../kernel/abi/index.ts';
 import type { Engine, EngineDriver, EngineOptions, ModelImage, SpecCode } from '../kernel/abi/index.ts';
 import { GetRows, KvStore, MulMat, Norm, Op, Quantize } from '../drivers/engine/ops.ts';
 import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { TensorRecord } from '../drivers/engine/tensors.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
-import { accepted, BUILDS, canRun, random, Rig, shared, soak } from './harness.ts';
-import type { LoadedModel } from './harness.ts';
+import { accepted, BUILDS, canRun, optionsOf, random, Rig, shared, soak } from './harness.ts';
+import type { LoadedModel, RigOptions, Row } from './harness.ts';
 import { Forward } from './reference/forward.ts';
 import { tensorBytes, writeGguf } from './reference/gguf-writer.ts';
 import type { MetaInput, TensorInput } from './reference/gguf-writer.ts';
-import { NAMES, randomConfig, randomModel } from './reference/models.ts';
+import { kvTypeFor, NAMES, randomConfig, randomModel } from './reference/models.ts';
 
 const bare = (rig: Rig): TransformerDriver => new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
 const builds = BUILDS.filter(canRun);
 
 /** Loads bytes with the bare tokenizer; returns what a run needs. */
-function open(file: Uint8Array, options: EngineOptions, build = builds[0]!): { rig: Rig; loaded: LoadedModel } {
+function open(file: Uint8Array, options: RigOptions, build = builds[0]!): { rig: Rig; loaded: LoadedModel } {
   const rig = new Rig(build);
   return { rig, loaded: accepted(rig.load(bare(rig), accepted(rig.image(file)), options)) };
 }
@@ -40,7 +50,7 @@ for (const architecture of NAMES) {
     const rigs = new Map(builds.map(build => [build, new Rig(build)]));
     const load = (
       file: Uint8Array,
-      options: EngineOptions,
+      options: RigOptions,
       build: (typeof builds)[number],
     ): { rig: Rig; engine: Engine } => {
       const rig = rigs.get(build)!;
@@ -53,17 +63,17 @@ for (const architecture of NAMES) {
     for (let m = 0; m < models; m++) {
       const config = randomConfig(architecture, next);
       const model = randomModel(config, next);
-      const kvType = next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16;
+      const kvType = kvTypeFor(config, next);
       const ids = Array.from({ length: 14 }, () => Math.floor(next() * config.vocabulary));
       const ctx = config.context - 5;
       const single = load(model.file, { ctx, kvType, batch: 1 }, builds[0]!);
       const rows = single.rig.logits(single.engine, ids, 1);
 
-      const forward = new Forward(model, kvType === GGML_TYPE.F16);
+      const forward = new Forward(model, kvType);
       const types = [...model.weights.values()].map(w => w.type);
       const int8 = types.some(x => x === GGML_TYPE.Q4_0 || x === GGML_TYPE.Q4_1 || x === GGML_TYPE.Q8_0);
-      const half = kvType === GGML_TYPE.F16 || types.some(x => x !== GGML_TYPE.F32);
-      const allowed = int8 ? FAR.int8 : half ? FAR.half : FAR.exact;
+      const half = kvType !== GGML_TYPE.F32 || types.some(x => x !== GGML_TYPE.F32);
+      const allowed = int8 || kvType === GGML_TYPE.Q4_0 ? FAR.int8 : half ? FAR.half : FAR.exact;
       for (const [i, id] of ids.entries()) {
         const expected = forward.next(id);
         const scale = expected.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
@@ -99,6 +109,64 @@ for (const architecture of NAMES) {
   });
 }
 
+/** A random permutation of 0 … n − 1. */
+function shuffled(n: number, next: () => number): number[] {
+  const list = Array.from({ length: n }, (_, i) => i);
+  for (let i = n - 1; i > 0; i--) {
+    const j = Math.floor(next() * (i + 1));
+    [list[i], list[j]] = [list[j]!, list[i]!];
+  }
+  return list;
+}
+
+for (const architecture of NAMES)
+  test(`${architecture}: passes that mix sessions, over pages anywhere, give each the bits it has alone`, t => {
+    const next = random(104729 * (1 + NAMES.indexOf(architecture)));
+    const below = (n: number): number => Math.floor(next() * n);
+    let [passes, rows] = [0, 0];
+    for (let m = 0; m < (soak ? 60 : 4); m++) {
+      const config = { ...randomConfig(architecture, next), context: 112 };
+      const { file } = randomModel(config, next);
+      const ctx = 65 + below(48); // three pages or four, the last one rarely whole
+      const kvType = kvTypeFor(config, next);
+      const sessions = 2 + below(4);
+      const ids = Array.from({ length: sessions }, () =>
+        Array.from({ length: 1 + below(ctx) }, () => below(config.vocabulary)),
+      );
+      const alone = open(file, { ctx, kvType, batch: 1 });
+      const wanted = ids.map(list => alone.rig.logits(alone.loaded.engine, list, 1).map(bits));
+      for (const build of builds) {
+        const batch = 1 + below(LIMITS.batchMax);
+        const each = Math.ceil(ctx / KV_PAGE);
+        const { rig, loaded } = open(file, { ctx, kvType, batch, sessions, pages: sessions * each + 3 }, build);
+        const pages = shuffled(loaded.engine.options.pages, next);
+        ids.forEach((_, slot) => rig.page(loaded.engine, slot, pages.slice(slot * each, (slot + 1) * each)));
+        const done = ids.map(() => 0);
+        while (ids.some((list, slot) => done[slot]! < list.length)) {
+          const waiting: Row[] = [];
+          ids.forEach((list, slot) => {
+            const room = Math.min(batch - waiting.length, list.length - done[slot]!, next() < 0.3 ? 0 : 1 + below(8));
+            const first = done[slot]!;
+            for (let pos = first; pos < first + room; pos++) waiting.push({ slot, pos, id: list[pos]! });
+            done[slot] = first + Math.max(0, room);
+          });
+          if (waiting.length === 0) continue;
+          const pass = shuffled(waiting.length, next).map(i => waiting[i]!); // keys go to the cache before any row reads them
+          rig.pass(loaded.engine, pass);
+          for (const [row, { slot, pos }] of pass.entries())
+            if (bits(rig.head(loaded.engine, row)) !== wanted[slot]![pos])
+              return void t.fail(
+                `model ${m} ${JSON.stringify(config)}, ${build}, batch ${batch}: slot ${slot}, position ${pos}`,
+              );
+          passes++;
+          rows += pass.length;
+        }
+      }
+    }
+    t.log(`${rows} rows in ${passes} passes`);
+    t.pass();
+  });
+
 /** Offsets of every region, and of what follows the model. */
 function regions(rig: Rig, { budget, place, endAt }: LoadedModel): Map<string, Uint8Array> {
   const found = new Map<string, Uint8Array>();
@@ -130,8 +198,19 @@ function checkPlaced(
   for (const region of ['weights', 'tensors', 'vocabulary', 'plan', 'after'])
     t.is(Buffer.compare(after.get(region)!, before.get(region)!), 0, `${region} changed while running`);
   t.true(budget.weights >= image.tensors.reduce((sum, i) => sum + i.bytes, 0), 'fewer bytes than the file has');
-  // Every byte of the cache belongs to some position: after a full context none is as it was.
-  t.false(Buffer.from(after.get('kv')!).includes(Buffer.alloc(32, 0xa5)), 'part of the cache was never written');
+  // Of a page each position of each plane is somebody's: after a full context those within it are written, and nothing else is.
+  const { kvAt, pageBytes, shape } = engine;
+  const positionBytes = pageBytes / KV_PAGE / (2 * shape.layers);
+  const untouched = Buffer.alloc(positionBytes, 0xa5);
+  for (let i = 0; i < options.pages * KV_PAGE * 2 * shape.layers; i++) {
+    const pos = Math.floor(i / (KV_PAGE * 2 * shape.layers)) * KV_PAGE + (i % KV_PAGE);
+    const at = kvAt + i * positionBytes;
+    const same = Buffer.compare(rig.arena.u8.subarray(at, at + positionBytes), untouched) === 0;
+    if (same !== pos >= options.ctx) t.fail(`position ${pos} of ${options.ctx}, plane at ${at}`);
+  }
+  const records = rig.arena.u8.subarray(engine.pageRecordsAt, engine.pageRecordsAt + options.pages * PAGE_RECORD_BYTES);
+  t.true(records.every(b => b === 0xa5) && engine.pageRecordsAt >= kvAt + options.pages * pageBytes);
+  t.is(budget.session, options.sessions * engine.slots.bytes);
 }
 
 test('regions: bytes taken are bytes planned, for every shape', t => {
@@ -141,10 +220,10 @@ test('regions: bytes taken are bytes planned, for every shape', t => {
     const config = randomConfig(architecture, next);
     const options = {
       ctx: 1 + Math.floor(next() * config.context),
-      kvType: next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16,
+      kvType: kvTypeFor(config, next),
       batch: 1,
     };
-    const batched = { ...options, batch: Math.min(options.ctx, 1 + Math.floor(next() * 8)) };
+    const batched = optionsOf({ ...options, batch: Math.min(options.ctx, 1 + Math.floor(next() * 8)) });
     const rig = new Rig(builds[0]);
     const image = accepted(rig.image(randomModel(config, next).file));
     checkPlaced(t, rig, image, batched, accepted(rig.load(bare(rig), image, batched)));
@@ -168,7 +247,8 @@ for (const name of models) {
     const rig = new Rig(builds[0]);
     const driver = new TransformerDriver({ ...rig, tokenizer: rig.tokenizer() });
     const image = accepted(rig.image(path));
-    const options = { ctx: 43, kvType: GGML_TYPE.F32, batch: name === 'synth8M-q8_0' ? 1 : 8 };
+    const tight = name === 'synth8M-q8_0'; // has room for one page
+    const options = optionsOf({ ctx: tight ? 32 : 43, kvType: GGML_TYPE.F32, batch: tight ? 1 : 8 });
     const loaded = accepted(rig.load(driver, image, options));
     checkPlan(t, rig, driver, image, options, loaded);
     checkPlaced(t, rig, image, options, loaded);
@@ -259,9 +339,10 @@ function checkPlan(
     const op = word(at) as Op;
     const shape = `${op} ${word(at + 4)} ${(LENGTHS[op] ?? []).map(w => word(at + 4 * w)).join()}`;
     t.is(positionsAt !== 0, op === Op.ATTENTION, Op[op]);
+    t.is((word(at + 4 * PLAN_RECORD.flags) & PLAN_RECORD.flagRows) !== 0, BY_ROWS.has(op), Op[op]);
     for (const [rowAt, entries] of [
       [tokensAt, options.batch + 1],
-      ...(positionsAt === 0 ? [] : [[positionsAt, options.ctx + 1]]),
+      ...(positionsAt === 0 ? [] : [[positionsAt, options.ctx]]),
     ] as [number, number][]) {
       t.is(rowAt % 8, 0);
       t.deepEqual(rows.get(rowAt) ?? { entries, shape }, { entries, shape }, 'a row is shared by ops of one shape');
@@ -281,6 +362,9 @@ function checkPlan(
   );
 }
 
+/** What needs the position of a row, or its session's pages. */
+const BY_ROWS: ReadonlySet<Op> = new Set([Op.ADD_ROWS, Op.ROPE_TABLE, Op.ROPE_TABLE_SCALED, Op.KV_STORE, Op.ATTENTION]);
+
 /** The words of a record that say how much it does. */
 const LENGTHS: Partial<Record<Op, readonly number[]>> = {
   [Op.GET_ROWS]: [GetRows.k, GetRows.weightType, GetRows.rows],
@@ -296,11 +380,12 @@ test('a plan compiled without loading is the plan that is loaded', t => {
   const next = random(21);
   for (let m = 0; m < (soak ? 300 : 60); m++) {
     const config = randomConfig(NAMES[m % NAMES.length]!, next);
-    const options = {
+    const options = optionsOf({
       ctx: 1 + Math.floor(next() * config.context),
-      kvType: next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16,
+      kvType: kvTypeFor(config, next),
       batch: 1 + Math.floor(next() * 8),
-    };
+      sessions: 1 + Math.floor(next() * 8),
+    });
     const rig = new Rig(builds[0]);
     const image = accepted(rig.image(randomModel(config, next).file));
     checkPlan(t, rig, bare(rig), image, options, accepted(rig.load(bare(rig), image, options)));
@@ -308,7 +393,7 @@ test('a plan compiled without loading is the plan that is loaded', t => {
   const rig = new Rig(builds[0]);
   const driver = new StubDriver(rig.arena);
   const image = accepted(driver.builtin(''));
-  const options = { ctx: 33, kvType: GGML_TYPE.F16, batch: 8 };
+  const options = optionsOf({ ctx: 33, kvType: GGML_TYPE.F16, batch: 8 });
   checkPlan(t, rig, driver, image, options, accepted(rig.load(driver, image, options)));
 });
 
@@ -339,12 +424,8 @@ test('a step is charged what its ops cost, whatever the data', t => {
       for (let n = 1; n <= options.batch; n++)
         view.setBigUint64(tokensAt + 8 * n, BigInt(Math.floor(next() * 2 ** 40)), true);
       if (positionsAt !== 0)
-        for (let p = 1; p <= options.ctx; p++)
-          view.setBigUint64(
-            positionsAt + 8 * p,
-            price(positionsAt, p - 1) + BigInt(Math.floor(next() * 2 ** 40)),
-            true,
-          );
+        for (let p = 0; p < options.ctx; p++)
+          view.setBigUint64(positionsAt + 8 * p, BigInt(Math.floor(next() * 2 ** 40)), true);
     }
     const cyclesAt = rig.stepAt + StepBlock.at.cycles;
     for (let round = 0; round < 40; round++) {
@@ -362,9 +443,8 @@ test('a step is charged what its ops cost, whatever the data', t => {
       const want = all
         .filter(r => r.segment !== 'sample')
         .reduce((sum, { head, tokensAt, positionsAt }) => {
-          const [tokens, first] = head ? [1, pos + row] : [n, pos];
-          const further = positionsAt === 0 ? 0n : price(positionsAt, first + tokens) - price(positionsAt, first);
-          return sum + price(tokensAt, tokens) + further;
+          const positions = positionsAt === 0 ? [] : Array.from({ length: n }, (_, i) => price(positionsAt, pos + i));
+          return positions.reduce((all, x) => all + x, sum + price(tokensAt, head ? 1 : n));
         }, 0n);
       t.is(view.getBigUint64(cyclesAt, true), want, `${architecture}: ${n} tokens from ${pos}`);
     }
@@ -536,7 +616,7 @@ for (const [name, code, text, change, architecture] of refusals)
     const image = accepted(rig.image(tiny(change, architecture)));
     for (const answer of [
       bare(rig).describe(image),
-      bare(rig).budget(image, { ctx: 8, kvType: GGML_TYPE.F32, batch: 1 }),
+      bare(rig).budget(image, optionsOf({ ctx: 8, kvType: GGML_TYPE.F32, batch: 1 })),
     ]) {
       if (!isRefusal(answer)) return t.fail('accepted');
       t.is(answer.code, code);
@@ -641,15 +721,15 @@ test('a token allocates nothing on the JavaScript heap', t => {
   const { stepAt } = rig;
   const { i32 } = rig.arena;
   const { compute } = rig;
-  const posAt = (stepAt + StepBlock.at.pos) >> 2;
-  const tokensAt = (stepAt + StepBlock.at.tokensAt) >> 2;
+  const row = rig.get('rowsAt') >> 2;
+  const [tokenAt, posAt] = [row + (RowRecord.at.token >> 2), row + (RowRecord.at.pos >> 2)];
   const nextAt = (stepAt + StepBlock.at.next) >> 2;
   rig.body(engine, 0, [1]);
-  const history = engine.historyAt >> 2;
+  const history = engine.slots.at >> 2;
   const loop = (tokens: number): void => {
     for (let pos = 1; pos <= tokens; pos++) {
       i32[posAt] = pos;
-      i32[tokensAt] = (history + pos) << 2;
+      i32[tokenAt] = i32[history + pos]!;
       compute.run(stepAt, engine.bodyAt);
       compute.run(stepAt, engine.headAt);
       compute.run(stepAt, engine.sampleAt);
@@ -687,8 +767,8 @@ function stubReply(form: string, prompt: string, maxTokens = 1000): string {
   for (let n = v.encode(idsAt, 7); n > 0; n = v.encode(idsAt, 7))
     ids.push(...rig.arena.u32.subarray(idsAt >> 2, (idsAt >> 2) + n));
   if (ids.length === 0) ids.push(v.bos);
-  rig.arena.u32.set(ids, engine.historyAt >> 2);
-  engine.begin(engine.historyAt, ids.length, maxTokens);
+  rig.arena.u32.set(ids, engine.slots.at >> 2);
+  engine.begin(engine.slots.at, ids.length, maxTokens);
   const out: number[] = [];
   for (let pos = 0; pos < ids.length; pos += 8) rig.body(engine, pos, ids.slice(pos, pos + 8));
   for (let pos = ids.length - 1, row = (ids.length - 1) % 8; ; pos++, row = 0) {

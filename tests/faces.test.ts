@@ -132,6 +132,26 @@ test('at a terminal the deadline and what was left of it stand behind the output
   t.is(Number(actual) + Number(slack), 1e9);
 });
 
+test('a session that ends before its time says why, with what there is', t => {
+  const machine = withModel();
+  const r = machine.exec('llminfer --timeout 30 --temp 0 -n 400 Once');
+  t.is(r.status, 1);
+  t.true(r.stdout.length > 1);
+  t.regex(r.stderr, /^llminfer: ETIMEDOUT 2004 InferenceTimeout: session 1 gave up after \d+ ms of virtual time\n$/);
+  ok(machine, 'llmctl sched --policy fp');
+  refused(t, machine, 'llminfer --deadline 5000 -n 2 Once', 1, /^llminfer: EAGAIN 3002 .*policy fp promises nothing/);
+  ok(machine, 'llmctl quota user --tokens 20');
+  refused(
+    t,
+    machine,
+    "su user -c 'llminfer -n 30 Once'",
+    1,
+    /^llminfer: EDQUOT 3003 .*asked 30 tokens, 20 left until /,
+  );
+  ok(machine, "su user -c 'llmctl submit -n 4 Once'");
+  refused(t, machine, "su user -c 'llmctl profile'", 1, /^llmctl: \/dev\/trace: Permission denied\n$/);
+});
+
 test('a follow-up continues its parent; a session that is closed has none', t => {
   const machine = withModel();
   const first = json(machine, 'llminfer --json --keep -n 5 --temp 0 Once upon a time');
@@ -308,6 +328,56 @@ test('llmctl sessions, /proc/sessions and llmstats tell the same', t => {
   t.regex(top, /^ID +USER +STATE /m);
 });
 
+test('llmstats, /proc, the trace and JSON count the same', t => {
+  const machine = withModel();
+  for (const seed of [1, 2, 3, 4, 5]) ok(machine, `llmctl submit -n ${4 + seed} --seed ${seed} Once upon a time`);
+  settle(machine);
+  ok(machine, 'llmctl submit --period 1000 -n 3 The cat');
+  machine.exec('llminfer --deadline 1 Once');
+  settle(machine);
+  const stats = json<Record<string, number>>(machine, 'llmstats --json');
+  const { counts, dropped } = json<{ counts: Record<string, number>; dropped: number }>(
+    machine,
+    'llmctl trace --json /tmp/trace',
+  );
+  t.is(dropped, 0);
+  const told = Object.fromEntries(
+    ok(machine, 'cat /proc/trace')
+      .trimEnd()
+      .split('\n')
+      .map(line => line.split(' ')),
+  );
+  for (const [kind, n] of Object.entries(counts)) t.is(Number(told[kind]), n, kind);
+  t.is(counts['submit']!, stats['sessions_total']!);
+  t.is(counts['end']!, stats['sessions_total']!);
+  t.is(counts['reject']!, stats['rejects']!);
+  t.is(counts['token']!, stats['output_tokens']!);
+  t.is(counts['pass']!, stats['passes']!);
+  t.is(counts['preempt'] ?? 0, stats['preemptions']!);
+  t.is(counts['admit']!, stats['servers_accepted']!);
+  const { sessions } = json<{ sessions: Record<string, number>[] }>(machine, 'llmctl sessions --json');
+  const sum = (key: string): number => sessions.reduce((total, s) => total + s[key]!, 0);
+  t.is(sum('output_length'), stats['output_tokens']!);
+  t.is(sum('prompt_length'), stats['prompt_tokens']!);
+  t.is(sum('shared_tokens'), stats['prefix_tokens']!);
+  t.is(sum('cycles'), Number(stats['cycles_total']));
+  const rows = sessions.map(s => json<Record<string, number>>(machine, `llmctl profile ${s['id']} --json`)['rows']!);
+  t.is(
+    rows.reduce((a, b) => a + b, 0),
+    stats['rows']!,
+  );
+  t.is(json<{ tokens_used: number }>(machine, 'llmctl quota root --json').tokens_used, stats['output_tokens']!);
+  t.is(json(machine, 'llmctl sched --json')['passes'], stats['passes']);
+});
+
+test('a request dearer than the machine allows is a miss, and said to be one', t => {
+  const machine = withModel();
+  ok(machine, 'llmctl budget --wcet-cycles 1500000');
+  const output = ok(machine, 'llmstream -n 3 Once');
+  t.regex(output, /^\[LLM\]\[DEADLINE\] miss actual=\d+ns expected=1000000ns slack=-\d+ns$/m);
+  t.is(json(machine, 'llmstats --json')['deadline_misses'], 1);
+});
+
 test('llmctl profile: the parts add up to the whole, and to what the report says', t => {
   const machine = withModel();
   for (const seed of [1, 2, 3]) ok(machine, `llmctl submit -n 10 --seed ${seed} Once upon a time, in ${seed} lands`);
@@ -359,7 +429,7 @@ test('llmstats --watch and top show what goes on, and give the terminal back', a
   await type('clear; llmctl submit -n 100 --period 300 Once; top -d 0.5\r', 1000);
   const screen = seat.screen();
   t.regex(screen[5]!, /^Sessions: 2 total, 1 running, 0 queued, 1 ended$/);
-  const title = screen.findIndex(row => /^ID USER STATE/.test(row));
+  const title = screen.findIndex(row => row.startsWith('ID USER STATE'));
   t.true(title > screen.findIndex(row => /^ *PID /.test(row)));
   t.regex(seat.attributed(title, 'Inverse'), /^ID USER/);
   t.regex(screen[title + 1]!, /^ 2 root (PREFILL|DECODE) +- +2 +\d+ [\d.]+ms\/300ms +- /);
@@ -439,6 +509,30 @@ test('what llmctl plan --mix says of a mix is what the machine does with it', t 
   }
 });
 
+test('a mix that does not fit is told how to load the model so that it does', t => {
+  const machine = withModel();
+  for (const [given, mix, load] of [
+    ['--pages 64', '13x100+100', ''],
+    ['--sessions 8', '20x10+10', '--sessions 20'],
+    ['--ctx 128', '2x200+50', '--ctx 250'],
+  ] as const) {
+    const command = `llmctl plan fable-q4_0 ${given} --mix "${mix}"`;
+    const { status, stdout } = machine.exec(command);
+    t.is(status, 1);
+    t.regex(stdout, /^does not fit: .*\d/m);
+    const [, options] = /^all fit after llmctl load FILE ?(.*)$/m.exec(stdout) ?? [];
+    t.is(options, load);
+    const planned = json<{ mix_fits: boolean; pages: number }>(
+      machine,
+      `llmctl plan fable-q4_0 ${options} --json --mix "${mix}"`,
+    );
+    t.true(planned.mix_fits);
+  }
+  const { load_that_fits, reasons } = JSON.parse(machine.exec('llmctl plan --json --mix 40x4+4').stdout) as Json;
+  t.is(load_that_fits, null);
+  t.deepEqual(reasons, ['40 sessions, 32 at once']);
+});
+
 test('sessions of a mix that fits never wait for pages; of one page more somebody does', t => {
   for (const more of [0, 1]) {
     const machine = withModel();
@@ -512,7 +606,7 @@ const pattern = (shown: readonly string[]): RegExp =>
     `^${shown.map(line => (line === '...' ? '(.*\\n)*' : `${line.split('...').map(escaped).join('.*')}\\n`)).join('')}$`,
   );
 
-for (const lab of ['sessions', 'deadlines'])
+for (const lab of ['sessions', 'deadlines', 'scheduler'])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const machine = powerOn();
     for (const { command, shown } of labCommands(ok(machine, `cat /usr/share/labs/${lab}.md`)))

@@ -1,6 +1,7 @@
 // The kernel alone: a machine with programs, a compute device and an engine made for the tests. Each program misuses or uses some calls;
 // what is checked is what Linux would answer, and that nothing is left behind.
 import test from 'ava';
+import { layOutPool, layOutSlots } from '../drivers/engine/sessions.ts';
 import * as abi from '../kernel/abi/index.ts';
 import {
   BLOCKED,
@@ -83,10 +84,6 @@ class FakeCompute implements Compute {
   set_prices(): void {}
 }
 
-const FAKE_PAGE_BYTES = abi.KV_PAGE * 4;
-/** A history and a block table. */
-const slotBytes = (ctx: number): number => ctx * 4 + Math.ceil(ctx / abi.KV_PAGE / 8) * 32;
-
 class FakeEngine implements EngineDriver {
   readonly name = 'fake';
   constructor(private readonly ctx: number) {}
@@ -124,8 +121,8 @@ class FakeEngine implements EngineDriver {
     return { ...this.shape, contextTrained: this.ctx };
   }
   budget(_image: abi.ModelImage, o: abi.EngineOptions): abi.EngineBudget {
-    const kv = o.pages * (FAKE_PAGE_BYTES + abi.PAGE_RECORD_BYTES);
-    return { weights: 0, tensors: 0, vocabulary: 32, kv, scratch: 4096, plan: 32, session: o.sessions * slotBytes(o.ctx) };
+    const session = o.sessions * layOutSlots(o, 0, 0).bytes;
+    return { weights: 0, tensors: 0, vocabulary: 32, kv: layOutPool(o, 4, 0).bytes, scratch: 4096, plan: 32, session };
   }
   load(_image: abi.ModelImage, options: abi.EngineOptions, _budget: abi.EngineBudget, place: abi.EnginePlace): Engine {
     let pending = 0;
@@ -164,10 +161,8 @@ class FakeEngine implements EngineDriver {
       sampleAt: 3,
       scoreAt: 4,
       logitsAt: place.scratchAt,
-      kvAt: place.kvAt,
-      pageBytes: FAKE_PAGE_BYTES,
-      pageRecordsAt: place.kvAt + options.pages * FAKE_PAGE_BYTES,
-      slots: { at: place.sessionAt, bytes: slotBytes(options.ctx), tableAt: options.ctx * 4, stateAt: 0 },
+      ...layOutPool(options, 4, place.kvAt),
+      slots: layOutSlots(options, 0, place.sessionAt),
       begin: () => {},
       ops: () => [],
     };

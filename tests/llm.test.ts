@@ -8,7 +8,7 @@ import path from 'node:path';
 import { boot } from '../boot/index.ts';
 import type { Machine } from '../boot/machine.ts';
 import { Tty } from '../drivers/tty/tty.ts';
-import { GGML_TYPE, LIMITS } from '../kernel/abi/index.ts';
+import { GGML_TYPE, KV_PAGE, LIMITS, PAGE_RECORD_BYTES } from '../kernel/abi/index.ts';
 import { exp } from '../shell/lib/exp.ts';
 import { base64, grouped, parseDecimal, parseInteger } from '../shell/lib/model.ts';
 import { ggufFile } from './support/gguf.ts';
@@ -374,6 +374,10 @@ interface PlanJson {
   readonly ctx: number;
   readonly kv_type: string;
   readonly batch: number;
+  readonly sessions: number;
+  readonly pages: number;
+  readonly page_bytes: number;
+  readonly slot_bytes: number;
   readonly regions: Readonly<Record<string, number>>;
   readonly total_bytes: number;
   readonly capacity_bytes: number;
@@ -390,6 +394,8 @@ test('llmctl plan says what load takes, to the byte', t => {
     ['fable-f16', ''],
     ['fable-q8_0', '--ctx 100 --kv f32'],
     ['/models/fable-q4_0.gguf', '--kv f16 --ctx 512'],
+    ['fable-q4_0', '--batch 32 --sessions 3 --pages 40'],
+    ['fable-q8_0', '--pages 2 --batch 1'],
   ] as const) {
     const plan = json<PlanJson>(machine, `llmctl plan --json ${options} ${model}`);
     t.deepEqual(Object.keys(plan.regions), [
@@ -406,7 +412,9 @@ test('llmctl plan says what load takes, to the byte', t => {
     t.is(plan.would_fit, undefined);
     t.is(sum(Object.values(plan.regions)), plan.total_bytes);
     t.is(plan.capacity_bytes, LIMITS.arenaBytes);
-    t.is(plan.regions['kv'], plan.kv_bytes_per_token * plan.ctx);
+    t.is(plan.page_bytes, KV_PAGE * plan.kv_bytes_per_token);
+    t.is(plan.regions['kv'], plan.pages * (plan.page_bytes + PAGE_RECORD_BYTES));
+    t.is(plan.regions['session'], plan.sessions * plan.slot_bytes);
     t.is(plan.parameters, 1_312_384);
     const loaded = json<Record<string, unknown>>(machine, `llmctl load --json ${options} ${model}`);
     t.is(loaded['total_bytes'], plan.total_bytes);
@@ -416,8 +424,41 @@ test('llmctl plan says what load takes, to the byte', t => {
   }
   const text = ok(machine, 'llmctl plan fable-f16');
   t.regex(text, /^\/models\/fable-f16.gguf\nfixed +[0-9,]+ +[0-9.]+ %  the machine itself\nweights /);
-  t.regex(text, /\n\[#+W+.*\.*\]\nfits: [0-9,]+ bytes to spare at context 512\n$/);
+  t.regex(
+    text,
+    /\n\[#+W+.*\.*\]\nfits: [0-9,]+ bytes to spare at context 512\nat once: \d+ sessions of 512 tokens, or 32 of \d+; .* at most \d+\n$/,
+  );
   t.is(/\n\[(.*)\]\n/.exec(text)?.[1]?.length, 64);
+});
+
+test('llmctl load: rows, sessions and pages as asked, or the number that would do', t => {
+  const machine = boot({ strict: true, image });
+  const planned = (options: string): PlanJson => json<PlanJson>(machine, `llmctl plan --json ${options} fable-q4_0`);
+  t.like(planned('--batch 32 --sessions 1 --pages 16'), { ctx: 512, batch: 32, sessions: 1, pages: 16 });
+  t.like(planned('--pages 2'), { ctx: 64, pages: 2, sessions: 32 }, 'a context that the pages hold');
+  // By default the pool takes three quarters of what would be free without it, to the page.
+  const p = planned('--ctx 512');
+  const page = p.page_bytes + PAGE_RECORD_BYTES;
+  const free = p.capacity_bytes - p.total_bytes + p.pages * page;
+  t.is(p.pages, Math.floor((0.75 * free) / page));
+  t.is(planned('--sessions 2 --ctx 100').pages, 8, 'and no more than the sessions can use');
+
+  const tooMany = machine.exec('llmctl plan --json --pages 1000 fable-q4_0');
+  t.is(tooMany.status, 1);
+  const refusal = JSON.parse(tooMany.stdout) as PlanJson;
+  const most = Number(/would fit: pages (\d+)$/.exec(refusal.message ?? '')?.[1]);
+  t.true(planned(`--pages ${most}`).fits);
+  t.is(machine.exec(`llmctl plan --pages ${most + 1} fable-q4_0`).status, 1);
+  for (const [options, message] of [
+    ['--batch 33', /^llmctl: --batch '33' is not an integer from 1 to 32\n$/],
+    ['--sessions 0', /^llmctl: --sessions '0' is not an integer from 1 to 32\n$/],
+    ['--pages x', /^llmctl: --pages 'x' is not an integer from 1 to \d+\n$/],
+    ['--pages 15 --ctx 481', /EINVAL 2003 .*pages 15 asked, one context of 481 takes 16, of 32 positions each\n$/],
+  ] as const) {
+    const { status, stderr } = machine.exec(`llmctl load ${options} fable-q4_0`);
+    t.not(status, 0);
+    t.regex(stderr, message);
+  }
 });
 
 test("llmctl: the specification's reference configuration is refused with its sum, and nothing is allocated", t => {
@@ -533,7 +574,7 @@ test('llmctl load, info, status, unload, models, backend', t => {
     'llmctl: ENOENT 1001 ModelNotFound: /models/none.gguf: No such file or directory',
   );
   refused(t, machine, 'llmctl load --ctx 0 fable-f16', 2, "llmctl: --ctx '0' is not an integer from 1 to 131072");
-  refused(t, machine, 'llmctl load --kv q8 fable-f16', 2, "llmctl: --kv 'q8' is not f16 or f32");
+  refused(t, machine, 'llmctl load --kv q8 fable-f16', 2, "llmctl: --kv 'q8' is not f32, f16, q8_0 or q4_0");
   refused(
     t,
     machine,
@@ -550,7 +591,10 @@ test('llmctl load, info, status, unload, models, backend', t => {
   const lines = ok(machine, 'cd /models; llmctl load fable-f16.gguf; cd').split('\n');
   t.is(lines.length, 3);
   t.regex(lines[0]!, /^loaded fable.*: llama, 1,312,384 parameters, .*F16/);
-  t.regex(lines[1]!, /^context 512 f16; fixed [0-9,]+ \+ weights [0-9,]+ \+ .* = [0-9,]+ of 8,388,608 bytes$/);
+  t.regex(
+    lines[1]!,
+    /^context 512 f16, 32 sessions, [0-9]+ pages; fixed [0-9,]+ \+ weights [0-9,]+ \+ .* = [0-9,]+ of 8,388,608 bytes$/,
+  );
   const info = json<Record<string, unknown>>(machine, 'llmctl info --json');
   t.like(info, {
     path: '/models/fable-f16.gguf',
@@ -797,7 +841,20 @@ function outputPattern(shown: readonly string[]): RegExp {
   return new RegExp(`^${lines.join('')}$`);
 }
 
-for (const lab of ['inference', 'sampling', 'budget', 'tokenizer', 'chat', 'backend', 'wcet', 'quantize', 'quotas'])
+for (const lab of [
+  'inference',
+  'sampling',
+  'budget',
+  'tokenizer',
+  'chat',
+  'backend',
+  'wcet',
+  'quantize',
+  'quotas',
+  'trace',
+  'pages',
+  'kv',
+])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');
     const commands = labCommands(text);

@@ -125,6 +125,7 @@ function prepareDraw(rig: Rig): void {
     (minP > 0 ? SAMPLER_MODE.minP : 0);
   SamplerRecord.write(rig.arena.u8, SAMPLER_AT, { temp, topK, topP, minP, repeatPenalty, modes });
   StepBlock.write(rig.arena.u8, rig.stepAt, {
+    n: 1,
     samplerAt: SAMPLER_AT,
     logitsAt: LOGITS_AT,
     vocabulary: n,
@@ -306,7 +307,7 @@ test('what the plan’s exact ops execute is the compiled code, to the byte', t 
     for (const { kind, name, index } of shipped.exports) if (kind === 0 && !METERED.includes(name)) visit(index);
     t.true(seen.has(exported(shipped, 'run')));
     const calls = (name: string): number[] => bodyOf(shipped, exported(shipped, name)).code.map(i => i.value);
-    const execute = bodyOf(shipped, exported(shipped, 'run')).code.find(i => i.opcode.code === OP.call)!.value;
+    const execute = bodyOf(shipped, exported(shipped, 'run_op')).code.find(i => i.opcode.code === OP.call)!.value;
     t.true(
       bodyOf(shipped, execute).code.some(i => i.opcode.code === OP.call && i.value === exported(shipped, 'sample')),
     );

@@ -2,11 +2,21 @@
 // after each of many random operations every session reads through its table exactly its own. Then the edge cases by name.
 import v8 from 'node:v8';
 import test, { type ExecutionContext } from 'ava';
-import { Arena } from '../kernel/arena.ts';
+import { alignUp, Arena } from '../kernel/arena.ts';
 import { ABSENT, PAGE, PagePool, pagesOf, type PoolPlace, SWAPPED } from '../kernel/pages.ts';
 import { Swap } from '../kernel/swap.ts';
-import { KV_PAGE, LIMITS, PAGE_RECORD_BYTES } from '../kernel/abi/index.ts';
-import { random, soak } from './harness.ts';
+import {
+  type Engine,
+  GGML_TYPE,
+  isRefusal,
+  KV_PAGE,
+  LIMITS,
+  PAGE_RECORD_BYTES,
+  type Refusal,
+} from '../kernel/abi/index.ts';
+import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
+import { accepted, type LoadedModel, random, Rig, soak } from './harness.ts';
+import { type ArchitectureName, NAMES, randomConfig, randomModel } from './reference/models.ts';
 
 const PLANES = 3;
 const ROW_BYTES = 8; // of one plane: two words
@@ -48,7 +58,9 @@ class World {
     sessions = 5,
     swapPages = 8,
   ) {
-    this.arena = new Arena(new ArrayBuffer(1 << 19));
+    const slack = LIMITS.nullBytes + 4 * LIMITS.arenaAlign; // 4 allocations, each rounded up
+    const bytes = slack + sessions * SLOT_BYTES + pages * (PAGE_BYTES + PAGE_RECORD_BYTES);
+    this.arena = new Arena(new ArrayBuffer(alignUp(bytes, LIMITS.arenaAlign)));
     const take = (bytes: number): number => {
       const at = this.arena.alloc(bytes);
       if (at < 0) throw new Error('the world is too small');
@@ -826,6 +838,151 @@ test('the swap device: storage is taken piece by piece, slots from the lowest, a
   swap.format(0);
   t.deepEqual(swap.usage(), { used: 0, slots: 0 });
 });
+
+// ── With an engine ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Run {
+  readonly slot: number;
+  readonly uid: number;
+  readonly tokens: readonly number[];
+  readonly alone: readonly Float32Array[]; // its logits, position by position
+  length: number; // computed
+}
+
+/** A few sessions of a random model over a pool that is too small for them, rows of several in a pass. */
+class Crew {
+  readonly rig = new Rig();
+  readonly engine: Engine;
+  readonly pool: PagePool;
+  private readonly other = new Rig();
+  private readonly single: Engine;
+  private readonly runs: (Run | null)[];
+
+  constructor(
+    architecture: ArchitectureName,
+    kvType: number,
+    private readonly next: () => number,
+  ) {
+    // Not every random model's keys are whole blocks of a quantised type.
+    for (let attempts = 1; ; attempts++) {
+      const config = { ...randomConfig(architecture, next), context: CTX };
+      const { file } = randomModel(config, next);
+      const load = (rig: Rig, sessions: number, pages: number): LoadedModel | Refusal => {
+        const driver = new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
+        return rig.load(driver, accepted(rig.image(file)), { ctx: CTX, kvType, batch: 8, sessions, pages });
+      };
+      const loaded = load(this.rig, 4, TABLE_PAGES + 2);
+      if (isRefusal(loaded) && attempts < 100) continue;
+      this.engine = accepted(loaded).engine;
+      this.single = accepted(load(this.other, 1, TABLE_PAGES)).engine;
+      break;
+    }
+    const { kvAt, pageBytes, pageRecordsAt: recordsAt, options, shape } = this.engine;
+    this.pool = new PagePool(this.rig.arena, new Swap(this.rig.arena));
+    this.pool.reset({ kvAt, pageBytes, pages: options.pages, planes: 2 * shape.layers, recordsAt });
+    this.runs = Array.from({ length: options.sessions }, () => null);
+  }
+
+  private below(n: number): number {
+    return Math.floor(this.next() * n);
+  }
+  private historyOf(slot: number): number {
+    return this.engine.slots.at + slot * this.engine.slots.bytes;
+  }
+  private tableOf(slot: number): number {
+    return this.historyOf(slot) + this.engine.slots.tableAt;
+  }
+
+  private begin(slot: number): void {
+    const vocabulary = this.engine.vocabulary.count;
+    const family = 1 + this.below(2);
+    const parts = this.below(100);
+    const tokens = Array.from({ length: 40 + this.below(CTX - 40) }, (_, i) =>
+      i < parts ? mix(family, i) % vocabulary : this.below(vocabulary),
+    );
+    const uid = this.below(2);
+    this.rig.arena.u32.set(tokens, this.historyOf(slot) >> 2);
+    this.pool.begin(this.tableOf(slot), CTX);
+    const length = this.pool.share(this.tableOf(slot), uid, this.historyOf(slot), tokens.length);
+    const alone = this.other.logits(this.single, tokens, 8);
+    this.runs[slot] = { slot, uid, tokens, alone, length };
+  }
+
+  private end(run: Run): void {
+    this.pool.release(this.tableOf(run.slot), CTX);
+    this.runs[run.slot] = null;
+  }
+
+  /** Pages for `n` rows more; when there are none, somebody else's go out. */
+  private isReady(run: Run, n: number): boolean {
+    const tableAt = this.tableOf(run.slot);
+    for (;;) {
+      if (this.pool.swapped(tableAt, CTX) > 0) {
+        if (this.pool.swapIn(tableAt, CTX, 1) > 0) continue;
+      } else if (this.pool.reserve(tableAt, run.uid, run.length, run.length + n) >= 0) return true;
+      const others = this.runs.filter(r => r !== null && r !== run);
+      if (!others.some(r => this.pool.swapOut(this.tableOf(r!.slot), CTX, 1 + this.below(3)) > 0)) return false;
+    }
+  }
+
+  /** One pass: rows of one session, and of those others that are ready. How many logits were not those of the session alone. */
+  pass(): number {
+    const slot = this.below(this.runs.length);
+    if (this.runs[slot] === null) this.begin(slot);
+    const first = this.runs[slot]!;
+    if (this.below(40) === 0 || first.length === first.tokens.length) {
+      this.end(first);
+      return 0;
+    }
+    const parts: [Run, number][] = [];
+    let rows = 1 + this.below(Math.min(8, first.tokens.length - first.length));
+    if (!this.isReady(first, rows)) {
+      this.end(first);
+      return 0;
+    }
+    parts.push([first, rows]);
+    for (const run of this.runs) {
+      if (run === null || run === first || run.length === run.tokens.length || rows === 8 || this.below(2) === 0)
+        continue;
+      const tableAt = this.tableOf(run.slot);
+      if (this.pool.swapped(tableAt, CTX) > 0) continue;
+      if (this.pool.reserve(tableAt, run.uid, run.length, run.length + 1) < 0) continue;
+      parts.push([run, 1]);
+      rows++;
+    }
+    return this.compute(parts);
+  }
+
+  private compute(parts: readonly [Run, number][]): number {
+    const rows = parts.flatMap(([run, n]) =>
+      Array.from({ length: n }, (_, i) => ({ slot: run.slot, pos: run.length + i, id: run.tokens[run.length + i]! })),
+    );
+    this.rig.pass(this.engine, rows);
+    let wrong = 0;
+    rows.forEach(({ slot, pos }, row) => {
+      const [a, b] = [this.rig.head(this.engine, row), this.runs[slot]!.alone[pos]!];
+      if (Buffer.compare(Buffer.from(a.buffer), Buffer.from(b.buffer)) !== 0) wrong++;
+    });
+    for (const [run, n] of parts) {
+      this.pool.filled(this.tableOf(run.slot), this.historyOf(run.slot), run.length, run.length + n);
+      run.length += n;
+    }
+    return wrong;
+  }
+}
+
+for (const [kv, kvType] of Object.entries({ f32: GGML_TYPE.F32, f16: GGML_TYPE.F16 }))
+  test(`keys and values in ${kv}: shared, copied, evicted and swapped, every logit is what the session computes alone`, t => {
+    for (const architecture of NAMES) {
+      const crew = new Crew(architecture, kvType, random(31 + kvType));
+      let wrong = 0;
+      for (let pass = 0; pass < (soak ? 5_000 : 250); pass++) wrong += crew.pass();
+      t.is(wrong, 0, architecture);
+      const f = crew.pool.figures();
+      for (const what of ['prefixTokens', 'copies', 'evictions', 'swapOuts', 'swapIns'] as const)
+        t.true(f[what] > 0, `${architecture}: ${what}`);
+    }
+  });
 
 // ── The hot path ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -14,6 +14,7 @@ import { E, FINISH, IOCTL, LIMITS, TRACE, TraceRecord, type CharDevice, type Tra
 import { Trace } from '../kernel/trace.ts';
 import { ctfMetadata, ctfStream } from '../shell/lib/ctf.ts';
 import { perfettoTrace } from '../shell/lib/perfetto.ts';
+import { BUILDS, canRun } from './harness.ts';
 import { makeRandom } from './support/arena.ts';
 
 type TraceEvent = ReturnType<typeof TraceRecord.read>;
@@ -135,7 +136,7 @@ const MEANING: Readonly<Record<TraceKind, string>> = {
   queue: 'waiting running',
   arena: 'bytes kv_pages',
 };
-const TIMED = ['pass', 'prefill', 'decode', 'swap-out', 'swap-in'];
+const TIMED: readonly TraceKind[] = ['pass', 'prefill', 'decode', 'token', 'swap-out', 'swap-in'];
 const nameOf = (e: TraceEvent): TraceKind => KINDS[e.kind - 1]!;
 
 /** The numbers of an event by name; words where the number stands for one. */
@@ -166,18 +167,18 @@ const SHORT: readonly TraceEvent[] = [
   event(120, 'begin', 1, 3, 0),
   event(130, 'reject', 0, 3002, 11),
   event(150, 'submit', 2, 7, 5),
-  event(220, 'prefill', 1, 0, 8, 100),
   event(220, 'pass', 0, 8, 1, 100),
-  event(280, 'prefill', 1, 8, 4, 60),
+  event(220, 'prefill', 1, 0, 8, 100),
+  event(275, 'token', 1, 501, 1, 20),
   event(280, 'pass', 0, 4, 1, 60),
-  event(290, 'token', 1, 501, 1),
+  event(280, 'prefill', 1, 8, 4, 60),
   event(300, 'arena', 0, 4_000_000_000, 2),
   event(340, 'swap-out', 1, 1, 4096, 30),
   event(380, 'swap-in', 1, 1, 4096, 30),
-  event(430, 'decode', 1, 12, 1, 50),
+  event(430, 'token', 1, 502, 2, 50),
+  event(430, 'end', 1, 2, 2),
   event(430, 'pass', 0, 1, 1, 50),
-  event(440, 'token', 1, 502, 2),
-  event(440, 'end', 1, 2, 2),
+  event(430, 'decode', 1, 12, 1, 50),
 ];
 
 /** Events as no scheduler would make them: any kind, any numbers, slices that reach into each other, several at one moment. */
@@ -369,27 +370,7 @@ function checkPerfetto(t: ExecutionContext, events: readonly TraceEvent[], dropp
   });
   const found = own.map(item => line(item.track, item.name, item.endNs, item.values));
   t.deepEqual(found.toSorted(), wanted.toSorted());
-  // Slices are as long as they lasted, but where they would reach into what is on their track already.
-  const ends: Record<string, number> = {};
-  const bySlice = new Map<string, number[]>();
-  const queued = new Set<number>();
-  for (const e of shown) {
-    const track = trackOf(e);
-    if (TIMED.includes(nameOf(e))) {
-      const key = `${track} ${nameOf(e)} ${e.atNs}`;
-      bySlice.set(key, [...(bySlice.get(key) ?? []), Math.max(0, e.atNs - e.durationNs, ends[track] ?? 0)]);
-      ends[track] = e.atNs;
-    } else if (e.session !== 0) {
-      const submitted = nameOf(e) === 'submit';
-      const left = ['submit', 'begin', 'end'].includes(nameOf(e)) && queued.delete(e.session);
-      if (submitted) queued.add(e.session);
-      if (submitted || left) ends[track] = e.atNs;
-    }
-  }
-  for (const item of own.filter(i => i.slice))
-    if (!bySlice.get(`${item.track} ${item.name} ${item.endNs}`)?.includes(item.beginNs))
-      t.fail(`${item.name} on ${item.track} begins at ${item.beginNs} and ends at ${item.endNs}`);
-  checkWaits(t, events, read.items);
+  checkSlices(t, events, read.items);
   // Flows: the chain of a session in the order of its events.
   for (const id of new Set(shown.map(e => e.session).filter(s => s !== 0))) {
     const steps = own.filter(item => [...item.flows, ...item.lastFlows].includes(id));
@@ -409,25 +390,36 @@ function checkPerfetto(t: ExecutionContext, events: readonly TraceEvent[], dropp
   return read;
 }
 
-/** A session is queued from its submission until it begins or ends. */
-function checkWaits(t: ExecutionContext, events: readonly TraceEvent[], items: readonly Item[]): void {
-  const waits: string[] = [];
-  const since = new Map<number, number>();
-  const close = (session: number, endNs: number | null): void => {
-    if (since.has(session)) waits.push(`session ${session} ${since.get(session)} ${endNs}`);
-    since.delete(session);
+/** Slices end when they ended and last as long as they lasted; but none reaches into another one of its track that began before it. */
+function checkSlices(t: ExecutionContext, events: readonly TraceEvent[], items: readonly Item[]): void {
+  const wanted = new Map<string, number[]>();
+  const want = (track: string, name: string, beginNs: number, endNs: number | null): void => {
+    const key = `${track} ${name} ${endNs}`;
+    wanted.set(key, [...(wanted.get(key) ?? []), beginNs]);
   };
+  // A session is queued from its submission until it begins or ends.
+  const since = new Map<number, number>();
   for (const e of events) {
-    if (e.session !== 0 && ['submit', 'begin', 'end'].includes(nameOf(e))) close(e.session, e.atNs);
-    if (e.session !== 0 && nameOf(e) === 'submit') since.set(e.session, e.atNs);
+    const name = nameOf(e);
+    if (TIMED.includes(name)) want(trackOf(e), name, Math.max(0, e.atNs - e.durationNs), e.atNs);
+    if (e.session === 0 || !['submit', 'begin', 'end'].includes(name)) continue;
+    if (since.has(e.session)) want(`session ${e.session}`, 'queued', since.get(e.session)!, e.atNs);
+    since.delete(e.session);
+    if (name === 'submit') since.set(e.session, e.atNs);
   }
-  for (const session of since.keys()) close(session, null);
-  const found = items.filter(i => i.name === 'queued').map(i => `${i.track} ${i.beginNs} ${i.endNs}`);
-  t.deepEqual(found.toSorted(), waits.toSorted());
-  t.true(
-    items.every(i => i.endNs !== null || i.name === 'queued'),
-    'all but waits have ended',
-  );
+  for (const [session, beginNs] of since) want(`session ${session}`, 'queued', beginNs, null);
+
+  const slices = items.filter(i => i.slice);
+  t.is(slices.length, [...wanted.values()].flat().length);
+  const byEnd = new Map<string, Item[]>();
+  for (const s of slices) byEnd.set(`${s.track} ${s.endNs}`, [...(byEnd.get(`${s.track} ${s.endNs}`) ?? []), s]);
+  for (const s of slices) {
+    const begins = wanted.get(`${s.track} ${s.name} ${s.endNs}`) ?? [];
+    const cuts = (beginNs: number): boolean =>
+      beginNs < s.beginNs && (byEnd.get(`${s.track} ${s.beginNs}`) ?? []).some(other => other.beginNs < beginNs);
+    if (!begins.includes(s.beginNs) && !begins.some(cuts))
+      t.fail(`${s.name} on ${s.track} begins at ${s.beginNs} and ends at ${s.endNs}, not ${begins.join(' ')}`);
+  }
 }
 
 /** The clock, the one sequence of packets, what was lost, and tracks whose numbers are their own. */
@@ -459,8 +451,8 @@ test('Perfetto: a short trace, point by point', t => {
   });
   t.deepEqual(text, [
     'session 1: 100 submit prompt_tokens=12 max_tokens=2 flow 1',
-    'session 1: 100-120 queued',
     'session 1: 100 admit ppm=250000 server=hard',
+    'session 1: 100-120 queued',
     'session 1: 120 begin slot=3 shared_tokens=0',
     'session 1: 120-220 prefill position=0 tokens=8 flow 1',
     'CPU: 120-220 pass rows=8 sessions=1',
@@ -469,13 +461,13 @@ test('Perfetto: a short trace, point by point', t => {
     'session 2: 150-null queued',
     'session 1: 220-280 prefill position=8 tokens=4 flow 1',
     'CPU: 220-280 pass rows=4 sessions=1',
-    'session 1: 290 token token=501 output_tokens=1 flow 1',
+    'session 1: 255-275 token token=501 output_tokens=1 flow 1',
     'block device: 310-340 swap-out session=1 pages=1 bytes=4096',
     'block device: 350-380 swap-in session=1 pages=1 bytes=4096',
     'session 1: 380-430 decode position=12 tokens=1',
+    'session 1: 380-430 token token=502 output_tokens=2 flow 1',
     'CPU: 380-430 pass rows=1 sessions=1',
-    'session 1: 440 token token=502 output_tokens=2 flow 1',
-    'session 1: 440 end finish=length output_tokens=2 flow 1.',
+    'session 1: 430 end finish=length output_tokens=2 flow 1.',
   ]);
   t.deepEqual(counters, {
     arena: [[300, 4_000_000_000]],
@@ -590,7 +582,11 @@ function ringRecords(t: ExecutionContext, machine: Machine, directory: string): 
 }
 
 /** Both files that llmctl writes of a machine that nothing runs on, held against the ring. */
-function checkFiles(t: ExecutionContext, machine: Machine, directory: string): TraceEvent[] {
+function checkFiles(
+  t: ExecutionContext,
+  machine: Machine,
+  directory: string,
+): { readonly events: readonly TraceEvent[]; readonly items: readonly Item[] } {
   const events = ringRecords(t, machine, directory);
   const { dropped } = ringOf(machine);
   const counts = Object.fromEntries(
@@ -611,7 +607,7 @@ function checkFiles(t: ExecutionContext, machine: Machine, directory: string): T
   const bytes = readFileSync(path.join(directory, 't.pftrace'));
   t.deepEqual(perfetto, facts('/host/t.pftrace', 'perfetto', bytes.length));
   t.true(bytes.equals(perfettoTrace(events, dropped)));
-  checkPerfetto(t, events, dropped);
+  const { items } = checkPerfetto(t, events, dropped);
   const ctf = said('llmctl trace --json --format ctf /host/ctf');
   const stream = readFileSync(path.join(directory, 'ctf/stream'));
   t.deepEqual(ctf, facts('/host/ctf', 'ctf', stream.length));
@@ -622,7 +618,7 @@ function checkFiles(t: ExecutionContext, machine: Machine, directory: string): T
     t.deepEqual(read.lines, events.map(printed));
     t.is(read.lost, dropped);
   }
-  return events;
+  return { events, items };
 }
 
 test('llmctl trace: both files of one ring, their counts, what is refused', t => {
@@ -658,6 +654,138 @@ test('llmctl trace: both files of one ring, their counts, what is refused', t =>
   refused("su user -c 'cat /tmp/t.pftrace'", 1, 'cat: /tmp/t.pftrace: Permission denied');
   refused('echo x > /dev/trace', 1, 'echo: write error: Operation not permitted');
 });
+
+/** Servers, hogs that outgrow the page pool, another user, a refusal, a cancellation: everything that is traced but a missed deadline. */
+const BUSY = [
+  'llmctl load fable-q4_0 --kv f32',
+  'llminfer --json --seed 1 --max-tokens 20 --period 700 Once upon a time > /tmp/1 &',
+  'llminfer --json --seed 2 --max-tokens 20 --period 900 --soft The little girl > /tmp/2 &',
+  'llminfer --deadline 1 --max-tokens 60 no way',
+  "su user -c 'llminfer --json --seed 3 --max-tokens 5 Once upon a time' > /tmp/3 &",
+  'for i in 4 5 6 7 8 9 10 11',
+  'do llminfer --json --seed $i --max-tokens 230 "The old man number $i went to the sea" > /tmp/$i &',
+  'done',
+  'wait',
+  'id=$(llmctl submit --max-tokens 100 Once there was a dog)',
+  'llmctl cancel $id',
+  'llminfer --json --seed 12 --max-tokens 9 Ten little boats > /tmp/12',
+].join('\n');
+
+interface Answer {
+  readonly id: number;
+  readonly prompt_tokens: readonly number[];
+  readonly tokens: readonly number[];
+  readonly finish_reason: string;
+  readonly ttft_ns: number;
+  readonly elapsed_ns: number;
+  readonly shared_tokens: number;
+  readonly preemptions: number;
+  readonly swap_ins: number;
+}
+interface Stats {
+  readonly pages: Readonly<Record<string, number>>;
+  readonly [name: string]: unknown;
+}
+
+test('the trace of a busy machine agrees with llmstats, /proc, the answers, and itself', t => {
+  const { machine, directory } = machineWith(t);
+  succeed(t, machine, BUSY);
+  const stats = JSON.parse(succeed(t, machine, 'llmstats --json')) as Stats;
+  const proc = succeed(t, machine, 'cat /proc/trace');
+  const { events, items } = checkFiles(t, machine, directory);
+  const of = (kind: TraceKind): TraceEvent[] => events.filter(e => nameOf(e) === kind);
+  const sum = (kind: TraceKind, field: 'a' | 'b' | 'durationNs'): number => of(kind).reduce((n, e) => n + e[field], 0);
+  for (const kind of KINDS) if (kind !== 'miss') t.true(of(kind).length > 0, `${kind} has happened`);
+
+  const lines = KINDS.filter(kind => of(kind).length > 0).map(kind => `${kind} ${of(kind).length}\n`);
+  t.is(proc, `events ${events.length}\ndropped 0\n${lines.join('')}`);
+  t.like(stats, {
+    sessions_total: of('submit').length,
+    rejects: of('reject').length,
+    prompt_tokens: sum('submit', 'a'),
+    output_tokens: of('token').length,
+    cancelled: of('end').filter(e => FINISH[e.a] === 'cancel').length,
+    server_misses: of('miss').length,
+    servers_accepted: of('admit').length,
+    preemptions: of('preempt').length,
+    passes: of('pass').length,
+    rows: sum('pass', 'a'),
+    busy_ns: sum('pass', 'durationNs'),
+    prefix_tokens: sum('begin', 'b'),
+  });
+  const { copies, swap_outs: outs, swap_ins: ins, total = 0, free = 0, cached = 0 } = stats.pages;
+  t.deepEqual([copies, outs, ins], [of('copy').length, sum('swap-out', 'a'), sum('swap-in', 'a')]);
+  t.is(of('arena').at(-1)!.b, total - free - cached);
+  t.deepEqual([of('queue').at(-1)!.a, of('queue').at(-1)!.b], [stats['queue_depth'], stats['sessions_active']]);
+  for (let i = 1; i <= 12; i++) checkAnswer(t, events, JSON.parse(succeed(t, machine, `cat /tmp/${i}`)) as Answer);
+  checkPasses(t, events);
+  const slices = items.filter(i => i.slice && i.name !== 'queued');
+  const shown = slices.reduce((n, i) => n + i.endNs! - i.beginNs, 0);
+  t.is(
+    shown,
+    TIMED.reduce((n, kind) => n + sum(kind, 'durationNs'), 0),
+    'no slice had to be cut',
+  );
+});
+
+test('the same requests leave the same trace, whichever build computes', t => {
+  const traces = BUILDS.filter(canRun).map(build => {
+    const machine = boot({ strict: true, image, build });
+    succeed(t, machine, 'for i in 1 2 3; do llminfer --seed $i --max-tokens 6 Once upon a time & done; wait');
+    succeed(t, machine, 'llmctl trace /tmp/t; llmctl trace --format ctf /tmp/ctf');
+    return succeed(t, machine, 'wc -c /dev/trace; sha256sum /dev/trace /tmp/t /tmp/ctf/*');
+  });
+  t.is(new Set(traces).size, 1);
+});
+
+/** What a program was told of its session, and what the trace says of it. */
+function checkAnswer(t: ExecutionContext, events: readonly TraceEvent[], answer: Answer): void {
+  const own = events.filter(e => e.session === answer.id);
+  const of = (kind: TraceKind): TraceEvent[] => own.filter(e => nameOf(e) === kind);
+  const [submit] = of('submit');
+  const [begin] = of('begin');
+  const [end] = of('end');
+  t.is(submit?.a, answer.prompt_tokens.length);
+  t.deepEqual(
+    of('token').map(e => [e.a, e.b]),
+    answer.tokens.map((token, i) => [token, i + 1]),
+  );
+  t.deepEqual([begin?.b, of('preempt').length], [answer.shared_tokens, answer.preemptions]);
+  t.is(
+    of('swap-in').reduce((n, e) => n + e.a, 0),
+    answer.swap_ins,
+  );
+  t.deepEqual([FINISH[end!.a], end!.b], [answer.finish_reason, answer.tokens.length]);
+  t.is(of('token')[0]!.atNs - submit!.atNs, answer.ttft_ns);
+  t.is(end!.atNs - submit!.atNs, answer.elapsed_ns);
+  // Each position after those shared is computed once, but by sessions that gave up their pages.
+  const steps = own.filter(e => nameOf(e) === 'prefill' || nameOf(e) === 'decode');
+  const first = steps.map(e => e.a);
+  if (first.every((pos, i) => i === 0 || pos > first[i - 1]!))
+    t.deepEqual(
+      first,
+      steps.map((_, i) => begin!.b + steps.slice(0, i).reduce((n, e) => n + e.b, 0)),
+    );
+}
+
+/** Passes follow one another; each is the time of its sessions' parts, whose tokens are its rows; tokens are drawn in parts. */
+function checkPasses(t: ExecutionContext, events: readonly TraceEvent[]): void {
+  const passes = events.filter(e => nameOf(e) === 'pass');
+  const parts = events.filter(e => nameOf(e) === 'prefill' || nameOf(e) === 'decode');
+  let busyUntil = 0;
+  for (const pass of passes) {
+    if (pass.atNs - pass.durationNs < busyUntil) t.fail(`the pass at ${pass.atNs} begins before ${busyUntil}`);
+    busyUntil = pass.atNs;
+    const own = parts.filter(e => e.atNs === pass.atNs && e.durationNs === pass.durationNs);
+    const rows = own.reduce((n, e) => n + e.b, 0);
+    if (own.length !== pass.b || rows !== pass.a) t.fail(`the pass at ${pass.atNs}: ${own.length} parts, ${rows} rows`);
+  }
+  for (const token of events.filter(e => nameOf(e) === 'token')) {
+    const within = (e: TraceEvent): boolean => e.atNs - e.durationNs <= token.atNs && token.atNs <= e.atNs;
+    if (!parts.some(e => e.session === token.session && within(e)))
+      t.fail(`the token at ${token.atNs} is drawn outside of steps`);
+  }
+}
 
 test('the manual and docs/TRACE.md name every kind and its numbers', t => {
   const page = readFileSync('images/root/usr/share/man/trace.md', 'utf8');

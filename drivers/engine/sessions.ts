@@ -4,7 +4,7 @@
 
 import { KV_PAGE, PAGE_RECORD_BYTES } from '../../kernel/abi/index.ts';
 import type { EngineOptions, SessionSlots } from '../../kernel/abi/index.ts';
-import { alignUp, Cursor } from './memory.ts';
+import { Cursor } from './memory.ts';
 
 export interface KvPool {
   readonly kvAt: number;

@@ -159,6 +159,11 @@ export const GGML_TYPE = {
 } as const;
 export type GgmlTypeName = keyof typeof GGML_TYPE;
 
+/** What keys and values are kept as, in falling precision; types with blocks take heads of whole blocks only. */
+export const KV_TYPES = ['F32', 'F16', 'Q8_0', 'Q4_0'] as const satisfies readonly GgmlTypeName[];
+/** For a sentence: `f32, f16, q8_0 or q4_0`. */
+export const KV_TYPES_TEXT = KV_TYPES.map(name => name.toLowerCase()).join(', ').replace(/, (\w+)$/, ' or $1');
+
 /** Values per block and bytes per block of every tensor type whose size is known. */
 export const GGML_BLOCK: Record<GgmlTypeName, readonly [values: number, bytes: number]> = {
   F32: [1, 4],
@@ -255,6 +260,9 @@ export const ModelInfo = layout({
   contextTrained: 'u32',
   ctx: 'u32',
   kvType: 'u32',
+  batch: 'u32', // rows per pass
+  sessions: 'u32', // slots
+  pages: 'u32', // of the KV pool
   bos: 'i32', // -1 when the model has none
   eos: 'i32',
   addBos: 'u32',
@@ -414,7 +422,7 @@ export const SCHED_KEEP = 0xffffffff;
 export const SchedOptions = layout({
   policy: 'u32', // index into POLICY; another one only while no server is admitted
   boundPpm: 'u32', // what servers may use together, 1 … 1,000,000 (default 850,000)
-  segmentCycles: 'u32', // the longest pass that may run unbroken; 0 = as long as a whole prefill batch. At least one dearest step.
+  segmentCycles: 'u32', // the longest pass that may run unbroken; 0 = as long as a whole batch of a prompt, or of a text that is scored. At least one dearest step.
   paceScale: 'u32', // percent, 50 … 500
   paceAuto: 'u32', // 1 on, 0 off
   batch: 'u32', // sessions in one pass at most; 1 = no batching; 0 = as many rows as the plan has
@@ -537,8 +545,8 @@ export const StepBlock = layout({
   loss: 'f64', // score segment, out: -ln p(target)
 });
 /**
- * One row of a pass: a token of some session at its position, and where that session's block table lies. A pass mixes rows of sessions as it
- * likes, but the positions before a row's own are in the cache or earlier in the same pass. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
+ * One row of a pass: a token of some session at its position, and where that session's block table lies. A pass mixes rows of sessions, in any
+ * order; the positions before a row's own are in the cache or in the same pass. A table is u32[⌈ctx / KV_PAGE⌉]: bytes
  * from StepBlock.kvAt to the page that holds positions KV_PAGE · i … of the session.
  */
 export const RowRecord = layout({ token: 'u32', pos: 'u32', tableAt: 'u32', session: 'u32' });

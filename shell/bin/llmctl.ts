@@ -7,8 +7,10 @@ import {
   EVENT,
   FINISH,
   KIND,
+  KV_PAGE,
   LIMITS,
   LlmStats,
+  PAGE_RECORD_BYTES,
   SESSION_KIND,
   SIG,
   SessionEvent,
@@ -78,10 +80,20 @@ const options = {
   ctx: { value: 'N', help: "load, plan, wcet: context length in tokens (default: the model's, 512, or what fits)" },
   kv: {
     value: 'TYPE',
-    help: 'load, plan, wcet: type of the key-value cache, f16 (default) or f32; quota: bytes of it at any time',
+    help: 'load, plan, wcet: type of the key-value cache, f16 (default), f32, q8_0 or q4_0; quota: bytes of it at any time',
   },
-  batch: { value: 'N', help: 'sched: sessions in one pass at most; 0: as many as the plan has rows' },
-  sessions: { value: 'N', help: 'quota: sessions at any time' },
+  batch: {
+    value: 'N',
+    help: 'load, plan: rows of a pass over the weights, 1 to 32 (default: 8, or fewer); sched: sessions in one pass at most; 0: as many as it has rows',
+  },
+  sessions: {
+    value: 'N',
+    help: 'load, plan: sessions that run at once, 1 to 32 (default: 32, or fewer); quota: sessions at any time',
+  },
+  pages: {
+    value: 'N',
+    help: `load, plan: pages of ${KV_PAGE} positions for keys and values (default: a whole context, and three quarters of what is left)`,
+  },
   mix: {
     value: 'MIX',
     help: 'plan: whether these sessions fit at once, each SESSIONSxPROMPT+GENERATED tokens, as "8x64+64 2x300+100"',
@@ -116,14 +128,17 @@ interface Verb {
   run(ctx: Ctx, operands: readonly string[]): Run;
 }
 
+const loadUsage = '[--ctx N] [--kv TYPE] [--batch N] [--sessions N] [--pages N]';
+const loadTakes: readonly OptionName[] = ['ctx', 'kv', 'batch', 'sessions', 'pages'];
+
 const verbs: Readonly<Record<string, Verb>> = {
-  load: { usage: 'FILE [--ctx N] [--kv TYPE]', takes: ['ctx', 'kv'], operands: [1, 1], run: load },
+  load: { usage: `FILE ${loadUsage}`, takes: loadTakes, operands: [1, 1], run: load },
   unload: { usage: '', takes: [], operands: [0, 0], run: unload },
   status: { usage: '', takes: [], operands: [0, 0], run: status },
   info: { usage: '', takes: [], operands: [0, 0], run: info },
   plan: {
-    usage: '[FILE] [--ctx N] [--kv TYPE] [--mix MIX|--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]',
-    takes: ['ctx', 'kv', 'mix', 'ops', 'cost', ...requestOptions],
+    usage: `[FILE] ${loadUsage} [--mix MIX|--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]`,
+    takes: [...loadTakes, 'mix', 'ops', 'cost', ...requestOptions],
     operands: [0, 1],
     run: plan,
   },
@@ -272,7 +287,7 @@ function* load(ctx: Ctx, [name]: readonly string[]): Run {
     yield* out.print(`${headline(model)}\n`);
     const regions = planRegions.map(region => `${region} ${grouped(planned[region])}`).join(' + ');
     yield* out.print(
-      `context ${model.ctx} ${kvName(model.kvType)}; ${regions} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
+      `context ${model.ctx} ${kvName(model.kvType)}, ${model.sessions} sessions, ${model.pages} pages; ${regions} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
     );
   }
   return 0;
@@ -349,6 +364,9 @@ function* info(ctx: Ctx): Run {
     context_trained: model.contextTrained,
     ctx: model.ctx,
     kv_type: kvName(model.kvType),
+    batch: model.batch,
+    sessions: model.sessions,
+    pages: model.pages,
     tokenizer: model.tokenizer,
     vocabulary: model.vocabulary,
     bos: model.bos < 0 ? null : model.bos,
@@ -406,7 +424,11 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   if (groups !== null && (ctx.options.ops || ctx.options.cost))
     return yield* ctx.usage('plan: --mix excludes --ops and --cost');
   if (ctx.options.cost && ctx.options.ops) return yield* ctx.usage('plan: --ops and --cost exclude each other');
-  if (ctx.options.cost) return yield* planCost(ctx, name);
+  if (ctx.options.cost) {
+    const size = (['batch', 'sessions', 'pages'] as const).find(option => ctx.options[option] !== undefined);
+    if (size !== undefined) return yield* ctx.usage(`plan takes --${size} only without --cost`);
+    return yield* planCost(ctx, name);
+  }
   const stray = requestOptions.find(option => ctx.options[option] !== undefined);
   if (stray !== undefined) return yield* ctx.usage(`plan takes --${stray} only with --cost`);
   if (ctx.options.ops) {
@@ -451,8 +473,9 @@ function planText(path: string, planned: Plan): string {
   const notes: Partial<Record<string, string>> = {
     fixed: 'the machine itself',
     weights: `${grouped(planned.parameters)} parameters`,
-    kv: `${planned.ctx} tokens × ${planned.kvBytesPerToken} B, ${kvName(planned.kvType)}`,
-    scratch: `${planned.batch} prompt tokens a pass`,
+    kv: `${grouped(planned.pages)} pages × (${grouped(planned.pageBytes)} + ${PAGE_RECORD_BYTES}) B, ${kvName(planned.kvType)}`,
+    scratch: `${planned.batch} ${planned.batch === 1 ? 'row' : 'rows'} a pass`,
+    session: `${planned.sessions} ${planned.sessions === 1 ? 'slot' : 'slots'} × ${grouped(planned.slotBytes)} B`,
   };
   const rows = planRegions.map(region => [
     region,
@@ -463,9 +486,18 @@ function planText(path: string, planned: Plan): string {
   rows.push(['total', grouped(planned.total), share(planned.total), `of ${grouped(planned.capacity)}`]);
   const verdict =
     planned.fits !== 0
-      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}`
+      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}\n${mixes(planned)}`
       : `does not fit: ${planned.message}`;
   return `${path}\n${table(rows, [false, true, true])}${bar(planned)}\n${verdict}\n`;
+}
+
+/** What may run at once: any sessions whose contexts, in whole pages, are no more pages than there are. */
+function mixes({ ctx, sessions, pages }: Plan): string {
+  const whole = Math.min(sessions, Math.floor(pages / Math.ceil(ctx / KV_PAGE)));
+  const most = Math.min(sessions, pages);
+  const each = Math.min(ctx, KV_PAGE * Math.floor(pages / most));
+  const alike = most > whole ? `, or ${most} of ${grouped(each)}` : '';
+  return `at once: ${whole} ${whole === 1 ? 'session' : 'sessions'} of ${grouped(ctx)} tokens${alike}; any whose pages of ${KV_PAGE} tokens are at most ${grouped(pages)}`;
 }
 
 /** The arena to scale, a letter per region; what does not fit stands after the closing bracket. */

@@ -95,7 +95,7 @@ export const llminfer = define({
     ['llminfer --chat --system "Answer in one word." "What is the sea?"', 'one turn of a conversation'],
     ['llminfer --json --logits 5 --max-tokens 1 Hello', 'the five best candidates for the next token'],
     ['llminfer --deadline 1000 --max-tokens 20 Once', 'twenty tokens within a second, or a refusal now'],
-    ['llminfer --period 300 Once', 'a token every 300 ms at least, whoever else runs'],
+    ['llminfer --period 500 Once', 'a token every 500 ms at least, whoever else runs'],
     ['llminfer --keep Once; llminfer --continue 1 " Then"', 'go on with session 1, whose text is not computed again'],
   ],
   main: run,

@@ -40,7 +40,7 @@ export const llmstream = define({
   usageStatus: 2,
   examples: [
     ['llmstream --max-tokens 6 Once upon a time', 'three chunks of two tokens'],
-    ['llmstream --chunk 8 --period 300 Once', 'eight tokens a line, one every 300 ms at least'],
+    ['llmstream --chunk 8 --period 500 Once', 'eight tokens a line, one every 500 ms at least'],
   ],
   main: run,
 });

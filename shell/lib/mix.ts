@@ -34,6 +34,12 @@ export const pagesEach = ({ prompt, generate }: Group): number => Math.ceil((pro
 const total = (groups: readonly Group[], of: (g: Group) => number): number =>
   groups.reduce((sum, g) => sum + g.sessions * of(g), 0);
 
+/** How to load a model, and the pages that this gives. */
+interface Load {
+  readonly choice: LoadChoice; // 0: as many as there is room for
+  readonly pages: number;
+}
+
 /** What a mix takes of a plan, and why it does not fit: nothing said, it does. */
 export interface Mix {
   readonly groups: readonly Group[];
@@ -45,12 +51,6 @@ export interface Mix {
   /** How to load the model so that all fit. */
   readonly load: Load | null;
 }
-interface Load extends LoadChoice {
-  readonly batch: number;
-  readonly sessions: number;
-  readonly pages: number;
-}
-
 /** Holds a mix against a plan of the model at `path`; where it does not fit, looks for a load that would do. */
 export function* checkMix(sys: Sys, path: string, plan: Plan, groups: readonly Group[]): Generator<void, Mix, void> {
   const sessions = total(groups, () => 1);
@@ -101,13 +101,15 @@ function* loadFor(sys: Sys, path: string, plan: Plan, groups: readonly Group[]):
     total(groups, () => 1),
   );
   const ctx = Math.max(plan.ctx, ...groups.map(g => g.prompt + g.generate));
-  const pages = Math.max(total(groups, pagesEach), Math.ceil(ctx / KV_PAGE));
+  const needed = total(groups, pagesEach);
   if (sessions > LIMITS.sessionsMax || groups.some(g => tooLong(g, ctx).length > 0)) return null;
-  for (const kvType of kvTypes.slice(kvTypes.indexOf(plan.kvType))) {
-    const load = { ctx, kvType, batch: plan.batch, sessions, pages };
-    const planned = yield* planModel(sys, path, load);
-    if (typeof planned !== 'number' && planned.fits !== 0) return load;
-  }
+  for (const kvType of kvTypes.slice(kvTypes.indexOf(plan.kvType)))
+    for (const pages of [0, Math.max(needed, Math.ceil(ctx / KV_PAGE))]) {
+      const choice = { ctx, kvType, batch: plan.batch, sessions, pages };
+      const planned = yield* planModel(sys, path, choice);
+      if (typeof planned !== 'number' && planned.fits !== 0 && planned.pages >= needed)
+        return { choice, pages: planned.pages };
+    }
   return null;
 }
 
@@ -125,12 +127,16 @@ export function mixJson(mix: Mix): Readonly<Record<string, Json>> {
     mix_pages: mix.pages,
     reasons: mix.reasons,
     sessions_that_fit: mix.fitting,
-    load_that_fits:
-      mix.load === null
-        ? null
-        : { ctx: mix.load.ctx, kv_type: kvName(mix.load.kvType), sessions: mix.load.sessions, pages: mix.load.pages },
+    load_that_fits: mix.load === null ? null : loadJson(mix.load),
   };
 }
+
+const loadJson = ({ choice: { ctx, kvType, sessions }, pages }: Load): Json => ({
+  ctx,
+  kv_type: kvName(kvType),
+  sessions,
+  pages,
+});
 
 /** The sum as a table, and the verdict. */
 export function mixText(path: string, plan: Plan, mix: Mix): string {
@@ -147,9 +153,19 @@ export function mixText(path: string, plan: Plan, mix: Mix): string {
 function verdict(plan: Plan, { reasons, pages, sessions, fitting, load }: Mix): string {
   if (reasons.length === 0)
     return `fits: ${grouped(plan.pages - pages)} pages and ${plan.sessions - sessions} sessions to spare\n`;
-  const loaded =
-    load === null
-      ? 'no load holds them all'
-      : `all fit after llmctl load --ctx ${load.ctx} --kv ${kvName(load.kvType)} --sessions ${load.sessions} --pages ${load.pages}`;
+  const loaded = load === null ? 'no load holds them all' : `all fit after llmctl load ${words(plan, load)}`;
   return [...reasons.map(r => `does not fit: ${r}`), `the first ${fitting} of them fit`, loaded, ''].join('\n');
+}
+
+/** The options of llmctl load in which a choice differs from a plan. */
+function words(plan: Plan, { choice }: Load): string {
+  const { ctx, kvType, batch, sessions, pages } = choice;
+  const options = [
+    ctx === plan.ctx ? '' : `--ctx ${ctx}`,
+    kvType === plan.kvType ? '' : `--kv ${kvName(kvType)}`,
+    batch === LIMITS.prefillBatch ? '' : `--batch ${batch}`,
+    sessions === plan.sessions ? '' : `--sessions ${sessions}`,
+    pages === 0 ? '' : `--pages ${pages}`,
+  ];
+  return ['FILE', ...options.filter(text => text !== '')].join(' ');
 }

@@ -5,6 +5,9 @@ import {
   GGML_TYPE,
   IOCTL,
   KIND,
+  KV_PAGE,
+  KV_TYPES,
+  KV_TYPES_TEXT,
   LIMITS,
   LoadOptions,
   ModelInfo,
@@ -42,8 +45,8 @@ export const kvName = (type: number): string => (ggmlTypeName(type) ?? String(ty
 
 /** The type that --kv names, or null. */
 export function kvType(name: string): number | null {
-  const lower = name.toLowerCase();
-  return lower === 'f16' ? GGML_TYPE.F16 : lower === 'f32' ? GGML_TYPE.F32 : null;
+  const type = KV_TYPES.find(known => known === name.toUpperCase());
+  return type === undefined ? null : GGML_TYPE[type];
 }
 
 // ── The loaded model, and what loading takes ─────────────────────────────────────────────────────────────────────────────────────
@@ -66,28 +69,37 @@ export function* isLoaded(sys: Sys, path: string): Generator<void, boolean, void
   return typeof a !== 'number' && typeof b !== 'number' && a.device === b.device && a.inode === b.inode;
 }
 
-export interface LoadChoice {
-  readonly ctx: number; // 0: as much as the default allows and fits
-  readonly kvType: number; // GGML_TYPE
-}
-export const defaultChoice: LoadChoice = { ctx: 0, kvType: GGML_TYPE.F16 };
+/** What a load is to take; 0: as much as the default allows and fits. */
+export type LoadChoice = RecordValue<typeof LoadOptions.fields>;
+export const defaultChoice: LoadChoice = { ctx: 0, kvType: GGML_TYPE.F16, batch: 0, sessions: 0, pages: 0 };
 
-/** --ctx and --kv as getopt leaves them. */
+/** Options of a load as getopt leaves them; a verb may lack the last three. */
 interface LoadOptionValues {
   readonly ctx: string | undefined;
   readonly kv: string | undefined;
+  readonly batch?: string | undefined;
+  readonly sessions?: string | undefined;
+  readonly pages?: string | undefined;
 }
 
-/** What --ctx and --kv ask for, or what is wrong with them. */
+const PAGES_MAX = LIMITS.arenaBytes / KV_PAGE; // of one byte a position
+
+/** What these options ask for, or what is wrong with them. */
 export function loadChoice(given: LoadOptionValues): LoadChoice | string {
-  const context = given.ctx === undefined ? defaultChoice.ctx : parseInteger(given.ctx);
-  if (context === null || context < 0 || context > LIMITS.contextMax || (context === 0 && given.ctx !== undefined))
-    return `--ctx '${given.ctx}' is not an integer from 1 to ${LIMITS.contextMax}`;
+  const most = { ctx: LIMITS.contextMax, batch: LIMITS.batchMax, sessions: LIMITS.sessionsMax, pages: PAGES_MAX };
+  const choice = { ...defaultChoice };
+  for (const name of ['ctx', 'batch', 'sessions', 'pages'] as const) {
+    const text = given[name];
+    if (text === undefined) continue;
+    const n = parseInteger(text);
+    if (n === null || n < 1 || n > most[name]) return `--${name} '${text}' is not an integer from 1 to ${most[name]}`;
+    choice[name] = n;
+  }
   const type = given.kv === undefined ? defaultChoice.kvType : kvType(given.kv);
-  return type === null ? `--kv '${given.kv}' is not f16 or f32` : { ctx: context, kvType: type };
+  return type === null ? `--kv '${given.kv}' is not ${KV_TYPES_TEXT}` : { ...choice, kvType: type };
 }
 
-/** The loaded model's file, to be planned as it was loaded unless options say otherwise; or -errno. */
+/** The loaded model's file, to be planned as it was loaded, or with other options in its context and KV type; or -errno. */
 export function* loadedFile(
   sys: Sys,
   given: LoadOptionValues,
@@ -95,11 +107,16 @@ export function* loadedFile(
 ): Generator<void, { path: string; choice: LoadChoice } | number, void> {
   const model = yield* loadedModel(sys);
   if (typeof model === 'number') return model;
+  const asked = [given.ctx, given.kv, given.batch, given.sessions, given.pages].some(text => text !== undefined);
+  const { ctx, batch, sessions, pages } = asked ? choice : model;
   return {
     path: model.path,
     choice: {
-      ctx: given.ctx === undefined ? model.ctx : choice.ctx,
+      ctx: given.ctx === undefined ? model.ctx : ctx,
       kvType: given.kv === undefined ? model.kvType : choice.kvType,
+      batch,
+      sessions,
+      pages,
     },
   };
 }
@@ -234,6 +251,10 @@ export function planJson(plan: Plan): Readonly<Record<string, Json>> {
     ctx: plan.ctx,
     kv_type: kvName(plan.kvType),
     batch: plan.batch,
+    sessions: plan.sessions,
+    pages: plan.pages,
+    page_bytes: plan.pageBytes,
+    slot_bytes: plan.slotBytes,
     regions: Object.fromEntries(planRegions.map(region => [region, plan[region]])),
     total_bytes: plan.total,
     capacity_bytes: plan.capacity,

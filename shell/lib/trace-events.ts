@@ -48,7 +48,7 @@ const NAMES: Readonly<Record<TraceKind, readonly [a: string, b: string | null]>>
   queue: ['waiting', 'running'],
   arena: ['bytes', 'kv_pages'],
 };
-const TIMED: ReadonlySet<TraceKind> = new Set<TraceKind>(['pass', 'prefill', 'decode', 'swap-out', 'swap-in']);
+const TIMED: ReadonlySet<TraceKind> = new Set<TraceKind>(['pass', 'prefill', 'decode', 'token', 'swap-out', 'swap-in']);
 const WORDS: Readonly<Partial<Record<string, Names>>> = { server: servers, finish: finishes };
 
 /** The kinds in the order of their numbers, which begin at 1. */

@@ -1,6 +1,6 @@
 // An adversary of the scheduler: servers that fill what admission permits, sessions that sleep, wake inside segments, hog or take steps that
-// do not fill their budgets, admission and removal in between, and work out of turn wherever `slack` allows it, as much as it allows. It keeps its own
-// accounts of what every server was promised, and counts each promise that was not kept.
+// do not fill their budgets, admission and removal in between, and work out of turn wherever `slack` allows it, as much as it allows. It
+// keeps its own accounts of what every server was promised, and counts each promise that was not kept.
 
 import { Arena } from '../../kernel/arena.ts';
 import { SERVER } from '../../kernel/abi/index.ts';
@@ -65,9 +65,11 @@ interface Client {
 }
 
 const MEMBERS_MAX = 9;
-const HORIZON = 160;
+const LENGTH = 160; // of a schedule
+/** Above it the adversary's own sums are no longer exact, and only the scheduler's deadlines and promises are held against the clock. */
+const EXACT_MAX = 2 ** 52;
 
-/** One schedule. `next` draws from [0, 1). */
+/** One schedule. `next` draws from [0, 1); all times are of the order of `unit` cycles. */
 export class Adversary {
   private readonly sched: Scheduler;
   private readonly clients = new Map<number, Client>();
@@ -80,12 +82,13 @@ export class Adversary {
     private readonly next: () => number,
     private readonly tally: Tally,
     private readonly cheat: Cheat = HONEST,
+    private readonly unit = 1,
   ) {
     const arena = new Arena(new ArrayBuffer(4096));
     const quiet = { show: String, onThrottle() {}, onRefill() {}, onMiss: () => void this.tally.misses++ };
     this.sched = new Scheduler(arena, arena.alloc(SCHED_BYTES), quiet);
     this.sched.configure('edf', 1_000_000);
-    this.segmentMax = this.whole(1, 9);
+    this.segmentMax = this.span(1, 9);
     this.spree = next();
   }
 
@@ -93,7 +96,7 @@ export class Adversary {
     this.tally.schedules++;
     const count = this.whole(1, 6);
     for (let i = 0; i < count; i++) this.join();
-    while (this.now < HORIZON) this.turn();
+    while (this.now < LENGTH * this.unit) this.turn();
   }
 
   private turn(): void {
@@ -104,10 +107,9 @@ export class Adversary {
     const order = sched.order(now, cost);
     const first = this.clients.get(order[0] ?? -1);
     const slack = sched.slack(now);
-    const servers = sched.figures().servers > 0;
     const nobodyDue = first === undefined || first.budget === 0 || sched.server(first.slot).begin > now;
     if (nobodyDue && slack < this.segmentMax) this.tally.noRoom++;
-    if (slack > 0 && servers && next() < this.spree * (first === undefined ? 0.3 : 0.6)) {
+    if (slack > 0 && slack < Infinity && next() < this.spree * (first === undefined ? 0.3 : 0.6)) {
       const most = slack + this.cheat.outOfTurn;
       this.outOfTurn(next() < 0.7 ? most : this.whole(1, most));
     } else if (first === undefined) this.idle();
@@ -122,7 +124,7 @@ export class Adversary {
 
   private idle(): void {
     const wakes = [...this.clients.values()].filter(c => !c.awake).map(c => c.wakeAt);
-    const until = Math.min(this.sched.nextEvent() ?? Infinity, this.now + this.whole(1, 8), ...wakes);
+    const until = Math.min(this.sched.nextEvent() ?? Infinity, this.now + this.span(1, 8), ...wakes);
     this.now = Math.max(until, this.now + 1);
   }
 
@@ -138,30 +140,32 @@ export class Adversary {
     }
     const taken = members.map(c => (this.next() < 0.7 ? c.steps[0]! : this.whole(1, c.steps[0]!)));
     const sum = taken.reduce((a, b) => a + b, 0);
-    const time = members.length > 1 && this.next() < 0.5 ? this.whole(Math.max(...taken), sum) : sum; // a pass may save, its members are charged as if alone
+    // A pass may save time; its members are charged as if each were alone.
+    const time = members.length > 1 && this.next() < 0.5 ? this.whole(Math.max(...taken), sum) : sum;
     this.elapse(first.budget === 0 ? time + this.cheat.segment : time);
     for (const [i, c] of members.entries()) this.ended(c, taken[i]!);
   }
 
-  /** A segment runs to its end; meanwhile sleepers wake, best of all just after it has begun. */
+  /** A segment runs to its end; meanwhile sleepers wake, best of all together just after it has begun. */
   private elapse(cycles: number): void {
     this.tally.segments++;
     const end = this.now + cycles;
+    const ambush = this.next() < 0.3;
     for (const c of this.clients.values()) {
       if (c.awake) continue;
-      const at = this.next() < 0.3 ? this.now + 1 : c.wakeAt;
+      const at = ambush ? this.now + 1 : c.wakeAt;
       if (at > this.now && at < end) this.wake(c, at);
     }
     this.now = end;
   }
 
   private wake(c: Client, at: number): void {
-    const count = c.habit === 'hog' ? 1000 : this.whole(1, 6);
+    const count = c.habit === 'hog' ? 40 : this.whole(1, 6);
     const size: Record<Client['habit'], () => number> = {
       hog: () => c.stepMax,
       random: () => this.whole(1, c.stepMax),
       misfit: () => Math.min(c.stepMax, Math.floor(c.budget / 2) + 1),
-      short: () => 1,
+      short: () => Math.min(c.stepMax, this.unit),
     };
     c.awake = true;
     c.wokenAt = at;
@@ -179,7 +183,8 @@ export class Adversary {
     if (c.budget > 0) {
       tally.steps++;
       c.rounded++;
-      if (now > sched.deadline(c.slot) || now > Math.ceil(c.virtualQ / c.budget) + c.rounded + c.period) tally.late++;
+      const own = Math.ceil(c.virtualQ / c.budget) + c.rounded + c.period;
+      if (now > sched.deadline(c.slot) || (c.virtualQ < EXACT_MAX && now > own)) tally.late++;
       c.virtualQ += taken * c.period;
     }
     sched.charge(c.slot, taken, now);
@@ -191,7 +196,7 @@ export class Adversary {
     }
     sched.sleep(c.slot);
     c.awake = false;
-    c.wakeAt = now + (this.next() < 0.4 ? 0 : this.whole(1, 60));
+    c.wakeAt = now + (this.next() < 0.4 ? 0 : this.span(1, 60));
   }
 
   /** Somebody goes, in the middle of whatever it does, or comes. */
@@ -209,20 +214,29 @@ export class Adversary {
     const slot = Array.from({ length: MEMBERS_MAX }, (_, i) => i).find(i => !this.clients.has(i));
     if (slot === undefined) return;
     const id = ++this.ids;
-    const period = this.whole(2, next() < 0.5 ? 20 : 70);
+    const period = this.span(2, next() < 0.5 ? 20 : 70);
     const most = this.mostBudget(period);
+    const fromAt = now + (next() < 0.3 ? this.span(1, 10) : 0);
     const best = next() < 0.2 || most < 1;
-    const budget = best ? 0 : next() < 0.6 ? most : next() < 0.1 ? most + 1 : this.whole(1, most);
+    let budget = 0;
     if (best) sched.addBestEffort(slot, { session: id, priority: 0 });
     else {
       const kind = next() < 0.6 ? SERVER.hard : SERVER.soft;
-      const refusal = sched.admit(slot, { session: id, kind, budget, period, priority: 0 }, now, this.segmentMax);
-      if (refusal !== null) return void tally.refused++;
+      const admitted = (wanted: number): boolean => {
+        budget = wanted;
+        const server = { session: id, kind, budget, period, priority: 0 };
+        const refusal = sched.admit(slot, server, now, this.segmentMax, fromAt);
+        if (refusal !== null) tally.refused++;
+        return refusal === null;
+      };
+      // More than there should be, then all that there is, or some of it.
+      const greedy = next() < 0.05 && admitted(this.whole(most + 1, period));
+      if (!greedy && !admitted(next() < 0.7 ? most : this.whole(1, most))) return;
       tally.admitted++;
-      if (sched.server(slot).begin > now) tally.deferred++;
+      if (sched.server(slot).begin > fromAt) tally.deferred++;
     }
     const habits = best ? (['hog', 'random'] as const) : (['hog', 'random', 'misfit', 'short'] as const);
-    this.clients.set(slot, {
+    const client: Client = {
       slot,
       id,
       budget,
@@ -230,13 +244,15 @@ export class Adversary {
       stepMax: best ? this.segmentMax : Math.min(budget, this.segmentMax),
       habit: habits[this.whole(0, habits.length - 1)]!,
       awake: false,
-      wakeAt: now + (next() < 0.6 ? 0 : this.whole(1, 30)),
+      wakeAt: now + (next() < 0.6 ? 0 : this.span(1, 30)),
       steps: [],
       wokenAt: 0,
       promiseAt: 0,
       virtualQ: best ? 0 : sched.server(slot).begin * budget,
       rounded: 0,
-    });
+    };
+    this.clients.set(slot, client);
+    if (!best && fromAt > now) this.wake(client, fromAt); // it has work at once, and may begin then
   }
 
   /** The largest budget with this period that the blocking test leaves, by the formula in doubles. */
@@ -246,6 +262,10 @@ export class Adversary {
       .filter(p => p >= period)
       .map(p => 1 - this.segmentMax / p - servers.reduce((u, c) => u + (c.period <= p ? c.budget / c.period : 0), 0));
     return Math.floor(period * Math.min(...room) + 1e-9);
+  }
+
+  private span(least: number, most: number): number {
+    return this.whole(least * this.unit, most * this.unit);
   }
 
   /** A whole number from `least` to `most`, both included. */

@@ -1,5 +1,5 @@
-// Random sets of periodic tasks and an exact test of them that shares nothing with the scheduler: the processor demand criterion (Baruah, Howell and
-// Rosier 1990) with the blocking of segments that are not preempted (Jeffay, Stanat and Martel 1991; George, Rivierre and Spuri 1996).
+// Random sets of periodic tasks and an exact test of them that shares nothing with the scheduler: the processor demand criterion (Baruah,
+// Howell and Rosier 1990) with the blocking of segments that are not preempted (Jeffay, Stanat and Martel 1991; George, Rivierre and Spuri 1996).
 
 export interface Task {
   readonly budget: number; // Q, units of work a period
@@ -27,15 +27,16 @@ export function randomTasks(next: () => number): { tasks: Task[]; segment: numbe
   return { tasks, segment };
 }
 
+const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
+
 export function hyperperiodOf(tasks: readonly Task[]): number {
-  const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
   return tasks.reduce((l, { period }) => (l / gcd(l, period)) * period, 1);
 }
 
 /**
- * Whether every deadline is met, whenever jobs of these tasks arrive and a segment is in progress: for each absolute deadline D up to the hyperperiod the work that
- * arrives and is due by D, and of the one segment that began before, all but the cycle in which it began, fit into D. Later deadlines repeat
- * these, as the utilisation is at most 1.
+ * Whether every deadline is met, whenever jobs of these tasks arrive and whatever segment is in progress then: for each absolute deadline D
+ * up to the hyperperiod, the work that arrives and is due by D, and of the one segment that began before, all but the cycle in which it began,
+ * fit into D. Later deadlines repeat these, as the utilisation is at most 1.
  */
 export function meetsDemand(tasks: readonly Task[], segment: number): boolean {
   const end = hyperperiodOf(tasks);

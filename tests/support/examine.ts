@@ -1,13 +1,13 @@
 // A model file looked at as `llmctl load` does it — parsed, described, budgeted, loaded — on bare memory, without a machine around it: fast
 // enough for a hundred thousand damaged files. Counts what was read, so that work is bounded by the file and not by the clock.
 
-import { GGML_TYPE, isRefusal, LIMITS, SamplerRecord, StepBlock } from '../../kernel/abi/index.ts';
+import { GGML_TYPE, isRefusal, LIMITS, RowRecord, SamplerRecord, StepBlock } from '../../kernel/abi/index.ts';
 import type { Engine, ModelImage, Refusal, TokenizerDriver } from '../../kernel/abi/index.ts';
 import { ENGINE_REGIONS, ENCODE } from '../../kernel/abi/index.ts';
 import type { EngineBudget, EnginePlace } from '../../kernel/abi/index.ts';
 import { TransformerDriver } from '../../drivers/engine/transformer/driver.ts';
 import { parseGguf } from '../../vfs/gguf.ts';
-import { MODEL_AT, Rig } from '../harness.ts';
+import { MODEL_AT, optionsOf, Rig } from '../harness.ts';
 
 /** How far a file gets. */
 export const STAGES = ['container', 'model', 'vocabulary', 'memory', 'weights', 'accepted'] as const;
@@ -51,7 +51,7 @@ export class Examiner {
     if (isRefusal(image)) return { stage: 'container', refusal: image };
     const shape = this.driver.describe(image);
     if (isRefusal(shape)) return { stage: 'model', refusal: shape };
-    const options = { ctx: Math.min(CTX, shape.contextTrained), kvType: GGML_TYPE.F16, batch: 1 };
+    const options = optionsOf({ ctx: Math.min(CTX, shape.contextTrained), kvType: GGML_TYPE.F16, batch: 1 });
     const budget = this.driver.budget(image, options);
     if (isRefusal(budget)) return { stage: 'vocabulary', refusal: budget };
     const total = ENGINE_REGIONS.reduce((sum, region) => sum + alignUp(budget[region]), MODEL_AT);
@@ -81,20 +81,23 @@ export class Examiner {
       if (ids > text.length + 8) throw new Error('more ids than text');
     }
     for (let id = 0; id < v.count; id++) v.piece(id, dmaAt, LIMITS.dmaBytes, true);
+    const { at: historyAt, stateAt, tableAt } = engine.slots;
     const samplerAt = stepAt + StepBlock.bytes;
+    const rowsAt = samplerAt + SamplerRecord.bytes;
     SamplerRecord.write(arena.u8, samplerAt, { topP: 1, repeatPenalty: 1 });
     StepBlock.write(arena.u8, stepAt, {
-      historyAt: engine.historyAt,
+      historyAt,
       samplerAt,
       logitsAt: engine.logitsAt,
       vocabulary: v.count,
       kvAt: engine.kvAt,
       ctx: engine.options.ctx,
-      replyAt: engine.replyAt,
-      tokensAt: engine.historyAt,
+      replyAt: historyAt + stateAt,
+      rowsAt,
       n: 1,
     });
-    arena.u32[engine.historyAt >> 2] = v.count - 1;
+    RowRecord.write(arena.u8, rowsAt, { token: v.count - 1, tableAt: historyAt + tableAt });
+    arena.u32[(historyAt + tableAt) >> 2] = 0; // a page, which there is
     if (compute.run(stepAt, engine.bodyAt) === 0) compute.run(stepAt, engine.headAt);
   }
 }

@@ -21,6 +21,7 @@ import {
 } from '../../kernel/abi/index.ts';
 import { ACCOUNTS } from '../../kernel/clock.ts';
 import type { PlanPrices } from '../../kernel/costs.ts';
+import { LOAD_DEFAULTS } from '../../kernel/loader.ts';
 import { drawOf } from '../../kernel/session.ts';
 import type { Bound } from '../../kernel/wcet/price.ts';
 import { randomConfig, randomModel } from '../reference/models.ts';
@@ -275,7 +276,7 @@ export class Subject {
   }
 
   loadFile(path: string, ctx: number, kvType: number): void {
-    const refusal = this.machine.kernel.loader.load(path, { ctx, kvType });
+    const refusal = this.machine.kernel.loader.load(path, { ...LOAD_DEFAULTS, ctx, kvType });
     if (refusal !== null) throw new Error(refusal.message);
   }
 

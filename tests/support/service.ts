@@ -11,6 +11,8 @@ import {
   isRefusal,
   LIMITS,
   PRIORITY_DEFAULT,
+  QUOTA_DEFAULTS,
+  QUOTA_SET,
   SERVER,
   SESSION_FLAG,
   SessionEvent,
@@ -53,7 +55,7 @@ export interface Outcome {
 }
 
 const DEFAULTS: Options = { temp: 0.8, topK: 40, topP: 0.95, repeatPenalty: 1, priority: PRIORITY_DEFAULT };
-const PID = 4711; // no process
+export const PID = 4711; // no process
 
 /** A promise was broken. */
 export class Broken extends Error {}
@@ -101,8 +103,15 @@ export class Bench {
 
   constructor(build?: 'simd128' | 'relaxed', target?: string) {
     const image = readFileSync('build/boot.cpio');
-    const options = { image, strict: true, ...(build === undefined ? {} : { build }), ...(target === undefined ? {} : { target }) };
+    const options = {
+      image,
+      strict: true,
+      ...(build === undefined ? {} : { build }),
+      ...(target === undefined ? {} : { target }),
+    };
     this.machine = boot(options);
+    // prettier-ignore
+    this.kernel.quotas.set({ uid: QUOTA_DEFAULTS, set: QUOTA_SET.tokens, tokensPerHour: 0, cyclesPerHour: 0, kvBytes: 0, sessions: 0 });
   }
 
   get kernel(): Machine['kernel'] {
@@ -121,8 +130,7 @@ export class Bench {
   load(path: string, request: Partial<LoadRequest> = {}): void {
     const all = { ctx: 0, kvType: GGML_TYPE.F16, batch: 0, sessions: 0, pages: 0, ...request };
     const { loader } = this.kernel;
-    const refusal =
-      path === 'stub' ? loader.loadBuiltin('stub', '', all) : loader.load(`/models/${path}.gguf`, all);
+    const refusal = path === 'stub' ? loader.loadBuiltin('stub', '', all) : loader.load(`/models/${path}.gguf`, all);
     if (refusal !== null) throw new Error(refusal.message);
   }
 
@@ -130,7 +138,8 @@ export class Bench {
     forget(this.machine);
   }
 
-  submit(text: string, options: Options, uid = 0, pid = PID): number | Refusal {
+  /** Null: servers leave no time for it now. */
+  submit(text: string, options: Options, uid = 0, pid = PID): number | Refusal | null {
     const { kernel, machine } = this;
     const { lay, vfs, sessions } = kernel;
     const prompt = vfs.memfd('prompt');
@@ -143,7 +152,9 @@ export class Bench {
     }
     prompt.seek(0, 0);
     SessionOptions.write(machine.arena.u8, lay.windowAt, { ...DEFAULTS, ...options });
-    const handle = sessions.open({ pid, uid }, lay.windowAt, prompt);
+    const handle = sessions.mayTake(sessions.isServing ? sessions.openingMax(prompt) : 0)
+      ? sessions.open({ pid, uid }, lay.windowAt, prompt)
+      : null;
     prompt.close();
     return handle;
   }
@@ -152,6 +163,7 @@ export class Bench {
   accepted(text: string, options: Options, uid = 0): number {
     const handle = this.submit(text, options, uid);
     if (isRefusal(handle)) throw new Error(handle.message);
+    if (handle === null) throw new Error('no time to submit it');
     return handle;
   }
 
@@ -209,8 +221,9 @@ export class Bench {
       for (const i of due) {
         const { at, text, options, uid } = wishes[i]!;
         if (at > now) continue;
-        due.delete(i);
         const handle = this.submit(text, options, uid);
+        if (handle === null) continue;
+        due.delete(i);
         if (!isRefusal(handle)) live.set(i, { handle, reading: new Reading(), since: now });
       }
       for (const [i, { handle, reading, since }] of live) {
@@ -225,7 +238,7 @@ export class Bench {
       this.check();
       look();
       expect(moved || due.size > 0 || [...live.keys()].some(i => wishes[i]!.readEvery > 1) || now < 1e6, () => 'stuck');
-      expect(now < 1e6, () => `no end after ${now} segments`);
+      expect(now < 1e5, () => `no end after ${now} segments: due ${[...due].join()}\n${kernelText(this)}`);
     }
     return outcomes;
   }
@@ -265,7 +278,10 @@ export class Bench {
       expect(mine * 32 >= s.get('pos'), () => `session ${s.id} has ${mine} pages for ${s.get('pos')} positions`);
     }
     const f = pool.figures();
-    expect(f.free + f.cached + named.size === f.total, () => `${f.free} free + ${f.cached} cached + ${named.size} named of ${f.total} pages`);
+    expect(
+      f.free + f.cached + named.size === f.total,
+      () => `${f.free} free + ${f.cached} cached + ${named.size} named of ${f.total} pages`,
+    );
     expect(f.swapped === out, () => `${f.swapped} pages are said to be out, tables name ${out}`);
   }
 
@@ -277,8 +293,14 @@ export class Bench {
       const own = live.filter(s => s.uid === uid);
       const sum = (of: (s: Session) => number): number => own.reduce((n, s) => n + of(s), 0);
       const q = quotas.get(uid);
-      expect(q.tokensReserved === sum(s => s.get('reservedTokens')), () => `user ${uid}: ${q.tokensReserved} tokens reserved`);
-      expect(q.cyclesReserved === sum(s => s.u64('wcetCycles')), () => `user ${uid}: ${q.cyclesReserved} cycles reserved`);
+      expect(
+        q.tokensReserved === sum(s => s.get('reservedTokens')),
+        () => `user ${uid}: ${q.tokensReserved} tokens reserved`,
+      );
+      expect(
+        q.cyclesReserved === sum(s => s.u64('wcetCycles')),
+        () => `user ${uid}: ${q.cyclesReserved} cycles reserved`,
+      );
       expect(q.kvBytesUsed === sum(s => s.u64('kvBytes')), () => `user ${uid}: ${q.kvBytesUsed} KV bytes`);
       expect(q.sessionsUsed === own.length, () => `user ${uid}: ${q.sessionsUsed} sessions`);
     }
@@ -287,5 +309,8 @@ export class Bench {
     expect(sched.figures().misses === 0, () => 'a deadline was missed');
   }
 }
+
+const kernelText = (b: Bench): string =>
+  `${b.kernel.sessions.list(0)}${JSON.stringify(b.kernel.pool.figures())} ${JSON.stringify(b.kernel.sessions.schedule())} slack ${b.kernel.sched.slack(b.kernel.clock.cycles())} ${b.kernel.clock.cycles()} ${JSON.stringify(b.service.table.live().map(s => [s.id, s.isAwake, s.isSuspended, s.output.isFull, s.get('pos')]))}`;
 
 export { SERVER, SESSION_FLAG, type Caller };

@@ -3,12 +3,12 @@
 // what the machine charges, to the cycle. The counting module is the priced build's as it was compiled: neither metered nor charging.
 
 import { readFileSync } from 'node:fs';
-import { isRefusal, PLAN_RECORD, StepBlock, type Refusal } from '../../kernel/abi/index.ts';
+import { isRefusal, PLAN_RECORD, RowRecord, StepBlock, type Refusal } from '../../kernel/abi/index.ts';
 import { Op } from '../../drivers/engine/ops.ts';
 import { Certificates, type CertificateFile } from '../../kernel/wcet/certificate.ts';
 import { counterName, instrument } from '../../kernel/wcet/instrument.ts';
 import type { Segment } from '../../kernel/wcet/price.ts';
-import { Shape } from '../../kernel/wcet/shape.ts';
+import { Shape, type Figures } from '../../kernel/wcet/shape.ts';
 import { MILLI, type Target } from '../../kernel/wcet/targets.ts';
 import { CLASSES, decodeModule } from '../../kernel/wcet/wasm.ts';
 import { Broken, type Observer, type Subject } from './requests.ts';
@@ -34,6 +34,12 @@ function meteredPrices(target: Target): number[] {
 const dot = (counts: readonly number[], prices: readonly number[]): number =>
   counts.reduce((sum, n, cls) => sum + n * prices[cls]!, 0);
 
+/** Thousandths of a cycle: for instructions, for memory and the dispatch of the record. */
+interface Loops {
+  readonly compute: number;
+  readonly more: number;
+}
+
 export class Witness implements Observer {
   private readonly subject: Subject;
   private readonly u8: Uint8Array;
@@ -43,8 +49,8 @@ export class Witness implements Observer {
   private readonly certificates: Certificates;
   private target!: Target;
   private metered: readonly number[] = [];
-  /** What the executor's pass of its loop moves, in thousandths of a cycle. */
-  private passMilli = 0;
+  /** What the executor's loops around a record take, by how often it is executed. */
+  private loops: readonly Loops[] = [];
   /** Cycles that the last top_k must have spent. */
   private pending = 0;
   /** Ops and calls of metered kernels that agreed, since the witness was sworn in. */
@@ -72,16 +78,24 @@ export class Witness implements Observer {
     const { target } = kernel.costs;
     this.target = target;
     this.metered = meteredPrices(target);
-    const executor = Shape.of(given(this.certificates.get('run')), {
-      target,
-      prices: target.upper,
-      regionOf: address => (address < this.subject.engine.bodyAt ? 'fixed' : 'plan'),
-      args: [kernel.lay.stepAt, this.subject.engine.bodyAt],
-      passes: 1,
-      read: () => 'data',
-      cases: [() => [0, 0]],
+    const figures = (name: string, passes: number): Figures =>
+      given(
+        Shape.of(given(this.certificates.get(name)), {
+          target,
+          prices: target.upper,
+          regionOf: address => (address < this.subject.engine.bodyAt ? 'fixed' : 'plan'),
+          args: [kernel.lay.stepAt, this.subject.engine.bodyAt],
+          passes,
+          read: () => 'data',
+          cases: [() => [0, 0]],
+        }),
+      ).figures();
+    const run = figures('run', 1);
+    this.loops = Array.from({ length: this.subject.engine.options.batch + 1 }, (_, turns) => {
+      const rows = figures('run_op', turns);
+      const dispatch = turns * target.overhead.recordCycles * MILLI;
+      return { compute: run.compute + rows.compute, more: run.memory + rows.memory + dispatch };
     });
-    this.passMilli = given(executor).figures().memory;
   }
 
   /** Cycles confirmed since the last time. */
@@ -129,42 +143,45 @@ export class Witness implements Observer {
   private segment(stepAt: number, opAt: number): number {
     const { prices } = this.subject;
     const name = this.name(opAt);
-    const [n, pos] = [name === 'body' ? this.word(stepAt + step.n) : 1, this.word(stepAt + step.pos)];
-    const costs = prices.ops(name, n, pos);
+    const n = name === 'body' ? this.word(stepAt + step.n) : 1;
     let sum = 0;
-    for (const [i, cost] of costs.entries()) {
+    for (const [i, { memory }] of prices.ops(name, n, 0).entries()) {
       const at = opAt + i * PLAN_RECORD.bytes;
       const drawn = this.word(at) === Op.SAMPLE ? this.drawn(stepAt) : null;
-      const positional = this.word(at + 4 * PLAN_RECORD.positions) !== 0;
-      const parts = positional ? this.parts(stepAt, at, name, i, n, pos) : null;
+      const [tokensAt, positionsAt] = [this.recordWord(at, 'tokens'), this.recordWord(at, 'positions')];
+      const rows = positionsAt === 0 ? [] : this.rows(stepAt, n);
+      const parts = rows.map(row => this.alone(stepAt, at, row) + prices.ops(name, 1, row.pos)[i]!.memory);
       const all = this.op(at, stepAt);
       const counts = drawn === null ? all : all.map((x, cls) => x - drawn[cls]!);
-      const fixed = this.passMilli + this.target.overhead.recordCycles * MILLI;
-      const charge = parts ?? cyclesOf(dot(counts, this.target.upper) + cost.memory + fixed);
-      if (charge !== cost.most)
-        throw new Broken(`${name} ${i} ${Op[this.word(at)]}: priced ${cost.most}, counted ${charge}`);
+      const { compute, more } = this.loops[(this.recordWord(at, 'flags') & PLAN_RECORD.flagRows) === 0 ? 1 : n]!;
+      const own = positionsAt === 0 ? dot(counts, this.target.upper) + memory : compute;
+      const charge = [own + more, ...parts].reduce((total, milli) => total + cyclesOf(milli), 0);
+      const price = rows.reduce(
+        (total, row) => total + this.u64(positionsAt + 8 * row.pos),
+        this.u64(tokensAt + 8 * n),
+      );
+      if (charge !== price) throw new Broken(`${name} ${i} ${Op[this.word(at)]}: priced ${price}, counted ${charge}`);
       sum += charge + (drawn === null ? 0 : cyclesOf(dot(drawn, this.metered)));
       this.agreed++;
     }
     return sum;
   }
 
-  /** An op whose price is a sum over its tokens: what no token costs, and each at its position; each a price of its own, in whole cycles. */
-  private parts(stepAt: number, at: number, name: Segment, i: number, n: number, pos: number): number {
-    const milliOf = (tokens: number, position: number): number => {
-      this.i32[(stepAt + step.n) >> 2] = tokens;
-      this.i32[(stepAt + step.pos) >> 2] = position;
-      return dot(this.op(at, stepAt), this.target.upper);
-    };
-    const none = milliOf(0, pos);
-    let sum = cyclesOf(none + this.passMilli + this.target.overhead.recordCycles * MILLI);
-    for (let t = 0; t < n; t++) {
-      const { memory } = this.subject.prices.ops(name, 1, pos + t)[i]!;
-      sum += cyclesOf(milliOf(1, pos + t) - none + memory);
-    }
-    this.i32[(stepAt + step.n) >> 2] = this.subject.machine.arena.i32[(stepAt + step.n) >> 2]!;
-    this.i32[(stepAt + step.pos) >> 2] = pos;
-    return sum;
+  private rows(stepAt: number, n: number): ReturnType<typeof RowRecord.read>[] {
+    const rowsAt = this.word(stepAt + step.rowsAt);
+    return Array.from({ length: n }, (_, i) => RowRecord.read(this.u8, rowsAt + i * RowRecord.bytes));
+  }
+
+  /** What an op executes of one row, without the loops around it: the row's position and pages are the first one's meanwhile. */
+  private alone(stepAt: number, at: number, row: ReturnType<typeof RowRecord.read>): number {
+    const rowsAt = this.word(stepAt + step.rowsAt);
+    const [first, n] = [RowRecord.read(this.u8, rowsAt), this.word(stepAt + step.n)];
+    RowRecord.write(this.u8, rowsAt, row);
+    this.i32[(stepAt + step.n) >> 2] = 1;
+    const milli = dot(this.op(at, stepAt), this.target.upper) - this.loops[1]!.compute;
+    RowRecord.write(this.u8, rowsAt, first);
+    this.i32[(stepAt + step.n) >> 2] = n;
+    return milli;
   }
 
   /** What the sampler executes, which leaves the memory as it was. */
@@ -190,6 +207,12 @@ export class Witness implements Observer {
   private name(opAt: number): Segment {
     const { engine } = this.subject;
     return SEGMENTS.find(s => engine[`${s}At`] === opAt)!;
+  }
+  private recordWord(at: number, name: 'flags' | 'tokens' | 'positions'): number {
+    return this.word(at + 4 * PLAN_RECORD[name]);
+  }
+  private u64(at: number): number {
+    return (this.word(at) >>> 0) + this.word(at + 4) * 2 ** 32;
   }
   private word(at: number): number {
     return this.i32[at >> 2]!;
