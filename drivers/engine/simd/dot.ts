@@ -182,15 +182,15 @@ function two_lanes<T>(p: usize, v: usize, at: usize, part: Part, table: usize, s
   p += lane << 2;
   let left = count;
   for (; left >= KV_PAGE; left -= KV_PAGE) {
-    const x = v + load<i32>(table);
+    let x = v + load<i32>(table);
     a0 = madd<T>(v128.load32_splat(p), value<T>(x, at, part, mask, bias), a0);
-    b0 = madd<T>(v128.load32_splat(p, 16), value<T>(x + next, at, part, mask, bias), b0);
-    a1 = madd<T>(v128.load32_splat(p, 32), value<T>(x + 2 * next, at, part, mask, bias), a1);
-    b1 = madd<T>(v128.load32_splat(p, 48), value<T>(x + 3 * next, at, part, mask, bias), b1);
-    a2 = madd<T>(v128.load32_splat(p, 64), value<T>(x + 4 * next, at, part, mask, bias), a2);
-    b2 = madd<T>(v128.load32_splat(p, 80), value<T>(x + 5 * next, at, part, mask, bias), b2);
-    a3 = madd<T>(v128.load32_splat(p, 96), value<T>(x + 6 * next, at, part, mask, bias), a3);
-    b3 = madd<T>(v128.load32_splat(p, 112), value<T>(x + 7 * next, at, part, mask, bias), b3);
+    b0 = madd<T>(v128.load32_splat(p, 16), value<T>((x += next), at, part, mask, bias), b0);
+    a1 = madd<T>(v128.load32_splat(p, 32), value<T>((x += next), at, part, mask, bias), a1);
+    b1 = madd<T>(v128.load32_splat(p, 48), value<T>((x += next), at, part, mask, bias), b1);
+    a2 = madd<T>(v128.load32_splat(p, 64), value<T>((x += next), at, part, mask, bias), a2);
+    b2 = madd<T>(v128.load32_splat(p, 80), value<T>((x += next), at, part, mask, bias), b2);
+    a3 = madd<T>(v128.load32_splat(p, 96), value<T>((x += next), at, part, mask, bias), a3);
+    b3 = madd<T>(v128.load32_splat(p, 112), value<T>((x += next), at, part, mask, bias), b3);
     table += 4;
     p += 128;
   }
