@@ -313,7 +313,7 @@ export class Admission {
     const passMax = Math.max(this.segments.passMax, least);
     // Of a request that has only a deadline: what is left of it where the first period can begin.
     const lead = this.afterwards(r.count) - clock.cycles();
-    const period = o.periodNs > 0 ? clock.cyclesIn(o.periodNs) : Math.max(0, clock.cyclesIn(o.deadlineNs) - lead);
+    const period = o.periodNs > 0 ? clock.cyclesIn(o.periodNs) : Math.max(1, clock.cyclesIn(o.deadlineNs) - lead);
     if (o.budgetCycles !== 0 && o.budgetCycles < least)
       return refuse('INVAL', 7001, `a budget of ${o.budgetCycles} cycles: its dearest step takes ${least}`);
     const whole = this.steps(r, this.chunkFor(r, passMax));
