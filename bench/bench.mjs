@@ -1,8 +1,8 @@
 // `npm run bench`: how fast the machine writes, on one thread, measured from outside: shell commands into a booted machine, host time around
 // them. Prefill and decode rates for the default image and for two synthetic llamas that fill the arena, for each build of the kernels this
 // engine runs, beside this machine's own ceilings measured in the same process. --quick: fewer repetitions; --json FILE:
-// everything as JSON. Instead of all that, --calibrate measures single steps (bench/calibrate.mjs) and --accounting what it costs to count
-// cycles (bench/accounting.mjs).
+// everything as JSON. Instead of all that, --calibrate measures single steps (bench/calibrate.mjs), --accounting what it costs to count
+// cycles (bench/accounting.mjs) and --pages what pages of keys and values bring (bench/pages.mjs).
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import path from 'node:path';
@@ -28,7 +28,7 @@ const BUILDS = ['simd128', 'relaxed'];
 export function options() {
   const flag = { type: 'boolean', default: false };
   const { values } = parseArgs({
-    options: { quick: flag, calibrate: flag, accounting: flag, json: { type: 'string' } },
+    options: { quick: flag, calibrate: flag, accounting: flag, pages: flag, json: { type: 'string' } },
   });
   // Warm-up: the engine compiles twice, quickly and then well, the second time beside the running code.
   return {
@@ -38,6 +38,7 @@ export function options() {
     quick: values.quick,
     calibrate: values.calibrate,
     accounting: values.accounting,
+    pages: values.pages,
     json: values.json,
   };
 }
@@ -188,5 +189,8 @@ if (import.meta.url === `file://${process.argv[1]}`) {
   } else if (chosen.accounting) {
     const { accounting, print } = await import('./accounting.mjs');
     print(await accounting(chosen), chosen);
+  } else if (chosen.pages) {
+    const { pages, print } = await import('./pages.mjs');
+    print(await pages(), chosen);
   } else print(await bench(chosen), chosen);
 }

@@ -4,7 +4,6 @@
 
 import {
   COST_COLUMNS,
-  GGML_TYPE,
   isRefusal,
   KV_PAGE,
   LIMITS,
@@ -21,7 +20,7 @@ import type { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
-import { LOAD_DEFAULTS, type Loader, type Priced } from './loader.ts';
+import { checkKvType, LOAD_DEFAULTS, type Loader, type Priced } from './loader.ts';
 import { checkLength } from './admission.ts';
 import { drawOf } from './session.ts';
 import { requestBounds } from './wcet/bounds.ts';
@@ -84,9 +83,7 @@ function check(o: Options): Refusal | null {
   if (o.prompt < 1) return refuse('INVAL', 7001, 'a prompt has one token at least');
   if (o.generate < 1 || o.generate > LIMITS.generationTokensMax)
     return refuse('INVAL', 2002, `${o.generate} tokens to generate, 1 to ${LIMITS.generationTokensMax} are allowed`);
-  if (o.kvType !== GGML_TYPE.F16 && o.kvType !== GGML_TYPE.F32)
-    return refuse('INVAL', 7001, `KV type ${o.kvType}: f32 and f16 are known`);
-  return null;
+  return checkKvType(o.kvType);
 }
 
 function reportOf(m: Priced, o: Options): Report {

@@ -11,6 +11,8 @@ import {
   ggmlTypeName,
   isRefusal,
   KV_PAGE,
+  KV_TYPES,
+  KV_TYPES_TEXT,
   LIMITS,
   PAGE_RECORD_BYTES,
   PlanReport,
@@ -140,11 +142,15 @@ const smallestOf = ({ ctx, kvType, batch, sessions, pages }: LoadRequest): Engin
   pages: pages || pagesOf(ctx),
 });
 
+/** Types that keep keys and values in fewer bits. */
+const narrowerThan = (kvType: number): readonly (typeof KV_TYPES)[number][] =>
+  KV_TYPES.slice(1 + KV_TYPES.findIndex(name => GGML_TYPE[name] === kvType));
+
 /** The context that is asked for, or the default's; the request itself is checked. */
 function contextOf(shape: ModelShape, request: LoadRequest): number | Refusal {
   const { ctx, kvType, batch, sessions, pages } = request;
-  if (kvType !== GGML_TYPE.F32 && kvType !== GGML_TYPE.F16)
-    return refuse('INVAL', 7001, `KV type ${ggmlTypeName(kvType) ?? kvType}: f32 and f16 are known`);
+  const bad = checkKvType(kvType);
+  if (bad !== null) return bad;
   if (batch > LIMITS.batchMax) return refuse('INVAL', 7001, `batch ${batch} asked, ${LIMITS.batchMax} rows at most`);
   if (sessions > LIMITS.sessionsMax)
     return refuse('INVAL', 7001, `sessions ${sessions} asked, ${LIMITS.sessionsMax} at most`);
@@ -398,6 +404,9 @@ export class Loader {
     const ctxThatFits = largest(ctx - 1, n => fits(smallestOf({ ...request, ctx: n })));
     if (request.ctx === 0 && ctxThatFits >= Math.min(CTX_LEAST, ctx))
       return this.grown(model, request, smallestOf({ ...request, ctx: ctxThatFits }), fits);
+    const narrower = narrowerThan(request.kvType).find(name =>
+      fits(smallestOf({ ...request, ctx, kvType: GGML_TYPE[name] })),
+    );
     return this.prepared(
       model,
       smallest,
@@ -405,6 +414,7 @@ export class Loader {
       false,
       [
         ctxThatFits >= CTX_LEAST ? `context ${ctxThatFits}` : '',
+        narrower === undefined ? '' : `keys and values in ${narrower}`,
         ...(['batch', 'sessions', 'pages'] as const).map(field => {
           const n = largest(request[field] - 1, x => fits(smallestOf({ ...smallest, [field]: x })));
           return n > 0 ? `${field} ${n}` : '';
@@ -745,4 +755,11 @@ export class Loader {
     this.costs.transfer(bytes);
     return bytesToHex(hash.digest());
   }
+}
+
+/** Refuses what no keys and values are kept as. */
+export function checkKvType(type: number): Refusal | null {
+  const name = ggmlTypeName(type);
+  if (KV_TYPES.some(known => known === name)) return null;
+  return refuse('INVAL', 7001, `KV type ${name ?? type} is not ${KV_TYPES_TEXT}`);
 }

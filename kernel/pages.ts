@@ -77,7 +77,7 @@ const NOWHERE: PoolPlace = { kvAt: 0, pageBytes: 0, pages: 0, planes: 1, records
 
 /**
  * Positions are a session's, from 0. `tableAt` is the address of its block table, which names its session too: one writer per table. Without a
- * pool (no model, or one without keys and values) every call succeeds and does nothing. Only `figures` allocates JavaScript objects.
+ * pool (no model, or one without keys and values) every call succeeds and does nothing. Only `figures` and the swap device allocate JavaScript objects.
  */
 export class PagePool {
   /** Pages copied on write since power-on. */

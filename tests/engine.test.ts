@@ -26,7 +26,7 @@ import type { LoadedModel, RigOptions, Row } from './harness.ts';
 import { Forward } from './reference/forward.ts';
 import { tensorBytes, writeGguf } from './reference/gguf-writer.ts';
 import type { MetaInput, TensorInput } from './reference/gguf-writer.ts';
-import { NAMES, randomConfig, randomModel } from './reference/models.ts';
+import { kvTypeFor, NAMES, randomConfig, randomModel } from './reference/models.ts';
 
 const bare = (rig: Rig): TransformerDriver => new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
 const builds = BUILDS.filter(canRun);
@@ -63,17 +63,17 @@ for (const architecture of NAMES) {
     for (let m = 0; m < models; m++) {
       const config = randomConfig(architecture, next);
       const model = randomModel(config, next);
-      const kvType = next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16;
+      const kvType = kvTypeFor(config, next);
       const ids = Array.from({ length: 14 }, () => Math.floor(next() * config.vocabulary));
       const ctx = config.context - 5;
       const single = load(model.file, { ctx, kvType, batch: 1 }, builds[0]!);
       const rows = single.rig.logits(single.engine, ids, 1);
 
-      const forward = new Forward(model, kvType === GGML_TYPE.F16);
+      const forward = new Forward(model, kvType);
       const types = [...model.weights.values()].map(w => w.type);
       const int8 = types.some(x => x === GGML_TYPE.Q4_0 || x === GGML_TYPE.Q4_1 || x === GGML_TYPE.Q8_0);
-      const half = kvType === GGML_TYPE.F16 || types.some(x => x !== GGML_TYPE.F32);
-      const allowed = int8 ? FAR.int8 : half ? FAR.half : FAR.exact;
+      const half = kvType !== GGML_TYPE.F32 || types.some(x => x !== GGML_TYPE.F32);
+      const allowed = int8 || kvType === GGML_TYPE.Q4_0 ? FAR.int8 : half ? FAR.half : FAR.exact;
       for (const [i, id] of ids.entries()) {
         const expected = forward.next(id);
         const scale = expected.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
@@ -128,7 +128,7 @@ for (const architecture of NAMES)
       const config = { ...randomConfig(architecture, next), context: 112 };
       const { file } = randomModel(config, next);
       const ctx = 65 + below(48); // three pages or four, the last one rarely whole
-      const kvType = m % 2 === 0 ? GGML_TYPE.F16 : GGML_TYPE.F32;
+      const kvType = kvTypeFor(config, next);
       const sessions = 2 + below(4);
       const ids = Array.from({ length: sessions }, () =>
         Array.from({ length: 1 + below(ctx) }, () => below(config.vocabulary)),
@@ -220,7 +220,7 @@ test('regions: bytes taken are bytes planned, for every shape', t => {
     const config = randomConfig(architecture, next);
     const options = {
       ctx: 1 + Math.floor(next() * config.context),
-      kvType: next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16,
+      kvType: kvTypeFor(config, next),
       batch: 1,
     };
     const batched = optionsOf({ ...options, batch: Math.min(options.ctx, 1 + Math.floor(next() * 8)) });
@@ -382,7 +382,7 @@ test('a plan compiled without loading is the plan that is loaded', t => {
     const config = randomConfig(NAMES[m % NAMES.length]!, next);
     const options = optionsOf({
       ctx: 1 + Math.floor(next() * config.context),
-      kvType: next() < 0.5 ? GGML_TYPE.F32 : GGML_TYPE.F16,
+      kvType: kvTypeFor(config, next),
       batch: 1 + Math.floor(next() * 8),
       sessions: 1 + Math.floor(next() * 8),
     });

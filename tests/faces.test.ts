@@ -606,7 +606,7 @@ const pattern = (shown: readonly string[]): RegExp =>
     `^${shown.map(line => (line === '...' ? '(.*\\n)*' : `${line.split('...').map(escaped).join('.*')}\\n`)).join('')}$`,
   );
 
-for (const lab of ['sessions', 'deadlines'])
+for (const lab of ['sessions', 'deadlines', 'scheduler'])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const machine = powerOn();
     for (const { command, shown } of labCommands(ok(machine, `cat /usr/share/labs/${lab}.md`)))

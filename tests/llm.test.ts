@@ -574,7 +574,7 @@ test('llmctl load, info, status, unload, models, backend', t => {
     'llmctl: ENOENT 1001 ModelNotFound: /models/none.gguf: No such file or directory',
   );
   refused(t, machine, 'llmctl load --ctx 0 fable-f16', 2, "llmctl: --ctx '0' is not an integer from 1 to 131072");
-  refused(t, machine, 'llmctl load --kv q8 fable-f16', 2, "llmctl: --kv 'q8' is not f16 or f32");
+  refused(t, machine, 'llmctl load --kv q8 fable-f16', 2, "llmctl: --kv 'q8' is not f32, f16, q8_0 or q4_0");
   refused(
     t,
     machine,
@@ -853,6 +853,7 @@ for (const lab of [
   'quotas',
   'trace',
   'pages',
+  'kv',
 ])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');

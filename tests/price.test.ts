@@ -9,6 +9,7 @@ import {
   ENGINE_REGIONS,
   GGML_TYPE,
   isRefusal,
+  KV_TYPES,
   KV_PAGE,
   PLAN_RECORD,
   SAMPLER_MODE,
@@ -28,7 +29,7 @@ import type { MemoryRegion, Target } from '../kernel/wcet/targets.ts';
 import { CLASSES, classIndex } from '../kernel/wcet/wasm.ts';
 import { accepted, MODEL_AT, random, Rig, soak } from './harness.ts';
 import type { LoadedModel, Row } from './harness.ts';
-import { randomConfig, randomModel } from './reference/models.ts';
+import { kvTypeFor, randomConfig, randomModel } from './reference/models.ts';
 import { Counter } from './support/counter.ts';
 import { Cache, Tracer } from './support/tracer.ts';
 import type { TracedAccess } from './support/tracer.ts';
@@ -102,7 +103,7 @@ function anyModel(): Subject {
   const rig = new Rig('simd128');
   const config = randomConfig(oneOf(['llama', 'gpt2', 'sis'] as const), next);
   const ctx = 1 + below(config.context);
-  const options = { ctx, kvType: oneOf([GGML_TYPE.F32, GGML_TYPE.F16]), batch: 1 + below(8), sessions: 1 + below(3) };
+  const options = { ctx, kvType: kvTypeFor(config, next), batch: 1 + below(8), sessions: 1 + below(3) };
   return subjectOf(rig, accepted(rig.load(bare(rig), accepted(rig.image(randomModel(config, next).file)), options)));
 }
 
@@ -238,7 +239,7 @@ test('ops execute exactly what they are charged for: random models, every target
 
 for (const file of ['fable-f16', 'fable-q8_0', 'fable-q4_0'])
   test(`${file}: ops execute exactly what they are charged for, at every position`, t => {
-    for (const kvType of [GGML_TYPE.F16, GGML_TYPE.F32])
+    for (const kvType of KV_TYPES.map(name => GGML_TYPE[name]))
       t.log(`${counted(t, fable(file, { kvType }), new Counter(PLAIN), soak ? 2000 : 80)} records`);
     t.pass();
   });

@@ -876,6 +876,32 @@ test('§10, the period budget, in the machine', t => {
   ok(machine, 'llminfer --temp 0 --max-tokens 20 Once');
 });
 
+test('what users were charged adds up to what the machine has done', t => {
+  const machine = powerOn('* 150 - - 6\n');
+  ok(machine, 'llmctl backend stub');
+  const draw = random(5);
+  const requests = (n: number): string =>
+    Array.from({ length: n }, () => `llminfer --max-tokens ${1 + Math.floor(draw() * 60)} ${'word '.repeat(1 + Math.floor(draw() * 20))}&`).join(' '); // prettier-ignore
+  for (const user of ['root', 'user', 'root', 'user', 'user'])
+    machine.exec(`su ${user} -c '(${requests(9)} wait) > /tmp/${user}'`);
+  const stats = json(machine, 'llmstats --json') as Record<string, number>;
+  const { users } = json(machine, 'llmctl quota --json') as { users: Record<string, number>[] };
+  const total = (key: string): number => sum(users, u => u[key]!);
+  t.is(total('tokens_used'), stats['output_tokens']);
+  t.is(String(total('cycles_used')), String(stats['cycles_total']));
+  t.is(total('refused'), stats['rejects']);
+  t.true(total('refused') > 0 && stats['sessions_total']! + stats['rejects']! === 45);
+  for (const key of ['tokens_reserved', 'cycles_reserved', 'kv_bytes', 'sessions']) t.is(total(key), 0, key);
+  t.true(users.find(u => u['uid'] === 1000)!['tokens_used']! <= 150);
+  const rows = ok(machine, 'cat /proc/quotas').trimEnd().split('\n').map(row => row.split('\t')); // prettier-ignore
+  for (const [i, title] of rows[0]!.entries())
+    if (title === 'tokensUsed')
+      t.is(
+        sum(rows.slice(1), row => Number(row[i])),
+        total('tokens_used'),
+      );
+});
+
 test('/etc/quota is read at boot; its mistakes are in the log', t => {
   const machine = powerOn('* 500 - - 3\nuser 64 - - -\neve 1 1 1 1\n');
   t.regex(ok(machine, 'dmesg'), / quota: \/etc\/quota:3: no user eve\n/);

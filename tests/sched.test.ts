@@ -8,6 +8,7 @@ import { Arena } from '../kernel/arena.ts';
 import { LIMITS, SAMPLES, SERVER } from '../kernel/abi/index.ts';
 import type { Policy } from '../kernel/abi/index.ts';
 import { SCHED_BYTES, Scheduler, utilisationPpm } from '../kernel/sched.ts';
+import type { SchedulerHost } from '../kernel/sched.ts';
 import { percentile, Samples, SAMPLES_BYTES } from '../kernel/samples.ts';
 import { random, soak } from './harness.ts';
 import { Adversary, emptyTally, HONEST } from './support/adversary.ts';
@@ -18,9 +19,9 @@ import { PlainScheduler } from './support/plain-scheduler.ts';
 
 const QUIET = { show: (cycles: number): string => `${cycles} cycles`, onMiss() {}, onThrottle() {}, onRefill() {} };
 
-function scheduler(policy: Policy = 'edf', boundPpm = 1_000_000): Scheduler {
+function scheduler(policy: Policy = 'edf', boundPpm = 1_000_000, host: SchedulerHost = QUIET): Scheduler {
   const arena = new Arena(new ArrayBuffer(4096));
-  const s = new Scheduler(arena, arena.alloc(SCHED_BYTES), QUIET);
+  const s = new Scheduler(arena, arena.alloc(SCHED_BYTES), host);
   s.configure(policy, boundPpm);
   return s;
 }
@@ -207,6 +208,61 @@ function deadlines(bounds: readonly number[], taken: readonly number[]): number[
     return s.deadline(0);
   });
 }
+
+test('what the scheduler tells: throttled until when, refilled, missed by how much', t => {
+  const told: string[] = [];
+  const host: SchedulerHost = {
+    show: String,
+    onThrottle: (slot, begin) => void told.push(`${slot} throttled until ${begin}`),
+    onRefill: (slot, budget) => void told.push(`${slot} has ${budget}`),
+    onMiss: (slot, late) => void told.push(`${slot} late by ${late}`),
+  };
+  for (const [kind, expected] of [
+    [SERVER.hard, ['0 has 2', '0 throttled until 5', '0 has 2', '0 throttled until 10', '0 has 2']],
+    [SERVER.soft, ['0 has 2', '0 throttled until 5', '0 has 2', '0 throttled until 10', '0 has 2']],
+  ] as const) {
+    told.length = 0;
+    const s = scheduler('edf', 1_000_000, host);
+    admit(s, 0, 2, 5, { kind });
+    s.wake(0, 0);
+    trace(s, 'S', 12, [5]);
+    t.deepEqual(told, expected);
+  }
+  told.length = 0;
+  const s = scheduler('fp', 1_000_000, host);
+  admit(s, 0, 2, 5);
+  s.wake(0, 0);
+  s.pick(14, () => 1); // nobody let it run: the deadlines at 5 and 10 are gone, that at 15 is not
+  t.deepEqual(told, ['0 has 2', '0 late by 9']);
+  t.is(s.server(0).misses, 2);
+  t.is(s.deadline(0), 15);
+  t.is(s.figures().misses, 2);
+});
+
+test('a soft server far ahead is not charged, so that sums stay exact', t => {
+  const s = scheduler();
+  admit(s, 0, 1, 2 ** 50, { kind: SERVER.soft });
+  s.wake(0, 0);
+  for (let now = 0; now < 100; now++) {
+    t.is(
+      s.pick(now, () => 1),
+      0,
+    );
+    s.charge(0, 1, now + 1);
+    t.true(Number.isSafeInteger(s.deadline(0)));
+  }
+  t.is(s.figures().misses, 0);
+});
+
+test('what only a kernel bug can ask for panics', t => {
+  const s = scheduler();
+  admit(s, 0, 2, 5);
+  t.throws(() => admit(s, 0, 1, 5), { message: /slot 0 is taken/ });
+  t.throws(() => s.wake(1, 0), { message: /slot 1 has nothing/ });
+  s.wake(0, 0);
+  t.throws(() => s.pick(0, () => 3), { message: /a step of 3 passes its budget/ });
+  t.throws(() => s.charge(0, 3, 3), { message: /used 1 cycles too many/ });
+});
 
 test('a step that takes less may make a later one due later, and response bounds know', t => {
   t.deepEqual(deadlines([5, 6, 4], [5, 6, 4]), [100, 150, 150]); // 5 of 10 used: the second period begins at 50
@@ -488,6 +544,27 @@ test('who comes back does not make up for the time that it was away', t => {
     s.charge(slot, 10, now + 10);
   }
   t.deepEqual(got, [10, 10]);
+});
+
+// ── Other policies ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('fixed priorities, equals in turn; round robin; neither promises anything', t => {
+  const fp = scheduler('fp');
+  for (const [slot, priority] of [2, 1, 1].entries()) {
+    fp.addBestEffort(slot, { session: slot + 1, priority });
+    fp.wake(slot, 0);
+  }
+  t.is(trace(fp, 'ABC', 10, [4, 3, 3]), 'BCBCBCAAAA');
+  const rr = scheduler('rr');
+  admit(rr, 0, 1, 100);
+  rr.addBestEffort(1, { session: 2, priority: 0 });
+  rr.addBestEffort(2, { session: 3, priority: 9 });
+  for (const slot of [0, 1, 2]) rr.wake(slot, 0);
+  t.is(trace(rr, 'ABC', 9), 'ABCABCABC'); // budgets are not enforced
+  for (const s of [fp, rr]) {
+    t.is(s.slack(9), Infinity);
+    t.is(s.responseBound(0, [1], 9), Infinity);
+  }
 });
 
 // ── Every operation ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

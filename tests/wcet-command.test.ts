@@ -192,7 +192,7 @@ test('wcet --json: bounds in order, sums that add up, goals judged by them', t =
     const cycles = own.most['first_token_cycles'] ?? null;
     t.is(first, cycles === null ? null : (cycles / own.hz) * 1000);
     t.is(goals['context'], 'met');
-    t.is(goals['memory'], 'stretch');
+    t.is(goals['memory'], 'met'); // by default the pool takes most of what is free
   }
 });
 
@@ -348,7 +348,7 @@ test('every misuse has its line', t => {
     ['wcet --min-p 2', "llmctl: --min-p '2' is not a number from 0 to 1"],
     ['wcet --repeat-penalty 0', "llmctl: --repeat-penalty '0' is not a number from 0 to 100, 0 excluded"],
     ['wcet --ctx 0', /^llmctl: --ctx '0' is not an integer from 1 to \d+\n$/],
-    ['wcet --kv q8', "llmctl: --kv 'q8' is not f16 or f32"],
+    ['wcet --kv q8', "llmctl: --kv 'q8' is not f32, f16, q8_0 or q4_0"],
     ['wcet --prompt 500', /ContextLengthExceeded: prompt 500 \+ generation 64 tokens > context 512; 12 would fit\n$/],
     ['wcet --model nowhere', /^llmctl: .*\/models\/nowhere.gguf.*\n$/],
     ['wcet --model fable-q8_0 --ctx 100000', /^llmctl: .*\n$/],

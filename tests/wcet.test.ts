@@ -31,6 +31,8 @@ v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
 
 const SOAK = process.env['ARENA8_SOAK'] === '1';
 const { TYPE_F32, TYPE_F16 } = ops;
+/** Types of keys and values. */
+const KV = [TYPE_F32, TYPE_F16, ops.TYPE_Q8_0, ops.TYPE_Q4_0];
 
 let seed = 7;
 /** 32 random bits (xorshift). */
@@ -180,7 +182,10 @@ const SHAPES: Record<string, (view: DataView) => number[]> = {
   all_finite: () => [at(0), size(4096)],
   gelu: () => [at(0), size(4096), at(3)],
   gelu_f16: () => [at(0), size(4096), at(3)],
-  kv_store: () => [oneOf([TYPE_F32, TYPE_F16]), at(0), size(1024), at(3)],
+  kv_store: () => {
+    const type = oneOf(KV);
+    return [type, at(0), kFor(type, 1024), at(3)];
+  },
   layer_norm: () => [at(0), size(1024), maybe(at(2)), maybe(at(3)), at(4), at(5)],
   rms_norm: () => [at(0), size(1024), maybe(at(2)), at(4), at(5)],
   rope: () => {
@@ -221,16 +226,17 @@ const SHAPES: Record<string, (view: DataView) => number[]> = {
   },
   attention: view => {
     const headsKv = 1 + below(3);
-    blockTable(view, at(4), 32 * 4 * 3 * 70);
+    blockTable(view, at(4), 32 * 4 * 3 * 96);
+    const type = oneOf(KV);
     return [
-      oneOf([TYPE_F32, TYPE_F16]),
+      type,
       at(0),
       at(1),
       at(2),
       at(4),
       headsKv * (1 + below(3)),
       headsKv,
-      size(70),
+      kFor(type, 70),
       1 + below(90),
       at(5),
       at(6),
@@ -449,24 +455,28 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
       [ops.Rope.mode]: below(2),
     };
   },
-  KV_STORE: () => ({
-    [ops.KvStore.srcAt]: at(0),
-    [ops.KvStore.n]: size(200),
-    [ops.KvStore.srcStride]: 220,
-    [ops.KvStore.planeAt]: 4096,
-    [ops.KvStore.kvType]: flag(),
-  }),
+  KV_STORE: () => {
+    const type = oneOf(KV);
+    return {
+      [ops.KvStore.srcAt]: at(0),
+      [ops.KvStore.n]: kFor(type, 200),
+      [ops.KvStore.srcStride]: 220,
+      [ops.KvStore.planeAt]: 4096,
+      [ops.KvStore.kvType]: type,
+    };
+  },
   ATTENTION: () => {
     const headsKv = 1 + below(3);
+    const type = oneOf(KV);
     return {
       [ops.Attention.dstAt]: at(0),
       [ops.Attention.qAt]: at(1),
       [ops.Attention.heads]: headsKv * (1 + below(3)),
       [ops.Attention.headsKv]: headsKv,
-      [ops.Attention.headDim]: size(40),
+      [ops.Attention.headDim]: kFor(type, 40),
       [ops.Attention.kPlaneAt]: 0,
       [ops.Attention.vPlaneAt]: 0x20000,
-      [ops.Attention.kvType]: flag(),
+      [ops.Attention.kvType]: type,
       [ops.Attention.scoresAt]: at(6),
       [ops.Attention.qStride]: 400,
     };

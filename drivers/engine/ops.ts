@@ -116,7 +116,7 @@ export enum KvStore {
   n = 3, // values per position: headsKv · headDim
   srcStride = 4,
   planeAt = 5, // bytes from the beginning of a page to this layer's K or V: [KV_PAGE][n]
-  kvType = 6, // TYPE_F32 or TYPE_F16
+  kvType = 6, // TYPE_F32, F16, Q8_0 or Q4_0; of the last two n is whole blocks
 }
 export enum Attention {
   dstAt = 2,

@@ -80,7 +80,7 @@ const options = {
   ctx: { value: 'N', help: "load, plan, wcet: context length in tokens (default: the model's, 512, or what fits)" },
   kv: {
     value: 'TYPE',
-    help: 'load, plan, wcet: type of the key-value cache, f16 (default) or f32; quota: bytes of it at any time',
+    help: 'load, plan, wcet: type of the key-value cache, f16 (default), f32, q8_0 or q4_0; quota: bytes of it at any time',
   },
   batch: {
     value: 'N',

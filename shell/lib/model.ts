@@ -6,6 +6,8 @@ import {
   IOCTL,
   KIND,
   KV_PAGE,
+  KV_TYPES,
+  KV_TYPES_TEXT,
   LIMITS,
   LoadOptions,
   ModelInfo,
@@ -43,8 +45,8 @@ export const kvName = (type: number): string => (ggmlTypeName(type) ?? String(ty
 
 /** The type that --kv names, or null. */
 export function kvType(name: string): number | null {
-  const lower = name.toLowerCase();
-  return lower === 'f16' ? GGML_TYPE.F16 : lower === 'f32' ? GGML_TYPE.F32 : null;
+  const type = KV_TYPES.find(known => known === name.toUpperCase());
+  return type === undefined ? null : GGML_TYPE[type];
 }
 
 // ── The loaded model, and what loading takes ─────────────────────────────────────────────────────────────────────────────────────
@@ -94,7 +96,7 @@ export function loadChoice(given: LoadOptionValues): LoadChoice | string {
     choice[name] = n;
   }
   const type = given.kv === undefined ? defaultChoice.kvType : kvType(given.kv);
-  return type === null ? `--kv '${given.kv}' is not f16 or f32` : { ...choice, kvType: type };
+  return type === null ? `--kv '${given.kv}' is not ${KV_TYPES_TEXT}` : { ...choice, kvType: type };
 }
 
 /** The loaded model's file, to be planned as it was loaded, or with other options in its context and KV type; or -errno. */

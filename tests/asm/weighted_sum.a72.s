@@ -1,5 +1,5 @@
 // weighted_sum of halves, four values of eight positions (drivers/engine/simd/dot.ts, two_lanes), for Cortex-A72.
-// x0 p, x1 v, x2 next in bytes, w3 left | v16 … v23 sums, v25 mask and v26 scale of load_f16x4.
+// x0 p, x1 v, x6 block table, x2 next in bytes, w3 left | v16 … v23 sums, v25 mask and v26 scale of load_f16x4.
 
 .macro position sum
   ld1r   { v0.4s }, [x4]
@@ -16,7 +16,8 @@
 
 turn:
   mov    x4, x0
-  mov    x5, x1
+  ldr    w5, [x6], #4
+  add    x5, x1, x5
   position 16
   position 20
   position 17
@@ -25,8 +26,7 @@ turn:
   position 22
   position 19
   position 23
-  add    x1, x1, x2, lsl #3
   add    x0, x0, #128
   sub    w3, w3, #32
-  cmp    w3, #28
+  cmp    w3, #31
   b.gt   turn

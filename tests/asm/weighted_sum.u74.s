@@ -1,5 +1,5 @@
 # weighted_sum of halves, four values of eight positions (drivers/engine/simd/dot.ts, two_lanes), for SiFive U74, lane by lane.
-# a0 p, a1 v, a2 next in bytes, a3 left, a4 28 | s9 mask and fs0 scale of load_f16x4, sp the 32 sums.
+# a0 p, a6 v, a5 block table, a2 next in bytes, a3 left, a4 31 | s9 mask and fs0 scale of load_f16x4, sp the 32 sums.
 
 .macro product i, lane
   lh    t0, 2*\lane(a1)
@@ -14,6 +14,9 @@
 .endm
 
 turn:
+  lw    a1, 0(a5)
+  add   a1, a1, a6
+  addi  a5, a5, 4
   .irp  i, 0, 1, 2, 3, 4, 5, 6, 7
   flw   ft0, 16*\i(a0)
   product \i, 0

@@ -1,7 +1,9 @@
 // The transformer's forward pass in plain f64 numbers, one token at a time: what the engine must agree with where no llama.cpp file
 // exists. Activations are rounded as CONTRACT says for each weight type; everything else is exact to f64.
 
-import { GGML_TYPE } from '../../kernel/abi/index.ts';
+import { GGML_TYPE, ggmlTypeName } from '../../kernel/abi/index.ts';
+import { encode } from './encode.ts';
+import { dequantize } from './kernels.ts';
 import { FORMS, roundBf16, roundF16 } from './models.ts';
 import type { RandomModel, Weight } from './models.ts';
 
@@ -49,7 +51,7 @@ export class Forward {
 
   constructor(
     private readonly model: RandomModel,
-    private readonly kvF16: boolean,
+    private readonly kvType: number,
   ) {
     this.keys = Array.from({ length: model.config.layers }, () => []);
     this.values = Array.from({ length: model.config.layers }, () => []);
@@ -118,13 +120,11 @@ export class Forward {
     // Two scale the queries before these are rounded for the cache's type, the others the scores.
     const early = c.architecture === 'gemma' || c.architecture === 'phi2';
     if (early) q = q.map(v => v / Math.sqrt(c.headSize));
-    if (this.kvF16) {
-      q = q.map(roundF16);
-      k = k.map(roundF16);
-      v = v.map(roundF16);
-    }
-    this.keys[layer]!.push(k);
-    this.values[layer]!.push(v);
+    // Queries and probabilities are rounded for a cache of halves only, keys and values to what the cache can hold.
+    const round = this.kvType === GGML_TYPE.F16 ? roundF16 : (x: number): number => x;
+    q = q.map(round);
+    this.keys[layer]!.push(this.kept(k));
+    this.values[layer]!.push(this.kept(v));
     const out = new Float64Array(query);
     for (let h = 0; h < c.heads; h++) {
       const kvAt = Math.floor(h / (c.heads / c.headsKv)) * c.headSize;
@@ -136,12 +136,18 @@ export class Forward {
       const largest = Math.max(...scores);
       const weights = scores.map(s => Math.exp(s - largest));
       const total = weights.reduce((x, y) => x + y, 0);
-      const share = (w: number): number => (this.kvF16 ? roundF16(w / total) : w / total);
       weights.forEach((w, p) => {
-        for (let i = 0; i < c.headSize; i++) out[h * c.headSize + i]! += share(w) * this.values[layer]![p]![kvAt + i]!;
+        for (let i = 0; i < c.headSize; i++) out[h * c.headSize + i]! += round(w / total) * this.values[layer]![p]![kvAt + i]!;
       });
     }
     return out;
+  }
+
+  /** A row of keys or values as it comes back from the cache; F32 is as good as f64 here. */
+  private kept(x: Vector): Vector {
+    if (this.kvType === GGML_TYPE.F32) return x;
+    const stored = encode(ggmlTypeName(this.kvType)!, Float32Array.from(x));
+    return Float64Array.from(dequantize(this.kvType, stored, 0, x.length));
   }
 
   private rotate(x: Vector, position: number): void {

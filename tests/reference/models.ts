@@ -1,7 +1,7 @@
 // Random tiny transformers: a GGUF file and, beside it, the same weights as plain f64 numbers for the reference forward pass. The
 // decoding here is written from the format's description, not from the kernels.
 
-import { GGML_BLOCK, GGML_TYPE, ggmlTypeName } from '../../kernel/abi/index.ts';
+import { GGML_BLOCK, GGML_TYPE, ggmlTypeName, KV_TYPES } from '../../kernel/abi/index.ts';
 import { tensorBytes, writeGguf } from './gguf-writer.ts';
 import type { MetaInput, TensorInput } from './gguf-writer.ts';
 
@@ -278,6 +278,12 @@ export function randomModel(
 }
 
 const MATRIX_TYPES = [GGML_TYPE.F32, GGML_TYPE.F16, GGML_TYPE.BF16, GGML_TYPE.Q4_0, GGML_TYPE.Q4_1, GGML_TYPE.Q8_0];
+
+/** A random type that a model's heads let keys and values be kept in. */
+export function kvTypeFor({ headSize }: Pick<Config, 'headSize'>, next: () => number): number {
+  const fitting = KV_TYPES.filter(name => headSize % GGML_BLOCK[name][0] === 0);
+  return GGML_TYPE[fitting[Math.floor(next() * fitting.length)]!];
+}
 
 /** A random small configuration. Rows that are no whole blocks get a float type; one model in three mixes types. */
 export function randomConfig(architecture: Config['architecture'], next: () => number): Config {

@@ -3,9 +3,10 @@
 // rounded to F16 first, as ggml does for any product with F16 operands. Scores and weighted sums are added in dot32's order, soft_max eight
 // positions at a time and those sums in f64, as in ggml's AVX2 code. Nothing depends on the pass a token came in, nor on where pages lie.
 
-import { KV_PAGE, TYPE_F16 } from '../ops';
+import { KV_PAGE, TYPE_F16, TYPE_Q4_0, TYPE_Q8_0 } from '../ops';
 import { F16, F32, f16_bias, f16_mask, opaque_zero, round_half } from './blocks';
 import { dot32, weighted_sum } from './dot';
+import { Q4_0, Q8_0, kv_bytes } from './kv';
 import { exp4, sum4 } from './math';
 
 /** Four of x[n] from index i; −∞ where x has ended. */
@@ -57,14 +58,14 @@ function scores_of<T>(q: usize, key: usize, step: usize, headDim: i32, n: i32, s
 
 @inline
 function attention_of<T>(q: usize, k: usize, v: usize, table: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scale: f32, scores: usize, dst: usize): void {
-  const step: usize = headsKv * headDim * sizeof<T>();
+  const step = kv_bytes<T>(headsKv * headDim);
   const group = heads / headsKv;
   const zero = opaque_zero(count);
   const mask = f16_mask(zero);
   const bias = f16_bias(zero);
-  if (isInteger<T>()) round_half(true, q, heads * headDim, q);
+  if (sizeof<T>() == 2) round_half(true, q, heads * headDim, q);
   for (let h = 0; h < heads; h++) {
-    const head: usize = (h / group) * headDim * sizeof<T>();
+    const head = kv_bytes<T>((h / group) * headDim);
     let page = table;
     let to = scores;
     let left = count;
@@ -75,7 +76,7 @@ function attention_of<T>(q: usize, k: usize, v: usize, table: usize, heads: i32,
     }
     if (left > 0) scores_of<T>(q, k + load<i32>(page) + head, step, headDim, left, scale, to, mask, bias);
     soft_max(scores, count);
-    if (isInteger<T>()) round_half(true, scores, count, scores);
+    if (sizeof<T>() == 2) round_half(true, scores, count, scores);
     weighted_sum<T>(scores, v + head, table, step, headDim, count, dst, mask, bias);
     q += headDim << 2;
     dst += headDim << 2;
@@ -91,5 +92,7 @@ export function attention(
 ): void {
   const scale = load<f32>(scaleAt);
   if (type == TYPE_F16) attention_of<F16>(q, k, v, table, heads, headsKv, headDim, count, scale, scores, dst);
+  else if (type == TYPE_Q8_0) attention_of<Q8_0>(q, k, v, table, heads, headsKv, headDim, count, scale, scores, dst);
+  else if (type == TYPE_Q4_0) attention_of<Q4_0>(q, k, v, table, heads, headsKv, headDim, count, scale, scores, dst);
   else attention_of<F32>(q, k, v, table, heads, headsKv, headDim, count, scale, scores, dst);
 }

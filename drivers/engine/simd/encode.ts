@@ -68,7 +68,7 @@ function most(from: usize): f32 {
 
 /** Blocks of 32 values; returns how many of their scales and minima are not finite. */
 @inline
-function encode_blocks(type: i32, from: usize, n: i32, to: usize): i32 {
+export function encode_blocks(type: i32, from: usize, n: i32, to: usize): i32 {
   let bad = 0;
   for (let v = 0; v < n; v += BLOCK) {
     const low: f32 = has_low(type) ? least(from) : 0;

@@ -16,6 +16,7 @@ import {
 import {
   mul_mat_bf16, mul_mat_f16, mul_mat_f32, mul_mat_iq4_nl, mul_mat_q4_0, mul_mat_q4_1, mul_mat_q5_0, mul_mat_q5_1, mul_mat_q8_0,
 } from './matmul';
+import { kv_row_bytes } from './kv';
 import { take_spent_cycles } from './meter';
 import { sample, score } from './sample';
 import {
@@ -332,7 +333,7 @@ function kv_row(step: usize, op: usize, pos: i32, row: i32): i32 {
   const at = select<i32>(0, pos, outside);
   const table: usize = load<i32>(row_at(step, row), ROW_TABLE_AT);
   const page: usize = load<i32>(step, STEP_KV_AT) + load<i32>(table + ((at >> KV_PAGE_LOG2) << 2));
-  const to: usize = page + word(op, KvStore.planeAt) + (at & (KV_PAGE - 1)) * (type == TYPE_F16 ? n << 1 : n << 2);
+  const to: usize = page + word(op, KvStore.planeAt) + (at & (KV_PAGE - 1)) * kv_row_bytes(type, n);
   const finite = kv_store(type, word(op, KvStore.srcAt) + ((row * word(op, KvStore.srcStride)) << 2), n, to);
   return select<i32>(FAULT_BAD_OP, select<i32>(0, FAULT_NAN, finite), outside);
 }

@@ -1,8 +1,9 @@
 // The small kernels of a transformer step: normalisation, rotary positions, elementwise functions, the KV cache's writer. Each operation is
 // rounded where ggml's AVX2 code rounds it: a norm's sums in f64, products of a rotation and of an exponential fused as its compiler fuses them.
 
-import { TYPE_F16 } from '../ops';
+import { TYPE_F16, TYPE_Q4_0, TYPE_Q8_0 } from '../ops';
 import { f32x4_to_f16, round_f16x4 } from './blocks';
+import { Q4_0, Q8_0, store_blocks } from './kv';
 import { cos32, exp32, exp64, fma1, fma4, gelu4, ln64, silu4, sin32, sum4, tanh32 } from './math';
 
 // ── Normalisation ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,6 +269,8 @@ export function all_finite(x: usize, n: i32): bool {
 
 /** Writes f32[n] as one position of a cache of F32 or F16. Returns false when a value is not finite there: attention assumes finite halves. */
 export function kv_store(type: i32, x: usize, n: i32, to: usize): bool {
+  if (type == TYPE_Q8_0) return store_blocks<Q8_0>(x, n, to) & all_finite(x, n);
+  if (type == TYPE_Q4_0) return store_blocks<Q4_0>(x, n, to) & all_finite(x, n);
   if (type != TYPE_F16) {
     memory.copy(to, x, n << 2);
     return all_finite(x, n);

@@ -49,7 +49,8 @@ export function kvBytesPerToken(h: Hyperparameters, kvType: number): number {
 
 /** One layer's keys, or values: [positions][keyValue] elements of the KV type. */
 function kvPlaneBytes(h: Hyperparameters, kvType: number, positions: number): number {
-  return positions * keyValueLength(h) * GGML_BLOCK[ggmlTypeName(kvType)!][1];
+  const [values, bytes] = GGML_BLOCK[ggmlTypeName(kvType)!];
+  return positions * (keyValueLength(h) / values) * bytes;
 }
 
 /** The activation function of each feed-forward: of gate and up, or of up alone. */

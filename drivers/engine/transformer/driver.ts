@@ -1,7 +1,7 @@
 // The transformer engine: an accelerator driver that maps a GGUF model into the arena and compiles it into a plan. It never runs the
 // plan itself. What budget() says is what load() takes, region by region; a model it does not compute exactly is refused by name.
 
-import { GGML_BLOCK, ggmlTypeName, isRefusal, printable, refuse } from '../../../kernel/abi/index.ts';
+import { GGML_BLOCK, ggmlTypeName, isRefusal, KV_TYPES, printable, refuse } from '../../../kernel/abi/index.ts';
 import type {
   ArenaView,
   Engine,
@@ -120,7 +120,8 @@ export class TransformerDriver implements EngineDriver {
     const learned = tensors.get('position_embd.weight');
     if (learned !== undefined && options.ctx > learned.rows)
       return refuse('INVAL', 2003, `context ${options.ctx}: the model has ${learned.rows} learned positions`);
-    return { h, options, tensors };
+    const bad = checkHeads(h, options.kvType);
+    return bad ?? { h, options, tensors };
   }
 
   /** Brings one tensor from the file into place: pieces of whole groups of rows go through the staging buffer and are repacked out of it. */
@@ -184,6 +185,15 @@ function layOut(model: Model, { scratchAt, planAt }: Pick<EnginePlace, 'scratchA
   const recordsAt = planAt + alignUp(frequenciesBytes);
   const plan = new Plan(sink => compile(model, scratch, frequencies, sink), recordsAt, options);
   return { model, scratch, frequencies, plan };
+}
+
+/** Keys and values kept in blocks: every head begins with a block, so its size must be a multiple of one. */
+function checkHeads({ headSize }: Hyperparameters, kvType: number): Refusal | null {
+  const accepted = KV_TYPES.filter(name => headSize % GGML_BLOCK[name][0] === 0);
+  const name = ggmlTypeName(kvType)!;
+  if (accepted.some(other => other === name)) return null;
+  const blocks = `KV type ${name} has blocks of ${GGML_BLOCK[name][0]} values, heads have ${headSize}`;
+  return refuse('INVAL', 7001, `${blocks}: ${accepted.join(' or ').toLowerCase()} would be accepted`);
 }
 
 /** Gives every tensor its place from `at` on: matrices as many bytes as in the file, each on a boundary of the arena's alignment. */
