@@ -148,10 +148,10 @@ export class Dispatcher {
     this.k.sched.sleep(s.slot);
   }
 
-  /** A session without a server that has something to do, and pages to do it with. */
+  /** A session that has something to do, and pages to do it with or a claim on them: without a server, or with one and not its pages yet. */
   private anyoneRuns(): boolean {
     const nowNs = this.k.clock.nowNs();
-    return this.k.table.live().some(s => !s.isServer && this.canRun(s, nowNs));
+    return this.k.table.live().some(s => !s.isResident && this.canRun(s, nowNs));
   }
 
   private canRun(s: Session, nowNs: number): boolean {
