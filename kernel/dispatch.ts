@@ -148,10 +148,10 @@ export class Dispatcher {
     this.k.sched.sleep(s.slot);
   }
 
-  /** A session without a server that has something to do, and pages to do it with. */
+  /** A session that has something to do, and pages to do it with or a claim on them: without a server, or with one and not its pages yet. */
   private anyoneRuns(): boolean {
     const nowNs = this.k.clock.nowNs();
-    return this.k.table.live().some(s => !s.isServer && this.canRun(s, nowNs));
+    return this.k.table.live().some(s => !s.isResident && this.canRun(s, nowNs));
   }
 
   private canRun(s: Session, nowNs: number): boolean {
@@ -227,9 +227,9 @@ export class Dispatcher {
       // A server's steps are those that its response was computed from.
       if (s.isServer && whole > batch - rows) continue;
       const part = this.part(s, engine, Math.min(whole, this.rowsOf(s, engine, batch - rows)), rows);
-      // What the rows add to the pass is no more than they take alone.
+      // Nobody joins whose rows add more to the pass than they take alone: what is charged then covers what is spent.
       const added = part.bound - prices.bodyTokens(part.n) + prices.bodyTokens(rows + part.n) - prices.bodyTokens(rows);
-      if (cycles + added > most || !this.residency.isReady(s, part.pos + part.n)) continue;
+      if (cycles + added > most || added > part.bound || !this.residency.isReady(s, part.pos + part.n)) continue;
       this.residency.take(s, part.pos + part.n);
       parts.push(part);
       rows += part.n;

@@ -19,9 +19,10 @@ import {
   type RecordValue,
   type SchedOptions,
 } from '../kernel/abi/index.ts';
-import { random, soak, type Next } from './harness.ts';
+import { random, soak } from './harness.ts';
 import { Bench, PID, type Options, type Outcome, type Wish } from './support/service.ts';
 
+type Next = () => number;
 const below = (next: Next, n: number): number => Math.floor(next() * n);
 const oneOf = <T>(next: Next, list: readonly T[]): T => list[below(next, list.length)]!;
 const WORDS = 'once upon a time there was little girl named Lily who had 3 dogs, Zoë & 42 cats! The'.split(' ');
