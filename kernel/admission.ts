@@ -313,7 +313,7 @@ export class Admission {
     const passMax = Math.max(this.segments.passMax, least);
     // Of a request that has only a deadline: what is left of it where the first period can begin.
     const lead = this.afterwards(r.count) - clock.cycles();
-    const period = o.periodNs > 0 ? clock.cyclesIn(o.periodNs) : Math.max(0, clock.cyclesIn(o.deadlineNs) - lead);
+    const period = o.periodNs > 0 ? clock.cyclesIn(o.periodNs) : Math.max(1, clock.cyclesIn(o.deadlineNs) - lead);
     if (o.budgetCycles !== 0 && o.budgetCycles < least)
       return refuse('INVAL', 7001, `a budget of ${o.budgetCycles} cycles: its dearest step takes ${least}`);
     const whole = this.steps(r, this.chunkFor(r, passMax));
@@ -383,7 +383,10 @@ export class Admission {
     const kind = o.server === SERVER.hard ? SERVER.hard : SERVER.soft;
     const wanted = { session: s.id, kind, budget, period, priority: o.priority };
     const refusal = sched.admit(s.slot, wanted, now, this.segments.blocking());
-    if (refusal !== null) return refusal;
+    if (refusal !== null && o.periodNs > 0) return refusal;
+    const leadMs = clock.nsOf(now - clock.cycles()) / 1e6;
+    if (refusal !== null)
+      return { ...refusal, message: `${refusal.message}; a deadline is ${leadMs} ms longer than its period` };
     // Pages that others must give up first: each is a step of its own.
     const lacking = this.residency.lackingFor(s.u64('kvBytes') / engine.pageBytes);
     const moves = Array.from({ length: lacking }, () => this.residency.moveCycles());

@@ -29,6 +29,7 @@ const UserRecord = layout({
   taken: 'u32', // 0: the record is free
   touchedNs: 'u64', // last request or change
 });
+const field = UserRecord.at;
 type User = RecordValue<typeof UserRecord.fields>;
 type Quota = RecordValue<typeof QuotaRecord.fields>;
 
@@ -205,9 +206,10 @@ export class Quotas {
 
   /** Index of a user's record, or -1. */
   private find(uid: number): number {
+    const { u32 } = this.arena;
     for (let i = 0; i <= LIMITS.quotaUsersMax; i++) {
-      const user = UserRecord.read(this.arena.u8, this.recordAt(i));
-      if (user.taken !== 0 && user.uid === uid) return i;
+      const at = this.recordAt(i);
+      if (u32[(at + field.taken) >> 2] !== 0 && u32[(at + field.uid) >> 2] === uid) return i;
     }
     return -1;
   }

@@ -93,9 +93,9 @@ export const STATE = {
   timeout: stateIndex('TIMEOUT'),
 } as const;
 
-/** What a charge should have been and was: to audit. `what`: a segment, a step that drew a token, or the whole session. */
+/** What a charge should have been and was: to audit. `what`: a segment, a step that drew a token, the whole session, or a pass of several. */
 export interface Breach extends Bound {
-  readonly what: Segment | 'step' | 'session';
+  readonly what: Segment | 'step' | 'session' | 'pass';
   readonly session: number;
   readonly outputTokens: number;
   readonly pos: number; // of the first token of the step

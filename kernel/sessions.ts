@@ -179,7 +179,7 @@ export class Sessions {
 
   /** The id of the session whose step is running, for panics; 0 = none. */
   current(): number {
-    return this.dispatcher.current;
+    return this.dispatcher.passes.current;
   }
 
   // ── What is told ───────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,19 +6,23 @@ import test, { type ExecutionContext } from 'ava';
 import { setImmediate } from 'node:timers/promises';
 import {
   E,
+  FAULT,
   FINISH,
   isRefusal,
   LIMITS,
   QUOTA_SET,
+  RowRecord,
   SCHED_KEEP,
   SERVER,
   SESSION_FLAG,
+  StepBlock,
   type RecordValue,
   type SchedOptions,
 } from '../kernel/abi/index.ts';
-import { random, soak, type Next } from './harness.ts';
+import { random, soak } from './harness.ts';
 import { Bench, PID, type Options, type Outcome, type Wish } from './support/service.ts';
 
+type Next = () => number;
 const below = (next: Next, n: number): number => Math.floor(next() * n);
 const oneOf = <T>(next: Next, list: readonly T[]): T => list[below(next, list.length)]!;
 const WORDS = 'once upon a time there was little girl named Lily who had 3 dogs, Zoë & 42 cats! The'.split(' ');
@@ -169,7 +173,7 @@ test('schedules of the stub, which computes nothing: ledgers agree after every s
     const policy = next() < 0.7 ? 0 : 1 + below(next, 2);
     setScheduler(bench, { policy });
     for (let j = 0; j < 10; j++) {
-      const mix = { wordsMax: 8, tokensMax: 40, users: 4, servers: policy === 0 };
+      const mix = { wordsMax: 8, tokensMax: 40, users: 4, servers: true };
       const wishes = Array.from({ length: 1 + below(next, 32) }, () => wishOf(next, bench, mix));
       await compare(t, bench, next, wishes, seen);
     }
@@ -529,4 +533,85 @@ test('what a mix takes is exact: with its pages nobody waits or is swapped, and 
     t.is(answers.at(-1), `3001 ${last} pages are to be kept for it, ${last - 1} of ${pages - 1} are left`);
     bench.kernel.sessions.closeOwnedBy(PID);
   }
+});
+
+// ── Other ways to run ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('whose values are not finite is found among several in a pass: one session faults, the others say what they say alone', t => {
+  const bench = new Bench();
+  bench.load('fable-f16', { ctx: 128 });
+  const texts = ['Once upon a time', 'The dog', 'A cat had', 'In the park'];
+  const options = { maxTokens: 8, temp: 0 };
+  const alone = texts.map(text => bench.alone(text, options));
+  bench.forget();
+  const live = texts.map(text => bench.accepted(text, options));
+  const sick = bench.report(live[2]!).id;
+  const { compute, lay } = bench.service;
+  const { run } = compute;
+  // A pass with a row of that session behind its prompt is not finite.
+  const spoilt = (stepAt: number, opAt: number): number => {
+    const { u32, i32 } = bench.machine.arena;
+    const rows = i32[(stepAt + StepBlock.at.n) >> 2]!;
+    const isIn = Array.from({ length: rows }, (_, i) => (lay.rowsAt + i * RowRecord.bytes) >> 2).some(
+      r => u32[r + 3] === sick && u32[r + 1]! > 5,
+    );
+    return opAt === bench.engine.bodyAt && isIn ? FAULT.nan : run(stepAt, opAt);
+  };
+  Object.assign(compute, { run: spoilt });
+  const outcomes = live.map(handle => bench.finish(handle));
+  Object.assign(compute, { run });
+  t.deepEqual(outcomes.map(o => o.finish), ['length', 'length', 'fault', 'length']); // prettier-ignore
+  for (const i of [0, 1, 3]) t.like(outcomes[i]!, { tokens: alone[i]!.tokens, cycles: alone[i]!.cycles });
+  t.deepEqual(outcomes[2]!.tokens, alone[2]!.tokens.slice(0, outcomes[2]!.tokens.length));
+  bench.check();
+});
+
+test('a paced session draws no faster than its pace; the clock jumps when nobody else runs', t => {
+  const bench = new Bench();
+  bench.load('stub', { ctx: 64 });
+  const { clock } = bench.kernel;
+  const from = clock.nowNs();
+  const handle = bench.accepted('hello', { maxTokens: 8, temp: 0, flags: SESSION_FLAG.paced });
+  const { wcetCycles } = bench.report(handle);
+  const delay = Math.floor(clock.nsOf(wcetCycles) / 8);
+  const { tokens, cycles } = bench.finish(handle);
+  t.is(tokens.length, 8);
+  t.true(clock.nowNs() - from >= 7 * delay);
+  t.is(cycles, bench.alone('hello', { maxTokens: 8, temp: 0 }).cycles);
+});
+
+test('the period budget: whole requests are refused, a stream is cut', t => {
+  const bench = new Bench();
+  bench.load('stub', { ctx: 64 });
+  const { budget, clock } = bench.kernel;
+  budget.configure({ wcetCycles: 0, periodNs: 1e9, maxTokens: 8 });
+  const start = clock.nowNs();
+  const at = (ns: number): void => clock.jumpTo(clock.cyclesAt(start + ns));
+  const infer = (maxTokens: number, flags = 0): string => {
+    const handle = bench.submit('hello there', { maxTokens, temp: 0, flags });
+    if (handle === null || isRefusal(handle)) return 'refused';
+    const { finish, tokens } = bench.finish(handle);
+    bench.kernel.sessions.close(handle);
+    return `${tokens.length} ${finish}`;
+  };
+  t.is(infer(5), '5 length');
+  at(0.5e9);
+  t.is(infer(4), 'refused');
+  at(0.6e9);
+  t.is(infer(6, SESSION_FLAG.stream), '3 quota');
+  at(1.1e9);
+  t.is(infer(8), '8 length');
+  t.is(budget.record().rejects, 2);
+});
+
+test('one greedy session cannot keep others from their share: equal sessions get equal cycles', t => {
+  const bench = new Bench();
+  bench.load('stub', { ctx: 512, batch: 1, sessions: 32 });
+  const hog = bench.accepted('h'.repeat(400), { maxTokens: 100, temp: 0 });
+  const equal = Array.from({ length: 8 }, (_, i) => bench.accepted(`equal ${i}`, { maxTokens: 60, temp: 0, topK: 1 }));
+  while (bench.kernel.sessions.active() === 9) bench.step();
+  const shares = equal.map(handle => bench.report(handle).cycles);
+  const jain = shares.reduce((a, b) => a + b, 0) ** 2 / (8 * shares.reduce((a, b) => a + b * b, 0));
+  t.true(jain >= 0.99, String(jain));
+  t.true(bench.report(hog).cycles <= 1.5 * Math.max(...shares));
 });

@@ -222,7 +222,17 @@ test('every program is in /bin and answers --help; every command has a manual pa
 
 test('topics and labs are pages of the boot image, no wider than a screen', t => {
   const m = boot();
-  for (const topic of ['intro', 'arena', 'fs-gguf', 'limits', 'line-editing', 'quota', 'syscalls', 'wcet']) {
+  for (const topic of [
+    'intro',
+    'arena',
+    'fs-gguf',
+    'limits',
+    'line-editing',
+    'quota',
+    'sessions',
+    'syscalls',
+    'wcet',
+  ]) {
     const r = m.exec(`man ${topic}`);
     t.is(r.status, 0, topic);
     t.true(r.stdout.startsWith(`NAME\n    ${topic} - `), topic);

@@ -82,7 +82,7 @@ export const llminfer = define({
     '',
     'On a terminal two lines follow the output on standard error: what it took, and [LLM][DEADLINE] ok or miss, with the time that it took, the time expected (its deadline; else the bound that its server promises; else what the cycles charged may be at most) and what was left.',
     '',
-    'The keys of --json are in json(7): man json.',
+    'What sessions are and who runs next is in sessions(7), the keys of --json in json(7): man sessions, man json.',
     '',
     'Exit status: 0, 1 for an error, a refusal, or a session that faulted, ran out of time or of its budget, 2 for a wrong command line, 130 after Ctrl-C.',
   ].join('\n'),

@@ -1,0 +1,233 @@
+// One pass over the weights: rows of several sessions go through the layers together, then each session that is at its end draws a token, or
+// has its text's losses taken. Nothing runs between a pass's beginning and its end and nothing in it allocates arena memory: it is the
+// longest segment that is not preempted. What a row says does not depend on who else is in the pass, so neither does what a session says.
+
+import { FAULT, LIMITS, RowRecord, SamplerRecord, SESSION_FLAG, StepBlock, type Engine } from './abi/index.ts';
+import { lengthOf, type Charging } from './charging.ts';
+import type { Life } from './life.ts';
+import type { Residency } from './residency.ts';
+import type { Service } from './service.ts';
+import { STATE, type Session } from './session.ts';
+import type { Segment } from './wcet/price.ts';
+
+const step = StepBlock.at;
+const row = RowRecord.at;
+const EMPTY = new Uint8Array(0);
+
+/** One session's rows in a pass. */
+export interface Part {
+  readonly s: Session;
+  readonly pos: number;
+  readonly n: number;
+  /** Its first row. */
+  readonly row: number;
+  /** What they take alone, at most. */
+  readonly bound: number;
+}
+
+export class Passes {
+  /** The id of the session whose segment is running, for panics; 0 = none. */
+  current = 0;
+  /** Of the last segment. */
+  private cycles = 0;
+
+  constructor(
+    private readonly k: Service,
+    private readonly charging: Charging,
+    private readonly residency: Residency,
+    private readonly life: Life,
+  ) {}
+
+  /** Runs a pass of these parts. Returns what each has taken as if alone; 0 where it has come no further. */
+  run(engine: Engine, parts: readonly Part[]): readonly number[] {
+    for (const part of parts) this.prepare(part, engine);
+    const rows = parts.reduce((n, part) => n + part.n, 0);
+    const done = this.body(engine, parts, rows);
+    const cycles = parts.map(part => (done ? this.finishStep(part, engine) : 0));
+    this.current = 0;
+    return cycles;
+  }
+
+  /** Writes a session's rows. */
+  private prepare({ s, pos, n, row: first }: Part, engine: Engine): void {
+    const { arena, lay } = this.k;
+    if (isChunkBegin(s, pos)) this.life.beginChunk(s, engine);
+    const { historyAt, tableAt } = this.residency.slotOf(s)!;
+    for (let i = 0; i < n; i++) {
+      const at = lay.rowsAt + (first + i) * RowRecord.bytes;
+      arena.u32[(at + row.token) >> 2] = arena.u32[(historyAt >> 2) + pos + i]!;
+      arena.u32[(at + row.pos) >> 2] = pos + i;
+      arena.u32[(at + row.tableAt) >> 2] = tableAt;
+      arena.u32[(at + row.session) >> 2] = s.id;
+    }
+  }
+
+  /** hot: all rows through the layers. False when the pass faulted, and nobody has come any further. */
+  private body(engine: Engine, parts: readonly Part[], rows: number): boolean {
+    const { lay, loader } = this.k;
+    const [{ s: first, pos }] = parts as [Part];
+    this.current = first.id;
+    this.set(step.rowsAt, lay.rowsAt);
+    this.set(step.logitsAt, engine.logitsAt);
+    this.set(step.vocabulary, engine.vocabulary.count);
+    this.set(step.kvAt, engine.kvAt);
+    this.set(step.ctx, engine.options.ctx);
+    this.set(step.n, rows);
+    const prices = loader.prices();
+    let price = engine.bodyAt === 0 ? 0 : prices.bodyTokens(rows);
+    if (engine.bodyAt !== 0)
+      for (const part of parts) for (let p = part.pos; p < part.pos + part.n; p++) price += prices.bodyPosition(p);
+    const status = this.segment(engine.bodyAt);
+    if (status === FAULT.none && this.charging.isCharged(first, 'body', pos, this.cycles, price)) return true;
+    // Of several it is not known whose values were not finite: each runs alone the next time.
+    if (parts.length === 1 || status === FAULT.none) for (const { s } of parts) this.life.finish(s, 'fault');
+    else for (const { s } of parts) s.isAlone = true;
+    return false;
+  }
+
+  /** hot: what follows a session's rows: the draw, or the losses. Returns what the step took alone. */
+  private finishStep({ s, pos, n, row: first }: Part, engine: Engine): number {
+    const prices = this.k.loader.prices();
+    let cycles = prices.bodyTokens(n);
+    for (let p = pos; p < pos + n; p++) cycles += prices.bodyPosition(p);
+    this.current = s.id;
+    s.isAlone = false;
+    s.set('pos', pos + n);
+    this.residency.computed(s, pos, pos + n);
+    this.charging.body(s, engine, pos + n);
+    const before = s.u64('cycles');
+    if (s.isScore) this.score(s, engine, pos, n, first);
+    else if (pos + n === lengthOf(s, engine)) this.draw(s, engine, first + n - 1);
+    return cycles + (s.u64('cycles') - before);
+  }
+
+  // ── Draws and losses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Logits of a row of the pass, the draw, and what follows from it. */
+  private draw(s: Session, engine: Engine, from: number): void {
+    const { arena, lay, budget, clock, compute, costs } = this.k;
+    const { historyAt, stateAt } = this.residency.slotOf(s)!;
+    const fromNs = clock.nowNs();
+    if (s.has(SESSION_FLAG.stream) && !budget.token()) return this.life.finish(s, 'quota');
+    this.set(step.row, from);
+    this.set(step.replyAt, stateAt);
+    const length = lengthOf(s, engine);
+    if (!this.priced(s, 'head', engine.headAt, length - 1)) return;
+    const k = s.get('logitsK');
+    if (k > 0) {
+      compute.top_k(engine.logitsAt, engine.vocabulary.count, k, lay.topAt);
+      s.charge(costs.settle());
+    }
+    this.sampler(s);
+    this.set(step.samplerAt, lay.samplerAt);
+    this.set(step.historyAt, historyAt);
+    this.set(step.historyLength, length);
+    this.set(step.draw, this.charging.random(s));
+    if (!this.priced(s, 'sample', engine.sampleAt, length - 1)) return;
+    if (!this.charging.isDrawn(s, engine, length - 1)) return this.life.finish(s, 'fault');
+    const token = arena.i32[(lay.stepAt + step.next) >> 2]!;
+    arena.u32[(historyAt >> 2) + length] = token;
+    s.set('outputTokens', s.get('outputTokens') + 1);
+    s.set('state', STATE.decode);
+    this.accept(s, engine, token, k, fromNs);
+  }
+
+  private sampler(s: Session): void {
+    const { arena, lay } = this.k;
+    SamplerRecord.write(arena.u8, lay.samplerAt, {
+      temp: s.f32('temp'),
+      topK: s.get('topK'),
+      topP: s.f32('topP'),
+      minP: s.f32('minP'),
+      repeatPenalty: s.f32('repeatPenalty'),
+      modes: s.draw.modes,
+    });
+  }
+
+  /** A token was drawn: its event, its text, when the next may come, and whether it is the last. */
+  private accept(s: Session, engine: Engine, token: number, k: number, fromNs: number): void {
+    const { arena, clock, lay, pace, trace } = this.k;
+    const nowNs = clock.nowNs();
+    const outputTokens = s.get('outputTokens');
+    if (outputTokens === 1) {
+      s.setU64('firstTokenNs', nowNs);
+      this.life.firstTokenNs.add(nowNs - s.u64('submittedNs'));
+    }
+    trace.emit('token', s.id, token, outputTokens, nowNs - fromNs);
+    const end = engine.vocabulary.isEnd(token);
+    let piece: Uint8Array = EMPTY;
+    if (!end) {
+      const bytes = engine.vocabulary.piece(token, lay.dmaAt, LIMITS.dmaBytes, false);
+      piece = arena.u8.slice(lay.dmaAt, lay.dmaAt + Math.max(0, bytes));
+    }
+    const shown = Math.min(k, engine.vocabulary.count) * 8; // {id, logit}
+    const stopped = s.output.token(token, piece, k === 0 ? EMPTY : arena.u8.slice(lay.topAt, lay.topAt + shown));
+    if (s.has(SESSION_FLAG.paced))
+      s.setU64('pacedNs', nowNs + pace.delayNs(clock.nsOf(s.u64('wcetCycles')), s.get('maxTokens')));
+    if (end) this.life.finish(s, 'eos');
+    else if (stopped) this.life.finish(s, 'stop');
+    else if (outputTokens >= s.get('maxTokens')) this.life.finish(s, 'length');
+    else if (s.get('promptTokens') + outputTokens >= engine.options.ctx) this.life.finish(s, 'context');
+  }
+
+  /**
+   * Losses of a pass's rows. A text is cut into chunks of context − 1 tokens, each behind a first token if the model has one; every text
+   * token but the first of a chunk is scored.
+   */
+  private score(s: Session, engine: Engine, pos: number, n: number, first: number): void {
+    const { arena, lay } = this.k;
+    const history = this.residency.slotOf(s)!.historyAt >> 2;
+    const length = lengthOf(s, engine);
+    for (let p = pos; p < pos + n; p++) {
+      if (!this.charging.isScored(s, engine, p)) continue;
+      this.set(step.row, first + p - pos);
+      this.set(step.target, arena.u32[history + p + 1]!);
+      if (!this.priced(s, 'head', engine.headAt, p) || !this.priced(s, 'score', engine.scoreAt, p)) return;
+      s.addLoss(arena.f64[(lay.stepAt + step.loss) >> 3]!);
+    }
+    s.set('scoredTo', Math.max(s.get('scoredTo'), pos + n));
+    if (pos + n < length) return;
+    const done = s.get('promptTokens') + Math.min(engine.options.ctx - 1, s.idCount - s.get('promptTokens'));
+    s.set('promptTokens', done);
+    s.set('pos', 0);
+    s.set('priced', 0);
+    s.set('scoredTo', 0);
+    s.output.progress(done, s.nllSum);
+    if (done >= s.idCount) this.life.finish(s, 'length');
+  }
+
+  // ── Segments ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** hot: a segment for one session, charged to it. False when it has faulted. */
+  private priced(s: Session, what: Segment, opAt: number, pos: number): boolean {
+    if (opAt === 0) return true; // an engine without this segment
+    const status = this.segment(opAt);
+    s.charge(this.cycles);
+    const price = this.k.loader.prices().charged(what, 1, pos);
+    if (status === FAULT.none && (what === 'sample' || this.charging.isCharged(s, what, pos, this.cycles, price)))
+      return true;
+    this.life.finish(s, 'fault');
+    return false;
+  }
+
+  /** hot: one call into WebAssembly; what it cost goes to the clock, and is in `cycles`. Returns a FAULT. */
+  private segment(opAt: number): number {
+    const { arena, lay, clock, compute } = this.k;
+    this.cycles = 0;
+    if (opAt === 0) return FAULT.none;
+    const i = (lay.stepAt + step.cycles) >> 2;
+    arena.u32[i] = 0;
+    arena.u32[i + 1] = 0;
+    const status = compute.run(lay.stepAt, opAt);
+    this.cycles = arena.u32[i]! + arena.u32[i + 1]! * 4294967296;
+    clock.advance(this.cycles, 'plan');
+    return status;
+  }
+
+  private set(field: number, value: number): void {
+    this.k.arena.i32[(this.k.lay.stepAt + field) >> 2] = value;
+  }
+}
+
+/** The first step of a chunk of a text that is scored. */
+export const isChunkBegin = (s: Session, pos: number): boolean => s.isScore && pos === 0 && s.get('scoredTo') === 0;
