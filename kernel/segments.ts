@@ -55,11 +55,13 @@ export class Segments {
     return Math.max(this.passMax, dearest, this.residency.moveCycles(), this.quantumMax);
   }
 
-  /** Another longest pass; 0: as long as a whole batch. */
+  /** Another longest pass; 0: as long as a whole batch. Not a shorter one beside servers: what their responses were computed from is their steps. */
   set(cycles: number): Refusal | null {
     if (this.k.loader.engine() === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
     if (cycles !== 0 && cycles < this.stepMax)
       return refuse('INVAL', 7001, `a pass of ${cycles} cycles: the dearest step takes ${this.stepMax}`);
+    if (cycles !== 0 && cycles < this.passMax && this.k.table.servers > 0)
+      return refuse('BUSY', 3002, `a pass of ${cycles} cycles: servers were promised steps of up to ${this.passMax}`);
     const before = this.asked;
     this.asked = cycles;
     const refusal = this.k.sched.segment(this.blocking());
