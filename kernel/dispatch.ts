@@ -47,6 +47,7 @@ export class Dispatcher {
     if (engine === null) return false;
     const ended = this.end();
     const begun = this.begin(engine);
+    this.residency.settle();
     this.resume();
     const order = this.order(engine);
     for (const slot of order) {
@@ -134,9 +135,11 @@ export class Dispatcher {
 
   /** A session that waits for its pages goes on when there is room, or nobody else who could use it. */
   private resume(): void {
+    let isBlocked = false; // by one that came before and waits on
     for (const s of this.k.table.live()) {
-      if (!s.isSuspended) continue;
-      if (!this.residency.fits(s) && this.anyoneRuns()) return;
+      if (!s.isSuspended || (isBlocked && !s.isServer)) continue;
+      isBlocked = !this.residency.fits(s) && this.anyoneRuns();
+      if (isBlocked) continue;
       s.isSuspended = false;
       this.residency.regain(s);
     }
