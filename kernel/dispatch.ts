@@ -278,7 +278,8 @@ export class Dispatcher {
   private preempt(parts: readonly Part[], order: readonly number[]): void {
     const [{ s: first }] = parts as [Part];
     for (const s of this.last) {
-      if (!order.includes(s.slot) || s.hasEnded || parts.some(part => part.s === s)) continue;
+      const isGone = this.k.table.at(s.slot) !== s; // its slot may be another's by now
+      if (isGone || !order.includes(s.slot) || s.hasEnded || parts.some(part => part.s === s)) continue;
       s.set('preemptions', s.get('preemptions') + 1);
       this.figures.preemptions++;
       this.k.trace.emit('preempt', s.id, first.id, 0);
