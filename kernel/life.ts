@@ -169,7 +169,6 @@ export class Life {
     const known = engine !== null && r.model === this.k.loader.generation;
     return {
       ...r,
-      uid: r.uid,
       pages,
       swappedPages: this.residency.swapped(s),
       consumed: s.output.consumed,

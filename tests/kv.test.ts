@@ -214,7 +214,7 @@ test('heads that are no whole blocks are refused, with what keys and values may 
     const image = accepted(rig.image(modelWith(headSize)));
     for (const kvType of KV_TYPES.map(name => GGML_TYPE[name])) {
       const answer = driver.budget(image, { ctx: 9, kvType, batch: 1, sessions: 1, pages: 1 });
-      const fits = headSize === 32 || !BLOCKED.includes(kvType as number);
+      const fits = headSize === 32 || !BLOCKED.some(type => type === kvType);
       t.is(isRefusal(answer), !fits);
       if (isRefusal(answer))
         t.is(

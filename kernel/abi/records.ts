@@ -162,7 +162,9 @@ export type GgmlTypeName = keyof typeof GGML_TYPE;
 /** What keys and values are kept as, in falling precision; types with blocks take heads of whole blocks only. */
 export const KV_TYPES = ['F32', 'F16', 'Q8_0', 'Q4_0'] as const satisfies readonly GgmlTypeName[];
 /** For a sentence: `f32, f16, q8_0 or q4_0`. */
-export const KV_TYPES_TEXT = KV_TYPES.map(name => name.toLowerCase()).join(', ').replace(/, (\w+)$/, ' or $1');
+export const KV_TYPES_TEXT = KV_TYPES.map(name => name.toLowerCase())
+  .join(', ')
+  .replace(/, (\w+)$/, ' or $1');
 
 /** Values per block and bytes per block of every tensor type whose size is known. */
 export const GGML_BLOCK: Record<GgmlTypeName, readonly [values: number, bytes: number]> = {

@@ -137,7 +137,8 @@ export class Forward {
       const weights = scores.map(s => Math.exp(s - largest));
       const total = weights.reduce((x, y) => x + y, 0);
       weights.forEach((w, p) => {
-        for (let i = 0; i < c.headSize; i++) out[h * c.headSize + i]! += round(w / total) * this.values[layer]![p]![kvAt + i]!;
+        for (let i = 0; i < c.headSize; i++)
+          out[h * c.headSize + i]! += round(w / total) * this.values[layer]![p]![kvAt + i]!;
       });
     }
     return out;
