@@ -18,8 +18,7 @@ import {
   type Refusal,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
-import type { Charging } from './charging.ts';
-import { prefixOf } from './charging.ts';
+import { prefixOf, type Charging } from './charging.ts';
 import type { Life } from './life.ts';
 import { Output, readStops } from './output.ts';
 import { pagesOf } from './pages.ts';
@@ -271,7 +270,7 @@ export class Admission {
     if (served !== null) {
       trace.emit('admit', s.id, utilisationPpm(served.budget, served.period), o.server);
       table.servers++;
-      this.life.begin(s, engine, this.place());
+      this.life.begin(s, engine, this.life.place());
       this.k.sched.wake(slot, now);
       s.isAwake = true;
     }
@@ -368,14 +367,6 @@ export class Admission {
     return clock.cycles() + transferCycles(costs.target, tokens * 4).upper + this.segments.callMax + switchCycles;
   }
 
-  /** An engine slot; where none is free, that of a session that has ended. */
-  private place(): number {
-    const place = this.residency.freePlace();
-    if (place !== 0) return place;
-    this.life.forget(this.k.table.evictable().find(s => s.get('place') !== 0)!);
-    return this.residency.freePlace();
-  }
-
   /** Enters the session with the scheduler; a deadline of its own must lie behind what that promises. */
   private promise(s: Session, engine: Engine, o: Options, served: Served, now: number): Refusal | null {
     const { sched, clock } = this.k;
@@ -431,9 +422,14 @@ function checkOptions(o: Options, engine: Engine): Refusal | null {
     : null;
 }
 
+const promptTooLong = (tokens: number): Refusal | null =>
+  tokens > LIMITS.promptTokensMax
+    ? refuse('TOOBIG', 2002, `prompt is ${tokens} tokens, ${LIMITS.promptTokensMax} at most`)
+    : null;
+
 function checkPrompt({ o, count }: Request): Refusal | null {
-  if (o.kind !== SESSION_KIND.score && count > LIMITS.promptTokensMax)
-    return refuse('TOOBIG', 2002, `prompt is ${count} tokens, ${LIMITS.promptTokensMax} at most`);
+  const tooLong = o.kind === SESSION_KIND.score ? null : promptTooLong(count);
+  if (tooLong !== null) return tooLong;
   if (o.maxTokens > LIMITS.generationTokensMax)
     return refuse('INVAL', 2002, `max-tokens ${o.maxTokens} asked, ${LIMITS.generationTokensMax} at most`);
   return null;
@@ -444,8 +440,8 @@ const checkContext = ({ o, count, engine }: Request): Refusal | null =>
 
 /** Spec §10: prompt > limit → 2002; prompt + generation > context → 2003. */
 export function checkLength(promptTokens: number, maxTokens: number, ctx: number): Refusal | null {
-  if (promptTokens > LIMITS.promptTokensMax)
-    return refuse('TOOBIG', 2002, `prompt is ${promptTokens} tokens, ${LIMITS.promptTokensMax} at most`);
+  const tooLong = promptTooLong(promptTokens);
+  if (tooLong !== null) return tooLong;
   const generation = Math.max(1, maxTokens);
   if (promptTokens + generation > ctx)
     return refuse(

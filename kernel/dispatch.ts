@@ -117,20 +117,11 @@ export class Dispatcher {
       if (next === undefined || table.live().some(s => s.isSuspended)) return begun;
       if (!this.residency.fits(next) && this.anyoneRuns()) return begun;
       if (!this.mayTake(transferCycles(costs.target, next.idCount * 4).upper)) return begun;
-      const place = this.place();
+      const place = this.life.place();
       if (place === 0) return begun;
       this.life.begin(next, engine, place);
       begun = true;
     }
-  }
-
-  private place(): number {
-    const free = this.residency.freePlace();
-    if (free !== 0) return free;
-    const oldest = this.k.table.evictable().find(s => s.get('place') !== 0);
-    if (oldest === undefined) return 0;
-    this.life.forget(oldest);
-    return this.residency.freePlace();
   }
 
   /** A session that waits for its pages goes on when there is room, or nobody else who could use it. */

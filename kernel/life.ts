@@ -53,6 +53,16 @@ export class Life {
 
   // ── It begins ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** An engine slot for a session that is to begin; where none is free, that of the longest ended one that nobody holds open; or 0. */
+  place(): number {
+    const free = this.residency.freePlace();
+    if (free !== 0) return free;
+    const oldest = this.k.table.evictable().find(s => s.get('place') !== 0);
+    if (oldest === undefined) return 0;
+    this.forget(oldest);
+    return this.residency.freePlace();
+  }
+
   /** A session leaves the queue for an engine slot that is free: its history is written, and what the pool knows of it is found. */
   begin(s: Session, engine: Engine, place: number): void {
     const { arena, clock, costs, sched, trace } = this.k;
@@ -169,7 +179,6 @@ export class Life {
     const known = engine !== null && r.model === this.k.loader.generation;
     return {
       ...r,
-      uid: r.uid,
       pages,
       swappedPages: this.residency.swapped(s),
       consumed: s.output.consumed,

@@ -261,13 +261,6 @@ export class PagePool {
     return count;
   }
 
-  /** How many of these no other table names: what swapOut could move. */
-  ownPages(tableAt: number, positions: number): number {
-    let count = 0;
-    for (let i = pagesOf(positions) - 1; i >= 0; i--) if (this.isPrivate(tableAt, i)) count++;
-    return count;
-  }
-
   /** Pages that can be had: free or cached. */
   available(): number {
     return this.freeCount + this.cachedCount;

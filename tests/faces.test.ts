@@ -7,7 +7,7 @@ import { boot } from '../boot/index.ts';
 import type { Machine } from '../boot/machine.ts';
 import { KV_PAGE, SESSION_COLUMNS } from '../kernel/abi/index.ts';
 import { parseMix, pagesEach } from '../shell/lib/mix.ts';
-import { budgetCycles } from '../shell/lib/request.ts';
+import { parseCycles } from '../shell/lib/model.ts';
 import { Seat } from './support/seat.ts';
 
 const image = readFileSync('build/boot.cpio');
@@ -78,8 +78,9 @@ test('promises on the command line: what is not one is refused before anything r
   refused(t, machine, 'llminfer --attach 1 Once', 2, /^llminfer: --attach takes no PROMPT\n/);
   refused(t, machine, 'llminfer --attach x', 2, "llminfer: 'x' is not the id of a session");
   t.is(json(machine, 'llmstats --json')['sessions_total'], 0);
-  t.is(budgetCycles('2.5ms', 1.5e9), 3_750_000);
-  t.is(budgetCycles('25000', 1.5e9), 25_000);
+  t.is(parseCycles('2.5ms', 1.5e9), 3_750_000);
+  t.is(parseCycles('25000', 1.5e9), 25_000);
+  t.is(parseCycles('-1', 1.5e9), null);
 });
 
 test('a deadline is promised and kept, or refused with the time that can be', t => {

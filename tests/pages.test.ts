@@ -95,6 +95,12 @@ class World {
     return this.arena.u32[(this.place.recordsAt + page * PAGE_RECORD_BYTES + PAGE.writer) >> 2]!;
   }
 
+  /** Pages that no other table names: what swapOut can move. */
+  ownPages(s: Session): number {
+    const entries = Array.from({ length: Math.ceil(CTX / KV_PAGE) }, (_, i) => this.entry(s, i));
+    return entries.filter(entry => entry < SWAPPED && this.note(entry / this.place.pageBytes, 'refs') === 1).length;
+  }
+
   /** Begins a session with a prompt; the positions found. Nothing is computed yet. */
   start(s: Session, uid: number, prompt: readonly number[]): number {
     s.live = true;
@@ -349,7 +355,7 @@ class Player {
   private swapOut(s: Session): string {
     const { pool, swap } = this.world;
     const most = 1 + this.below(4);
-    const own = pool.ownPages(s.tableAt, CTX);
+    const own = this.world.ownPages(s);
     const room = swap.usage().slots - swap.usage().used;
     const moved = pool.swapOut(s.tableAt, CTX, most);
     return moved === Math.min(most, own, room)
@@ -714,7 +720,7 @@ test('swapped out and in again: the last positions go first, the first come firs
   world.start(a, ADA, text(150));
   world.run(a, 130);
   t.is(world.start(b, ADA, text(60)), 59);
-  t.is(pool.ownPages(a.tableAt, CTX), 3, 'two of five are shared');
+  t.is(world.ownPages(a), 3, 'two of five are shared');
   const out = (): boolean[] => [0, 1, 2, 3, 4].map(i => world.entry(a, i) >= SWAPPED);
   t.is(pool.swapOut(a.tableAt, CTX, 2), 2);
   t.deepEqual(out(), [false, false, false, true, true]);

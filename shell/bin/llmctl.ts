@@ -2,25 +2,21 @@
 // measure it, write it down with other weights. One verb a command; every verb has a --json form whose keys the manual lists.
 
 import {
-  E,
   ENCODE,
   EVENT,
-  FINISH,
   KIND,
   KV_PAGE,
   LIMITS,
-  LlmStats,
   PAGE_RECORD_BYTES,
   SESSION_KIND,
   SIG,
   SessionEvent,
   SessionOptions,
-  SessionReport,
   formatRefusal,
   refuse,
   utf8Decode,
 } from '../../kernel/abi/index.ts';
-import type { RecordValue, Sys } from '../../kernel/abi/index.ts';
+import type { Sys } from '../../kernel/abi/index.ts';
 import { exp } from '../lib/exp.ts';
 import { join, listDirectory, readText, stat } from '../lib/files.ts';
 import { humanSize, jsonLine, table, times } from '../lib/fmt.ts';
@@ -33,6 +29,7 @@ import {
   idsOf,
   isTerminal,
   kvName,
+  llmStats,
   loadChoice,
   loadModel,
   loadedFile,
@@ -58,6 +55,8 @@ import { profile } from '../lib/profile.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
+import { finishOf, nextEvent, reportOf } from '../lib/sessions.ts';
+import type { Report } from '../lib/sessions.ts';
 import { budget, budgetTakes, quota, quotaOptions, quotaTakes } from '../lib/quota.ts';
 import {
   callSched,
@@ -308,9 +307,8 @@ function* status(ctx: Ctx): Run {
   const engine = yield* engineName(sys);
   const loaded = yield* loadedModel(sys);
   const model = typeof loaded === 'number' ? null : loaded;
-  const record = new Uint8Array(LlmStats.bytes);
-  yield* sys.llm_stats(record);
-  const stats = LlmStats.read(record, 0);
+  const stats = yield* llmStats(sys);
+  if (typeof stats === 'number') return yield* failAbout(ctx, '', stats);
   const arena = yield* arenaTotal(sys);
   const { hz } = yield* times(sys);
   const served = yield* callSched(sys, null);
@@ -667,8 +665,9 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   const session = yield* sys.session_open(record, text);
   if (session < 0) return yield* failAbout(ctx, name!, session);
   const report = yield* scoreReport(ctx, session);
+  if (typeof report === 'number') return yield* failAbout(ctx, name!, report);
   yield* sys.session_close(session);
-  const finish = FINISH[report.finish];
+  const finish = finishOf(report);
   if (finish === 'cancel') return signalStatus(SIG.INT);
   if (finish === 'fault')
     return yield* ctx.fail(formatRefusal(refuse('IO', 5002, `${name}: session ${report.id} faulted`)));
@@ -682,21 +681,15 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   return 0;
 }
 
-/** Reads a score session to its end; a person sees how far it is after each chunk. */
-function* scoreReport(ctx: Ctx, session: number): Generator<void, RecordValue<typeof SessionReport.fields>, void> {
-  const { sys, err } = ctx;
-  const event = new Uint8Array(SessionEvent.bytes);
-  const record = new Uint8Array(SessionReport.bytes);
+/** Reads a score session to its end; a person sees how far it is after each chunk. Its report, or -errno. */
+function* scoreReport({ sys, err }: Ctx, session: number): Generator<void, Report | number, void> {
+  const buffer = new Uint8Array(SessionEvent.bytes);
   const watched = yield* isTerminal(sys, 2);
-  for (let n; (n = yield* sys.session_read(session, event)) !== 0;) {
-    if (n === -E.INTR) yield* sys.session_cancel(session);
-    else if (n < 0) break;
-    if (n <= 0 || !watched || SessionEvent.read(event, 0).kind !== EVENT.progress) continue;
-    yield* sys.session_report(session, record);
-    const { scored, nll } = SessionReport.read(record, 0);
-    yield* err.print(`\r ${grouped(scored)} tokens, perplexity ${exp(nll).toFixed(2)} `);
+  for (let event; (event = yield* nextEvent(sys, session, buffer)) !== null;) {
+    const report = watched && event.kind === EVENT.progress ? yield* reportOf(sys, session) : 0;
+    if (typeof report !== 'number')
+      yield* err.print(`\r ${grouped(report.scored)} tokens, perplexity ${exp(report.nll).toFixed(2)} `);
   }
   if (watched) yield* err.print('\n');
-  yield* sys.session_report(session, record);
-  return SessionReport.read(record, 0);
+  return yield* reportOf(sys, session);
 }

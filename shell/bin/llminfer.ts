@@ -24,13 +24,13 @@ import {
   wrong,
 } from '../lib/model.ts';
 import type { Model } from '../lib/model.ts';
-import { define, lastError, signalStatus } from '../lib/program.ts';
+import { define, lastError } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import { drawOptions, flagsOf, promiseOptions, sessionRecord } from '../lib/request.ts';
 import { integer, numbersOf } from '../lib/sampling.ts';
 import {
   deadlineLine,
-  endingRefusal,
+  endStatus,
   findSession,
   finishOf,
   nextEvent,
@@ -260,7 +260,7 @@ function* converse(ctx: Ctx, session: number, model: Model, prompt: string | nul
     yield* out.flush();
     yield* ctx.err.print(`${summary(report)}${deadlineLine(yield* verdictOf(sys, report))}\n`);
   }
-  return { status: yield* exitStatus(ctx, report), text };
+  return { status: yield* endStatus(ctx, report), text };
 }
 
 function step(event: Happening, buffer: Uint8Array): Json {
@@ -277,10 +277,4 @@ function summary(r: Report): string {
   const seconds = ((r.endedNs - r.submittedNs) / 1e9).toFixed(2);
   const [cycles, least, most] = [r.cycles, r.bcetCycles, r.wcetCycles].map(grouped);
   return `llminfer: session ${r.id}: ${r.outputTokens} tokens in ${seconds} s of virtual time: ${cycles} cycles, bounds ${least} and ${most}\n`;
-}
-
-function* exitStatus(ctx: Ctx, report: Report): Generator<void, number, void> {
-  if (finishOf(report) === 'cancel') return signalStatus(SIG.INT);
-  const refusal = yield* endingRefusal(ctx.sys, report);
-  return refusal === null ? 0 : yield* ctx.fail(refusal);
 }

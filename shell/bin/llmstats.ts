@@ -1,14 +1,18 @@
 // llmstats: what the machine has inferred since boot and how its sessions were served, as the specification's one line, as a table that can
 // be watched, and as JSON. Every figure is the kernel's own: LlmStats, SchedReport, and the QuotaRecord of each user.
 
-import { LlmStats, NO_SLACK, POLICY, QuotaRecord, SchedReport } from '../../kernel/abi/index.ts';
-import type { RecordValue, Sys } from '../../kernel/abi/index.ts';
+import { NO_SLACK, POLICY } from '../../kernel/abi/index.ts';
+import type { LlmStats, RecordValue, Sys } from '../../kernel/abi/index.ts';
 import { readAccounts } from '../lib/accounts.ts';
 import { jsonLine, table, times } from '../lib/fmt.ts';
 import type { Json } from '../lib/fmt.ts';
-import { grouped, parseDecimal, wrong } from '../lib/model.ts';
-import { define, lastError } from '../lib/program.ts';
+import { failAbout, grouped, llmStats, parseDecimal, wrong } from '../lib/model.ts';
+import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
+import { callQuota } from '../lib/quota.ts';
+import type { Quota } from '../lib/quota.ts';
+import { callSched } from '../lib/sched.ts';
+import type { Sched } from '../lib/sched.ts';
 import { EVENT, Screen, bold, clipped } from '../lib/screen.ts';
 
 const options = {
@@ -17,7 +21,7 @@ const options = {
 } as const;
 type Ctx = Context<typeof options>;
 
-interface UserQuota extends RecordValue<typeof QuotaRecord.fields> {
+interface UserQuota extends Quota {
   readonly name: string;
 }
 
@@ -25,7 +29,7 @@ interface UserQuota extends RecordValue<typeof QuotaRecord.fields> {
 interface Moment {
   readonly nowNs: number;
   readonly llm: RecordValue<typeof LlmStats.fields>;
-  readonly sched: RecordValue<typeof SchedReport.fields>;
+  readonly sched: Sched;
   readonly users: readonly UserQuota[];
 }
 
@@ -87,22 +91,14 @@ function* watching(ctx: Ctx, milliseconds: number): Generator<void, number, void
 }
 
 /** The figures of now; or an exit status, after a message. */
-function* moment({ sys, fail }: Ctx): Generator<void, Moment | number, void> {
-  const stats = new Uint8Array(LlmStats.bytes);
-  const result = yield* sys.llm_stats(stats);
-  if (result < 0) return yield* fail(yield* lastError(sys, result));
-  return {
-    nowNs: (yield* times(sys)).nowNs,
-    llm: LlmStats.read(stats, 0),
-    sched: yield* schedule(sys),
-    users: yield* quotas(sys),
-  };
-}
-
-function* schedule(sys: Sys): Generator<void, RecordValue<typeof SchedReport.fields>, void> {
-  const record = new Uint8Array(SchedReport.bytes);
-  yield* sys.sched(new Uint8Array(0), record);
-  return SchedReport.read(record, 0);
+function* moment(ctx: Ctx): Generator<void, Moment | number, void> {
+  const { sys } = ctx;
+  const { nowNs } = yield* times(sys);
+  const llm = yield* llmStats(sys);
+  const sched = yield* callSched(sys, null);
+  if (typeof llm === 'number') return yield* failAbout(ctx, '', llm);
+  if (typeof sched === 'number') return yield* failAbout(ctx, '', sched);
+  return { nowNs, llm, sched, users: yield* quotas(sys) };
 }
 
 /** What users have taken of this hour, those who have taken something: the superuser sees all, others themselves. */
@@ -110,12 +106,8 @@ function* quotas(sys: Sys): Generator<void, readonly UserQuota[], void> {
   const accounts = yield* readAccounts(sys);
   const found: UserQuota[] = [];
   for (const { uid, name } of accounts.users) {
-    const asked = new Uint8Array(QuotaRecord.bytes);
-    const record = new Uint8Array(QuotaRecord.bytes);
-    QuotaRecord.write(asked, 0, { uid });
-    if ((yield* sys.quota(asked, record)) < 0) continue;
-    const quota = QuotaRecord.read(record, 0);
-    if (quota.tokensUsed + quota.tokensReserved > 0) found.push({ ...quota, name });
+    const quota = yield* callQuota(sys, { uid });
+    if (typeof quota !== 'number' && quota.tokensUsed + quota.tokensReserved > 0) found.push({ ...quota, name });
   }
   return found;
 }

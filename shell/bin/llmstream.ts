@@ -4,11 +4,11 @@
 import { EVENT, LIMITS, SIG, utf8Decode } from '../../kernel/abi/index.ts';
 import { times } from '../lib/fmt.ts';
 import { failAbout, openText, textSourceError, wrong } from '../lib/model.ts';
-import { define, signalStatus } from '../lib/program.ts';
+import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import { flagsOf, requestOptions, sessionRecord } from '../lib/request.ts';
 import { integer, numbersOf } from '../lib/sampling.ts';
-import { deadlineLine, endingRefusal, finishOf, nextEvent, reportOf, verdictOf } from '../lib/sessions.ts';
+import { deadlineLine, endStatus, nextEvent, reportOf, verdictOf } from '../lib/sessions.ts';
 import { CHUNK_BYTES, concat } from '../lib/stdio.ts';
 
 const options = {
@@ -70,9 +70,7 @@ function* run(ctx: Ctx): Generator<void, number, void> {
   yield* ctx.out.print(
     `[LLM][STREAM] infer id=${report.id} tokens=${report.outputTokens} latency_us=${micros}\n${deadlineLine(yield* verdictOf(sys, report))}\n`,
   );
-  if (finishOf(report) === 'cancel') return signalStatus(SIG.INT);
-  const refusal = yield* endingRefusal(sys, report);
-  return refusal === null ? 0 : yield* ctx.fail(refusal);
+  return yield* endStatus(ctx, report);
 }
 
 /** A line for every `size` tokens, and one for what is left at the end. */

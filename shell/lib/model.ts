@@ -9,6 +9,7 @@ import {
   KV_TYPES,
   KV_TYPES_TEXT,
   LIMITS,
+  LlmStats,
   LoadOptions,
   ModelInfo,
   O,
@@ -56,6 +57,13 @@ export function* loadedModel(sys: Sys): Generator<void, Model | number, void> {
   const record = new Uint8Array(ModelInfo.bytes);
   const result = yield* sys.model_info(record);
   return result < 0 ? result : ModelInfo.read(record, 0);
+}
+
+/** What the machine has inferred since boot, or -errno. */
+export function* llmStats(sys: Sys): Generator<void, RecordValue<typeof LlmStats.fields> | number, void> {
+  const record = new Uint8Array(LlmStats.bytes);
+  const result = yield* sys.llm_stats(record);
+  return result < 0 ? result : LlmStats.read(record, 0);
 }
 
 /** What JSON calls the model: its path, or `ENGINE:FORM` for one that needs no file. */
@@ -217,6 +225,13 @@ export function parseInteger(text: string): number | null {
 export function parseDecimal(text: string): number | null {
   if (!/^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$/i.test(text)) return null;
   return Number.isFinite(Number(text)) ? Number(text) : null;
+}
+
+/** `3000000` cycles, or `2ms` of a processor of `hz`, cut to whole ones. Null when it is neither, or no exact number ≥ 0. */
+export function parseCycles(text: string, hz: number): number | null {
+  const ms = text.endsWith('ms') ? parseDecimal(text.slice(0, -2)) : null;
+  const cycles = ms === null ? parseInteger(text) : Math.floor((ms * hz) / 1000);
+  return cycles !== null && cycles >= 0 && Number.isSafeInteger(cycles) ? cycles : null;
 }
 
 /** `8,388,608`. */

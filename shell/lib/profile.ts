@@ -14,7 +14,7 @@ import type { TraceEvent } from './trace-events.ts';
 type Ctx = Context<{ readonly json: { readonly help: string } }>;
 
 /** Times are nanoseconds. */
-export interface Profile {
+interface Profile {
   elapsed: number;
   queue: number;
   prefill: number;
@@ -33,7 +33,7 @@ export interface Profile {
 }
 
 /** Adds up what the trace says of a session until its end, or until `nowNs`. */
-export function profileOf(report: Report, events: readonly TraceEvent[], nowNs: number): Profile {
+function profileOf(report: Report, events: readonly TraceEvent[], nowNs: number): Profile {
   const elapsed = (report.endedNs || nowNs) - report.submittedNs;
   const queue = report.beganNs === 0 ? elapsed : report.beganNs - report.submittedNs;
   const p: Profile = {

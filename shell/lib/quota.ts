@@ -12,7 +12,7 @@ import type { OptionTable } from './getopt.ts';
 import { failAbout, grouped, parseDecimal, wrong } from './model.ts';
 import type { Context } from './program.ts';
 import { integer, numbersOf } from './sampling.ts';
-import { formatTime } from './strftime.ts';
+import { timeOfDay } from './strftime.ts';
 
 export const quotaOptions = {
   'wcet-cycles': { value: 'N', help: 'budget: a request is late after so many cycles; 0: after its own bound' },
@@ -32,8 +32,8 @@ type Ctx = Context<
   Valued<keyof typeof quotaOptions | 'kv' | 'sessions'> & { readonly json: { readonly help: string } }
 >;
 type Run = Generator<void, number, void>;
-type Budget = RecordValue<typeof BudgetRecord.fields>;
-type Quota = RecordValue<typeof QuotaRecord.fields>;
+export type Budget = RecordValue<typeof BudgetRecord.fields>;
+export type Quota = RecordValue<typeof QuotaRecord.fields>;
 
 const MOST = Number.MAX_SAFE_INTEGER;
 
@@ -55,7 +55,7 @@ export function* budget(ctx: Ctx): Run {
 }
 
 /** Sets it where `set` is 1: the budget of now, or -errno. */
-function* callBudget(sys: Sys, wanted: Partial<Budget>): Generator<void, Budget | number, void> {
+export function* callBudget(sys: Sys, wanted: Partial<Budget>): Generator<void, Budget | number, void> {
   const record = new Uint8Array(BudgetRecord.bytes);
   const answer = new Uint8Array(BudgetRecord.bytes);
   BudgetRecord.write(record, 0, wanted);
@@ -91,7 +91,7 @@ function* budgetText(sys: Sys, b: Budget): Generator<void, string, void> {
   const { hz } = yield* times(sys);
   const rows = [['budget', isOn(b) ? `${grouped(b.maxTokens)} tokens a period of ${b.periodNs / 1e6} ms` : 'off']];
   if (isOn(b)) {
-    const until = yield* clockTime(sys, b.windowStartNs + b.periodNs);
+    const until = yield* timeOfDay(sys, b.windowStartNs + b.periodNs);
     rows.push(['issued', `${grouped(b.issued)}, ${grouped(Math.max(0, b.maxTokens - b.issued))} left until ${until}`]);
   }
   rows.push(['refused', grouped(b.rejects)]);
@@ -134,7 +134,7 @@ export function* quota(ctx: Ctx, [name]: readonly string[]): Run {
 }
 
 /** Sets the limits that `set` names: the user's figures of now, or -errno. */
-function* callQuota(sys: Sys, wanted: Partial<Quota>): Generator<void, Quota | number, void> {
+export function* callQuota(sys: Sys, wanted: Partial<Quota>): Generator<void, Quota | number, void> {
   const record = new Uint8Array(QuotaRecord.bytes);
   const answer = new Uint8Array(QuotaRecord.bytes);
   QuotaRecord.write(record, 0, wanted);
@@ -184,7 +184,7 @@ function* everybody(ctx: Ctx, accounts: Accounts): Run {
     taken(q.sessionsUsed, q.sessions, q),
     q.uid === QUOTA_DEFAULTS ? '' : grouped(q.refused),
   ]);
-  const until = yield* clockTime(sys, found[0]!.hourEndNs);
+  const until = yield* timeOfDay(sys, found[0]!.hourEndNs);
   const header = ['USER', 'TOKENS/HOUR', 'CYCLES/HOUR', 'KV BYTES', 'SESSIONS', 'REFUSED'];
   yield* out.print(`${table([header, ...rows], [false, true, true, true, true, true])}the hour ends at ${until}\n`);
   return 0;
@@ -198,7 +198,7 @@ const nameOf = (q: Quota, accounts: Accounts): string =>
   q.uid === QUOTA_DEFAULTS ? EVERYBODY : (accounts.userName(q.uid) ?? String(q.uid));
 
 function* quotaText(sys: Sys, q: Quota, accounts: Accounts): Generator<void, string, void> {
-  const until = yield* clockTime(sys, q.hourEndNs);
+  const until = yield* timeOfDay(sys, q.hourEndNs);
   const hour = (unit: string, limit: number, used: number, reserved: number): string => {
     const also = reserved > 0 ? ` and ${grouped(reserved)} reserved` : '';
     if (limit === 0) return `${grouped(used)}${also} since the hour began, no limit`;
@@ -244,14 +244,4 @@ function quotaJson(q: Quota, accounts: Accounts): Json {
     hour_end_ns: q.hourEndNs,
     refused: q.refused,
   };
-}
-
-// ── Times ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** A moment of the clock as the machine's date has it, to the next millisecond: `12:00:00`, `12:00:00.250`. */
-export function* clockTime(sys: Sys, ns: number): Generator<void, string, void> {
-  const { bootEpochSeconds } = yield* times(sys);
-  const ms = Math.ceil(ns / 1e6);
-  const text = formatTime('%T', bootEpochSeconds + Math.floor(ms / 1000), 0);
-  return ms % 1000 === 0 ? text : `${text}.${String(ms % 1000).padStart(3, '0')}`;
 }

@@ -13,7 +13,7 @@ import {
   utf8Encode,
 } from '../../kernel/abi/index.ts';
 import type { OptionTable, ParsedOptions } from './getopt.ts';
-import { parseDecimal, parseInteger } from './model.ts';
+import { parseCycles, parseDecimal } from './model.ts';
 import { integer, numbersOf, samplerOptions, samplerRules } from './sampling.ts';
 import type { NumberRule } from './sampling.ts';
 
@@ -48,10 +48,10 @@ export const promiseOptions = {
 } as const satisfies OptionTable;
 
 export const requestOptions = { ...drawOptions, ...promiseOptions } as const;
-export type RequestValues = ParsedOptions<typeof requestOptions>;
+type RequestValues = ParsedOptions<typeof requestOptions>;
 
 /** What a program asks of the session besides. */
-export interface RequestExtras {
+interface RequestExtras {
   readonly flags: number; // SESSION_FLAG
   readonly logitsK: number;
 }
@@ -90,7 +90,7 @@ export function sessionRecord(given: RequestValues, hz: number, extras: RequestE
   const served = promised.periodMs > 0 || promised.deadlineMs > 0;
   if (!served && (given.soft || given.budget !== undefined))
     return `--${given.soft ? 'soft' : 'budget'} needs --period or --deadline`;
-  const budget = given.budget === undefined ? 0 : budgetCycles(given.budget, hz);
+  const budget = given.budget === undefined ? 0 : parseCycles(given.budget, hz) || null; // 0 would be the default
   if (budget === null) return `--budget '${given.budget}' is not a number of cycles, nor of milliseconds as in 2.5ms`;
 
   const record = new Uint8Array(SessionOptions.bytes);
@@ -112,13 +112,6 @@ export function sessionRecord(given: RequestValues, hz: number, extras: RequestE
     at += 1 + stop.length;
   }
   return record;
-}
-
-/** `25000` cycles, or `2.5ms` at `hz`: whole cycles, at least one. Null when it is neither. */
-export function budgetCycles(text: string, hz: number): number | null {
-  const ms = text.endsWith('ms') ? parseDecimal(text.slice(0, -2)) : null;
-  const cycles = ms === null ? parseInteger(text) : Math.floor((ms * hz) / 1000);
-  return cycles !== null && cycles >= 1 && Number.isSafeInteger(cycles) ? cycles : null;
 }
 
 /** The bytes of --stop's values, or what is wrong with them. */

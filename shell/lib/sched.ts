@@ -7,7 +7,7 @@ import { jsonLine, table, times } from './fmt.ts';
 import type { Json } from './fmt.ts';
 import { duration } from './forecast.ts';
 import type { OptionTable } from './getopt.ts';
-import { failAbout, grouped, parseDecimal, parseInteger, wrong } from './model.ts';
+import { failAbout, grouped, parseCycles, wrong } from './model.ts';
 import type { Context } from './program.ts';
 import { integer, numbersOf } from './sampling.ts';
 
@@ -67,21 +67,14 @@ function wantedSched({ options }: Ctx, hz: number): Partial<Options> | string | 
   if (schedTakes.every(name => options[name] === undefined)) return null;
   const policy = options.policy === undefined ? SCHED_KEEP : POLICY.indexOf(options.policy.toLowerCase() as Policy);
   if (policy < 0) return `--policy '${options.policy}' is not edf, fp or rr`;
-  const segmentCycles = options['segment-max'] === undefined ? SCHED_KEEP : cyclesOf(options['segment-max'], hz);
-  if (segmentCycles === null)
+  const segmentCycles = options['segment-max'] === undefined ? SCHED_KEEP : parseCycles(options['segment-max'], hz);
+  if (segmentCycles === null || segmentCycles > SCHED_KEEP)
     return `--segment-max '${options['segment-max']}' is neither cycles nor milliseconds as 2.5ms`;
   const numbers = numbersOf(
     { boundPpm: integer('bound', 1, 1_000_000, SCHED_KEEP), batch: integer('batch', 0, LIMITS.batchMax, SCHED_KEEP) },
     options,
   );
   return typeof numbers === 'string' ? numbers : { ...numbers, policy, segmentCycles };
-}
-
-/** `3000000` or `2ms` of a processor of `hz`; a time that is no whole cycle is cut to one. Null when it is neither, or beyond 32 bits. */
-function cyclesOf(text: string, hz: number): number | null {
-  const ms = text.endsWith('ms') ? parseDecimal(text.slice(0, -2)) : null;
-  const cycles = ms === null ? parseInteger(text) : Math.floor((ms * hz) / 1000);
-  return cycles !== null && cycles >= 0 && cycles < SCHED_KEEP ? cycles : null;
 }
 
 const schedRows = (s: Sched, hz: number): string[][] => [

@@ -2,7 +2,6 @@
 // list of all is /proc/sessions; a report, and the text, only the one who submitted gets.
 
 import {
-  BudgetRecord,
   E,
   EVENT,
   FINISH,
@@ -10,6 +9,7 @@ import {
   SERVER,
   SESSION_COLUMNS,
   SESSION_STATE,
+  SIG,
   SessionEvent,
   SessionReport,
   formatRefusal,
@@ -21,12 +21,14 @@ import { readText } from './files.ts';
 import { times } from './fmt.ts';
 import type { Json } from './fmt.ts';
 import { failAbout, grouped, idsOf, parseInteger, wrong } from './model.ts';
+import { signalStatus } from './program.ts';
 import type { Context } from './program.ts';
-import { clockTime } from './quota.ts';
+import { callBudget } from './quota.ts';
 import { CHUNK_BYTES } from './stdio.ts';
+import { timeOfDay } from './strftime.ts';
 
 export type Report = RecordValue<typeof SessionReport.fields>;
-export type SessionEventRecord = RecordValue<typeof SessionEvent.fields>;
+type SessionEventRecord = RecordValue<typeof SessionEvent.fields>;
 
 /** A line of /proc/sessions. */
 export type SessionRow = {
@@ -52,7 +54,7 @@ export function* sessionTable(sys: Sys): Generator<void, readonly SessionRow[] |
 export const hasEnded = (s: SessionRow): boolean => s.endedNs !== 0;
 
 /** The id that a command line names, `last` being the newest of this user; null when it is none. */
-export function* sessionId(sys: Sys, word: string): Generator<void, number | null, void> {
+function* sessionId(sys: Sys, word: string): Generator<void, number | null, void> {
   if (word !== 'last') {
     const id = parseInteger(word);
     return id !== null && id >= 1 && id < 2 ** 32 ? id : null;
@@ -155,7 +157,8 @@ export interface Verdict {
 
 export function* verdictOf(sys: Sys, r: Report): Generator<void, Verdict, void> {
   const { hz } = yield* times(sys);
-  const { wcetCycles } = yield* periodBudget(sys);
+  const budget = yield* callBudget(sys, { set: 0 });
+  const wcetCycles = typeof budget === 'number' ? 0 : budget.wcetCycles;
   const asNs = (cycles: number): number => Math.ceil((cycles / hz) * 1e9);
   const [actualNs, expectedNs] =
     r.deadlineNs !== 0
@@ -166,18 +169,12 @@ export function* verdictOf(sys: Sys, r: Report): Generator<void, Verdict, void> 
   return { isMet: actualNs <= expectedNs, actualNs, expectedNs };
 }
 
-function* periodBudget(sys: Sys): Generator<void, RecordValue<typeof BudgetRecord.fields>, void> {
-  const record = new Uint8Array(BudgetRecord.bytes);
-  yield* sys.budget(new Uint8Array(BudgetRecord.bytes), record);
-  return BudgetRecord.read(record, 0);
-}
-
 /** `[LLM][DEADLINE] ok actual=..ns expected=..ns slack=..ns`. */
 export const deadlineLine = ({ isMet, actualNs, expectedNs }: Verdict): string =>
   `[LLM][DEADLINE] ${isMet ? 'ok' : 'miss'} actual=${actualNs}ns expected=${expectedNs}ns slack=${expectedNs - actualNs}ns`;
 
 /** Why a session ended before its time, as the kernel would refuse it; null when it did not. */
-export function* endingRefusal(sys: Sys, r: Report): Generator<void, string | null, void> {
+function* endingRefusal(sys: Sys, r: Report): Generator<void, string | null, void> {
   const finish = finishOf(r);
   const ran = r.endedNs - r.submittedNs;
   if (finish === 'fault') return formatRefusal(refuse('IO', 5002, `session ${r.id} faulted`));
@@ -186,17 +183,24 @@ export function* endingRefusal(sys: Sys, r: Report): Generator<void, string | nu
       refuse('TIMEDOUT', 2004, `session ${r.id} gave up after ${Math.round(ran / 1e6)} ms of virtual time`),
     );
   if (finish !== 'quota') return null;
-  const { maxTokens, periodNs, windowStartNs } = yield* periodBudget(sys);
-  const budget =
-    maxTokens > 0
-      ? `, the period budget of ${grouped(maxTokens)} is used up until ${yield* clockTime(sys, windowStartNs + periodNs)}`
-      : '';
-  return formatRefusal(refuse('DQUOT', 3003, `session ${r.id} was cut after ${r.outputTokens} tokens${budget}`));
+  const budget = yield* callBudget(sys, { set: 0 });
+  const why =
+    typeof budget === 'number' || budget.maxTokens === 0
+      ? ''
+      : `, the period budget of ${grouped(budget.maxTokens)} is used up until ${yield* timeOfDay(sys, budget.windowStartNs + budget.periodNs)}`;
+  return formatRefusal(refuse('DQUOT', 3003, `session ${r.id} was cut after ${r.outputTokens} tokens${why}`));
+}
+
+/** The exit status that a session's end makes, after its message: 130 when it was cancelled, 1 when it ended before its time. */
+export function* endStatus(ctx: Pick<Context, 'sys' | 'fail'>, r: Report): Generator<void, number, void> {
+  if (finishOf(r) === 'cancel') return signalStatus(SIG.INT);
+  const refusal = yield* endingRefusal(ctx.sys, r);
+  return refusal === null ? 0 : yield* ctx.fail(refusal);
 }
 
 export const stateName = (r: Report): string => SESSION_STATE[r.state] ?? String(r.state);
 export const finishOf = (r: Report): FinishReason => FINISH[r.finish] ?? 'fault';
-export const serverName = (server: number): string =>
+const serverName = (server: number): string =>
   Object.keys(SERVER).find(key => SERVER[key as keyof typeof SERVER] === server) ?? String(server);
 
 const given = (n: number): number | null => (n === 0 ? null : n);

@@ -1,6 +1,7 @@
 // strftime(3) in the C locale and UTC: a moment as text by a format.
 
-import { civilTime } from './fmt.ts';
+import type { Sys } from '../../kernel/abi/index.ts';
+import { civilTime, times } from './fmt.ts';
 import type { CivilTime } from './fmt.ts';
 
 const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'];
@@ -72,6 +73,14 @@ export function formatTime(format: string, seconds: number, nanoseconds: number)
   const newYear = civilDays(t.year, 1, 1);
   const dayOfYear = Math.floor(seconds / 86400) - newYear;
   return expand(format, { ...t, seconds, nanoseconds, dayOfYear });
+}
+
+/** A moment of the clock as the machine's date has it, to the next millisecond: `12:00:00`, `12:00:00.250`. */
+export function* timeOfDay(sys: Sys, ns: number): Generator<void, string, void> {
+  const { bootEpochSeconds } = yield* times(sys);
+  const ms = Math.ceil(ns / 1e6);
+  const text = formatTime('%T', bootEpochSeconds + Math.floor(ms / 1000), 0);
+  return ms % 1000 === 0 ? text : `${text}.${String(ms % 1000).padStart(3, '0')}`;
 }
 
 function expand(format: string, t: Moment): string {

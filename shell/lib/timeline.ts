@@ -28,7 +28,7 @@ export interface TrackPoint {
 }
 
 /** The slice of a session between its submission and its beginning. */
-export const WAITING = 'queued';
+const WAITING = 'queued';
 
 /** Kinds that stand on the block device's track; the processor's has `pass` and whatever belongs to no session. */
 const BLOCK: ReadonlySet<string> = new Set(['swap-out', 'swap-in']);

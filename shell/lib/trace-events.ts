@@ -9,7 +9,7 @@ export type TraceEvent = RecordValue<typeof TraceRecord.fields>;
 /** Numbers that stand for words, by number. */
 export type Names = readonly (readonly [number: number, name: string])[];
 
-export interface EventField {
+interface EventField {
   readonly from: 'a' | 'b';
   readonly name: string;
   readonly names?: Names;

@@ -23,7 +23,7 @@ const DEVICE = '/dev/trace';
 /** The tokens of everybody's sessions are in a trace. */
 const [FILE_MODE, DIRECTORY_MODE] = [0o600, 0o700];
 
-export interface Snapshot {
+interface Snapshot {
   readonly events: readonly TraceEvent[];
   /** Events before the first of these. */
   readonly dropped: number;
