@@ -62,7 +62,7 @@ export class Passes {
     }
   }
 
-  /** hot: all rows through the layers. False when the pass faulted, and nobody has come any further. */
+  /** All rows through the layers. False when the pass faulted, and nobody has come any further. */
   private body(engine: Engine, parts: readonly Part[], rows: number): boolean {
     const { lay, loader } = this.k;
     const [{ s: first, pos }] = parts as [Part];
@@ -85,7 +85,7 @@ export class Passes {
     return false;
   }
 
-  /** hot: what follows a session's rows: the draw, or the losses. Returns what the step took alone. */
+  /** What follows a session's rows: the draw, or the losses. Returns what the step took alone. */
   private finishStep({ s, pos, n, row: first }: Part, engine: Engine): number {
     const prices = this.k.loader.prices();
     let cycles = prices.bodyTokens(n);
@@ -198,7 +198,7 @@ export class Passes {
 
   // ── Segments ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** hot: a segment for one session, charged to it. False when it has faulted. */
+  /** A segment for one session, charged to it. False when it has faulted. */
   private priced(s: Session, what: Segment, opAt: number, pos: number): boolean {
     if (opAt === 0) return true; // an engine without this segment
     const status = this.segment(opAt);

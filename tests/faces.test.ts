@@ -1,13 +1,14 @@
 // The user's face of sessions: what llminfer, llmstream, llmctl and its short names, llmstats, top and the library say of requests that run side
 // by side. Figures are held against each other wherever two of them tell of the same thing.
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { boot } from '../boot/index.ts';
 import type { Machine } from '../boot/machine.ts';
 import { KV_PAGE, SESSION_COLUMNS } from '../kernel/abi/index.ts';
 import { parseMix, pagesEach } from '../shell/lib/mix.ts';
 import { parseCycles } from '../shell/lib/model.ts';
+import { json, ok, refused } from './support/commands.ts';
 import { Seat } from './support/seat.ts';
 
 const image = readFileSync('build/boot.cpio');
@@ -18,30 +19,6 @@ function withModel(options = ''): Machine {
   const machine = powerOn();
   ok(machine, `llmctl load fable-q4_0 ${options}`);
   return machine;
-}
-
-/** Standard output of a command that must succeed silently. */
-function ok(machine: Machine, line: string): string {
-  const { status, stdout, stderr } = machine.exec(line);
-  if (status !== 0 || stderr !== '') throw new Error(`${line}: status ${status}: ${stderr}`);
-  return stdout;
-}
-
-type Json = Record<string, unknown>;
-
-/** The one object on the one line that a command prints. */
-function json<T = Json>(machine: Machine, line: string): T {
-  const text = ok(machine, line);
-  if (!/^\{[^\n]*\}\n$/.test(text)) throw new Error(`${line}: not one object on one line: ${text}`);
-  return JSON.parse(text) as T;
-}
-
-function refused(t: ExecutionContext, machine: Machine, line: string, status: number, message: string | RegExp): void {
-  const r = machine.exec(line);
-  t.is(r.status, status, line);
-  t.is(r.stdout, '', line);
-  if (typeof message === 'string') t.is(r.stderr, `${message}\n`, line);
-  else t.regex(r.stderr, message, line);
 }
 
 /** Runs the machine until no session is live. */
@@ -299,7 +276,7 @@ test('llmctl sessions, /proc/sessions and llmstats tell the same', t => {
   settle(machine);
   const [titles, ...rows] = ok(machine, 'cat /proc/sessions').trimEnd().split('\n');
   t.deepEqual(titles!.split('\t'), [...SESSION_COLUMNS]);
-  const { sessions } = json<{ sessions: Json[] }>(machine, 'llmctl sessions --json');
+  const { sessions } = json<{ sessions: Record<string, unknown>[] }>(machine, 'llmctl sessions --json');
   t.is(rows.length, 3);
   for (const [i, row] of rows.entries()) {
     const cells = Object.fromEntries(row.split('\t').map((cell, k) => [SESSION_COLUMNS[k]!, cell]));
@@ -319,8 +296,8 @@ test('llmctl sessions, /proc/sessions and llmstats tell the same', t => {
   );
   t.true((stats['rows'] as number) > (stats['passes'] as number), 'passes were shared');
   t.true(Number(stats['saved_cycles']) > 0);
-  t.is((stats['users'] as Json[]).length, 1);
-  t.is((stats['users'] as Json[])[0]!['tokens_used'], 36);
+  t.is((stats['users'] as Record<string, unknown>[]).length, 1);
+  t.is((stats['users'] as Record<string, unknown>[])[0]!['tokens_used'], 36);
   const table = ok(machine, 'llmctl sessions').trimEnd().split('\n');
   t.regex(table[0]!, /^ID +USER +STATE +END +PROMPT +OUTPUT +SERVER +DEADLINE +SLACK +PAGES +CYCLES$/);
   t.is(table.length, 4);
@@ -395,7 +372,7 @@ test('llmctl profile: the parts add up to the whole, and to what the report says
     t.is(p['is_complete'], true as never);
     t.is(p['saved_cycles']!, p['cycles']! - p['spent_cycles']!);
   }
-  const { sessions } = json<{ sessions: Json[] }>(machine, 'llmctl sessions --json');
+  const { sessions } = json<{ sessions: Record<string, unknown>[] }>(machine, 'llmctl sessions --json');
   const { elapsed_ns, queue_ns } = json(machine, 'llmctl profile 3 --json');
   t.is(queue_ns, sessions[2]!['wait_ns']);
   const [ended, submitted] = ['endedNs', 'submittedNs'].map(name => {
@@ -529,7 +506,7 @@ test('a mix that does not fit is told how to load the model so that it does', t 
     );
     t.true(planned.mix_fits);
   }
-  const { load_that_fits, reasons } = JSON.parse(machine.exec('llmctl plan --json --mix 40x4+4').stdout) as Json;
+  const { load_that_fits, reasons } = JSON.parse(machine.exec('llmctl plan --json --mix 40x4+4').stdout);
   t.is(load_that_fits, null);
   t.deepEqual(reasons, ['40 sessions, 32 at once']);
 });
@@ -584,32 +561,3 @@ test('the library infers, alone and side by side, and a refusal is an answer', t
   t.is(machine.stats()['policy'], 'edf');
   t.throws(() => machine.configureBudget({ periodNs: -1 }), { message: /period-ns/ });
 });
-
-// ── Labs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Commands of a lab with the lines that are to be seen below each; `...` stands for anything. */
-function labCommands(text: string): { command: string; shown: string[] }[] {
-  const found: { command: string; shown: string[] }[] = [];
-  let open = false;
-  for (const line of text.split('\n')) {
-    if (line.startsWith('    $ ')) {
-      found.push({ command: line.slice(6), shown: [] });
-      open = true;
-    } else if (open && line.startsWith('    ')) found.at(-1)!.shown.push(line.slice(4));
-    else open = false;
-  }
-  return found;
-}
-
-const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-const pattern = (shown: readonly string[]): RegExp =>
-  new RegExp(
-    `^${shown.map(line => (line === '...' ? '(.*\\n)*' : `${line.split('...').map(escaped).join('.*')}\\n`)).join('')}$`,
-  );
-
-for (const lab of ['sessions', 'deadlines', 'scheduler'])
-  test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
-    const machine = powerOn();
-    for (const { command, shown } of labCommands(ok(machine, `cat /usr/share/labs/${lab}.md`)))
-      t.regex(ok(machine, command), pattern(shown), command);
-  });

@@ -3,12 +3,10 @@
 // llama.cpp for these types: its attention rounds queries to Q8_0 first, this one does not.
 
 import test from 'ava';
-import type { ExecutionContext } from 'ava';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { boot } from '../boot/index.ts';
-import type { Machine } from '../boot/machine.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { GGML_TYPE, ggmlTypeName, isRefusal, KV_PAGE, KV_TYPES, PAGE_RECORD_BYTES } from '../kernel/abi/index.ts';
@@ -16,6 +14,7 @@ import { accepted, BUILDS, canRun, random, Rig, shared, soak } from './harness.t
 import { encode } from './reference/encode.ts';
 import * as reference from './reference/kernels.ts';
 import { randomConfig, randomModel } from './reference/models.ts';
+import { ok } from './support/commands.ts';
 
 const { F32, F16, Q8_0, Q4_0 } = GGML_TYPE;
 const BLOCKED: readonly number[] = [Q8_0, Q4_0];
@@ -229,12 +228,6 @@ test('heads that are no whole blocks are refused, with what keys and values may 
 
 const image = readFileSync('build/boot.cpio');
 
-function ok(t: ExecutionContext, machine: Machine, line: string): string {
-  const { status, stdout, stderr } = machine.exec(line);
-  t.is(status, 0, `${line}: ${stderr}`);
-  return stdout;
-}
-
 /** Bytes of 32 keys or values. */
 const BYTES = { F32: 128, F16: 64, Q8_0: 34, Q4_0: 18 } as const;
 /** A bound on the loss in nats a token above F32, in a text that is no story. */
@@ -245,7 +238,7 @@ test('a machine loads, plans, charges and tells of every type; what it loses is 
   let nats = 0;
   for (const type of KV_TYPES) {
     const name = type.toLowerCase();
-    const plan = JSON.parse(ok(t, machine, `llmctl plan --json --kv ${name} --ctx 64 fable-q8_0`));
+    const plan = JSON.parse(ok(machine, `llmctl plan --json --kv ${name} --ctx 64 fable-q8_0`));
     // Six layers, keys and values, two heads of 32.
     t.is(plan.kv_bytes_per_token, 6 * 2 * 2 * BYTES[type]);
     t.is(plan.kv_type, name);
@@ -254,17 +247,14 @@ test('a machine loads, plans, charges and tells of every type; what it loses is 
       true,
       'pages and their records',
     );
-    t.deepEqual(
-      JSON.parse(ok(t, machine, `llmctl load --json --kv ${type} --ctx 64 fable-q8_0`)).regions,
-      plan.regions,
-    );
-    t.is(JSON.parse(ok(t, machine, 'llmctl info --json')).kv_type, name);
-    t.regex(ok(t, machine, 'cat /proc/models'), new RegExp(` kv=${type} `));
+    t.deepEqual(JSON.parse(ok(machine, `llmctl load --json --kv ${type} --ctx 64 fable-q8_0`)).regions, plan.regions);
+    t.is(JSON.parse(ok(machine, 'llmctl info --json')).kv_type, name);
+    t.regex(ok(machine, 'cat /proc/models'), new RegExp(` kv=${type} `));
     // A strict machine panics when a step is not charged what its certificate says, or leaves its bounds.
-    const answer = JSON.parse(ok(t, machine, 'llminfer --json --seed 7 --max-tokens 40 Once upon a time'));
+    const answer = JSON.parse(ok(machine, 'llminfer --json --seed 7 --max-tokens 40 Once upon a time'));
     t.is(answer.kv_type, name);
     t.true(answer.bcet_cycles <= answer.cycles && answer.cycles <= answer.wcet_cycles);
-    const { nll } = JSON.parse(ok(t, machine, 'llmctl perplexity --json /usr/share/labs/budget.md'));
+    const { nll } = JSON.parse(ok(machine, 'llmctl perplexity --json /usr/share/labs/budget.md'));
     if (type === 'F32') nats = nll;
     t.true(Math.abs(nll - nats) <= LOSS[type], `${type}: ${nll} nats a token, F32 ${nats}`);
   }
@@ -275,7 +265,7 @@ test('a type that is none, or that the heads do not allow, is refused and change
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   writeFileSync(path.join(directory, 'small.gguf'), modelWith(16));
   const machine = boot({ strict: true, image, mounts: { '/host': directory } });
-  const before = ok(t, machine, 'llmctl info --json');
+  const before = ok(machine, 'llmctl info --json');
   for (const [line, status, message] of [
     ['llmctl load --kv q5_0 fable-f16', 2, "llmctl: --kv 'q5_0' is not f32, f16, q8_0 or q4_0\n"],
     [
@@ -296,7 +286,7 @@ test('a type that is none, or that the heads do not allow, is refused and change
     pages: 0,
   });
   t.is(refusal?.message, '/models/fable-f16.gguf: KV type Q4_K is not f32, f16, q8_0 or q4_0');
-  t.is(ok(t, machine, 'llmctl info --json'), before);
+  t.is(ok(machine, 'llmctl info --json'), before);
 });
 
 test('the perplexities in docs/ENGINE.md are those of the held-out stories', t => {
@@ -308,9 +298,9 @@ test('the perplexities in docs/ENGINE.md are those of the held-out stories', t =
   if (!soak || !existsSync(shared('corpora'))) return void t.log('computed with --soak, four minutes');
   const machine = boot({ image, mounts: { '/mnt': { path: shared('corpora'), readOnly: true } } });
   for (const [, name, perplexity] of rows) {
-    ok(t, machine, `llmctl load --kv ${name} fable-f16`);
+    ok(machine, `llmctl load --kv ${name} fable-f16`);
     t.regex(
-      ok(t, machine, 'llmctl perplexity /mnt/stories-valid.txt'),
+      ok(machine, 'llmctl perplexity /mnt/stories-valid.txt'),
       new RegExp(`^perplexity ${perplexity} over 146,982`),
     );
   }

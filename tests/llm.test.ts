@@ -11,6 +11,7 @@ import { Tty } from '../drivers/tty/tty.ts';
 import { GGML_TYPE, KV_PAGE, LIMITS, PAGE_RECORD_BYTES } from '../kernel/abi/index.ts';
 import { exp } from '../shell/lib/exp.ts';
 import { base64, grouped, parseDecimal, parseInteger } from '../shell/lib/model.ts';
+import { json, ok, refused } from './support/commands.ts';
 import { ggufFile } from './support/gguf.ts';
 
 const SHARED = '../shared';
@@ -54,28 +55,6 @@ function withModel(model = 'fable-q4_0', options = ''): Machine {
   const machine = boot({ strict: true, image });
   ok(machine, `llmctl load ${model} ${options}`);
   return machine;
-}
-
-/** Standard output of a command that must succeed silently. */
-function ok(machine: Machine, line: string): string {
-  const { status, stdout, stderr } = machine.exec(line);
-  if (status !== 0 || stderr !== '') throw new Error(`${line}: status ${status}: ${stderr}`);
-  return stdout;
-}
-
-/** The one object on the one line that a command prints. */
-function json<T>(machine: Machine, line: string): T {
-  const text = ok(machine, line);
-  if (!/^\{[^\n]*\}\n$/.test(text)) throw new Error(`${line}: not one object on one line: ${text}`);
-  return JSON.parse(text) as T;
-}
-
-function refused(t: ExecutionContext, machine: Machine, line: string, status: number, message: string | RegExp): void {
-  const r = machine.exec(line);
-  t.is(r.status, status, line);
-  t.is(r.stdout, '', line);
-  if (typeof message === 'string') t.is(r.stderr, `${message}\n`, line);
-  else t.regex(r.stderr, message, line);
 }
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
@@ -854,6 +833,9 @@ for (const lab of [
   'trace',
   'pages',
   'kv',
+  'sessions',
+  'deadlines',
+  'scheduler',
 ])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');

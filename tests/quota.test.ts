@@ -2,7 +2,6 @@
 // that keep every request in a list and add it all up anew each time.
 
 import test from 'ava';
-import type { ExecutionContext } from 'ava';
 import assert from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { boot } from '../boot/index.ts';
@@ -17,6 +16,7 @@ import { QUOTA_BYTES, Quotas, timeOfDay } from '../kernel/quota.ts';
 import { UserNames, parseQuotas } from '../kernel/quota-file.ts';
 import { readCpio, writeCpio } from '../vfs/cpio.ts';
 import { random, soak } from './harness.ts';
+import { json, ok, refused } from './support/commands.ts';
 
 const SECOND = 1e9;
 const HOUR = 3600 * SECOND;
@@ -692,23 +692,8 @@ function imageWith(file: string, text: string): Uint8Array {
 const powerOn = (quotaFile?: string): Machine =>
   boot({ strict: true, image: quotaFile === undefined ? image : imageWith('etc/quota', quotaFile) });
 
-/** Standard output of a command that must succeed silently. */
-function ok(machine: Machine, line: string): string {
-  const { status, stdout, stderr } = machine.exec(line);
-  if (status !== 0 || stderr !== '') throw new Error(`${line}: status ${status}: ${stderr}`);
-  return stdout;
-}
-const json = (machine: Machine, line: string): Record<string, unknown> => JSON.parse(ok(machine, line));
-
 /** A command as user, single quotes around it. */
 const asUser = (command: string): string => `su user -c '${command}'`;
-
-function refused(t: ExecutionContext, machine: Machine, line: string, status: number, error: string | RegExp): void {
-  const r = machine.exec(line);
-  t.deepEqual([r.status, r.stdout], [status, ''], line);
-  if (typeof error === 'string') t.is(r.stderr, `${error}\n`, line);
-  else t.regex(r.stderr, error, line);
-}
 
 const over = 'llminfer: EDQUOT 3003 TokenBudgetExceeded:';
 

@@ -8,6 +8,7 @@ import type { Machine } from '../boot/machine.ts';
 import { humanSize } from '../shell/lib/fmt.ts';
 import { duration, layerNames, sumsBy, threeDigits } from '../shell/lib/forecast.ts';
 import type { Cost } from '../shell/lib/forecast.ts';
+import { json, ok } from './support/commands.ts';
 
 const image = readFileSync('build/boot.cpio');
 const TARGETS = ['cortex-a72', 'sifive-u74', 'cortex-m7', 'host'];
@@ -71,14 +72,6 @@ function withModel(model: string): Machine {
   ok(machine, `llmctl load ${model}`);
   return machine;
 }
-
-function ok(machine: Machine, line: string): string {
-  const { status, stdout, stderr } = machine.exec(line);
-  if (status !== 0 || stderr !== '') throw new Error(`${line}: status ${status}: ${stderr}`);
-  return stdout;
-}
-
-const json = <T>(machine: Machine, line: string): T => JSON.parse(ok(machine, line)) as T;
 
 function refused(t: ExecutionContext, machine: Machine, line: string, message: string | RegExp, status = 2): void {
   const r = machine.exec(line);

@@ -317,6 +317,7 @@ export const PRIORITY_DEFAULT = 16;
 export const PRIORITY_MAX = 31;
 export const SESSION_KIND = { generate: 0, score: 1 } as const;
 
+/** A refused request has no session, so that none is ever REJECTED: the word is the specification's. */
 // prettier-ignore
 export const SESSION_STATE = ['FREE', 'QUEUED', 'PREFILL', 'DECODE', 'DONE', 'FAULTED', 'CANCELLED', 'TIMEOUT', 'REJECTED'] as const;
 export const FINISH = ['', 'eos', 'length', 'stop', 'context', 'cancel', 'timeout', 'quota', 'fault'] as const;
