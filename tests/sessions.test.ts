@@ -441,6 +441,16 @@ test('who came after another in the same slot was not preempted by anybody; the 
   t.is(bench.kernel.sessions.schedule().segmentSeen, 0);
 });
 
+test('figures count what sessions that run have so far', t => {
+  const bench = new Bench();
+  bench.load('stub', { ctx: 64 });
+  const handle = bench.accepted('one two', { maxTokens: 8 });
+  while (bench.report(handle).outputTokens < 3) bench.step();
+  const { promptTokens, outputTokens, cycles } = bench.report(handle);
+  const stats = bench.kernel.sessions.stats();
+  t.deepEqual([stats.promptTokens, stats.outputTokens, stats.cyclesTotal], [promptTokens, outputTokens, cycles]);
+});
+
 // ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('figures of the service, of reports, quotas, the trace and the clock are the same', async t => {
