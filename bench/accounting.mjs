@@ -13,12 +13,16 @@ import { table } from './workload.mjs';
 const root = new URL('..', import.meta.url).pathname;
 const BUILDS = ['simd128', 'relaxed'];
 const TOKENS = 96;
-const OWNER = 1 << 20; // no process
+const OWNER = { pid: 1 << 20, uid: 0 }; // no process
 const SAMPLER = { temp: 0.8, topK: 40, topP: 0.95, repeatPenalty: 1 };
 const PROMPT = 'Once upon a time';
 
 /** What the executor does for the accounts. */
-const ACCOUNTING = ['charge(step, op, n, pos);', 'spend(step, take_spent_cycles());'];
+const ACCOUNTING = [
+  'spend(step, load<u64>(price));',
+  'spend(step, select<u64>(more, 0, positions != 0));',
+  'spend(step, take_spent_cycles());',
+];
 
 /** The kernels of a build without it, not metered either. */
 async function bareKernels(build) {
@@ -65,7 +69,7 @@ class Writer {
     const { sessions, clock } = this.#machine.kernel;
     const nothing = () => {};
     const fine = () => true;
-    Object.assign(sessions, { charge: nothing, drawBound: nothing, isCharged: fine, isWithin: fine, endsWithin: fine });
+    Object.assign(sessions.charging, { body: nothing, isCharged: fine, isDrawn: fine, isEnded: fine });
     Object.assign(clock, { advance: nothing, check: nothing });
     return this;
   }

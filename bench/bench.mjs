@@ -2,7 +2,8 @@
 // them. Prefill and decode rates for the default image and for two synthetic llamas that fill the arena, for each build of the kernels this
 // engine runs, beside this machine's own ceilings measured in the same process. --quick: fewer repetitions; --json FILE:
 // everything as JSON. Instead of all that, --calibrate measures single steps (bench/calibrate.mjs), --accounting what it costs to count
-// cycles (bench/accounting.mjs) and --pages what pages of keys and values bring (bench/pages.mjs).
+// cycles (bench/accounting.mjs), --sessions what several sessions at once bring and types of keys and values cost (bench/sessions.mjs), --pages
+// what pages bring (bench/pages.mjs).
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import path from 'node:path';
@@ -28,7 +29,7 @@ const BUILDS = ['simd128', 'relaxed'];
 export function options() {
   const flag = { type: 'boolean', default: false };
   const { values } = parseArgs({
-    options: { quick: flag, calibrate: flag, accounting: flag, pages: flag, json: { type: 'string' } },
+    options: { quick: flag, calibrate: flag, accounting: flag, sessions: flag, pages: flag, json: { type: 'string' } },
   });
   // Warm-up: the engine compiles twice, quickly and then well, the second time beside the running code.
   return {
@@ -38,6 +39,7 @@ export function options() {
     quick: values.quick,
     calibrate: values.calibrate,
     accounting: values.accounting,
+    sessions: values.sessions,
     pages: values.pages,
     json: values.json,
   };
@@ -189,6 +191,9 @@ if (import.meta.url === `file://${process.argv[1]}`) {
   } else if (chosen.accounting) {
     const { accounting, print } = await import('./accounting.mjs');
     print(await accounting(chosen), chosen);
+  } else if (chosen.sessions) {
+    const { sessions, print } = await import('./sessions.mjs');
+    print(await sessions(chosen), chosen);
   } else if (chosen.pages) {
     const { pages, print } = await import('./pages.mjs');
     print(await pages(), chosen);

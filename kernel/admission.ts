@@ -373,7 +373,7 @@ export class Admission {
     const { budget, period } = served;
     const kind = o.server === SERVER.hard ? SERVER.hard : SERVER.soft;
     const wanted = { session: s.id, kind, budget, period, priority: o.priority };
-    const refusal = sched.admit(s.slot, wanted, now, this.segments.blocking());
+    const refusal = sched.admit(s.slot, wanted, clock.cycles(), this.segments.blocking(), now);
     if (refusal !== null && o.periodNs > 0) return refusal;
     const leadMs = clock.nsOf(now - clock.cycles()) / 1e6;
     if (refusal !== null)

@@ -47,6 +47,7 @@ export class Dispatcher {
     if (engine === null) return false;
     const ended = this.end();
     const begun = this.begin(engine);
+    this.residency.settle();
     this.resume();
     const order = this.order(engine);
     for (const slot of order) {
@@ -125,9 +126,11 @@ export class Dispatcher {
 
   /** A session that waits for its pages goes on when there is room, or nobody else who could use it. */
   private resume(): void {
+    let isBlocked = false; // by one that came before and waits on
     for (const s of this.k.table.live()) {
-      if (!s.isSuspended) continue;
-      if (!this.residency.fits(s) && this.anyoneRuns()) return;
+      if (!s.isSuspended || (isBlocked && !s.isServer)) continue;
+      isBlocked = !this.residency.fits(s) && this.anyoneRuns();
+      if (isBlocked) continue;
       s.isSuspended = false;
       this.residency.regain(s);
     }
@@ -266,7 +269,8 @@ export class Dispatcher {
   private preempt(parts: readonly Part[], order: readonly number[]): void {
     const [{ s: first }] = parts as [Part];
     for (const s of this.last) {
-      if (!order.includes(s.slot) || s.hasEnded || parts.some(part => part.s === s)) continue;
+      const isGone = this.k.table.at(s.slot) !== s; // its slot may be another's by now
+      if (isGone || !order.includes(s.slot) || s.hasEnded || parts.some(part => part.s === s)) continue;
       s.set('preemptions', s.get('preemptions') + 1);
       this.figures.preemptions++;
       this.k.trace.emit('preempt', s.id, first.id, 0);

@@ -80,7 +80,7 @@ export class Life {
     s.set('pos', shared);
     s.set('sharedTokens', shared);
     this.charging.body(s, engine, shared);
-    if (s.isServer) this.residency.settle(s);
+    if (s.isServer) this.residency.settle();
     else sched.addBestEffort(s.slot, { session: s.id, priority: s.get('priority') });
     trace.emit('begin', s.id, s.slot, shared);
     this.traceQueue();

@@ -88,9 +88,10 @@ export class Residency {
     return s.isScore ? 0 : this.k.pool.share(tableAt, s.uid, historyAt, s.idCount);
   }
 
-  /** A server begins: takes the pages that it was promised, if they are there. */
-  settle(s: Session): void {
-    if (this.isReady(s, 0)) this.take(s, 0);
+  /** Servers take the pages that they were promised as soon as they are there, in the order in which they were promised them. */
+  settle(): void {
+    for (const s of this.k.table.live())
+      if (s.isServer && s.isRunning && !s.isResident && this.isReady(s, 0)) this.take(s, 0);
   }
 
   /** Its keys and values up to `pos` have been computed: other sessions of its user may share them. */
@@ -209,10 +210,10 @@ export class Residency {
 
   // ── The swap device ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Pages are moved for one session at a time, for a server before others. */
+  /** Pages are moved for one session at a time. Not so for servers: what is free goes to who was promised first. */
   mayMove(s: Session): boolean {
     const mover = this.moving();
-    return mover === null || mover === s || (s.isServer && !mover.isServer);
+    return s.isServer || mover === null || mover === s;
   }
 
   /** What moving a page costs, always. */
@@ -240,9 +241,9 @@ export class Residency {
         this.moved(victim, 'swap-out');
         return true;
       }
-      // All its pages are shared, or the device is full: it computes them again some time.
+      // All its pages are shared, or the device is full: it computes them again some time. What it shared with this session is that one's now.
       this.giveUp(victim);
-      if (this.spare(s) > 0) return true;
+      if (this.spare(s) > 0 || this.isReady(s, s.get('pos') + 1)) return true;
     }
     return false;
   }

@@ -22,7 +22,7 @@ export class Segments {
   private known = { generation: -1, target: '' };
   private batchMax = 0;
   private step = 0;
-  /** The longest that there was. */
+  /** The longest that there was under these prices and this limit. */
   seen = 0;
 
   constructor(
@@ -66,6 +66,7 @@ export class Segments {
     this.asked = cycles;
     const refusal = this.k.sched.segment(this.blocking());
     if (refusal !== null) this.asked = before;
+    else this.seen = 0;
     return refusal;
   }
 
@@ -75,6 +76,7 @@ export class Segments {
     const { generation } = loader;
     if (engine === null || (this.known.generation === generation && this.known.target === costs.target.name)) return;
     this.known = { generation, target: costs.target.name };
+    this.seen = 0;
     this.step = this.stepOf(engine, 1);
     const rows = Math.min(engine.options.batch, engine.options.ctx);
     this.batchMax = Math.max(this.stepOf(engine, rows), this.lossesOf(engine, rows));

@@ -268,6 +268,12 @@ export class SystemCalls {
     return -r.errno;
   }
 
+  /** No other model while sessions are live. */
+  private busy(): Refusal | null {
+    const n = this.k.sessions.active();
+    return n === 0 ? null : refuse('BUSY', 3002, `${n} session${n === 1 ? ' is' : 's are'} running`);
+  }
+
   private text(at: number, length: number): string {
     return utf8Decode(this.k.arena.u8, at, at + length);
   }
@@ -710,8 +716,8 @@ export class SystemCalls {
       model_load: (pathAt, pathBytes, at, bytes) =>
         this.withPath(pathAt, pathBytes, path => {
           if (bytes < LoadOptions.bytes) return -E.INVAL;
-          if (sessions.active() > 0)
-            return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
+          const busy = this.busy();
+          if (busy !== null) return this.fail(busy);
           const full = this.readable(path);
           if (typeof full === 'number') return full;
           const r = loader.load(full, LoadOptions.read(u8, at));
@@ -719,7 +725,8 @@ export class SystemCalls {
           return r === null ? 0 : this.fail(r);
         }),
       model_unload: () => {
-        if (sessions.active() > 0) return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
+        const busy = this.busy();
+        if (busy !== null) return this.fail(busy);
         if (!loader.unload()) return this.fail(refuse('NODEV', 2001, 'no model loaded'));
         k.audit('unload');
         return 0;
@@ -792,8 +799,8 @@ export class SystemCalls {
       backend: (nameAt, nameBytes, at, capacity) => {
         const name = this.text(nameAt, nameBytes);
         if (name !== '') {
-          if (sessions.active() > 0)
-            return this.fail(refuse('BUSY', 3002, `${sessions.active()} sessions are running`));
+          const busy = this.busy();
+          if (busy !== null) return this.fail(busy);
           const [engine = '', form = ''] = name.split(':');
           const r = engine === 'transformer' ? loader.reloadFile() : loader.loadBuiltin(engine, form);
           if (r !== null) return this.fail(r);

@@ -35,7 +35,6 @@ const exactly = (cycles: number): { most: number; least: number } => ({ most: cy
 const fakePrices: PlanPrices = {
   ctx: 64,
   batch: 8,
-  subadditive: true,
   fill: () => {},
   bodyTokens: () => SEGMENT_CYCLES,
   bodyPosition: () => 0,

@@ -17,7 +17,7 @@ import { randomConfig, randomModel } from './reference/models.ts';
 import { ok } from './support/commands.ts';
 
 const { F32, F16, Q8_0, Q4_0 } = GGML_TYPE;
-const BLOCKED = [Q8_0, Q4_0];
+const BLOCKED: readonly number[] = [Q8_0, Q4_0];
 
 // ── Kernels ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -78,8 +78,8 @@ test('rows are stored as ggml’s reference quantisers write them, and nothing b
 
 test('a row says when a value or a scale of it is not finite', t => {
   // The largest scale of a half is 65,504, and 65,520 rounds to infinity; a block holds 127 scales one way, or 8.
-  const largest = { [Q8_0]: 65504 * 127, [Q4_0]: 65504 * 8 };
-  const tooLarge = { [Q8_0]: 65520 * 127, [Q4_0]: 65520 * 8 };
+  const largest: Record<number, number> = { [Q8_0]: 65504 * 127, [Q4_0]: 65504 * 8 };
+  const tooLarge: Record<number, number> = { [Q8_0]: 65520 * 127, [Q4_0]: 65520 * 8 };
   for (const rig of rigs)
     for (const type of BLOCKED)
       for (const [value, finite] of [
@@ -213,7 +213,7 @@ test('heads that are no whole blocks are refused, with what keys and values may 
     const image = accepted(rig.image(modelWith(headSize)));
     for (const kvType of KV_TYPES.map(name => GGML_TYPE[name])) {
       const answer = driver.budget(image, { ctx: 9, kvType, batch: 1, sessions: 1, pages: 1 });
-      const fits = headSize === 32 || !BLOCKED.some(type => type === kvType);
+      const fits = headSize === 32 || !BLOCKED.includes(kvType);
       t.is(isRefusal(answer), !fits);
       if (isRefusal(answer))
         t.is(
@@ -290,7 +290,7 @@ test('a type that is none, or that the heads do not allow, is refused and change
 });
 
 test('the perplexities in docs/ENGINE.md are those of the held-out stories', t => {
-  const rows = [...readFileSync('docs/ENGINE.md', 'utf8').matchAll(/^\| `(\w+)` \|.* ([\d.]+) \|$/gm)];
+  const rows = [...readFileSync('docs/ENGINE.md', 'utf8').matchAll(/^\| `(\w+)` \|.* (\d+\.\d{4}) \|$/gm)];
   t.deepEqual(
     rows.map(([, name]) => name),
     KV_TYPES.map(name => name.toLowerCase()),

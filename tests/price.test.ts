@@ -383,7 +383,6 @@ test('a pass of several sessions is charged for its rows and for the position of
     const { rig, source, loaded } = s;
     const prices = pricesOf(s, oneOf(TARGETS));
     prices.fill(rig.arena.u32);
-    t.true(prices.subadditive);
     for (let i = 0; i < 12; i++) {
       scatter(s);
       const positions = Array.from({ length: 1 + below(source.batch) }, () => below(source.ctx));

@@ -431,6 +431,16 @@ test('detached sessions outlive their process, are evicted oldest first, and go 
   t.is(kernel.sessions.report(second), -E.BADF);
 });
 
+test('who came after another in the same slot was not preempted by anybody; the longest segment is that of this model', t => {
+  const bench = new Bench();
+  bench.load('stub', { ctx: 64 });
+  for (let i = 0; i < 3; i++) t.is(bench.alone('one after the other', { maxTokens: 8 }).report.preemptions, 0);
+  t.is(bench.kernel.sessions.schedule().preemptions, 0);
+  t.true(bench.kernel.sessions.schedule().segmentSeen > 0);
+  bench.load('stub', { ctx: 32 });
+  t.is(bench.kernel.sessions.schedule().segmentSeen, 0);
+});
+
 // ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('figures of the service, of reports, quotas, the trace and the clock are the same', async t => {

@@ -225,11 +225,18 @@ const SHAPES: Record<string, (view: DataView) => number[]> = {
     return [0];
   },
   attention: view => {
+    const type = oneOf(KV);
+    return [type, ...attention(type)(view)];
+  },
+  ...Object.fromEntries(KV.map(type => [`attention_${ggmlTypeName(type)!.toLowerCase()}`, attention(type)])),
+};
+
+/** Arguments of the attention kernel of a type of cache. */
+function attention(type: number): (view: DataView) => number[] {
+  return view => {
     const headsKv = 1 + below(3);
     blockTable(view, at(4), 32 * 4 * 3 * 96);
-    const type = oneOf(KV);
     return [
-      type,
       at(0),
       at(1),
       at(2),
@@ -242,8 +249,8 @@ const SHAPES: Record<string, (view: DataView) => number[]> = {
       at(6),
       at(7),
     ];
-  },
-};
+  };
+}
 
 /** A block table: pages here and there in the first six of so many bytes, some named twice. */
 function blockTable(view: DataView, where: number, pageBytes: number): void {

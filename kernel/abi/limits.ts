@@ -19,7 +19,7 @@ export const LIMITS = {
   auditRecordBytes: 64, // 32 × 64 B = 2 KiB
 
   // Processes
-  processesMax: 32,
+  processesMax: 64, // every session may be a process of its own, beside shells and their pipelines
   filesPerProcess: 32,
   filesMax: 256, // open file descriptions in the system
   pathBytes: 4096, // PATH_MAX, the zero byte that C puts behind it included

@@ -444,7 +444,7 @@ export const SchedReport = layout({
   segmentMax: 'u64', // cycles: the longest segment that is not preempted, a bound
   stepMax: 'u64', // of it, one dearest step alone: segmentCycles cannot be less
   callMax: 'u64', // the longest system call while servers are admitted, a bound
-  segmentSeen: 'u64', // the longest so far
+  segmentSeen: 'u64', // the longest so far, under this model, target and limit
   jitterP99Ns: 'u64',
   passes: 'u64',
   preemptions: 'u64',

@@ -414,8 +414,6 @@ const METERED = ['sample', 'top_k'] as const;
 export class Prices {
   readonly ctx: number;
   readonly batch: number;
-  /** A pass costs no more than any two passes that its rows are parted into: bodyTokens(a + b) ≤ bodyTokens(a) + bodyTokens(b). */
-  readonly subadditive: boolean;
   readonly #target: Target;
   readonly #plan: PlanSource;
   readonly #certificates: Certificates;
@@ -453,10 +451,6 @@ export class Prices {
     this.ctx = plan.ctx;
     this.batch = plan.batch;
     this.#segments = segments;
-    const { charged } = segments.body;
-    this.subadditive = range(plan.batch + 1).every(n =>
-      range(n).every(a => (charged[n] ?? 0) <= (charged[a] ?? 0) + (charged[n - a] ?? 0)),
-    );
   }
 
   /** Writes the rows that the records point to. `u32`: the arena. */

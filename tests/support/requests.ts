@@ -24,7 +24,7 @@ import type { PlanPrices } from '../../kernel/costs.ts';
 import { LOAD_DEFAULTS } from '../../kernel/loader.ts';
 import { drawOf } from '../../kernel/session.ts';
 import type { Bound } from '../../kernel/wcet/price.ts';
-import { randomConfig, randomModel } from '../reference/models.ts';
+import { kvTypeFor, randomConfig, randomModel } from '../reference/models.ts';
 import { bpeVocabulary, randomText, spmVocabulary } from '../reference/vocabularies.ts';
 import { forget } from './service.ts';
 
@@ -57,7 +57,7 @@ export function randomFile(next: Next): RandomModel {
   const vocabulary = next() < 0.1 ? 500 + below(next, 1500) : pick(next, [276, 288, 289, 304, 320, 383]);
   const config = { ...shape, context, vocabulary };
   const { file } = randomModel(config, next, (bpe ? bpeVocabulary : spmVocabulary)(vocabulary, next));
-  const kvType = pick(next, [GGML_TYPE.F32, GGML_TYPE.F16]);
+  const kvType = kvTypeFor(config, next);
   return { name: JSON.stringify(config), file, ctx: context - below(next, 4), kvType };
 }
 

@@ -85,14 +85,36 @@ function attention_of<T>(q: usize, k: usize, v: usize, table: usize, heads: i32,
 
 /**
  * One token: q[heads · headDim] (rounded in place for an F16 cache) against positions 0 … count − 1. `k`, `v`: where these planes of a page at
- * offset 0 would lie, [KV_PAGE][headsKv · headDim]; `table`: the offsets of the pages. `scaleAt`: where the f32 lies.
+ * offset 0 would lie, [KV_PAGE][headsKv · headDim]; `table`: the offsets of the pages. `scaleAt`: where the f32 lies. A function for each type
+ * of cache, exported so that it stays one: in a function of them all, registers run out.
  */
+export function attention_f32(
+  q: usize, k: usize, v: usize, table: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scaleAt: usize, scores: usize, dst: usize,
+): void {
+  attention_of<F32>(q, k, v, table, heads, headsKv, headDim, count, load<f32>(scaleAt), scores, dst);
+}
+export function attention_f16(
+  q: usize, k: usize, v: usize, table: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scaleAt: usize, scores: usize, dst: usize,
+): void {
+  attention_of<F16>(q, k, v, table, heads, headsKv, headDim, count, load<f32>(scaleAt), scores, dst);
+}
+export function attention_q8_0(
+  q: usize, k: usize, v: usize, table: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scaleAt: usize, scores: usize, dst: usize,
+): void {
+  attention_of<Q8_0>(q, k, v, table, heads, headsKv, headDim, count, load<f32>(scaleAt), scores, dst);
+}
+export function attention_q4_0(
+  q: usize, k: usize, v: usize, table: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scaleAt: usize, scores: usize, dst: usize,
+): void {
+  attention_of<Q4_0>(q, k, v, table, heads, headsKv, headDim, count, load<f32>(scaleAt), scores, dst);
+}
+
+/** The same, whatever type the cache has. */
 export function attention(
   type: i32, q: usize, k: usize, v: usize, table: usize, heads: i32, headsKv: i32, headDim: i32, count: i32, scaleAt: usize, scores: usize, dst: usize,
 ): void {
-  const scale = load<f32>(scaleAt);
-  if (type == TYPE_F16) attention_of<F16>(q, k, v, table, heads, headsKv, headDim, count, scale, scores, dst);
-  else if (type == TYPE_Q8_0) attention_of<Q8_0>(q, k, v, table, heads, headsKv, headDim, count, scale, scores, dst);
-  else if (type == TYPE_Q4_0) attention_of<Q4_0>(q, k, v, table, heads, headsKv, headDim, count, scale, scores, dst);
-  else attention_of<F32>(q, k, v, table, heads, headsKv, headDim, count, scale, scores, dst);
+  if (type == TYPE_F16) attention_f16(q, k, v, table, heads, headsKv, headDim, count, scaleAt, scores, dst);
+  else if (type == TYPE_Q8_0) attention_q8_0(q, k, v, table, heads, headsKv, headDim, count, scaleAt, scores, dst);
+  else if (type == TYPE_Q4_0) attention_q4_0(q, k, v, table, heads, headsKv, headDim, count, scaleAt, scores, dst);
+  else attention_f32(q, k, v, table, heads, headsKv, headDim, count, scaleAt, scores, dst);
 }

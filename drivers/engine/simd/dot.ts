@@ -178,7 +178,7 @@ function two_lanes<T>(p: usize, v: usize, at: usize, part: Part, table: usize, s
   let b2 = a0;
   let b3 = a0;
   const next = 4 * step;
-  v += lane * step;
+  v += lane * step + (is_blocked<T>() ? 0 : at);
   p += lane << 2;
   let left = count;
   for (; left >= KV_PAGE; left -= KV_PAGE) {
@@ -213,5 +213,5 @@ function two_lanes<T>(p: usize, v: usize, at: usize, part: Part, table: usize, s
 @inline
 function value<T>(row: usize, at: usize, part: Part, mask: v128, bias: v128): v128 {
   if (is_blocked<T>()) return block4<T>(row, at, part == Part.HIGH);
-  return part == Part.ONE ? f32x4.splat(load1<T>(row + at)) : load4<T>(row + at, mask, bias);
+  return part == Part.ONE ? f32x4.splat(load1<T>(row)) : load4<T>(row, mask, bias);
 }

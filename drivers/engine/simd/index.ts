@@ -12,7 +12,7 @@ export {
   add, all_finite, gelu, gelu_f16, gelu_mul_f16, kv_store, layer_norm, rms_norm, rope, rope_frequencies, rope_halves, rope_scaling, rope_table,
   rope_table_scaled, scale, silu_mul,
 } from './layers';
-export { attention, soft_max } from './attention';
+export { attention, attention_f16, attention_f32, attention_q4_0, attention_q8_0, soft_max } from './attention';
 export { run, run_op } from './execute';
 export { prices, set_prices, spent, take_spent } from './meter';
 export * from './sample';

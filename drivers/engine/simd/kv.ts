@@ -65,7 +65,7 @@ export function widen(q: v128, d: v128): v128 {
 @inline
 export function block4<T>(block: usize, c: usize, high: bool): v128 {
   let q: v128;
-  if (!has_nibbles<T>()) q = v128.load32_zero(block + c, 2);
+  if (!has_nibbles<T>()) q = v128.load32_splat(block + c, 2);
   else q = i32x4.splat(signed_nibbles(high ? load<u32>(block + c, 2) : load<u32>(block + c, 2) << 4));
   return widen(i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(q)), scale_of<T>(block));
 }
