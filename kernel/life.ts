@@ -1,5 +1,5 @@
-// A session's life: it leaves the queue, it ends, and what is told of it. The only place where sessions are entered into and struck from the
-// ledgers: scheduler, page pool, quotas, the period budget, totals, audit, trace. Whatever ends a session passes through `finish`, once.
+// A session's life: it leaves the queue, it ends, and what is told of it. Whatever ends a session passes through `finish`, once: there it is
+// struck from the ledgers that admission entered it in (scheduler, page pool, quotas, the period budget) and told to totals, audit and trace.
 
 import { FINISH, SESSION_FLAG, type Engine, type FinishReason } from './abi/index.ts';
 import { prefixOf, type Charging } from './charging.ts';

@@ -543,7 +543,7 @@ export const StepBlock = layout({
   ctx: 'i32', // positions that a session can have
   target: 'i32', // score segment: the token whose loss is wanted
   replyAt: 'i32', // stub engine: the session's reply
-  failed: 'i32', // out: the row of the pass at which the run ended; after a fault, whose it is
+  failed: 'i32', // out: the row of the pass at which the last op ended; after a fault of an op that runs row by row, whose it is
   cycles: 'u64', // accumulated by the executor, op by op
   loss: 'f64', // score segment, out: -ln p(target)
 });
