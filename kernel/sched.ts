@@ -334,7 +334,7 @@ export class Scheduler {
     const why =
       ppm > left || late === null
         ? ''
-        : `; ${late === s.session ? 'its' : `session ${late}'s`} deadlines must bear a segment of ${this.host.show(blocking)}`;
+        : `; ${late === s.session ? 'its' : `session ${late}'s`} deadlines must bear a segment of ${this.host.show(blocking)} (llmctl sched --segment-max)`;
     const shortest = least(s.period, HORIZON, fits);
     const advice =
       shortest === null ? 'no period would do' : `the shortest period that would do is ${this.host.show(shortest)}`;

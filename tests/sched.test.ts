@@ -152,14 +152,14 @@ test('a refusal says what is used, asked and left, and the shortest period that 
   const one = scheduler();
   t.is(
     admit(one, 0, 1, 90, { segment: 100 }),
-    '1 cycles every 90 cycles are 11111 ppm; servers use 0 of 1000000, 1000000 left; its deadlines must bear a segment of 100 cycles; the shortest period that would do is 101 cycles',
+    '1 cycles every 90 cycles are 11111 ppm; servers use 0 of 1000000, 1000000 left; its deadlines must bear a segment of 100 cycles (llmctl sched --segment-max); the shortest period that would do is 101 cycles',
   );
   // … and so must those that were there: 0.4 + 0.4 + 300/1000 > 1.
   const two = scheduler();
   t.is(admit(two, 0, 400, 1000, { segment: 300 }), null);
   t.regex(
     admit(two, 1, 320, 800, { segment: 300 })!,
-    /; session 1's deadlines must bear a segment of 300 cycles; the shortest period that would do is 1034 /,
+    /; session 1's deadlines must bear a segment of 300 cycles \(llmctl sched --segment-max\); the shortest period that would do is 1034 /,
   );
   t.regex(two.segment(601)!.message, /a segment of 601 cycles would be too long for session 1's server/);
   t.is(two.segment(600), null);
