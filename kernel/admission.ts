@@ -222,6 +222,7 @@ export class Admission {
     const nowNs = clock.nowNs();
     const score = o.kind === SESSION_KIND.score;
     const timeoutMs = o.timeoutMs === 0 ? LIMITS.sessionTimeoutMs : o.timeoutMs;
+    this.life.notePeaks(); // what there was until now is not this session's
     table.add(s, {
       state: STATE.queued,
       kind: o.kind,
@@ -264,7 +265,6 @@ export class Admission {
       table.remove(s);
       return refusal;
     }
-    this.life.notePeaks();
     this.life.totals.total++;
     trace.emit('submit', s.id, r.count, r.tokens);
     if (served !== null) {
