@@ -448,7 +448,9 @@ export function checkLength(promptTokens: number, maxTokens: number, ctx: number
       'OVERFLOW',
       2003,
       `prompt ${promptTokens} + generation ${generation} tokens > context ${ctx}; ` +
-        (promptTokens < ctx ? `${ctx - promptTokens} would fit` : `a prompt of ${ctx - 1} tokens would fit`),
+        (promptTokens < ctx
+          ? `${ctx - promptTokens} would fit`
+          : `a prompt of ${Math.max(1, ctx - generation)} tokens would fit`),
     );
   return null;
 }

@@ -210,13 +210,12 @@ export class Dispatcher {
     let rows = parts[0]!.n;
     let cycles = parts[0]!.bound;
     this.residency.take(first, first.get('pos') + rows);
-    if (first.isAlone) return { parts, bound: cycles };
     const sessions = this.sessionsMax === 0 ? batch : this.sessionsMax;
     const most = Math.min(this.segments.passMax, cycles + sched.slack(clock.cycles(), cycles));
     for (const slot of order.slice(1)) {
       if (rows === batch || parts.length === sessions || cycles >= most) break;
       const s = table.at(slot)!;
-      if (s.isAlone || s.isSuspended) continue;
+      if (s.isSuspended) continue;
       const whole = this.alone(s, engine);
       // A server's steps are those that its response was computed from.
       if (s.isServer && whole > batch - rows) continue;

@@ -38,12 +38,16 @@ export class Passes {
     private readonly life: Life,
   ) {}
 
-  /** Runs a pass of these parts. Returns what each has taken as if alone; 0 where it has come no further. */
+  /**
+   * Runs a pass of these parts. Returns what each has taken as if alone. In a pass that faulted nobody has come any further; its first part, whose
+   * turn it was, has spent its step all the same.
+   */
   run(engine: Engine, parts: readonly Part[]): readonly number[] {
     for (const part of parts) this.prepare(part, engine);
     const rows = parts.reduce((n, part) => n + part.n, 0);
     const done = this.body(engine, parts, rows);
-    const cycles = parts.map(part => (done ? this.finishStep(part, engine) : 0));
+    const spent = Math.min(this.cycles, parts[0]!.bound);
+    const cycles = parts.map((part, i) => (done ? this.finishStep(part, engine) : i === 0 ? spent : 0));
     this.current = 0;
     return cycles;
   }
@@ -79,9 +83,11 @@ export class Passes {
       for (const part of parts) for (let p = part.pos; p < part.pos + part.n; p++) price += prices.bodyPosition(p);
     const status = this.segment(engine.bodyAt);
     if (status === FAULT.none && this.charging.isCharged(first, 'body', pos, this.cycles, price)) return true;
-    // Of several it is not known whose values were not finite: each runs alone the next time.
-    if (parts.length === 1 || status === FAULT.none) for (const { s } of parts) this.life.finish(s, 'fault');
-    else for (const { s } of parts) s.isAlone = true;
+    // Values are looked at row by row, where keys and values are stored: only the session whose row it was ends.
+    const failed = this.get(step.failed);
+    for (const part of parts)
+      if (status === FAULT.none || (failed >= part.row && failed < part.row + part.n))
+        this.life.finish(part.s, 'fault');
     return false;
   }
 
@@ -91,7 +97,6 @@ export class Passes {
     let cycles = prices.bodyTokens(n);
     for (let p = pos; p < pos + n; p++) cycles += prices.bodyPosition(p);
     this.current = s.id;
-    s.isAlone = false;
     s.set('pos', pos + n);
     this.residency.computed(s, pos, pos + n);
     this.charging.body(s, engine, pos + n);
@@ -224,6 +229,9 @@ export class Passes {
     return status;
   }
 
+  private get(field: number): number {
+    return this.k.arena.i32[(this.k.lay.stepAt + field) >> 2]!;
+  }
   private set(field: number, value: number): void {
     this.k.arena.i32[(this.k.lay.stepAt + field) >> 2] = value;
   }

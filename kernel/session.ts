@@ -113,8 +113,6 @@ export class Session {
   isSuspended = false;
   /** A server's pages are there, all that it can need. */
   isResident = false;
-  /** A pass that it was in faulted: its next step runs alone, to know whose fault it was. */
-  isAlone = false;
   /** Charged to it since its step began. */
   stepCycles = 0;
 

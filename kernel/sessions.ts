@@ -217,22 +217,24 @@ export class Sessions {
     const { firstTokenNs } = this.life;
     const { stepNs, slackNs, jitterNs } = this.dispatcher;
     const pool = this.k.pool.figures();
-    // Charged so far to those that run, too: what was saved is known at once.
-    const charged = this.k.table.live().reduce((sum, s) => sum + s.u64('cycles'), t.cycles);
+    // Those that run count with what they have so far: what was saved is known at once.
+    const live = this.k.table.live();
+    const sum = (ended: number, of: (s: Session) => number): number => live.reduce((n, s) => n + of(s), ended);
+    const charged = sum(t.cycles, s => s.u64('cycles'));
     return {
       sessionsTotal: t.total,
       sessionsActive: this.active(),
       queueDepth: this.queueDepth(),
       queueDepthMax: t.queueDepthMax,
-      promptTokens: t.promptTokens,
-      outputTokens: t.outputTokens,
+      promptTokens: sum(t.promptTokens, s => s.get('promptTokens')),
+      outputTokens: sum(t.outputTokens, s => s.get('outputTokens')),
       cancelled: t.cancelled,
       faulted: t.faulted,
       deadlineMisses: t.deadlineMisses,
       rejects: t.rejects,
       lastLatencyNs: t.lastLatencyNs,
       lastFirstTokenNs: t.lastFirstTokenNs,
-      cyclesTotal: t.cycles,
+      cyclesTotal: charged,
       passes,
       rows,
       savedCycles: Math.max(0, charged - spent),
@@ -293,7 +295,7 @@ export class Sessions {
       segmentMax: isLoaded ? this.segments.blocking() : 0,
       stepMax: isLoaded ? this.segments.stepMax : 0,
       callMax: this.segments.callMax,
-      segmentSeen: this.segments.seen,
+      segmentSeen: isLoaded ? this.segments.seen : 0,
       jitterP99Ns: this.dispatcher.jitterNs.percentile(0.99),
       passes,
       preemptions,

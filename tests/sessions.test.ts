@@ -441,6 +441,16 @@ test('who came after another in the same slot was not preempted by anybody; the 
   t.is(bench.kernel.sessions.schedule().segmentSeen, 0);
 });
 
+test('figures count what sessions that run have so far', t => {
+  const bench = new Bench();
+  bench.load('stub', { ctx: 64 });
+  const handle = bench.accepted('one two', { maxTokens: 8 });
+  while (bench.report(handle).outputTokens < 3) bench.step();
+  const { promptTokens, outputTokens, cycles } = bench.report(handle);
+  const stats = bench.kernel.sessions.stats();
+  t.deepEqual([stats.promptTokens, stats.outputTokens, stats.cyclesTotal], [promptTokens, outputTokens, cycles]);
+});
+
 // ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('figures of the service, of reports, quotas, the trace and the clock are the same', async t => {
@@ -562,10 +572,12 @@ test('whose values are not finite is found among several in a pass: one session 
   const spoilt = (stepAt: number, opAt: number): number => {
     const { u32, i32 } = bench.machine.arena;
     const rows = i32[(stepAt + StepBlock.at.n) >> 2]!;
-    const isIn = Array.from({ length: rows }, (_, i) => (lay.rowsAt + i * RowRecord.bytes) >> 2).some(
+    const row = Array.from({ length: rows }, (_, i) => (lay.rowsAt + i * RowRecord.bytes) >> 2).findIndex(
       r => u32[r + 3] === sick && u32[r + 1]! > 5,
     );
-    return opAt === bench.engine.bodyAt && isIn ? FAULT.nan : run(stepAt, opAt);
+    if (opAt !== bench.engine.bodyAt || row < 0) return run(stepAt, opAt);
+    i32[(stepAt + StepBlock.at.failed) >> 2] = row;
+    return FAULT.nan;
   };
   Object.assign(compute, { run: spoilt });
   const outcomes = live.map(handle => bench.finish(handle));

@@ -22,6 +22,7 @@ import type { CertificateFile, Counts } from '../kernel/wcet/certificate.ts';
 import { certify, isCertificate, isExact } from '../kernel/wcet/certify.ts';
 import type { Certificate } from '../kernel/wcet/certify.ts';
 import { certifyKernels } from '../kernel/wcet/kernels.ts';
+import { print } from '../kernel/wcet/poly.ts';
 import { CLASSES, OPCODES, classIndex, decodeModule } from '../kernel/wcet/wasm.ts';
 import { accepted } from './harness.ts';
 import { assemble } from './reference/wasm-assembler.ts';
@@ -655,6 +656,8 @@ const forLoop = (i: number, first: string, test: string, step: string, body: str
 const up = (i: number, bound: string, body: string, by = 1): string =>
   forLoop(i, 'i32.const:0', `local.get:${i} ${bound} i32.lt_s`, `local.get:${i} i32.const:${by} i32.add`, body);
 const NOTHING = 'i32.const:0 drop';
+/** What a table at 64 holds for the counter in local 2. */
+const PLACED = 'local.get:2 i32.const:2 i32.shl i32.load:64';
 
 /** Bodies of functions of two arguments and four locals more, and why each has no certificate. */
 const REFUSED: Record<string, readonly [body: string, reason: RegExp]> = {
@@ -822,6 +825,16 @@ const TRICKY: Record<string, readonly [body: string, exact: boolean]> = {
   ],
   'a word of memory': [up(2, 'i32.const:64 i32.load:0', up(3, 'local.get:0 i32.load:128', NOTHING)), true],
   'a word behind a word': [up(2, 'i32.const:64 i32.load:0 i32.load:4', NOTHING), true],
+  'bytes that a table places': [up(2, 'local.get:0', `${PLACED} i32.load8_u:300 drop`), true],
+  'bytes behind what a table places, over and over': [
+    up(3, 'local.get:1', up(2, 'local.get:0', `${PLACED} local.get:3 i32.add i32.load8_u:300 drop`)),
+    true,
+  ],
+  'a place that decides': [up(2, 'local.get:0', `${PLACED} if ${NOTHING} end`), false],
+  'a table that some arguments overwrite': [
+    `${up(2, 'local.get:0', `${PLACED} i32.load8_u:300 drop`)} local.get:1 i32.const:3 i32.store:60`,
+    true,
+  ],
   'a word that some arguments overwrite': [
     up(2, 'i32.const:8 i32.load:0', 'local.get:0 i32.const:3 i32.store:0'),
     true,
@@ -892,6 +905,34 @@ test('what it does certify is counted exactly, or within bounds', t => {
       }
     t.log(`${what}: ${held} of 196`);
   }
+});
+
+test('an operand scattered by a table: how many pieces, how far behind each, in which runs', t => {
+  const [body] = TRICKY['bytes behind what a table places, over and over']!;
+  const c = certify(decodeModule(assemble([{ name: 'f', params: 2, locals: 4, body }])), 0, 'f');
+  if (!isCertificate(c)) return void t.fail(c.reason);
+  t.deepEqual(c.strays, []);
+  const scattered = c.extents.filter(x => x.scatter !== null);
+  t.is(scattered.length, 1);
+  const { from, to, moved, run, scatter } = scattered[0]!;
+  t.deepEqual(
+    [from, to, moved, run, scatter!.table, scatter!.pieces].map(p => print(p, ['n', 'm'])),
+    ['300', 'm + 300', 'n·m', '1', '64', 'n'],
+    'from piece to piece, a byte of each at a time',
+  );
+  const words = new Map([
+    [64, 1000],
+    [68, 7000],
+  ]);
+  const spans = spansAt(c, [2, 5], at => words.get(at) ?? 0);
+  if (isRefusal(spans)) return void t.fail(spans.message);
+  t.deepEqual(
+    spans.filter(x => x.from >= 300n).map(x => [x.from, x.to, x.moved]),
+    [
+      [1300n, 1305n, 10n],
+      [7300n, 7305n, 0n],
+    ],
+  );
 });
 
 const EXTREMES = [0x7fffffff, 0x40000000, -0x7ffffffd, 0x10000];
