@@ -26,11 +26,12 @@ import type { Residency } from './residency.ts';
 import { utilisationPpm } from './sched.ts';
 import type { Segments } from './segments.ts';
 import type { Service } from './service.ts';
-import { drawOf, Session, STATE, type Caller } from './session.ts';
+import { drawOf, Session, STATE, type Caller, type SessionTable } from './session.ts';
 import type { Bound } from './wcet/price.ts';
 import { transferCycles } from './wcet/targets.ts';
 
 type Options = ReturnType<typeof SessionOptions.read>;
+type Fields = Parameters<SessionTable['add']>[1];
 
 /** Events that wait for their reader at most; logits are large, and a detached session's reader may come after its end. */
 const EVENTS_MAX = 64;
@@ -208,7 +209,7 @@ export class Admission {
   }
 
   private commit(r: Request, kvBytes: number, budgetTokens: number): Session | Refusal {
-    const { table, clock, trace } = this.k;
+    const { table, trace } = this.k;
     const { engine, o } = r;
     const stepMax = this.stepMax(r);
     const served = o.server === SERVER.none ? this.besides(stepMax) : this.serve(r, stepMax);
@@ -219,44 +220,8 @@ export class Admission {
     const capacity = o.logitsK > 0 ? 1 : detached ? LIMITS.generationTokensMax + 1 : EVENTS_MAX;
     const output = new Output(r.stops, capacity);
     const s = new Session(this.k.arena, slot, table.recordAt(slot), output, r.ids, r.count, drawOf(o));
-    const nowNs = clock.nowNs();
-    const score = o.kind === SESSION_KIND.score;
-    const timeoutMs = o.timeoutMs === 0 ? LIMITS.sessionTimeoutMs : o.timeoutMs;
-    table.add(s, {
-      state: STATE.queued,
-      kind: o.kind,
-      uid: r.caller.uid,
-      pid: r.caller.pid,
-      flags: o.flags,
-      model: this.k.loader.generation,
-      promptTokens: score ? 0 : r.count,
-      chunk: served?.chunk ?? engine.options.batch,
-      maxTokens: r.maxTokens,
-      logitsK: o.logitsK,
-      seed: o.seed,
-      rng: o.rng,
-      temp: o.temp,
-      topK: o.topK,
-      topP: o.topP,
-      minP: o.minP,
-      repeatPenalty: o.repeatPenalty,
-      parent: o.parent,
-      priority: o.priority,
-      server: o.server,
-      reservedTokens: r.tokens,
-      budgetTokens,
-      kvBytes,
-      wcetCycles: r.bound.most,
-      bcetCycles: r.bound.least,
-      stepMaxCycles: stepMax,
-      budgetCycles: served?.budget ?? 0,
-      periodNs: served === null ? 0 : clock.nsOf(served.period),
-      deadlineNs: o.deadlineNs === 0 ? 0 : nowNs + o.deadlineNs,
-      slackNs: NO_SLACK,
-      timeoutNs: score && o.timeoutMs === 0 ? 0 : nowNs + timeoutMs * 1e6,
-      submittedNs: nowNs,
-      arenaPeak: this.k.arena.usage().offset,
-    });
+    this.life.notePeaks(); // what there was until now is not this session's
+    table.add(s, { ...this.recordOf(r, served), kvBytes, budgetTokens, stepMaxCycles: stepMax });
     this.charging.seed(s, o.seed);
     const now = this.afterwards(r.count);
     const refusal = served === null ? null : this.promise(s, engine, o, served, now);
@@ -264,7 +229,6 @@ export class Admission {
       table.remove(s);
       return refusal;
     }
-    this.life.notePeaks();
     this.life.totals.total++;
     trace.emit('submit', s.id, r.count, r.tokens);
     if (served !== null) {
@@ -277,6 +241,34 @@ export class Admission {
     this.life.totals.queueDepthMax = Math.max(this.life.totals.queueDepthMax, this.life.queueDepth());
     this.life.traceQueue();
     return s;
+  }
+
+  /** What its record says of it from the beginning, most of it as it was asked for. */
+  private recordOf({ caller, engine, o, count, tokens, maxTokens, bound }: Request, served: Served | null): Fields {
+    const { clock, arena, loader } = this.k;
+    const nowNs = clock.nowNs();
+    const score = o.kind === SESSION_KIND.score;
+    const timeoutMs = o.timeoutMs === 0 ? LIMITS.sessionTimeoutMs : o.timeoutMs;
+    return {
+      ...o,
+      state: STATE.queued,
+      uid: caller.uid,
+      pid: caller.pid,
+      model: loader.generation,
+      promptTokens: score ? 0 : count,
+      chunk: served?.chunk ?? engine.options.batch,
+      maxTokens,
+      reservedTokens: tokens,
+      wcetCycles: bound.most,
+      bcetCycles: bound.least,
+      budgetCycles: served?.budget ?? 0,
+      periodNs: served === null ? 0 : clock.nsOf(served.period),
+      deadlineNs: o.deadlineNs === 0 ? 0 : nowNs + o.deadlineNs,
+      slackNs: NO_SLACK,
+      timeoutNs: score && o.timeoutMs === 0 ? 0 : nowNs + timeoutMs * 1e6,
+      submittedNs: nowNs,
+      arenaPeak: arena.usage().offset,
+    };
   }
 
   // ── The processor ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

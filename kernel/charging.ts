@@ -23,12 +23,6 @@ export function lengthOf(s: Session, engine: Engine): number {
 /** Position up to which tokens come in batches; behind it one by one. */
 const batchedTo = (s: Session, engine: Engine): number => (s.isScore ? lengthOf(s, engine) : s.get('promptTokens'));
 
-/** Cycles that a step of `n` rows from `pos` takes beyond what its rows share with others': attention, and what follows the last row. */
-export interface Share {
-  readonly rows: number;
-  readonly tail: number;
-}
-
 export class Charging {
   constructor(private readonly k: Service) {}
 
@@ -53,24 +47,13 @@ export class Charging {
     return prices.charged('head', 1, last) + sampled + (logitsK > 0 ? prices.topK(logitsK).most : 0);
   }
 
-  /** The most that rows from `pos` on take for themselves. Scored rows: each its head and its loss. */
-  share(s: Session, engine: Engine, pos: number, n: number): Share {
-    const { prices } = this;
-    let rows = 0;
-    for (let p = pos; p < pos + n; p++) rows += prices.bodyPosition(p);
-    if (!s.isScore) {
-      const draws = pos + n === lengthOf(s, engine);
-      return { rows, tail: draws ? this.tailMost(s.draw, s.get('logitsK'), pos + n) : 0 };
-    }
-    let tail = 0;
-    for (let p = pos; p < pos + n; p++) if (this.isScored(s, engine, p)) tail += this.lossCycles(p);
-    return { rows, tail };
-  }
-
-  /** A step of one session alone: `n` rows from `pos` on. */
+  /** The most that a step of one session takes alone: `n` rows from `pos` on, and the draw behind the last; of scored rows each its head and loss. */
   step(s: Session, engine: Engine, pos: number, n: number): number {
-    const { rows, tail } = this.share(s, engine, pos, n);
-    return this.prices.bodyTokens(n) + rows + tail;
+    const { prices } = this;
+    let cycles = prices.charged('body', n, pos);
+    if (s.isScore) for (let p = pos; p < pos + n; p++) cycles += this.isScored(s, engine, p) ? this.lossCycles(p) : 0;
+    else if (pos + n === lengthOf(s, engine)) cycles += this.tailMost(s.draw, s.get('logitsK'), pos + n);
+    return cycles;
   }
 
   /** Nothing predicts the first text token of a chunk; nothing follows the last. */

@@ -37,6 +37,7 @@ import { alignUp, type Arena, type Mark } from './arena.ts';
 import type { Costs, PlanPrices } from './costs.ts';
 import { openImage } from './image.ts';
 import type { Layout } from './layout.ts';
+import { pagesOf } from './pages.ts';
 import { panic } from './panic.ts';
 import { encodingBounds } from './wcet/bounds.ts';
 import type { Bound, PlanSource } from './wcet/price.ts';
@@ -115,9 +116,6 @@ interface VocabularyMemory {
 const CTX_LEAST = 16;
 /** Of what would be free without it, the share that the pool takes by default: the rest is for vocabularies of other files and the like. */
 const POOL_SHARE = 3 / 4;
-
-/** Pages of a whole context. */
-const pagesOf = (ctx: number): number => Math.ceil(ctx / KV_PAGE);
 
 /** n, n/2, … 1. */
 const halves = (n: number): number[] => (n < 1 ? [] : [n, ...halves(n >> 1)]);

@@ -93,9 +93,7 @@ export class Passes {
 
   /** What follows a session's rows: the draw, or the losses. Returns what the step took alone. */
   private finishStep({ s, pos, n, row: first }: Part, engine: Engine): number {
-    const prices = this.k.loader.prices();
-    let cycles = prices.bodyTokens(n);
-    for (let p = pos; p < pos + n; p++) cycles += prices.bodyPosition(p);
+    const cycles = this.k.loader.prices().charged('body', n, pos);
     this.current = s.id;
     s.set('pos', pos + n);
     this.residency.computed(s, pos, pos + n);

@@ -125,6 +125,7 @@ test('a run lies between the bounds that wcet gave before, on every target and f
       ok(machine, `llmctl target ${target}`);
       for (const [i, setting] of settings.entries()) {
         const n = [1, 2, 9][i % 3]!;
+        ok(machine, `llmctl load ${model}`); // nothing of the prompt is known yet
         const run = json<Run>(machine, `llminfer --json --seed ${i + 1} -n ${n} ${setting} ${prompts[i % 2]}`);
         const before = json<Wcet>(
           machine,
@@ -138,7 +139,7 @@ test('a run lies between the bounds that wcet gave before, on every target and f
         t.true(run.bcet_cycles <= run.cycles && run.cycles <= run.wcet_cycles, where);
         if (run.tokens.length === n) t.true(before.least['every_token_cycles']! <= run.cycles, where);
         t.true(run.ttft_ns > 0 && run.ttft_ns <= run.elapsed_ns, where);
-        // The clock moves by what is charged, and by nothing less.
+        // Alone, and with no prefix to share, a session moves the clock by what it is charged, and by nothing less.
         t.true(run.elapsed_ns >= Math.floor((run.cycles / before.hz) * 1e9), where);
         t.is(run.arena_peak_bytes, before.arena_bytes, where);
       }

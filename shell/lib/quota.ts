@@ -32,7 +32,7 @@ type Ctx = Context<
   Valued<keyof typeof quotaOptions | 'kv' | 'sessions'> & { readonly json: { readonly help: string } }
 >;
 type Run = Generator<void, number, void>;
-export type Budget = RecordValue<typeof BudgetRecord.fields>;
+type Budget = RecordValue<typeof BudgetRecord.fields>;
 export type Quota = RecordValue<typeof QuotaRecord.fields>;
 
 const MOST = Number.MAX_SAFE_INTEGER;
