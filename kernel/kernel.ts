@@ -543,13 +543,19 @@ export class Kernel {
     return this.sleep() || !allRan;
   }
 
-  /** Nothing moved: the clock jumps to what comes next. False: nothing will come. */
+  /**
+   * Nothing moved: the clock jumps to what comes next. False: nothing will come. Sessions run out of time when time passes; it does for them
+   * alone when somebody waits for one, else the readers that Ctrl-Z has stopped would find theirs ended as soon as a prompt waits for input.
+   */
   private sleep(): boolean {
-    const wake = this.processes.nextWake();
-    const refill = this.sessions.nextEvent();
-    if (wake === null && refill === null) return false;
+    const wakeNs = this.processes.nextWake();
+    const wake = wakeNs === null ? Infinity : this.clock.cyclesAt(wakeNs);
+    const next = Math.min(wake, this.sessions.nextEvent() ?? Infinity);
+    if (next === Infinity && !this.processes.waitIn('session_')) return false;
+    const at = Math.min(next, this.sessions.nextTimeout() ?? Infinity);
+    if (at === Infinity) return false;
     this.interrupts.timer++;
-    this.clock.jumpTo(Math.min(wake === null ? Infinity : this.clock.cyclesAt(wake), refill ?? Infinity));
+    this.clock.jumpTo(at);
     return true;
   }
 

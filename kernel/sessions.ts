@@ -158,6 +158,10 @@ export class Sessions {
   nextEvent(): number | null {
     return this.dispatcher.nextEvent();
   }
+  /** When the first session of all will have taken too long, in cycles; null: none can. */
+  nextTimeout(): number | null {
+    return this.dispatcher.nextTimeout();
+  }
 
   /** True when other work may take the processor for so long, and no server misses a deadline for it. */
   mayTake(cycles: number): boolean {
