@@ -306,7 +306,11 @@ export class Kernel {
     dev.registerDisk('ram0', memoryDisk(this.hw.image));
     dev.registerDisk('ram1', this.swap);
     for (const [name, device] of this.hw.devices) dev.register(name, device);
-    dev.register('trace', this.trace.device(), 0o400); // it shows the tokens of every user's sessions
+    const trace = this.trace.device(() => {
+      const uid = this.reader();
+      return id => this.sessions.isSeenBy(uid, id);
+    });
+    dev.register('trace', trace, 0o444);
   }
 
   private registerProc(dev: DevFs): void {

@@ -195,6 +195,11 @@ export class Sessions {
     return this.life.active();
   }
 
+  /** Whether a user may know what a session does: their own while they are there, the superuser all. */
+  isSeenBy(uid: number, id: number): boolean {
+    return uid === 0 || this.k.table.byId(id)?.uid === uid;
+  }
+
   /** /proc/sessions as a user sees it: SESSION_COLUMNS, then a line a session. */
   list(uid: number): string {
     const rows = this.k.table

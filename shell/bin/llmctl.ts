@@ -209,7 +209,7 @@ export const llmctl = define({
     '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would. With --mix whether sessions of these lengths have room in it at once, page by page',
     '  wcet        what a request takes at most and at least before it runs, in cycles, time and bytes, and whether goals are met',
     '  target      the simulated processors, or switch to another',
-    '  trace       write what the kernel did last to FILE, for the Perfetto viewer or, with --format ctf, for babeltrace2; print how many events of which kind. Root only: the tokens of all sessions are in it',
+    '  trace       write what the kernel did last to FILE, for the Perfetto viewer or, with --format ctf, for babeltrace2; print how many events of which kind. Others than the superuser get those of their own sessions that are still there, and of none',
     '  backend     show the engine, or switch it',
     '  tokenize    token ids of TEXT (words joined by one space), standard input, or a file',
     '  detokenize  the bytes of the text that token ids stand for',
