@@ -93,6 +93,13 @@ export class Dispatcher {
     return times.length === 0 ? null : Math.min(...times);
   }
 
+  /** The first moment at which a session has taken too long, in cycles; null: none can. */
+  nextTimeout(): number | null {
+    const times = this.k.table.live().map(s => s.u64('timeoutNs'));
+    const first = Math.min(...times.filter(ns => ns !== 0));
+    return Number.isFinite(first) ? this.k.clock.cyclesAt(first + 1) : null;
+  }
+
   /** Ends what was cancelled, or has taken too long. */
   private end(): boolean {
     const nowNs = this.k.clock.nowNs();

@@ -306,7 +306,11 @@ export class Kernel {
     dev.registerDisk('ram0', memoryDisk(this.hw.image));
     dev.registerDisk('ram1', this.swap);
     for (const [name, device] of this.hw.devices) dev.register(name, device);
-    dev.register('trace', this.trace.device(), 0o400); // it shows the tokens of every user's sessions
+    const trace = this.trace.device(() => {
+      const uid = this.reader();
+      return id => this.sessions.isSeenBy(uid, id);
+    });
+    dev.register('trace', trace, 0o444);
   }
 
   private registerProc(dev: DevFs): void {
@@ -543,13 +547,19 @@ export class Kernel {
     return this.sleep() || !allRan;
   }
 
-  /** Nothing moved: the clock jumps to what comes next. False: nothing will come. */
+  /**
+   * Nothing moved: the clock jumps to what comes next. False: nothing will come. Sessions run out of time when time passes; it does for them
+   * alone when somebody waits for one, else the readers that Ctrl-Z has stopped would find theirs ended as soon as a prompt waits for input.
+   */
   private sleep(): boolean {
-    const wake = this.processes.nextWake();
-    const refill = this.sessions.nextEvent();
-    if (wake === null && refill === null) return false;
+    const wakeNs = this.processes.nextWake();
+    const wake = wakeNs === null ? Infinity : this.clock.cyclesAt(wakeNs);
+    const next = Math.min(wake, this.sessions.nextEvent() ?? Infinity);
+    if (next === Infinity && !this.processes.waitIn('session_')) return false;
+    const at = Math.min(next, this.sessions.nextTimeout() ?? Infinity);
+    if (at === Infinity) return false;
     this.interrupts.timer++;
-    this.clock.jumpTo(Math.min(wake === null ? Infinity : this.clock.cyclesAt(wake), refill ?? Infinity));
+    this.clock.jumpTo(at);
     return true;
   }
 

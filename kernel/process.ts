@@ -312,6 +312,11 @@ export class Processes {
         next = p.wakeNs;
     return next;
   }
+
+  /** Whether anybody, not stopped, is blocked in a call whose name begins so. */
+  waitIn(calls: string): boolean {
+    return [...this.table.values()].some(p => p.state === 'S' && p.waitsIn.startsWith(calls));
+  }
 }
 
 /** Credentials of a process that runs the program `inode`: a set-user-ID program has its owner's rights, whoever starts it. */

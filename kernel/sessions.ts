@@ -158,6 +158,10 @@ export class Sessions {
   nextEvent(): number | null {
     return this.dispatcher.nextEvent();
   }
+  /** When the first session of all will have taken too long, in cycles; null: none can. */
+  nextTimeout(): number | null {
+    return this.dispatcher.nextTimeout();
+  }
 
   /** True when other work may take the processor for so long, and no server misses a deadline for it. */
   mayTake(cycles: number): boolean {
@@ -189,6 +193,11 @@ export class Sessions {
   }
   active(): number {
     return this.life.active();
+  }
+
+  /** Whether a user may know what a session does: their own while they are there, the superuser all. */
+  isSeenBy(uid: number, id: number): boolean {
+    return uid === 0 || this.k.table.byId(id)?.uid === uid;
   }
 
   /** /proc/sessions as a user sees it: SESSION_COLUMNS, then a line a session. */

@@ -64,24 +64,31 @@ export class Trace {
     return [['events', this.total], ['dropped', this.dropped], ...kinds].map(([k, n]) => `${k} ${n}\n`).join('');
   }
 
-  /** The records, oldest first, as bytes of their own. */
-  private snapshot(): Uint8Array {
-    const { ring, total } = this;
-    if (total <= CAPACITY) return ring.slice(0, total * TraceRecord.bytes);
-    const oldest = (total % CAPACITY) * TraceRecord.bytes;
-    const records = new Uint8Array(ring.length);
-    records.set(ring.subarray(oldest));
-    records.set(ring.subarray(0, oldest), ring.length - oldest);
-    return records;
+  /** The records, oldest first, as bytes of their own: those of no session, and of sessions that `sees` says yes to. */
+  private snapshot(sees: (session: number) => boolean): Uint8Array {
+    const { ring, words, total } = this;
+    const records = new Uint8Array(Math.min(total, CAPACITY) * TraceRecord.bytes);
+    let length = 0;
+    for (let n = this.dropped; n < total; n++) {
+      const i = (n % CAPACITY) * WORDS;
+      const session = words[i + SESSION]!;
+      if (session !== 0 && !sees(session)) continue;
+      records.set(ring.subarray(i * 4, i * 4 + TraceRecord.bytes), length);
+      length += TraceRecord.bytes;
+    }
+    return records.subarray(0, length);
   }
 
-  /** TraceRecords, oldest first: each open reads the ring as it was then, however slowly, and then finds the end. */
-  device(): CharDevice {
+  /**
+   * TraceRecords, oldest first: each open reads the ring as it was then, however slowly, and then finds the end. `reader`, asked by each open,
+   * says whose sessions whoever opens it may see.
+   */
+  device(reader: () => (session: number) => boolean): CharDevice {
     return {
       read: () => 0,
       write,
       open: () => {
-        const records = this.snapshot();
+        const records = this.snapshot(reader());
         const { dropped } = this;
         let position = 0;
         return {

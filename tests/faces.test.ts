@@ -250,6 +250,27 @@ test('llminfer --detach and --attach: the same output as in one piece', t => {
   refused(t, machine, `llminfer --attach ${id}`, 1, /^llminfer: /);
 });
 
+test('a session whose reader is stopped holds its slot; who waits for it gives up in time, and the machine goes on', t => {
+  const machine = withModel('--ctx 64 --sessions 1');
+  const hold = 'llminfer -n 60 Once > /dev/null & holder=$!; sleep 0.1; kill -STOP $holder';
+  const r = machine.exec(`${hold}; llminfer -n 5 Then; echo $?; kill -CONT $holder; wait $holder; echo $?`);
+  t.is(r.stdout, '\n1\n0\n');
+  t.regex(r.stderr, /^llminfer: ETIMEDOUT 2004 InferenceTimeout: session 2 gave up after 30000 ms/);
+  const slept = machine.exec(`${hold}; sleep 100; llmctl sessions --json; kill -9 $holder`);
+  t.regex(slept.stdout, /"id":3,"state":"(DONE|TIMEOUT)"/);
+});
+
+test('a session that somebody else has closed: its reader says so', t => {
+  const machine = withModel();
+  const text = '/usr/share/man/intro.md';
+  for (const command of ['llminfer -n 60 Once', 'llmstream -n 60 Once', `llmctl perplexity ${text}`]) {
+    const close = 'llmctl cancel; sleep 1; llmctl cancel';
+    const r = machine.exec(`${command} > /dev/null & p=$!; sleep 0.3; kill -STOP $p; ${close}; kill -CONT $p; wait $p`);
+    t.is(r.status, 1, command);
+    t.regex(r.stderr, /^llm[a-z]+: the session was closed by somebody else before its end was read$/m, command);
+  }
+});
+
 test('what is one user’s is nothing to another', t => {
   const machine = withModel();
   const id = Number(ok(machine, 'llmctl submit -n 4 Once'));

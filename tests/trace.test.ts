@@ -61,7 +61,7 @@ for (const [name, count] of [
       all.push(e);
     }
     const kept = all.slice(-LIMITS.traceRecords);
-    t.deepEqual(recordsOf(readAll(trace.device().open!(), 4096)), kept);
+    t.deepEqual(recordsOf(readAll(trace.device(() => () => true).open!(), 4096)), kept);
     t.is(trace.dropped, count - kept.length);
     const counts = Object.fromEntries(KINDS.map((kind, i) => [kind, all.filter(e => e.kind === i + 1).length]));
     t.deepEqual(trace.counts(), counts as Record<TraceKind, number>);
@@ -77,11 +77,11 @@ test('an open of /dev/trace is one moment, whatever the reads are cut into', t =
     for (let i = 0; i < n; i++) trace.emit('token', 1, i, 0);
   };
   fill(LIMITS.traceRecords + 5);
-  const first = trace.device().open!();
+  const first = trace.device(() => () => true).open!();
   const memory = new Uint8Array(64);
   t.is(first.read(memory, 3, 7), 7);
   fill(LIMITS.traceRecords); // everything that the first open shows has been replaced
-  const second = trace.device().open!();
+  const second = trace.device(() => () => true).open!();
   fill(1);
   t.deepEqual(
     [first, second].map(stream => stream.ioctl!(IOCTL.traceDropped, 0)),
@@ -650,9 +650,22 @@ test('llmctl trace: both files of one ring, their counts, what is refused', t =>
   refused('llmctl trace --format ctf /tmp/t.pftrace', 1, 'llmctl: /tmp/t.pftrace: File exists');
   refused('llmctl trace /dev/full', 1, 'llmctl: /dev/full: No space left on device');
   refused('llmctl trace --format ctf /nowhere/t', 1, 'llmctl: /nowhere/t: No such file or directory');
-  refused("su user -c 'llmctl trace /tmp/mine'", 1, 'llmctl: /dev/trace: Permission denied');
   refused("su user -c 'cat /tmp/t.pftrace'", 1, 'cat: /tmp/t.pftrace: Permission denied');
   refused('echo x > /dev/trace', 1, 'echo: write error: Operation not permitted');
+});
+
+test('a user traces and profiles their own sessions, and sees nothing of those of others', t => {
+  const machine = boot({ strict: true, image });
+  succeed(t, machine, 'llmctl submit -n 3 Once; su user -c "llmctl submit -n 5 Then"; sleep 5');
+  const counts = (who: string): Record<string, number> =>
+    (JSON.parse(succeed(t, machine, `${who}; rm /tmp/t`)) as { counts: Record<string, number> }).counts;
+  const own = counts(`su user -c 'llmctl trace --json /tmp/t'`);
+  const all = counts('llmctl trace --json /tmp/t');
+  t.deepEqual([own['submit'], own['token'], own['end']], [1, 5, 1]);
+  t.deepEqual([all['submit'], all['token'], all['end']], [2, 8, 2]);
+  t.is(own['pass'], all['pass']);
+  t.regex(succeed(t, machine, `su user -c 'llmctl profile'`), /^session 2, DONE, /);
+  t.is(machine.exec(`su user -c 'llmctl profile 1'`).status, 1);
 });
 
 /** Servers, hogs that outgrow the page pool, another user, a refusal, a cancellation: everything that is traced but a missed deadline. */

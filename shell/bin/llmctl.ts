@@ -55,7 +55,7 @@ import { profile } from '../lib/profile.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
-import { finishOf, nextEvent, reportOf } from '../lib/sessions.ts';
+import { finishOf, lastReport, nextEvent, reportOf } from '../lib/sessions.ts';
 import type { Report } from '../lib/sessions.ts';
 import { budget, budgetTakes, quota, quotaOptions, quotaTakes } from '../lib/quota.ts';
 import {
@@ -209,7 +209,7 @@ export const llmctl = define({
     '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would. With --mix whether sessions of these lengths have room in it at once, page by page',
     '  wcet        what a request takes at most and at least before it runs, in cycles, time and bytes, and whether goals are met',
     '  target      the simulated processors, or switch to another',
-    '  trace       write what the kernel did last to FILE, for the Perfetto viewer or, with --format ctf, for babeltrace2; print how many events of which kind. Root only: the tokens of all sessions are in it',
+    '  trace       write what the kernel did last to FILE, for the Perfetto viewer or, with --format ctf, for babeltrace2; print how many events of which kind. Others than the superuser get those of their own sessions that are still there, and of none',
     '  backend     show the engine, or switch it',
     '  tokenize    token ids of TEXT (words joined by one space), standard input, or a file',
     '  detokenize  the bytes of the text that token ids stand for',
@@ -665,7 +665,7 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   const session = yield* sys.session_open(record, text);
   if (session < 0) return yield* failAbout(ctx, name!, session);
   const report = yield* scoreReport(ctx, session);
-  if (typeof report === 'number') return yield* failAbout(ctx, name!, report);
+  if (typeof report === 'number') return report;
   yield* sys.session_close(session);
   const finish = finishOf(report);
   if (finish === 'cancel') return signalStatus(SIG.INT);
@@ -681,8 +681,9 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   return 0;
 }
 
-/** Reads a score session to its end; a person sees how far it is after each chunk. Its report, or -errno. */
-function* scoreReport({ sys, err }: Ctx, session: number): Generator<void, Report | number, void> {
+/** Reads a score session to its end; a person sees how far it is after each chunk. Its report, or an exit status. */
+function* scoreReport(ctx: Ctx, session: number): Generator<void, Report | number, void> {
+  const { sys, err } = ctx;
   const buffer = new Uint8Array(SessionEvent.bytes);
   const watched = yield* isTerminal(sys, 2);
   for (let event; (event = yield* nextEvent(sys, session, buffer)) !== null;) {
@@ -691,5 +692,5 @@ function* scoreReport({ sys, err }: Ctx, session: number): Generator<void, Repor
       yield* err.print(`\r ${grouped(report.scored)} tokens, perplexity ${exp(report.nll).toFixed(2)} `);
   }
   if (watched) yield* err.print('\n');
-  return yield* reportOf(sys, session);
+  return yield* lastReport(ctx, session);
 }

@@ -33,6 +33,7 @@ import {
   endStatus,
   findSession,
   finishOf,
+  lastReport,
   nextEvent,
   reportOf,
   scheduleJson,
@@ -224,8 +225,8 @@ function* converse(ctx: Ctx, session: number, model: Model, prompt: string | nul
     if (event.topCount > 0) steps.push(step(event, buffer));
   }
 
-  const report = yield* reportOf(sys, session);
-  if (typeof report === 'number') return { status: yield* failAbout(ctx, '', report), text: null };
+  const report = yield* lastReport(ctx, session);
+  if (typeof report === 'number') return { status: report, text: null };
   const bytes = concat(pieces);
   const text = utf8Decode(bytes);
   if (json) {

@@ -8,7 +8,7 @@ import { define } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import { flagsOf, requestOptions, sessionRecord } from '../lib/request.ts';
 import { integer, numbersOf } from '../lib/sampling.ts';
-import { deadlineLine, endStatus, nextEvent, reportOf, verdictOf } from '../lib/sessions.ts';
+import { deadlineLine, endStatus, lastReport, nextEvent, verdictOf } from '../lib/sessions.ts';
 import { CHUNK_BYTES, concat } from '../lib/stdio.ts';
 
 const options = {
@@ -63,8 +63,8 @@ function* run(ctx: Ctx): Generator<void, number, void> {
   const session = yield* sys.session_open(record, prompt);
   if (session < 0) return yield* failAbout(ctx, '', session);
   yield* showChunks(ctx, session, values.chunk);
-  const report = yield* reportOf(sys, session);
-  if (typeof report === 'number') return yield* failAbout(ctx, '', report);
+  const report = yield* lastReport(ctx, session);
+  if (typeof report === 'number') return report;
   yield* sys.session_close(session);
   const micros = Math.round((report.endedNs - report.submittedNs) / 1000);
   yield* ctx.out.print(

@@ -87,6 +87,17 @@ export function* reportOf(sys: Sys, handle: number): Generator<void, Report | nu
   return result < 0 ? result : SessionReport.read(record, 0);
 }
 
+/** The report of a session that has been read to its end; or an exit status, after a message. */
+export function* lastReport(
+  ctx: Pick<Context, 'sys' | 'fail'>,
+  handle: number,
+): Generator<void, Report | number, void> {
+  const report = yield* reportOf(ctx.sys, handle);
+  if (typeof report !== 'number') return report;
+  if (report === -E.BADF) return yield* ctx.fail('the session was closed by somebody else before its end was read');
+  return yield* failAbout(ctx, '', report);
+}
+
 /** Ids of the prompt and of what was drawn. */
 export function* tokensOf(
   sys: Sys,
