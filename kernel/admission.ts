@@ -141,8 +141,8 @@ export class Admission {
   /** A session of the caller's that has ended, and whose history is still there. */
   private parentOf(caller: Caller, id: number): Session | Refusal {
     const parent = this.k.table.byId(id);
-    const isOwn = parent !== null && (caller.uid === 0 || parent.uid === caller.uid);
-    if (!isOwn) return refuse('SRCH', 7001, `no session ${id} to continue: it was closed, or its memory was wanted`);
+    if (!parent?.isSeenBy(caller.uid))
+      return refuse('SRCH', 7001, `no session ${id} to continue: it was closed, or its memory was wanted`);
     if (!parent.hasEnded) return refuse('BUSY', 7001, `session ${id} has not ended`);
     if (parent.isScore || this.residency.slotOf(parent) === null)
       return refuse('INVAL', 7001, `session ${id} has no history to continue: it never began, or scored a text`);

@@ -14,6 +14,7 @@ import {
 } from './abi/index.ts';
 import type { ArenaView } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
+import { ROOT } from '../vfs/permission.ts';
 import { addU64 } from './clock.ts';
 import type { Output } from './output.ts';
 import type { Bound, Draw, Segment } from './wcet/price.ts';
@@ -139,6 +140,10 @@ export class Session {
   }
   get uid(): number {
     return this.get('uid');
+  }
+  /** Users see sessions of their own, the superuser all. */
+  isSeenBy(uid: number): boolean {
+    return uid === ROOT.euid || uid === this.uid;
   }
   get isScore(): boolean {
     return this.get('kind') === SESSION_KIND.score;

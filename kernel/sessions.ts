@@ -17,6 +17,7 @@ import {
   type SchedReport,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
+import { ROOT } from '../vfs/permission.ts';
 import { Admission } from './admission.ts';
 import { Charging } from './charging.ts';
 import { Dispatcher } from './dispatch.ts';
@@ -31,7 +32,7 @@ type Figures = ReturnType<typeof LlmStats.read>;
 type SchedFigures = ReturnType<typeof SchedReport.read>;
 
 /** Rights of the kernel itself. */
-const KERNEL: Caller = { pid: 0, uid: 0 };
+const KERNEL: Caller = { pid: 0, uid: ROOT.euid };
 
 export class Sessions {
   private readonly charging: Charging;
@@ -76,7 +77,7 @@ export class Sessions {
   /** A handle of the session with that id, or -errno. */
   find(id: number, caller: Caller): number {
     const s = this.k.table.byId(id);
-    return s === null || (caller.uid !== 0 && s.uid !== caller.uid) ? -E.SRCH : s.handle;
+    return s?.isSeenBy(caller.uid) ? s.handle : -E.SRCH;
   }
 
   /** Writes the next event at `to`; bytes written, 0 after the end, null when there is none yet; -errno. */
@@ -143,7 +144,7 @@ export class Sessions {
   private own(handle: number, caller: Caller): Session | number {
     const s = this.k.table.find(handle);
     if (s === null) return -E.BADF;
-    return caller.uid === 0 || s.uid === caller.uid ? s : -E.ACCES;
+    return s.isSeenBy(caller.uid) ? s : -E.ACCES;
   }
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -197,14 +198,14 @@ export class Sessions {
 
   /** Whether a user may know what a session does: their own while they are there, the superuser all. */
   isSeenBy(uid: number, id: number): boolean {
-    return uid === 0 || this.k.table.byId(id)?.uid === uid;
+    return uid === ROOT.euid || (this.k.table.byId(id)?.isSeenBy(uid) ?? false);
   }
 
   /** /proc/sessions as a user sees it: SESSION_COLUMNS, then a line a session. */
   list(uid: number): string {
     const rows = this.k.table
       .all()
-      .filter(s => uid === 0 || s.uid === uid)
+      .filter(s => s.isSeenBy(uid))
       .map(s => {
         const report = this.life.report(s);
         const words = { ...report, state: SESSION_STATE[report.state], finish: FINISH[report.finish] || '-' };
