@@ -260,7 +260,8 @@ export class Kernel {
 
   /** The model that /etc/model names, if the image has that file. A machine without a model is a machine all the same. */
   private loadBootModel(): void {
-    const path = this.textOf(LIMITS.bootModelFile).trim();
+    const path = this.textOf(LIMITS.bootModelFile)?.trim();
+    if (path === undefined) return;
     if (path === '') return this.log.print(`model: ${LIMITS.bootModelFile} names none`);
     const refusal = this.loader.load(path, LOAD_DEFAULTS);
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
@@ -268,8 +269,8 @@ export class Kernel {
 
   /** Whose quotas differ from the defaults, and what users are called. A wrong line is told and left out. */
   private readQuotas(): void {
-    this.users = new UserNames(this.textOf(PASSWD_FILE));
-    const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE), name => this.users.uid(name));
+    this.users = new UserNames(this.textOf(PASSWD_FILE) ?? '');
+    const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE) ?? '', name => this.users.uid(name));
     for (const line of lines) {
       const refusal = this.quotas.set(line);
       if (refusal !== null) panic(refusal.message);
@@ -277,10 +278,10 @@ export class Kernel {
     for (const complaint of complaints) this.log.print(`quota: ${complaint}`);
   }
 
-  /** A small file of the image; '' where there is none. */
-  private textOf(path: string): string {
+  /** A small file of the image; undefined where there is none. */
+  private textOf(path: string): string | undefined {
     const file = this.vfs.open('/', path, O.RDONLY, 0);
-    if (typeof file === 'number') return '';
+    if (typeof file === 'number') return undefined;
     const { dmaAt } = this.lay;
     const bytes = Math.max(0, file.read(dmaAt, LIMITS.dmaBytes));
     file.close();

@@ -138,7 +138,7 @@ function* grepTree(ctx: Grep, search: Search, path: string, shown: string): Gene
   search.named = !ctx.options['no-filename'];
   const entries = yield* listDirectory(ctx.sys, path);
   for (const { name, kind } of typeof entries === 'number' ? [] : entries) {
-    if (kind === KIND.char) continue; // a device need not end
+    if (kind === KIND.char || kind === KIND.block) continue; // a device need not end
     if (kind !== KIND.dir && !isWanted(ctx, name)) continue;
     yield* grepTree(ctx, search, join(path, name), shown === '' ? name : join(shown, name));
   }
