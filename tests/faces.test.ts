@@ -196,6 +196,14 @@ test('a stream takes what the period budget has left', t => {
   );
 });
 
+test('a stream that ran out of time is a miss, as in the figures, whatever its server promised', t => {
+  const machine = withModel();
+  const stream = machine.exec('llmstream --timeout 500 --period 400 -n 60 Once');
+  t.regex(stream.stderr, /^llmstream: ETIMEDOUT 2004 /);
+  t.regex(stream.stdout, /^\[LLM\]\[DEADLINE\] miss actual=\d+ns expected=\d+ns slack=\d+ns$/m);
+  t.is(json(machine, 'llmstats --json')['deadline_misses'], 1);
+});
+
 // ── llmctl ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('submit, poll, cancel: a session that nobody waits for', t => {

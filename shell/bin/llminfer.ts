@@ -81,7 +81,7 @@ export const llminfer = define({
     '',
     'With --deadline the kernel proves before it begins that the request ends in time whatever others do, or refuses it with the time that it could promise. With --period it gets a server: a budget of cycles that is filled up every period, which nobody else can take and which it cannot exceed; the servers of all together may not ask more than the processor has (llmctl status). Without either it runs in turn with others, in the time that servers leave.',
     '',
-    'On a terminal two lines follow the output on standard error: what it took, and [LLM][DEADLINE] ok or miss, with the time that it took, the time expected (its deadline; else the bound that its server promises; else what the cycles charged may be at most) and what was left.',
+    'On a terminal two lines follow the output on standard error: what it took, and [LLM][DEADLINE] ok or miss, with the time that it took, the time expected (its deadline; else the bound that its server promises; else what the cycles charged may be at most) and what was left. Out of time is a miss, too.',
     '',
     'What sessions are and who runs next is in sessions(7), the keys of --json in json(7): man sessions, man json.',
     '',

@@ -158,7 +158,8 @@ export function* readyPieces(
 
 /**
  * A session that has ended against what was expected of it (SIS §10): its own deadline, from submission; else what its server promised, from its
- * beginning; else only its cycles, as time, against those that a request may take.
+ * beginning; else only its cycles, as time, against those that a request may take. One that ran out of time was expected to end before that,
+ * whatever is left of those: llmstats counts it as a miss, too.
  */
 export interface Verdict {
   readonly isMet: boolean;
@@ -177,7 +178,7 @@ export function* verdictOf(sys: Sys, r: Report): Generator<void, Verdict, void> 
       : r.responseNs !== 0
         ? ([r.endedNs - r.beganNs, r.responseNs] as const)
         : ([asNs(r.cycles), asNs(wcetCycles || r.wcetCycles)] as const);
-  return { isMet: actualNs <= expectedNs, actualNs, expectedNs };
+  return { isMet: actualNs <= expectedNs && finishOf(r) !== 'timeout', actualNs, expectedNs };
 }
 
 /** `[LLM][DEADLINE] ok actual=..ns expected=..ns slack=..ns`. */
