@@ -54,7 +54,7 @@ function models() {
   ];
 }
 
-/** A booted machine with the model loaded, and a way to run a command that must succeed. */
+/** A booted machine with the model loaded: a way to run a command that must succeed, and to load the model anew, which forgets what prompts began with. */
 function powerOn(library, build, model) {
   const machine = library.boot({ build, mounts: { '/mnt/bench': { path: `${root}build/bench`, readOnly: true } } });
   const run = line => {
@@ -62,8 +62,9 @@ function powerOn(library, build, model) {
     if (status !== 0) throw new Error(`${line.slice(0, 60)}: status ${status}: ${stderr.trim()}`);
     return stdout;
   };
-  run(`llmctl load --ctx ${CONTEXT_CAPACITY} --kv f16 ${model.guest}`);
-  return run;
+  const load = () => run(`llmctl load --ctx ${CONTEXT_CAPACITY} --kv f16 ${model.guest}`);
+  load();
+  return { run, load };
 }
 
 /** Units a second, when runs of `whole` do `units` more than those of `part`. */
@@ -71,9 +72,10 @@ const rates = (units, whole, part) => spread(whole.seconds.map(s => units / (s -
 
 /** Rates of one model on one build, its prompt and what it wrote. */
 function measure(library, build, model, { repetitions, warmUpMs }) {
-  const run = powerOn(library, build, model);
+  const { run, load } = powerOn(library, build, model);
   const idsOf = text => JSON.parse(run(`llmctl tokenize --json --bos '${text}'`)).tokens;
   const infer = (prompt, tokens) => {
+    load(); // a prompt that is known would not be read again
     const start = performance.now();
     const answer = JSON.parse(run(`llminfer --json --temp 0 --max-tokens ${tokens} '${prompt}'`));
     return { seconds: (performance.now() - start) / 1000, answer };
