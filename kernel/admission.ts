@@ -24,7 +24,7 @@ import { Output, readStops } from './output.ts';
 import { pagesOf } from './pages.ts';
 import type { Residency } from './residency.ts';
 import { utilisationPpm } from './sched.ts';
-import type { Segments } from './segments.ts';
+import { dearestRun, type Segments } from './segments.ts';
 import type { Service } from './service.ts';
 import { drawOf, Session, STATE, type Caller, type SessionTable } from './session.ts';
 import type { Bound } from './wcet/price.ts';
@@ -276,14 +276,13 @@ export class Admission {
   /** Its dearest step of one row. */
   private stepMax({ engine, o, count, tokens }: Request): number {
     const prices = this.k.loader.prices();
-    if (o.kind === SESSION_KIND.score) {
-      const last = engine.options.ctx - 1;
-      const loss = prices.charged('head', 1, last) + prices.charged('score', 1, last);
-      const text = transferCycles(this.k.costs.target, 4 * engine.options.ctx).upper; // of a chunk, before its first row
-      return prices.bodyTokens(1) + prices.bodyPosition(last) + loss + text;
-    }
-    const last = Math.min(engine.options.ctx, count + tokens) - 1;
-    return prices.bodyTokens(1) + prices.bodyPosition(last) + this.charging.tailMost(drawOf(o), o.logitsK, last + 1);
+    const { ctx } = engine.options;
+    const score = o.kind === SESSION_KIND.score;
+    const length = score ? ctx : Math.min(ctx, count + tokens);
+    const row = prices.bodyTokens(1) + dearestRun(length, 1, pos => prices.bodyPosition(pos));
+    if (!score) return row + this.charging.tailMost(drawOf(o), o.logitsK, length);
+    const loss = prices.charged('head', 1, ctx - 1) + prices.charged('score', 1, ctx - 1);
+    return row + loss + transferCycles(this.k.costs.target, 4 * ctx).upper; // the text of a chunk comes before its first row
   }
 
   /** Beside servers nobody's step is longer than they were promised. */

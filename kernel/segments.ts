@@ -82,22 +82,35 @@ export class Segments {
     this.batchMax = Math.max(this.stepOf(engine, rows), this.lossesOf(engine, rows));
   }
 
-  /** `n` rows at the end of the context and a draw. */
+  /** `n` rows where they are dearest, and a draw at the end of the context. */
   private stepOf({ options: { ctx } }: Engine, n: number): number {
     const prices = this.k.loader.prices();
-    let cycles =
+    return (
       Math.max(...range(n).map(m => prices.bodyTokens(m + 1))) +
-      this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx);
-    for (let pos = ctx - n; pos < ctx; pos++) cycles += prices.bodyPosition(pos);
-    return cycles;
+      this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx) +
+      dearestRun(ctx, n, pos => prices.bodyPosition(pos))
+    );
   }
 
-  /** `n` rows at the end of the context, all of them scored, behind the text of a chunk from storage. */
+  /** `n` rows where they are dearest, all of them scored, behind the text of a chunk from storage. */
   private lossesOf({ options: { ctx } }: Engine, n: number): number {
     const prices = this.k.loader.prices();
-    let cycles = prices.bodyTokens(n) + transferCycles(this.k.costs.target, 4 * ctx).upper;
-    for (let pos = ctx - n; pos < ctx; pos++)
-      cycles += prices.bodyPosition(pos) + prices.charged('head', 1, pos) + prices.charged('score', 1, pos);
-    return cycles;
+    const loss = prices.charged('head', 1, ctx - 1) + prices.charged('score', 1, ctx - 1);
+    const rows = dearestRun(ctx, n, pos => prices.bodyPosition(pos));
+    return prices.bodyTokens(n) + transferCycles(this.k.costs.target, 4 * ctx).upper + rows + n * loss;
   }
+}
+
+/**
+ * The most that `n` neighbouring positions below `to` cost together. It is not always the last ones: attention takes keys in blocks, and where
+ * a block is full a row may cost less than the one before.
+ */
+export function dearestRun(to: number, n: number, cost: (pos: number) => number): number {
+  let sum = 0;
+  let most = 0;
+  for (let pos = 0; pos < to; pos++) {
+    sum += cost(pos) - (pos < n ? 0 : cost(pos - n));
+    most = Math.max(most, sum);
+  }
+  return most;
 }

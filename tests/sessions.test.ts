@@ -8,6 +8,7 @@ import {
   E,
   FAULT,
   FINISH,
+  GGML_TYPE,
   isRefusal,
   LIMITS,
   QUOTA_SET,
@@ -439,6 +440,21 @@ test('who came after another in the same slot was not preempted by anybody; the 
   t.true(bench.kernel.sessions.schedule().segmentSeen > 0);
   bench.load('stub', { ctx: 32 });
   t.is(bench.kernel.sessions.schedule().segmentSeen, 0);
+});
+
+test('a budget of one dearest step is enough where a block of keys is full and the last step not the dearest', t => {
+  const bench = new Bench();
+  bench.load('fable-q8_0', { ctx: 96, kvType: GGML_TYPE.Q4_0 });
+  const price = (pos: number): number => bench.kernel.loader.prices().bodyPosition(pos);
+  t.true(price(62) > price(63), 'what this is about');
+  const text = 'Once upon a time'; // 5 tokens: the last position is 5 + 59 − 2 = 62
+  const options = { maxTokens: 59, temp: 0, timeoutMs: 3_600_000, server: SERVER.hard, periodNs: 2e9 };
+  const { tokens, report } = bench.alone(text, options);
+  t.is(report.promptTokens + tokens.length, 64);
+  t.true(report.endedNs - report.beganNs <= report.responseNs);
+  const { stepMax, segmentMax } = bench.kernel.sessions.schedule();
+  const dearest = Math.max(...Array.from({ length: 96 }, (_, pos) => price(pos)));
+  t.true(dearest > price(95) && stepMax > dearest && segmentMax >= stepMax);
 });
 
 test('figures count what sessions that run have so far', t => {
