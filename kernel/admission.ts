@@ -319,7 +319,7 @@ export class Admission {
       return refuse(
         'NOMEM',
         3001,
-        `${r.pages} pages are to be kept for it, ${pages} of ${engine.options.pages} are left`,
+        `${r.pages} ${r.pages === 1 ? 'page is' : 'pages are'} to be kept for it, ${pages} of ${engine.options.pages} are left`,
       );
     return { budget: asked, period, chunk, steps: this.steps(r, chunk) };
   }
@@ -375,6 +375,8 @@ export class Admission {
     const response = now - clock.cycles() + sched.responseBound(s.slot, [...moves, ...served.steps], now);
     const responseNs = Number.isFinite(response) ? clock.nsOf(response) : 0;
     s.setU64('responseNs', responseNs);
+    // What is promised is waited for, unless a shorter time was asked for.
+    if (o.timeoutMs === 0) s.setU64('timeoutNs', Math.max(s.u64('timeoutNs'), clock.nowNs() + responseNs));
     if (o.deadlineNs === 0 || (responseNs !== 0 && responseNs <= o.deadlineNs)) return null;
     sched.remove(s.slot);
     return refuse(

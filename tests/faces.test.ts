@@ -130,6 +130,15 @@ test('a session that ends before its time says why, with what there is', t => {
   t.regex(ok(machine, "su user -c 'llmctl profile'"), /^session [0-9]+, [A-Z]+, µs:\n/, 'their own they may look into');
 });
 
+test('what a server promises is waited for, longer than the usual time', t => {
+  const machine = withModel();
+  const r = json(machine, 'llminfer --json --period 2000 --temp 0 -n 30 Once');
+  t.like(r, { finish_reason: 'length', deadline_misses: 0 });
+  t.true(Number(r['elapsed_ns']) > 30e9 && Number(r['elapsed_ns']) <= Number(r['response_bound_ns']));
+  const cut = machine.exec('llminfer --json --period 2000 --timeout 9000 --temp 0 -n 30 Once');
+  t.is(JSON.parse(cut.stdout).finish_reason, 'timeout');
+});
+
 test('a follow-up continues its parent; a session that is closed has none', t => {
   const machine = withModel();
   const first = json(machine, 'llminfer --json --keep -n 5 --temp 0 Once upon a time');

@@ -566,7 +566,10 @@ test('what a mix takes is exact: with its pages nobody waits or is swapped, and 
       answers.slice(0, -1),
       sizes.slice(1).map(() => 'admitted'),
     );
-    t.is(answers.at(-1), `3001 ${last} pages are to be kept for it, ${last - 1} of ${pages - 1} are left`);
+    t.is(
+      answers.at(-1),
+      `3001 ${last} ${last === 1 ? 'page is' : 'pages are'} to be kept for it, ${last - 1} of ${pages - 1} are left`,
+    );
     bench.kernel.sessions.closeOwnedBy(PID);
   }
 });

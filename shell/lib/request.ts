@@ -44,7 +44,10 @@ export const promiseOptions = {
     value: 'P',
     help: `priority for the policy fp, 0 (most urgent) to ${PRIORITY_MAX} (default ${PRIORITY_DEFAULT})`,
   },
-  timeout: { value: 'MS', help: `give up after MS milliseconds (default ${LIMITS.sessionTimeoutMs})` },
+  timeout: {
+    value: 'MS',
+    help: `give up after MS milliseconds (default ${LIMITS.sessionTimeoutMs}, or what a server promises)`,
+  },
 } as const satisfies OptionTable;
 
 export const requestOptions = { ...drawOptions, ...promiseOptions } as const;
