@@ -363,12 +363,10 @@ export class Admission {
     const { sched, clock } = this.k;
     const { budget, period } = served;
     const kind = o.server === SERVER.hard ? SERVER.hard : SERVER.soft;
-    const wanted = { session: s.id, kind, budget, period, priority: o.priority };
+    const lead = o.periodNs > 0 ? {} : { lead: now - clock.cycles() };
+    const wanted = { session: s.id, kind, budget, period, priority: o.priority, ...lead };
     const refusal = sched.admit(s.slot, wanted, clock.cycles(), this.segments.blocking(), now);
-    if (refusal !== null && o.periodNs > 0) return refusal;
-    const leadMs = clock.nsOf(now - clock.cycles()) / 1e6;
-    if (refusal !== null)
-      return { ...refusal, message: `${refusal.message}; a deadline is ${leadMs} ms longer than its period` };
+    if (refusal !== null) return refusal;
     // Pages that others must give up first: each is a step of its own.
     const lacking = this.residency.lackingFor(s.u64('kvBytes') / engine.pageBytes);
     const moves = Array.from({ length: lacking }, () => this.residency.moveCycles());

@@ -47,6 +47,8 @@ export interface ServerOptions {
   readonly budget: number; // at least its dearest step
   readonly period: number;
   readonly priority: number;
+  /** The period was not asked for: it is what a deadline leaves after this long. */
+  readonly lead?: number;
 }
 
 /** What the scheduler tells, and how it writes a time in a refusal. */
@@ -336,8 +338,11 @@ export class Scheduler {
         ? ''
         : `; ${late === s.session ? 'its' : `session ${late}'s`} deadlines must bear a segment of ${this.host.show(blocking)} (llmctl sched --segment-max)`;
     const shortest = least(s.period, HORIZON, fits);
+    const [what, lead] = s.lead === undefined ? ['period', 0] : ['deadline', s.lead];
     const advice =
-      shortest === null ? 'no period would do' : `the shortest period that would do is ${this.host.show(shortest)}`;
+      shortest === null
+        ? `no ${what} would do`
+        : `the shortest ${what} that would do is ${this.host.show(shortest + lead)}`;
     return refuse('AGAIN', 3002, `${asked}${why}; ${advice}`);
   }
 

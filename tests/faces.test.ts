@@ -79,6 +79,13 @@ test('a deadline is promised and kept, or refused with the time that can be', t 
     1,
     /^llminfer: E[A-Z]+ 3002 TooManyConcurrent: .*[0-9].*\n$/,
   );
+  // What a refusal offers is taken, and a nanosecond less is not: on a machine that does nothing else the sum is exact.
+  const [, offer] = /shortest deadline that would do is ([\d.]+) ms/.exec(
+    machine.exec('llminfer --deadline 100 -n 30 Once').stderr,
+  )!;
+  const less = (Number(offer) - 1e-6).toFixed(6);
+  refused(t, machine, `llminfer --deadline ${less} -n 30 Once`, 1, /shortest deadline/);
+  t.is(json(machine, `llminfer --json --deadline ${offer} -n 30 Once`)['deadline_misses'], 0);
 
   const served = json(machine, 'llminfer --json --period 300 -n 6 Once');
   t.is(served['period_ns'], 3e8);
