@@ -227,6 +227,17 @@ class PlanLister implements PlanSink {
   }
 }
 
+/** The segments that end every engine's plan: from logits to a token, and to the loss of one. */
+export function emitDraws(sink: PlanSink): Pick<Segments, 'sampleAt' | 'scoreAt'> {
+  const sampleAt = sink.segment('sample');
+  sink.emit(Op.SAMPLE, {}, { head: true });
+  sink.emit(Op.END, {});
+  const scoreAt = sink.segment('score');
+  sink.emit(Op.SCORE, {}, { head: true });
+  sink.emit(Op.END, {});
+  return { sampleAt, scoreAt };
+}
+
 // ── A plan ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Arena offsets of the segments' first ops. */

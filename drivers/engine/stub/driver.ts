@@ -18,7 +18,7 @@ import type {
 } from '../../../kernel/abi/index.ts';
 import { alignUp } from '../memory.ts';
 import { Op, Reply } from '../ops.ts';
-import { Plan } from '../plan.ts';
+import { emitDraws, Plan } from '../plan.ts';
 import type { PlanSink, Segments } from '../plan.ts';
 import { layOutPool, layOutSlots } from '../sessions.ts';
 import { logitsBytes } from '../sizes.ts';
@@ -137,13 +137,7 @@ export class StubDriver implements EngineDriver {
     const headAt = sink.segment('head');
     sink.emit(Op.ECHO, {}, { head: true });
     sink.emit(Op.END, {});
-    const sampleAt = sink.segment('sample');
-    sink.emit(Op.SAMPLE, {}, { head: true });
-    sink.emit(Op.END, {});
-    const scoreAt = sink.segment('score');
-    sink.emit(Op.SCORE, {}, { head: true });
-    sink.emit(Op.END, {});
-    return { bodyAt, headAt, sampleAt, scoreAt };
+    return { bodyAt, headAt, ...emitDraws(sink) };
   }
 
   private echo(reply: ReplyWriter, prompt: number, promptTokens: number): void {

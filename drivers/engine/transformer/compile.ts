@@ -7,6 +7,7 @@ import { GGML_BLOCK, ggmlTypeName, KV_PAGE } from '../../../kernel/abi/index.ts'
 import type { EngineOptions } from '../../../kernel/abi/index.ts';
 import { Cursor } from '../memory.ts';
 import { Op } from '../ops.ts';
+import { emitDraws } from '../plan.ts';
 import type { Place, PlanSink, Segments } from '../plan.ts';
 import { actBytes, actKind, logitsBytes, ropeTableBytes, scoresBytes } from '../sizes.ts';
 import { keyValueLength, queryLength } from './architecture.ts';
@@ -188,15 +189,7 @@ class Compiler {
     );
     sink.emit(Op.CHECK, { at: s.logits, n: h.vocabulary }, { head: true });
     sink.emit(Op.END, {});
-
-    const sampleAt = sink.segment('sample');
-    sink.emit(Op.SAMPLE, {}, { head: true });
-    sink.emit(Op.END, {});
-
-    const scoreAt = sink.segment('score');
-    sink.emit(Op.SCORE, {}, { head: true });
-    sink.emit(Op.END, {});
-    return { bodyAt, headAt, sampleAt, scoreAt };
+    return { bodyAt, headAt, ...emitDraws(sink) };
   }
 
   /** hidden += attention(norm(hidden)); hidden += feedForward(norm(hidden)) */
