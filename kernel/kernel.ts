@@ -417,7 +417,7 @@ export class Kernel {
       p
         .argv()
         .join(' ')
-        .replace(/\p{Cc}/gu, '?'),
+        .replace(/[^ -~\u00a0-\uffff]/g, '?'), // control characters, without the engine's Unicode tables
     ]);
     const head = ['PID', 'PPID', 'PGID', 'UID', 'STAT', 'TTY', 'START', 'CYCLES', 'SESSIONS', 'WCHAN', 'COMMAND'];
     return [head, ...rows].map(row => `${row.join(' ')}\n`).join('');
