@@ -1,10 +1,9 @@
 // hexdump: bytes in hexadecimal and as ASCII, sixteen a line (the canonical form). Repeated lines are shown once, then as `*`.
 
-import { SEEK } from '../../kernel/abi/index.ts';
 import { parseSize } from '../lib/fmt.ts';
 import { closeInput, define, openInput } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
-import type { Input } from '../lib/stdio.ts';
+import { Span } from '../lib/span.ts';
 
 const options = {
   canonical: { short: 'C', help: 'hexadecimal and ASCII (the default and only form)' },
@@ -49,42 +48,14 @@ export const hexdump = define({
 const count = (text: string): number | null => (/^0x[0-9a-f]+$/i.test(text) ? Number(text) : parseSize(text));
 const hex = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
-class Dump {
-  left: number;
-  private skip: number;
-  private at: number; // offset of the line in progress
-  private readonly line = new Uint8Array(16);
-  private filled = 0;
+class Dump extends Span {
   private previous: string | null = null;
   private squeezing = false;
   private readonly ctx: Context<typeof options>;
 
   constructor(ctx: Context<typeof options>, skip: number, length: number) {
+    super(ctx.sys, skip, length, new Uint8Array(16));
     this.ctx = ctx;
-    this.skip = skip;
-    this.at = skip;
-    this.left = length;
-  }
-
-  *add(input: Input): Generator<void, void, void> {
-    if (this.skip > 0 && this.skip < 2 ** 31) {
-      const end = yield* this.ctx.sys.lseek(input.fd, 0, SEEK.end);
-      if (end >= 0) {
-        const to = Math.min(end, this.skip);
-        yield* this.ctx.sys.lseek(input.fd, to, SEEK.set);
-        this.skip -= to;
-      }
-    }
-    while (this.left > 0) {
-      const piece = yield* input.chunk();
-      if (piece === null) return;
-      const from = Math.min(this.skip, piece.length);
-      this.skip -= from;
-      for (let i = from; i < piece.length && this.left > 0; i++, this.left--) {
-        this.line[this.filled++] = piece[i]!;
-        if (this.filled === 16) yield* this.flush();
-      }
-    }
   }
 
   *end(): Generator<void, void, void> {
@@ -94,11 +65,11 @@ class Dump {
     if (began) yield* this.ctx.out.print(`${total.toString(16).padStart(8, '0')}\n`);
   }
 
-  private *flush(): Generator<void, void, void> {
+  protected *flush(): Generator<void, void, void> {
     let bytes = '';
     let ascii = '';
     for (let i = 0; i < 16; i++) {
-      const byte = this.line[i]!;
+      const byte = this.block[i]!;
       bytes += i === 8 ? '  ' : ' ';
       bytes += i < this.filled ? hex[byte]! : '  ';
       if (i < this.filled) ascii += byte >= 32 && byte < 127 ? String.fromCharCode(byte) : '.';

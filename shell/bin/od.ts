@@ -1,13 +1,12 @@
 // od: a file's bytes as numbers and characters (POSIX XCU). Each -t adds a row for every block of sixteen bytes; rows of different types are
 // spaced so that the same byte stands in the same column. Numbers are little-endian, as the machine is.
 
-import { SEEK } from '../../kernel/abi/index.ts';
 import { parseSize } from '../lib/fmt.ts';
 import { dumpTypes, leastCommonSize } from '../lib/dumptype.ts';
 import type { DumpType } from '../lib/dumptype.ts';
 import { closeInput, define, openInput } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
-import type { Input } from '../lib/stdio.ts';
+import { Span } from '../lib/span.ts';
 
 const options = {
   'address-radix': { short: 'A', value: 'R', help: 'offsets in d decimal, o octal (default), x hexadecimal, n none' },
@@ -114,50 +113,21 @@ function planOf({ options }: Od): Plan | string {
   };
 }
 
-class Dump {
-  left: number;
-  skip: number;
-  private at: number; // offset of the block in progress
-  private filled = 0;
+class Dump extends Span {
   private squeezing = false;
   private began = false;
   private previous: Uint8Array;
-  private block: Uint8Array;
   private readonly ctx: Od;
   private readonly plan: Plan;
   /** Columns of one block: enough for the widest type. */
   private readonly width: number;
 
   constructor(ctx: Od, plan: Plan) {
+    super(ctx.sys, plan.skip, plan.most, new Uint8Array(plan.blockBytes));
     this.ctx = ctx;
     this.plan = plan;
-    this.skip = plan.skip;
-    this.at = plan.skip;
-    this.left = plan.most;
     this.previous = new Uint8Array(plan.blockBytes);
-    this.block = new Uint8Array(plan.blockBytes);
     this.width = Math.max(...plan.types.map(type => (type.width + 1) * (plan.blockBytes / type.bytes)));
-  }
-
-  *add(input: Input): Generator<void, void, void> {
-    if (this.skip > 0 && this.skip < 2 ** 31) {
-      const end = yield* this.ctx.sys.lseek(input.fd, 0, SEEK.end);
-      if (end >= 0) {
-        const to = Math.min(end, this.skip);
-        yield* this.ctx.sys.lseek(input.fd, to, SEEK.set);
-        this.skip -= to;
-      }
-    }
-    while (this.left > 0) {
-      const piece = yield* input.chunk();
-      if (piece === null) return;
-      const from = Math.min(this.skip, piece.length);
-      this.skip -= from;
-      for (let i = from; i < piece.length && this.left > 0; i++, this.left--) {
-        this.block[this.filled++] = piece[i]!;
-        if (this.filled === this.block.length) yield* this.flush();
-      }
-    }
   }
 
   *end(): Generator<void, void, void> {
@@ -167,7 +137,7 @@ class Dump {
     if (address !== '') yield* this.ctx.out.print(`${address}\n`);
   }
 
-  private *flush(): Generator<void, void, void> {
+  protected *flush(): Generator<void, void, void> {
     const { plan, block, filled } = this;
     const whole = filled === block.length;
     const repeated = whole && this.began && plan.squeeze && block.every((byte, i) => byte === this.previous[i]);
