@@ -7,6 +7,7 @@ import {
   isRefusal,
   KV_PAGE,
   LIMITS,
+  LOAD_DEFAULTS,
   refuse,
   utf8Write,
   WCET_CALLS,
@@ -20,7 +21,7 @@ import type { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
-import { checkKvType, LOAD_DEFAULTS, type Loader, type Priced } from './loader.ts';
+import { checkKvType, type Loader, type Priced } from './loader.ts';
 import { checkLength } from './admission.ts';
 import { drawOf } from './session.ts';
 import { requestBounds } from './wcet/bounds.ts';

@@ -9,6 +9,7 @@ import {
   IOCTL,
   isRefusal,
   LIMITS,
+  LOAD_DEFAULTS,
   O,
   QuotaRecord,
   refuse,
@@ -41,7 +42,7 @@ import { Costs, type Pricer } from './costs.ts';
 import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
-import { LOAD_DEFAULTS, Loader } from './loader.ts';
+import { Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
 import { Mounter } from './mounter.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';

@@ -14,6 +14,7 @@ import {
   KV_TYPES,
   KV_TYPES_TEXT,
   LIMITS,
+  LOAD_DEFAULTS,
   PAGE_RECORD_BYTES,
   PlanReport,
   refuse,
@@ -24,6 +25,8 @@ import {
   type EngineOptions,
   type EnginePlace,
   type GgmlTypeName,
+  type LoadOptions,
+  type RecordValue,
   type ModelImage,
   type ModelShape,
   type PlanRow,
@@ -44,8 +47,7 @@ import type { Bound, PlanSource } from './wcet/price.ts';
 import type { MemoryRegion, Target } from './wcet/targets.ts';
 
 /** What the caller asked for, see LoadOptions: 0 = as much as the default allows and fits. */
-export type LoadRequest = EngineOptions;
-export const LOAD_DEFAULTS: LoadRequest = { ctx: 0, kvType: GGML_TYPE.F16, batch: 0, sessions: 0, pages: 0 };
+export type LoadRequest = RecordValue<typeof LoadOptions.fields>;
 
 /** What is loaded. */
 export interface Loaded {
@@ -96,6 +98,7 @@ export interface TextSize {
 /** What the regions of a model are to a target. The history is read and written with the cache; nothing reads the directory while it runs. */
 const TARGET_REGION: Readonly<Record<keyof EngineBudget, MemoryRegion>> = {
   weights: 'weights',
+  stream: 'weights',
   tensors: 'plan',
   vocabulary: 'vocabulary',
   kv: 'kv',
@@ -132,12 +135,16 @@ function largest(most: number, fits: (n: number) => boolean): number {
 }
 
 /** What is left open as small as it can be. */
-const smallestOf = ({ ctx, kvType, batch, sessions, pages }: LoadRequest): EngineOptions => ({
+const smallestOf = ({ ctx, kvType, batch, sessions, pages }: EngineOptions): EngineOptions => ({
   ctx,
   kvType,
   batch: batch || 1,
   sessions: sessions || 1,
   pages: pages || pagesOf(ctx),
+  draws: 1,
+  tileBytes: 0,
+  buffers: 0,
+  pinBytes: 0,
 });
 
 /** Types that keep keys and values in fewer bits. */
@@ -471,6 +478,9 @@ export class Loader {
     const report: Report = {
       fits: fits ? 1 : 0,
       ...options,
+      tiles: 0,
+      streamed: 0,
+      pinned: 0,
       pageBytes: KV_PAGE * kvBytesPerToken,
       slotBytes: budget.session / options.sessions,
       fixed: this.base.offset,

@@ -238,7 +238,7 @@ const RECORDS: Readonly<Record<Exclude<RecordName, 'SessionEvent'>, Shown>> = {
   FsStat: show(FsStat, 'type', 'source', 'totalBytes', 'usedBytes'),
   Times: show(Times, 'nowNs', 'cycles', 'hz'),
   LastError: show(LastError, 'errno', 'code', 'message'),
-  LoadOptions: show(LoadOptions, 'ctx', 'kvType', 'batch', 'sessions', 'pages'),
+  LoadOptions: show(LoadOptions, 'ctx', 'kvType', 'batch', 'sessions', 'pages', 'stream'),
   PlanReport: show(PlanReport, 'fits', 'ctx', 'kvType', 'weights', 'kv', 'total'),
   ModelInfo: show(ModelInfo, 'name', 'architecture', 'parameters', 'ctx', 'kvType'),
   ConvertReport: show(ConvertReport, 'bytes', 'sourceBytes', 'tensors', 'converted'),

@@ -45,6 +45,44 @@ export interface Compute {
 /** Reads storage into the arena. Returns bytes read (fewer at the end of the file), or -errno. */
 export type Dma = (fileAt: number, arenaAt: number, length: number) => number;
 
+// ── Block devices ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A figure of a device: the best there is, what a healthy device shows, the worst that its bound allows. */
+export interface Timing {
+  readonly least: number;
+  readonly typical: number;
+  readonly most: number;
+}
+
+/** What a kind of storage takes to answer a read: a latency, then bytes one after the other. */
+export interface DiskModel {
+  readonly name: string; // 'nvme', 'emmc', 'sd', 'qspi', 'ram'
+  readonly title: string;
+  readonly latencyNs: Timing; // from a command to its first byte
+  readonly bytePs: Timing; // picoseconds a byte
+  /** Above 1 the latency of a command passes while the one before it transfers. */
+  readonly queueDepth: number;
+  readonly sectorBytes: number;
+  /** Attempts beyond the first that a bound allows for. */
+  readonly retries: number;
+  readonly source: string;
+  readonly why: string;
+}
+
+/** What one read takes on a target, in whole cycles. `most` includes every attempt; failed ones are served in place, and overlap with nothing. */
+export interface ReadTime {
+  readonly latency: number;
+  readonly transfer: number;
+}
+
+/** A disk as bounds see it: reads are answered one after the other, in order. */
+export interface DiskTimes {
+  readonly name: string;
+  /** A read that begins at `issue` behind one that ends at `before` ends at max(before, issue + latency) + transfer; otherwise at max(before, issue) + latency + transfer. */
+  readonly overlaps: boolean;
+  read(bytes: number, kind: keyof Timing): ReadTime;
+}
+
 // ── Host directories ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface HostStat {
@@ -176,6 +214,10 @@ export interface EngineOptions {
   readonly batch: number; // rows per pass, ≥ 1
   readonly sessions: number; // slots, ≥ 1
   readonly pages: number; // of the KV pool, ≥ ⌈ctx / KV_PAGE⌉
+  readonly draws: number; // rows of a pass whose logits are computed together, 1 … batch
+  readonly tileBytes: number; // of one buffer that weights stream through; 0: all weights lie in the arena
+  readonly buffers: number; // of them, ≥ 2; 0 where nothing streams
+  readonly pinBytes: number; // of matrices that would stream, how many bytes stay in the arena, at most
 }
 
 /**
@@ -191,7 +233,8 @@ export interface SessionSlots {
 
 /** The regions a model takes, in bytes, each a multiple of 32; pure function of image and options. */
 export interface EngineBudget {
-  readonly weights: number;
+  readonly weights: number; // those that stay: all of them, or vectors and what is pinned
+  readonly stream: number; // buffers of those that do not
   readonly tensors: number;
   readonly vocabulary: number;
   readonly kv: number;
@@ -200,7 +243,16 @@ export interface EngineBudget {
   readonly session: number;
 }
 /** In arena order. */
-export const ENGINE_REGIONS = ['weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session'] as const;
+export const ENGINE_REGIONS = [
+  'weights',
+  'stream',
+  'tensors',
+  'vocabulary',
+  'kv',
+  'scratch',
+  'plan',
+  'session',
+] as const;
 export type EnginePlace = { readonly [R in keyof EngineBudget as `${R}At`]: number };
 
 export interface ModelShape {
@@ -248,8 +300,40 @@ export interface PlanRow {
  */
 export const PLAN_RECORD = { bytes: 64, flags: 1, flagHead: 1, flagRows: 4, tokens: 13, positions: 14 } as const;
 
+/**
+ * A plan whose weights stream: each segment falls apart into pieces, one after the other, each ending with an END of its own. A piece may wait
+ * for one read, a tile: rows of one matrix, or of several that follow each other in the file. The read of a tile may begin as soon as the last
+ * piece that used its buffer has run; a segment's tiles go round the buffers in order. Rows that tokens or positions name are read one
+ * by one before the body's first piece.
+ */
+export interface StreamProgram {
+  readonly bodyPiecesAt: number; // PieceRecords, in the plan region
+  readonly bodyPieces: number;
+  readonly headPiecesAt: number;
+  readonly headPieces: number;
+  readonly gathers: readonly Gather[];
+  /** Bytes that a body, and a head, reads; without what is gathered. */
+  readonly bodyBytes: number;
+  readonly headBytes: number;
+  /** Bytes of matrices that would stream and are pinned. */
+  readonly pinnedBytes: number;
+}
+
+/** Rows read singly: for row r of the pass, named by its token or its position, unit ⌊name / unitRows⌋ goes to toAt + r · unitBytes. */
+export interface Gather {
+  readonly by: 'token' | 'position';
+  readonly tensor: string;
+  readonly fileAt: number;
+  readonly unitBytes: number;
+  readonly unitRows: number;
+  readonly rows: number; // of the whole matrix
+  readonly toAt: number;
+}
+
 /** A compiled plan: the plan region's words, and its segments as in Engine. `rows` follow the records, END included. */
 export interface PlanImage {
+  /** null: all weights lie in the arena, and each segment is one run from its first op to END. */
+  readonly stream: StreamProgram | null;
   readonly words: Int32Array;
   readonly bodyAt: number;
   readonly headAt: number;
@@ -271,6 +355,7 @@ export interface Engine {
   readonly sampleAt: number; // logits → StepBlock.next
   readonly scoreAt: number; // logits, StepBlock.target → StepBlock.loss
   readonly logitsAt: number; // f32[vocabulary]; behind them the sampler's memory
+  readonly stream: StreamProgram | null;
   /** The KV pool: options.pages × pageBytes, and behind them, at pageRecordsAt, options.pages × PAGE_RECORD_BYTES for the kernel. */
   readonly kvAt: number;
   readonly pageBytes: number;

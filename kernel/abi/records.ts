@@ -156,6 +156,10 @@ export const GGML_TYPE = {
   BF16: 30,
   TQ1_0: 34,
   TQ2_0: 35,
+  // Prelinked: rows in groups of four as the kernels read them (ops.ts); numbers that no other reader takes for its own
+  Q4_0_R4: 1002,
+  Q4_1_R4: 1003,
+  Q8_0_R4: 1008,
 } as const;
 export type GgmlTypeName = keyof typeof GGML_TYPE;
 
@@ -199,6 +203,9 @@ export const GGML_BLOCK: Record<GgmlTypeName, readonly [values: number, bytes: n
   IQ4_XS: [256, 136],
   TQ1_0: [256, 54],
   TQ2_0: [256, 66],
+  Q4_0_R4: [32, 18],
+  Q4_1_R4: [32, 20],
+  Q8_0_R4: [32, 34],
 };
 
 const typeNames = new Map<number, GgmlTypeName>();
@@ -215,6 +222,35 @@ export const LoadOptions = layout({
   batch: 'u32', // rows per pass over the weights; 0 = 8, or fewer when memory is short
   sessions: 'u32', // slots for sessions that have a history and a block table; 0 = 32, or what fits
   pages: 'u32', // of the KV pool, KV_PAGE positions each; 0 = one whole context at least, and three quarters of what would be free
+  draws: 'u32', // rows whose logits are computed together; 0 = as many as fit well
+  stream: 'u32', // RESIDENCY
+  tileBytes: 'u32', // of a buffer of streamed weights; 0 = 256 KiB, or less when memory is short
+  buffers: 'u32', // 0 = 2
+  pinBytes: 'u32', // of streamed matrices, kept in the arena; PIN_AUTO = as many as fit
+});
+/** auto: weights stream when they do not fit. */
+export const RESIDENCY = { auto: 0, resident: 1, streamed: 2 } as const;
+export const PIN_AUTO = 0xffffffff;
+/** Everything as the defaults and the memory allow. */
+export const LOAD_DEFAULTS: RecordValue<typeof LoadOptions.fields> = {
+  ctx: 0,
+  kvType: GGML_TYPE.F16,
+  batch: 0,
+  sessions: 0,
+  pages: 0,
+  draws: 0,
+  stream: RESIDENCY.auto,
+  tileBytes: 0,
+  buffers: 0,
+  pinBytes: PIN_AUTO,
+};
+/** One piece of a segment whose weights stream: its first op, and the read that it waits for (0 bytes: none). */
+export const PieceRecord = layout({
+  opAt: 'u32',
+  bufferAt: 'u32',
+  bytes: 'u32',
+  tensor: 'u32', // index, in the directory, of the matrix the tile begins in
+  fileAt: 'u64',
 });
 /** Positions of a page of keys and values: a block of the weighted sums, so that no block spans two pages. */
 export const KV_PAGE = 32;
@@ -231,8 +267,15 @@ export const PlanReport = layout({
   pages: 'u32', // of the KV pool: kv = pages × pageBytes
   pageBytes: 'u32', // KV_PAGE × kvBytesPerToken
   slotBytes: 'u32', // session = sessions × slotBytes
+  draws: 'u32', // rows whose logits are computed together
+  tileBytes: 'u32', // of a buffer of streamed weights; 0: nothing streams
+  buffers: 'u32',
+  tiles: 'u32', // reads in a pass that draws
+  streamed: 'u64', // bytes of them
+  pinned: 'u64', // of matrices that would stream, bytes that stay in the arena
   fixed: 'u64', // the machine itself: null page, constants, kernel tables, buffers
-  weights: 'u64',
+  weights: 'u64', // those that stay in the arena
+  stream: 'u64', // buffers of those that do not
   tensors: 'u64', // tensor directory
   vocabulary: 'u64',
   kv: 'u64',
@@ -265,6 +308,12 @@ export const ModelInfo = layout({
   batch: 'u32', // rows per pass
   sessions: 'u32', // slots
   pages: 'u32', // of the KV pool
+  draws: 'u32',
+  tileBytes: 'u32', // 0: nothing streams
+  buffers: 'u32',
+  tiles: 'u32', // reads in a pass that draws
+  streamed: 'u64', // bytes of them
+  pinned: 'u64', // of matrices that would stream, bytes that stay in the arena
   bos: 'i32', // -1 when the model has none
   eos: 'i32',
   addBos: 'u32',

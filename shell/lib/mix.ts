@@ -1,7 +1,7 @@
 // llmctl plan --mix: whether sessions of given lengths can be there at once, by the sum that the kernel makes when it admits them: slots that
 // there are, and pages of keys and values, each session's last one whole. Nothing is estimated, and no sharing is counted on.
 
-import { GGML_TYPE, KV_PAGE, LIMITS } from '../../kernel/abi/index.ts';
+import { GGML_TYPE, KV_PAGE, LIMITS, LOAD_DEFAULTS } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { table } from './fmt.ts';
 import type { Json } from './fmt.ts';
@@ -105,7 +105,7 @@ function* loadFor(sys: Sys, path: string, plan: Plan, groups: readonly Group[]):
   if (sessions > LIMITS.sessionsMax || groups.some(g => tooLong(g, ctx).length > 0)) return null;
   for (const kvType of kvTypes.slice(kvTypes.indexOf(plan.kvType)))
     for (const pages of [0, Math.max(needed, Math.ceil(ctx / KV_PAGE))]) {
-      const choice = { ctx, kvType, batch: plan.batch, sessions, pages };
+      const choice = { ...LOAD_DEFAULTS, ctx, kvType, batch: plan.batch, sessions, pages };
       const planned = yield* planModel(sys, path, choice);
       if (typeof planned !== 'number' && planned.fits !== 0 && planned.pages >= needed)
         return { choice, pages: planned.pages };

@@ -10,6 +10,7 @@ import {
   KV_TYPES_TEXT,
   LIMITS,
   LlmStats,
+  LOAD_DEFAULTS,
   LoadOptions,
   ModelInfo,
   O,
@@ -79,7 +80,7 @@ export function* isLoaded(sys: Sys, path: string): Generator<void, boolean, void
 
 /** What a load is to take; 0: as much as the default allows and fits. */
 export type LoadChoice = RecordValue<typeof LoadOptions.fields>;
-export const defaultChoice: LoadChoice = { ctx: 0, kvType: GGML_TYPE.F16, batch: 0, sessions: 0, pages: 0 };
+export const defaultChoice: LoadChoice = LOAD_DEFAULTS;
 
 /** Options of a load as getopt leaves them; a verb may lack the last three. */
 interface LoadOptionValues {
@@ -120,6 +121,7 @@ export function* loadedFile(
   return {
     path: model.path,
     choice: {
+      ...defaultChoice,
       ctx: given.ctx === undefined ? model.ctx : ctx,
       kvType: given.kv === undefined ? model.kvType : choice.kvType,
       batch,

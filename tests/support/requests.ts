@@ -21,7 +21,7 @@ import {
 } from '../../kernel/abi/index.ts';
 import { ACCOUNTS } from '../../kernel/clock.ts';
 import type { PlanPrices } from '../../kernel/costs.ts';
-import { LOAD_DEFAULTS } from '../../kernel/loader.ts';
+import { LOAD_DEFAULTS } from '../../kernel/abi/index.ts';
 import { drawOf } from '../../kernel/session.ts';
 import type { Bound } from '../../kernel/wcet/price.ts';
 import { kvTypeFor, randomConfig, randomModel } from '../reference/models.ts';

@@ -83,6 +83,7 @@ export class StubDriver implements EngineDriver {
     if (isRefusal(form)) return form;
     return {
       weights: 0,
+      stream: 0,
       tensors: 0,
       vocabulary: 0,
       kv: layOutPool(options, ID_BYTES, 0).bytes,
@@ -106,6 +107,7 @@ export class StubDriver implements EngineDriver {
       options,
       vocabulary: this.vocabulary,
       ...plan.load(this.arena),
+      stream: null,
       logitsAt: place.scratchAt,
       kvAt,
       pageBytes,
@@ -124,7 +126,7 @@ export class StubDriver implements EngineDriver {
   plan(image: ModelImage, options: EngineOptions, _budget: EngineBudget, place: EnginePlace): PlanImage | Refusal {
     const form = formOf(image);
     if (isRefusal(form)) return form;
-    return { ...this.planAt(place.planAt, options).image(place.planAt), logitsAt: place.scratchAt };
+    return { ...this.planAt(place.planAt, options).image(place.planAt), stream: null, logitsAt: place.scratchAt };
   }
 
   private planAt(at: number, options: EngineOptions): Plan {

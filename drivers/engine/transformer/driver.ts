@@ -55,6 +55,7 @@ export class TransformerDriver implements EngineDriver {
     const layout = layOut(weights.model, { scratchAt: 0, planAt: 0 });
     return {
       weights: weights.bytes,
+      stream: 0,
       tensors: directoryBytes(model.tensors.values()),
       vocabulary: vocabulary.bytes,
       kv: layOutPool(options, kvBytesPerToken(model.h, options.kvType), 0).bytes,
@@ -95,6 +96,7 @@ export class TransformerDriver implements EngineDriver {
       options,
       vocabulary,
       ...layout.plan.load(arena),
+      stream: null,
       logitsAt: layout.scratch.logits.at,
       kvAt,
       pageBytes,
@@ -109,7 +111,7 @@ export class TransformerDriver implements EngineDriver {
     const opened = this.open(image, options);
     if (isRefusal(opened)) return opened;
     const layout = layOut(placeTensors(opened, place.weightsAt).model, place);
-    return { ...layout.plan.image(place.planAt), logitsAt: layout.scratch.logits.at };
+    return { ...layout.plan.image(place.planAt), stream: null, logitsAt: layout.scratch.logits.at };
   }
 
   private open(image: ModelImage, options: EngineOptions): Model<BoundTensor> | Refusal {
