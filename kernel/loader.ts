@@ -607,6 +607,7 @@ export class Loader {
           ...plan,
           word,
           ...options,
+          stream: null,
           vocabulary: shape.vocabulary,
           kvAt: place.kvAt,
           historyAt: place.sessionAt,
@@ -678,6 +679,8 @@ export class Loader {
       word: address => this.arena.i32[address >> 2]!,
       ctx: options.ctx,
       batch: options.batch,
+      draws: options.draws,
+      stream: null,
       vocabulary: engine.vocabulary.count,
       regionOf: this.regionsOf(budget, place),
     };
