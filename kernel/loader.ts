@@ -2,7 +2,6 @@
 // budget is exact: what `plan` says is what `load` takes, and one byte less is refused here, with the sum, before anything is allocated.
 // A load validates everything first; when it fails the previous model is as it was.
 
-import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   ENGINE_REGIONS,
@@ -24,6 +23,7 @@ import {
   type EngineDriver,
   type EngineOptions,
   type EnginePlace,
+  type Hasher,
   type GgmlTypeName,
   type LoadOptions,
   type RecordValue,
@@ -185,6 +185,7 @@ export class Loader {
     readonly vfs: Vfs,
     private readonly drivers: readonly EngineDriver[],
     private readonly tokenizer: TokenizerDriver,
+    private readonly sha256: () => Hasher,
     private readonly say: (text: string) => void,
   ) {
     this.base = arena.mark();
@@ -755,7 +756,7 @@ export class Loader {
   }
 
   private digest(file: OpenFile, bytes: number): string | Refusal {
-    const hash = sha256.create();
+    const hash = this.sha256();
     const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
     for (let done = 0; done < bytes;) {
       const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));
