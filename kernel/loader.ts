@@ -2,7 +2,6 @@
 // budget is exact: what `plan` says is what `load` takes, and one byte less is refused here, with the sum, before anything is allocated.
 // A load validates everything first; when it fails the previous model is as it was.
 
-import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   ENGINE_REGIONS,
@@ -21,6 +20,7 @@ import {
   type EngineDriver,
   type EngineOptions,
   type EnginePlace,
+  type Hasher,
   type GgmlTypeName,
   type ModelImage,
   type ModelShape,
@@ -147,6 +147,7 @@ export class Loader {
     readonly vfs: Vfs,
     private readonly drivers: readonly EngineDriver[],
     private readonly tokenizer: TokenizerDriver,
+    private readonly sha256: () => Hasher,
     private readonly streams: Streams,
     private readonly say: (text: string) => void,
   ) {
@@ -521,6 +522,7 @@ export class Loader {
         {
           ...plan,
           ...options,
+          stream: null,
           vocabulary: shape.vocabulary,
           kvAt: place.kvAt,
           historyAt: place.sessionAt,
@@ -592,6 +594,8 @@ export class Loader {
       word: address => this.arena.i32[address >> 2]!,
       ctx: options.ctx,
       batch: options.batch,
+      draws: options.draws,
+      stream: null,
       vocabulary: engine.vocabulary.count,
       regionOf: this.regionsOf(budget, place),
     };
@@ -676,7 +680,7 @@ export class Loader {
   }
 
   private digest(file: OpenFile, bytes: number): string | Refusal {
-    const hash = sha256.create();
+    const hash = this.sha256();
     const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
     for (let done = 0; done < bytes;) {
       const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));

@@ -218,7 +218,7 @@ export class Passes {
     const isStreamed = what === 'head' && this.k.streams.isStreaming;
     const status = isStreamed ? this.streamed(0) : this.segment(opAt);
     s.charge(this.cycles);
-    const price = this.k.loader.prices().charged(what, 1, pos);
+    const price = this.k.loader.prices().computed(what, 1, pos);
     if (status === FAULT.none && (what === 'sample' || this.charging.isCharged(s, what, pos, this.cycles, price)))
       return true;
     this.fault(s, status);
