@@ -18,6 +18,7 @@ import {
   type TtyDevice,
 } from '../kernel/abi/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
+import { blockDriver } from '../drivers/block/index.ts';
 import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { Tokenizers } from '../drivers/engine/tokenizer.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
@@ -61,6 +62,8 @@ export interface BootOptions {
   readonly target?: string;
   /** Text of a calibration, for the target `host`. */
   readonly calibration?: string;
+  /** What kinds of storage disks are: `{ vda: 'nvme' }`; vda holds /, vdb and so on are the mounts in their order. Default: the target's own. */
+  readonly disks?: Readonly<Record<string, string>>;
   /** A charge outside its bounds stops the machine, instead of one session: for tests. */
   readonly strict?: boolean;
 }
@@ -95,6 +98,8 @@ export class Machine {
         ['console-err', options.errors ?? tty],
       ]),
       hostDirectories: options.mounts ?? [],
+      block: blockDriver,
+      diskModels: new Map(Object.entries(options.disks ?? {})),
       image: options.image,
       programs,
       loadConstants: at => loadUnicode(this.arena, at),

@@ -1,6 +1,7 @@
 // The kernel alone: a machine with programs, a compute device and an engine made for the tests. Each program misuses or uses some calls;
 // what is checked is what Linux would answer, and that nothing is left behind.
 import test from 'ava';
+import { blockDriver } from '../drivers/block/index.ts';
 import { layOutPool, layOutSlots } from '../drivers/engine/sessions.ts';
 import * as abi from '../kernel/abi/index.ts';
 import {
@@ -261,6 +262,8 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     },
     devices: new Map(),
     hostDirectories: [],
+    block: blockDriver,
+    diskModels: new Map(),
     image,
     programs: table,
     loadConstants: () => 0,
