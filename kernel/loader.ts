@@ -39,7 +39,7 @@ import { openImage } from './image.ts';
 import type { Layout } from './layout.ts';
 import { fit, type Candidate, type Fit, type LoadRequest } from './fit.ts';
 import { panic } from './panic.ts';
-import { LocalDisk, type Streams } from './stream.ts';
+import type { Streams } from './stream.ts';
 import { encodingBounds } from './wcet/bounds.ts';
 import type { Bound, PlanSource } from './wcet/price.ts';
 import type { MemoryRegion, Target } from './wcet/targets.ts';
@@ -635,7 +635,7 @@ export class Loader {
 
   /** Weights that stream come from the model's file from now on. */
   private stream({ engine, file }: Loaded): void {
-    if (engine.stream !== null && file !== null) this.streams.attach(engine.stream, { file, disk: new LocalDisk(this.costs) });
+    if (engine.stream !== null && file !== null) this.streams.attach(engine.stream, { file, disk: this.costs.disks.of(file) });
   }
 
   private release(): void {
@@ -688,7 +688,9 @@ export class Loader {
       hash.update(dma.subarray(0, n));
       done += n;
     }
-    this.costs.transfer(bytes);
+    const disk = this.costs.disks.of(file);
+    const status = this.costs.transfer(bytes, disk);
+    if (status < 0) return { errno: -status, code: 1002, message: disk.complaint(status, bytes, 0) };
     return bytesToHex(hash.digest());
   }
 }

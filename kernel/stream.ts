@@ -3,28 +3,21 @@
 // before they are used. The order of reads is known, so that reading goes on across segments and passes: the body's tiles, the head's for
 // each group of draws, the next body's. After the double buffering of out-of-core solvers, with the disk's queue in the place of a second thread.
 
-import { FAULT, PieceRecord, RowRecord, StepBlock, strerror, E, type Compute, type StreamProgram } from './abi/index.ts';
+import { FAULT, PieceRecord, RowRecord, StepBlock, E, type Compute, type StreamProgram } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { Arena } from './arena.ts';
 import type { Clock } from './clock.ts';
+import type { Disk } from './disks.ts';
 import type { Layout } from './layout.ts';
 import { panic } from './panic.ts';
-import { transferCycles, type Target } from './wcet/targets.ts';
 
 const piece = PieceRecord.at;
 const step = StepBlock.at;
 
-/** The disk that a file lies on. */
-export interface ReadQueue {
-  readonly name: string;
-  /** Submits a read now. When it ends, and how (0 or -errno), are known at once. */
-  submit(now: number, position: number, bytes: number): { readonly doneAt: number; readonly status: number };
-}
-
 /** Where weights come from. */
 export interface WeightSource {
   readonly file: OpenFile;
-  readonly disk: ReadQueue;
+  readonly disk: Pick<Disk, 'name' | 'submit' | 'complaint'>; // that it lies on
 }
 
 /** What was streamed since the model was loaded. */
@@ -176,7 +169,7 @@ export class Streams {
   /** What failed last, as a sentence. */
   failure(): string {
     const { file, disk } = this.source ?? panic('nothing streams');
-    return `${this.failedBytes} bytes at ${this.failedAt} of ${file.path} could not be read from ${disk.name}: ${strerror(this.failedStatus)}`;
+    return `${file.path}: ${disk.complaint(this.failedStatus, this.failedBytes, this.failedAt)}`;
   }
 
   /** /proc/stream: a line a figure. */
@@ -404,15 +397,5 @@ export class Streams {
   }
   private fileAt(at: number): number {
     return this.word(at + piece.fileAt) + this.word(at + piece.fileAt + 4) * 4294967296;
-  }
-}
-
-export class LocalDisk implements ReadQueue {
-  readonly name = 'vda';
-  private idleAt = 0;
-  constructor(private readonly costs: { readonly target: Target }) {}
-  submit(now: number, _position: number, bytes: number): { doneAt: number; status: number } {
-    this.idleAt = Math.max(now, this.idleAt) + transferCycles(this.costs.target, bytes).upper;
-    return { doneAt: this.idleAt, status: 0 };
   }
 }
