@@ -764,7 +764,9 @@ export class Loader {
       hash.update(dma.subarray(0, n));
       done += n;
     }
-    this.costs.transfer(bytes);
+    const disk = this.costs.disks.of(file);
+    const status = this.costs.transfer(bytes, disk);
+    if (status < 0) return { errno: -status, code: 1002, message: disk.complaint(status, bytes, 0) };
     return bytesToHex(hash.digest());
   }
 }
