@@ -57,6 +57,7 @@ import { parseQuotas, PASSWD_FILE, QUOTA_FILE, UserNames } from './quota-file.ts
 import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
 import { Sessions } from './sessions.ts';
+import { Streams } from './stream.ts';
 import { Swap } from './swap.ts';
 import { ServerWatch } from './server-watch.ts';
 import { checkTable, SystemCalls } from './syscall.ts';
@@ -108,6 +109,7 @@ export class Kernel {
   readonly vfs: Vfs;
   readonly clock: Clock;
   readonly costs: Costs;
+  readonly streams: Streams;
   readonly disks: Disks;
   readonly loader: Loader;
   readonly sessions: Sessions;
@@ -153,8 +155,17 @@ export class Kernel {
     const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
-    this.loader = new Loader(arena, this.lay, this.costs, this.vfs, hw.engines, hw.tokenizer, hw.sha256, text =>
-      this.log.print(text),
+    this.streams = new Streams(arena, this.lay, this.clock, hw.compute);
+    this.loader = new Loader(
+      arena,
+      this.lay,
+      this.costs,
+      this.vfs,
+      hw.engines,
+      hw.tokenizer,
+      hw.sha256,
+      this.streams,
+      text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
     this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.users.name(uid));
@@ -170,6 +181,7 @@ export class Kernel {
       costs: this.costs,
       vfs: this.vfs,
       loader: this.loader,
+      streams: this.streams,
       compute: hw.compute,
       rng: { xor128: hw.xor128, lcg: hw.lcg },
       table,
@@ -228,7 +240,7 @@ export class Kernel {
     this.log.print(`driver: rng xor128 lcg, seed ${hw.seed}`);
     this.plugDisks();
     this.mountRoot(mounter, dev);
-    arena.seal(['weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
+    arena.seal(['weights', 'stream', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
     this.readQuotas();
     this.loadBootModel();
@@ -410,6 +422,7 @@ export class Kernel {
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
     proc('audit', () => this.audit.lines(this.reader()).join(''));
+    proc('stream', () => this.streams.text());
     proc('trace', () => this.trace.text());
   }
 

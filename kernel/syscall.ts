@@ -56,7 +56,7 @@ import type { Converter } from './convert.ts';
 import type { Costs } from './costs.ts';
 import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
-import type { Loader } from './loader.ts';
+import { streamingOf, type Loader } from './loader.ts';
 import type { Mounter } from './mounter.ts';
 import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
@@ -760,6 +760,10 @@ export class SystemCalls {
           batch: options.batch,
           sessions: options.sessions,
           pages: options.pages,
+          draws: options.draws,
+          tileBytes: options.tileBytes,
+          buffers: options.buffers,
+          ...streamingOf(engine.stream, address => k.arena.u32[address >> 2]!),
           bos: vocabulary.bos,
           eos: vocabulary.eos,
           addBos: vocabulary.addBos ? 1 : 0,
