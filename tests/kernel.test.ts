@@ -2,6 +2,7 @@
 // what is checked is what Linux would answer, and that nothing is left behind.
 import test from 'ava';
 import { createHash } from 'node:crypto';
+import { blockDriver } from '../drivers/block/index.ts';
 import { layOutPool, layOutSlots } from '../drivers/engine/sessions.ts';
 import * as abi from '../kernel/abi/index.ts';
 import {
@@ -269,6 +270,8 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     },
     devices: new Map(),
     hostDirectories: [],
+    block: blockDriver,
+    diskModels: new Map(),
     image,
     programs: table,
     loadConstants: () => 0,
