@@ -53,6 +53,7 @@ import { PagePool } from './pages.ts';
 import { Pipes } from './pipes.ts';
 import { Processes } from './process.ts';
 import { Quotas } from './quota.ts';
+import { Prelinker } from './prelink.ts';
 import { parseQuotas, PASSWD_FILE, QUOTA_FILE, UserNames } from './quota-file.ts';
 import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
@@ -198,6 +199,7 @@ export class Kernel {
       },
     });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
+    const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
     const calls = new SystemCalls({
       arena,
       lay: this.lay,
@@ -213,7 +215,8 @@ export class Kernel {
       bootEpochSeconds: BOOT_EPOCH_SECONDS,
       breached: text => this.report(text),
       forecast: this.forecast,
-      converter: new Converter({ arena, lay: this.lay, costs: this.costs, vfs: this.vfs }, hw.compute),
+      converter: new Converter(images, hw.compute),
+      prelinker: new Prelinker(images, hw.compute, image => this.loader.order(image)),
       chat: new Chat(arena, this.lay, this.clock, this.costs, this.vfs, this.loader, hw.templates),
       console: hw.console,
       processes: () => this.processes,

@@ -32,6 +32,7 @@ import {
   type Vocabulary,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
+import { PRELINK_KEYS, prelinkOf } from '../vfs/prelink.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { alignUp, type Arena, type Mark } from './arena.ts';
 import type { Costs, PlanPrices } from './costs.ts';
@@ -55,6 +56,7 @@ export interface Loaded {
   readonly budget: EngineBudget;
   readonly place: EnginePlace;
   readonly digest: string; // SHA-256 of the file
+  readonly source: string; // of a prelinked file: SHA-256 of the one it was made from; '' = it is none
   readonly fileBytes: number;
   readonly tensors: number;
   readonly types: string;
@@ -100,7 +102,7 @@ interface ModelFile {
 /** What the regions of a model are to a target. The history is read and written with the cache; nothing reads the directory while it runs. */
 const TARGET_REGION: Readonly<Record<keyof EngineBudget, MemoryRegion>> = {
   weights: 'weights',
-  stream: 'weights',
+  stream: 'stream',
   tensors: 'plan',
   vocabulary: 'vocabulary',
   kv: 'kv',
@@ -191,7 +193,7 @@ export class Loader {
       const prepared = this.prepare(image, request);
       if (isRefusal(prepared)) return prepared;
       if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-      const digest = this.digest(file, image.fileBytes);
+      const digest = this.digest(file, image);
       if (isRefusal(digest)) return digest;
       return this.replace(prepared, prepared.budget, { path, file }, request, digest);
     });
@@ -230,6 +232,11 @@ export class Loader {
     if (this.loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
     const { path, engine } = this.loaded;
     return path === '' ? refuse('INVAL', 6002, `the ${engine.name} engine has no file`) : this.withImage(path, use);
+  }
+
+  /** The tensors of a model in the order in which a plan of the engine that runs it first reads them. */
+  order(image: ModelImage): readonly string[] | Refusal {
+    return this.byEngine(driver => driver.order(image));
   }
 
   engineNames(): readonly string[] {
@@ -349,12 +356,17 @@ export class Loader {
   }
 
   private prepare(image: ModelImage, request: LoadRequest): Prepared | Refusal {
+    return this.byEngine(driver => this.prepareWith(driver, image, request));
+  }
+
+  /** What the first engine says that runs the file; the first one's refusal, where none does. */
+  private byEngine<T>(ask: (driver: EngineDriver) => T | Refusal): T | Refusal {
     let first: Refusal | null = null;
     for (const driver of this.drivers) {
       if (driver.builtin !== undefined) continue;
-      const prepared = this.prepareWith(driver, image, request);
-      if (!isRefusal(prepared)) return prepared;
-      first ??= prepared;
+      const answer = ask(driver);
+      if (!isRefusal(answer)) return answer;
+      first ??= answer;
     }
     return first ?? refuse('NODEV', 5001, 'no engine runs model files');
   }
@@ -468,6 +480,7 @@ export class Loader {
       budget,
       place: located,
       digest,
+      source: prelinkOf(p.image)?.sourceSha256 ?? '',
       fileBytes: p.image.fileBytes,
       tensors: p.image.tensors.length,
       types: [...types].join(' '),
@@ -687,18 +700,29 @@ export class Loader {
     }
   }
 
-  private digest(file: OpenFile, bytes: number): string | Refusal {
-    const hash = this.sha256();
+  /** SHA-256 of the file. A prelinked image whose data are not those that it was written with is refused: they are hashed on the way. */
+  private digest(file: OpenFile, image: ModelImage): string | Refusal {
+    const bytes = image.fileBytes;
+    const prelink = prelinkOf(image);
+    const dataAt = prelink?.dataAt ?? bytes;
+    const [hash, dataHash] = [this.sha256(), this.sha256()];
     const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
     for (let done = 0; done < bytes;) {
       const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));
       if (n <= 0) return refuse('IO', 1002, `read failed at byte ${done} of ${bytes}`);
       hash.update(dma.subarray(0, n));
+      if (done + n > dataAt) dataHash.update(dma.subarray(Math.max(0, dataAt - done), n));
       done += n;
     }
     const disk = this.costs.disks.of(file);
     const status = this.costs.transfer(bytes, disk);
     if (status < 0) return { errno: -status, code: 1002, message: disk.complaint(status, bytes, 0) };
+    if (prelink !== null && bytesToHex(dataHash.digest()) !== prelink.dataSha256)
+      return refuse(
+        'NOEXEC',
+        1002,
+        `data from byte ${dataAt} on are damaged: their SHA-256 is not that of ${PRELINK_KEYS.data}`,
+      );
     return bytesToHex(hash.digest());
   }
 }

@@ -327,6 +327,7 @@ export const ModelInfo = layout({
   types: 's64', // tensor types present, e.g. `Q8_0 F32`
   path: 's256',
   digest: 's64', // SHA-256 of the file, hex
+  source: 's64', // of a prelinked file, SHA-256 of the one that it was made from; empty: it is none
   engine: 's16',
 });
 
@@ -681,6 +682,14 @@ export const ConvertReport = layout({
   tensors: 'u32',
   converted: 'u32', // tensors that change their type
   ragged: 'u32', // of those, to F16: their rows are no whole blocks of the type asked for
+});
+/** What model_prelink's descriptor will give: the data, which are read first and in order, then the header before them. */
+export const PrelinkReport = layout({
+  bytes: 'u64', // of the file
+  sourceBytes: 'u64', // of the model's file
+  headerBytes: 'u64', // where the data begin
+  tensors: 'u32',
+  grouped: 'u32', // tensors with rows in groups of four
 });
 /** What model_convert may be told. Requantize: round again what is rounded already. */
 export const CONVERT = { requantize: 1 } as const;

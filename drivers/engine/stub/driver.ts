@@ -77,6 +77,10 @@ export class StubDriver implements EngineDriver {
     };
   }
 
+  order(): readonly string[] {
+    return [];
+  }
+
   /** Its pool is kept as a model's is and never read: what the kernel does with pages can be tried where nothing is computed. */
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal {
     const form = formOf(image);

@@ -1,7 +1,15 @@
 // The transformer engine: an accelerator driver that maps a GGUF model into the arena and compiles it into a plan. It never runs the
 // plan itself. What budget() says is what load() takes, region by region; a model it does not compute exactly is refused by name.
 
-import { GGML_BLOCK, ggmlTypeName, isRefusal, KV_TYPES, printable, refuse } from '../../../kernel/abi/index.ts';
+import {
+  GGML_BLOCK,
+  GGML_TYPE,
+  ggmlTypeName,
+  isRefusal,
+  KV_TYPES,
+  printable,
+  refuse,
+} from '../../../kernel/abi/index.ts';
 import type {
   ArenaView,
   Engine,
@@ -17,9 +25,9 @@ import type {
 } from '../../../kernel/abi/index.ts';
 import type { EngineCompute } from '../compute.ts';
 import { alignUp, Cursor } from '../memory.ts';
-import { GROUP } from '../ops.ts';
+import { GROUP, type Op } from '../ops.ts';
 import { Plan } from '../plan.ts';
-import type { Place } from '../plan.ts';
+import type { Operand, Operands, Place, PlanSink } from '../plan.ts';
 import { layOutPool, layOutSlots } from '../sessions.ts';
 import { isInterleaved, ropeFrequenciesBytes } from '../sizes.ts';
 import { directoryBytes, writeDirectory } from '../tensors.ts';
@@ -46,6 +54,15 @@ export class TransformerDriver implements EngineDriver {
     if (isRefusal(h)) return h;
     const tensors = bind(image, h);
     return isRefusal(tensors) ? tensors : shapeOf(image, h);
+  }
+
+  order(image: ModelImage): readonly string[] | Refusal {
+    const opened = this.open(image, LEAST_OPTIONS);
+    if (isRefusal(opened)) return opened;
+    const { model } = layOut(opened, { weightsAt: 0, streamAt: 0, scratchAt: 0, planAt: 0 });
+    const sink = new TensorOrder();
+    compile(model, layOutScratch(model, 0), { name: 'frequencies', at: 0 }, sink);
+    return [...sink.names];
   }
 
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal {
@@ -186,6 +203,34 @@ interface Opened {
 /** Tensors that are in the arena. */
 function resident({ model, streams }: Opened): BoundTensor[] {
   return [...model.tensors.values()].filter(({ name }) => streams?.tensors.has(name) !== true);
+}
+
+/** Of a plan whose records nobody runs. */
+const LEAST_OPTIONS: EngineOptions = {
+  ctx: 1,
+  kvType: GGML_TYPE.F32,
+  batch: 1,
+  sessions: 1,
+  pages: 1,
+  draws: 1,
+  tileBytes: 0,
+  buffers: 0,
+  pinBytes: 0,
+};
+
+/** Takes no ops but the names, as the file has them, of the tensors that they read. */
+class TensorOrder implements PlanSink {
+  readonly names = new Set<string>();
+
+  segment(): number {
+    return 0;
+  }
+  layer(): void {}
+  tile(): void {}
+  emit<O extends Op>(_op: O, operands: Operands<O>): void {
+    for (const operand of Object.values<Operand>(operands))
+      if (typeof operand === 'object' && 'info' in operand) this.names.add((operand as PlacedTensor).info.name);
+  }
 }
 
 /** A model with places for everything its plan refers to. The plan region begins with the frequencies. */
