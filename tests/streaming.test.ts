@@ -43,7 +43,7 @@ const FORMS = [
 
 for (const model of ['fable-f16', 'fable-q8_0', 'fable-q4_0'])
   test(`${model}: streamed is resident, to the bit`, t => {
-    const machine = power(false);
+    const machine = power();
     ok(machine, `llmctl load ${model} --stream=off`);
     const resident = said(ask(machine));
     for (const form of FORMS) {
