@@ -43,7 +43,7 @@ import {
   textSourceError,
   wrong,
 } from '../lib/model.ts';
-import type { Model, Plan } from '../lib/model.ts';
+import type { LoadChoice, Model, Plan } from '../lib/model.ts';
 import { diffModels } from '../lib/model-diff.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
@@ -54,6 +54,8 @@ import { profile } from '../lib/profile.ts';
 import { prelink } from '../lib/prelink.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
+import { diskModels, speedJson, speedOf, speedText, streamingText } from '../lib/speed.ts';
+import type { Speed } from '../lib/speed.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
 import { faultText, finishOf, lastReport, nextEvent, reportOf } from '../lib/sessions.ts';
 import type { Report } from '../lib/sessions.ts';
@@ -70,8 +72,9 @@ import {
   segmentText,
 } from '../lib/sched.ts';
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
-import { streamingOptions, streamingText } from '../lib/streaming.ts';
+import { pinSize, streamingOptions } from '../lib/streaming.ts';
 import { trace, traceOptions } from '../lib/trace.ts';
+import { targets } from '../lib/forecast.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
 const options = {
@@ -108,6 +111,9 @@ const options = {
   file: { short: 'f', value: 'FILE', help: 'tokenize, submit: the exact bytes of FILE' },
   ...quantizeOptions,
   ...wcetOptions,
+  target: { ...wcetOptions.target, help: "wcet, plan: on that processor instead of the machine's" },
+  disk: { value: 'D', help: "plan: with weights from that kind of storage instead of the file's own disk" },
+  all: { help: 'plan: how fast it would go on each processor with each kind of storage' },
   ...quotaOptions,
   ...schedOptions,
   period: {
@@ -139,8 +145,8 @@ const verbs: Readonly<Record<string, Verb>> = {
   status: { usage: '', takes: [], operands: [0, 0], run: status },
   info: { usage: '', takes: [], operands: [0, 0], run: info },
   plan: {
-    usage: `[FILE] ${loadUsage} [--mix MIX|--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]`,
-    takes: [...loadTakes, 'mix', 'ops', 'cost', ...requestOptions],
+    usage: `[FILE] ${loadUsage} [--mix MIX|--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]|[--target T] [--disk D] [--all]]`,
+    takes: [...loadTakes, 'mix', 'ops', 'cost', 'disk', 'all', ...requestOptions],
     operands: [0, 1],
     run: plan,
   },
@@ -437,8 +443,11 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
     if (size !== undefined) return yield* ctx.usage(`plan takes --${size} only without --cost`);
     return yield* planCost(ctx, name);
   }
-  const stray = requestOptions.find(option => ctx.options[option] !== undefined);
+  const stray = requestOptions.find(option => option !== 'target' && ctx.options[option] !== undefined);
   if (stray !== undefined) return yield* ctx.usage(`plan takes --${stray} only with --cost`);
+  const asksSpeed = ctx.options.target !== undefined || ctx.options.disk !== undefined || ctx.options.all;
+  if (asksSpeed && (groups !== null || ctx.options.ops))
+    return yield* ctx.usage('plan: --target, --disk and --all exclude --mix and --ops');
   if (ctx.options.ops) {
     if (name !== undefined) return yield* ctx.usage('plan --ops shows the loaded model and takes no FILE');
     return yield* ops(ctx);
@@ -451,15 +460,40 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   if (typeof planned === 'number') return yield* failAbout(ctx, file.path, planned);
   const fits = planned.fits !== 0;
   if (fits && groups !== null) return yield* planMix(ctx, file.path, planned, groups);
+  const speeds = fits && (asksSpeed || planned.tileBytes > 0) ? yield* speedsOf(ctx, file.path, file.choice) : [];
+  if (typeof speeds === 'number') return speeds;
   if (ctx.options.json) {
     const misfit = {
       over_bytes: planned.total - planned.capacity,
       would_fit: { ctx: planned.ctxThatFits || null, type: planned.typeThatFits || null },
       message: planned.message,
     };
-    yield* out.print(jsonLine({ file: file.path, fits, ...planJson(planned), ...(fits ? {} : misfit) }));
-  } else yield* out.print(planText(file.path, planned));
+    const told = speeds.length === 0 ? {} : { speeds: speeds.map(speedJson) };
+    yield* out.print(jsonLine({ file: file.path, fits, ...planJson(planned), ...told, ...(fits ? {} : misfit) }));
+  } else yield* out.print(planText(file.path, planned) + (speeds.length === 0 ? '' : `\n${speedText(speeds)}`));
   return fits ? 0 : 1;
+}
+
+/** How fast it would go: where --target and --disk say, everywhere with --all; or an exit status, after a message. */
+function* speedsOf(ctx: Ctx, path: string, choice: LoadChoice): Generator<void, readonly Speed[] | number, void> {
+  const { sys, options } = ctx;
+  const targets = options.target === undefined && options.all ? yield* targetNames(sys) : [options.target ?? ''];
+  const disks = options.disk === undefined && options.all ? yield* diskModels(sys) : [options.disk ?? ''];
+  if (typeof disks === 'number') return yield* ctx.fail('/proc/diskmodels', -disks);
+  const speeds: Speed[] = [];
+  for (const target of targets)
+    for (const disk of disks) {
+      const speed = yield* speedOf(sys, path, choice, { target, disk });
+      if (typeof speed === 'number') return yield* failAbout(ctx, path, speed);
+      speeds.push(speed);
+      if (speed.disk === '') break; // nothing streams: the disk does not matter
+    }
+  return speeds;
+}
+
+function* targetNames(sys: Sys): Generator<void, readonly string[], void> {
+  const known = yield* targets(sys);
+  return typeof known === 'number' ? [''] : known.map(t => t.name);
 }
 
 /** Whether sessions of these lengths fit at once: 1 when they do not. */
