@@ -154,6 +154,23 @@ export const SYSCALLS = {
 export type CallName = keyof typeof SYSCALLS;
 
 /**
+ * /proc/stream: a line a figure, its name and value, since the model was loaded; empty where no weights stream. Cycles are those of the target in force.
+ */
+export const STREAM_FIGURES = [
+  'reads', // of tiles
+  'bytes',
+  'gathers', // rows read singly
+  'gatherBytes',
+  'stalls', // times that the processor waited
+  'stallCycles',
+  'diskCycles', // while the disk was busy with these reads
+  'errors', // reads that failed
+  'dropped', // tiles that nobody wanted any more
+  'waiting', // reads that are submitted and not used up
+  'overlappedPpm', // of diskCycles, those in which nobody waited
+] as const;
+
+/**
  * What model_cost answers: a line an op, its columns separated by tabs. Segments: body (over `n` tokens from position `pos`; once as the
  * prompt's largest batch, `prefill`, and once as the last decode step, `decode`), head and sample. `layer` is -1 outside of layers;
  * `name` is the tensor, or what the op writes. Cycles are what the op is charged at most; `compute`, `memory` and `overhead` add up to `most`.

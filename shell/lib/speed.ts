@@ -1,8 +1,8 @@
 // How fast a model goes before it runs: tokens a second on a processor with a kind of storage, and where the time of a token goes when weights
 // stream — computing, transfers, and what of these is waited for. The figures are the kernel's; here they are asked for and set in tables.
 
-import { SpeedOptions, SpeedReport } from '../../kernel/abi/index.ts';
-import type { PlanReport, RecordValue, Sys } from '../../kernel/abi/index.ts';
+import { GGML_BLOCK, SpeedOptions, SpeedReport, type STREAM_FIGURES } from '../../kernel/abi/index.ts';
+import type { GgmlTypeName, PlanReport, RecordValue, Sys } from '../../kernel/abi/index.ts';
 import { readText } from './files.ts';
 import { table } from './fmt.ts';
 import type { Json } from './fmt.ts';
@@ -17,7 +17,9 @@ type Streaming = Pick<RecordValue<typeof PlanReport.fields>, 'tileBytes' | 'tile
 export const streamingText = ({ tileBytes, tiles, streamed, pinned, draws }: Streaming): string =>
   tileBytes === 0
     ? ''
-    : `streams ${grouped(streamed)} bytes a token in ${grouped(tiles)} tiles, ${grouped(pinned)} bytes are pinned; logits of ${draws === 1 ? '1 row' : `${draws} rows`} at once\n`;
+    : tiles === 0
+      ? `all ${grouped(pinned)} bytes of matrices are pinned: nothing streams\n`
+      : `streams ${grouped(streamed)} bytes a token in ${grouped(tiles)} tiles, ${grouped(pinned)} bytes are pinned; logits of ${draws === 1 ? '1 row' : `${draws} rows`} at once\n`;
 
 /** How fast the file at `path` would go as it would be loaded, on a target and a kind of storage ('': the machine's, the file's own); or -errno. */
 export function* speedOf(
@@ -77,4 +79,51 @@ export function speedText(speeds: readonly Speed[]): string {
   ]);
   const titles = ['TARGET', 'DISK', 'TOKENS/S', 'AT LEAST', 'COMPUTE', 'TRANSFER', 'STALL', 'OVERLAP'];
   return table([titles, ...rows], [false, false, true, true, true, true, true, true]);
+}
+
+// ── While it runs ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The figures of /proc/stream by name. */
+export type StreamFigures = Readonly<Record<(typeof STREAM_FIGURES)[number], number>>;
+
+/** What has been streamed since the model was loaded; null where nothing streams. */
+export function* streamFigures(sys: Sys): Generator<void, StreamFigures | null, void> {
+  const text = yield* readText(sys, '/proc/stream');
+  if (typeof text === 'number' || text === '') return null;
+  const lines = text.trimEnd().split('\n');
+  return Object.fromEntries(lines.map(line => [line.split(' ')[0]!, Number(line.split(' ')[1])])) as StreamFigures;
+}
+
+export const streamJson = (s: StreamFigures): Readonly<Record<string, Json>> => ({
+  reads: s.reads,
+  bytes: s.bytes,
+  gathers: s.gathers,
+  gather_bytes: s.gatherBytes,
+  stalls: s.stalls,
+  stall_cycles: s.stallCycles,
+  disk_cycles: s.diskCycles,
+  overlapped_ppm: s.overlappedPpm,
+  errors: s.errors,
+  dropped: s.dropped,
+});
+
+/** `1,234 tiles, 5,678 bytes; 12.3 ms waited, 81 % of transfers overlapped`. */
+export function statusText(s: StreamFigures, hz: number): string {
+  const waited = threeDigits((s.stallCycles / hz) * 1000);
+  const bad = s.errors === 0 ? '' : `, ${grouped(s.errors)} failed`;
+  return `${grouped(s.reads)} tiles, ${grouped(s.bytes)} bytes${bad}; ${waited} ms waited, ${Math.floor(s.overlappedPpm / 1e4)} % of transfers overlapped`;
+}
+
+/** Matrices that products take from where they stay, by the rows of a plan: segment, op, detail. */
+export function pinnedOf(rows: readonly (readonly string[])[]): readonly { readonly name: string; readonly bytes: number }[] {
+  const tiles = rows.filter(([, op]) => op === 'TILE').map(([, , detail = '']) => detail);
+  const found = new Map<string, number>();
+  for (const [, op, detail = ''] of rows) {
+    const word = (key: string): string => new RegExp(`(?:^| )${key}=([^ ]+)`).exec(detail)?.[1] ?? '';
+    const name = word('weights');
+    if ((op !== 'MUL_MAT' && op !== 'GET_ROWS') || tiles.some(tile => tile.includes(`${name}[`))) continue;
+    const [values, bytes] = GGML_BLOCK[word('weightType') as GgmlTypeName] ?? [1, 0];
+    found.set(name, (Number(word('rows')) * Number(word('k')) * bytes) / values);
+  }
+  return [...found].map(([name, bytes]) => ({ name, bytes }));
 }
