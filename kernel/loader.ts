@@ -119,6 +119,8 @@ interface VocabularyMemory {
 const CTX_LEAST = 16;
 /** Of what would be free without it, the share that the pool takes by default: the rest is for vocabularies of other files and the like. */
 const POOL_SHARE = 3 / 4;
+/** Of the arena, the share that the logits of all draws but the first may take by default. */
+const DRAWS_SHARE = 1 / 16;
 
 /** n, n/2, … 1. */
 const halves = (n: number): number[] => (n < 1 ? [] : [n, ...halves(n >> 1)]);
@@ -135,13 +137,13 @@ function largest(most: number, fits: (n: number) => boolean): number {
 }
 
 /** What is left open as small as it can be. */
-const smallestOf = ({ ctx, kvType, batch, sessions, pages }: EngineOptions): EngineOptions => ({
+const smallestOf = ({ ctx, kvType, batch, sessions, pages, draws }: EngineOptions): EngineOptions => ({
   ctx,
   kvType,
-  batch: batch || 1,
+  batch: batch || draws || 1,
   sessions: sessions || 1,
   pages: pages || pagesOf(ctx),
-  draws: 1,
+  draws: draws || 1,
   tileBytes: 0,
   buffers: 0,
   pinBytes: 0,
@@ -153,10 +155,12 @@ const narrowerThan = (kvType: number): readonly (typeof KV_TYPES)[number][] =>
 
 /** The context that is asked for, or the default's; the request itself is checked. */
 function contextOf(shape: ModelShape, request: LoadRequest): number | Refusal {
-  const { ctx, kvType, batch, sessions, pages } = request;
+  const { ctx, kvType, batch, sessions, pages, draws } = request;
   const bad = checkKvType(kvType);
   if (bad !== null) return bad;
   if (batch > LIMITS.batchMax) return refuse('INVAL', 7001, `batch ${batch} asked, ${LIMITS.batchMax} rows at most`);
+  const drawsMax = batch || LIMITS.prefillBatch;
+  if (draws > drawsMax) return refuse('INVAL', 7001, `draws ${draws} asked, a pass has ${drawsMax} rows at most`);
   if (sessions > LIMITS.sessionsMax)
     return refuse('INVAL', 7001, `sessions ${sessions} asked, ${LIMITS.sessionsMax} at most`);
   const trained = shape.contextTrained === 0 ? LIMITS.contextMax : shape.contextTrained;
@@ -436,10 +440,12 @@ export class Loader {
     smallest: EngineOptions,
     fits: (options: EngineOptions) => boolean,
   ): Prepared | Refusal {
-    const batch = request.batch || halves(LIMITS.prefillBatch).find(n => fits({ ...smallest, batch: n }))!;
+    const batches = halves(LIMITS.prefillBatch).filter(n => n >= smallest.batch);
+    const batch = request.batch || (batches.find(n => fits({ ...smallest, batch: n })) ?? smallest.batch);
     const sessions =
       request.sessions || halves(LIMITS.sessionsMax).find(n => fits({ ...smallest, batch, sessions: n }))!;
-    const options = { ...smallest, batch, sessions };
+    const draws = request.draws || this.drawsThatFit(model, { ...smallest, batch, sessions });
+    const options = { ...smallest, batch, sessions, draws };
     const budget = model.driver.budget(model.image, options);
     if (isRefusal(budget)) return budget;
     const room = this.arena.capacity - this.total({ ...budget, kv: 0 });
@@ -448,6 +454,18 @@ export class Loader {
     const pages = request.pages || Math.max(options.pages, most);
     const whole = model.driver.budget(model.image, { ...options, pages });
     return isRefusal(whole) ? whole : this.prepared(model, { ...options, pages }, whole, true, [], options.ctx);
+  }
+
+  /** Rows whose logits are computed together: all of a pass, or half of them, … while they fit, and take little beside one. */
+  private drawsThatFit({ driver, image }: Pick<Prepared, 'driver' | 'image'>, options: EngineOptions): number {
+    const one = driver.budget(image, options);
+    if (isRefusal(one)) return 1;
+    const isGood = (draws: number): boolean => {
+      const budget = driver.budget(image, { ...options, draws });
+      if (isRefusal(budget)) return false;
+      return this.fits(budget) && budget.scratch - one.scratch <= this.arena.capacity * DRAWS_SHARE;
+    };
+    return halves(options.batch).find(isGood) ?? 1;
   }
 
   private fits(budget: EngineBudget): boolean {
@@ -611,6 +629,7 @@ export class Loader {
           kvAt: place.kvAt,
           historyAt: place.sessionAt,
           rowsAt: this.lay.rowsAt,
+          picksAt: this.lay.picksAt,
           regionOf: this.regionsOf(budget, place),
           stepAt: this.lay.stepAt,
           samplerAt: this.lay.samplerAt,
@@ -660,7 +679,7 @@ export class Loader {
   private sourceOf(m: Pick<Loaded, 'engine' | 'budget' | 'place'>): PlanSource {
     const { engine, budget, place } = m;
     const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, slots, options } = engine;
-    const { stepAt, rowsAt, samplerAt } = this.lay;
+    const { stepAt, rowsAt, picksAt, samplerAt } = this.lay;
     const places = {
       bodyAt,
       headAt,
@@ -670,6 +689,7 @@ export class Loader {
       kvAt,
       historyAt: slots.at,
       rowsAt,
+      picksAt,
       stepAt,
       samplerAt,
     };
@@ -678,6 +698,7 @@ export class Loader {
       word: address => this.arena.i32[address >> 2]!,
       ctx: options.ctx,
       batch: options.batch,
+      draws: options.draws,
       vocabulary: engine.vocabulary.count,
       regionOf: this.regionsOf(budget, place),
     };

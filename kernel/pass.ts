@@ -1,8 +1,17 @@
-// One pass over the weights: rows of several sessions go through the layers together, then each session that is at its end draws a token, or
-// has its text's losses taken. Nothing runs between a pass's beginning and its end and nothing in it allocates arena memory: it is the
+// One pass over the weights: rows of several sessions go through the layers together, then those whose logits are wanted through the output
+// matrix, and each session that is at its end draws a token, or has its text's losses taken. Nothing runs between a pass's beginning and its end and nothing in it allocates arena memory: it is the
 // longest segment that is not preempted. What a row says does not depend on who else is in the pass, so neither does what a session says.
 
-import { FAULT, LIMITS, RowRecord, SamplerRecord, SESSION_FLAG, StepBlock, type Engine } from './abi/index.ts';
+import {
+  FAULT,
+  LIMITS,
+  PickRecord,
+  RowRecord,
+  SamplerRecord,
+  SESSION_FLAG,
+  StepBlock,
+  type Engine,
+} from './abi/index.ts';
 import { lengthOf, type Charging } from './charging.ts';
 import type { Life } from './life.ts';
 import type { Residency } from './residency.ts';
@@ -23,6 +32,13 @@ export interface Part {
   readonly row: number;
   /** What they take alone, at most. */
   readonly bound: number;
+}
+
+/** A row of a pass whose logits are wanted. */
+interface Pick {
+  readonly s: Session;
+  readonly row: number;
+  readonly pos: number;
 }
 
 export class Passes {
@@ -47,7 +63,7 @@ export class Passes {
     const rows = parts.reduce((n, part) => n + part.n, 0);
     const done = this.body(engine, parts, rows);
     const spent = Math.min(this.cycles, parts[0]!.bound);
-    const cycles = parts.map((part, i) => (done ? this.finishStep(part, engine) : i === 0 ? spent : 0));
+    const cycles = done ? this.finishSteps(parts, engine) : parts.map((_, i) => (i === 0 ? spent : 0));
     this.current = 0;
     return cycles;
   }
@@ -72,7 +88,7 @@ export class Passes {
     const [{ s: first, pos }] = parts as [Part];
     this.current = first.id;
     this.set(step.rowsAt, lay.rowsAt);
-    this.set(step.logitsAt, engine.logitsAt);
+    this.set(step.picksAt, this.k.lay.picksAt);
     this.set(step.vocabulary, engine.vocabulary.count);
     this.set(step.kvAt, engine.kvAt);
     this.set(step.ctx, engine.options.ctx);
@@ -91,34 +107,93 @@ export class Passes {
     return false;
   }
 
-  /** What follows a session's rows: the draw, or the losses. Returns what the step took alone. */
-  private finishStep({ s, pos, n, row: first }: Part, engine: Engine): number {
-    const cycles = this.k.loader.prices().charged('body', n, pos);
-    this.current = s.id;
+  /** What follows the rows: draws and losses. Returns what each step took alone. */
+  private finishSteps(parts: readonly Part[], engine: Engine): readonly number[] {
+    const alone = parts.map(part => this.advance(part, engine));
+    const before = parts.map(({ s }) => s.u64('cycles'));
+    const picks = parts.flatMap(part => this.picksOf(part, engine));
+    while (picks.length > 0) this.finishPicks(this.group(picks), engine);
+    for (const part of parts) if (part.s.isScore && !part.s.hasEnded) this.finishScore(part, engine);
+    return parts.map(({ s }, i) => alone[i]! + (s.u64('cycles') - before[i]!));
+  }
+
+  /** A session has come further. Returns what its rows took alone. */
+  private advance({ s, pos, n }: Part, engine: Engine): number {
     s.set('pos', pos + n);
     this.residency.computed(s, pos, pos + n);
     this.charging.body(s, engine, pos + n);
-    const before = s.u64('cycles');
-    if (s.isScore) this.score(s, engine, pos, n, first);
-    else if (pos + n === lengthOf(s, engine)) this.draw(s, engine, first + n - 1);
-    return cycles + (s.u64('cycles') - before);
+    return this.k.loader.prices().charged('body', n, pos);
   }
 
   // ── Draws and losses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Logits of a row of the pass, the draw, and what follows from it. */
-  private draw(s: Session, engine: Engine, from: number): void {
-    const { arena, lay, budget, clock, compute, costs } = this.k;
-    const { historyAt, stateAt } = this.residency.slotOf(s)!;
+  /** The rows whose logits a step needs: the last of its text, to draw what follows it; or each whose loss is wanted. */
+  private picksOf({ s, pos, n, row: first }: Part, engine: Engine): Pick[] {
+    const picks: Pick[] = [];
+    for (let p = pos; p < pos + n; p++) {
+      const isPicked = s.isScore ? this.charging.isScored(s, engine, p) : p + 1 === lengthOf(s, engine);
+      if (isPicked) picks.push({ s, row: first + p - pos, pos: p });
+    }
+    return picks;
+  }
+
+  /** Takes the next picks off the list, as many as a head takes at once. A stream that may not draw ends here. */
+  private group(picks: Pick[]): Pick[] {
+    const { budget, loader } = this.k;
+    const group: Pick[] = [];
+    while (picks.length > 0 && group.length < loader.prices().headPicks) {
+      const pick = picks.shift()!;
+      const { s } = pick;
+      if (s.hasEnded) continue;
+      if (!s.isScore && s.has(SESSION_FLAG.stream) && !budget.token()) this.life.finish(s, 'quota');
+      else group.push(pick);
+    }
+    return group;
+  }
+
+  /** Logits of all picks of a group, then, one by one, what follows from them. Only the session whose logits are no numbers ends. */
+  private finishPicks(group: readonly Pick[], engine: Engine): void {
+    const { clock, lay } = this.k;
     const fromNs = clock.nowNs();
-    if (s.has(SESSION_FLAG.stream) && !budget.token()) return this.life.finish(s, 'quota');
-    this.set(step.row, from);
-    this.set(step.replyAt, stateAt);
-    const length = lengthOf(s, engine);
-    if (!this.priced(s, 'head', engine.headAt, length - 1)) return;
+    if (group.length === 0 || !this.head(group, engine)) return;
+    const headNs = clock.nowNs() - fromNs;
+    for (const [i, { s, pos }] of group.entries()) {
+      if (s.hasEnded) continue;
+      this.current = s.id;
+      const pickAt = lay.picksAt + i * PickRecord.bytes;
+      this.set(step.picksAt, pickAt);
+      this.set(step.picks, 1);
+      this.set(step.logitsAt, engine.logitsAt + i * engine.logitsStride);
+      s.charge(this.k.loader.prices().charged('head', 1, pos));
+      if (this.k.arena.i32[(pickAt + PickRecord.at.fault) >> 2] !== FAULT.none) this.life.finish(s, 'fault');
+      else if (s.isScore) this.score(s, engine, pos);
+      else this.draw(s, engine, pos, clock.nowNs() - headNs);
+    }
+  }
+
+  /** hot: one head for all picks of a group. False when it has faulted, and with it all of them. */
+  private head(group: readonly Pick[], engine: Engine): boolean {
+    const { arena, lay, loader } = this.k;
+    const [{ s: first, pos }] = group as [Pick];
+    this.current = first.id;
+    for (const [i, { row }] of group.entries()) PickRecord.write(arena.u8, lay.picksAt + i * PickRecord.bytes, { row });
+    this.set(step.picksAt, lay.picksAt);
+    this.set(step.picks, group.length);
+    const price = engine.headAt === 0 ? 0 : loader.prices().headTokens(group.length);
+    const status = this.segment(engine.headAt);
+    if (status === FAULT.none && this.charging.isCharged(first, 'head', pos, this.cycles, price)) return true;
+    for (const { s } of group) if (!s.hasEnded) this.life.finish(s, 'fault');
+    return false;
+  }
+
+  /** The draw behind position `pos`, and what follows from it. `fromNs`: when its token began to be computed. */
+  private draw(s: Session, engine: Engine, pos: number, fromNs: number): void {
+    const { arena, lay, compute, costs } = this.k;
+    const { historyAt } = this.residency.slotOf(s)!;
+    const length = pos + 1;
     const k = s.get('logitsK');
     if (k > 0) {
-      compute.top_k(engine.logitsAt, engine.vocabulary.count, k, lay.topAt);
+      compute.top_k(this.get(step.logitsAt), engine.vocabulary.count, k, lay.topAt);
       s.charge(costs.settle());
     }
     this.sampler(s);
@@ -126,8 +201,8 @@ export class Passes {
     this.set(step.historyAt, historyAt);
     this.set(step.historyLength, length);
     this.set(step.draw, this.charging.random(s));
-    if (!this.priced(s, 'sample', engine.sampleAt, length - 1)) return;
-    if (!this.charging.isDrawn(s, engine, length - 1)) return this.life.finish(s, 'fault');
+    if (!this.priced(s, 'sample', engine.sampleAt, pos)) return;
+    if (!this.charging.isDrawn(s, engine, pos)) return this.life.finish(s, 'fault');
     const token = arena.i32[(lay.stepAt + step.next) >> 2]!;
     arena.u32[(historyAt >> 2) + length] = token;
     s.set('outputTokens', s.get('outputTokens') + 1);
@@ -173,21 +248,20 @@ export class Passes {
     else if (s.get('promptTokens') + outputTokens >= engine.options.ctx) this.life.finish(s, 'context');
   }
 
+  /** The loss of the token behind position `pos`. */
+  private score(s: Session, engine: Engine, pos: number): void {
+    const { arena, lay } = this.k;
+    const { historyAt } = this.residency.slotOf(s)!;
+    this.set(step.target, arena.u32[(historyAt >> 2) + pos + 1]!);
+    if (this.priced(s, 'score', engine.scoreAt, pos)) s.addLoss(arena.f64[(lay.stepAt + step.loss) >> 3]!);
+  }
+
   /**
-   * Losses of a pass's rows. A text is cut into chunks of context − 1 tokens, each behind a first token if the model has one; every text
+   * Behind the losses of a pass. A text is cut into chunks of context − 1 tokens, each behind a first token if the model has one; every text
    * token but the first of a chunk is scored.
    */
-  private score(s: Session, engine: Engine, pos: number, n: number, first: number): void {
-    const { arena, lay } = this.k;
-    const history = this.residency.slotOf(s)!.historyAt >> 2;
+  private finishScore({ s, pos, n }: Part, engine: Engine): void {
     const length = lengthOf(s, engine);
-    for (let p = pos; p < pos + n; p++) {
-      if (!this.charging.isScored(s, engine, p)) continue;
-      this.set(step.row, first + p - pos);
-      this.set(step.target, arena.u32[history + p + 1]!);
-      if (!this.priced(s, 'head', engine.headAt, p) || !this.priced(s, 'score', engine.scoreAt, p)) return;
-      s.addLoss(arena.f64[(lay.stepAt + step.loss) >> 3]!);
-    }
     s.set('scoredTo', Math.max(s.get('scoredTo'), pos + n));
     if (pos + n < length) return;
     const done = s.get('promptTokens') + Math.min(engine.options.ctx - 1, s.idCount - s.get('promptTokens'));

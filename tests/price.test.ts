@@ -43,6 +43,7 @@ const MODELS = TARGETS.filter(target => target.kind === 'model');
 
 const REGIONS: Record<(typeof ENGINE_REGIONS)[number], MemoryRegion> = {
   weights: 'weights',
+  stream: 'weights',
   tensors: 'plan',
   vocabulary: 'vocabulary',
   kv: 'kv',
@@ -71,6 +72,7 @@ function subjectOf(rig: Rig, loaded: LoadedModel): Subject {
     kvAt,
     historyAt: slots.at,
     rowsAt: rig.get('rowsAt'),
+    picksAt: rig.get('picksAt'),
     regionOf: at => {
       if (at < MODEL_AT) return 'fixed';
       const region = ENGINE_REGIONS.find(r => at < place[`${r}At`] + budget[r]);
@@ -79,6 +81,7 @@ function subjectOf(rig: Rig, loaded: LoadedModel): Subject {
     },
     ctx: engine.options.ctx,
     batch: engine.options.batch,
+    draws: engine.options.draws,
     vocabulary: engine.vocabulary.count,
     stepAt: rig.stepAt,
     samplerAt: rig.stepAt + StepBlock.bytes,
@@ -167,7 +170,7 @@ function prepare(s: Subject, to: Uint8Array, c: Case): void {
       Array.from({ length: c.n }, (_, i) => c.pos + i),
     ),
   );
-  rig.set('row', 0);
+  rig.pick(Array.from({ length: c.n }, () => below(c.n)));
   rig.set('historyLength', c.pos + c.n);
   rig.set('target', below(source.vocabulary));
   to.set(u8.subarray(0, to.length));

@@ -26,11 +26,13 @@ export interface PlanSource {
   readonly regionOf: (address: number) => MemoryRegion;
   readonly ctx: number;
   readonly batch: number;
+  readonly draws: number;
   readonly vocabulary: number;
   readonly logitsAt: number;
   readonly kvAt: number;
   readonly historyAt: number; // of any session
   readonly rowsAt: number;
+  readonly picksAt: number;
   readonly stepAt: number;
   readonly samplerAt: number;
 }
@@ -107,7 +109,6 @@ type Range = readonly [from: number, to: number];
 
 interface Op {
   readonly row: Row;
-  readonly head: boolean;
   readonly tokensAt: number;
   readonly positionsAt: number;
   readonly reads: readonly (readonly Range[])[];
@@ -175,7 +176,7 @@ class Pricer {
     const flags = word(record + 4 * PLAN_RECORD.flags);
     const [head, byRows] = [(flags & PLAN_RECORD.flagHead) !== 0, (flags & PLAN_RECORD.flagRows) !== 0];
     const [tokensAt, positionsAt] = [word(record + 4 * PLAN_RECORD.tokens), word(record + 4 * PLAN_RECORD.positions)];
-    const setting = this.#setting(record, head || byRows ? 1 : this.#plan.batch);
+    const setting = this.#setting(record, byRows ? 1 : this.#plan.batch);
     const unknowns = unknownsOf(certificate, setting);
     if (isRefusal(unknowns)) return unknowns;
     const key = this.#keyOf(certificate, unknowns, [head, byRows, positionsAt !== 0]);
@@ -190,7 +191,7 @@ class Pricer {
         `${certificate.name} at ${record} shares a row of prices with an op of another shape`,
       );
     this.#byAddress.set(tokensAt, other);
-    return { row: other, head, tokensAt, positionsAt, reads: this.#placed(row, unknowns) };
+    return { row: other, tokensAt, positionsAt, reads: this.#placed(row, unknowns) };
   }
 
   /** An op's price depends on the words of its record; of pointers on whether they are there, and on the regions where operands begin. */
@@ -344,6 +345,8 @@ function constantWord(plan: PlanSource, address: number): number | null {
       return plan.vocabulary;
     case at.kvAt:
       return plan.kvAt;
+    case at.picksAt:
+      return plan.picksAt;
     case at.ctx:
       return plan.ctx;
     default:
@@ -414,6 +417,8 @@ const METERED = ['sample', 'top_k'] as const;
 export class Prices {
   readonly ctx: number;
   readonly batch: number;
+  /** Picks that a head takes at once, plan.draws at most: together they are charged no more than one by one. */
+  readonly headPicks: number;
   readonly #target: Target;
   readonly #plan: PlanSource;
   readonly #certificates: Certificates;
@@ -451,6 +456,9 @@ export class Prices {
     this.ctx = plan.ctx;
     this.batch = plan.batch;
     this.#segments = segments;
+    const [one = 0] = segments.head.charged.slice(1);
+    const dearer = range(plan.draws).find(i => this.headTokens(i + 1) > (i + 1) * one);
+    this.headPicks = dearer ?? plan.draws;
   }
 
   /** Writes the rows that the records point to. `u32`: the arena. */
@@ -507,12 +515,11 @@ export class Prices {
 
   /** Op by op; `most` is what each is charged. */
   ops(s: Segment, n: number, pos: number): OpCost[] {
-    return this.#segments[s].ops.map(({ row, head }) => {
-      const tokens = head ? 1 : n;
+    return this.#segments[s].ops.map(({ row }) => {
       const none = nothing(this.#target);
-      const parts = [row.byTokens[tokens] ?? none, ...(row.byPosition?.slice(pos, pos + tokens) ?? [])];
+      const parts = [row.byTokens[n] ?? none, ...(row.byPosition?.slice(pos, pos + n) ?? [])];
       const sum = (of: (f: Figures) => number): number => sumOf(parts.map(of));
-      const most = chargeOf(row, tokens, pos);
+      const most = chargeOf(row, n, pos);
       return {
         most,
         least: Math.floor(Math.max(0, ...parts.reduce((total, f) => plus(total, f.busy), none.busy)) / MILLI),
@@ -543,6 +550,11 @@ export class Prices {
   /** hot: of a pass's body, what a row at this position is charged beyond that. */
   bodyPosition(pos: number): number {
     return this.#segments.body.chargedAt[pos] ?? 0;
+  }
+
+  /** hot: of a pass's head, what it is charged for so many picks. */
+  headTokens(n: number): number {
+    return this.#segments.head.charged[n] ?? 0;
   }
 
   /** At least: the busiest resource over the whole stretch, or what it must read of the weights. */

@@ -7,9 +7,9 @@ import type { Machine } from '../../boot/machine.ts';
 import {
   EVENT,
   FINISH,
-  GGML_TYPE,
   isRefusal,
   LIMITS,
+  LOAD_DEFAULTS,
   PRIORITY_DEFAULT,
   QUOTA_DEFAULTS,
   QUOTA_SET,
@@ -129,7 +129,7 @@ export class Bench {
   }
 
   load(path: string, request: Partial<LoadRequest> = {}): void {
-    const all = { ctx: 0, kvType: GGML_TYPE.F16, batch: 0, sessions: 0, pages: 0, ...request };
+    const all = { ...LOAD_DEFAULTS, ...request };
     const { loader } = this.kernel;
     const refusal = path === 'stub' ? loader.loadBuiltin('stub', '', all) : loader.load(`/models/${path}.gguf`, all);
     if (refusal !== null) throw new Error(refusal.message);

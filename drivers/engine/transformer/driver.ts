@@ -21,7 +21,7 @@ import { GROUP } from '../ops.ts';
 import { Plan } from '../plan.ts';
 import type { Place } from '../plan.ts';
 import { layOutPool, layOutSlots } from '../sessions.ts';
-import { ropeFrequenciesBytes } from '../sizes.ts';
+import { logitsBytes, ropeFrequenciesBytes } from '../sizes.ts';
 import { directoryBytes, writeDirectory } from '../tensors.ts';
 import { bind, hyperparameters } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
@@ -98,6 +98,7 @@ export class TransformerDriver implements EngineDriver {
       ...layout.plan.load(arena),
       stream: null,
       logitsAt: layout.scratch.logits.at,
+      logitsStride: logitsBytes(model.h.vocabulary),
       kvAt,
       pageBytes,
       pageRecordsAt,
