@@ -14,10 +14,12 @@ import {
   strerror,
   utf8Encode,
   type CharDevice,
+  type Hasher,
   type HostDirectory,
   type TtyDevice,
 } from '../kernel/abi/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
+import { blockDriver } from '../drivers/block/index.ts';
 import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { Tokenizers } from '../drivers/engine/tokenizer.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
@@ -61,6 +63,10 @@ export interface BootOptions {
   readonly target?: string;
   /** Text of a calibration, for the target `host`. */
   readonly calibration?: string;
+  /** Begins a SHA-256: code of the host's own in place of the JavaScript that runs everywhere. */
+  readonly sha256?: () => Hasher;
+  /** What kinds of storage disks are: `{ vda: 'nvme' }`; vda holds /, vdb and so on are the mounts in their order. Default: the target's own. */
+  readonly disks?: Readonly<Record<string, string>>;
   /** A charge outside its bounds stops the machine, instead of one session: for tests. */
   readonly strict?: boolean;
 }
@@ -87,6 +93,7 @@ export class Machine {
       xor128,
       lcg,
       templates: templateDevice,
+      sha256: options.sha256 ?? (() => sha256.create()),
       console: tty,
       devices: new Map([
         ['exec', this.execDevice.input],
@@ -95,6 +102,8 @@ export class Machine {
         ['console-err', options.errors ?? tty],
       ]),
       hostDirectories: options.mounts ?? [],
+      block: blockDriver,
+      diskModels: new Map(Object.entries(options.disks ?? {})),
       image: options.image,
       programs,
       loadConstants: at => loadUnicode(this.arena, at),

@@ -34,9 +34,20 @@ export interface Part {
   readonly bound: number;
 }
 
+/** How far a part has come. */
+interface Step {
+  readonly part: Part;
+  /** Its picks that are still to come. */
+  picks: number;
+  isAdvanced: boolean;
+  /** What its rows took alone; what its session had been charged before, but for its rows. */
+  cycles: number;
+  before: number;
+}
+
 /** A row of a pass whose logits are wanted. */
 interface Pick {
-  readonly s: Session;
+  readonly own: Step;
   readonly row: number;
   readonly pos: number;
 }
@@ -61,11 +72,16 @@ export class Passes {
   run(engine: Engine, parts: readonly Part[]): readonly number[] {
     for (const part of parts) this.prepare(part, engine);
     const rows = parts.reduce((n, part) => n + part.n, 0);
-    const done = this.body(engine, parts, rows);
-    const spent = Math.min(this.cycles, parts[0]!.bound);
-    const cycles = done ? this.finishSteps(parts, engine) : parts.map((_, i) => (i === 0 ? spent : 0));
+    const steps = parts.map((part): Step => {
+      return { part, picks: 0, isAdvanced: false, cycles: 0, before: part.s.u64('cycles') };
+    });
+    const picks = steps.flatMap(own => this.picksOf(own, engine));
+    if (engine.stream !== null) this.k.streams.begin(Math.ceil(picks.length / this.k.loader.prices().headPicks));
+    if (this.body(engine, parts, rows)) this.finishSteps(steps, picks, engine);
+    else steps[0]!.cycles = Math.min(this.cycles, parts[0]!.bound);
+    if (engine.stream !== null) this.k.streams.end();
     this.current = 0;
-    return cycles;
+    return steps.map(({ part: { s }, cycles, before }) => cycles + s.u64('cycles') - before);
   }
 
   /** Writes a session's rows. */
@@ -88,7 +104,7 @@ export class Passes {
     const [{ s: first, pos }] = parts as [Part];
     this.current = first.id;
     this.set(step.rowsAt, lay.rowsAt);
-    this.set(step.picksAt, this.k.lay.picksAt);
+    this.set(step.picksAt, lay.picksAt);
     this.set(step.vocabulary, engine.vocabulary.count);
     this.set(step.kvAt, engine.kvAt);
     this.set(step.ctx, engine.options.ctx);
@@ -97,92 +113,113 @@ export class Passes {
     let price = engine.bodyAt === 0 ? 0 : prices.bodyTokens(rows);
     if (engine.bodyAt !== 0)
       for (const part of parts) for (let p = part.pos; p < part.pos + part.n; p++) price += prices.bodyPosition(p);
-    const status = this.segment(engine.bodyAt);
+    const status = engine.stream === null ? this.segment(engine.bodyAt) : this.streamed(rows);
     if (status === FAULT.none && this.charging.isCharged(first, 'body', pos, this.cycles, price)) return true;
     // Values are looked at row by row, where keys and values are stored: only the session whose row it was ends.
     const failed = this.get(step.failed);
     for (const part of parts)
-      if (status === FAULT.none || (failed >= part.row && failed < part.row + part.n))
-        this.life.finish(part.s, 'fault');
+      if (status === FAULT.none || (failed >= part.row && failed < part.row + part.n)) this.fault(part.s, status);
     return false;
   }
 
-  /** What follows the rows: draws and losses. Returns what each step took alone. */
-  private finishSteps(parts: readonly Part[], engine: Engine): readonly number[] {
-    const alone = parts.map(part => this.advance(part, engine));
-    const before = parts.map(({ s }) => s.u64('cycles'));
-    const picks = parts.flatMap(part => this.picksOf(part, engine));
-    while (picks.length > 0) this.finishPicks(this.group(picks), engine);
-    for (const part of parts) if (part.s.isScore && !part.s.hasEnded) this.finishScore(part, engine);
-    return parts.map(({ s }, i) => alone[i]! + (s.u64('cycles') - before[i]!));
+  /** What follows the rows: draws and losses. When a head fails, whoever still waits for one has come no further, and tries again. */
+  private finishSteps(steps: readonly Step[], picks: Pick[], engine: Engine): void {
+    for (const own of steps) if (own.picks === 0) this.advance(own, engine);
+    while (picks.length > 0) if (!this.finishPicks(this.group(picks, engine), engine)) break;
+    for (const own of steps) {
+      if (!own.part.s.isScore || own.part.s.hasEnded || own.picks > 0) continue;
+      this.advance(own, engine);
+      this.finishScore(own.part, engine);
+    }
   }
 
-  /** A session has come further. Returns what its rows took alone. */
-  private advance({ s, pos, n }: Part, engine: Engine): number {
+  /** A session has come further, and pays for its rows: in whole batches, so that what this step took is another sum. */
+  private advance(own: Step, engine: Engine): void {
+    if (own.isAdvanced) return;
+    const { s, pos, n } = own.part;
+    const before = s.u64('cycles');
     s.set('pos', pos + n);
     this.residency.computed(s, pos, pos + n);
     this.charging.body(s, engine, pos + n);
-    return this.k.loader.prices().charged('body', n, pos);
+    own.isAdvanced = true;
+    own.cycles = this.k.loader.prices().charged('body', n, pos);
+    own.before += s.u64('cycles') - before;
   }
 
   // ── Draws and losses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** The rows whose logits a step needs: the last of its text, to draw what follows it; or each whose loss is wanted. */
-  private picksOf({ s, pos, n, row: first }: Part, engine: Engine): Pick[] {
+  private picksOf(own: Step, engine: Engine): Pick[] {
+    const { s, pos, n, row: first } = own.part;
     const picks: Pick[] = [];
     for (let p = pos; p < pos + n; p++) {
       const isPicked = s.isScore ? this.charging.isScored(s, engine, p) : p + 1 === lengthOf(s, engine);
-      if (isPicked) picks.push({ s, row: first + p - pos, pos: p });
+      if (isPicked) picks.push({ own, row: first + p - pos, pos: p });
     }
+    own.picks = picks.length;
     return picks;
   }
 
   /** Takes the next picks off the list, as many as a head takes at once. A stream that may not draw ends here. */
-  private group(picks: Pick[]): Pick[] {
+  private group(picks: Pick[], engine: Engine): Pick[] {
     const { budget, loader } = this.k;
     const group: Pick[] = [];
     while (picks.length > 0 && group.length < loader.prices().headPicks) {
       const pick = picks.shift()!;
-      const { s } = pick;
+      const { s } = pick.own.part;
       if (s.hasEnded) continue;
-      if (!s.isScore && s.has(SESSION_FLAG.stream) && !budget.token()) this.life.finish(s, 'quota');
-      else group.push(pick);
+      if (s.isScore || !s.has(SESSION_FLAG.stream) || budget.token()) group.push(pick);
+      else {
+        this.advance(pick.own, engine);
+        this.life.finish(s, 'quota');
+      }
     }
     return group;
   }
 
-  /** Logits of all picks of a group, then, one by one, what follows from them. Only the session whose logits are no numbers ends. */
-  private finishPicks(group: readonly Pick[], engine: Engine): void {
+  /** Logits of all picks of a group, then, one by one, what follows from them. False when they could not be had. */
+  private finishPicks(group: readonly Pick[], engine: Engine): boolean {
     const { clock, lay } = this.k;
     const fromNs = clock.nowNs();
-    if (group.length === 0 || !this.head(group, engine)) return;
+    if (group.length > 0 && !this.head(group, engine)) return false;
     const headNs = clock.nowNs() - fromNs;
-    for (const [i, { s, pos }] of group.entries()) {
-      if (s.hasEnded) continue;
-      this.current = s.id;
+    for (const [i, { own, pos }] of group.entries()) {
+      if (own.part.s.hasEnded) continue;
       const pickAt = lay.picksAt + i * PickRecord.bytes;
       this.set(step.picksAt, pickAt);
       this.set(step.picks, 1);
       this.set(step.logitsAt, engine.logitsAt + i * engine.logitsStride);
-      s.charge(this.k.loader.prices().charged('head', 1, pos));
-      if (this.k.arena.i32[(pickAt + PickRecord.at.fault) >> 2] !== FAULT.none) this.life.finish(s, 'fault');
-      else if (s.isScore) this.score(s, engine, pos);
-      else this.draw(s, engine, pos, clock.nowNs() - headNs);
+      this.finishPick(own, engine, pos, this.k.arena.i32[(pickAt + PickRecord.at.fault) >> 2]!, headNs);
     }
+    return true;
   }
 
-  /** hot: one head for all picks of a group. False when it has faulted, and with it all of them. */
+  /** A pick whose logits are there. Only the session whose logits are no numbers ends. */
+  private finishPick(own: Step, engine: Engine, pos: number, fault: number, headNs: number): void {
+    const { s } = own.part;
+    this.current = s.id;
+    own.picks--;
+    const ends = fault !== FAULT.none;
+    if (ends || !s.isScore) this.advance(own, engine);
+    s.charge(this.k.loader.prices().charged('head', 1, pos));
+    if (ends) this.fault(s, fault);
+    else if (s.isScore) this.score(s, engine, pos);
+    else this.draw(s, engine, pos, this.k.clock.nowNs() - headNs);
+  }
+
+  /** hot: one head for all picks of a group. When it has failed, the first, whose turn it was, bears it. */
   private head(group: readonly Pick[], engine: Engine): boolean {
-    const { arena, lay, loader } = this.k;
-    const [{ s: first, pos }] = group as [Pick];
+    const { arena, lay, loader, streams } = this.k;
+    const [{ own, pos }] = group as [Pick];
+    const { s: first } = own.part;
     this.current = first.id;
     for (const [i, { row }] of group.entries()) PickRecord.write(arena.u8, lay.picksAt + i * PickRecord.bytes, { row });
     this.set(step.picksAt, lay.picksAt);
     this.set(step.picks, group.length);
     const price = engine.headAt === 0 ? 0 : loader.prices().headTokens(group.length);
-    const status = this.segment(engine.headAt);
+    const status = streams.isStreaming ? this.streamed(0) : this.segment(engine.headAt);
     if (status === FAULT.none && this.charging.isCharged(first, 'head', pos, this.cycles, price)) return true;
-    for (const { s } of group) if (!s.hasEnded) this.life.finish(s, 'fault');
+    this.fault(first, status);
     return false;
   }
 
@@ -253,7 +290,9 @@ export class Passes {
     const { arena, lay } = this.k;
     const { historyAt } = this.residency.slotOf(s)!;
     this.set(step.target, arena.u32[(historyAt >> 2) + pos + 1]!);
-    if (this.priced(s, 'score', engine.scoreAt, pos)) s.addLoss(arena.f64[(lay.stepAt + step.loss) >> 3]!);
+    if (!this.priced(s, 'score', engine.scoreAt, pos)) return;
+    s.addLoss(arena.f64[(lay.stepAt + step.loss) >> 3]!);
+    s.set('scoredTo', pos + 1);
   }
 
   /**
@@ -280,11 +319,26 @@ export class Passes {
     if (opAt === 0) return true; // an engine without this segment
     const status = this.segment(opAt);
     s.charge(this.cycles);
-    const price = this.k.loader.prices().charged(what, 1, pos);
+    const price = this.k.loader.prices().computed(what, 1, pos);
     if (status === FAULT.none && (what === 'sample' || this.charging.isCharged(s, what, pos, this.cycles, price)))
       return true;
-    this.life.finish(s, 'fault');
+    this.fault(s, status);
     return false;
+  }
+
+  /** A session's own rows, or weights that it was its turn to read, have failed. */
+  private fault(s: Session, status: number): void {
+    if (status === FAULT.io) s.fault = this.k.streams.failure();
+    this.life.finish(s, 'fault');
+  }
+
+  /** hot: a segment whose weights stream: the body over `rows` rows, or with 0 the head. The clock has moved; its ops are in `cycles`. */
+  private streamed(rows: number): number {
+    const { streams, arena, lay } = this.k;
+    const status = rows > 0 ? streams.body(rows) : streams.head();
+    const i = (lay.stepAt + step.cycles) >> 2;
+    this.cycles = arena.u32[i]! + arena.u32[i + 1]! * 4294967296;
+    return status;
   }
 
   /** hot: one call into WebAssembly; what it cost goes to the clock, and is in `cycles`. Returns a FAULT. */

@@ -112,7 +112,7 @@ function pagesOf({ options }: Engine, slot: number): number[] {
   return Array.from({ length: each }, (_, i) => (slot * each + i) % options.pages);
 }
 
-/** Options of a load; without slots and pages, of one session and a whole context for each slot; all rows may be picked, and nothing streams. */
+/** Options of a load; without more, of one session, a whole context for each slot, logits of all rows together, and weights that stay. */
 export type RigOptions = Pick<EngineOptions, 'ctx' | 'kvType' | 'batch'> & Partial<EngineOptions>;
 export function optionsOf(o: RigOptions): EngineOptions {
   const sessions = o.sessions ?? 1;
@@ -283,6 +283,11 @@ export class Rig {
   heads(engine: Engine, rows: readonly number[]): Float32Array[] {
     this.pick(rows);
     this.run(engine.headAt);
+    return this.picked(engine, rows);
+  }
+
+  /** Logits of these picks, the head having run. */
+  picked(engine: Engine, rows: readonly number[]): Float32Array[] {
     return rows.map((_, i) => {
       const { fault } = PickRecord.read(this.arena.u8, PICKS_AT + i * PickRecord.bytes);
       if (fault !== 0) throw new Error(`the logits of row ${rows[i]} are a fault: ${fault}`);

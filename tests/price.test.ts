@@ -12,6 +12,7 @@ import {
   KV_TYPES,
   KV_PAGE,
   PLAN_RECORD,
+  PickRecord,
   SAMPLER_MODE,
   SamplerRecord,
   StepBlock,
@@ -43,7 +44,7 @@ const MODELS = TARGETS.filter(target => target.kind === 'model');
 
 const REGIONS: Record<(typeof ENGINE_REGIONS)[number], MemoryRegion> = {
   weights: 'weights',
-  stream: 'weights',
+  stream: 'stream',
   tensors: 'plan',
   vocabulary: 'vocabulary',
   kv: 'kv',
@@ -82,6 +83,7 @@ function subjectOf(rig: Rig, loaded: LoadedModel): Subject {
     ctx: engine.options.ctx,
     batch: engine.options.batch,
     draws: engine.options.draws,
+    stream: null,
     vocabulary: engine.vocabulary.count,
     stepAt: rig.stepAt,
     samplerAt: rig.stepAt + StepBlock.bytes,
@@ -112,7 +114,7 @@ function anyModel(): Subject {
 
 const pricesOf = ({ source }: Subject, target: Target): Prices => accepted(Prices.of(certificates, target, source));
 
-/** One record of a plan and the pass in which it runs: `n` rows of any sessions, at positions from `pos` on. */
+/** One record of a plan and the pass in which it runs: `n` rows of any sessions, at positions from `pos` on; as many picks of a head. */
 interface Case {
   readonly segment: Segment;
   readonly index: number;
@@ -130,8 +132,10 @@ function casesOf({ source }: Subject, times: number): Case[] {
     return list;
   });
   return Array.from({ length: times }, () => {
-    const n = 1 + below(Math.min(source.batch, source.ctx));
-    return { ...oneOf(records), n, pos: oneOf([0, source.ctx - n, below(source.ctx - n + 1)]) };
+    const chosen = oneOf(records);
+    const isDraw = chosen.segment === 'sample' || chosen.segment === 'score'; // of one pick
+    const n = isDraw ? 1 : 1 + below(Math.min(source.batch, source.ctx));
+    return { ...chosen, n, pos: oneOf([0, source.ctx - n, below(source.ctx - n + 1)]) };
   });
 }
 
@@ -281,9 +285,10 @@ function played(t: ExecutionContext, s: Subject, tracer: Tracer, times: number):
     const op = accepted(certificates.op(s.source.word(c.record)));
     const [run, runOp] = (['run', 'run_op'] as const).map(name => accepted(certificates.get(name)));
     const turns = turnsOf(s, c);
-    const tokens = c.segment === 'body' && turns === 1 ? c.n : 1;
+    const tokens = turns === 1 ? c.n : 1;
+    const rowOf = (to: number): number => (c.segment === 'head' ? word(s.source.picksAt + to * PickRecord.bytes) : to);
     const spans = [
-      ...Array.from({ length: turns }, (_, row) => spansAt(op, [...args, tokens, c.pos + row, row], word)),
+      ...Array.from({ length: turns }, (_, to) => spansAt(op, [...args, tokens, c.pos + to, rowOf(to), to], word)),
       spansAt(run!, args, word, 1),
       spansAt(runOp!, args, word, turns),
     ].flatMap(list => accepted(list));
@@ -361,8 +366,9 @@ test('the executor charges what segments cost; ops add up to them; no lower boun
         `${sampled} in ${JSON.stringify(bound)}`,
       );
       for (const segment of SEGMENTS) {
-        const whole = prices.segment(segment, n, pos);
-        const ops = prices.ops(segment, n, pos);
+        const rows = segment === 'body' ? n : segment === 'head' ? Math.min(n, source.draws) : 1;
+        const whole = prices.segment(segment, rows, pos);
+        const ops = prices.ops(segment, rows, pos);
         t.is(sum(ops.map(op => op.most)), whole.most);
         t.true(isBound(whole) && ops.every(op => isBound(op) && op.compute >= 0 && op.memory >= 0 && op.overhead > 0));
         t.is(sum(ops.map(op => op.compute + op.memory + op.overhead)), 1000 * whole.most);

@@ -598,12 +598,15 @@ for (const build of builds)
         const flags = (head ? ops.FLAG_HEAD : 0) | (flag() ? ops.FLAG_ADD : 0) | (byRows ? ops.FLAG_ROWS : 0);
         view.setInt32(PLAN + 4, flags, true);
         for (const [word, value] of Object.entries(record(tokens))) view.setInt32(PLAN + 4 * Number(word), value, true);
+        const rowOf = (r: number): number => (head ? view.getInt32(at(7) + 256 + r * ops.PICK_BYTES, true) : r);
         const turns = byRows ? Array.from({ length: tokens }, (_, r) => r) : [0];
-        const inner = turns.map(r => countsAt(c, [STEP, PLAN, byRows ? 1 : tokens, places[r]!, r], device.word));
+        const inner = turns.map(r =>
+          countsAt(c, [STEP, PLAN, byRows ? 1 : tokens, places[r]!, rowOf(r), r], device.word),
+        );
         const refusal = inner.find(isRefusal);
         if (refusal !== undefined) return void t.fail(refusal.message);
         if (i === 0)
-          t.true(isRefusal(countsAt(c, [STEP, PLAN + ops.OP_BYTES, n, 0, 0], device.word)), 'END is another op');
+          t.true(isRefusal(countsAt(c, [STEP, PLAN + ops.OP_BYTES, n, 0, 0, 0], device.word)), 'END is another op');
         const drawn = op === 'SAMPLE' ? countsAt(sampler, [STEP], device.word) : NOTHING_MORE; // certified apart
         if (isRefusal(drawn)) return void t.fail(drawn.message);
         const counted = device.count('run', [STEP, PLAN]);

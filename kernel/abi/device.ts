@@ -32,6 +32,13 @@ export interface Compute {
    */
   encode(type: number, fromAt: number, n: number, toAt: number): number;
   /**
+   * Rewrites `rows` rows of `k` values from ggml's row order at `fromAt` into the kernels' layout at `toAt` (same bytes in all; see ops.ts).
+   * A matrix may be repacked in pieces of whole groups of four rows, the last piece taking the rest. Ranges must not overlap, but for F32 they
+   * may be the same.
+   * Returns the number of scales (blocked types) or values that are not finite: matrix products assume there are none. -1: no such type.
+   */
+  repack(type: number, fromAt: number, rows: number, k: number, toAt: number): number;
+  /**
    * Cycles that metered kernels have spent since the last call, rounded up: all kernels but the plan's exact ops, whose price the
    * records carry. They count their own instructions, block by block, at the prices of the table at the address given to set_prices:
    * u32 thousandths of a cycle. The result's 32 bits are unsigned; when all are set there may be more, which the next call returns.
@@ -81,6 +88,59 @@ export interface DiskTimes {
   /** A read that begins at `issue` behind one that ends at `before` ends at max(before, issue + latency) + transfer; otherwise at max(before, issue) + latency + transfer. */
   readonly overlaps: boolean;
   read(bytes: number, kind: keyof Timing): ReadTime;
+}
+
+/** What one attempt at a read takes, in whole cycles of a target: DiskModel's figures there, sectors already counted. */
+export interface DiskRates {
+  readonly latency: Timing;
+  readonly sectorBytes: number;
+  readonly queueDepth: number;
+  transfer(bytes: number, kind: keyof Timing): number;
+}
+
+/**
+ * A fault put into a disk, to see what becomes of it. It strikes an attempt that touches the bytes `from` … `to` of a file (an attempt anywhere: 0
+ * and 2⁵³ − 1), of those every `every`-th, until it has struck `next` times (0: for good).
+ * - error: the attempt fails, after the time that it would have taken. short: it brings the first half of its sectors; one sector comes whole.
+ * - slow: it takes `factor` times as long; one that takes longer than the worst there is is given up then, and has failed.
+ * - worst: the read takes the worst that its bound allows: all attempts the longest there are, and only the last one succeeds.
+ * - gone: the disk does not answer.
+ */
+export interface DiskFault {
+  readonly kind: 'error' | 'short' | 'slow' | 'worst' | 'gone';
+  readonly every: number;
+  readonly next: number;
+  readonly from: number;
+  readonly to: number;
+  readonly factor: number;
+}
+
+/** What became of a read, which is known when it is submitted. */
+export interface ReadAnswer {
+  /** When the disk turns to it, and when its last byte is there or it is given up: cycles of the machine's clock. */
+  readonly beganAt: number;
+  readonly doneAt: number;
+  /** 0; -EIO: every attempt failed; -ENODEV: the disk is gone. */
+  readonly status: number;
+  readonly attempts: number;
+  readonly sectors: number; // that came
+}
+
+/** The requests of one disk, answered in order; a later read is never done before an earlier one. */
+export interface RequestQueue {
+  /** `attempts`: how often a read is tried, ≥ 1. Time goes on from call to call. */
+  submit(rates: DiskRates, attempts: number, now: number, position: number, bytes: number): ReadAnswer;
+  /** When the last read submitted is done. */
+  readonly idleAt: number;
+  readonly faults: readonly DiskFault[];
+  inject(fault: DiskFault): void;
+  heal(): void;
+}
+
+/** Block devices as the machine has them: the kinds of storage whose times are known, and the queue in front of one. */
+export interface BlockDriver {
+  readonly models: readonly DiskModel[];
+  queue(): RequestQueue;
 }
 
 // ── Host directories ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -277,6 +337,8 @@ export interface EngineDriver {
   /** Says what the model is, or why this engine does not run it. Reads metadata only. */
   describe(image: ModelImage): ModelShape | Refusal;
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal;
+  /** Its tensors by name in the order in which a plan first reads them; those that no plan reads are missing. */
+  order(image: ModelImage): readonly string[] | Refusal;
   /** The plan as load() would write it for these places, without loading anything. */
   plan(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): PlanImage | Refusal;
   /** Fills the regions: weights in the kernels' layout, tensor directory, vocabulary, plan. On refusal the regions are garbage and the kernel releases them. */
@@ -416,6 +478,13 @@ export interface TokenizerDriver {
 export interface TemplateFault {
   readonly line: number;
   readonly message: string;
+}
+
+/** A SHA-256 under way: bytes go in piece by piece. */
+export interface Hasher {
+  update(bytes: Uint8Array): unknown;
+  /** Once, at the end. */
+  digest(): Uint8Array;
 }
 
 /**

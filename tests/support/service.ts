@@ -23,7 +23,7 @@ import {
   type Refusal,
   type SessionReport,
 } from '../../kernel/abi/index.ts';
-import type { LoadRequest } from '../../kernel/loader.ts';
+import type { LoadRequest } from '../../kernel/fit.ts';
 import { SWAPPED } from '../../kernel/pages.ts';
 import type { Service } from '../../kernel/service.ts';
 import type { Caller, Session } from '../../kernel/session.ts';
