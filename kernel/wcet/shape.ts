@@ -176,6 +176,7 @@ export class Shape {
     });
     const strays = c.strays.map(settled);
     for (const x of c.extents) {
+      if (known.of(x.moved).constant === 0n) continue; // most are other types'
       const movement = settled(x);
       if (movement.moved.constant === 0n) continue;
       const pointers = basesOf(x.from);
@@ -350,9 +351,7 @@ function pointersOf(c: Certificate): Set<number> {
 }
 /** Unknowns that are added up as they stand. */
 const basesOf = (p: Poly): number[] =>
-  [...p.terms.values()].flatMap(t =>
-    t.coef === 1n && t.atoms.length === 1 ? t.atoms.map(indexOf).filter(i => i >= 0) : [],
-  );
+  p.list.flatMap(t => (t.coef === 1n && t.atoms.length === 1 ? t.atoms.map(indexOf).filter(i => i >= 0) : []));
 
 /** What of a certificate's unknowns its cost can depend on. */
 export interface Dependence {
@@ -363,6 +362,11 @@ export interface Dependence {
   readonly counted: ReadonlySet<number>;
 }
 const dependences = new WeakMap<Certificate, Dependence>();
+/** The certificate, of which that much is known already. */
+export function depending(known: Dependence, c: Certificate): Certificate {
+  dependences.set(c, known);
+  return c;
+}
 export function dependenceOf(c: Certificate): Dependence {
   const known = dependences.get(c);
   if (known !== undefined) return known;
