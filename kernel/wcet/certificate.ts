@@ -331,8 +331,15 @@ function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncer
   };
   const termsWithout = (row: PolyRow, zero: (a: Atom) => boolean): Term[] => {
     const terms: Term[] = [];
-    for (const [coef, ...factors] of row)
-      if (!factors.some(n => zero(atom(n)))) terms.push({ coef: BigInt(coef), atoms: factors.map(atom) });
+    rows: for (const term of row) {
+      const factors: Atom[] = [];
+      for (let i = 1; i < term.length; i++) {
+        const a = atom(term[i] as number);
+        if (zero(a)) continue rows;
+        factors.push(a);
+      }
+      terms.push({ coef: BigInt(term[0]), atoms: factors });
+    }
     return terms;
   };
   const atom = (n: number): Atom => {
