@@ -14,6 +14,7 @@ import {
   strerror,
   utf8Encode,
   type CharDevice,
+  type Hasher,
   type HostDirectory,
   type TtyDevice,
 } from '../kernel/abi/index.ts';
@@ -61,6 +62,8 @@ export interface BootOptions {
   readonly target?: string;
   /** Text of a calibration, for the target `host`. */
   readonly calibration?: string;
+  /** Begins a SHA-256: code of the host's own in place of the JavaScript that runs everywhere. */
+  readonly sha256?: () => Hasher;
   /** A charge outside its bounds stops the machine, instead of one session: for tests. */
   readonly strict?: boolean;
 }
@@ -87,6 +90,7 @@ export class Machine {
       xor128,
       lcg,
       templates: templateDevice,
+      sha256: options.sha256 ?? (() => sha256.create()),
       console: tty,
       devices: new Map([
         ['exec', this.execDevice.input],

@@ -2,7 +2,6 @@
 // budget is exact: what `plan` says is what `load` takes, and one byte less is refused here, with the sum, before anything is allocated.
 // A load validates everything first; when it fails the previous model is as it was.
 
-import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   ENGINE_REGIONS,
@@ -24,6 +23,7 @@ import {
   type EngineDriver,
   type EngineOptions,
   type EnginePlace,
+  type Hasher,
   type GgmlTypeName,
   type LoadOptions,
   type RecordValue,
@@ -187,6 +187,7 @@ export class Loader {
     readonly vfs: Vfs,
     private readonly drivers: readonly EngineDriver[],
     private readonly tokenizer: TokenizerDriver,
+    private readonly sha256: () => Hasher,
     private readonly say: (text: string) => void,
   ) {
     this.base = arena.mark();
@@ -620,6 +621,7 @@ export class Loader {
           ...plan,
           word,
           ...options,
+          stream: null,
           vocabulary: shape.vocabulary,
           kvAt: place.kvAt,
           historyAt: place.sessionAt,
@@ -691,6 +693,8 @@ export class Loader {
       word: address => this.arena.i32[address >> 2]!,
       ctx: options.ctx,
       batch: options.batch,
+      draws: options.draws,
+      stream: null,
       vocabulary: engine.vocabulary.count,
       regionOf: this.regionsOf(budget, place),
     };
@@ -769,7 +773,7 @@ export class Loader {
     const bytes = image.fileBytes;
     const prelink = prelinkOf(image);
     const dataAt = prelink?.dataAt ?? bytes;
-    const [hash, dataHash] = [sha256.create(), sha256.create()];
+    const [hash, dataHash] = [this.sha256(), this.sha256()];
     const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
     for (let done = 0; done < bytes;) {
       const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));

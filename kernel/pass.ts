@@ -206,7 +206,7 @@ export class Passes {
     if (opAt === 0) return true; // an engine without this segment
     const status = this.segment(opAt);
     s.charge(this.cycles);
-    const price = this.k.loader.prices().charged(what, 1, pos);
+    const price = this.k.loader.prices().computed(what, 1, pos);
     if (status === FAULT.none && (what === 'sample' || this.charging.isCharged(s, what, pos, this.cycles, price)))
       return true;
     this.life.finish(s, 'fault');

@@ -1,6 +1,7 @@
 // The kernel alone: a machine with programs, a compute device and an engine made for the tests. Each program misuses or uses some calls;
 // what is checked is what Linux would answer, and that nothing is left behind.
 import test from 'ava';
+import { createHash } from 'node:crypto';
 import { layOutPool, layOutSlots } from '../drivers/engine/sessions.ts';
 import * as abi from '../kernel/abi/index.ts';
 import {
@@ -38,6 +39,10 @@ const fakePrices: PlanPrices = {
   fill: () => {},
   bodyTokens: () => SEGMENT_CYCLES,
   bodyPosition: () => 0,
+  headTokens: m => m * SEGMENT_CYCLES,
+  passMost: (_n, positions) => SEGMENT_CYCLES + positions,
+  headMost: m => m * SEGMENT_CYCLES,
+  computed: () => SEGMENT_CYCLES,
   charged: () => SEGMENT_CYCLES,
   segment: () => exactly(SEGMENT_CYCLES),
   step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
@@ -67,6 +72,9 @@ class FakeCompute implements Compute {
     }
     if (opAt === 4) this.arena.f64[(stepAt + at.loss) >> 3] = 0.5;
     return this.fault;
+  }
+  repack(): number {
+    return -1;
   }
   dequantize(): number {
     return -1;
@@ -118,6 +126,9 @@ class FakeEngine implements EngineDriver {
   }
   describe(): abi.ModelShape {
     return { ...this.shape, contextTrained: this.ctx };
+  }
+  order(): readonly string[] {
+    return [];
   }
   budget(_image: abi.ModelImage, o: abi.EngineOptions): abi.EngineBudget {
     const session = o.sessions * layOutSlots(o, 0, 0).bytes;
@@ -234,6 +245,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     xor128: rng,
     lcg: rng,
     templates: { render: () => ({ line: 1, message: 'no templates' }) },
+    sha256: () => createHash('sha256'),
     console: {
       interactive: false,
       columns: 80,

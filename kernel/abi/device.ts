@@ -426,6 +426,13 @@ export interface TemplateFault {
   readonly message: string;
 }
 
+/** A SHA-256 under way: bytes go in piece by piece. */
+export interface Hasher {
+  update(bytes: Uint8Array): unknown;
+  /** Once, at the end. */
+  digest(): Uint8Array;
+}
+
 /**
  * A service of the host that fills in a model's chat template (Jinja). The template is data from a file: it is interpreted within LIMITS.chat…,
  * and cannot reach anything but its variables. The same arguments give the same answer on every host; nothing is thrown.

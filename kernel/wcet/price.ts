@@ -5,7 +5,7 @@
 // (the sampler) are bounded here by the prices that they count with.
 
 import { PLAN_RECORD, SamplerRecord, StepBlock, isRefusal, refuse } from '../abi/index.ts';
-import type { Refusal } from '../abi/index.ts';
+import type { DiskTimes, Refusal, StreamProgram } from '../abi/index.ts';
 import { panic } from '../panic.ts';
 import type { Certificates } from './certificate.ts';
 import type { Certificate } from './certify.ts';
@@ -26,6 +26,10 @@ export interface PlanSource {
   readonly regionOf: (address: number) => MemoryRegion;
   readonly ctx: number;
   readonly batch: number;
+  /** Rows of a pass that the head runs over together. */
+  readonly draws: number;
+  /** How its weights come while it runs, and from what; null: they are there. */
+  readonly stream: { readonly program: StreamProgram; readonly disk: DiskTimes } | null;
   readonly vocabulary: number;
   readonly logitsAt: number;
   readonly kvAt: number;
@@ -107,7 +111,6 @@ type Range = readonly [from: number, to: number];
 
 interface Op {
   readonly row: Row;
-  readonly head: boolean;
   readonly tokensAt: number;
   readonly positionsAt: number;
   readonly reads: readonly (readonly Range[])[];
@@ -156,45 +159,49 @@ class Pricer {
     this.#plan = plan;
   }
 
-  /** The ops of the segment that begins at `at`. */
-  ops(at: number): Op[] | Refusal {
+  /** The ops of a segment. */
+  ops(segment: Segment): Op[] | Refusal {
     const ops: Op[] = [];
+    const at = this.#plan[`${segment}At`];
     if (at === 0) return ops;
     for (let record = at; this.#plan.word(record) !== 0; record += PLAN_RECORD.bytes) {
-      const op = this.#op(record);
+      const op = this.#op(record, segment === 'head' ? this.#plan.draws : 1);
       if (isRefusal(op)) return op;
       ops.push(op);
     }
     return ops;
   }
 
-  #op(record: number): Op | Refusal {
+  /** `picks`: how many rows it runs over at most where it does not run over those of a pass. */
+  #op(record: number, picks: number): Op | Refusal {
     const { word } = this.#plan;
     const certificate = this.#certificates.op(word(record));
     if (isRefusal(certificate)) return certificate;
     const flags = word(record + 4 * PLAN_RECORD.flags);
     const [head, byRows] = [(flags & PLAN_RECORD.flagHead) !== 0, (flags & PLAN_RECORD.flagRows) !== 0];
     const [tokensAt, positionsAt] = [word(record + 4 * PLAN_RECORD.tokens), word(record + 4 * PLAN_RECORD.positions)];
-    const setting = this.#setting(record, head || byRows ? 1 : this.#plan.batch);
+    const tokens = head ? picks : this.#plan.batch;
+    const setting = this.#setting(record, byRows ? 1 : tokens);
     const unknowns = unknownsOf(certificate, setting);
     if (isRefusal(unknowns)) return unknowns;
-    const key = this.#keyOf(certificate, unknowns, [head, byRows, positionsAt !== 0]);
-    const row = this.#rows.get(key) ?? this.#row(certificate, setting, { byRows, positional: positionsAt !== 0 });
+    const key = this.#keyOf(certificate, unknowns, [tokens, byRows, positionsAt !== 0]);
+    const row =
+      this.#rows.get(key) ?? this.#row(certificate, setting, { tokens, byRows, positional: positionsAt !== 0 });
     this.#rows.set(key, row);
     if (isRefusal(row)) return row;
     const other = this.#byAddress.get(tokensAt) ?? row;
-    if (other !== row && !sameCharges(other, row))
+    if (!sameCharges(other, row))
       return refuse(
         'INVAL',
         9999,
         `${certificate.name} at ${record} shares a row of prices with an op of another shape`,
       );
-    this.#byAddress.set(tokensAt, other);
-    return { row: other, head, tokensAt, positionsAt, reads: this.#placed(row, unknowns) };
+    this.#byAddress.set(tokensAt, row.tokens.length > other.tokens.length ? row : other);
+    return { row, tokensAt, positionsAt, reads: this.#placed(row, unknowns) };
   }
 
   /** An op's price depends on the words of its record; of pointers on whether they are there, and on the regions where operands begin. */
-  #keyOf(c: Certificate, { values }: Unknowns, more: readonly boolean[]): string {
+  #keyOf(c: Certificate, { values }: Unknowns, more: readonly (number | boolean)[]): string {
     const { pointers, operands, counted } = dependenceOf(c);
     const words = c.words.map(({ param }) =>
       !pointers.has(param) ? values[param] : counted.has(param) ? values[param] === 0n : '',
@@ -230,7 +237,11 @@ class Pricer {
   #row(
     c: Certificate,
     setting: Setting,
-    { byRows, positional }: { readonly byRows: boolean; readonly positional: boolean },
+    {
+      tokens: most,
+      byRows,
+      positional,
+    }: { readonly tokens: number; readonly byRows: boolean; readonly positional: boolean },
   ): Row | Refusal {
     if (positional && !byRows)
       return refuse('NOTSUP', 9999, `${c.name}: a pass has several positions, and it is not run row by row`);
@@ -239,13 +250,13 @@ class Pricer {
     const shape = Shape.of(c, setting);
     if (isRefusal(shape)) return shape;
     if (shape.dependsOn.has(ROW)) return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
-    const { batch, ctx } = this.#plan;
+    const { ctx } = this.#plan;
     const positions = range(shape.dependsOn.has(POSITION) ? ctx : 1);
     const none = nothing(this.#target);
     const byPosition = positional ? range(ctx).map(pos => figuresAt(shape, 1, pos)) : null;
     const byTokens = [none];
     const tokens = [0];
-    for (let n = 1; n <= batch; n++) {
+    for (let n = 1; n <= most; n++) {
       const times = byRows ? n : 1;
       const loops = around[times] ?? none;
       const each = positional ? none : dearest(positions.map(pos => figuresAt(shape, byRows ? 1 : n, pos)));
@@ -259,7 +270,7 @@ class Pricer {
       byPosition,
       tokens,
       positions: byPosition?.map(f => wholeCycles(upperMilli(f))) ?? null,
-      reads: positional ? tokens.map(() => []) : this.#reads(shape),
+      reads: positional ? tokens.map(() => []) : this.#reads(shape, most),
     };
   }
 
@@ -285,8 +296,8 @@ class Pricer {
     return (this.#around = around);
   }
 
-  #reads(shape: Shape): (readonly Read[])[] {
-    return range(this.#plan.batch + 1).map(n => {
+  #reads(shape: Shape, most: number): (readonly Read[])[] {
+    return range(most + 1).map(n => {
       if (n === 0) return [];
       shape.set(TOKENS, n);
       shape.set(POSITION, 0);
@@ -325,8 +336,10 @@ function figuresAt(shape: Shape, tokens: number, position: number): Figures {
   return shape.figures();
 }
 
+/** For as many tokens as both have prices for. */
 const sameCharges = (a: Row, b: Row): boolean =>
-  a.tokens.join() === b.tokens.join() && a.positions?.join() === b.positions?.join();
+  a === b ||
+  (a.tokens.every((price, n) => price === (b.tokens[n] ?? price)) && a.positions?.join() === b.positions?.join());
 
 /** A word that is the same in every step of the plan, or null. */
 function constantWord(plan: PlanSource, address: number): number | null {
@@ -432,7 +445,7 @@ export class Prices {
       if (isRefusal(c)) return c;
     }
     for (const s of SEGMENTS) {
-      const ops = pricer.ops(plan[`${s}At`]);
+      const ops = pricer.ops(s);
       if (isRefusal(ops)) return ops;
       segments[s] = sumsOf(ops, plan, target);
     }
@@ -461,19 +474,19 @@ export class Prices {
         u32[word] = price % 2 ** 32;
         u32[word + 1] = Math.floor(price / 2 ** 32);
       });
-    const written = new Set<number>();
+    const written = new Map<number, Row>();
     for (const s of SEGMENTS)
       for (const { tokensAt, positionsAt, row } of this.#segments[s].ops) {
-        if (written.has(tokensAt)) continue;
-        written.add(tokensAt);
+        if ((written.get(tokensAt)?.tokens.length ?? 0) >= row.tokens.length) continue;
+        written.set(tokensAt, row);
         write(tokensAt, row.tokens);
         if (row.positions !== null) write(positionsAt, row.positions);
       }
   }
 
-  /** One segment over `n` tokens from position `pos`, without what the sampler counts itself. `most` is what is charged. */
+  /** One segment over `n` tokens from position `pos`, without what the sampler counts itself; over one row but for the body. */
   segment(s: Segment, n: number, pos: number): Bound {
-    return { most: this.charged(s, n, pos), least: this.#least([[s, n, pos]], []) };
+    return { most: this.#most(s, n, pos), least: this.#least([[s, n, pos]], []) };
   }
 
   /** A step: the body over `n` tokens from `pos`; when it draws, then head and sampler for the last of them, `historyLength` tokens being there. */
@@ -483,8 +496,8 @@ export class Prices {
     const drawn = this.#drawn(draw, historyLength);
     const last = pos + n - 1;
     const stretch: Stretch = [body, ['head', 1, last], ['sample', 1, last]];
-    const charged = sumOf(stretch.map(s => this.charged(...s)));
-    return { most: charged + wholeCycles(drawn.compute), least: this.#least(stretch, drawn.busy) };
+    const most = sumOf(stretch.map(s => this.#most(...s)));
+    return { most: most + wholeCycles(drawn.compute), least: this.#least(stretch, drawn.busy) };
   }
 
   /** The sampler alone, which is metered. */
@@ -507,12 +520,11 @@ export class Prices {
 
   /** Op by op; `most` is what each is charged. */
   ops(s: Segment, n: number, pos: number): OpCost[] {
-    return this.#segments[s].ops.map(({ row, head }) => {
-      const tokens = head ? 1 : n;
+    return this.#segments[s].ops.map(({ row }) => {
       const none = nothing(this.#target);
-      const parts = [row.byTokens[tokens] ?? none, ...(row.byPosition?.slice(pos, pos + tokens) ?? [])];
+      const parts = [row.byTokens[n] ?? none, ...(row.byPosition?.slice(pos, pos + n) ?? [])];
       const sum = (of: (f: Figures) => number): number => sumOf(parts.map(of));
-      const most = chargeOf(row, tokens, pos);
+      const most = chargeOf(row, n, pos);
       return {
         most,
         least: Math.floor(Math.max(0, ...parts.reduce((total, f) => plus(total, f.busy), none.busy)) / MILLI),
@@ -527,22 +539,47 @@ export class Prices {
   }
 
   /**
-   * hot: what one segment over `n` tokens of one session from position `pos` is charged, without what the sampler counts itself. Rows of a
-   * pass may be of any sessions and positions: `bodyTokens` of them all, and `bodyPosition` of each.
+   * hot: what the ops of a segment over `n` tokens of one session from position `pos` take, which the executor counts, without what the
+   * sampler counts itself. Rows of a pass may be of any sessions and positions: `bodyTokens` of them all, and `bodyPosition` of each.
    */
-  charged(s: Segment, n: number, pos: number): number {
+  computed(s: Segment, n: number, pos: number): number {
     const { charged, chargedBefore: before } = this.#segments[s];
     return (charged[n] ?? 0) + (before[pos + n] ?? 0) - (before[pos] ?? 0);
   }
 
-  /** hot: of a pass's body, what its rows are charged wherever they stand. */
+  /** hot: what a session is charged for that: as if alone, on a disk in good health, nothing being there when it begins. */
+  charged(s: Segment, n: number, pos: number): number {
+    return this.computed(s, n, pos);
+  }
+
+  /** hot: of a pass's body, what the ops of its rows take wherever they stand. */
   bodyTokens(n: number): number {
     return this.#segments.body.charged[n] ?? 0;
   }
 
-  /** hot: of a pass's body, what a row at this position is charged beyond that. */
+  /** hot: of a pass's body, what those of a row at this position take beyond that. */
   bodyPosition(pos: number): number {
     return this.#segments.body.chargedAt[pos] ?? 0;
+  }
+
+  /** hot: what the head's ops over `m` rows take, at most `draws`. */
+  headTokens(m: number): number {
+    return this.#segments.head.charged[m] ?? 0;
+  }
+
+  /** hot: a pass's body over `n` rows, bodyPosition of which are `positions` together, takes no longer. */
+  passMost(n: number, positions: number): number {
+    return this.bodyTokens(n) + positions;
+  }
+
+  /** hot: nor does the head over `m` rows, at most `draws`. */
+  headMost(m: number): number {
+    return this.headTokens(m);
+  }
+
+  #most(s: Segment, n: number, pos: number): number {
+    if (s === 'body') return this.passMost(n, this.computed(s, n, pos) - this.bodyTokens(n));
+    return s === 'head' ? this.headMost(n) : this.computed(s, n, pos);
   }
 
   /** At least: the busiest resource over the whole stretch, or what it must read of the weights. */
