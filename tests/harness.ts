@@ -102,7 +102,7 @@ function pagesOf({ options }: Engine, slot: number): number[] {
   return Array.from({ length: each }, (_, i) => (slot * each + i) % options.pages);
 }
 
-/** Options of a load; without slots and pages, of one session and a whole context for each slot. */
+/** Options of a load; without more, of one session, a whole context for each slot, logits of one row, and weights that stay. */
 export type RigOptions = Pick<EngineOptions, 'ctx' | 'kvType' | 'batch'> & Partial<EngineOptions>;
 export function optionsOf(o: RigOptions): EngineOptions {
   const sessions = o.sessions ?? 1;

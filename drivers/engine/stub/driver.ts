@@ -111,7 +111,6 @@ export class StubDriver implements EngineDriver {
       options,
       vocabulary: this.vocabulary,
       ...plan.load(this.arena),
-      stream: null,
       logitsAt: place.scratchAt,
       kvAt,
       pageBytes,
@@ -130,7 +129,7 @@ export class StubDriver implements EngineDriver {
   plan(image: ModelImage, options: EngineOptions, _budget: EngineBudget, place: EnginePlace): PlanImage | Refusal {
     const form = formOf(image);
     if (isRefusal(form)) return form;
-    return { ...this.planAt(place.planAt, options).image(place.planAt), stream: null, logitsAt: place.scratchAt };
+    return { ...this.planAt(place.planAt, options).image(place.planAt), logitsAt: place.scratchAt };
   }
 
   private planAt(at: number, options: EngineOptions): Plan {
