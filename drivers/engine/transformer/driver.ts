@@ -60,7 +60,7 @@ export class TransformerDriver implements EngineDriver {
     const opened = this.open(image, LEAST_OPTIONS);
     if (isRefusal(opened)) return opened;
     const { model, scratch, frequencies } = layOut(opened, { weightsAt: 0, streamAt: 0, scratchAt: 0, planAt: 0 });
-    const sink = new TensorOrder();
+    const sink = new TensorOrder(model.tensors);
     compile(model, scratch, frequencies, sink);
     return [...sink.names];
   }
@@ -211,14 +211,18 @@ const LEAST_OPTIONS: EngineOptions = {
 class TensorOrder implements PlanSink {
   readonly names = new Set<string>();
 
+  constructor(private readonly tensors: ReadonlyMap<string, BoundTensor>) {}
+
   segment(): number {
     return 0;
   }
   layer(): void {}
   tile(): void {}
   emit<O extends Op>(_op: O, operands: Operands<O>): void {
-    for (const operand of Object.values<Operand>(operands))
-      if (typeof operand === 'object' && 'info' in operand) this.names.add((operand as PlacedTensor).info.name);
+    for (const operand of Object.values<Operand>(operands)) {
+      const tensor = typeof operand === 'object' && 'name' in operand ? this.tensors.get(operand.name) : undefined;
+      if (tensor !== undefined) this.names.add(tensor.info.name);
+    }
   }
 }
 
