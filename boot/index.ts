@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import v8 from 'node:v8';
 import { directory } from './host-directory.ts';
 import { Machine, type BootOptions as MachineOptions } from './machine.ts';
+import { nodeHash } from './node-hash.ts';
 
 export interface BootOptions extends Partial<Omit<MachineOptions, 'mounts'>> {
   /** Host directories: `{ '/guest/path': '/host/path' }`, or with options. */
@@ -33,7 +34,7 @@ export function allowRelaxedSimd(): void {
 export function boot(options: BootOptions = {}): Machine {
   allowRelaxedSimd();
   const { mounts, ...rest } = options;
-  return new Machine({ ...rest, image: options.image ?? defaultImage(), mounts: mountList(mounts) });
+  return new Machine({ hash: nodeHash, ...rest, image: options.image ?? defaultImage(), mounts: mountList(mounts) });
 }
 
 function mountList(mounts: BootOptions['mounts']): NonNullable<MachineOptions['mounts']> {

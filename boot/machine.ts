@@ -14,6 +14,7 @@ import {
   strerror,
   utf8Encode,
   type CharDevice,
+  type HashDevice,
   type HostDirectory,
   type TtyDevice,
 } from '../kernel/abi/index.ts';
@@ -36,6 +37,7 @@ import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } fr
 import { programs } from '../shell/index.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
 import { multiplyAddIsFused } from './fused.ts';
+import { portableHash } from './hash.ts';
 import * as inference from './inference.ts';
 import type { BudgetOptions, Inference, InferOptions, Submission } from './inference.ts';
 import { templateDevice } from './template.ts';
@@ -64,6 +66,8 @@ export interface BootOptions {
   readonly calibration?: string;
   /** What kinds of storage disks are: `{ vda: 'nvme' }`; vda holds /, vdb and so on are the mounts in their order. Default: the target's own. */
   readonly disks?: Readonly<Record<string, string>>;
+  /** The host's SHA-256, where it has a fast one. */
+  readonly hash?: HashDevice;
   /** A charge outside its bounds stops the machine, instead of one session: for tests. */
   readonly strict?: boolean;
 }
@@ -90,6 +94,7 @@ export class Machine {
       xor128,
       lcg,
       templates: templateDevice,
+      hash: options.hash ?? portableHash,
       console: tty,
       devices: new Map([
         ['exec', this.execDevice.input],

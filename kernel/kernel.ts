@@ -1,8 +1,6 @@
 // The kernel, put together: lays out the arena, mounts the root, registers what /proc and /dev show, and runs the machine — processes
 // first, then one step of the running session, then the clock jumps to the next timer. It never names an engine or a host.
 
-import { sha256 } from '@noble/hashes/sha2.js';
-import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   formatRefusal,
   ggmlTypeName,
@@ -20,6 +18,7 @@ import {
   type CharDevice,
   type Compute,
   type EngineDriver,
+  type HashDevice,
   type HostDirectory,
   type ProgramTable,
   type Refusal,
@@ -72,6 +71,7 @@ export interface Hardware {
   readonly xor128: RngDriver;
   readonly lcg: RngDriver;
   readonly templates: TemplateDevice;
+  readonly hash: HashDevice;
   readonly console: TtyDevice;
   /** Further character devices under /dev. */
   readonly devices: ReadonlyMap<string, CharDevice>;
@@ -151,7 +151,7 @@ export class Kernel {
     const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
-    this.loader = new Loader(arena, this.lay, this.costs, this.vfs, hw.engines, hw.tokenizer, text =>
+    this.loader = new Loader(arena, this.lay, this.costs, this.vfs, hw.engines, hw.tokenizer, hw.hash, text =>
       this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
@@ -259,7 +259,7 @@ export class Kernel {
     const { hw, vfs } = this;
     vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false, '/', ROOT_DISK);
     this.log.print(`image: ${hw.image.length} bytes, cpio newc, sha256`);
-    this.log.print(bytesToHex(sha256(hw.image))); // 64 digits and the time stamp fill a line
+    this.log.print(this.sha256(hw.image)); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
     if (isRefusal(made)) panic(made.message);
     this.costs.transfer(made.bytes, this.disks.boot);
@@ -594,7 +594,13 @@ export class Kernel {
 
   /** SHA-256 of everything allocated in the arena, the clock included: equal machines have equal digests, on every host. */
   arenaDigest(): string {
-    return bytesToHex(sha256(this.hw.arena.u8.subarray(0, this.hw.arena.usage().offset)));
+    return this.sha256(this.hw.arena.u8.subarray(0, this.hw.arena.usage().offset));
+  }
+
+  private sha256(bytes: Uint8Array): string {
+    const hash = this.hw.hash.sha256();
+    hash.update(bytes);
+    return hash.digest();
   }
 }
 

@@ -2,8 +2,6 @@
 // budget is exact: what `plan` says is what `load` takes, and one byte less is refused here, with the sum, before anything is allocated.
 // A load validates everything first; when it fails the previous model is as it was.
 
-import { sha256 } from '@noble/hashes/sha2.js';
-import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   ENGINE_REGIONS,
   GGML_BLOCK,
@@ -25,6 +23,7 @@ import {
   type EngineOptions,
   type EnginePlace,
   type GgmlTypeName,
+  type HashDevice,
   type LoadOptions,
   type RecordValue,
   type ModelImage,
@@ -185,6 +184,7 @@ export class Loader {
     readonly vfs: Vfs,
     private readonly drivers: readonly EngineDriver[],
     private readonly tokenizer: TokenizerDriver,
+    private readonly hash: HashDevice,
     private readonly say: (text: string) => void,
   ) {
     this.base = arena.mark();
@@ -752,7 +752,7 @@ export class Loader {
   }
 
   private digest(file: OpenFile, bytes: number): string | Refusal {
-    const hash = sha256.create();
+    const hash = this.hash.sha256();
     const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
     for (let done = 0; done < bytes;) {
       const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));
@@ -763,7 +763,7 @@ export class Loader {
     const disk = this.costs.disks.of(file);
     const status = this.costs.transfer(bytes, disk);
     if (status < 0) return { errno: -status, code: 1002, message: disk.complaint(status, bytes, 0) };
-    return bytesToHex(hash.digest());
+    return hash.digest();
   }
 }
 

@@ -2,6 +2,7 @@
 // what is checked is what Linux would answer, and that nothing is left behind.
 import test from 'ava';
 import { blockDriver } from '../drivers/block/index.ts';
+import { nodeHash } from '../boot/node-hash.ts';
 import { layOutPool, layOutSlots } from '../drivers/engine/sessions.ts';
 import * as abi from '../kernel/abi/index.ts';
 import {
@@ -234,6 +235,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     tokenizer: { budget: () => abi.refuse('NOSYS', 0, 'no'), load: () => abi.refuse('NOSYS', 0, 'no') },
     xor128: rng,
     lcg: rng,
+    hash: nodeHash,
     templates: { render: () => ({ line: 1, message: 'no templates' }) },
     console: {
       interactive: false,
