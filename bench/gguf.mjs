@@ -85,35 +85,56 @@ function q8_0(values) {
   return out;
 }
 
-/** Storage types the writer knows: ggml's number and the encoder of a Float32Array whose rows are whole blocks. */
+/** Storage types the writer knows: ggml's number, values and bytes of a block, and the encoder of a Float32Array whose rows are whole blocks. */
 const types = {
-  F32: [0, values => Buffer.from(values.buffer, values.byteOffset, values.byteLength)],
-  Q4_0: [2, q4_0],
-  Q8_0: [8, q8_0],
+  F32: [0, 1, 4, values => Buffer.from(values.buffer, values.byteOffset, values.byteLength)],
+  Q4_0: [2, 32, 18, q4_0],
+  Q4_1: [3, 32, 20],
+  Q8_0: [8, 32, 34, q8_0],
 };
+const ALIGNMENT = 32;
+const padded = n => Math.ceil(n / ALIGNMENT) * ALIGNMENT;
+
+/** Bytes of a row of `k` values. */
+export function rowBytes(type, k) {
+  const [, blockValues, blockBytes] = types[type];
+  return (k / blockValues) * blockBytes;
+}
 
 /**
- * The bytes of a GGUF v3 file.
- * @param {readonly (readonly [key: string, kind: keyof typeof kinds, value: unknown])[]} metadata
- * @param {readonly { name: string, shape: readonly number[], type: keyof typeof types, values: Float32Array }[]} tensors shape[0] is the row length
+ * A GGUF v3 file before its data: the header, padded, where in the file each tensor's data begins and how long they are, and the file's length.
+ * @param {readonly (readonly [key: string, kind: keyof typeof kinds | 'stored', value: unknown])[]} metadata 'stored': type and value as another file has them
+ * @param {readonly { name: string, shape: readonly number[], type: keyof typeof types }[]} tensors shape[0] is the row length
  */
-export function writeGguf(metadata, tensors) {
-  const alignment = 32;
-  const padded = n => Math.ceil(n / alignment) * alignment;
+export function layOutGguf(metadata, tensors) {
   const head = [Buffer.from('GGUF'), u32(3), u64(tensors.length), u64(metadata.length)];
   for (const [key, kind, value] of metadata) {
-    const [type, write] = kinds[kind];
-    head.push(string(key), u32(type), write(value));
+    head.push(string(key));
+    if (kind === 'stored') head.push(value);
+    else head.push(u32(kinds[kind][0]), kinds[kind][1](value));
   }
-  const data = [];
+  const places = [];
   let offset = 0;
-  for (const { name, shape, type, values } of tensors) {
-    const [number, encode] = types[type];
-    head.push(string(name), u32(shape.length), ...shape.map(u64), u32(number), u64(offset));
-    const bytes = encode(values);
-    data.push(bytes, Buffer.alloc(padded(bytes.length) - bytes.length));
-    offset += padded(bytes.length);
+  for (const { name, shape, type } of tensors) {
+    head.push(string(name), u32(shape.length), ...shape.map(u64), u32(types[type][0]), u64(offset));
+    const bytes = rowBytes(type, shape[0]) * shape.slice(1).reduce((product, n) => product * n, 1);
+    places.push({ at: offset, bytes });
+    offset += padded(bytes);
   }
-  const header = Buffer.concat(head);
-  return Buffer.concat([header, Buffer.alloc(padded(header.length) - header.length), ...data]);
+  const length = head.reduce((sum, part) => sum + part.length, 0);
+  const header = Buffer.concat([...head, Buffer.alloc(padded(length) - length)]);
+  return {
+    header,
+    places: places.map(({ at, bytes }) => ({ at: header.length + at, bytes })),
+    fileBytes: header.length + offset,
+  };
+}
+
+/** The bytes of a GGUF v3 file; `values` of each tensor as a Float32Array. */
+export function writeGguf(metadata, tensors) {
+  const { header, places, fileBytes } = layOutGguf(metadata, tensors);
+  const file = Buffer.alloc(fileBytes);
+  header.copy(file);
+  tensors.forEach(({ type, values }, i) => types[type][3](values).copy(file, places[i].at));
+  return file;
 }

@@ -1,6 +1,6 @@
 // The models the bench measures. Two are synthetic llamas with seeded random weights, written once into build/bench/: the largest that
 // leave an 8 MiB arena a context of 512 positions. The third is the default image. What the weights say does not matter for speed; the shapes do.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import seedrandom from 'seedrandom';
 import { writeGguf } from './gguf.mjs';
@@ -46,7 +46,10 @@ export const SYNTHETIC_F32 = {
 };
 
 /** llama.cpp's llama_ftype of a model whose matrices are of that type. */
-const FILE_TYPES = { F32: 0, Q4_0: 2, Q8_0: 7 };
+const FILE_TYPES = { F32: 0, Q4_0: 2, Q4_1: 3, Q8_0: 7 };
+
+/** In vocabularyOf's: the end token, and those of single bytes. */
+export const [PLAIN_FROM, PLAIN_TO] = [2, 259];
 
 /**
  * A SentencePiece-style vocabulary of `count` entries: unknown, begin, end, 256 bytes, printable ASCII, then pieces each of which is two
@@ -66,8 +69,10 @@ function pieces(count, random) {
   tokens.push(...joined);
   for (let c = 0x21; c < 0x7f; c++) if (!known.has(String.fromCharCode(c))) tokens.push(String.fromCharCode(c));
   const pick = limit => joined[Math.floor(random() ** 2 * Math.min(limit, joined.length))];
+  // Large vocabularies join more kinds of pieces, or they would run out of new ones.
+  const [lefts, rights] = [Math.max(400, count >> 4), Math.max(60, count >> 7)];
   while (tokens.length < count) {
-    const piece = pick(400) + pick(60);
+    const piece = pick(lefts) + pick(rights);
     if (piece.length > 7 || piece.indexOf(space, 1) > 0 || known.has(piece)) continue;
     known.add(piece);
     joined.push(piece);
@@ -77,20 +82,25 @@ function pieces(count, random) {
   return { tokens, types, scores: tokens.map((_, id) => (types[id] === 1 ? -id : 0)) };
 }
 
-function makeModel({ name, type, width, layers, heads, headsKv, feedForward, vocabulary }) {
-  const random = seedrandom.xor128(name);
-  const matrix = (tensor, k, rows) => {
-    const scale = Math.sqrt(3 / k); // unit variance is kept from layer to layer
-    const values = Float32Array.from({ length: k * rows }, () => (random() * 2 - 1) * scale);
-    return { name: tensor, shape: [k, rows], type, values };
-  };
-  const norm = tensor => ({ name: tensor, shape: [width], type: 'F32', values: new Float32Array(width).fill(1) });
-  const vocab = pieces(vocabulary, random);
-  const embedding = matrix('token_embd.weight', width, vocabulary);
-  // The logits of the end token and of single bytes are always 0: greedy decoding never stops early and writes valid UTF-8, which some peers need.
-  embedding.values.fill(0, 2 * width, 259 * width);
+const vector = (name, length) => ({ name, shape: [length], type: 'F32' });
+
+/** The tensors of a llama of that shape, in the file's order. `untied`: the output has a matrix of its own; `biases`: as qwen2 has them. */
+export function tensorsOf({
+  type,
+  width,
+  layers,
+  heads,
+  headsKv,
+  feedForward,
+  vocabulary,
+  untied = false,
+  biases = false,
+}) {
+  const matrix = (name, k, rows) => ({ name, shape: [k, rows], type });
+  const norm = name => vector(name, width);
   const kvWidth = (width / heads) * headsKv;
-  const tensors = [embedding, norm('output_norm.weight')];
+  const tensors = [matrix('token_embd.weight', width, vocabulary), norm('output_norm.weight')];
+  if (untied) tensors.push(matrix('output.weight', width, vocabulary));
   for (let i = 0; i < layers; i++) {
     tensors.push(
       norm(`blk.${i}.attn_norm.weight`),
@@ -103,26 +113,56 @@ function makeModel({ name, type, width, layers, heads, headsKv, feedForward, voc
       matrix(`blk.${i}.ffn_down.weight`, feedForward, width),
       matrix(`blk.${i}.ffn_up.weight`, width, feedForward),
     );
+    if (biases)
+      tensors.push(
+        vector(`blk.${i}.attn_q.bias`, width),
+        vector(`blk.${i}.attn_k.bias`, kvWidth),
+        vector(`blk.${i}.attn_v.bias`, kvWidth),
+      );
   }
-  const metadata = [
-    ['general.architecture', 'string', 'llama'],
+  return tensors;
+}
+
+/** The metadata of a model of that shape, its vocabulary excepted. */
+export function metadataOf({
+  name,
+  type,
+  architecture = 'llama',
+  width,
+  layers,
+  heads,
+  headsKv,
+  feedForward,
+  vocabulary,
+  context = 1024,
+  ropeBase = 10000,
+}) {
+  return [
+    ['general.architecture', 'string', architecture],
     ['general.name', 'string', name],
     ['general.file_type', 'u32', FILE_TYPES[type]],
     ['general.quantization_version', 'u32', 2],
-    ['llama.context_length', 'u32', 1024],
-    ['llama.embedding_length', 'u32', width],
-    ['llama.block_count', 'u32', layers],
-    ['llama.feed_forward_length', 'u32', feedForward],
-    ['llama.attention.head_count', 'u32', heads],
-    ['llama.attention.head_count_kv', 'u32', headsKv],
-    ['llama.rope.dimension_count', 'u32', width / heads],
-    ['llama.vocab_size', 'u32', vocabulary],
-    ['llama.attention.layer_norm_rms_epsilon', 'f32', 1e-5],
-    ['llama.rope.freq_base', 'f32', 10000],
+    [`${architecture}.context_length`, 'u32', context],
+    [`${architecture}.embedding_length`, 'u32', width],
+    [`${architecture}.block_count`, 'u32', layers],
+    [`${architecture}.feed_forward_length`, 'u32', feedForward],
+    [`${architecture}.attention.head_count`, 'u32', heads],
+    [`${architecture}.attention.head_count_kv`, 'u32', headsKv],
+    [`${architecture}.rope.dimension_count`, 'u32', width / heads],
+    [`${architecture}.vocab_size`, 'u32', vocabulary],
+    [`${architecture}.attention.layer_norm_rms_epsilon`, 'f32', 1e-5],
+    [`${architecture}.rope.freq_base`, 'f32', ropeBase],
+  ];
+}
+
+/** A made-up SentencePiece vocabulary of that many entries, as metadata. */
+export function vocabularyOf(count, random) {
+  const { tokens, types, scores } = pieces(count, random);
+  return [
     ['tokenizer.ggml.model', 'string', 'llama'],
-    ['tokenizer.ggml.tokens', 'strings', vocab.tokens],
-    ['tokenizer.ggml.scores', 'f32s', vocab.scores],
-    ['tokenizer.ggml.token_type', 'i32s', vocab.types],
+    ['tokenizer.ggml.tokens', 'strings', tokens],
+    ['tokenizer.ggml.scores', 'f32s', scores],
+    ['tokenizer.ggml.token_type', 'i32s', types],
     ['tokenizer.ggml.bos_token_id', 'u32', 1],
     ['tokenizer.ggml.eos_token_id', 'u32', 2],
     ['tokenizer.ggml.unknown_token_id', 'u32', 0],
@@ -130,13 +170,32 @@ function makeModel({ name, type, width, layers, heads, headsKv, feedForward, voc
     ['tokenizer.ggml.add_eos_token', 'bool', false],
     ['tokenizer.ggml.add_space_prefix', 'bool', true],
   ];
-  return writeGguf(metadata, tensors);
+}
+
+function makeModel(shape) {
+  const random = seedrandom.xor128(shape.name);
+  const vocabulary = vocabularyOf(shape.vocabulary, random);
+  const tensors = tensorsOf(shape).map(tensor => {
+    const [k, rows] = tensor.shape;
+    if (rows === undefined) return { ...tensor, values: new Float32Array(k).fill(1) };
+    const scale = Math.sqrt(3 / k); // unit variance is kept from layer to layer
+    return { ...tensor, values: Float32Array.from({ length: k * rows }, () => (random() * 2 - 1) * scale) };
+  });
+  // The logits of the end token and of single bytes are always 0: greedy decoding never stops early and writes valid UTF-8, which some peers need.
+  tensors[0].values.fill(0, PLAIN_FROM * shape.width, PLAIN_TO * shape.width);
+  return writeGguf([...metadataOf(shape), ...vocabulary], tensors);
+}
+
+/** Where made models are kept. */
+export function benchFolder() {
+  const folder = path.join(root, 'build/bench');
+  mkdirSync(folder, { recursive: true });
+  return folder;
 }
 
 /** Makes what is missing; returns the files. Delete build/bench/ after changing a shape. */
 export function syntheticModels(shapes = SYNTHETIC) {
-  const folder = path.join(root, 'build/bench');
-  mkdirSync(folder, { recursive: true });
+  const folder = benchFolder();
   return shapes.map(shape => {
     const file = path.join(folder, `${shape.name}.gguf`);
     if (!existsSync(file)) writeFileSync(file, makeModel(shape));
@@ -146,7 +205,7 @@ export function syntheticModels(shapes = SYNTHETIC) {
 
 /** What one decoded token costs, from the file's own header: multiply-adds and bytes read, at a given context length with F16 KV. */
 export function workOf(file, context) {
-  const { metadata, tensors } = readHeader(readFileSync(file));
+  const { metadata, tensors } = readHeader(file);
   const architecture = metadata.get('general.architecture');
   const layers = metadata.get(`${architecture}.block_count`);
   const heads = metadata.get(`${architecture}.attention.head_count`);
@@ -174,8 +233,15 @@ export function workOf(file, context) {
   };
 }
 
-/** Scalars of the metadata and the tensor directory of a GGUF file that the bench itself trusts. */
-function readHeader(file) {
+/** No header of a model is longer: 151,936 tokens and their merges take 6 MB. */
+const HEADER_BYTES_MAX = 16 << 20;
+
+/** Scalars of the metadata, all values as stored (type and bytes), and the tensor directory of a GGUF file that the bench itself trusts. */
+export function readHeader(path) {
+  const fd = openSync(path, 'r');
+  const buffer = Buffer.alloc(HEADER_BYTES_MAX);
+  const file = buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, 0));
+  closeSync(fd);
   let at = 8;
   const u32 = () => file.readUInt32LE((at += 4) - 4);
   const u64 = () => Number(file.readBigUInt64LE((at += 8) - 8));
@@ -208,9 +274,12 @@ function readHeader(file) {
   };
   const tensorCount = u64();
   const metadata = new Map();
+  const stored = new Map();
   for (let n = u64(); n > 0; n--) {
     const key = string();
+    const from = at;
     metadata.set(key, value(u32()));
+    stored.set(key, file.subarray(from, at));
   }
   const tensors = [];
   for (let i = 0; i < tensorCount; i++) {
@@ -221,5 +290,5 @@ function readHeader(file) {
     const values = shape.reduce((product, n) => product * n, 1);
     tensors.push({ name, shape, type, values, bytes: (values / blockValues) * blockBytes });
   }
-  return { metadata, tensors };
+  return { metadata, stored, tensors };
 }

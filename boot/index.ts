@@ -1,12 +1,12 @@
 // The library: `import { boot } from 'arena8'`. boot() returns a running machine; machine.exec(line) runs a shell command line in it,
 // machine.infer(prompt) lets its model continue a text.
 
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import v8 from 'node:v8';
 import { directory } from './host-directory.ts';
 import { Machine, type BootOptions as MachineOptions } from './machine.ts';
-import { nodeHash } from './node-hash.ts';
 
 export interface BootOptions extends Partial<Omit<MachineOptions, 'mounts'>> {
   /** Host directories: `{ '/guest/path': '/host/path' }`, or with options. */
@@ -34,7 +34,12 @@ export function allowRelaxedSimd(): void {
 export function boot(options: BootOptions = {}): Machine {
   allowRelaxedSimd();
   const { mounts, ...rest } = options;
-  return new Machine({ hash: nodeHash, ...rest, image: options.image ?? defaultImage(), mounts: mountList(mounts) });
+  return new Machine({
+    sha256: () => createHash('sha256'),
+    ...rest,
+    image: options.image ?? defaultImage(),
+    mounts: mountList(mounts),
+  });
 }
 
 function mountList(mounts: BootOptions['mounts']): NonNullable<MachineOptions['mounts']> {

@@ -14,7 +14,7 @@ import {
   strerror,
   utf8Encode,
   type CharDevice,
-  type HashDevice,
+  type Hasher,
   type HostDirectory,
   type TtyDevice,
 } from '../kernel/abi/index.ts';
@@ -37,7 +37,6 @@ import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } fr
 import { programs } from '../shell/index.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
 import { multiplyAddIsFused } from './fused.ts';
-import { portableHash } from './hash.ts';
 import * as inference from './inference.ts';
 import type { BudgetOptions, Inference, InferOptions, Submission } from './inference.ts';
 import { templateDevice } from './template.ts';
@@ -64,10 +63,10 @@ export interface BootOptions {
   readonly target?: string;
   /** Text of a calibration, for the target `host`. */
   readonly calibration?: string;
+  /** Begins a SHA-256: code of the host's own in place of the JavaScript that runs everywhere. */
+  readonly sha256?: () => Hasher;
   /** What kinds of storage disks are: `{ vda: 'nvme' }`; vda holds /, vdb and so on are the mounts in their order. Default: the target's own. */
   readonly disks?: Readonly<Record<string, string>>;
-  /** The host's SHA-256, where it has a fast one. */
-  readonly hash?: HashDevice;
   /** A charge outside its bounds stops the machine, instead of one session: for tests. */
   readonly strict?: boolean;
 }
@@ -94,7 +93,7 @@ export class Machine {
       xor128,
       lcg,
       templates: templateDevice,
-      hash: options.hash ?? portableHash,
+      sha256: options.sha256 ?? (() => sha256.create()),
       console: tty,
       devices: new Map([
         ['exec', this.execDevice.input],

@@ -279,10 +279,12 @@ export class Admission {
     const { ctx } = engine.options;
     const score = o.kind === SESSION_KIND.score;
     const length = score ? ctx : Math.min(ctx, count + tokens);
-    const row = prices.bodyTokens(1) + dearestRun(length, 1, pos => prices.bodyPosition(pos));
+    const row = prices.passMost(
+      1,
+      dearestRun(length, 1, pos => prices.bodyPosition(pos)),
+    );
     if (!score) return row + this.charging.tailMost(drawOf(o), o.logitsK, length);
-    const loss = prices.charged('head', 1, ctx - 1) + prices.charged('score', 1, ctx - 1);
-    return row + loss + transferCycles(this.k.costs.target, 4 * ctx).upper; // the text of a chunk comes before its first row
+    return row + this.charging.lossMost(ctx - 1) + transferCycles(this.k.costs.target, 4 * ctx).upper; // the text of a chunk comes before its first row
   }
 
   /** Beside servers nobody's step is longer than they were promised. */
@@ -339,12 +341,12 @@ export class Admission {
     const prices = this.k.loader.prices();
     const draw = drawOf(o);
     const steps: number[] = [];
-    const dearest = [0];
-    for (let n = 1; n <= chunk; n++) dearest.push(Math.max(dearest[n - 1]!, prices.bodyTokens(n)));
     const step = (n: number, pos: number, draws: boolean): void => {
-      let cycles = dearest[n]! + (draws ? this.charging.tailMost(draw, o.logitsK, pos + n) : 0);
-      for (let p = pos; p < pos + n; p++) cycles += prices.bodyPosition(p);
-      steps.push(cycles);
+      let positions = 0;
+      for (let p = pos; p < pos + n; p++) positions += prices.bodyPosition(p);
+      let dearest = 0;
+      for (let rows = 1; rows <= n; rows++) dearest = Math.max(dearest, prices.passMost(rows, positions));
+      steps.push(dearest + (draws ? this.charging.tailMost(draw, o.logitsK, pos + n) : 0));
     };
     for (let pos = 0; pos < count; pos += chunk) step(Math.min(chunk, count - pos), pos, pos + chunk >= count);
     for (let pos = count; pos < count + tokens - 1; pos++) step(1, pos, true);

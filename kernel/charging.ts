@@ -43,15 +43,17 @@ export class Charging {
   tailMost(draw: Draw, logitsK: number, historyLength: number): number {
     const { prices } = this;
     const last = historyLength - 1;
-    const sampled = prices.charged('sample', 1, last) + prices.draw(draw, historyLength).most;
-    return prices.charged('head', 1, last) + sampled + (logitsK > 0 ? prices.topK(logitsK).most : 0);
+    const sampled = prices.computed('sample', 1, last) + prices.draw(draw, historyLength).most;
+    return prices.headMost(1) + sampled + (logitsK > 0 ? prices.topK(logitsK).most : 0);
   }
 
   /** The most that a step of one session takes alone: `n` rows from `pos` on, and the draw behind the last; of scored rows each its head and loss. */
   step(s: Session, engine: Engine, pos: number, n: number): number {
     const { prices } = this;
-    let cycles = prices.charged('body', n, pos);
-    if (s.isScore) for (let p = pos; p < pos + n; p++) cycles += this.isScored(s, engine, p) ? this.lossCycles(p) : 0;
+    let positions = 0;
+    for (let p = pos; p < pos + n; p++) positions += prices.bodyPosition(p);
+    let cycles = prices.passMost(n, positions);
+    if (s.isScore) for (let p = pos; p < pos + n; p++) cycles += this.isScored(s, engine, p) ? this.lossMost(p) : 0;
     else if (pos + n === lengthOf(s, engine)) cycles += this.tailMost(s.draw, s.get('logitsK'), pos + n);
     return cycles;
   }
@@ -60,8 +62,9 @@ export class Charging {
   isScored(s: Session, engine: Engine, pos: number): boolean {
     return pos >= s.get('scoredTo') && pos + 1 > prefixOf(engine) && pos + 1 < lengthOf(s, engine);
   }
-  private lossCycles(pos: number): number {
-    return this.prices.charged('head', 1, pos) + this.prices.charged('score', 1, pos);
+  /** The most that the loss behind a scored position takes: head and probability. */
+  lossMost(pos: number): number {
+    return this.prices.headMost(1) + this.prices.computed('score', 1, pos);
   }
 
   // ── While it runs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,7 @@
 // The kernel, put together: lays out the arena, mounts the root, registers what /proc and /dev show, and runs the machine — processes
 // first, then one step of the running session, then the clock jumps to the next timer. It never names an engine or a host.
 
+import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   formatRefusal,
   ggmlTypeName,
@@ -18,7 +19,7 @@ import {
   type CharDevice,
   type Compute,
   type EngineDriver,
-  type HashDevice,
+  type Hasher,
   type HostDirectory,
   type ProgramTable,
   type Refusal,
@@ -52,10 +53,12 @@ import { PagePool } from './pages.ts';
 import { Pipes } from './pipes.ts';
 import { Processes } from './process.ts';
 import { Quotas } from './quota.ts';
+import { Prelinker } from './prelink.ts';
 import { parseQuotas, PASSWD_FILE, QUOTA_FILE, UserNames } from './quota-file.ts';
 import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
 import { Sessions } from './sessions.ts';
+import { Streams } from './stream.ts';
 import { Swap } from './swap.ts';
 import { ServerWatch } from './server-watch.ts';
 import { checkTable, SystemCalls } from './syscall.ts';
@@ -71,7 +74,6 @@ export interface Hardware {
   readonly xor128: RngDriver;
   readonly lcg: RngDriver;
   readonly templates: TemplateDevice;
-  readonly hash: HashDevice;
   readonly console: TtyDevice;
   /** Further character devices under /dev. */
   readonly devices: ReadonlyMap<string, CharDevice>;
@@ -82,6 +84,8 @@ export interface Hardware {
   /** The boot image, cpio newc. */
   readonly image: Uint8Array;
   readonly programs: ProgramTable;
+  /** Begins a SHA-256: the host's own code is many times faster than any in JavaScript. */
+  readonly sha256: () => Hasher;
   /** Writes the constants the kernels read, at most LIMITS.constantsBytes; returns the bytes written. */
   readonly loadConstants: (constantsAt: number) => number;
   readonly version: string;
@@ -106,6 +110,7 @@ export class Kernel {
   readonly vfs: Vfs;
   readonly clock: Clock;
   readonly costs: Costs;
+  readonly streams: Streams;
   readonly disks: Disks;
   readonly loader: Loader;
   readonly sessions: Sessions;
@@ -151,8 +156,17 @@ export class Kernel {
     const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
-    this.loader = new Loader(arena, this.lay, this.costs, this.vfs, hw.engines, hw.tokenizer, hw.hash, text =>
-      this.log.print(text),
+    this.streams = new Streams(arena, this.lay, this.clock, hw.compute);
+    this.loader = new Loader(
+      arena,
+      this.lay,
+      this.costs,
+      this.vfs,
+      hw.engines,
+      hw.tokenizer,
+      hw.sha256,
+      this.streams,
+      text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
     this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.users.name(uid));
@@ -168,6 +182,7 @@ export class Kernel {
       costs: this.costs,
       vfs: this.vfs,
       loader: this.loader,
+      streams: this.streams,
       compute: hw.compute,
       rng: { xor128: hw.xor128, lcg: hw.lcg },
       table,
@@ -184,6 +199,7 @@ export class Kernel {
       },
     });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
+    const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
     const calls = new SystemCalls({
       arena,
       lay: this.lay,
@@ -199,7 +215,8 @@ export class Kernel {
       bootEpochSeconds: BOOT_EPOCH_SECONDS,
       breached: text => this.report(text),
       forecast: this.forecast,
-      converter: new Converter({ arena, lay: this.lay, costs: this.costs, vfs: this.vfs }, hw.compute),
+      converter: new Converter(images, hw.compute),
+      prelinker: new Prelinker(images, hw.compute, image => this.loader.order(image)),
       chat: new Chat(arena, this.lay, this.clock, this.costs, this.vfs, this.loader, hw.templates),
       console: hw.console,
       processes: () => this.processes,
@@ -226,7 +243,7 @@ export class Kernel {
     this.log.print(`driver: rng xor128 lcg, seed ${hw.seed}`);
     this.plugDisks();
     this.mountRoot(mounter, dev);
-    arena.seal(['weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
+    arena.seal(['weights', 'stream', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
     this.readQuotas();
     this.loadBootModel();
@@ -259,7 +276,7 @@ export class Kernel {
     const { hw, vfs } = this;
     vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false, '/', ROOT_DISK);
     this.log.print(`image: ${hw.image.length} bytes, cpio newc, sha256`);
-    this.log.print(this.sha256(hw.image)); // 64 digits and the time stamp fill a line
+    this.log.print(this.digestOf(hw.image)); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
     if (isRefusal(made)) panic(made.message);
     this.costs.transfer(made.bytes, this.disks.boot);
@@ -408,6 +425,7 @@ export class Kernel {
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
     proc('audit', () => this.audit.lines(this.reader()).join(''));
+    proc('stream', () => this.streams.text());
     proc('trace', () => this.trace.text());
   }
 
@@ -594,13 +612,13 @@ export class Kernel {
 
   /** SHA-256 of everything allocated in the arena, the clock included: equal machines have equal digests, on every host. */
   arenaDigest(): string {
-    return this.sha256(this.hw.arena.u8.subarray(0, this.hw.arena.usage().offset));
+    return this.digestOf(this.hw.arena.u8.subarray(0, this.hw.arena.usage().offset));
   }
 
-  private sha256(bytes: Uint8Array): string {
-    const hash = this.hw.hash.sha256();
+  private digestOf(bytes: Uint8Array): string {
+    const hash = this.hw.sha256();
     hash.update(bytes);
-    return hash.digest();
+    return bytesToHex(hash.digest());
   }
 }
 

@@ -85,19 +85,17 @@ export class Segments {
   /** `n` rows where they are dearest, and a draw at the end of the context. */
   private stepOf({ options: { ctx } }: Engine, n: number): number {
     const prices = this.k.loader.prices();
-    return (
-      Math.max(...range(n).map(m => prices.bodyTokens(m + 1))) +
-      this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx) +
-      dearestRun(ctx, n, pos => prices.bodyPosition(pos))
-    );
+    const positions = dearestRun(ctx, n, pos => prices.bodyPosition(pos));
+    const tail = this.charging.tailMost(DEAREST, LIMITS.topLogitsMax, ctx);
+    return Math.max(...range(n).map(m => prices.passMost(m + 1, positions))) + tail;
   }
 
   /** `n` rows where they are dearest, all of them scored, behind the text of a chunk from storage. */
   private lossesOf({ options: { ctx } }: Engine, n: number): number {
     const prices = this.k.loader.prices();
-    const loss = prices.charged('head', 1, ctx - 1) + prices.charged('score', 1, ctx - 1);
-    const rows = dearestRun(ctx, n, pos => prices.bodyPosition(pos));
-    return prices.bodyTokens(n) + transferCycles(this.k.costs.target, 4 * ctx).upper + rows + n * loss;
+    const text = transferCycles(this.k.costs.target, 4 * ctx).upper;
+    const positions = dearestRun(ctx, n, pos => prices.bodyPosition(pos));
+    return prices.passMost(n, positions) + text + n * this.charging.lossMost(ctx - 1);
   }
 }
 

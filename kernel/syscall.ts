@@ -17,6 +17,7 @@ import {
   ModelInfo,
   O,
   PlanReport,
+  PrelinkReport,
   QuotaRecord,
   refuse,
   SchedOptions,
@@ -53,10 +54,11 @@ import type { PeriodBudget } from './budget.ts';
 import type { Chat } from './chat.ts';
 import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
 import type { Converter } from './convert.ts';
+import type { Prelinker } from './prelink.ts';
 import type { Costs } from './costs.ts';
 import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
-import type { Loader } from './loader.ts';
+import { streamingOf, type Loader } from './loader.ts';
 import type { Mounter } from './mounter.ts';
 import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
@@ -82,6 +84,7 @@ export interface CallContext {
   readonly quotas: Quotas;
   readonly forecast: Forecast;
   readonly converter: Converter;
+  readonly prelinker: Prelinker;
   readonly chat: Chat;
   readonly console: TtyDevice;
   readonly processes: () => Processes;
@@ -100,6 +103,7 @@ const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
   'model_wcet',
   'model_cost',
   'model_convert',
+  'model_prelink',
   'model_diff',
   'tokenize',
   'chat',
@@ -661,6 +665,14 @@ export class SystemCalls {
           ConvertReport.write(u8, at, r.report);
           return this.install(r.file);
         }),
+      model_prelink: (pathAt, pathBytes, at, capacity) =>
+        this.withPath(pathAt, pathBytes, path => {
+          if (capacity < PrelinkReport.bytes) return -E.RANGE;
+          const r = k.prelinker.prelink(path, this.caller);
+          if (isRefusal(r)) return this.fail(r);
+          PrelinkReport.write(u8, at, r.report);
+          return this.install(r.file);
+        }),
       model_diff: (leftAt, leftBytes, rightAt, rightBytes) =>
         this.withPath(leftAt, leftBytes, left =>
           this.withPath(rightAt, rightBytes, right => {
@@ -760,6 +772,10 @@ export class SystemCalls {
           batch: options.batch,
           sessions: options.sessions,
           pages: options.pages,
+          draws: options.draws,
+          tileBytes: options.tileBytes,
+          buffers: options.buffers,
+          ...streamingOf(engine.stream, address => k.arena.u32[address >> 2]!),
           bos: vocabulary.bos,
           eos: vocabulary.eos,
           addBos: vocabulary.addBos ? 1 : 0,
@@ -773,6 +789,7 @@ export class SystemCalls {
           types: loaded.types,
           path: loaded.path,
           digest: loaded.digest,
+          source: loaded.source,
           engine: engine.name,
         });
         return ModelInfo.bytes;

@@ -102,11 +102,12 @@ function pagesOf({ options }: Engine, slot: number): number[] {
   return Array.from({ length: each }, (_, i) => (slot * each + i) % options.pages);
 }
 
-/** Options of a load; without slots and pages, of one session and a whole context for each slot. */
-export type RigOptions = Omit<EngineOptions, 'sessions' | 'pages'> & Partial<EngineOptions>;
+/** Options of a load; without more, of one session, a whole context for each slot, logits of one row, and weights that stay. */
+export type RigOptions = Pick<EngineOptions, 'ctx' | 'kvType' | 'batch'> & Partial<EngineOptions>;
 export function optionsOf(o: RigOptions): EngineOptions {
   const sessions = o.sessions ?? 1;
-  return { ...o, sessions, pages: o.pages ?? sessions * Math.ceil(o.ctx / KV_PAGE) };
+  const resident = { draws: 1, tileBytes: 0, buffers: 0, pinBytes: 0 };
+  return { ...resident, ...o, sessions, pages: o.pages ?? sessions * Math.ceil(o.ctx / KV_PAGE) };
 }
 
 export interface LoadedModel {

@@ -1,8 +1,8 @@
 // The kernel alone: a machine with programs, a compute device and an engine made for the tests. Each program misuses or uses some calls;
 // what is checked is what Linux would answer, and that nothing is left behind.
 import test from 'ava';
+import { createHash } from 'node:crypto';
 import { blockDriver } from '../drivers/block/index.ts';
-import { nodeHash } from '../boot/node-hash.ts';
 import { layOutPool, layOutSlots } from '../drivers/engine/sessions.ts';
 import * as abi from '../kernel/abi/index.ts';
 import {
@@ -40,6 +40,12 @@ const fakePrices: PlanPrices = {
   fill: () => {},
   bodyTokens: () => SEGMENT_CYCLES,
   bodyPosition: () => 0,
+  headTokens: m => m * SEGMENT_CYCLES,
+  passMost: (_n, positions) => SEGMENT_CYCLES + positions,
+  headMost: m => m * SEGMENT_CYCLES,
+  computed: () => SEGMENT_CYCLES,
+  waits: () => [],
+  predict: () => ({ cycles: SEGMENT_CYCLES, computed: SEGMENT_CYCLES, transfers: 0 }),
   charged: () => SEGMENT_CYCLES,
   segment: () => exactly(SEGMENT_CYCLES),
   step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
@@ -235,8 +241,8 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     tokenizer: { budget: () => abi.refuse('NOSYS', 0, 'no'), load: () => abi.refuse('NOSYS', 0, 'no') },
     xor128: rng,
     lcg: rng,
-    hash: nodeHash,
     templates: { render: () => ({ line: 1, message: 'no templates' }) },
+    sha256: () => createHash('sha256'),
     console: {
       interactive: false,
       columns: 80,

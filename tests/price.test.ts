@@ -43,6 +43,7 @@ const MODELS = TARGETS.filter(target => target.kind === 'model');
 
 const REGIONS: Record<(typeof ENGINE_REGIONS)[number], MemoryRegion> = {
   weights: 'weights',
+  stream: 'stream',
   tensors: 'plan',
   vocabulary: 'vocabulary',
   kv: 'kv',
@@ -79,6 +80,8 @@ function subjectOf(rig: Rig, loaded: LoadedModel): Subject {
     },
     ctx: engine.options.ctx,
     batch: engine.options.batch,
+    draws: engine.options.draws,
+    stream: null,
     vocabulary: engine.vocabulary.count,
     stepAt: rig.stepAt,
     samplerAt: rig.stepAt + StepBlock.bytes,
@@ -178,7 +181,8 @@ function prepare(s: Subject, to: Uint8Array, c: Case): void {
 const turnsOf = ({ source }: Subject, c: Case): number =>
   (source.word(c.record + 4 * PLAN_RECORD.flags) & PLAN_RECORD.flagRows) === 0 ? 1 : c.n;
 
-const opOf = (prices: Prices, c: Case): OpCost => prices.ops(c.segment, c.n, c.pos)[c.index]!;
+const opOf = (prices: Prices, c: Case): OpCost =>
+  prices.ops(c.segment, c.segment === 'body' ? c.n : 1, c.pos)[c.index]!;
 const INSTRUCTIONS = CLASSES.map((cls, i) => (cls.startsWith('bytes_') ? -1 : i)).filter(i => i >= 0);
 const sum = (list: readonly number[]): number => list.reduce((total, x) => total + x, 0);
 
@@ -358,8 +362,9 @@ test('the executor charges what segments cost; ops add up to them; no lower boun
         `${sampled} in ${JSON.stringify(bound)}`,
       );
       for (const segment of SEGMENTS) {
-        const whole = prices.segment(segment, n, pos);
-        const ops = prices.ops(segment, n, pos);
+        const rows = segment === 'body' ? n : 1;
+        const whole = prices.segment(segment, rows, pos);
+        const ops = prices.ops(segment, rows, pos);
         t.is(sum(ops.map(op => op.most)), whole.most);
         t.true(isBound(whole) && ops.every(op => isBound(op) && op.compute >= 0 && op.memory >= 0 && op.overhead > 0));
         t.is(sum(ops.map(op => op.compute + op.memory + op.overhead)), 1000 * whole.most);

@@ -51,6 +51,9 @@ export enum Op {
   RMS_NORM_HEADS = 20, // every head of f32[token][stride], in place, as RMS_NORM
   ROPE_TABLE_SCALED = 21, // ROPE_TABLE with angles slowed down and amplitudes changed: linear and YaRN scaling
   SCALE = 22, // f32[token][stride], the first n values of each token, times a factor, in place
+  REPACK = 23, // rows of a matrix as the file has them → repack()'s layout: a streamed tile; whatever the tokens
+  GET_GATHERED = 24, // GET_ROWS of a matrix that streams: from the unit of rows that was read for this row of the pass
+  ADD_GATHERED = 25, // ADD_ROWS of one; row by row
 }
 
 // The operand words of each op.
@@ -61,6 +64,16 @@ export enum GetRows {
   weightsAt = 4,
   weightType = 5, // TYPE_…
   rows = 6, // of the matrix, ≥ 1; an id or position outside is a FAULT.badOp
+}
+export enum Gathered {
+  // GET_GATHERED, ADD_GATHERED: the first words as GetRows, but that weightsAt are units, one for each row of the pass
+  dstAt = 2,
+  k = 3,
+  weightsAt = 4, // [batch][unitBytes]
+  weightType = 5,
+  rows = 6,
+  unitBytes = 7,
+  unitRows = 8, // 1; 4 where four rows are interleaved. A matrix's last unit may have fewer
 }
 export enum Norm {
   // RMS_NORM, LAYER_NORM; dst may be src
@@ -95,6 +108,13 @@ export enum MulMat {
   actAt = 7,
   biasAt = 8, // f32[rows]; 0 = none
   dstStride = 9, // values between tokens in dst, ≥ rows
+}
+export enum Repack {
+  dstAt = 2,
+  rows = 3,
+  k = 4,
+  weightsAt = 5, // in the file's order
+  weightType = 6, // Q4_0, Q4_1 or Q8_0
 }
 export enum RopeTable {
   // also ROPE_TABLE_SCALED
@@ -184,6 +204,10 @@ export const TYPE_F64 = 28;
 export const TYPE_BF16 = 30;
 export const TYPE_TQ1_0 = 34;
 export const TYPE_TQ2_0 = 35;
+// Prelinked files': Q4_0, Q4_1 and Q8_0 in repack()'s layout. In the arena they are these.
+export const TYPE_Q4_0_R4 = 1002;
+export const TYPE_Q4_1_R4 = 1003;
+export const TYPE_Q8_0_R4 = 1008;
 
 /** Values per block of the quantised types, and of their activations. */
 export const BLOCK = 32;

@@ -32,6 +32,13 @@ export interface Compute {
    */
   encode(type: number, fromAt: number, n: number, toAt: number): number;
   /**
+   * Rewrites `rows` rows of `k` values from ggml's row order at `fromAt` into the kernels' layout at `toAt` (same bytes in all; see ops.ts).
+   * A matrix may be repacked in pieces of whole groups of four rows, the last piece taking the rest. Ranges must not overlap, but for F32 they
+   * may be the same.
+   * Returns the number of scales (blocked types) or values that are not finite: matrix products assume there are none. -1: no such type.
+   */
+  repack(type: number, fromAt: number, rows: number, k: number, toAt: number): number;
+  /**
    * Cycles that metered kernels have spent since the last call, rounded up: all kernels but the plan's exact ops, whose price the
    * records carry. They count their own instructions, block by block, at the prices of the table at the address given to set_prices:
    * u32 thousandths of a cycle. The result's 32 bits are unsigned; when all are set there may be more, which the next call returns.
@@ -338,6 +345,8 @@ export interface EngineDriver {
   /** Says what the model is, or why this engine does not run it. Reads metadata only. */
   describe(image: ModelImage): ModelShape | Refusal;
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal;
+  /** Its tensors by name in the order in which a plan first reads them; those that no plan reads are missing. */
+  order(image: ModelImage): readonly string[] | Refusal;
   /** The plan as load() would write it for these places, without loading anything. */
   plan(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): PlanImage | Refusal;
   /** Fills the regions: weights in the kernels' layout, tensor directory, vocabulary, plan. On refusal the regions are garbage and the kernel releases them. */
@@ -478,6 +487,13 @@ export interface TemplateFault {
   readonly message: string;
 }
 
+/** A SHA-256 under way: bytes go in piece by piece. */
+export interface Hasher {
+  update(bytes: Uint8Array): unknown;
+  /** Once, at the end. */
+  digest(): Uint8Array;
+}
+
 /**
  * A service of the host that fills in a model's chat template (Jinja). The template is data from a file: it is interpreted within LIMITS.chat…,
  * and cannot reach anything but its variables. The same arguments give the same answer on every host; nothing is thrown.
@@ -485,18 +501,4 @@ export interface TemplateFault {
 export interface TemplateDevice {
   /** `seconds`: the machine's clock since 1970, for templates that write a date. */
   render(template: string, variables: Readonly<Record<string, unknown>>, seconds: number): string | TemplateFault;
-}
-
-// ── Digests ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** One SHA-256 under way. */
-export interface Sha256 {
-  update(bytes: Uint8Array): void;
-  /** 64 hexadecimal digits; it takes no more bytes then. */
-  digest(): string;
-}
-
-/** A service of the host: files of gigabytes are hashed as fast as it can. */
-export interface HashDevice {
-  sha256(): Sha256;
 }

@@ -327,6 +327,7 @@ export const ModelInfo = layout({
   types: 's64', // tensor types present, e.g. `Q8_0 F32`
   path: 's256',
   digest: 's64', // SHA-256 of the file, hex
+  source: 's64', // of a prelinked file, SHA-256 of the one that it was made from; empty: it is none
   engine: 's16',
 });
 
@@ -417,6 +418,7 @@ export const SessionReport = layout({
   firstTokenNs: 'u64',
   endedNs: 'u64',
   model: 's64',
+  fault: 's256', // what could not be read in its turn, of a session that ended for it
 });
 
 /** No job of the session's server has ended yet. */
@@ -602,7 +604,8 @@ export const StepBlock = layout({
  * from StepBlock.kvAt to the page that holds positions KV_PAGE · i … of the session.
  */
 export const RowRecord = layout({ token: 'u32', pos: 'u32', tableAt: 'u32', session: 'u32' });
-export const FAULT = { none: 0, nan: 1, badOp: 2 } as const;
+/** io: weights that stream could not be read; of the others plans know. */
+export const FAULT = { none: 0, nan: 1, badOp: 2, io: 3 } as const;
 
 export const SamplerRecord = layout({
   temp: 'f32',
@@ -679,6 +682,14 @@ export const ConvertReport = layout({
   tensors: 'u32',
   converted: 'u32', // tensors that change their type
   ragged: 'u32', // of those, to F16: their rows are no whole blocks of the type asked for
+});
+/** What model_prelink's descriptor will give: the data, which are read first and in order, then the header before them. */
+export const PrelinkReport = layout({
+  bytes: 'u64', // of the file
+  sourceBytes: 'u64', // of the model's file
+  headerBytes: 'u64', // where the data begin
+  tensors: 'u32',
+  grouped: 'u32', // tensors with rows in groups of four
 });
 /** What model_convert may be told. Requantize: round again what is rounded already. */
 export const CONVERT = { requantize: 1 } as const;

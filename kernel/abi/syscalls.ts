@@ -15,7 +15,7 @@ export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whenc
 // prettier-ignore
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
-  | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'WcetOptions' | 'WcetReport'
+  | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'PrelinkReport' | 'WcetOptions' | 'WcetReport'
   | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'BudgetRecord' | 'QuotaRecord';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
@@ -135,6 +135,7 @@ export const SYSCALLS = {
 
   // Model files
   model_convert: call(80, [['path', 'path'], ['type', 'int', 'type'], ['flags', 'int', 'convert'], ['report', 'out', 'ConvertReport']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.', true),
+  model_prelink: call(86, [['path', 'path'], ['report', 'out', 'PrelinkReport']], 'A descriptor from which the model is read as a prelinked GGUF file, data before header. Writes a PrelinkReport.', true),
   model_diff: call(81, [['left', 'path'], ['right', 'path']], 'A descriptor from which the differences of two models are read, a line a key or tensor: see DIFF_COLUMNS.', true),
 
   // Users

@@ -4,13 +4,15 @@
 // whole step: no target is faster than its busiest resource, or than what it must bring from memory. Kernels that count for themselves
 // (the sampler) are bounded here by the prices that they count with.
 
-import { PLAN_RECORD, SamplerRecord, StepBlock, isRefusal, refuse } from '../abi/index.ts';
-import type { Refusal } from '../abi/index.ts';
+import { PLAN_RECORD, PieceRecord, SamplerRecord, StepBlock, isRefusal, refuse } from '../abi/index.ts';
+import type { DiskTimes, Refusal, StreamProgram } from '../abi/index.ts';
 import { panic } from '../panic.ts';
 import type { Certificates } from './certificate.ts';
 import type { Certificate } from './certify.ts';
 import { Shape, dependenceOf, unknownsOf } from './shape.ts';
 import type { Case, Figures, Read, Setting, Unknowns, Word } from './shape.ts';
+import { Streamed } from './stream.ts';
+import type { Kind, Piece } from './stream.ts';
 import { MILLI, trafficMilliMin } from './targets.ts';
 import type { MemoryRegion, Target } from './targets.ts';
 import { CLASSES } from './wasm.ts';
@@ -26,6 +28,10 @@ export interface PlanSource {
   readonly regionOf: (address: number) => MemoryRegion;
   readonly ctx: number;
   readonly batch: number;
+  /** Rows of a pass that the head runs over together. */
+  readonly draws: number;
+  /** How its weights come while it runs, and from what; null: they are there. */
+  readonly stream: { readonly program: StreamProgram; readonly disk: DiskTimes } | null;
   readonly vocabulary: number;
   readonly logitsAt: number;
   readonly kvAt: number;
@@ -42,6 +48,20 @@ export type Segment = (typeof SEGMENTS)[number];
 export interface Bound {
   readonly most: number;
   readonly least: number;
+}
+
+/** A read that an op waits for, and how long at most. */
+export interface Wait {
+  readonly op: number;
+  readonly bytes: number;
+  readonly most: number;
+}
+
+/** A decode step among others, on a disk in good health: how long it takes, its ops and draw alone, and how long the disk is busy for it. */
+export interface Prediction {
+  readonly cycles: number;
+  readonly computed: number;
+  readonly transfers: number;
 }
 
 /** What the sampler's work depends on: fields of SamplerRecord. */
@@ -98,8 +118,9 @@ interface Row {
   /** Cycles, as the plan holds them. */
   readonly tokens: readonly number[];
   readonly positions: readonly number[] | null;
-  /** What is read of the weights, by tokens. */
+  /** What is read of the weights, by tokens, and the unknowns that point there. */
   readonly reads: readonly (readonly Read[])[];
+  readonly pointers: readonly number[];
 }
 
 /** Bytes of the arena. */
@@ -107,10 +128,10 @@ type Range = readonly [from: number, to: number];
 
 interface Op {
   readonly row: Row;
-  readonly head: boolean;
   readonly tokensAt: number;
   readonly positionsAt: number;
-  readonly reads: readonly (readonly Range[])[];
+  /** Where the row's pointers point. */
+  readonly at: readonly number[];
 }
 
 const wholeCycles = (milli: number): number => Math.ceil(milli / MILLI);
@@ -156,45 +177,46 @@ class Pricer {
     this.#plan = plan;
   }
 
-  /** The ops of the segment that begins at `at`. */
-  ops(at: number): Op[] | Refusal {
+  /** The ops from `at` to the next END; `picks`: over how many rows they run at most where it is not over those of a pass. */
+  ops(at: number, picks: number): Op[] | Refusal {
     const ops: Op[] = [];
-    if (at === 0) return ops;
     for (let record = at; this.#plan.word(record) !== 0; record += PLAN_RECORD.bytes) {
-      const op = this.#op(record);
+      const op = this.#op(record, picks);
       if (isRefusal(op)) return op;
       ops.push(op);
     }
     return ops;
   }
 
-  #op(record: number): Op | Refusal {
+  #op(record: number, picks: number): Op | Refusal {
     const { word } = this.#plan;
     const certificate = this.#certificates.op(word(record));
     if (isRefusal(certificate)) return certificate;
     const flags = word(record + 4 * PLAN_RECORD.flags);
     const [head, byRows] = [(flags & PLAN_RECORD.flagHead) !== 0, (flags & PLAN_RECORD.flagRows) !== 0];
     const [tokensAt, positionsAt] = [word(record + 4 * PLAN_RECORD.tokens), word(record + 4 * PLAN_RECORD.positions)];
-    const setting = this.#setting(record, head || byRows ? 1 : this.#plan.batch);
+    const tokens = head ? picks : this.#plan.batch;
+    const setting = this.#setting(record, byRows ? 1 : tokens);
     const unknowns = unknownsOf(certificate, setting);
     if (isRefusal(unknowns)) return unknowns;
-    const key = this.#keyOf(certificate, unknowns, [head, byRows, positionsAt !== 0]);
-    const row = this.#rows.get(key) ?? this.#row(certificate, setting, { byRows, positional: positionsAt !== 0 });
+    const key = this.#keyOf(certificate, unknowns, [tokens, byRows, positionsAt !== 0]);
+    const row =
+      this.#rows.get(key) ?? this.#row(certificate, setting, { tokens, byRows, positional: positionsAt !== 0 });
     this.#rows.set(key, row);
     if (isRefusal(row)) return row;
     const other = this.#byAddress.get(tokensAt) ?? row;
-    if (other !== row && !sameCharges(other, row))
+    if (!sameCharges(other, row))
       return refuse(
         'INVAL',
         9999,
         `${certificate.name} at ${record} shares a row of prices with an op of another shape`,
       );
-    this.#byAddress.set(tokensAt, other);
-    return { row: other, head, tokensAt, positionsAt, reads: this.#placed(row, unknowns) };
+    this.#byAddress.set(tokensAt, row.tokens.length > other.tokens.length ? row : other);
+    return { row, tokensAt, positionsAt, at: row.pointers.map(i => Number(unknowns.values[i] ?? 0n)) };
   }
 
   /** An op's price depends on the words of its record; of pointers on whether they are there, and on the regions where operands begin. */
-  #keyOf(c: Certificate, { values }: Unknowns, more: readonly boolean[]): string {
+  #keyOf(c: Certificate, { values }: Unknowns, more: readonly (number | boolean)[]): string {
     const { pointers, operands, counted } = dependenceOf(c);
     const words = c.words.map(({ param }) =>
       !pointers.has(param) ? values[param] : counted.has(param) ? values[param] === 0n : '',
@@ -230,7 +252,11 @@ class Pricer {
   #row(
     c: Certificate,
     setting: Setting,
-    { byRows, positional }: { readonly byRows: boolean; readonly positional: boolean },
+    {
+      tokens: most,
+      byRows,
+      positional,
+    }: { readonly tokens: number; readonly byRows: boolean; readonly positional: boolean },
   ): Row | Refusal {
     if (positional && !byRows)
       return refuse('NOTSUP', 9999, `${c.name}: a pass has several positions, and it is not run row by row`);
@@ -239,13 +265,13 @@ class Pricer {
     const shape = Shape.of(c, setting);
     if (isRefusal(shape)) return shape;
     if (shape.dependsOn.has(ROW)) return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
-    const { batch, ctx } = this.#plan;
+    const { ctx } = this.#plan;
     const positions = range(shape.dependsOn.has(POSITION) ? ctx : 1);
     const none = nothing(this.#target);
     const byPosition = positional ? range(ctx).map(pos => figuresAt(shape, 1, pos)) : null;
     const byTokens = [none];
     const tokens = [0];
-    for (let n = 1; n <= batch; n++) {
+    for (let n = 1; n <= most; n++) {
       const times = byRows ? n : 1;
       const loops = around[times] ?? none;
       const each = positional ? none : dearest(positions.map(pos => figuresAt(shape, byRows ? 1 : n, pos)));
@@ -254,12 +280,14 @@ class Pricer {
       tokens.push(wholeCycles(times * upperMilli(each) + upperMilli(loops) + dispatch));
     }
     if (!shape.exact) return beyond(shape.name);
+    const reads = positional ? tokens.map(() => []) : this.#reads(shape, most);
     return {
       byTokens,
       byPosition,
       tokens,
       positions: byPosition?.map(f => wholeCycles(upperMilli(f))) ?? null,
-      reads: positional ? tokens.map(() => []) : this.#reads(shape),
+      reads,
+      pointers: [...new Set(reads.flatMap(list => list.flatMap(read => read.pointers)))],
     };
   }
 
@@ -285,23 +313,13 @@ class Pricer {
     return (this.#around = around);
   }
 
-  #reads(shape: Shape): (readonly Read[])[] {
-    return range(this.#plan.batch + 1).map(n => {
+  #reads(shape: Shape, most: number): (readonly Read[])[] {
+    return range(most + 1).map(n => {
       if (n === 0) return [];
       shape.set(TOKENS, n);
       shape.set(POSITION, 0);
       return shape.reads('weights');
     });
-  }
-
-  /** Reads of one record of the row's shape. */
-  #placed(row: Row, { values }: Unknowns): Range[][] {
-    return row.reads.map(reads =>
-      reads.map(({ pointers, from, to }): Range => {
-        const at = sumOf(pointers.map(i => Number(values[i] ?? 0n)));
-        return [at + from, at + to];
-      }),
-    );
   }
 }
 
@@ -325,8 +343,18 @@ function figuresAt(shape: Shape, tokens: number, position: number): Figures {
   return shape.figures();
 }
 
+/** For as many tokens as both have prices for. */
 const sameCharges = (a: Row, b: Row): boolean =>
-  a.tokens.join() === b.tokens.join() && a.positions?.join() === b.positions?.join();
+  a === b ||
+  (a.tokens.every((price, n) => price === (b.tokens[n] ?? price)) && a.positions?.join() === b.positions?.join());
+
+/** What an op over `n` tokens reads of the weights. */
+function rangesOf({ row, at }: Op, n: number): Range[] {
+  return (row.reads[n] ?? []).map(({ pointers, from, to }) => {
+    const base = sumOf(pointers.map(i => at[row.pointers.indexOf(i)] ?? 0));
+    return [base + from, base + to];
+  });
+}
 
 /** A word that is the same in every step of the plan, or null. */
 function constantWord(plan: PlanSource, address: number): number | null {
@@ -361,14 +389,12 @@ interface Sums {
   readonly chargedBefore: readonly number[]; // the sum of those before
   readonly busy: readonly (readonly number[])[];
   readonly busyBefore: readonly (readonly number[])[];
-  readonly reads: readonly (readonly Range[])[];
 }
 
 function sumsOf(ops: readonly Op[], { batch, ctx }: PlanSource, target: Target): Sums {
   const none = target.lower.map(() => 0);
   const counts = range(batch + 1);
-  const positional = new Map<Row, number>(); // with how many ops it is the row of
-  for (const { row } of ops) if (row.positions !== null) positional.set(row, (positional.get(row) ?? 0) + 1);
+  const positional = positionalOf(ops);
   const chargedAt: number[] = [];
   const chargedBefore = [0];
   const busyBefore: (readonly number[])[] = [none];
@@ -383,14 +409,98 @@ function sumsOf(ops: readonly Op[], { batch, ctx }: PlanSource, target: Target):
     chargedBefore.push((chargedBefore[p] ?? 0) + charged);
     busyBefore.push(busy);
   }
+  const rows = timesOf(ops);
+  const all = [...rows];
   return {
     ops,
-    charged: counts.map(n => sumOf(ops.map(op => op.row.tokens[n] ?? 0))),
+    charged: counts.map(n => sumOf(all.map(([row, times]) => times * (row.tokens[n] ?? 0)))),
     chargedAt,
     chargedBefore,
-    busy: counts.map(n => ops.reduce((sum, op) => plus(sum, op.row.byTokens[n]?.busy ?? none), none)),
+    busy: counts.map(n => all.reduce((sum, [row, times]) => plus(sum, row.byTokens[n]?.busy ?? none, times), none)),
     busyBefore,
-    reads: counts.map(n => ops.flatMap(op => op.reads[n] ?? [])),
+  };
+}
+
+/** Rows of prices, and with how many of the ops each is the row of. */
+function timesOf(ops: readonly Op[]): Map<Row, number> {
+  const times = new Map<Row, number>();
+  for (const { row } of ops) times.set(row, (times.get(row) ?? 0) + 1);
+  return times;
+}
+/** Of those only the ones that depend on the position. */
+const positionalOf = (ops: readonly Op[]): Map<Row, number> => timesOf(ops.filter(op => op.row.positions !== null));
+
+// ── Pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A piece of a segment as its record says, or the segment itself. */
+interface Stretched {
+  readonly opAt: number;
+  readonly bufferAt: number;
+  readonly bytes: number;
+}
+
+function piecesOf({ word, stream, ...plan }: PlanSource, s: Segment): Stretched[] {
+  const at = plan[`${s}At`];
+  if (stream === null || (s !== 'body' && s !== 'head')) return at === 0 ? [] : [{ opAt: at, bufferAt: 0, bytes: 0 }];
+  const { bodyPiecesAt, bodyPieces, headPiecesAt, headPieces } = stream.program;
+  const [piecesAt, pieces] = s === 'body' ? [bodyPiecesAt, bodyPieces] : [headPiecesAt, headPieces];
+  return range(pieces).map(i => {
+    const field = (name: keyof Stretched): number => word(piecesAt + i * PieceRecord.bytes + PieceRecord.at[name]);
+    return { opAt: field('opAt'), bufferAt: field('bufferAt'), bytes: field('bytes') };
+  });
+}
+
+/** A segment whose weights stream. */
+interface Streaming {
+  readonly times: Streamed;
+  /** Cycles of positions that make a unit: with each a piece takes `weight` cycles more. */
+  readonly unit: number;
+  /** The op that each piece begins with. */
+  readonly opOf: readonly number[];
+  readonly bytes: readonly number[];
+}
+
+/** Parts of a unit where positions do not add the same to all ops: each piece is given its largest share. */
+const SHARES = 4096;
+
+function streamingOf(
+  plan: PlanSource,
+  segment: Segment,
+  pieces: readonly Stretched[],
+  ops: readonly (readonly Op[])[],
+  sums: Sums,
+): Streaming | null {
+  if (plan.stream === null || (segment !== 'body' && segment !== 'head')) return null;
+  const { disk, program } = plan.stream;
+  const positional = positionalOf(ops.flat());
+  const [[only, times] = [null, 1]] = positional;
+  const unit = positional.size > 1 ? SHARES : times;
+  const weightOf = (piece: readonly Op[]): number => {
+    if (positional.size <= 1) return piece.filter(op => op.row === only).length;
+    const own = [...positionalOf(piece)];
+    if (own.length === 0) return 0;
+    const at = (p: number): number => sumOf(own.map(([row, n]) => n * (row.positions?.[p] ?? 0)));
+    return Math.ceil(SHARES * Math.max(0, ...sums.chargedAt.map((all, p) => (all === 0 ? 0 : at(p) / all))));
+  };
+  const timed = pieces.map(({ bufferAt, bytes }, i): Piece => {
+    const rows = [...timesOf(ops[i] ?? [])];
+    const tokens = (n: number): number => sumOf(rows.map(([row, count]) => count * (row.tokens[n] ?? 0)));
+    return { tokens, weight: weightOf(ops[i] ?? []), bytes, bufferAt };
+  });
+  const opOf: number[] = [];
+  for (const [i] of ops.entries()) opOf.push(i === 0 ? 0 : (opOf[i - 1] ?? 0) + (ops[i - 1]?.length ?? 0));
+  const single = segment === 'body' ? program.gathers.map(g => g.unitBytes) : [];
+  const buffers = [...new Set([...piecesOf(plan, 'body'), ...piecesOf(plan, 'head')].map(p => p.bufferAt))];
+  return {
+    times: new Streamed(
+      timed,
+      buffers.filter(at => at !== 0),
+      single,
+      disk,
+    ),
+    unit,
+    opOf,
+    bytes: pieces.map(p => p.bytes),
   };
 }
 
@@ -418,6 +528,8 @@ export class Prices {
   readonly #plan: PlanSource;
   readonly #certificates: Certificates;
   readonly #segments: Readonly<Record<Segment, Sums>>;
+  readonly #body: Streaming | null;
+  readonly #head: Streaming | null;
   readonly #metered = new Map<string, Shape>();
   /** Of the sampler, for settings whose cost does not depend on the history. */
   readonly #draws = new Map<string, Figures>();
@@ -427,16 +539,24 @@ export class Prices {
   static of(certificates: Certificates, target: Target, plan: PlanSource): Prices | Refusal {
     const pricer = new Pricer(certificates, target, plan);
     const segments: Partial<Record<Segment, Sums>> = {};
+    const streaming: Partial<Record<Segment, Streaming | null>> = {};
     for (const name of METERED) {
       const c = certificates.get(name);
       if (isRefusal(c)) return c;
     }
     for (const s of SEGMENTS) {
-      const ops = pricer.ops(plan[`${s}At`]);
-      if (isRefusal(ops)) return ops;
-      segments[s] = sumsOf(ops, plan, target);
+      const pieces = piecesOf(plan, s);
+      const ops: Op[][] = [];
+      for (const { opAt } of pieces) {
+        const own = pricer.ops(opAt, s === 'head' ? plan.draws : 1);
+        if (isRefusal(own)) return own;
+        ops.push(own);
+      }
+      const sums = sumsOf(ops.flat(), plan, target);
+      segments[s] = sums;
+      streaming[s] = streamingOf(plan, s, pieces, ops, sums);
     }
-    return new Prices(certificates, target, plan, segments as Record<Segment, Sums>);
+    return new Prices(certificates, target, plan, segments as Record<Segment, Sums>, streaming);
   }
 
   private constructor(
@@ -444,6 +564,7 @@ export class Prices {
     target: Target,
     plan: PlanSource,
     segments: Readonly<Record<Segment, Sums>>,
+    { body, head }: Partial<Record<Segment, Streaming | null>>,
   ) {
     this.#certificates = certificates;
     this.#target = target;
@@ -451,6 +572,8 @@ export class Prices {
     this.ctx = plan.ctx;
     this.batch = plan.batch;
     this.#segments = segments;
+    this.#body = body ?? null;
+    this.#head = head ?? null;
   }
 
   /** Writes the rows that the records point to. `u32`: the arena. */
@@ -461,19 +584,19 @@ export class Prices {
         u32[word] = price % 2 ** 32;
         u32[word + 1] = Math.floor(price / 2 ** 32);
       });
-    const written = new Set<number>();
+    const written = new Map<number, Row>();
     for (const s of SEGMENTS)
       for (const { tokensAt, positionsAt, row } of this.#segments[s].ops) {
-        if (written.has(tokensAt)) continue;
-        written.add(tokensAt);
+        if ((written.get(tokensAt)?.tokens.length ?? 0) >= row.tokens.length) continue;
+        written.set(tokensAt, row);
         write(tokensAt, row.tokens);
         if (row.positions !== null) write(positionsAt, row.positions);
       }
   }
 
-  /** One segment over `n` tokens from position `pos`, without what the sampler counts itself. `most` is what is charged. */
+  /** One segment over `n` tokens from position `pos`, without what the sampler counts itself; over one row but for the body. */
   segment(s: Segment, n: number, pos: number): Bound {
-    return { most: this.charged(s, n, pos), least: this.#least([[s, n, pos]], []) };
+    return { most: this.#timed('most', s, n, pos), least: this.#least([[s, n, pos]], []) };
   }
 
   /** A step: the body over `n` tokens from `pos`; when it draws, then head and sampler for the last of them, `historyLength` tokens being there. */
@@ -483,8 +606,8 @@ export class Prices {
     const drawn = this.#drawn(draw, historyLength);
     const last = pos + n - 1;
     const stretch: Stretch = [body, ['head', 1, last], ['sample', 1, last]];
-    const charged = sumOf(stretch.map(s => this.charged(...s)));
-    return { most: charged + wholeCycles(drawn.compute), least: this.#least(stretch, drawn.busy) };
+    const most = sumOf(stretch.map(s => this.#timed('most', ...s)));
+    return { most: most + wholeCycles(drawn.compute), least: this.#least(stretch, drawn.busy) };
   }
 
   /** The sampler alone, which is metered. */
@@ -507,12 +630,11 @@ export class Prices {
 
   /** Op by op; `most` is what each is charged. */
   ops(s: Segment, n: number, pos: number): OpCost[] {
-    return this.#segments[s].ops.map(({ row, head }) => {
-      const tokens = head ? 1 : n;
+    return this.#segments[s].ops.map(({ row }) => {
       const none = nothing(this.#target);
-      const parts = [row.byTokens[tokens] ?? none, ...(row.byPosition?.slice(pos, pos + tokens) ?? [])];
+      const parts = [row.byTokens[n] ?? none, ...(row.byPosition?.slice(pos, pos + n) ?? [])];
       const sum = (of: (f: Figures) => number): number => sumOf(parts.map(of));
-      const most = chargeOf(row, tokens, pos);
+      const most = chargeOf(row, n, pos);
       return {
         most,
         least: Math.floor(Math.max(0, ...parts.reduce((total, f) => plus(total, f.busy), none.busy)) / MILLI),
@@ -526,26 +648,91 @@ export class Prices {
     });
   }
 
+  /** What each op of the body or head waits for: a read of so many bytes, so long at most. `op` is its index among the segment's ops. */
+  waits(s: 'body' | 'head', n: number, pos: number): Wait[] {
+    const streaming = s === 'body' ? this.#body : this.#head;
+    if (streaming === null) return [];
+    const { times, unit, opOf, bytes } = streaming;
+    const positions = this.computed(s, n, pos) - (this.#segments[s].charged[n] ?? 0);
+    const stalls = times.stalls('most', n, Math.ceil(positions / unit));
+    return opOf.flatMap((op, i) => {
+      const [most = 0, size = 0] = [stalls[i], bytes[i]];
+      return most > 0 || size > 0 ? [{ op, bytes: size, most }] : [];
+    });
+  }
+
+  /** Steps of one token at `pos` one after the other, each with its draw. */
+  predict(pos: number, draw: Draw): Prediction {
+    const drawn = this.draw(draw, pos + 1).most;
+    const computed =
+      this.computed('body', 1, pos) + this.computed('head', 1, pos) + this.computed('sample', 1, pos) + drawn;
+    if (this.#body === null || this.#head === null) return { cycles: computed, computed, transfers: 0 };
+    const units = Math.ceil((this.computed('body', 1, pos) - this.bodyTokens(1)) / this.#body.unit);
+    const more = this.computed('sample', 1, pos) + drawn;
+    const [body, head] = [this.#body.times, this.#head.times];
+    return {
+      cycles: Streamed.steady(body, head, 'typical', units, more),
+      computed,
+      transfers: body.transfers('typical', 1, false) + head.transfers('typical', 1, false),
+    };
+  }
+
   /**
-   * hot: what one segment over `n` tokens of one session from position `pos` is charged, without what the sampler counts itself. Rows of a
-   * pass may be of any sessions and positions: `bodyTokens` of them all, and `bodyPosition` of each.
+   * hot: what the ops of a segment over `n` tokens of one session from position `pos` take, which the executor counts, without what the
+   * sampler counts itself. Rows of a pass may be of any sessions and positions: `bodyTokens` of them all, and `bodyPosition` of each.
    */
-  charged(s: Segment, n: number, pos: number): number {
+  computed(s: Segment, n: number, pos: number): number {
     const { charged, chargedBefore: before } = this.#segments[s];
     return (charged[n] ?? 0) + (before[pos + n] ?? 0) - (before[pos] ?? 0);
   }
 
-  /** hot: of a pass's body, what its rows are charged wherever they stand. */
+  /** hot: what a session is charged for that: as if alone, on a disk in good health, nothing being there when it begins. */
+  charged(s: Segment, n: number, pos: number): number {
+    return this.#timed('typical', s, n, pos);
+  }
+
+  /** hot: of a pass's body, what the ops of its rows take wherever they stand. */
   bodyTokens(n: number): number {
     return this.#segments.body.charged[n] ?? 0;
   }
 
-  /** hot: of a pass's body, what a row at this position is charged beyond that. */
+  /** hot: of a pass's body, what those of a row at this position take beyond that. */
   bodyPosition(pos: number): number {
     return this.#segments.body.chargedAt[pos] ?? 0;
   }
 
-  /** At least: the busiest resource over the whole stretch, or what it must read of the weights. */
+  /** hot: what the head's ops over `m` rows take, at most `draws`. */
+  headTokens(m: number): number {
+    return this.#segments.head.charged[m] ?? 0;
+  }
+
+  /** hot: a pass's body over `n` rows, bodyPosition of which are `positions` together, takes no longer. */
+  passMost(n: number, positions: number): number {
+    return this.#bodyTime('most', n, positions);
+  }
+
+  /** hot: nor does the head over `m` rows, at most `draws`. */
+  headMost(m: number): number {
+    return this.#headTime('most', m);
+  }
+
+  #bodyTime(kind: Kind, n: number, positions: number): number {
+    const body = this.#body;
+    if (body === null) return this.bodyTokens(n) + positions;
+    return body.times.cycles(kind, n, Math.ceil(positions / body.unit));
+  }
+
+  #headTime(kind: Kind, m: number): number {
+    return this.#head === null ? this.headTokens(m) : this.#head.times.cycles(kind, m, 0);
+  }
+
+  #timed(kind: Kind, s: Segment, n: number, pos: number): number {
+    if (s === 'head') return this.#headTime(kind, n);
+    const computed = this.computed(s, n, pos);
+    return s === 'body' ? this.#bodyTime(kind, n, computed - this.bodyTokens(n)) : computed;
+  }
+
+  /** At least: the busiest resource over the whole stretch, what it must read of the weights, or of the disk. */
   #least(stretch: Stretch, more: readonly number[]): number {
     let busy = nothing(this.#target).busy;
     for (const [s, n, pos] of stretch) {
@@ -553,12 +740,27 @@ export class Prices {
       busy = plus(plus(plus(busy, own[n] ?? []), before[pos + n] ?? []), before[pos] ?? [], -1);
     }
     const read = trafficMilliMin(this.#target, 'weights', this.#weightBytes(stretch));
-    return Math.floor(Math.max(read, ...plus(busy, more)) / MILLI);
+    return Math.max(Math.floor(Math.max(read, ...plus(busy, more)) / MILLI), this.#transfersLeast(stretch));
+  }
+
+  /** What the disk is busy for at least: the first tiles of all may be there already. */
+  #transfersLeast(stretch: Stretch): number {
+    let sum = 0;
+    let warm = true;
+    for (const [s, n] of stretch) {
+      const times = (s === 'body' ? this.#body : s === 'head' ? this.#head : null)?.times;
+      if (times === undefined) continue;
+      sum += times.transfers('least', n, warm);
+      warm = false;
+    }
+    return sum;
   }
 
   #weightBytes(stretch: Stretch): number {
     const key = stretch.map(([s, n]) => `${s} ${n}`).join();
-    const known = this.#bytesRead.get(key) ?? unionBytes(stretch.flatMap(([s, n]) => this.#segments[s].reads[n] ?? []));
+    const known =
+      this.#bytesRead.get(key) ??
+      unionBytes(stretch.flatMap(([s, n]) => this.#segments[s].ops.flatMap(op => rangesOf(op, n))));
     this.#bytesRead.set(key, known);
     return known;
   }

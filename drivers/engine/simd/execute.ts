@@ -4,8 +4,8 @@
 // does, counts for itself.
 
 import {
-  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, FLAG_ROWS, GetRows, KV_PAGE, KV_PAGE_LOG2, KvStore, MulMat, Norm, NormHeads, OP_BYTES,
-  Op, PRICE_BYTES, Quantize, Reply, Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, ROW_BYTES, ROW_POS, ROW_TABLE_AT, Scale, STEP_CTX, STEP_CYCLES, STEP_FAILED, STEP_KV_AT,
+  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, FLAG_ROWS, Gathered, GetRows, KV_PAGE, KV_PAGE_LOG2, KvStore, MulMat, Norm, NormHeads, OP_BYTES,
+  Op, PRICE_BYTES, Quantize, Repack, Reply, Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, ROW_BYTES, ROW_POS, ROW_TABLE_AT, Scale, STEP_CTX, STEP_CYCLES, STEP_FAILED, STEP_KV_AT,
   STEP_LOGITS_AT, STEP_N, STEP_REPLY_AT, STEP_ROW, STEP_ROWS_AT, STEP_STATUS, STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q4_K,
   TYPE_Q5_0, TYPE_Q5_1, TYPE_Q5_K, TYPE_Q6_K, TYPE_Q8_0, TYPE_TQ1_0, TYPE_TQ2_0, WORD_FLAGS, WORD_POSITIONS, WORD_TOKENS,
 } from '../ops';
@@ -22,7 +22,7 @@ import { sample, score } from './sample';
 import {
   mul_mat_iq4_xs, mul_mat_q2_k, mul_mat_q3_k, mul_mat_q4_k, mul_mat_q5_k, mul_mat_q6_k, mul_mat_tq1_0, mul_mat_tq2_0,
 } from './superblocks';
-import { act_bytes, get_row, quantize } from './types';
+import { act_bytes, get_row, quantize, repack_grouped } from './types';
 
 @inline
 function word(op: usize, index: i32): i32 {
@@ -143,6 +143,20 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
       echo(step, pos);
       return 0;
     default:
+      return execute_streamed(step, op, n, pos, row);
+  }
+}
+
+/** Ops of plans whose weights stream: apart, so that what the others cost does not depend on them. */
+function execute_streamed(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
+  switch (word(op, 0)) {
+    case Op.REPACK:
+      return repack_tile(op);
+    case Op.GET_GATHERED:
+      return get_gathered(step, op, n);
+    case Op.ADD_GATHERED:
+      return add_gathered(op, pos, row);
+    default:
       return FAULT_BAD_OP;
   }
 }
@@ -173,6 +187,44 @@ function add_row(op: usize, pos: i32, row: i32): i32 {
 function put_row(op: usize, t: i32, index: u32, rows: i32, add: bool): void {
   const k = word(op, GetRows.k);
   get_row(word(op, GetRows.weightType), word(op, GetRows.weightsAt), rows, k, index, word(op, GetRows.dstAt) + ((t * k) << 2), add);
+}
+
+/** As get_rows, each from its unit. */
+function get_gathered(step: usize, op: usize, n: i32): i32 {
+  let record = row_at(step, 0);
+  let outside = false;
+  for (let t = 0; t < n; t++) {
+    outside |= put_gathered(op, t, load<u32>(record), false);
+    record += ROW_BYTES;
+  }
+  return select<i32>(FAULT_BAD_OP, 0, outside);
+}
+
+function add_gathered(op: usize, pos: i32, row: i32): i32 {
+  return select<i32>(FAULT_BAD_OP, 0, put_gathered(op, row, pos, true));
+}
+
+/** Row `t` of the pass, `name` being its token or position. Returns whether that is outside: its unit holds whatever it does, the first row is taken. */
+@inline
+function put_gathered(op: usize, t: i32, name: u32, add: bool): bool {
+  const k = word(op, Gathered.k);
+  const rows = word(op, Gathered.rows);
+  const unitRows = word(op, Gathered.unitRows);
+  const outside = name >= <u32>rows;
+  const index = select<i32>(0, name, outside);
+  const inside = index & (unitRows - 1);
+  const left = rows - index + inside; // of the matrix, from the unit's first row on
+  const unit: usize = word(op, Gathered.weightsAt) + t * word(op, Gathered.unitBytes);
+  get_row(word(op, Gathered.weightType), unit, select<i32>(left, unitRows, left < unitRows), k, inside, word(op, Gathered.dstAt) + ((t * k) << 2), add);
+  return outside;
+}
+
+/** What is not finite ends the run: products assume that there is none. */
+function repack_tile(op: usize): i32 {
+  const bad = repack_grouped(
+    word(op, Repack.weightType), word(op, Repack.weightsAt), word(op, Repack.rows), word(op, Repack.k), word(op, Repack.dstAt),
+  );
+  return select<i32>(FAULT_NAN, 0, bad != 0);
 }
 
 function norm(op: usize, n: i32, row: i32): void {

@@ -77,6 +77,10 @@ export class StubDriver implements EngineDriver {
     };
   }
 
+  order(): readonly string[] {
+    return [];
+  }
+
   /** Its pool is kept as a model's is and never read: what the kernel does with pages can be tried where nothing is computed. */
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal {
     const form = formOf(image);
@@ -107,7 +111,6 @@ export class StubDriver implements EngineDriver {
       options,
       vocabulary: this.vocabulary,
       ...plan.load(this.arena),
-      stream: null,
       logitsAt: place.scratchAt,
       kvAt,
       pageBytes,
@@ -126,7 +129,7 @@ export class StubDriver implements EngineDriver {
   plan(image: ModelImage, options: EngineOptions, _budget: EngineBudget, place: EnginePlace): PlanImage | Refusal {
     const form = formOf(image);
     if (isRefusal(form)) return form;
-    return { ...this.planAt(place.planAt, options).image(place.planAt), stream: null, logitsAt: place.scratchAt };
+    return { ...this.planAt(place.planAt, options).image(place.planAt), logitsAt: place.scratchAt };
   }
 
   private planAt(at: number, options: EngineOptions): Plan {
