@@ -517,7 +517,8 @@ export class Loader {
     const { loaded } = this;
     if (loaded === null) return null;
     const { engine } = loaded;
-    const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded, target), target);
+    const prices =
+      target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded, target), target);
     if (isRefusal(prices)) return prices;
     const size = this.sizeOf(text, engine.vocabulary);
     const { budget, place } = loaded;
@@ -633,7 +634,7 @@ export class Loader {
     times = disk?.times(target) ?? null,
   ): PlanSource {
     const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, slots, options } = engine;
-    const { stepAt, rowsAt, samplerAt } = this.lay;
+    const { stepAt, rowsAt, picksAt, samplerAt } = this.lay;
     const places = {
       bodyAt,
       headAt,
@@ -643,6 +644,7 @@ export class Loader {
       kvAt,
       historyAt: slots.at,
       rowsAt,
+      picksAt,
       stepAt,
       samplerAt,
     };
@@ -666,7 +668,7 @@ export class Loader {
     times: DiskTimes,
   ): PlanSource {
     const { place } = plan;
-    const { stepAt, rowsAt, samplerAt } = this.lay;
+    const { stepAt, rowsAt, picksAt, samplerAt } = this.lay;
     return {
       ...plan,
       ...options,
@@ -675,6 +677,7 @@ export class Loader {
       kvAt: place.kvAt,
       historyAt: place.sessionAt,
       rowsAt,
+      picksAt,
       regionOf: this.regionsOf(budget, place),
       stepAt,
       samplerAt,

@@ -770,8 +770,7 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   yield* sys.session_close(session);
   const finish = finishOf(report);
   if (finish === 'cancel') return signalStatus(SIG.INT);
-  if (finish === 'fault')
-    return yield* ctx.fail(faultText(report, `${name}: `));
+  if (finish === 'fault') return yield* ctx.fail(faultText(report, `${name}: `));
   const { scored, nll } = report;
   if (scored === 0) return yield* ctx.fail(`${name}: a single token: nothing to score`);
   if (ctx.options.json) yield* out.print(jsonLine({ tokens: scored, nll, perplexity: exp(nll) }));
