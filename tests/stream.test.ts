@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { GGML_TYPE, LIMITS, isRefusal } from '../kernel/abi/index.ts';
-import type { EngineOptions, StreamProgram } from '../kernel/abi/index.ts';
+import type { EngineOptions, ModelImage, StreamProgram } from '../kernel/abi/index.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { accepted, blockDevice, BUILDS, canRun, random, Rig, shared, soak } from './harness.ts';
 import type { RigOptions } from './harness.ts';
@@ -21,8 +21,20 @@ const bits = (rows: readonly Float32Array[]): string => rows.map(row => Buffer.f
 
 const driverOf = (rig: Rig): TransformerDriver => new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
 
-function residentLogits(rig: Rig, file: Uint8Array, options: RigOptions, ids: readonly number[]): string {
-  const { engine } = accepted(rig.load(driverOf(rig), accepted(rig.image(file)), options));
+/** A file and the image of it, whichever rig's. */
+interface Form {
+  readonly file: Uint8Array;
+  readonly image: (rig: Rig) => ModelImage;
+}
+const plain = (file: Uint8Array): Form => ({ file, image: rig => accepted(rig.image(file)) });
+/** Its matrices in the kernels' layout. */
+function prelinked(rig: Rig, plainFile: Uint8Array): Form {
+  const { file, image } = interleaved(rig, plainFile);
+  return { file, image: other => ({ ...image, read: blockDevice(other, file).read }) };
+}
+
+function residentLogits(rig: Rig, { image }: Form, options: RigOptions, ids: readonly number[]): string {
+  const { engine } = accepted(rig.load(driverOf(rig), image(rig), options));
   return bits(rig.logits(engine, ids, options.batch));
 }
 
@@ -30,11 +42,11 @@ function residentLogits(rig: Rig, file: Uint8Array, options: RigOptions, ids: re
 function streamedLogits(
   t: ExecutionContext,
   rig: Rig,
-  file: Uint8Array,
+  { file, image }: Form,
   options: RigOptions,
   ids: readonly number[],
 ): { logits: string; program: StreamProgram } | null {
-  const loaded = rig.load(driverOf(rig), accepted(rig.image(file)), options);
+  const loaded = rig.load(driverOf(rig), image(rig), options);
   if (isRefusal(loaded)) {
     t.regex(loaded.message, /^tiles of \d+ bytes: \d rows of \S+ take \d+$/);
     return null;
@@ -104,10 +116,10 @@ for (const architecture of NAMES)
       const rig = rigOf(m);
       const ids = Array.from({ length: 7 }, () => Math.floor(next() * config.vocabulary));
       const options = { ctx: 20, kvType: kvTypeFor(config, next), batch: 1 };
-      const wanted = residentLogits(rig, file, options, ids);
-      const prelinked = interleaved(rig, file);
-      t.is(residentLogits(rig, prelinked, options, ids), wanted, `model ${m}: prelinked, resident`);
-      for (const form of [file, prelinked])
+      const forms = [plain(file), prelinked(rig, file)];
+      const [wanted, linked] = forms.map(form => residentLogits(rig, form, options, ids));
+      t.is(linked, wanted, `model ${m}: prelinked, resident`);
+      for (const form of forms)
         for (let v = 0; v < 3; v++) {
           const asked = { ...options, batch: 1 + Math.floor(next() * 8), ...randomStream(next, file.length) };
           const found = streamedLogits(t, rigOf(m + v), form, asked, ids);

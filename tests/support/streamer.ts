@@ -3,10 +3,13 @@
 // shows in the logits.
 
 import { PieceRecord, RowRecord } from '../../kernel/abi/index.ts';
-import type { Dma, Engine, StreamProgram } from '../../kernel/abi/index.ts';
+import type { Dma, Engine, ModelImage, StreamProgram, TensorInfo } from '../../kernel/abi/index.ts';
+import { GROUP, TYPE_Q4_0, TYPE_Q4_0_R4 } from '../../drivers/engine/ops.ts';
 import { needsRepack } from '../../drivers/engine/sizes.ts';
+import { accepted } from '../harness.ts';
 import type { Rig } from '../harness.ts';
-import { walkGguf } from '../reference/gguf-walk.ts';
+
+const INTERLEAVED = TYPE_Q4_0_R4 - TYPE_Q4_0;
 
 export type SegmentName = 'body' | 'head';
 export type Piece = ReturnType<typeof PieceRecord.read>;
@@ -116,21 +119,26 @@ export class Streamer {
   }
 }
 
-/** The file with its grouped matrices as a prelinked one has them: the same places, the kernels' layout, the types that say so. */
-export function interleaved(rig: Rig, file: Uint8Array): Uint8Array {
+/** A file as prelinking leaves its matrices, in their old places: bytes, and the image whose tensors say so. */
+export function interleaved(rig: Rig, file: Uint8Array): { readonly file: Uint8Array; readonly image: ModelImage } {
   const out = file.slice();
-  const view = new DataView(out.buffer);
   const { u8 } = rig.arena;
-  for (const { name, ne, type, at, typeAt } of walkGguf(file)) {
-    const [k = 1, rows = 1] = ne;
-    if (!needsRepack(type) || ne.length < 2) continue;
-    const bytes = rows * (k / 32) * ({ 2: 18, 3: 20, 8: 34 } as Record<number, number>)[type]!;
-    const [from, to] = [1 << 20, 1 << 22];
-    if (bytes > to - from) throw new Error(`${name} is too large`);
-    u8.set(file.subarray(at, at + bytes), from);
-    if (rig.compute.repack(type, from, rows, k, to) !== 0) throw new Error(`${name} is not finite`);
-    out.set(u8.subarray(to, to + bytes), at);
-    view.setUint32(typeAt, 1000 + type, true);
-  }
-  return out;
+  const [fromAt, toAt] = [1 << 20, 1 << 22];
+  const image = accepted(rig.image(out));
+  const tensors = image.tensors.map(t => {
+    const [k = 1, rows = 1] = t.shape;
+    if (!needsRepack(t.type) || rows < GROUP) return t;
+    if (t.bytes > toAt - fromAt) throw new Error(`${t.name} is too large`);
+    u8.set(file.subarray(t.fileAt, t.fileAt + t.bytes), fromAt);
+    if (rig.compute.repack(t.type, fromAt, rows, k, toAt) !== 0) throw new Error(`${t.name} is not finite`);
+    out.set(u8.subarray(toAt, toAt + t.bytes), t.fileAt);
+    return { ...t, type: t.type + INTERLEAVED };
+  });
+  const tensor = (name: string): TensorInfo | undefined => tensors.find(t => t.name === name);
+  const { path, fileBytes, version, architecture, keys, read, dmaAt, dmaBytes } = image;
+  const [meta, typeOf] = [(key: string) => image.meta(key), (key: string) => image.typeOf(key)];
+  return {
+    file: out,
+    image: { path, fileBytes, version, architecture, keys, meta, typeOf, tensors, tensor, read, dmaAt, dmaBytes },
+  };
 }
