@@ -175,6 +175,14 @@ export class Loader {
     return this.loaded?.prices ?? panic('no model, no prices');
   }
 
+  /** The most that reads which are on their way ahead of a pass take to end: one into each buffer. */
+  drainMost(): number {
+    if (this.loaded?.disk == null) return 0;
+    const { tileBytes, buffers } = this.loaded.engine.options;
+    const { latency, transfer } = this.loaded.disk.times(this.costs.target).read(tileBytes, 'most');
+    return buffers * (latency + transfer);
+  }
+
   /** Puts another target's prices into the loaded model's plan; when it is refused, the plan is as it was. */
   reprice(target: Target): Refusal | null {
     if (this.loaded === null) return null;

