@@ -76,6 +76,9 @@ class FakeCompute implements Compute {
     if (opAt === 4) this.arena.f64[(stepAt + at.loss) >> 3] = 0.5;
     return this.fault;
   }
+  repack(): number {
+    return -1;
+  }
   dequantize(): number {
     return -1;
   }
@@ -126,6 +129,9 @@ class FakeEngine implements EngineDriver {
   }
   describe(): abi.ModelShape {
     return { ...this.shape, contextTrained: this.ctx };
+  }
+  order(): readonly string[] {
+    return [];
   }
   budget(_image: abi.ModelImage, o: abi.EngineOptions): abi.EngineBudget {
     const session = o.sessions * layOutSlots(o, 0, 0).bytes;

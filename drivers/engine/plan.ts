@@ -36,8 +36,8 @@ import {
 export interface Place {
   readonly name: string;
   readonly at: number;
-  /** Weights that came through the stream region: they cost more than those that stay. */
-  readonly streams?: boolean;
+  /** It is a tile's, in a buffer that others pass through: nearer to the processor than weights that stay, and so of another price. */
+  readonly isTile?: true;
 }
 /** An operand: an integer, a named place, or a real number stored as f32 bits. */
 export type Operand = number | Place | { readonly f32: number };
@@ -124,8 +124,8 @@ const flagsOf = (op: Op, options: OpOptions): number =>
   (options.head === true ? FLAG_HEAD : 0) | (options.add === true ? FLAG_ADD : 0) | (BY_ROWS.has(op) ? FLAG_ROWS : 0);
 
 /**
- * What an op's price depends on: the op, its flags, lengths and types, which of its operands are absent, which are the same buffer, and which
- * stream. Not where they lie otherwise: offsets into the KV cache are addresses too.
+ * What an op's price depends on: the op, its flags, lengths and types, which of its operands are absent and which are the same buffer. Not
+ * where they lie: offsets into the KV cache are addresses too.
  */
 function shapeOf(op: Op, operands: Readonly<Record<string, Operand>>, options: OpOptions): string {
   const places: string[] = [];
@@ -133,7 +133,7 @@ function shapeOf(op: Op, operands: Readonly<Record<string, Operand>>, options: O
     if (typeof operand === 'number') return name.endsWith('At') ? '-' : operand;
     if (!('at' in operand)) return '.';
     const known = places.indexOf(operand.name);
-    return `${operand.streams === true ? '~' : '@'}${known < 0 ? places.push(operand.name) - 1 : known}`;
+    return `${operand.isTile ? '~' : '@'}${known < 0 ? places.push(operand.name) - 1 : known}`;
   });
   return [op, flagsOf(op, options), ...shape].join(' ');
 }
