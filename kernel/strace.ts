@@ -6,6 +6,7 @@ import {
   BudgetRecord,
   CONVERT,
   ConvertReport,
+  DiskOptions,
   ENCODE,
   errnoName,
   EVENT,
@@ -234,6 +235,7 @@ function show<T extends Record<string, FieldType>>(layout: Layout<T>, ...fields:
 }
 
 const RECORDS: Readonly<Record<Exclude<RecordName, 'SessionEvent'>, Shown>> = {
+  DiskOptions: show(DiskOptions, 'set', 'model', 'retries', 'fault'),
   Stat: show(Stat, 'kind', 'mode', 'size', 'uid', 'gid'),
   Utimes: show(Utimes, 'accessed', 'accessedNs', 'modified', 'modifiedNs'),
   FsStat: show(FsStat, 'type', 'source', 'totalBytes', 'usedBytes'),

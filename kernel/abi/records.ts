@@ -473,6 +473,19 @@ export type Policy = (typeof POLICY)[number];
 
 /** What `sched` sets; a field that is SCHED_KEEP stays as it is. */
 export const SCHED_KEEP = 0xffffffff;
+/** What `disk` changes: bits of `set`. A fault is one of DISK_FAULTS, see DiskFault; healing comes before it. */
+export const DISK_SET = { model: 1, retries: 2, heal: 4, fault: 8 } as const;
+export const DiskOptions = layout({
+  set: 'u32',
+  retries: 'u32', // attempts beyond the first
+  fault: 'u32', // index into DISK_FAULTS
+  every: 'u32', // of the attempts that it could strike, 1: each
+  next: 'u32', // how many it strikes; 0: for good
+  factor: 'u32', // slow: times as long
+  from: 'u64', // bytes of a file that it strikes at, first and last
+  to: 'u64',
+  model: 's32', // its times; with the retries that come with them
+});
 export const SchedOptions = layout({
   policy: 'u32', // index into POLICY; another one only while no server is admitted
   boundPpm: 'u32', // what servers may use together, 1 … 1,000,000 (default 850,000)

@@ -16,7 +16,7 @@ export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whenc
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
   | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'PrelinkReport' | 'WcetOptions' | 'WcetReport'
-  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'BudgetRecord' | 'QuotaRecord';
+  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'DiskOptions' | 'BudgetRecord' | 'QuotaRecord';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
  * `entries` of a directory; of an integer, which constants it is made of. strace prints it so, docs/ABI.md names it; nothing else depends on it.
@@ -84,6 +84,8 @@ export const SYSCALLS = {
   fchown: call(35, [['fd', 'fd'], ['uid', 'int'], ['gid', 'int']], 'Set owner and group of an open file; -1 leaves one as it is.'),
   complete: call(33, [['fd', 'fd'], ['back', 'int'], ['count', 'int'], ['candidates', 'in']], 'Answer a completion request: what replaces the last `back` UTF-16 units before the cursor, then names to list, each ended by a zero byte; `count` names in all.'),
   remember: call(36, [['fd', 'fd'], ['keep', 'int'], ['lines', 'in']], 'Append lines, each ended by a zero byte, to the history of a terminal; the last `keep` stay.'),
+
+  disk: call(37, [['name', 'path'], ['options', 'in', 'DiskOptions']], 'Change a disk: its model, its retries, its faults. For the superuser; /proc/disks tells what they are.'),
 
   // Names
   stat: call(40, [['path', 'path'], ['stat', 'out', 'Stat']], 'Stat record of a path.', true),
@@ -222,6 +224,44 @@ export const SESSION_COLUMNS = [
   'beganNs',
   'endedNs',
 ] as const satisfies readonly (keyof typeof SessionReport.fields)[];
+
+/**
+ * The columns of /proc/disks: a line of these names, then a line a disk, fields separated by tabs. Latencies are of the target in force, in
+ * nanoseconds; rates in bytes a second; counters since power-on.
+ */
+export const DISK_COLUMNS = [
+  'name',
+  'number', // major:minor
+  'source', // what its bytes are
+  'mounts', // directories, with blanks between; a blank in one is \\040
+  'bytes', // 0: not known
+  'readOnly',
+  'fixed', // 1: memory of the machine, whose times cannot be changed
+  'model',
+  'title',
+  'sectorBytes',
+  'queueDepth',
+  'retries', // attempts beyond the first
+  'faults', // as `llmctl disk --fault` takes them, with blanks between
+  'latencyLeast',
+  'latencyTypical',
+  'latencyMost',
+  'rateLeast', // the slowest
+  'rateTypical',
+  'rateMost',
+  'inFlight', // reads
+  'reads', // done
+  'bytesRead',
+  'bytesMoved', // whole sectors
+  'readNs', // from submission to the end, summed over reads
+  'waits', // reads that waited for others
+  'waitNs',
+  'busyNs', // while one at least was in flight
+  'retried', // attempts beyond the first
+  'errors', // reads that failed
+  'writes',
+  'bytesWritten',
+] as const;
 
 /**
  * Header of a spawn block. `fd…`: the parent's descriptors that become 0, 1, 2, … 9 (−1: none). `trace`: a descriptor strace lines go to, or −1.

@@ -50,6 +50,7 @@ import type { Context } from '../lib/program.ts';
 import { optionsFor } from '../lib/getopt.ts';
 import { checkMix, mixJson, mixText, parseMix } from '../lib/mix.ts';
 import type { Group } from '../lib/mix.ts';
+import { disk, diskOptions, diskTakes } from '../lib/disk-verb.ts';
 import { profile } from '../lib/profile.ts';
 import { prelink } from '../lib/prelink.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
@@ -110,6 +111,7 @@ const options = {
   ...wcetOptions,
   ...quotaOptions,
   ...schedOptions,
+  ...diskOptions,
   period: {
     value: 'MS',
     help: 'budget: the period in milliseconds; submit: run in a server with a budget of cycles every MS milliseconds',
@@ -195,6 +197,12 @@ const verbs: Readonly<Record<string, Verb>> = {
     run: sched,
   },
   pace: { usage: '[--scale PCT] [auto on|off|status]', takes: paceTakes, operands: [0, 2], run: pace },
+  disk: {
+    usage: '[NAME] [--model M] [--retries N] [--fault FAULT]... [--heal]',
+    takes: diskTakes,
+    operands: [0, 1],
+    run: disk,
+  },
   models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
   list: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
 };
@@ -231,6 +239,7 @@ export const llmctl = define({
     "  quota       what a user may take: tokens and cycles in an hour of the machine's date, bytes of KV pages and sessions at any time. USER '*' stands for everybody without limits of their own; root has none unless they are set. Without USER: one's own, and everybody's for root",
     '  sched       how sessions are served: the policy, the share of servers, the longest pass, sessions in one pass',
     '  pace        how long a paced session waits between two tokens: a percentage of what a token may take; auto: up 10 after a miss or with a queue, else down 5',
+    '  disk        the disks, how long they take and what they have done; for the superuser: another kind of storage, other retries, faults. Kinds and faults are explained in disk(7): man disk',
     '  models      the models in /models and whether they fit (also: list)',
     '',
     'DRAWING, PROMISE: the options of llminfer; sessions are explained in sessions(7): man sessions. SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
@@ -685,8 +694,7 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   yield* sys.session_close(session);
   const finish = finishOf(report);
   if (finish === 'cancel') return signalStatus(SIG.INT);
-  if (finish === 'fault')
-    return yield* ctx.fail(faultText(report, `${name}: `));
+  if (finish === 'fault') return yield* ctx.fail(faultText(report, `${name}: `));
   const { scored, nll } = report;
   if (scored === 0) return yield* ctx.fail(`${name}: a single token: nothing to score`);
   if (ctx.options.json) yield* out.print(jsonLine({ tokens: scored, nll, perplexity: exp(nll) }));
