@@ -510,7 +510,8 @@ export class Loader {
     const { loaded } = this;
     if (loaded === null) return null;
     const { engine } = loaded;
-    const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded, target), target);
+    const prices =
+      target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded, target), target);
     if (isRefusal(prices)) return prices;
     const size = this.sizeOf(text, engine.vocabulary);
     const { budget, place } = loaded;
@@ -546,6 +547,7 @@ export class Loader {
           kvAt: place.kvAt,
           historyAt: place.sessionAt,
           rowsAt: this.lay.rowsAt,
+          picksAt: this.lay.picksAt,
           regionOf: this.regionsOf(budget, place),
           stepAt: this.lay.stepAt,
           samplerAt: this.lay.samplerAt,
@@ -597,7 +599,7 @@ export class Loader {
     target = this.costs.target,
   ): PlanSource {
     const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, slots, options } = engine;
-    const { stepAt, rowsAt, samplerAt } = this.lay;
+    const { stepAt, rowsAt, picksAt, samplerAt } = this.lay;
     const places = {
       bodyAt,
       headAt,
@@ -607,6 +609,7 @@ export class Loader {
       kvAt,
       historyAt: slots.at,
       rowsAt,
+      picksAt,
       stepAt,
       samplerAt,
     };

@@ -145,7 +145,8 @@ export class Streams {
   head(): number {
     const { headPiecesAt, headPieces } = this.current();
     this.run++;
-    if (this.run >= this.lastRun) panic(`the head runs more often than was said, ${this.lastRun - this.bodyRun - 1} times`);
+    if (this.run >= this.lastRun)
+      panic(`the head runs more often than was said, ${this.lastRun - this.bodyRun - 1} times`);
     this.beginRun();
     return this.pieces(headPiecesAt, headPieces);
   }

@@ -23,10 +23,7 @@ export const streamingOptions = {
 } as const satisfies OptionTable;
 
 export type StreamingValues = { readonly [K in keyof typeof streamingOptions]?: string | undefined };
-type Streaming = Pick<
-  RecordValue<typeof PlanReport.fields>,
-  'tileBytes' | 'tiles' | 'streamed' | 'pinned' | 'draws'
->;
+type Streaming = Pick<RecordValue<typeof PlanReport.fields>, 'tileBytes' | 'tiles' | 'streamed' | 'pinned' | 'draws'>;
 type Choice = Pick<RecordValue<typeof LoadOptions.fields>, 'stream' | 'tileBytes' | 'buffers' | 'pinBytes' | 'draws'>;
 
 const WHEN: Readonly<Record<string, number>> = {
