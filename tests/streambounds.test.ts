@@ -401,6 +401,7 @@ function pricesOf(p: Planned, target: Target, disk: DiskTimes): Prices {
     kvAt: p.place.kvAt,
     historyAt: p.place.sessionAt,
     rowsAt: rig.get('rowsAt'),
+    picksAt: rig.get('picksAt'),
     stepAt: rig.stepAt,
     samplerAt: rig.stepAt + StepBlock.bytes,
   };
@@ -452,7 +453,15 @@ test('random models: executed, charged and bounded as the machine would come to 
     const image = accepted(rig.image(file));
     const tileBytes = Math.ceil(pick([1000, 3000, 8000, 20_000]) * (0.5 + next()));
     const pinBytes = pick([0, 0, 0.3, 0.7]) * file.length;
-    const sizes = { ctx: 20, batch: 1 + below(8), tileBytes, buffers: 2 + below(3), pinBytes: Math.floor(pinBytes) };
+    const batch = 1 + below(8);
+    const sizes = {
+      ctx: 20,
+      batch,
+      draws: 1 + below(batch),
+      tileBytes,
+      buffers: 2 + below(3),
+      pinBytes: Math.floor(pinBytes),
+    };
     const options = { ...sizes, kvType: kvTypeFor(config, next) };
     const loaded = rig.load(driver, image, options);
     if (isRefusal(loaded)) continue; // a group of rows is larger than a tile
@@ -485,19 +494,20 @@ test('random models: executed, charged and bounded as the machine would come to 
     charge();
     streamer.run('body');
     const body = charge();
-    rig.set('row', n - 1);
+    const picks = 1 + below(Math.min(n, options.draws));
+    rig.pick(Array.from({ length: picks }, () => below(n)));
     streamer.run('head');
     t.is(body, prices.computed('body', n, pos));
-    t.is(charge(), prices.headTokens(1));
+    t.is(charge(), prices.headTokens(picks));
 
     const positions = body - prices.bodyTokens(n);
     for (const [segment, rows] of [
       ['body', n],
-      ['head', 1],
+      ['head', picks],
     ] as const) {
       const job = jobAt(p, prices, segment, rows, pos);
       const took = (kind: Kind): number => simulate([job], disk.overlaps, bytes => disk.read(bytes, kind))[0]!;
-      const most = segment === 'body' ? prices.passMost(n, positions) : prices.headMost(1);
+      const most = segment === 'body' ? prices.passMost(n, positions) : prices.headMost(picks);
       t.is(most, took('most'));
       t.is(prices.charged(segment, rows, pos), took('typical'));
       const bound = prices.segment(segment, rows, pos);
@@ -536,16 +546,20 @@ function tightness(p: Planned, prices: Prices, disk: DiskTimes, pos: number): nu
 }
 
 for (const [name, image, stream] of [
-  ['SmolLM-135M in Q4_0', () => shapeImage(rig, SMOL), { ctx: 256, batch: 32, tileBytes: 256 * KIB, buffers: 2 }],
+  [
+    'SmolLM-135M in Q4_0',
+    () => shapeImage(rig, SMOL),
+    { ctx: 256, batch: 32, draws: 1, tileBytes: 256 * KIB, buffers: 2 },
+  ],
   [
     'SmolLM-135M in Q8_0',
     () => shapeImage(rig, { ...SMOL, type: 'Q8_0' }),
-    { ctx: 256, batch: 32, tileBytes: 256 * KIB, buffers: 2 },
+    { ctx: 256, batch: 32, draws: 1, tileBytes: 256 * KIB, buffers: 2 },
   ],
   [
     'fable-q8_0',
     () => accepted(rig.image('images/models/fable-q8_0.gguf')),
-    { ctx: 256, batch: 8, tileBytes: 16 * KIB, buffers: 2 },
+    { ctx: 256, batch: 8, draws: 1, tileBytes: 16 * KIB, buffers: 2 },
   ],
 ] as const)
   test(`${name}, streamed: no bound is 1.05 times what the worst disk makes of it`, t => {
