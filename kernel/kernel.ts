@@ -216,7 +216,7 @@ export class Kernel {
       breached: text => this.report(text),
       forecast: this.forecast,
       converter: new Converter(images, hw.compute),
-      prelinker: new Prelinker(images, hw.compute, image => this.loader.order(image)),
+      prelinker: new Prelinker(images, hw.compute, hw.sha256, image => this.loader.order(image)),
       chat: new Chat(arena, this.lay, this.clock, this.costs, this.vfs, this.loader, hw.templates),
       console: hw.console,
       processes: () => this.processes,

@@ -37,6 +37,7 @@ import type { Vfs } from '../vfs/vfs.ts';
 import { alignUp, type Arena, type Mark } from './arena.ts';
 import type { Costs, PlanPrices } from './costs.ts';
 import { openImage } from './image.ts';
+import type { Disk } from './disks.ts';
 import type { Layout } from './layout.ts';
 import { fit, type Candidate, type Fit, type LoadRequest } from './fit.ts';
 import { panic } from './panic.ts';
@@ -59,8 +60,9 @@ export interface Loaded {
   readonly fileBytes: number;
   readonly tensors: number;
   readonly types: string;
-  /** Open while weights stream from it. */
+  /** Open while weights stream from it, and the disk that it lies on. */
   readonly file: OpenFile | null;
+  readonly disk: Disk | null;
 }
 
 /** A model with the prices of its plan on some target: the loaded one, or a file as it would be loaded. */
@@ -100,7 +102,7 @@ interface ModelFile {
 /** What the regions of a model are to a target. The history is read and written with the cache; nothing reads the directory while it runs. */
 const TARGET_REGION: Readonly<Record<keyof EngineBudget, MemoryRegion>> = {
   weights: 'weights',
-  stream: 'weights',
+  stream: 'stream',
   tensors: 'plan',
   vocabulary: 'vocabulary',
   kv: 'kv',
@@ -169,7 +171,7 @@ export class Loader {
   /** Puts another target's prices into the loaded model's plan; when it is refused, the plan is as it was. */
   reprice(target: Target): Refusal | null {
     if (this.loaded === null) return null;
-    const prices = this.costs.price(this.sourceOf(this.loaded), target);
+    const prices = this.costs.price(this.sourceOf(this.loaded, target), target);
     if (isRefusal(prices)) return prices;
     if (this.streams.isStreaming) this.streams.drain(); // its times are cycles of the processor that they were submitted on
     prices.fill(this.arena.u32);
@@ -460,7 +462,10 @@ export class Loader {
     }
     this.costs.settle();
     const located = place as unknown as EnginePlace;
-    const prices = this.costs.price(this.sourceOf({ engine, budget, place: located }));
+    const streams = engine.stream !== null;
+    if (streams && file === null) panic('weights stream from no file');
+    const disk = streams && file !== null ? this.costs.disks.of(file) : null;
+    const prices = this.costs.price(this.sourceOf({ engine, budget, place: located, disk }));
     if (isRefusal(prices)) {
       this.arena.release(this.base);
       return prices;
@@ -479,7 +484,8 @@ export class Loader {
       fileBytes: p.image.fileBytes,
       tensors: p.image.tensors.length,
       types: [...types].join(' '),
-      file: engine.stream === null ? null : (file?.retain() ?? panic('weights stream from no file')),
+      file: streams && file !== null ? file.retain() : null,
+      disk,
     };
     this.stream(this.loaded);
     this.generation++;
@@ -504,7 +510,7 @@ export class Loader {
     const { loaded } = this;
     if (loaded === null) return null;
     const { engine } = loaded;
-    const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded), target);
+    const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded, target), target);
     if (isRefusal(prices)) return prices;
     const size = this.sizeOf(text, engine.vocabulary);
     const { budget, place } = loaded;
@@ -523,7 +529,7 @@ export class Loader {
 
   /** The same for a file, as a load with this request would place it. Its vocabulary is held in free memory meanwhile, if there is enough. */
   pricedFile(path: string, request: LoadRequest, target: Target, text: TextSize): Priced | Refusal {
-    return this.withImage<Priced>(path, image => {
+    return this.withImage<Priced>(path, (image, file) => {
       const prepared = this.prepare(image, request);
       if (isRefusal(prepared)) return prepared;
       const { options, budget, shape, report } = prepared;
@@ -535,7 +541,7 @@ export class Loader {
         {
           ...plan,
           ...options,
-          stream: null,
+          stream: plan.stream === null ? null : { program: plan.stream, disk: this.costs.disks.of(file).times(target) },
           vocabulary: shape.vocabulary,
           kvAt: place.kvAt,
           historyAt: place.sessionAt,
@@ -586,8 +592,10 @@ export class Loader {
     });
   }
 
-  private sourceOf(m: Pick<Loaded, 'engine' | 'budget' | 'place'>): PlanSource {
-    const { engine, budget, place } = m;
+  private sourceOf(
+    { engine, budget, place, disk }: Pick<Loaded, 'engine' | 'budget' | 'place' | 'disk'>,
+    target = this.costs.target,
+  ): PlanSource {
     const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, slots, options } = engine;
     const { stepAt, rowsAt, samplerAt } = this.lay;
     const places = {
@@ -608,7 +616,7 @@ export class Loader {
       ctx: options.ctx,
       batch: options.batch,
       draws: options.draws,
-      stream: null,
+      stream: engine.stream === null || disk === null ? null : { program: engine.stream, disk: disk.times(target) },
       vocabulary: engine.vocabulary.count,
       regionOf: this.regionsOf(budget, place),
     };
@@ -647,8 +655,8 @@ export class Loader {
   }
 
   /** Weights that stream come from the model's file from now on. */
-  private stream({ engine, file }: Loaded): void {
-    if (engine.stream !== null && file !== null) this.streams.attach(engine.stream, { file, disk: this.costs.disks.of(file) });
+  private stream({ engine, file, disk }: Loaded): void {
+    if (engine.stream !== null && file !== null && disk !== null) this.streams.attach(engine.stream, { file, disk });
   }
 
   private release(): void {

@@ -21,6 +21,8 @@ export interface Part {
   readonly n: number;
   /** Its first row. */
   readonly row: number;
+  /** What their positions cost, Prices.bodyPosition. */
+  readonly positions: number;
   /** What they take alone, at most. */
   readonly bound: number;
 }

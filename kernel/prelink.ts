@@ -3,7 +3,6 @@
 // Q4_1 and Q8_0 in the kernels' groups of four rows; every value and scale is looked at. Nothing is stored: the image is a descriptor that is
 // read once from its data's beginning to its end, which hashes data and source, and then holds the header with both digests.
 
-import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   E,
@@ -13,6 +12,7 @@ import {
   refuse,
   shown,
   type Compute,
+  type Hasher,
   type ModelImage,
   type PrelinkReport,
   type RecordValue,
@@ -39,6 +39,7 @@ export class Prelinker {
   constructor(
     private readonly k: ImageContext,
     private readonly compute: Compute,
+    private readonly sha256: () => Hasher,
     private readonly order: ExecutionOrder,
   ) {}
 
@@ -65,7 +66,7 @@ export class Prelinker {
     const content = (digests: Digests) => layOutGguf({ keys: keysFor(image, digests), tensors });
     const blank = content({ source: NO_DIGEST, data: NO_DIGEST });
     if (isRefusal(blank)) return blank;
-    const linked = new LinkedImage(this.k, image, source, tensors, blank, content);
+    const linked = new LinkedImage(this.k, image, source, tensors, blank, content, this.sha256);
     const file = openView(this.k.vfs, blank.bytes, linked, image.path);
     if (isRefusal(file)) return file;
     const grouped = tensors.filter(t => t.grouped).length;
@@ -220,8 +221,8 @@ function transfer(image: GgufImage, fileAt: number, at: number, length: number):
 /** The whole image. What is read of the data in order is hashed, and as great a share of the source, which so takes no call of its own. */
 class LinkedImage implements Handle {
   readonly headerBytes: number;
-  private readonly dataHash = sha256.create();
-  private readonly sourceHash = sha256.create();
+  private readonly dataHash: Hasher;
+  private readonly sourceHash: Hasher;
   private hashed: number; // up to here, in the image
   private sourceHashed = 0;
   private whole: Piece | null = null; // with the digests
@@ -234,7 +235,10 @@ class LinkedImage implements Handle {
     private readonly tensors: readonly LinkedTensor[],
     private readonly blank: Piece,
     private readonly content: (digests: Digests) => Piece | Refusal,
+    sha256: () => Hasher,
   ) {
+    this.dataHash = sha256();
+    this.sourceHash = sha256();
     const padded = (bytes: number): number => Math.ceil(bytes / GGUF_ALIGNMENT_DEFAULT) * GGUF_ALIGNMENT_DEFAULT;
     this.headerBytes = blank.bytes - tensors.reduce((sum, t) => sum + padded(t.bytes), 0);
     this.hashed = this.headerBytes;
@@ -284,7 +288,7 @@ class LinkedImage implements Handle {
     }
     const status = this.hashSource(image.fileBytes);
     if (status < 0) return status;
-    const digest = (hash: typeof this.dataHash): string => bytesToHex(hash.digest());
+    const digest = (hash: Hasher): string => bytesToHex(hash.digest());
     const whole = this.content({ source: digest(this.sourceHash), data: digest(this.dataHash) });
     if (isRefusal(whole)) {
       this.why = whole;

@@ -44,6 +44,8 @@ const fakePrices: PlanPrices = {
   passMost: (_n, positions) => SEGMENT_CYCLES + positions,
   headMost: m => m * SEGMENT_CYCLES,
   computed: () => SEGMENT_CYCLES,
+  waits: () => [],
+  predict: () => ({ cycles: SEGMENT_CYCLES, computed: SEGMENT_CYCLES, transfers: 0 }),
   charged: () => SEGMENT_CYCLES,
   segment: () => exactly(SEGMENT_CYCLES),
   step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
@@ -73,6 +75,9 @@ class FakeCompute implements Compute {
     }
     if (opAt === 4) this.arena.f64[(stepAt + at.loss) >> 3] = 0.5;
     return this.fault;
+  }
+  repack(): number {
+    return -1;
   }
   dequantize(): number {
     return -1;
@@ -124,6 +129,9 @@ class FakeEngine implements EngineDriver {
   }
   describe(): abi.ModelShape {
     return { ...this.shape, contextTrained: this.ctx };
+  }
+  order(): readonly string[] {
+    return [];
   }
   budget(_image: abi.ModelImage, o: abi.EngineOptions): abi.EngineBudget {
     const session = o.sessions * layOutSlots(o, 0, 0).bytes;

@@ -151,14 +151,22 @@ export interface HostStat {
   readonly mode: number;
 }
 
+/** A file of the host, open: it stays the one that was opened, whatever comes to lie under its name. Positions to 2⁵³ − 1; numbers < 0 are -errno. */
+export interface HostFile {
+  /** Up to `length` bytes from `position` on; fewer only at the end of the file as it is now. */
+  read(position: number, into: Uint8Array, at: number, length: number): number;
+  write(position: number, from: Uint8Array, at: number, length: number): number;
+  close(): void;
+}
+
 /** A directory of the host given to the machine as a device. Paths are relative, '/'-separated, already free of `.` and `..`. Numbers < 0 are -errno. */
 export interface HostDirectory {
   readonly source: string; // what `mount` and `df` print
   readonly readOnly: boolean;
   stat(path: string): HostStat | number;
   list(path: string): readonly { name: string; kind: number }[] | number;
-  read(path: string, position: number, into: Uint8Array, at: number, length: number): number;
-  write(path: string, position: number, from: Uint8Array, at: number, length: number): number;
+  /** `access`: O.RDONLY, O.WRONLY or O.RDWR. */
+  open(path: string, access: number): HostFile | number;
   create(path: string, mode: number): number;
   mkdir(path: string, mode: number): number;
   remove(path: string): number;

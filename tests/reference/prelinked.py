@@ -1,8 +1,8 @@
-"""Reads a prelinked image on its own and gives back its source: python3 prelinked.py SOURCE PRELINKED
+"""Reads a prelinked image on its own and gives back its source: python3 prelinked.py SOURCE PRELINKED …
 
 Knows GGUF and docs/IMAGE.md, and nothing of the kernel: parses both files by hand, checks the digests, takes the rows of every
-grouped matrix apart, and compares tensor by tensor and key by key with the source. Prints one JSON line; exit status 1 where
-anything differs, with what in "wrong". The files are mapped, and rows are taken apart a group at a time, so that size does not matter."""
+grouped matrix apart, and compares tensor by tensor and key by key with the source. Prints a JSON line for each pair, with
+what differs in "wrong". The files are mapped, and rows are taken apart a group at a time, so that size does not matter."""
 
 import hashlib
 import json
@@ -135,7 +135,7 @@ def main(source_path, made_path):
         next_at = -(-(made.tensors[name][2] + made.tensor(name)[3]) // 32) * 32
     grouped = [name for name, (kind, _, _) in made.tensors.items() if kind in GROUPED]
     print(json.dumps({"tensors": len(made.tensors), "grouped": len(grouped), "order": list(made.tensors), "wrong": wrong}))
-    sys.exit(1 if wrong else 0)
 
 
-main(*sys.argv[1:])
+for pair in range(1, len(sys.argv), 2):
+    main(*sys.argv[pair : pair + 2])

@@ -59,9 +59,9 @@ export class TransformerDriver implements EngineDriver {
   order(image: ModelImage): readonly string[] | Refusal {
     const opened = this.open(image, LEAST_OPTIONS);
     if (isRefusal(opened)) return opened;
-    const { model } = layOut(opened, { weightsAt: 0, streamAt: 0, scratchAt: 0, planAt: 0 });
-    const sink = new TensorOrder();
-    compile(model, layOutScratch(model, 0), { name: 'frequencies', at: 0 }, sink);
+    const { model, scratch, frequencies } = layOut(opened, { weightsAt: 0, streamAt: 0, scratchAt: 0, planAt: 0 });
+    const sink = new TensorOrder(model.tensors);
+    compile(model, scratch, frequencies, sink);
     return [...sink.names];
   }
 
@@ -194,17 +194,6 @@ export class TransformerDriver implements EngineDriver {
   }
 }
 
-/** A model bound to its tensors, and what of it streams (null: nothing, all of it is resident). */
-interface Opened {
-  readonly model: Model<BoundTensor>;
-  readonly streams: Streaming | null;
-}
-
-/** Tensors that are in the arena. */
-function resident({ model, streams }: Opened): BoundTensor[] {
-  return [...model.tensors.values()].filter(({ name }) => streams?.tensors.has(name) !== true);
-}
-
 /** Of a plan whose records nobody runs. */
 const LEAST_OPTIONS: EngineOptions = {
   ctx: 1,
@@ -222,15 +211,30 @@ const LEAST_OPTIONS: EngineOptions = {
 class TensorOrder implements PlanSink {
   readonly names = new Set<string>();
 
+  constructor(private readonly tensors: ReadonlyMap<string, BoundTensor>) {}
+
   segment(): number {
     return 0;
   }
   layer(): void {}
   tile(): void {}
   emit<O extends Op>(_op: O, operands: Operands<O>): void {
-    for (const operand of Object.values<Operand>(operands))
-      if (typeof operand === 'object' && 'info' in operand) this.names.add((operand as PlacedTensor).info.name);
+    for (const operand of Object.values<Operand>(operands)) {
+      const tensor = typeof operand === 'object' && 'name' in operand ? this.tensors.get(operand.name) : undefined;
+      if (tensor !== undefined) this.names.add(tensor.info.name);
+    }
   }
+}
+
+/** A model bound to its tensors, and what of it streams (null: nothing, all of it is resident). */
+interface Opened {
+  readonly model: Model<BoundTensor>;
+  readonly streams: Streaming | null;
+}
+
+/** Tensors that are in the arena. */
+function resident({ model, streams }: Opened): BoundTensor[] {
+  return [...model.tensors.values()].filter(({ name }) => streams?.tensors.has(name) !== true);
 }
 
 /** A model with places for everything its plan refers to. The plan region begins with the frequencies. */
