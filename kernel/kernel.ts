@@ -15,6 +15,7 @@ import {
   SIG,
   strerror,
   utf8Decode,
+  type BlockDriver,
   type CharDevice,
   type Compute,
   type EngineDriver,
@@ -39,6 +40,7 @@ import { Chat } from './chat.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
 import { Converter } from './convert.ts';
 import { Costs, type Pricer } from './costs.ts';
+import { Disks, ROOT_DISK } from './disks.ts';
 import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
@@ -56,6 +58,7 @@ import { parseQuotas, PASSWD_FILE, QUOTA_FILE, UserNames } from './quota-file.ts
 import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
 import { Sessions } from './sessions.ts';
+import { Streams } from './stream.ts';
 import { Swap } from './swap.ts';
 import { ServerWatch } from './server-watch.ts';
 import { checkTable, SystemCalls } from './syscall.ts';
@@ -75,6 +78,9 @@ export interface Hardware {
   /** Further character devices under /dev. */
   readonly devices: ReadonlyMap<string, CharDevice>;
   readonly hostDirectories: readonly { readonly guest: string; readonly directory: HostDirectory }[];
+  /** Kinds of storage, and which of them disks are at power-on: by name of the disk, the name of a model. */
+  readonly block: BlockDriver;
+  readonly diskModels: ReadonlyMap<string, string>;
   /** The boot image, cpio newc. */
   readonly image: Uint8Array;
   readonly programs: ProgramTable;
@@ -104,6 +110,8 @@ export class Kernel {
   readonly vfs: Vfs;
   readonly clock: Clock;
   readonly costs: Costs;
+  readonly streams: Streams;
+  readonly disks: Disks;
   readonly loader: Loader;
   readonly sessions: Sessions;
   readonly sched: Scheduler;
@@ -128,7 +136,13 @@ export class Kernel {
     checkTable();
     this.lay = layFixed(arena);
     this.clock = new Clock(arena, this.lay.clockAt, hw.target.hz);
-    this.costs = new Costs(arena, this.lay, this.clock, hw.compute, hw.pricer, hw.targets, hw.target);
+    this.disks = new Disks(
+      hw.block,
+      this.clock,
+      () => this.costs.target,
+      hw.hostDirectories.map(h => h.directory.source),
+    );
+    this.costs = new Costs(arena, this.lay, this.clock, hw.compute, hw.pricer, hw.targets, hw.target, this.disks);
     this.log = new KernelLog(() => this.clock.nowNs(), hw.log);
     this.audit = new AuditRing(arena, this.lay.auditAt, this.clock);
     this.trace = new Trace(() => this.clock.nowNs());
@@ -142,8 +156,17 @@ export class Kernel {
     const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
-    this.loader = new Loader(arena, this.lay, this.costs, this.vfs, hw.engines, hw.tokenizer, hw.sha256, text =>
-      this.log.print(text),
+    this.streams = new Streams(arena, this.lay, this.clock, hw.compute);
+    this.loader = new Loader(
+      arena,
+      this.lay,
+      this.costs,
+      this.vfs,
+      hw.engines,
+      hw.tokenizer,
+      hw.sha256,
+      this.streams,
+      text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
     this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.users.name(uid));
@@ -159,6 +182,7 @@ export class Kernel {
       costs: this.costs,
       vfs: this.vfs,
       loader: this.loader,
+      streams: this.streams,
       compute: hw.compute,
       rng: { xor128: hw.xor128, lcg: hw.lcg },
       table,
@@ -217,8 +241,9 @@ export class Kernel {
     this.log.print(`driver: console ${interactive ? `${columns}×${rows}` : 'not a terminal'}`);
     this.log.print(`driver: engines ${this.loader.engineNames().join(' ')}`);
     this.log.print(`driver: rng xor128 lcg, seed ${hw.seed}`);
+    this.plugDisks();
     this.mountRoot(mounter, dev);
-    arena.seal(['weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
+    arena.seal(['weights', 'stream', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
     this.readQuotas();
     this.loadBootModel();
@@ -234,14 +259,27 @@ export class Kernel {
     this.log.print(`memory: ${hex(arena.usage().offset)}-${hex(arena.capacity)} free      ${arena.remaining()}`);
   }
 
+  /** What the disks are at power-on. Throws where there is no such disk or model: that is no machine to boot. */
+  private plugDisks(): void {
+    for (const [name, modelName] of this.hw.diskModels) {
+      const disk = this.disks.find(name);
+      const model = this.disks.model(modelName);
+      if (isRefusal(disk)) throw new Error(disk.message);
+      if (isRefusal(model)) throw new Error(model.message);
+      if (disk.fixed) throw new Error(`disk ${name} is memory of the machine`);
+      disk.become(model);
+      this.log.print(`driver: disk ${name} ${disk.modelName}, ${disk.title}`);
+    }
+  }
+
   private mountRoot(mounter: Mounter, dev: DevFs): void {
     const { hw, vfs } = this;
-    vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false);
+    vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false, '/', ROOT_DISK);
     this.log.print(`image: ${hw.image.length} bytes, cpio newc, sha256`);
     this.log.print(this.digestOf(hw.image)); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
     if (isRefusal(made)) panic(made.message);
-    this.costs.transfer(made.bytes);
+    this.costs.transfer(made.bytes, this.disks.boot);
     this.log.print(`image: ${made.files} files, ${made.bytes} bytes on /`);
 
     this.registerDevices(dev);
@@ -256,8 +294,9 @@ export class Kernel {
       if (isRefusal(r) || r < 0) panic(`cannot mount ${type} on ${target}`);
     }
     for (const name of ['/home', '/mnt', '/var']) vfs.mkdir('/', name, 0o755);
-    for (const { guest, directory } of hw.hostDirectories) {
-      const r = mounter.mountHost(guest, new HostFs(directory), directory.source, directory.readOnly);
+    for (const [i, { guest, directory }] of hw.hostDirectories.entries()) {
+      const disk = Disks.hostDisk(i);
+      const r = mounter.mountHost(guest, new HostFs(directory), directory.source, directory.readOnly, disk);
       if (r < 0) panic(`cannot mount ${directory.source} on ${guest}: ${strerror(r)}`);
     }
     for (const m of vfs.mounts())
@@ -386,6 +425,7 @@ export class Kernel {
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
     proc('audit', () => this.audit.lines(this.reader()).join(''));
+    proc('stream', () => this.streams.text());
     proc('trace', () => this.trace.text());
   }
 

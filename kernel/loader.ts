@@ -6,15 +6,12 @@ import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   ENGINE_REGIONS,
   GGML_BLOCK,
-  GGML_TYPE,
   ggmlTypeName,
   isRefusal,
   KV_PAGE,
-  KV_TYPES,
-  KV_TYPES_TEXT,
   LIMITS,
   LOAD_DEFAULTS,
-  PAGE_RECORD_BYTES,
+  PieceRecord,
   PlanReport,
   refuse,
   strerror,
@@ -25,12 +22,12 @@ import {
   type EnginePlace,
   type Hasher,
   type GgmlTypeName,
-  type LoadOptions,
-  type RecordValue,
   type ModelImage,
   type ModelShape,
+  type PlanImage,
   type PlanRow,
   type Refusal,
+  type StreamProgram,
   type TokenizerDriver,
   type Vocabulary,
 } from './abi/index.ts';
@@ -40,15 +37,14 @@ import type { Vfs } from '../vfs/vfs.ts';
 import { alignUp, type Arena, type Mark } from './arena.ts';
 import type { Costs, PlanPrices } from './costs.ts';
 import { openImage } from './image.ts';
+import type { Disk } from './disks.ts';
 import type { Layout } from './layout.ts';
-import { pagesOf } from './pages.ts';
+import { fit, type Candidate, type Fit, type LoadRequest } from './fit.ts';
 import { panic } from './panic.ts';
+import type { Streams } from './stream.ts';
 import { encodingBounds } from './wcet/bounds.ts';
 import type { Bound, PlanSource } from './wcet/price.ts';
 import type { MemoryRegion, Target } from './wcet/targets.ts';
-
-/** What the caller asked for, see LoadOptions: 0 = as much as the default allows and fits. */
-export type LoadRequest = RecordValue<typeof LoadOptions.fields>;
 
 /** What is loaded. */
 export interface Loaded {
@@ -64,6 +60,9 @@ export interface Loaded {
   readonly fileBytes: number;
   readonly tensors: number;
   readonly types: string;
+  /** Open while weights stream from it, and the disk that it lies on. */
+  readonly file: OpenFile | null;
+  readonly disk: Disk | null;
 }
 
 /** A model with the prices of its plan on some target: the loaded one, or a file as it would be loaded. */
@@ -82,10 +81,7 @@ export interface Priced {
 }
 
 type Report = ReturnType<typeof PlanReport.read>;
-interface Prepared {
-  readonly driver: EngineDriver;
-  readonly image: ModelImage;
-  readonly shape: ModelShape;
+interface Prepared extends Candidate {
   readonly options: EngineOptions;
   readonly budget: EngineBudget | null; // null: does not fit
   readonly report: Report;
@@ -97,10 +93,16 @@ export interface TextSize {
   readonly tokens: number;
 }
 
+/** The file a model is loaded from; an engine that needs none has path ''. */
+interface ModelFile {
+  readonly path: string;
+  readonly file: OpenFile | null;
+}
+
 /** What the regions of a model are to a target. The history is read and written with the cache; nothing reads the directory while it runs. */
 const TARGET_REGION: Readonly<Record<keyof EngineBudget, MemoryRegion>> = {
   weights: 'weights',
-  stream: 'weights',
+  stream: 'stream',
   tensors: 'plan',
   vocabulary: 'vocabulary',
   kv: 'kv',
@@ -117,60 +119,22 @@ interface VocabularyMemory {
   readonly workBytes: number;
 }
 
-/** The fewest positions a default context may shrink to before loading is refused instead. */
-const CTX_LEAST = 16;
-/** Of what would be free without it, the share that the pool takes by default: the rest is for vocabularies of other files and the like. */
-const POOL_SHARE = 3 / 4;
+const NOT_STREAMING = { tiles: 0, streamed: 0, pinned: 0 };
 
-/** n, n/2, … 1. */
-const halves = (n: number): number[] => (n < 1 ? [] : [n, ...halves(n >> 1)]);
-
-/** The largest n ≤ `most` that fits, as all below it do; 0: none. */
-function largest(most: number, fits: (n: number) => boolean): number {
-  let [low, high] = [0, Math.max(0, most) + 1];
-  while (low + 1 < high) {
-    const middle = (low + high) >> 1;
-    if (fits(middle)) low = middle;
-    else high = middle;
-  }
-  return low;
-}
-
-/** What is left open as small as it can be. */
-const smallestOf = ({ ctx, kvType, batch, sessions, pages }: EngineOptions): EngineOptions => ({
-  ctx,
-  kvType,
-  batch: batch || 1,
-  sessions: sessions || 1,
-  pages: pages || pagesOf(ctx),
-  draws: 1,
-  tileBytes: 0,
-  buffers: 0,
-  pinBytes: 0,
-});
-
-/** Types that keep keys and values in fewer bits. */
-const narrowerThan = (kvType: number): readonly (typeof KV_TYPES)[number][] =>
-  KV_TYPES.slice(1 + KV_TYPES.findIndex(name => GGML_TYPE[name] === kvType));
-
-/** The context that is asked for, or the default's; the request itself is checked. */
-function contextOf(shape: ModelShape, request: LoadRequest): number | Refusal {
-  const { ctx, kvType, batch, sessions, pages } = request;
-  const bad = checkKvType(kvType);
-  if (bad !== null) return bad;
-  if (batch > LIMITS.batchMax) return refuse('INVAL', 7001, `batch ${batch} asked, ${LIMITS.batchMax} rows at most`);
-  if (sessions > LIMITS.sessionsMax)
-    return refuse('INVAL', 7001, `sessions ${sessions} asked, ${LIMITS.sessionsMax} at most`);
-  const trained = shape.contextTrained === 0 ? LIMITS.contextMax : shape.contextTrained;
-  const most = Math.min(trained, LIMITS.contextMax);
-  if (ctx > most) return refuse('INVAL', 2003, `context ${ctx} asked, the model was made for ${most}`);
-  if (pages > 0 && pages < pagesOf(ctx))
-    return refuse(
-      'INVAL',
-      2003,
-      `pages ${pages} asked, one context of ${ctx} takes ${pagesOf(ctx)}, of ${KV_PAGE} positions each`,
-    );
-  return ctx > 0 ? ctx : Math.min(most, LIMITS.contextDefault, pages > 0 ? pages * KV_PAGE : most);
+/** Reads, and bytes of them, in a pass that draws; bytes of matrices that would stream and are pinned. `word`: an i32 of the plan region. */
+export function streamingOf(
+  program: StreamProgram | null,
+  word: (address: number) => number,
+): { readonly tiles: number; readonly streamed: number; readonly pinned: number } {
+  if (program === null) return NOT_STREAMING;
+  const { bodyPiecesAt, bodyPieces, headPiecesAt, headPieces, bodyBytes, headBytes, pinnedBytes } = program;
+  let tiles = 0;
+  const count = (at: number, pieces: number): void => {
+    for (let p = 0; p < pieces; p++) if (word(at + p * PieceRecord.bytes + PieceRecord.at.bytes) !== 0) tiles++;
+  };
+  count(bodyPiecesAt, bodyPieces);
+  count(headPiecesAt, headPieces);
+  return { tiles, streamed: bodyBytes + headBytes, pinned: pinnedBytes };
 }
 
 export class Loader {
@@ -188,6 +152,7 @@ export class Loader {
     private readonly drivers: readonly EngineDriver[],
     private readonly tokenizer: TokenizerDriver,
     private readonly sha256: () => Hasher,
+    private readonly streams: Streams,
     private readonly say: (text: string) => void,
   ) {
     this.base = arena.mark();
@@ -206,8 +171,9 @@ export class Loader {
   /** Puts another target's prices into the loaded model's plan; when it is refused, the plan is as it was. */
   reprice(target: Target): Refusal | null {
     if (this.loaded === null) return null;
-    const prices = this.costs.price(this.sourceOf(this.loaded), target);
+    const prices = this.costs.price(this.sourceOf(this.loaded, target), target);
     if (isRefusal(prices)) return prices;
+    if (this.streams.isStreaming) this.streams.drain(); // its times are cycles of the processor that they were submitted on
     prices.fill(this.arena.u32);
     this.loaded = { ...this.loaded, prices };
     return null;
@@ -229,7 +195,7 @@ export class Loader {
       if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
       const digest = this.digest(file, image);
       if (isRefusal(digest)) return digest;
-      return this.replace(prepared, prepared.budget, path, request, digest);
+      return this.replace(prepared, prepared.budget, { path, file }, request, digest);
     });
   }
 
@@ -243,7 +209,7 @@ export class Loader {
     const prepared = this.prepareWith(driver, image, request);
     if (isRefusal(prepared)) return prepared;
     if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-    return this.replace(prepared, prepared.budget, '', request, '');
+    return this.replace(prepared, prepared.budget, { path: '', file: null }, request, '');
   }
 
   /** Back from a built-in engine to the model file that was loaded last. */
@@ -255,7 +221,9 @@ export class Loader {
 
   unload(): boolean {
     if (this.loaded === null) return false;
+    const { file } = this.loaded;
     this.release();
+    file?.close();
     return true;
   }
 
@@ -403,97 +371,33 @@ export class Loader {
     return first ?? refuse('NODEV', 5001, 'no engine runs model files');
   }
 
-  /** Chooses what is left open, the largest that fits: the context first, then rows of a pass, slots, and pages of the pool. */
   private prepareWith(driver: EngineDriver, image: ModelImage, request: LoadRequest): Prepared | Refusal {
     const shape = driver.describe(image);
     if (isRefusal(shape)) return shape;
-    const ctx = contextOf(shape, request);
-    if (isRefusal(ctx)) return ctx;
-    const budgetOf = (options: EngineOptions): EngineBudget | Refusal => driver.budget(image, options);
-    const fits = (options: EngineOptions): boolean => {
-      const budget = budgetOf(options);
-      return !isRefusal(budget) && this.fits(budget);
-    };
-    const smallest = smallestOf({ ...request, ctx });
-    const least = budgetOf(smallest);
-    if (isRefusal(least)) return least;
     const model = { driver, image, shape };
-    if (this.fits(least)) return this.grown(model, request, smallest, fits);
-    const ctxThatFits = largest(ctx - 1, n => fits(smallestOf({ ...request, ctx: n })));
-    if (request.ctx === 0 && ctxThatFits >= Math.min(CTX_LEAST, ctx))
-      return this.grown(model, request, smallestOf({ ...request, ctx: ctxThatFits }), fits);
-    const narrower = narrowerThan(request.kvType).find(name =>
-      fits(smallestOf({ ...request, ctx, kvType: GGML_TYPE[name] })),
-    );
-    return this.prepared(
-      model,
-      smallest,
-      least,
-      false,
-      [
-        ctxThatFits >= CTX_LEAST ? `context ${ctxThatFits}` : '',
-        narrower === undefined ? '' : `keys and values in ${narrower}`,
-        ...(['batch', 'sessions', 'pages'] as const).map(field => {
-          const n = largest(request[field] - 1, x => fits(smallestOf({ ...smallest, [field]: x })));
-          return n > 0 ? `${field} ${n}` : '';
-        }),
-      ],
-      ctxThatFits,
-    );
-  }
-
-  /** From the smallest choice, which fits, to the largest. */
-  private grown(
-    model: Pick<Prepared, 'driver' | 'image' | 'shape'>,
-    request: LoadRequest,
-    smallest: EngineOptions,
-    fits: (options: EngineOptions) => boolean,
-  ): Prepared | Refusal {
-    const batch = request.batch || halves(LIMITS.prefillBatch).find(n => fits({ ...smallest, batch: n }))!;
-    const sessions =
-      request.sessions || halves(LIMITS.sessionsMax).find(n => fits({ ...smallest, batch, sessions: n }))!;
-    const options = { ...smallest, batch, sessions };
-    const budget = model.driver.budget(model.image, options);
-    if (isRefusal(budget)) return budget;
-    const room = this.arena.capacity - this.total({ ...budget, kv: 0 });
-    const pageBytes = KV_PAGE * model.shape.kvBytesPerToken(options.kvType) + PAGE_RECORD_BYTES;
-    const most = Math.min(Math.floor((room * POOL_SHARE) / pageBytes), sessions * pagesOf(options.ctx));
-    const pages = request.pages || Math.max(options.pages, most);
-    const whole = model.driver.budget(model.image, { ...options, pages });
-    return isRefusal(whole) ? whole : this.prepared(model, { ...options, pages }, whole, true, [], options.ctx);
-  }
-
-  private fits(budget: EngineBudget): boolean {
-    return this.total(budget) <= this.arena.capacity;
-  }
-  private total(budget: EngineBudget): number {
-    return ENGINE_REGIONS.reduce((sum, r) => sum + alignUp(budget[r], LIMITS.arenaAlign), this.base.offset);
+    const chosen = fit(model, request, { fixed: this.base.offset, capacity: this.arena.capacity });
+    return isRefusal(chosen) ? chosen : this.prepared(model, chosen);
   }
 
   private prepared(
-    { driver, image, shape }: Pick<Prepared, 'driver' | 'image' | 'shape'>,
-    options: EngineOptions,
-    budget: EngineBudget,
-    fits: boolean,
-    smaller: readonly string[],
-    ctxThatFits: number,
-  ): Prepared {
-    const total = this.total(budget);
+    { driver, image, shape }: Candidate,
+    { options, budget, total, fits, ways, ctxThatFits }: Fit,
+  ): Prepared | Refusal {
     const over = total - this.arena.capacity;
-    const typeThatFits = fits ? '' : this.typeThatFits(image, over);
-    const ways = [...smaller, typeThatFits === '' ? '' : `${typeThatFits} weights`].filter(w => w !== '');
+    const typeThatFits = fits || options.tileBytes > 0 ? '' : this.typeThatFits(image, over);
+    const all = typeThatFits === '' ? ways : [...ways, `${typeThatFits} weights`];
     const message = fits
       ? ''
       : `need=${total} have=${this.arena.capacity} over=${over} (weights ${budget.weights} + kv ${budget.kv} + vocabulary ${budget.vocabulary} + ` +
         `other ${total - budget.weights - budget.kv - budget.vocabulary}); ` +
-        (ways.length === 0 ? 'nothing smaller of this model fits' : `would fit: ${ways.join(' or ')}`);
+        (all.length === 0 ? 'nothing smaller of this model fits' : `would fit: ${all.join(' or ')}`);
     const kvBytesPerToken = shape.kvBytesPerToken(options.kvType);
+    const plan = fits && options.tileBytes > 0 ? this.planOf({ driver, image, shape }, options, budget) : null;
+    if (isRefusal(plan)) return plan;
     const report: Report = {
       fits: fits ? 1 : 0,
       ...options,
-      tiles: 0,
-      streamed: 0,
-      pinned: 0,
+      ...(plan === null ? NOT_STREAMING : streamingOf(plan.stream, plan.word)),
       pageBytes: KV_PAGE * kvBytesPerToken,
       slotBytes: budget.session / options.sessions,
       fixed: this.base.offset,
@@ -510,6 +414,18 @@ export class Loader {
       message,
     };
     return { driver, image, shape, options, budget: fits ? budget : null, report };
+  }
+
+  /** The plan as a load would write it. */
+  private planOf(
+    { driver, image }: Candidate,
+    options: EngineOptions,
+    budget: EngineBudget,
+  ): (PlanImage & { readonly place: EnginePlace; readonly word: (address: number) => number }) | Refusal {
+    const place = this.placeOf(budget);
+    const plan = driver.plan(image, options, budget, place);
+    if (isRefusal(plan)) return plan;
+    return { ...plan, place, word: address => plan.words[(address - place.planAt) >> 2] ?? 0 };
   }
 
   /** The widest type in which all matrices together save at least `over` bytes; rows that are no multiple of the block stay as they are. */
@@ -531,7 +447,7 @@ export class Loader {
   private commit(
     p: Prepared,
     budget: EngineBudget,
-    path: string,
+    { path, file }: ModelFile,
     request: LoadRequest,
     digest: string,
   ): Loaded | Refusal {
@@ -546,7 +462,10 @@ export class Loader {
     }
     this.costs.settle();
     const located = place as unknown as EnginePlace;
-    const prices = this.costs.price(this.sourceOf({ engine, budget, place: located }));
+    const streams = engine.stream !== null;
+    if (streams && file === null) panic('weights stream from no file');
+    const disk = streams && file !== null ? this.costs.disks.of(file) : null;
+    const prices = this.costs.price(this.sourceOf({ engine, budget, place: located, disk }));
     if (isRefusal(prices)) {
       this.arena.release(this.base);
       return prices;
@@ -565,7 +484,10 @@ export class Loader {
       fileBytes: p.image.fileBytes,
       tensors: p.image.tensors.length,
       types: [...types].join(' '),
+      file: streams && file !== null ? file.retain() : null,
+      disk,
     };
+    this.stream(this.loaded);
     this.generation++;
     if (path !== '') this.lastFile = { path, request };
     const { shape } = engine;
@@ -588,7 +510,7 @@ export class Loader {
     const { loaded } = this;
     if (loaded === null) return null;
     const { engine } = loaded;
-    const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded), target);
+    const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded, target), target);
     if (isRefusal(prices)) return prices;
     const size = this.sizeOf(text, engine.vocabulary);
     const { budget, place } = loaded;
@@ -607,21 +529,19 @@ export class Loader {
 
   /** The same for a file, as a load with this request would place it. Its vocabulary is held in free memory meanwhile, if there is enough. */
   pricedFile(path: string, request: LoadRequest, target: Target, text: TextSize): Priced | Refusal {
-    return this.withImage<Priced>(path, image => {
+    return this.withImage<Priced>(path, (image, file) => {
       const prepared = this.prepare(image, request);
       if (isRefusal(prepared)) return prepared;
-      const { driver, options, budget, shape, report } = prepared;
+      const { options, budget, shape, report } = prepared;
       if (budget === null) return refuse('NOMEM', 1003, report.message);
-      const place = this.placeOf(budget);
-      const plan = driver.plan(image, options, budget, place);
+      const plan = this.planOf(prepared, options, budget);
       if (isRefusal(plan)) return plan;
-      const word = (address: number): number => plan.words[(address - place.planAt) >> 2] ?? 0;
+      const { place } = plan;
       const prices = this.costs.price(
         {
           ...plan,
-          word,
           ...options,
-          stream: null,
+          stream: plan.stream === null ? null : { program: plan.stream, disk: this.costs.disks.of(file).times(target) },
           vocabulary: shape.vocabulary,
           kvAt: place.kvAt,
           historyAt: place.sessionAt,
@@ -672,8 +592,10 @@ export class Loader {
     });
   }
 
-  private sourceOf(m: Pick<Loaded, 'engine' | 'budget' | 'place'>): PlanSource {
-    const { engine, budget, place } = m;
+  private sourceOf(
+    { engine, budget, place, disk }: Pick<Loaded, 'engine' | 'budget' | 'place' | 'disk'>,
+    target = this.costs.target,
+  ): PlanSource {
     const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, slots, options } = engine;
     const { stepAt, rowsAt, samplerAt } = this.lay;
     const places = {
@@ -694,7 +616,7 @@ export class Loader {
       ctx: options.ctx,
       batch: options.batch,
       draws: options.draws,
-      stream: null,
+      stream: engine.stream === null || disk === null ? null : { program: engine.stream, disk: disk.times(target) },
       vocabulary: engine.vocabulary.count,
       regionOf: this.regionsOf(budget, place),
     };
@@ -732,7 +654,13 @@ export class Loader {
     return at < 0 ? panic(`region ${region}: ${bytes} bytes were planned and are not there`) : at;
   }
 
+  /** Weights that stream come from the model's file from now on. */
+  private stream({ engine, file, disk }: Loaded): void {
+    if (engine.stream !== null && file !== null && disk !== null) this.streams.attach(engine.stream, { file, disk });
+  }
+
   private release(): void {
+    this.streams.detach();
     this.arena.release(this.base);
     this.loaded = null;
     this.generation++;
@@ -742,7 +670,7 @@ export class Loader {
   private replace(
     prepared: Prepared,
     budget: EngineBudget,
-    path: string,
+    from: ModelFile,
     request: LoadRequest,
     digest: string,
   ): Refusal | null {
@@ -755,12 +683,16 @@ export class Loader {
       if (bytes > 0 && swap.write(this.base.offset, bytes) !== bytes)
         return refuse('NOSPC', 3001, `memory storage has no ${bytes} bytes to keep the loaded model in: llmctl unload`);
       this.release();
-      const loaded = this.commit(prepared, budget, path, request, digest);
-      if (!isRefusal(loaded)) return null;
+      const loaded = this.commit(prepared, budget, from, request, digest);
+      if (!isRefusal(loaded)) {
+        previous?.file?.close();
+        return null;
+      }
       if (previous !== null) {
         for (const region of ENGINE_REGIONS) this.take(region, previous.budget[region]);
         swap.readAt(0, this.base.offset, bytes);
         this.loaded = previous;
+        this.stream(previous);
       }
       return loaded;
     } finally {
@@ -782,7 +714,9 @@ export class Loader {
       if (done + n > dataAt) dataHash.update(dma.subarray(Math.max(0, dataAt - done), n));
       done += n;
     }
-    this.costs.transfer(bytes);
+    const disk = this.costs.disks.of(file);
+    const status = this.costs.transfer(bytes, disk);
+    if (status < 0) return { errno: -status, code: 1002, message: disk.complaint(status, bytes, 0) };
     if (prelink !== null && bytesToHex(dataHash.digest()) !== prelink.dataSha256)
       return refuse(
         'NOEXEC',
@@ -791,11 +725,4 @@ export class Loader {
       );
     return bytesToHex(hash.digest());
   }
-}
-
-/** Refuses what no keys and values are kept as. */
-export function checkKvType(type: number): Refusal | null {
-  const name = ggmlTypeName(type);
-  if (KV_TYPES.some(known => known === name)) return null;
-  return refuse('INVAL', 7001, `KV type ${name ?? type} is not ${KV_TYPES_TEXT}`);
 }

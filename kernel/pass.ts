@@ -21,6 +21,8 @@ export interface Part {
   readonly n: number;
   /** Its first row. */
   readonly row: number;
+  /** What their positions cost, Prices.bodyPosition. */
+  readonly positions: number;
   /** What they take alone, at most. */
   readonly bound: number;
 }
@@ -45,11 +47,22 @@ export class Passes {
   run(engine: Engine, parts: readonly Part[]): readonly number[] {
     for (const part of parts) this.prepare(part, engine);
     const rows = parts.reduce((n, part) => n + part.n, 0);
+    if (engine.stream !== null) this.k.streams.begin(this.headsOf(engine, parts));
     const done = this.body(engine, parts, rows);
     const spent = Math.min(this.cycles, parts[0]!.bound);
     const cycles = parts.map((part, i) => (done ? this.finishStep(part, engine) : i === 0 ? spent : 0));
+    if (engine.stream !== null) this.k.streams.end();
     this.current = 0;
     return cycles;
+  }
+
+  /** How many times a pass runs its head: for each row that is drawn from or scored. */
+  private headsOf(engine: Engine, parts: readonly Part[]): number {
+    let rows = 0;
+    for (const { s, pos, n } of parts)
+      if (!s.isScore) rows += pos + n === lengthOf(s, engine) ? 1 : 0;
+      else for (let p = pos; p < pos + n; p++) rows += this.charging.isScored(s, engine, p) ? 1 : 0;
+    return rows;
   }
 
   /** Writes a session's rows. */
@@ -81,13 +94,13 @@ export class Passes {
     let price = engine.bodyAt === 0 ? 0 : prices.bodyTokens(rows);
     if (engine.bodyAt !== 0)
       for (const part of parts) for (let p = part.pos; p < part.pos + part.n; p++) price += prices.bodyPosition(p);
-    const status = this.segment(engine.bodyAt);
+    const status = engine.stream === null ? this.segment(engine.bodyAt) : this.streamed(rows);
     if (status === FAULT.none && this.charging.isCharged(first, 'body', pos, this.cycles, price)) return true;
     // Values are looked at row by row, where keys and values are stored: only the session whose row it was ends.
     const failed = this.get(step.failed);
     for (const part of parts)
       if (status === FAULT.none || (failed >= part.row && failed < part.row + part.n))
-        this.life.finish(part.s, 'fault');
+        this.fault(part.s, status);
     return false;
   }
 
@@ -204,13 +217,29 @@ export class Passes {
   /** A segment for one session, charged to it. False when it has faulted. */
   private priced(s: Session, what: Segment, opAt: number, pos: number): boolean {
     if (opAt === 0) return true; // an engine without this segment
-    const status = this.segment(opAt);
+    const isStreamed = what === 'head' && this.k.streams.isStreaming;
+    const status = isStreamed ? this.streamed(0) : this.segment(opAt);
     s.charge(this.cycles);
     const price = this.k.loader.prices().computed(what, 1, pos);
     if (status === FAULT.none && (what === 'sample' || this.charging.isCharged(s, what, pos, this.cycles, price)))
       return true;
-    this.life.finish(s, 'fault');
+    this.fault(s, status);
     return false;
+  }
+
+  /** A session's own rows, or weights that it was its turn to read, have failed. */
+  private fault(s: Session, status: number): void {
+    if (status === FAULT.io) s.fault = this.k.streams.failure();
+    this.life.finish(s, 'fault');
+  }
+
+  /** hot: a segment whose weights stream: the body over `rows` rows, or with 0 the head. The clock has moved; its ops are in `cycles`. */
+  private streamed(rows: number): number {
+    const { streams, arena, lay } = this.k;
+    const status = rows > 0 ? streams.body(rows) : streams.head();
+    const i = (lay.stepAt + step.cycles) >> 2;
+    this.cycles = arena.u32[i]! + arena.u32[i + 1]! * 4294967296;
+    return status;
   }
 
   /** hot: one call into WebAssembly; what it cost goes to the clock, and is in `cycles`. Returns a FAULT. */

@@ -58,7 +58,7 @@ import type { Prelinker } from './prelink.ts';
 import type { Costs } from './costs.ts';
 import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
-import type { Loader } from './loader.ts';
+import { streamingOf, type Loader } from './loader.ts';
 import type { Mounter } from './mounter.ts';
 import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
@@ -521,9 +521,7 @@ export class SystemCalls {
       read: (fd, at, capacity) =>
         this.withFile(fd, file => {
           if (this.stopsInBackground(file)) return BLOCKED;
-          const n = file.read(at, capacity);
-          const why = n < 0 ? file.refusal() : null;
-          return why === null ? n : this.fail(why);
+          return file.opening.disk === '' ? this.read(file, at, capacity) : this.readStored(file, at, capacity);
         }),
       write: (fd, at, bytes) =>
         this.withFile(fd, file => {
@@ -774,6 +772,10 @@ export class SystemCalls {
           batch: options.batch,
           sessions: options.sessions,
           pages: options.pages,
+          draws: options.draws,
+          tileBytes: options.tileBytes,
+          buffers: options.buffers,
+          ...streamingOf(engine.stream, address => k.arena.u32[address >> 2]!),
           bos: vocabulary.bos,
           eos: vocabulary.eos,
           addBos: vocabulary.addBos ? 1 : 0,
@@ -946,6 +948,29 @@ export class SystemCalls {
         return LlmStats.bytes;
       },
     };
+  }
+
+  private read(file: OpenFile, at: number, capacity: number): number {
+    const n = file.read(at, capacity);
+    const why = n < 0 ? file.refusal() : null;
+    return why === null ? n : this.fail(why);
+  }
+
+  /** A file on a disk: what the disk does not deliver is not read, and the file stays where it was. */
+  private readStored(file: OpenFile, at: number, capacity: number): number {
+    const { costs, sessions } = this.k;
+    const disk = costs.disks.of(file);
+    if (disk.isTimed && sessions.isServing) {
+      this.allowed = sessions.callMax + costs.transferMost(capacity, disk);
+      if (!sessions.mayTake(this.allowed)) return BLOCKED;
+    }
+    const { position } = file;
+    const n = this.read(file, at, capacity);
+    if (n <= 0) return n;
+    const status = costs.programRead(n, disk, position);
+    if (status === 0) return n;
+    file.position = position;
+    return this.fail({ errno: -status, code: 0, message: disk.complaint(status, n, position) });
   }
 
   private stat(pathAt: number, pathBytes: number, at: number, capacity: number, follow: boolean): number {

@@ -2,6 +2,7 @@
 // what is checked is what Linux would answer, and that nothing is left behind.
 import test from 'ava';
 import { createHash } from 'node:crypto';
+import { blockDriver } from '../drivers/block/index.ts';
 import { layOutPool, layOutSlots } from '../drivers/engine/sessions.ts';
 import * as abi from '../kernel/abi/index.ts';
 import {
@@ -43,6 +44,8 @@ const fakePrices: PlanPrices = {
   passMost: (_n, positions) => SEGMENT_CYCLES + positions,
   headMost: m => m * SEGMENT_CYCLES,
   computed: () => SEGMENT_CYCLES,
+  waits: () => [],
+  predict: () => ({ cycles: SEGMENT_CYCLES, computed: SEGMENT_CYCLES, transfers: 0 }),
   charged: () => SEGMENT_CYCLES,
   segment: () => exactly(SEGMENT_CYCLES),
   step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
@@ -273,6 +276,8 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     },
     devices: new Map(),
     hostDirectories: [],
+    block: blockDriver,
+    diskModels: new Map(),
     image,
     programs: table,
     loadConstants: () => 0,

@@ -43,7 +43,7 @@ const MODELS = TARGETS.filter(target => target.kind === 'model');
 
 const REGIONS: Record<(typeof ENGINE_REGIONS)[number], MemoryRegion> = {
   weights: 'weights',
-  stream: 'weights',
+  stream: 'stream',
   tensors: 'plan',
   vocabulary: 'vocabulary',
   kv: 'kv',

@@ -36,6 +36,8 @@ import {
 export interface Place {
   readonly name: string;
   readonly at: number;
+  /** It is a tile's, in a buffer that others pass through: nearer to the processor than weights that stay, and so of another price. */
+  readonly isTile?: true;
 }
 /** An operand: an integer, a named place, or a real number stored as f32 bits. */
 export type Operand = number | Place | { readonly f32: number };
@@ -131,7 +133,7 @@ function shapeOf(op: Op, operands: Readonly<Record<string, Operand>>, options: O
     if (typeof operand === 'number') return name.endsWith('At') ? '-' : operand;
     if (!('at' in operand)) return '.';
     const known = places.indexOf(operand.name);
-    return `@${known < 0 ? places.push(operand.name) - 1 : known}`;
+    return `${operand.isTile ? '~' : '@'}${known < 0 ? places.push(operand.name) - 1 : known}`;
   });
   return [op, flagsOf(op, options), ...shape].join(' ');
 }

@@ -40,7 +40,7 @@ const PAIR = 2 * GROUP;
  * elsewhere whole groups, but never a multiple of eight, and all that is left if that is none. 0: not even the least.
  */
 function takeRows(matrix: Matrix, left: number, most: number): number {
-  const room = Math.min(left, most);
+  const room = Math.max(0, Math.min(left, most));
   if (matrix.rows % PAIR === 0) return room - (room % PAIR);
   if (left <= most && left % PAIR !== 0) return left;
   const odd = Math.min(room, left - 1);

@@ -90,6 +90,59 @@ export interface DiskTimes {
   read(bytes: number, kind: keyof Timing): ReadTime;
 }
 
+/** What one attempt at a read takes, in whole cycles of a target: DiskModel's figures there, sectors already counted. */
+export interface DiskRates {
+  readonly latency: Timing;
+  readonly sectorBytes: number;
+  readonly queueDepth: number;
+  transfer(bytes: number, kind: keyof Timing): number;
+}
+
+/**
+ * A fault put into a disk, to see what becomes of it. It strikes an attempt that touches the bytes `from` … `to` of a file (an attempt anywhere: 0
+ * and 2⁵³ − 1), of those every `every`-th, until it has struck `next` times (0: for good).
+ * - error: the attempt fails, after the time that it would have taken. short: it brings the first half of its sectors; one sector comes whole.
+ * - slow: it takes `factor` times as long; one that takes longer than the worst there is is given up then, and has failed.
+ * - worst: the read takes the worst that its bound allows: all attempts the longest there are, and only the last one succeeds.
+ * - gone: the disk does not answer.
+ */
+export interface DiskFault {
+  readonly kind: 'error' | 'short' | 'slow' | 'worst' | 'gone';
+  readonly every: number;
+  readonly next: number;
+  readonly from: number;
+  readonly to: number;
+  readonly factor: number;
+}
+
+/** What became of a read, which is known when it is submitted. */
+export interface ReadAnswer {
+  /** When the disk turns to it, and when its last byte is there or it is given up: cycles of the machine's clock. */
+  readonly beganAt: number;
+  readonly doneAt: number;
+  /** 0; -EIO: every attempt failed; -ENODEV: the disk is gone. */
+  readonly status: number;
+  readonly attempts: number;
+  readonly sectors: number; // that came
+}
+
+/** The requests of one disk, answered in order; a later read is never done before an earlier one. */
+export interface RequestQueue {
+  /** `attempts`: how often a read is tried, ≥ 1. Time goes on from call to call. */
+  submit(rates: DiskRates, attempts: number, now: number, position: number, bytes: number): ReadAnswer;
+  /** When the last read submitted is done. */
+  readonly idleAt: number;
+  readonly faults: readonly DiskFault[];
+  inject(fault: DiskFault): void;
+  heal(): void;
+}
+
+/** Block devices as the machine has them: the kinds of storage whose times are known, and the queue in front of one. */
+export interface BlockDriver {
+  readonly models: readonly DiskModel[];
+  queue(): RequestQueue;
+}
+
 // ── Host directories ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface HostStat {

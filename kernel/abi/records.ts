@@ -418,6 +418,7 @@ export const SessionReport = layout({
   firstTokenNs: 'u64',
   endedNs: 'u64',
   model: 's64',
+  fault: 's256', // what could not be read in its turn, of a session that ended for it
 });
 
 /** No job of the session's server has ended yet. */
@@ -603,7 +604,8 @@ export const StepBlock = layout({
  * from StepBlock.kvAt to the page that holds positions KV_PAGE · i … of the session.
  */
 export const RowRecord = layout({ token: 'u32', pos: 'u32', tableAt: 'u32', session: 'u32' });
-export const FAULT = { none: 0, nan: 1, badOp: 2 } as const;
+/** io: weights that stream could not be read; of the others plans know. */
+export const FAULT = { none: 0, nan: 1, badOp: 2, io: 3 } as const;
 
 export const SamplerRecord = layout({
   temp: 'f32',

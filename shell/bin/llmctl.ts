@@ -12,8 +12,6 @@ import {
   SIG,
   SessionEvent,
   SessionOptions,
-  formatRefusal,
-  refuse,
   utf8Decode,
 } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
@@ -32,6 +30,7 @@ import {
   llmStats,
   loadChoice,
   loadModel,
+  loadSizes,
   loadedFile,
   loadedModel,
   modelId,
@@ -56,7 +55,7 @@ import { prelink } from '../lib/prelink.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
-import { finishOf, lastReport, nextEvent, reportOf } from '../lib/sessions.ts';
+import { faultText, finishOf, lastReport, nextEvent, reportOf } from '../lib/sessions.ts';
 import type { Report } from '../lib/sessions.ts';
 import { budget, budgetTakes, quota, quotaOptions, quotaTakes } from '../lib/quota.ts';
 import {
@@ -71,6 +70,7 @@ import {
   segmentText,
 } from '../lib/sched.ts';
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
+import { streamingOptions, streamingText } from '../lib/streaming.ts';
 import { trace, traceOptions } from '../lib/trace.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
@@ -98,6 +98,7 @@ const options = {
     value: 'MIX',
     help: 'plan: whether these sessions fit at once, each SESSIONSxPROMPT+GENERATED tokens, as "8x64+64 2x300+100"',
   },
+  ...streamingOptions,
   ops: { help: "plan: the loaded model's plan, op by op" },
   ...traceOptions,
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
@@ -128,8 +129,9 @@ interface Verb {
   run(ctx: Ctx, operands: readonly string[]): Run;
 }
 
-const loadUsage = '[--ctx N] [--kv TYPE] [--batch N] [--sessions N] [--pages N]';
-const loadTakes: readonly OptionName[] = ['ctx', 'kv', 'batch', 'sessions', 'pages'];
+const loadUsage =
+  '[--ctx N] [--kv TYPE] [--batch N] [--sessions N] [--pages N] [--stream[=WHEN]] [--tile SIZE] [--buffers N] [--pin SIZE] [--draws N]';
+const loadTakes: readonly OptionName[] = ['ctx', 'kv', ...loadSizes];
 
 const verbs: Readonly<Record<string, Verb>> = {
   load: { usage: `FILE ${loadUsage}`, takes: loadTakes, operands: [1, 1], run: load },
@@ -288,9 +290,10 @@ function* load(ctx: Ctx, [name]: readonly string[]): Run {
     yield* out.print(jsonLine({ model: model.name, path: model.path, ...planJson(planned), digest: model.digest }));
   else {
     yield* out.print(`${headline(model)}\n`);
-    const regions = planRegions.map(region => `${region} ${grouped(planned[region])}`).join(' + ');
+    const regions = regionsOf(planned).map(region => `${region} ${grouped(planned[region])}`);
+    yield* out.print(streamingText(planned));
     yield* out.print(
-      `context ${model.ctx} ${kvName(model.kvType)}, ${model.sessions} sessions, ${model.pages} pages; ${regions} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
+      `context ${model.ctx} ${kvName(model.kvType)}, ${model.sessions} sessions, ${model.pages} pages; ${regions.join(' + ')} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
     );
   }
   return 0;
@@ -430,7 +433,7 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
     return yield* ctx.usage('plan: --mix excludes --ops and --cost');
   if (ctx.options.cost && ctx.options.ops) return yield* ctx.usage('plan: --ops and --cost exclude each other');
   if (ctx.options.cost) {
-    const size = (['batch', 'sessions', 'pages'] as const).find(option => ctx.options[option] !== undefined);
+    const size = loadSizes.find(option => ctx.options[option] !== undefined);
     if (size !== undefined) return yield* ctx.usage(`plan takes --${size} only without --cost`);
     return yield* planCost(ctx, name);
   }
@@ -479,10 +482,11 @@ function planText(path: string, planned: Plan): string {
     fixed: 'the machine itself',
     weights: `${grouped(planned.parameters)} parameters`,
     kv: `${grouped(planned.pages)} pages × (${grouped(planned.pageBytes)} + ${PAGE_RECORD_BYTES}) B, ${kvName(planned.kvType)}`,
+    stream: `${planned.buffers} buffers of ${grouped(planned.tileBytes)} B`,
     scratch: `${planned.batch} ${planned.batch === 1 ? 'row' : 'rows'} a pass`,
     session: `${planned.sessions} ${planned.sessions === 1 ? 'slot' : 'slots'} × ${grouped(planned.slotBytes)} B`,
   };
-  const rows = planRegions.map(region => [
+  const rows = regionsOf(planned).map(region => [
     region,
     grouped(planned[region]),
     share(planned[region]),
@@ -491,10 +495,14 @@ function planText(path: string, planned: Plan): string {
   rows.push(['total', grouped(planned.total), share(planned.total), `of ${grouped(planned.capacity)}`]);
   const verdict =
     planned.fits !== 0
-      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}\n${mixes(planned)}`
+      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}\n${streamingText(planned)}${mixes(planned)}`
       : `does not fit: ${planned.message}`;
   return `${path}\n${table(rows, [false, true, true])}${bar(planned)}\n${verdict}\n`;
 }
+
+/** Buffers of weights only where weights stream. */
+const regionsOf = (planned: Plan): readonly (typeof planRegions)[number][] =>
+  planRegions.filter(region => region !== 'stream' || planned.stream > 0);
 
 /** What may run at once: any sessions whose contexts, in whole pages, are no more pages than there are. */
 function mixes({ ctx, sessions, pages }: Plan): string {
@@ -512,6 +520,7 @@ function bar(planned: Plan): string {
   const letters: Record<(typeof planRegions)[number], string> = {
     fixed: '#',
     weights: 'W',
+    stream: 'S',
     tensors: 't',
     vocabulary: 'V',
     kv: 'K',
@@ -677,7 +686,7 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   const finish = finishOf(report);
   if (finish === 'cancel') return signalStatus(SIG.INT);
   if (finish === 'fault')
-    return yield* ctx.fail(formatRefusal(refuse('IO', 5002, `${name}: session ${report.id} faulted`)));
+    return yield* ctx.fail(faultText(report, `${name}: `));
   const { scored, nll } = report;
   if (scored === 0) return yield* ctx.fail(`${name}: a single token: nothing to score`);
   if (ctx.options.json) yield* out.print(jsonLine({ tokens: scored, nll, perplexity: exp(nll) }));

@@ -376,10 +376,10 @@ class Compiler {
     if (parts === undefined) return yield { row: 0, rows: w.rows, weights: w };
     for (const { row, rows, at, read, packed } of parts) {
       if (read !== null) sink.tile(read);
-      const weights = { name: w.name, at };
+      const weights: Place = { name: w.name, at, isTile: true };
       if (packed !== null)
         sink.emit(Op.REPACK, { dstAt: packed, rows, k: w.k, weightsAt: weights, weightType: w.type }, { head });
-      yield { row, rows, weights: packed === null ? weights : { name: w.name, at: packed.at } };
+      yield { row, rows, weights: packed === null ? weights : { ...weights, at: packed.at } };
     }
   }
 
