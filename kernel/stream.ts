@@ -137,6 +137,7 @@ export class Streams {
     const { bodyPiecesAt, bodyPieces } = this.current();
     this.beginRun();
     const fault = this.gather(rows);
+    this.submit();
     return fault === FAULT.none ? this.pieces(bodyPiecesAt, bodyPieces) : fault;
   }
 
@@ -194,12 +195,12 @@ export class Streams {
 
   // ── A segment ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** hot: reads that may begin do, before the first piece. */
+  /** hot: reads of this run that may begin do, before the first piece; those of later runs wait for rows that are read singly. */
   private beginRun(): void {
     const i = (this.lay.stepAt + step.cycles) >> 2;
     this.arena.u32[i] = 0;
     this.arena.u32[i + 1] = 0;
-    this.submit();
+    this.submit(this.run);
   }
 
   /** hot: rows of matrices that tokens and positions name, read one by one behind the first tiles. The first piece waits for all of them. */
@@ -279,10 +280,10 @@ export class Streams {
 
   // ── Reads ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** hot: submits reads as long as the next one's buffer is free. */
-  private submit(): void {
+  /** hot: submits reads up to a run, as long as the next one's buffer is free. */
+  private submit(last = this.lastRun): void {
     const { bodyPiecesAt, bodyPieces, headPiecesAt, headPieces } = this.current();
-    while (this.nextRun <= this.lastRun) {
+    while (this.nextRun <= last) {
       const isBody = this.nextRun === this.bodyRun || this.nextRun === this.lastRun;
       if (this.nextPiece === (isBody ? bodyPieces : headPieces)) {
         this.nextRun++;
