@@ -400,6 +400,7 @@ function pricesOf(p: Planned, target: Target, disk: DiskTimes): Prices {
     kvAt: p.place.kvAt,
     historyAt: p.place.sessionAt,
     rowsAt: rig.get('rowsAt'),
+    picksAt: rig.get('picksAt'),
     stepAt: rig.stepAt,
     samplerAt: rig.stepAt + StepBlock.bytes,
   };
@@ -484,19 +485,20 @@ test('random models: executed, charged and bounded as the machine would come to 
     charge();
     streamer.run('body');
     const body = charge();
-    rig.set('row', n - 1);
+    const picks = Array.from({ length: 1 + below(engine.options.draws) }, () => below(n));
+    rig.pick(picks);
     streamer.run('head');
     t.is(body, prices.computed('body', n, pos));
-    t.is(charge(), prices.headTokens(1));
+    t.is(charge(), prices.headTokens(picks.length));
 
     const positions = body - prices.bodyTokens(n);
     for (const [segment, rows] of [
       ['body', n],
-      ['head', 1],
+      ['head', picks.length],
     ] as const) {
       const job = jobAt(p, prices, segment, rows, pos);
       const took = (kind: Kind): number => simulate([job], disk.overlaps, bytes => disk.read(bytes, kind))[0]!;
-      const most = segment === 'body' ? prices.passMost(n, positions) : prices.headMost(1);
+      const most = segment === 'body' ? prices.passMost(n, positions) : prices.headMost(rows);
       t.is(most, took('most'));
       t.is(prices.charged(segment, rows, pos), took('typical'));
       const bound = prices.segment(segment, rows, pos);
