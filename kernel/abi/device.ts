@@ -98,6 +98,8 @@ export interface DiskRates {
   transfer(bytes: number, kind: keyof Timing): number;
 }
 
+/** Kinds of DiskFault. */
+export const DISK_FAULTS = ['error', 'short', 'slow', 'worst', 'gone'] as const;
 /**
  * A fault put into a disk, to see what becomes of it. It strikes an attempt that touches the bytes `from` … `to` of a file (an attempt anywhere: 0
  * and 2⁵³ − 1), of those every `every`-th, until it has struck `next` times (0: for good).
@@ -107,7 +109,7 @@ export interface DiskRates {
  * - gone: the disk does not answer.
  */
 export interface DiskFault {
-  readonly kind: 'error' | 'short' | 'slow' | 'worst' | 'gone';
+  readonly kind: (typeof DISK_FAULTS)[number];
   readonly every: number;
   readonly next: number;
   readonly from: number;
@@ -132,6 +134,8 @@ export interface RequestQueue {
   submit(rates: DiskRates, attempts: number, now: number, position: number, bytes: number): ReadAnswer;
   /** When the last read submitted is done. */
   readonly idleAt: number;
+  /** It would not answer. */
+  readonly isGone: boolean;
   readonly faults: readonly DiskFault[];
   inject(fault: DiskFault): void;
   heal(): void;
