@@ -434,11 +434,7 @@ export class Loader {
   }
 
   /** The plan as a load would write it. */
-  private planOf(
-    { driver, image }: Candidate,
-    options: EngineOptions,
-    budget: EngineBudget,
-  ): PlacedPlan | Refusal {
+  private planOf({ driver, image }: Candidate, options: EngineOptions, budget: EngineBudget): PlacedPlan | Refusal {
     const place = this.placeOf(budget);
     const plan = driver.plan(image, options, budget, place);
     if (isRefusal(plan)) return plan;
@@ -554,7 +550,10 @@ export class Loader {
       if (budget === null) return refuse('NOMEM', 1003, report.message);
       const plan = this.planOf(prepared, options, budget);
       if (isRefusal(plan)) return plan;
-      const prices = this.costs.price(this.sourceOfFile(prepared, budget, plan, this.timesOf(file, '', target)), target);
+      const prices = this.costs.price(
+        this.sourceOfFile(prepared, budget, plan, this.timesOf(file, '', target)),
+        target,
+      );
       if (isRefusal(prices)) return prices;
       const told = this.withVocabulary(image, (v, m) => {
         const size = this.sizeOf(text, v);
@@ -573,7 +572,8 @@ export class Loader {
     target: Target,
     diskModel: string,
   ): { readonly prices: PlanPrices; readonly disk: string } | Refusal {
-    if (path !== '') return this.withImage(path, (image, file) => this.filePricesOn(image, file, request, target, diskModel));
+    if (path !== '')
+      return this.withImage(path, (image, file) => this.filePricesOn(image, file, request, target, diskModel));
     const { loaded } = this;
     if (loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
     const times = loaded.file === null ? null : this.timesOf(loaded.file, diskModel, target);

@@ -40,7 +40,6 @@ function setScheduler(bench: Bench, options: Partial<RecordValue<typeof SchedOpt
   if (refusal !== null) throw new Error(refusal.message);
 }
 
-
 for (const [name, request, schedules] of [
   ['fable-f16', { ctx: 128, pages: 14, sessions: 32 }, 2],
   ['fable-q4_0', { ctx: 96, pages: 120, sessions: 5, batch: 4 }, 1],

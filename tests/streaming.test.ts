@@ -30,12 +30,16 @@ interface Answer {
 
 /** What a prompt is answered, with the largest logits of every step. */
 const ask = (machine: Machine, tokens = 6): Answer =>
-  json(machine, `llminfer --json --timeout 86400000 --seed 7 --max-tokens ${tokens} --logits 64 "${PROMPT}"`) as unknown as Answer;
+  json(
+    machine,
+    `llminfer --json --timeout 86400000 --seed 7 --max-tokens ${tokens} --logits 64 "${PROMPT}"`,
+  ) as unknown as Answer;
 
 const said = ({ tokens, steps, finish_reason: finish }: Answer): unknown => ({ tokens, steps, finish });
 
 /** Every session begins from nothing. */
-const reload = (machine: Machine, command: string): string => ok(machine, `llmctl unload 2> /dev/null; llmctl load ${command}`);
+const reload = (machine: Machine, command: string): string =>
+  ok(machine, `llmctl unload 2> /dev/null; llmctl load ${command}`);
 
 const figures = (machine: Machine): Readonly<Record<string, number>> =>
   Object.fromEntries(
@@ -77,7 +81,10 @@ for (const [model, forms] of [
     const resident = said(ask(machine));
     t.is(ok(machine, 'cat /proc/stream'), '');
     for (const form of forms) {
-      const planned = json<{ total_bytes: number; tiles: number }>(machine, `llmctl plan ${model} --json --stream ${form}`);
+      const planned = json<{ total_bytes: number; tiles: number }>(
+        machine,
+        `llmctl plan ${model} --json --stream ${form}`,
+      );
       reload(machine, `${model} --stream ${form}`);
       const answer = ask(machine);
       t.deepEqual(said(answer), resident, form);
@@ -90,7 +97,22 @@ for (const [model, forms] of [
 
 /** Models of other types, and with other orders of addition: rows that are no multiples of eight. */
 const OTHERS = soak
-  ? ['f32', 'bf16', 'q4_1', 'q5_0', 'q5_1', 'q2_k', 'q3_k_s', 'q4_k_s', 'q5_k_s', 'q6_k', 'iq4_nl', 'iq4_xs', 'tq1_0', 'tq2_0']
+  ? [
+      'f32',
+      'bf16',
+      'q4_1',
+      'q5_0',
+      'q5_1',
+      'q2_k',
+      'q3_k_s',
+      'q4_k_s',
+      'q5_k_s',
+      'q6_k',
+      'iq4_nl',
+      'iq4_xs',
+      'tq1_0',
+      'tq2_0',
+    ]
   : ['q4_1', 'q5_0', 'q4_k_s', 'q6_k', 'iq4_nl'];
 
 (existsSync(SHARED) ? test : test.skip)('super-blocks and other types: streamed is resident, to the bit', async t => {
@@ -152,13 +174,19 @@ test('disks and faults that are survived change when things happen, and nothing 
 test('a better disk, larger tiles and more that is pinned make tokens come sooner; the plan says so before', t => {
   const machine = boot({ strict: true, image });
   const speed = (options: string): number => {
-    const { speeds } = json<{ speeds: { tokens_per_second: number }[] }>(machine, `llmctl plan fable-q8_0 --json --stream ${options}`);
+    const { speeds } = json<{ speeds: { tokens_per_second: number }[] }>(
+      machine,
+      `llmctl plan fable-q8_0 --json --stream ${options}`,
+    );
     return speeds[0]!.tokens_per_second;
   };
   t.true(speed('--pin 0 --disk nvme') > speed('--pin 0 --disk sd'));
   t.true(speed('--pin 0 --disk sd --tile 64K') > speed('--pin 0 --disk sd --tile 8K'));
   t.true(speed('--pin 1M --disk sd-spi') > speed('--pin 0 --disk sd-spi'));
-  const all = json<{ speeds: { target: string; disk: string }[] }>(machine, 'llmctl plan fable-q4_0 --json --stream --pin 0 --all');
+  const all = json<{ speeds: { target: string; disk: string }[] }>(
+    machine,
+    'llmctl plan fable-q4_0 --json --stream --pin 0 --all',
+  );
   t.is(new Set(all.speeds.map(s => `${s.target} ${s.disk}`)).size, all.speeds.length);
   t.true(all.speeds.length >= 12);
   // What is foretold of a token is what a token takes, once the first tiles are there.
@@ -264,7 +292,10 @@ test('a file that is cut short meanwhile ends who needs the rest; one that is re
   const clean = said(ask(machine));
   const whole = readFileSync(file);
   truncateSync(file, 500_000);
-  t.regex(machine.exec(`llminfer "${PROMPT}"`).stderr, /faulted: \/host\/m\.gguf: I\/O error reading \d+ bytes at \d+\n$/);
+  t.regex(
+    machine.exec(`llminfer "${PROMPT}"`).stderr,
+    /faulted: \/host\/m\.gguf: I\/O error reading \d+ bytes at \d+\n$/,
+  );
   writeFileSync(file, whole);
   t.deepEqual(said(ask(machine)), clean, 'whole again');
   rmSync(file);
@@ -308,7 +339,11 @@ test('llmctl load and plan: residency as asked, by what fits, or the number that
   const machine = boot({ strict: true, image });
   const planned = (options: string): Readonly<Record<string, number>> => json(machine, `llmctl plan --json ${options}`);
   t.like(planned('fable-f16'), { tile_bytes: 0, tiles: 0, streamed_bytes: 0, pinned_bytes: 0 });
-  t.like(planned('fable-f16 --pages 150'), { tile_bytes: 262_144, buffers: 2, batch: 32 }, 'auto: it does not fit otherwise');
+  t.like(
+    planned('fable-f16 --pages 150'),
+    { tile_bytes: 262_144, buffers: 2, batch: 32 },
+    'auto: it does not fit otherwise',
+  );
   const f16 = planned('fable-f16 --stream --tile 100000 --buffers 5 --pin 123456 --draws 3 --batch 4');
   t.like(f16, { tile_bytes: 100_000, buffers: 5, draws: 3, batch: 4 });
   t.true(f16['pinned_bytes']! > 60_000 && f16['pinned_bytes']! <= 123_456);
@@ -358,7 +393,11 @@ test('llmctl pin: what stays is listed, and loaded again with another size', t =
     ok(machine, `llmctl pin ${size}`);
     const now = pins();
     t.true(now.streams);
-    t.is(now.pinned.reduce((sum, m) => sum + m.bytes, 0), now.pinned_bytes, size);
+    t.is(
+      now.pinned.reduce((sum, m) => sum + m.bytes, 0),
+      now.pinned_bytes,
+      size,
+    );
     t.is(now.streamed_bytes === 0, size === 'auto');
     t.deepEqual(said(ask(machine)), first, size);
   }
@@ -386,9 +425,24 @@ test('one pass over the weights serves all sessions: reads are passes times tile
 });
 
 for (const [name, request, modelName, faults] of [
-  ['fable-q4_0', { ctx: 128, pages: 14, sessions: 32, batch: 4, tileBytes: 16_384, buffers: 2, draws: 3 }, 'default', []],
-  ['fable-q8_0', { ctx: 96, pages: 60, sessions: 5, batch: 4, tileBytes: 40_000, buffers: 5, pinBytes: 400_000 }, 'sd', ['worst', 'error']],
-  ['fable-q4_0', { ctx: 128, pages: 8, sessions: 8, batch: 4, tileBytes: 30_000, buffers: 3, pinBytes: 0 }, 'nvme', ['slow', 'short']],
+  [
+    'fable-q4_0',
+    { ctx: 128, pages: 14, sessions: 32, batch: 4, tileBytes: 16_384, buffers: 2, draws: 3 },
+    'default',
+    [],
+  ],
+  [
+    'fable-q8_0',
+    { ctx: 96, pages: 60, sessions: 5, batch: 4, tileBytes: 40_000, buffers: 5, pinBytes: 400_000 },
+    'sd',
+    ['worst', 'error'],
+  ],
+  [
+    'fable-q4_0',
+    { ctx: 128, pages: 8, sessions: 8, batch: 4, tileBytes: 30_000, buffers: 3, pinBytes: 0 },
+    'nvme',
+    ['slow', 'short'],
+  ],
 ] as const)
   test(`sessions on ${name} streaming from ${modelName}: preempted, swapped and cancelled, the same to the bit as each alone`, async t => {
     t.timeout(600_000);
