@@ -3,7 +3,16 @@
 // before they are used. The order of reads is known, so that reading goes on across segments and passes: the body's tiles, the head's for
 // each group of draws, the next body's. After the double buffering of out-of-core solvers, with the disk's queue in the place of a second thread.
 
-import { FAULT, PieceRecord, RowRecord, StepBlock, E, type Compute, type StreamProgram } from './abi/index.ts';
+import {
+  E,
+  FAULT,
+  PieceRecord,
+  RowRecord,
+  STREAM_FIGURES,
+  StepBlock,
+  type Compute,
+  type StreamProgram,
+} from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { Arena } from './arena.ts';
 import type { Clock } from './clock.ts';
@@ -21,19 +30,9 @@ export interface WeightSource {
 }
 
 /** What was streamed since the model was loaded. */
-export interface StreamFigures {
-  reads: number; // of tiles
-  bytes: number;
-  gathers: number; // rows read singly
-  gatherBytes: number;
-  stalls: number; // pieces and gathers that were waited for
-  stallCycles: number;
-  diskCycles: number; // in which the disk was busy with these reads
-  errors: number; // reads that failed
-  dropped: number; // reads of tiles that nobody wanted any more
-}
+type Figures = Record<Exclude<(typeof STREAM_FIGURES)[number], 'waiting' | 'overlappedPpm'>, number>;
 
-const NOTHING = (): StreamFigures => ({
+const nothing = (): Figures => ({
   reads: 0,
   bytes: 0,
   gathers: 0,
@@ -50,7 +49,7 @@ const NOTHING = (): StreamFigures => ({
  * the head for each group of draws. Reads are submitted in the order of runs and pieces, no further than the body behind the present pass.
  */
 export class Streams {
-  figures: StreamFigures = NOTHING();
+  private figures = nothing();
   private program: StreamProgram | null = null;
   private source: WeightSource | null = null;
   /** Buffers by number: where each lies, and 1 while a tile is in it or on its way. */
@@ -92,7 +91,7 @@ export class Streams {
   attach(program: StreamProgram, source: WeightSource): void {
     this.program = program;
     this.source = source;
-    this.figures = NOTHING();
+    this.figures = nothing();
     const found = new Set<number>();
     this.eachTile((at, bytes) => {
       if (bytes > 0) found.add(this.word(at + piece.bufferAt));
@@ -177,14 +176,12 @@ export class Streams {
   /** /proc/stream: a line a figure. */
   text(): string {
     if (this.program === null) return '';
-    const lines = { ...this.figures, waiting: this.count, overlappedPpm: this.overlappedPpm() };
-    return Object.entries(lines)
-      .map(([name, value]) => `${name} ${value}\n`)
-      .join('');
+    const all = { ...this.figures, waiting: this.count, overlappedPpm: this.overlappedPpm() };
+    return STREAM_FIGURES.map(name => `${name} ${all[name]}\n`).join('');
   }
 
   /** Of the time in which the disk was busy, the share in which nobody waited for it. */
-  overlappedPpm(): number {
+  private overlappedPpm(): number {
     const { stallCycles, diskCycles } = this.figures;
     return diskCycles === 0 ? 0 : Math.floor((1e6 * Math.max(0, diskCycles - stallCycles)) / diskCycles);
   }

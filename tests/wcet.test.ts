@@ -409,6 +409,18 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
       [ops.GetRows.rows]: 50 + below(20),
     };
   },
+  REPACK: () => {
+    const type = oneOf(['Q4_0', 'Q4_1', 'Q8_0'].map(typeOf));
+    return {
+      [ops.Repack.dstAt]: at(0),
+      [ops.Repack.rows]: size(40),
+      [ops.Repack.k]: kFor(type, 288),
+      [ops.Repack.weightsAt]: at(3),
+      [ops.Repack.weightType]: type,
+    };
+  },
+  GET_GATHERED: () => gathered(3 + below(20)),
+  ADD_GATHERED: () => gathered(50 + below(20)),
   RMS_NORM: () => ({
     [ops.Norm.dstAt]: at(0),
     [ops.Norm.n]: size(300),
@@ -525,8 +537,24 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
   SCORE: () => ({}),
 };
 
+/** Rows of a matrix of so many, from units of one or four. */
+function gathered(rows: number): Record<number, number> {
+  const type = oneOf(TYPES);
+  const k = kFor(type, 128);
+  const unitRows = oneOf([1, 4]);
+  return {
+    [ops.Gathered.dstAt]: at(0),
+    [ops.Gathered.k]: k,
+    [ops.Gathered.weightsAt]: at(3),
+    [ops.Gathered.weightType]: type,
+    [ops.Gathered.rows]: rows,
+    [ops.Gathered.unitBytes]: unitRows * k * 4,
+    [ops.Gathered.unitRows]: unitRows,
+  };
+}
+
 /** Ops that a plan runs row by row. */
-const ROW_BY_ROW = new Set(['ADD_ROWS', 'ROPE_TABLE', 'ROPE_TABLE_SCALED', 'KV_STORE', 'ATTENTION']);
+const ROW_BY_ROW = new Set(['ADD_ROWS', 'ADD_GATHERED', 'ROPE_TABLE', 'ROPE_TABLE_SCALED', 'KV_STORE', 'ATTENTION']);
 
 /** Ops that a head runs pick by pick. */
 const PICK_BY_PICK = new Set(['RMS_NORM', 'LAYER_NORM']);

@@ -693,6 +693,26 @@ export const WcetReport = layout({
   model: 's64',
 });
 
+/** Whose speed is wanted, and where. */
+export const SpeedOptions = layout({
+  ...LoadOptions.fields,
+  target: 's16', // a simulated processor; empty: the machine's
+  disk: 's16', // a kind of storage; empty: that of the model's file
+});
+
+/** One token after the other, in the middle of the context, drawn as llminfer does by default. Cycles of `target`. */
+export const SpeedReport = layout({
+  hz: 'u64',
+  sound: 'u32', // 1: tokenMost is a bound; 0: the target is a fit and bounds nothing
+  position: 'u32', // of the token
+  tokenCycles: 'u64', // from one to the next, the disk being in good health
+  tokenMost: 'u64', // the dearest: nothing is there when it begins, every read takes the longest and is tried as often as may be
+  computed: 'u64', // what the processor does for it
+  transfers: 'u64', // for how long the disk is busy; 0: nothing streams
+  target: 's16',
+  disk: 's16', // kind of storage; empty: nothing streams
+});
+
 /** What model_convert's descriptor will give. */
 export const ConvertReport = layout({
   bytes: 'u64', // of the file
