@@ -193,8 +193,10 @@ export function half_is_finite(p: usize): bool {
 @inline
 export function count_bad_scales(type: i32, p: usize): i32 {
   const exponent = i16x8.splat(0x7c00);
-  const bad = i16x8.bitmask(i16x8.eq(v128.and(v128.load(p), exponent), exponent));
-  return i32.popcnt(bad & (type == TYPE_Q4_1 ? 255 : 15));
+  const bad = i16x8.eq(v128.and(v128.load(p), exponent), exponent); // −1 each
+  const counted = select<v128>(i16x8.splat(-1), i64x2(-1, 0), type == TYPE_Q4_1);
+  const pairs = i32x4.dot_i16x8_s(bad, counted);
+  return i32x4.extract_lane(pairs, 0) + i32x4.extract_lane(pairs, 1) + i32x4.extract_lane(pairs, 2) + i32x4.extract_lane(pairs, 3);
 }
 
 /** A half of each of four rows, `bytes` apart, one after the other. */
@@ -203,17 +205,23 @@ function four_halves(p: usize, bytes: usize): u64 {
   return load<u16>(p) | (<u64>load<u16>(p + bytes) << 16) | (<u64>load<u16>(p + 2 * bytes) << 32) | (<u64>load<u16>(p + 3 * bytes) << 48);
 }
 
+/** Of every four bytes the two in the middle change places. */
+@inline
+function swap_middles(bytes: v128): v128 {
+  return i8x16.shuffle(bytes, bytes, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+}
+
 /** 16 bytes of nibbles of each of four rows: four bytes of each, in the order 0 2 1 3, four times. */
 @inline
 function interleave_nibbles(p: usize, bytes: usize, to: usize): void {
-  const q0 = v128.load(p);
-  const q1 = v128.load(p + bytes);
-  const q2 = v128.load(p + 2 * bytes);
-  const q3 = v128.load(p + 3 * bytes);
-  const low01 = i8x16.shuffle(q0, q1, 0, 2, 1, 3, 16, 18, 17, 19, 4, 6, 5, 7, 20, 22, 21, 23);
-  const low23 = i8x16.shuffle(q2, q3, 0, 2, 1, 3, 16, 18, 17, 19, 4, 6, 5, 7, 20, 22, 21, 23);
-  const high01 = i8x16.shuffle(q0, q1, 8, 10, 9, 11, 24, 26, 25, 27, 12, 14, 13, 15, 28, 30, 29, 31);
-  const high23 = i8x16.shuffle(q2, q3, 8, 10, 9, 11, 24, 26, 25, 27, 12, 14, 13, 15, 28, 30, 29, 31);
+  const q0 = swap_middles(v128.load(p));
+  const q1 = swap_middles(v128.load(p + bytes));
+  const q2 = swap_middles(v128.load(p + 2 * bytes));
+  const q3 = swap_middles(v128.load(p + 3 * bytes));
+  const low01 = v128.shuffle<i32>(q0, q1, 0, 4, 1, 5);
+  const low23 = v128.shuffle<i32>(q2, q3, 0, 4, 1, 5);
+  const high01 = v128.shuffle<i32>(q0, q1, 2, 6, 3, 7);
+  const high23 = v128.shuffle<i32>(q2, q3, 2, 6, 3, 7);
   v128.store(to, v128.shuffle<i64>(low01, low23, 0, 2));
   v128.store(to, v128.shuffle<i64>(low01, low23, 1, 3), 16);
   v128.store(to, v128.shuffle<i64>(high01, high23, 0, 2), 32);
