@@ -532,7 +532,7 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
     [ops.RopeTable.frequenciesAt]: at(2),
   }),
   SCALE: () => ({ [ops.Scale.at]: at(0), [ops.Scale.n]: size(200), [ops.Scale.stride]: 220 }),
-  CHECK: () => ({ [ops.Check.at]: at(0), [ops.Check.n]: size(3000) }),
+  CHECK: () => ({ [ops.Check.at]: at(0), [ops.Check.n]: size(3000), [ops.Check.stride]: 3000 }),
   SAMPLE: () => ({}),
   SCORE: () => ({}),
 };
@@ -555,6 +555,9 @@ function gathered(rows: number): Record<number, number> {
 
 /** Ops that a plan runs row by row. */
 const ROW_BY_ROW = new Set(['ADD_ROWS', 'ADD_GATHERED', 'ROPE_TABLE', 'ROPE_TABLE_SCALED', 'KV_STORE', 'ATTENTION']);
+
+/** Ops that a head runs pick by pick. */
+const PICK_BY_PICK = new Set(['RMS_NORM', 'LAYER_NORM']);
 
 const NOTHING_MORE = { least: CLASSES.map(() => 0n), most: CLASSES.map(() => 0n) };
 
@@ -588,16 +591,20 @@ for (const build of builds)
       }
       for (let i = 0; i < (SOAK ? 200 : 12); i++) {
         randomise(device.u8);
-        const [n, row, byRows] = [1 + below(8), below(4), ROW_BY_ROW.has(op)];
-        const head = !byRows && below(3) === 0;
+        const [n, picks] = [1 + below(8), 1 + below(8)];
+        const head = !ROW_BY_ROW.has(op) && below(3) === 0;
+        const byRows = ROW_BY_ROW.has(op) || (head && PICK_BY_PICK.has(op));
+        const tokens = head ? picks : n;
         for (let b = STEP; b < PLAN + 2 * ops.OP_BYTES; b += 4) view.setInt32(b, 0, true);
         const step: [number, number][] = [
           [ops.STEP_N, n],
-          [ops.STEP_ROW, row],
+          [ops.STEP_PICKS, picks],
+          [ops.STEP_PICKS_AT, at(7) + 256],
           [ops.STEP_ROWS_AT, at(7)],
           [ops.STEP_KV_AT, at(3)],
           [ops.STEP_CTX, 64],
         ];
+        for (let i = 0; i < picks; i++) view.setInt32(at(7) + 256 + i * ops.PICK_BYTES + ops.PICK_ROW, below(8), true);
         // Rows at positions of their own, with block tables behind them.
         const places = Array.from({ length: 8 }, () => below(60));
         for (const [r, pos] of places.entries()) {
@@ -618,13 +625,16 @@ for (const build of builds)
         view.setInt32(PLAN, ops.Op[op as keyof typeof ops.Op], true);
         const flags = (head ? ops.FLAG_HEAD : 0) | (flag() ? ops.FLAG_ADD : 0) | (byRows ? ops.FLAG_ROWS : 0);
         view.setInt32(PLAN + 4, flags, true);
-        for (const [word, value] of Object.entries(record(n))) view.setInt32(PLAN + 4 * Number(word), value, true);
-        const turns = byRows ? Array.from({ length: n }, (_, r) => r) : [head ? row : 0];
-        const inner = turns.map(r => countsAt(c, [STEP, PLAN, head || byRows ? 1 : n, places[r]!, r], device.word));
+        for (const [word, value] of Object.entries(record(tokens))) view.setInt32(PLAN + 4 * Number(word), value, true);
+        const rowOf = (r: number): number => (head ? view.getInt32(at(7) + 256 + r * ops.PICK_BYTES, true) : r);
+        const turns = byRows ? Array.from({ length: tokens }, (_, r) => r) : [0];
+        const inner = turns.map(r =>
+          countsAt(c, [STEP, PLAN, byRows ? 1 : tokens, places[r]!, rowOf(r), r], device.word),
+        );
         const refusal = inner.find(isRefusal);
         if (refusal !== undefined) return void t.fail(refusal.message);
         if (i === 0)
-          t.true(isRefusal(countsAt(c, [STEP, PLAN + ops.OP_BYTES, n, 0, row], device.word)), 'END is another op');
+          t.true(isRefusal(countsAt(c, [STEP, PLAN + ops.OP_BYTES, n, 0, 0, 0], device.word)), 'END is another op');
         const drawn = op === 'SAMPLE' ? countsAt(sampler, [STEP], device.word) : NOTHING_MORE; // certified apart
         if (isRefusal(drawn)) return void t.fail(drawn.message);
         const counted = device.count('run', [STEP, PLAN]);
