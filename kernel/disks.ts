@@ -4,16 +4,22 @@
 // What a disk has done is counted as Linux counts it (Documentation/admin-guide/iostats.rst).
 
 import {
+  DISK_COLUMNS,
+  DISK_FAULTS,
+  DISK_SET,
   E,
   isRefusal,
+  printable,
   refuse,
   type BlockDriver,
   type DiskFault,
   type DiskModel,
+  type DiskOptions,
   type DiskRates,
   type DiskTimes,
   type ReadAnswer,
   type ReadTime,
+  type RecordValue,
   type Refusal,
   type RequestQueue,
   type Timing,
@@ -26,6 +32,9 @@ import { MILLI, type Target } from './wcet/targets.ts';
 export const DEFAULT_MODEL = 'default';
 /** The disk that / lies on. */
 export const ROOT_DISK = 'vda';
+
+/** Of a file, the last position there can be: a fault that reaches so far has no end. */
+const POSITION_LAST = Number.MAX_SAFE_INTEGER;
 
 /** Attempts beyond the first that may be asked for. */
 export const RETRIES_MAX = 16;
@@ -80,7 +89,7 @@ function timesOf(name: string, rates: DiskRates, retries: number): DiskTimes {
 export interface DiskCounters {
   reads: number;
   bytes: number;
-  sectors: number; // of the disk, those of failed reads too as far as they came
+  moved: number; // bytes of whole sectors, those of failed reads too as far as they came
   readNs: number; // from submission to the end, summed over reads
   busyNs: number; // while at least one was in flight
   waitNs: number; // behind others
@@ -95,6 +104,7 @@ export interface DiskCounters {
 interface InFlight extends ReadAnswer {
   readonly submittedAt: number;
   readonly bytes: number;
+  readonly sectorBytes: number;
 }
 
 const NO_TIME: DiskRates = {
@@ -103,6 +113,9 @@ const NO_TIME: DiskRates = {
   queueDepth: 1,
   transfer: () => 0,
 };
+
+/** See DiskOptions. */
+export type DiskRequest = RecordValue<typeof DiskOptions.fields>;
 
 export class Disk {
   private model: DiskModel | null = null;
@@ -113,7 +126,7 @@ export class Disk {
   private readonly done: DiskCounters = {
     reads: 0,
     bytes: 0,
-    sectors: 0,
+    moved: 0,
     readNs: 0,
     busyNs: 0,
     waitNs: 0,
@@ -156,6 +169,19 @@ export class Disk {
   get faults(): readonly DiskFault[] {
     return this.queue.faults;
   }
+  /** Latencies in nanoseconds and rates in bytes a second on the target in force, the slowest first. */
+  figures(): { readonly latencyNs: Timing; readonly bytesPerSecond: Timing } {
+    const { hz } = this.target();
+    const { latency, transfer } = this.ratesOn(this.target());
+    const ns = (kind: keyof Timing): number => Math.round((latency[kind] * 1e9) / hz);
+    const much = 1e9; // bytes: a cycle more or less does not matter
+    const rate = (kind: keyof Timing): number => Math.round((much * hz) / transfer(much, kind));
+    return {
+      latencyNs: { least: ns('least'), typical: ns('typical'), most: ns('most') },
+      bytesPerSecond: { least: rate('most'), typical: rate('typical'), most: rate('least') },
+    };
+  }
+
   /** Programs wait for what they read. By default they do not: small files are found in memory, as in a page cache. */
   get isTimed(): boolean {
     return this.model !== null;
@@ -189,7 +215,7 @@ export class Disk {
   private submitAt(rates: DiskRates, now: number, position: number, bytes: number): ReadAnswer {
     this.settle(now);
     const answer = this.queue.submit(rates, 1 + this.retriesKept, now, position, bytes);
-    this.inFlight.push({ ...answer, submittedAt: now, bytes });
+    this.inFlight.push({ ...answer, submittedAt: now, bytes, sectorBytes: rates.sectorBytes });
     return answer;
   }
 
@@ -199,7 +225,12 @@ export class Disk {
     return `${why} reading ${bytes} bytes at ${position}`;
   }
 
-  /** Bytes written through it, which takes no time: 0 or -errno. */
+  /** It answers nothing at all. */
+  get isGone(): boolean {
+    return this.queue.isGone;
+  }
+
+  /** Bytes written through it, which takes no time. */
   wrote(bytes: number): void {
     this.done.writes++;
     this.done.bytesWritten += bytes;
@@ -215,7 +246,7 @@ export class Disk {
       done.reads++;
       if (r.status === 0) done.bytes += r.bytes;
       else done.errors++;
-      done.sectors += r.sectors;
+      done.moved += r.sectors * r.sectorBytes;
       done.retries += Math.max(0, r.attempts - 1);
       done.readNs += ((r.doneAt - r.submittedAt) * 1e9) / hz;
       done.busyNs += ((r.doneAt - r.beganAt) * 1e9) / hz;
@@ -255,6 +286,30 @@ export class Disk {
   heal(): void {
     this.queue.heal();
   }
+}
+
+/** The fault that options describe. */
+function faultOf({ fault, every, next, factor, from, to }: DiskRequest): DiskFault | Refusal {
+  const kind = DISK_FAULTS[fault];
+  if (kind === undefined) return refuse('INVAL', 7001, `no fault ${fault}: ${DISK_FAULTS.join(', ')}`);
+  if (every < 1 || factor < 1 || to < from)
+    return refuse(
+      'INVAL',
+      7001,
+      `a fault strikes every 1st attempt or fewer, 1 or more times as slow, at bytes in order`,
+    );
+  return { kind, every, next, factor, from, to };
+}
+
+/** A fault as `llmctl disk --fault` takes it. */
+function faultText(fault: DiskFault): string {
+  const { kind, every, next, from, to, factor } = fault;
+  const words: string[] = [kind];
+  if (kind === 'slow') words.push(`x=${factor}`);
+  if (every > 1) words.push(`every=${every}`);
+  if (next > 0) words.push(`next=${next}`);
+  if (from > 0 || to < POSITION_LAST) words.push(`bytes=${from}-${to}`);
+  return words.join(',');
 }
 
 /** vda, vdb … vdz, vdaa … */
@@ -315,6 +370,12 @@ export class Disks {
     return this.byName.get(file.opening.disk) ?? this.memory;
   }
 
+  /** /proc/diskmodels: a line a kind of storage, its name and what it is. */
+  modelsText(): string {
+    const own = `${DEFAULT_MODEL} ${this.target().block.name}\n`;
+    return own + this.driver.models.map(({ name, title }) => `${name} ${title}\n`).join('');
+  }
+
   /** A kind of storage by name; null: the target's own. */
   model(name: string): DiskModel | null | Refusal {
     if (name === DEFAULT_MODEL) return null;
@@ -323,6 +384,87 @@ export class Disks {
       this.driver.models.find(m => m.name === name) ??
       refuse('INVAL', 7001, `no disk model '${name}': ${names.join(', ')}`)
     );
+  }
+
+  /** Changes a disk as DiskOptions say, or changes nothing. */
+  configure(name: string, wanted: DiskRequest): Refusal | null {
+    const disk = this.find(name);
+    if (isRefusal(disk)) return disk;
+    if (disk.fixed) return refuse('INVAL', 7001, `disk ${name} is memory of the machine, and stays as it is`);
+    const has = (bit: number): boolean => (wanted.set & bit) !== 0;
+    const model = has(DISK_SET.model) ? this.model(wanted.model) : null;
+    if (isRefusal(model)) return model;
+    if (has(DISK_SET.retries) && wanted.retries > RETRIES_MAX)
+      return refuse('INVAL', 7001, `retries ${wanted.retries} asked, ${RETRIES_MAX} at most`);
+    const fault = has(DISK_SET.fault) ? faultOf(wanted) : null;
+    if (isRefusal(fault)) return fault;
+    if (has(DISK_SET.model)) disk.become(model);
+    if (has(DISK_SET.retries)) disk.retryUpTo(wanted.retries);
+    if (has(DISK_SET.heal)) disk.heal();
+    if (fault !== null) disk.inject(fault);
+    return null;
+  }
+
+  /** /proc/disks: DISK_COLUMNS, then a line a disk. `mounted`: of a disk, what is mounted from it, and whether all that can only be read. */
+  text(
+    mounted: (disk: Disk) => { readonly targets: string; readonly readOnly: boolean; readonly bytes: number },
+  ): string {
+    const rows = this.list().map(disk => {
+      const { targets, readOnly, bytes } = mounted(disk);
+      const { latencyNs, bytesPerSecond } = disk.figures();
+      const c = disk.counters();
+      const cells: Readonly<Record<(typeof DISK_COLUMNS)[number], string | number>> = {
+        name: disk.name,
+        number: `${disk.number >> 8}:${disk.number & 255}`,
+        source: printable(disk.source),
+        mounts: targets,
+        bytes,
+        readOnly: Number(readOnly),
+        fixed: Number(disk.fixed),
+        model: disk.modelName,
+        title: disk.title,
+        sectorBytes: disk.sectorBytes,
+        queueDepth: disk.queueDepth,
+        retries: disk.retries,
+        faults: disk.faults.map(faultText).join(' '),
+        latencyLeast: latencyNs.least,
+        latencyTypical: latencyNs.typical,
+        latencyMost: latencyNs.most,
+        rateLeast: bytesPerSecond.least,
+        rateTypical: bytesPerSecond.typical,
+        rateMost: bytesPerSecond.most,
+        inFlight: c.inFlight,
+        reads: c.reads,
+        bytesRead: c.bytes,
+        bytesMoved: c.moved,
+        readNs: Math.floor(c.readNs),
+        waits: c.waits,
+        waitNs: Math.floor(c.waitNs),
+        busyNs: Math.floor(c.busyNs),
+        retried: c.retries,
+        errors: c.errors,
+        writes: c.writes,
+        bytesWritten: c.bytesWritten,
+      };
+      return DISK_COLUMNS.map(column => cells[column]);
+    });
+    return [DISK_COLUMNS, ...rows].map(row => `${row.join('\t')}\n`).join('');
+  }
+
+  /** /proc/diskstats, in Linux's twenty columns: sectors of 512 bytes, milliseconds; nothing is merged, discarded or flushed. */
+  statsText(): string {
+    return this.list()
+      .map(disk => {
+        const c = disk.counters();
+        const ms = (ns: number): number => Math.floor(ns / 1e6);
+        const sectors = (bytes: number): number => Math.ceil(bytes / 512);
+        const reads = [c.reads, 0, sectors(c.moved), ms(c.readNs)];
+        const writes = [c.writes, 0, sectors(c.bytesWritten), 0];
+        const all = [...reads, ...writes, c.inFlight, ms(c.busyNs), ms(c.readNs), 0, 0, 0, 0, 0, 0];
+        const [major, minor] = [disk.number >> 8, disk.number & 255];
+        return `${String(major).padStart(4)} ${String(minor).padStart(7)} ${disk.name} ${all.join(' ')}\n`;
+      })
+      .join('');
   }
 
   /** What a kind of storage would take on a target. */

@@ -3,6 +3,7 @@
 
 import { bytesToHex } from '@noble/hashes/utils.js';
 import {
+  DISK_SET,
   formatRefusal,
   ggmlTypeName,
   IOCTL,
@@ -40,7 +41,7 @@ import { Chat } from './chat.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
 import { Converter } from './convert.ts';
 import { Costs, type Pricer } from './costs.ts';
-import { Disks, ROOT_DISK } from './disks.ts';
+import { Disks, ROOT_DISK, type Disk, type DiskRequest } from './disks.ts';
 import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
@@ -104,6 +105,9 @@ export type RunState = 'idle' | 'busy' | 'halted';
 
 /** The machine's date at power-on, in seconds since 1970. */
 const BOOT_EPOCH_SECONDS = 0;
+
+/** Changes of a disk that change what reads take. */
+const DISK_TIMES = DISK_SET.model | DISK_SET.retries;
 
 export class Kernel {
   readonly lay: Layout;
@@ -222,6 +226,7 @@ export class Kernel {
       processes: () => this.processes,
       audit: text => this.audit.note(text),
       switchTarget: name => this.switchTarget(name),
+      configureDisk: (name, wanted) => this.configureDisk(name, wanted),
     });
     this.processes = new Processes(
       this.vfs,
@@ -408,6 +413,8 @@ export class Kernel {
     proc('devices', () => dev.driversText());
     proc('partitions', () => dev.disksText());
     proc('swaps', () => this.swap.text());
+    proc('disks', () => this.disks.text(disk => this.mountedFrom(disk)));
+    proc('diskstats', () => this.disks.statsText());
     const { hard, symbolic } = this.vfs.protection;
     proc('sys/fs/protected_hardlinks', () => `${Number(hard)}\n`);
     proc('sys/fs/protected_symlinks', () => `${Number(symbolic)}\n`);
@@ -426,7 +433,23 @@ export class Kernel {
     });
     proc('audit', () => this.audit.lines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
+    proc('diskmodels', () => this.disks.modelsText());
     proc('trace', () => this.trace.text());
+  }
+
+  /** What lies on a disk, for /proc/disks. */
+  private mountedFrom(disk: Disk): { readonly targets: string; readonly readOnly: boolean; readonly bytes: number } {
+    const mounts = this.vfs.mounts().filter(m => m.disk === disk.name);
+    const bytes: Readonly<Record<string, number>> = {
+      [ROOT_DISK]: LIMITS.tmpfsBytes,
+      [this.disks.boot.name]: this.hw.image.length,
+      [this.disks.memory.name]: LIMITS.swapBytes,
+    };
+    return {
+      targets: mounts.map(m => mountField(m.target)).join(' '),
+      readOnly: disk.fixed || (mounts.length > 0 && mounts.every(m => m.readOnly)),
+      bytes: bytes[disk.name] ?? 0,
+    };
   }
 
   /** Whose eyes a file of /proc is for: users see requests of their own, the superuser and the kernel all. */
@@ -503,6 +526,24 @@ export class Kernel {
     this.audit.note(`cpu ${target.name}`);
     this.log.print(`target: ${target.name}, ${target.hz / 1e6} MHz: ${target.title}`);
     return null;
+  }
+
+  /**
+   * What is charged depends on the times of the disk that weights come from: they change between sessions only, and the plan gets its prices.
+   * Faults may come at any time.
+   */
+  private configureDisk(name: string, wanted: DiskRequest): Refusal | null {
+    const active = this.sessions.active();
+    if (active > 0 && (wanted.set & DISK_TIMES) !== 0)
+      return refuse(
+        'BUSY',
+        3002,
+        `${active} session${active === 1 ? ' is' : 's are'} running: model and retries of disks change when none is`,
+      );
+    const refusal = this.disks.configure(name, wanted);
+    if (refusal !== null || (wanted.set & DISK_TIMES) === 0) return refusal;
+    const unpriced = this.loader.reprice(this.costs.target);
+    return unpriced === null ? null : panic(unpriced.message); // it had prices before
   }
 
   /** Soundness is checked while the machine runs: nothing may cost more, or less, than was said before. */

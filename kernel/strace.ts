@@ -6,6 +6,7 @@ import {
   BudgetRecord,
   CONVERT,
   ConvertReport,
+  DiskOptions,
   ENCODE,
   errnoName,
   EVENT,
@@ -29,6 +30,8 @@ import {
   SessionEvent,
   SessionOptions,
   SessionReport,
+  SpeedOptions,
+  SpeedReport,
   SIG,
   SpawnHeader,
   Stat,
@@ -234,6 +237,7 @@ function show<T extends Record<string, FieldType>>(layout: Layout<T>, ...fields:
 }
 
 const RECORDS: Readonly<Record<Exclude<RecordName, 'SessionEvent'>, Shown>> = {
+  DiskOptions: show(DiskOptions, 'set', 'model', 'retries', 'fault'),
   Stat: show(Stat, 'kind', 'mode', 'size', 'uid', 'gid'),
   Utimes: show(Utimes, 'accessed', 'accessedNs', 'modified', 'modifiedNs'),
   FsStat: show(FsStat, 'type', 'source', 'totalBytes', 'usedBytes'),
@@ -246,6 +250,8 @@ const RECORDS: Readonly<Record<Exclude<RecordName, 'SessionEvent'>, Shown>> = {
   ConvertReport: show(ConvertReport, 'bytes', 'sourceBytes', 'tensors', 'converted'),
   WcetOptions: show(WcetOptions, 'prompt', 'generate', 'promptBytes', 'target'),
   WcetReport: show(WcetReport, 'prompt', 'generate', 'requestMin', 'requestMax', 'target'),
+  SpeedOptions: show(SpeedOptions, 'target', 'disk'),
+  SpeedReport: show(SpeedReport, 'tokenCycles', 'computed', 'transfers', 'target', 'disk'),
   SessionOptions: show(SessionOptions, 'maxTokens', 'temp', 'topK', 'topP', 'seed'),
   SessionReport: show(SessionReport, 'state', 'finish', 'promptTokens', 'outputTokens', 'cycles'),
   SchedOptions: show(SchedOptions, 'policy', 'boundPpm', 'segmentCycles', 'batch'),

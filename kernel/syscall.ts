@@ -5,6 +5,7 @@ import {
   BLOCKED,
   BudgetRecord,
   ConvertReport,
+  DiskOptions,
   E,
   FsStat,
   IOCTL,
@@ -24,6 +25,8 @@ import {
   SchedReport,
   SessionOptions,
   SessionReport,
+  SpeedOptions,
+  SpeedReport,
   SIG,
   SpawnHeader,
   SPEC_CODE,
@@ -56,6 +59,7 @@ import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
 import type { Converter } from './convert.ts';
 import type { Prelinker } from './prelink.ts';
 import type { Costs } from './costs.ts';
+import type { DiskRequest } from './disks.ts';
 import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
 import { streamingOf, type Loader } from './loader.ts';
@@ -94,6 +98,7 @@ export interface CallContext {
   readonly breached: (text: string) => void;
   /** Another simulated processor; the loaded plan gets its prices. */
   readonly switchTarget: (name: string) => Refusal | null;
+  readonly configureDisk: (name: string, wanted: DiskRequest) => Refusal | null;
 }
 
 /** Calls that may take any time: they read whole files, or turn texts of any length into ids. */
@@ -102,6 +107,7 @@ const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
   'model_plan',
   'model_wcet',
   'model_cost',
+  'model_speed',
   'model_convert',
   'model_prelink',
   'model_diff',
@@ -525,7 +531,10 @@ export class SystemCalls {
         }),
       write: (fd, at, bytes) =>
         this.withFile(fd, file => {
+          const disk = k.costs.disks.of(file);
+          if (disk.isGone) return this.fail(refuse('NODEV', 0, `disk ${disk.name} is gone`));
           const r = file.write(at, bytes, this.caller.credentials);
+          if (r > 0 && file.opening.disk !== '') disk.wrote(r);
           // A writer nobody reads any more ends, as on Unix, unless it asked not to.
           if (r === -E.PIPE && (this.caller.signals.get(13) ?? CATCH.default) === CATCH.default) {
             k.processes().end(this.caller, 128 + 13);
@@ -584,6 +593,16 @@ export class SystemCalls {
           k.console.remember(this.text(at, bytes).split('\0').slice(0, -1), keep);
           return 0;
         }),
+
+      disk: (nameAt, nameBytes, at, bytes) => {
+        if (bytes < DiskOptions.bytes) return -E.INVAL;
+        if (this.requester.uid !== 0) return -E.PERM;
+        const name = this.text(nameAt, nameBytes);
+        const r = k.configureDisk(name, DiskOptions.read(u8, at));
+        if (r !== null) return this.fail(r);
+        k.audit(`disk ${name}`);
+        return 0;
+      },
 
       // ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
       stat: (pathAt, pathBytes, at, capacity) => this.stat(pathAt, pathBytes, at, capacity, true),
@@ -852,6 +871,16 @@ export class SystemCalls {
         if (typeof path === 'number') return path;
         const r = k.forecast.plan(path, at);
         return isRefusal(r) ? this.fail(r) : this.install(r);
+      },
+      model_speed: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
+        if (bytes < SpeedOptions.bytes) return -E.INVAL;
+        if (capacity < SpeedReport.bytes) return -E.RANGE;
+        const path = this.modelPath(pathAt, pathBytes);
+        if (typeof path === 'number') return path;
+        const r = k.forecast.speed(path, SpeedOptions.read(u8, at));
+        if (isRefusal(r)) return this.fail(r);
+        SpeedReport.write(u8, toAt, r);
+        return 0;
       },
       detokenize: (idsAt, idsBytes, at, capacity, flags) => {
         const engine = loader.engine();

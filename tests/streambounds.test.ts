@@ -3,9 +3,31 @@
 // both come to the same cycle from a cold start; whatever the disk does between its limits, no pass takes longer than its bound.
 
 import test from 'ava';
-import type { DiskTimes, ReadTime } from '../kernel/abi/index.ts';
+import { readFileSync } from 'node:fs';
+import {
+  ENGINE_REGIONS,
+  GGML_TYPE,
+  isRefusal,
+  PLAN_RECORD,
+  SAMPLER_MODE,
+  StepBlock,
+  type DiskTimes,
+  type EngineBudget,
+  type EngineOptions,
+  type EnginePlace,
+  type ModelImage,
+  type PlanImage,
+  type ReadTime,
+} from '../kernel/abi/index.ts';
+import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
+import { Certificates, type CertificateFile } from '../kernel/wcet/certificate.ts';
+import { Prices, type PlanSource } from '../kernel/wcet/price.ts';
 import { Streamed, type Kind, type Piece } from '../kernel/wcet/stream.ts';
-import { random, soak } from './harness.ts';
+import { TARGETS, transferCycles, type MemoryRegion, type Target } from '../kernel/wcet/targets.ts';
+import { accepted, blockDevice, MODEL_AT, optionsOf, random, Rig, soak, type RigOptions } from './harness.ts';
+import { kvTypeFor, randomConfig, randomModel } from './reference/models.ts';
+import { shapeImage, type LlamaShape } from './support/shapes.ts';
+import { piecesOf, Streamer } from './support/streamer.ts';
 
 // ── A machine ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -72,6 +94,8 @@ interface Job {
   readonly idle: number;
 }
 
+const key = (job: number, piece: number): string => `${job} ${piece}`;
+
 /**
  * Runs jobs in order. Reads of tiles are submitted in order, each as soon as its buffer is free, those of jobs to come too; single reads when
  * their job begins, behind those of its tiles that free buffers can take, and before any tile of a later job. Returns how long each job took.
@@ -82,7 +106,6 @@ function simulate(jobs: readonly Job[], overlaps: boolean, times: (bytes: number
   const tiles = jobs.flatMap(({ pieces }, job) =>
     pieces.flatMap((p, piece) => (p.bytes > 0 ? [{ job, piece, bufferAt: p.bufferAt, bytes: p.bytes }] : [])),
   );
-  const key = (job: number, piece: number): string => `${job} ${piece}`;
   /** Uses of each buffer, in order: the one that may come next is first. */
   const uses = new Map<number, string[]>();
   for (const [job, { pieces }] of jobs.entries())
@@ -139,7 +162,6 @@ function simulate(jobs: readonly Job[], overlaps: boolean, times: (bytes: number
     });
   };
   agenda.at(jobs[0]!.idle, begin);
-  // Reading ahead of the first job while the machine is idle would make its start a warm one.
   agenda.run();
   return durations;
 }
@@ -176,6 +198,8 @@ interface Limits extends DiskTimes {
   any(bytes: number): ReadTime;
 }
 
+const between = (a: number, b: number): number => (next() < 0.3 ? b : next() < 0.3 ? a : a + below(b - a + 1));
+
 function randomDisk(): Limits {
   const latency = below(pick([2, 50, 5000]));
   const byte = pick([0, 1, 7, 30]);
@@ -189,7 +213,6 @@ function randomDisk(): Limits {
   };
   const any = (bytes: number): ReadTime => {
     const [least, most] = [read(bytes, 'least'), read(bytes, 'most')];
-    const between = (a: number, b: number): number => (next() < 0.3 ? b : next() < 0.3 ? a : a + below(b - a + 1));
     return { latency: between(least.latency, most.latency), transfer: between(least.transfer, most.transfer) };
   };
   return { name: 'random', overlaps: next() < 0.5, read, any };
@@ -279,11 +302,12 @@ test('rows of several sessions take no longer together than one session after th
   return t.pass();
 });
 
+const idle = (): number => (next() < 0.3 ? below(pick([10, 1000, 100_000])) : 0);
+
 /** Passes one after the other, of any rows, with a head or several, and time between them in which reads go on. */
 function randomJobs(p: Program): { jobs: Job[]; bounds: { most: number; least: number }[] } {
   const jobs: Job[] = [];
   const bounds: { most: number; least: number }[] = [];
-  const idle = (): number => (next() < 0.3 ? below(pick([10, 1000, 100_000])) : 0);
   for (let pass = 0; pass < 5; pass++) {
     const [n, units] = [1 + below(ROWS), below(1000)];
     jobs.push(jobOf(p.body, n, units, p.singles, idle()));
@@ -316,4 +340,242 @@ for (const [title, worst] of [
       }
     }
     return t.pass();
+  });
+
+// ── Plans ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const certificates = accepted(
+  Certificates.of(JSON.parse(readFileSync('build/certificates.json', 'utf8')) as CertificateFile),
+);
+const rig = new Rig('simd128');
+const driver = new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
+const REGIONS: Record<keyof EngineBudget, MemoryRegion> = {
+  weights: 'weights',
+  stream: 'stream',
+  tensors: 'plan',
+  vocabulary: 'vocabulary',
+  kv: 'kv',
+  scratch: 'scratch',
+  plan: 'plan',
+  session: 'io',
+};
+type Segments = Pick<PlanImage, 'bodyAt' | 'headAt' | 'sampleAt' | 'scoreAt' | 'logitsAt' | 'stream'>;
+
+/** A plan in memory, as the kernel hands it to the pricer. */
+interface Planned extends Segments {
+  readonly options: EngineOptions;
+  readonly budget: EngineBudget;
+  readonly place: EnginePlace;
+  readonly u8: Uint8Array;
+  readonly originAt: number;
+  readonly vocabulary: number;
+}
+
+/** The plan alone, nothing being loaded. */
+function planned(image: ModelImage, asked: RigOptions): Planned {
+  const options = optionsOf(asked);
+  const budget = accepted(driver.budget(image, options));
+  const place: Record<string, number> = {};
+  let at = MODEL_AT;
+  for (const region of ENGINE_REGIONS) {
+    place[`${region}At`] = at;
+    at += Math.ceil(budget[region] / 32) * 32;
+  }
+  const located = place as unknown as EnginePlace;
+  const plan = accepted(driver.plan(image, options, budget, located));
+  const u8 = new Uint8Array(plan.words.buffer);
+  const vocabulary = image.tensor('token_embd.weight')!.shape[1]!;
+  return { ...plan, options, budget, place: located, u8, originAt: located.planAt, vocabulary };
+}
+
+function pricesOf(p: Planned, target: Target, disk: DiskTimes): Prices {
+  const view = new DataView(p.u8.buffer, p.u8.byteOffset);
+  const source: PlanSource = {
+    ...p,
+    word: at => view.getInt32(at - p.originAt, true),
+    regionOf: at => REGIONS[ENGINE_REGIONS.find(r => at < p.place[`${r}At`] + p.budget[r]) ?? 'session'],
+    ctx: p.options.ctx,
+    batch: p.options.batch,
+    draws: p.options.draws,
+    stream: p.stream === null ? null : { program: p.stream, disk },
+    kvAt: p.place.kvAt,
+    historyAt: p.place.sessionAt,
+    rowsAt: rig.get('rowsAt'),
+    picksAt: rig.get('picksAt'),
+    stepAt: rig.stepAt,
+    samplerAt: rig.stepAt + StepBlock.bytes,
+  };
+  return accepted(Prices.of(certificates, target, source));
+}
+
+/** The pieces of a segment with what each computes over `n` rows from `pos` on, op by op. */
+function jobAt(p: Planned, prices: Prices, segment: 'body' | 'head', n: number, pos: number): Job {
+  const ops = prices.ops(segment, n, pos).map(op => op.most);
+  const records = piecesOf(p.u8, p.stream!, segment, p.originAt);
+  let op = 0;
+  const computing = records.map(({ opAt }) => {
+    let sum = 0;
+    for (let at = opAt; new DataView(p.u8.buffer).getInt32(at - p.originAt, true) !== 0; at += PLAN_RECORD.bytes)
+      sum += ops[op++]!;
+    return sum;
+  });
+  const pieces = records.map(r => ({ tokens: () => 0, weight: 0, bytes: r.bytes, bufferAt: r.bufferAt }));
+  const gathers = segment === 'head' ? [] : p.stream!.gathers.flatMap(g => Array<number>(n).fill(g.unitBytes));
+  return { pieces, computing, gathers, idle: 0 };
+}
+
+/** A target's own block device, and kinds of storage like those of drivers/block. */
+const ownDisk = (target: Target): DiskTimes => ({
+  name: 'default',
+  overlaps: false,
+  read: (bytes, kind) => {
+    const of = (n: number): number => transferCycles(target, n)[kind === 'least' ? 'lower' : 'upper'];
+    return { latency: of(0), transfer: of(bytes) - of(0) };
+  },
+});
+const nvme = ({ hz }: Target): DiskTimes => ({
+  name: 'nvme',
+  overlaps: true,
+  read: (bytes, kind) => {
+    const [latencyUs, perByteNs] = { least: [10, 0.25], typical: [80, 0.3], most: [5000, 1] }[kind] as [number, number];
+    const [latency, transfer] = [Math.ceil((latencyUs * hz) / 1e6), Math.ceil((bytes * perByteNs * hz) / 1e9)];
+    return { latency, transfer: kind === 'most' ? 2 * transfer + latency : transfer };
+  },
+});
+const DISKS = [ownDisk, nvme];
+const MODELS = TARGETS.filter(target => target.kind === 'model');
+
+test('random models: executed, charged and bounded as the machine would come to it', t => {
+  let streamed = 0;
+  for (let m = 0; m < (soak ? 300 : 24); m++) {
+    const config = randomConfig(pick(['llama', 'gpt2', 'qwen2', 'gemma'] as const), next);
+    const { file } = randomModel(config, next);
+    const image = accepted(rig.image(file));
+    const tileBytes = Math.ceil(pick([1000, 3000, 8000, 20_000]) * (0.5 + next()));
+    const pinBytes = pick([0, 0, 0.3, 0.7]) * file.length;
+    const batch = 1 + below(8);
+    const sizes = {
+      ctx: 20,
+      batch,
+      draws: 1 + below(batch),
+      tileBytes,
+      buffers: 2 + below(3),
+      pinBytes: Math.floor(pinBytes),
+    };
+    const options = { ...sizes, kvType: kvTypeFor(config, next) };
+    const loaded = rig.load(driver, image, options);
+    if (isRefusal(loaded)) continue; // a group of rows is larger than a tile
+    const { engine, budget, place } = loaded;
+    const p: Planned = {
+      ...engine,
+      budget,
+      place,
+      u8: rig.arena.u8,
+      originAt: 0,
+      vocabulary: engine.vocabulary.count,
+    };
+    const target = pick(TARGETS);
+    const disk = next() < 0.5 ? randomDisk() : pick(DISKS)(target);
+    const prices = pricesOf(p, target, disk);
+    prices.fill(rig.arena.u32);
+    const streamer = new Streamer(rig, engine, blockDevice(rig, file).read);
+    const n = 1 + below(options.batch);
+    const pos = below(options.ctx - n + 1);
+    streamer.expect(['body', 'head']);
+    rig.put(
+      engine,
+      Array.from({ length: n }, (_, i) => ({ slot: 0, pos: pos + i, id: below(config.vocabulary) })),
+    );
+    const charge = (): number => {
+      const { cycles } = rig.step();
+      rig.arena.f64[(rig.stepAt + StepBlock.at.cycles) >> 3] = 0;
+      return cycles;
+    };
+    charge();
+    streamer.run('body');
+    const body = charge();
+    const picks = 1 + below(Math.min(n, options.draws));
+    rig.pick(Array.from({ length: picks }, () => below(n)));
+    streamer.run('head');
+    t.is(body, prices.computed('body', n, pos));
+    t.is(charge(), prices.headTokens(picks));
+
+    const positions = body - prices.bodyTokens(n);
+    for (const [segment, rows] of [
+      ['body', n],
+      ['head', picks],
+    ] as const) {
+      const job = jobAt(p, prices, segment, rows, pos);
+      const took = (kind: Kind): number => simulate([job], disk.overlaps, bytes => disk.read(bytes, kind))[0]!;
+      const most = segment === 'body' ? prices.passMost(n, positions) : prices.headMost(picks);
+      t.is(most, took('most'));
+      t.is(prices.charged(segment, rows, pos), took('typical'));
+      const bound = prices.segment(segment, rows, pos);
+      t.is(bound.most, most);
+      t.true(bound.least <= prices.charged(segment, rows, pos) && bound.least >= 0);
+      const waits = prices.waits(segment, rows, pos);
+      t.is(waits.reduce((sum, w) => sum + w.most, 0) + prices.computed(segment, rows, pos), most);
+    }
+    streamed += p.stream!.bodyPieces + p.stream!.headPieces;
+  }
+  t.log(`${streamed} pieces`);
+  t.true(streamed > 100);
+});
+
+// ── Tightness ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const SMOL: LlamaShape = {
+  width: 576,
+  layers: 30,
+  heads: 9,
+  headsKv: 3,
+  feedForward: 1536,
+  vocabulary: 49152,
+  context: 2048,
+  type: 'Q4_0',
+};
+const KIB = 1024;
+const GREEDY = { modes: SAMPLER_MODE.greedy, topK: 0 };
+
+/** Steps of one token, body and head, one after the other with worst-case answers: how much of their bounds the last of them took. */
+function tightness(p: Planned, prices: Prices, disk: DiskTimes, pos: number): number {
+  const pass = [jobAt(p, prices, 'body', 1, pos), jobAt(p, prices, 'head', 1, pos)];
+  const took = simulate([...pass, ...pass, ...pass], disk.overlaps, bytes => disk.read(bytes, 'most'));
+  const bound = prices.segment('body', 1, pos).most + prices.segment('head', 1, pos).most;
+  return bound / (took[4]! + took[5]!);
+}
+
+for (const [name, image, stream] of [
+  [
+    'SmolLM-135M in Q4_0',
+    () => shapeImage(rig, SMOL),
+    { ctx: 256, batch: 32, draws: 1, tileBytes: 256 * KIB, buffers: 2 },
+  ],
+  [
+    'SmolLM-135M in Q8_0',
+    () => shapeImage(rig, { ...SMOL, type: 'Q8_0' }),
+    { ctx: 256, batch: 32, draws: 1, tileBytes: 256 * KIB, buffers: 2 },
+  ],
+  [
+    'fable-q8_0',
+    () => accepted(rig.image('images/models/fable-q8_0.gguf')),
+    { ctx: 256, batch: 8, draws: 1, tileBytes: 16 * KIB, buffers: 2 },
+  ],
+] as const)
+  test(`${name}, streamed: no bound is 1.05 times what the worst disk makes of it`, t => {
+    const p = planned(image(), { kvType: GGML_TYPE.F16, ...stream });
+    for (const target of MODELS)
+      for (const disk of DISKS.map(of => of(target))) {
+        const prices = pricesOf(p, target, disk);
+        const ratios = [0, 100, 255].map(pos => tightness(p, prices, disk, pos));
+        const { cycles, computed, transfers } = prices.predict(128, GREEDY);
+        const said = [
+          `bound / worst ${Math.max(...ratios).toFixed(4)}`,
+          `${(target.hz / cycles).toFixed(3)} tokens/s`,
+          `stalls ${((100 * (cycles - computed)) / cycles).toFixed(1)} %`,
+          `disk busy ${((100 * transfers) / cycles).toFixed(1)} %`,
+        ];
+        t.log(`${target.name}, ${disk.name}: ${said.join(', ')}`);
+        t.true(ratios.every(x => x >= 1 && x <= 1.05));
+      }
   });

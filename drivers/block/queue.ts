@@ -32,6 +32,10 @@ export class Queue implements RequestQueue {
     return this.planted.map(p => p.fault);
   }
 
+  get isGone(): boolean {
+    return this.planted.some(({ fault, struck }) => fault.kind === 'gone' && (fault.next === 0 || struck < fault.next));
+  }
+
   inject(fault: DiskFault): void {
     this.planted.push({ fault, seen: 0, struck: 0 });
   }

@@ -98,6 +98,8 @@ export interface DiskRates {
   transfer(bytes: number, kind: keyof Timing): number;
 }
 
+/** Kinds of DiskFault. */
+export const DISK_FAULTS = ['error', 'short', 'slow', 'worst', 'gone'] as const;
 /**
  * A fault put into a disk, to see what becomes of it. It strikes an attempt that touches the bytes `from` … `to` of a file (an attempt anywhere: 0
  * and 2⁵³ − 1), of those every `every`-th, until it has struck `next` times (0: for good).
@@ -107,7 +109,7 @@ export interface DiskRates {
  * - gone: the disk does not answer.
  */
 export interface DiskFault {
-  readonly kind: 'error' | 'short' | 'slow' | 'worst' | 'gone';
+  readonly kind: (typeof DISK_FAULTS)[number];
   readonly every: number;
   readonly next: number;
   readonly from: number;
@@ -132,6 +134,8 @@ export interface RequestQueue {
   submit(rates: DiskRates, attempts: number, now: number, position: number, bytes: number): ReadAnswer;
   /** When the last read submitted is done. */
   readonly idleAt: number;
+  /** It would not answer. */
+  readonly isGone: boolean;
   readonly faults: readonly DiskFault[];
   inject(fault: DiskFault): void;
   heal(): void;
@@ -151,14 +155,22 @@ export interface HostStat {
   readonly mode: number;
 }
 
+/** A file of the host, open: it stays the one that was opened, whatever comes to lie under its name. Positions to 2⁵³ − 1; numbers < 0 are -errno. */
+export interface HostFile {
+  /** Up to `length` bytes from `position` on; fewer only at the end of the file as it is now. */
+  read(position: number, into: Uint8Array, at: number, length: number): number;
+  write(position: number, from: Uint8Array, at: number, length: number): number;
+  close(): void;
+}
+
 /** A directory of the host given to the machine as a device. Paths are relative, '/'-separated, already free of `.` and `..`. Numbers < 0 are -errno. */
 export interface HostDirectory {
   readonly source: string; // what `mount` and `df` print
   readonly readOnly: boolean;
   stat(path: string): HostStat | number;
   list(path: string): readonly { name: string; kind: number }[] | number;
-  read(path: string, position: number, into: Uint8Array, at: number, length: number): number;
-  write(path: string, position: number, from: Uint8Array, at: number, length: number): number;
+  /** `access`: O.RDONLY, O.WRONLY or O.RDWR. */
+  open(path: string, access: number): HostFile | number;
   create(path: string, mode: number): number;
   mkdir(path: string, mode: number): number;
   remove(path: string): number;
@@ -356,7 +368,7 @@ export interface PlanRow {
 
 /**
  * A record of a plan as the kernel knows it: `bytes` long, its first word the op (0 ends a segment), of word `flags` bit flagHead set when
- * the op runs for one token, flagRows when it runs for one row of the pass after the other. Two words point to prices, u64 cycles, that the
+ * the op runs for the picks of a pass, flagRows when it runs for one row of the pass after the other. Two words point to prices, u64 cycles, that the
  * kernel fills after a load: an op over n tokens costs tokens[n], and for each of them positions[p] more, p being its position (address 0:
  * nothing more; only an op that runs row by row has them). There are batch + 1 and ctx of them. Ops of equal shape share their prices.
  */
@@ -413,10 +425,11 @@ export interface Engine {
   readonly vocabulary: Vocabulary;
   /** Segments of the plan (arena offsets of their first op), or 0 when the engine has none. */
   readonly bodyAt: number; // tokens → hidden state, KV written
-  readonly headAt: number; // hidden state of StepBlock.row → logits
+  readonly headAt: number; // hidden states of the picks, at most options.draws → a row of logits each
   readonly sampleAt: number; // logits → StepBlock.next
   readonly scoreAt: number; // logits, StepBlock.target → StepBlock.loss
-  readonly logitsAt: number; // f32[vocabulary]; behind them the sampler's memory
+  readonly logitsAt: number; // f32[vocabulary], the first row; behind each row the sampler's memory
+  readonly logitsStride: number; // bytes from row to row
   readonly stream: StreamProgram | null;
   /** The KV pool: options.pages × pageBytes, and behind them, at pageRecordsAt, options.pages × PAGE_RECORD_BYTES for the kernel. */
   readonly kvAt: number;
@@ -424,8 +437,8 @@ export interface Engine {
   readonly pageRecordsAt: number;
   readonly slots: SessionSlots;
   /**
-   * A session begins in the slot at `slotAt`, its prompt being in the history: the stub prepares its reply in the slot's state, which
-   * StepBlock.replyAt names when it draws; others have nothing to do.
+   * A session begins in the slot at `slotAt`, its prompt being in the history: the stub prepares its reply in the slot's state;
+   * others have nothing to do.
    */
   begin(slotAt: number, promptTokens: number, maxTokens: number): void;
   /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */

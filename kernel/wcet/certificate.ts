@@ -7,8 +7,9 @@ import type { Refusal } from '../abi/index.ts';
 import type { Certificate, Extent, Uncertified, Word } from './certify.ts';
 import { PASSES, isCertificate } from './certify.ts';
 import type { MeterBlock } from './meter.ts';
-import { ARGUMENT_MAX, ATOM, ZERO, evaluate, fromTerms } from './poly.ts';
-import type { Atom, Poly } from './poly.ts';
+import { dependenceOf, depending } from './shape.ts';
+import { ARGUMENT_MAX, ATOM, Poly, ZERO, evaluate } from './poly.ts';
+import type { Atom, Term } from './poly.ts';
 import { CLASSES } from './wasm.ts';
 
 /** Instructions of each class (index into CLASSES) and bytes moved, at least and at most. */
@@ -133,7 +134,7 @@ const isOpCertificate = (name: string): boolean => name.startsWith(opCertificate
 
 // ── The file ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const VERSION = 3;
+const VERSION = 4;
 
 type AtomRow = readonly [kind: Atom['kind'], ...numbers: number[]];
 type PolyRow = readonly (readonly [coef: string | number, ...atoms: number[]])[];
@@ -158,6 +159,11 @@ interface KernelRow {
   readonly strays?: readonly (readonly [store: 0 | 1, moved: number, run: number, width: number])[];
   readonly loops?: number;
   readonly words?: readonly WordRow[];
+  readonly dependence?: readonly [
+    pointers: readonly number[],
+    operands: readonly (readonly number[])[],
+    counted: readonly number[],
+  ];
 }
 /** A block's access, then class and count in turn. */
 type BlockRow = readonly [access: MeterBlock['access'], ...counts: number[]];
@@ -222,6 +228,7 @@ export function encodeCertificates(
   };
   const kernels = results.map((c): KernelRow => {
     if (!isCertificate(c)) return c;
+    const { pointers, operands, counted } = dependenceOf(c);
     return {
       name: c.name,
       index: c.index,
@@ -243,6 +250,7 @@ export function encodeCertificates(
       strays: c.strays.map(x => [x.store ? 1 : 0, expression(x.moved), expression(x.run), x.width]),
       loops: c.loops,
       words: c.words.map(wordRow),
+      dependence: [[...pointers], operands, [...counted]],
     };
   });
   const meter = blocks.map((b): BlockRow => [b.access, ...b.counts.flatMap((n, cls) => (n === 0 ? [] : [cls, n]))]);
@@ -317,9 +325,22 @@ function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncer
   const expression = (n: number): Poly => {
     const known = polys.get(n);
     if (known !== undefined) return known;
-    const p = fromTerms((file.expressions[n] ?? []).map(([coef, ...factors]) => [BigInt(coef), factors.map(atom)]));
+    const p = new Poly({ without: zero => termsWithout(file.expressions[n] ?? [], zero) });
     polys.set(n, p);
     return p;
+  };
+  const termsWithout = (row: PolyRow, zero: (a: Atom) => boolean): Term[] => {
+    const terms: Term[] = [];
+    rows: for (const term of row) {
+      const factors: Atom[] = [];
+      for (let i = 1; i < term.length; i++) {
+        const a = atom(term[i] as number);
+        if (zero(a)) continue rows;
+        factors.push(a);
+      }
+      terms.push({ coef: BigInt(term[0]), atoms: factors });
+    }
+    return terms;
   };
   const atom = (n: number): Atom => {
     const known = atoms.get(n);
@@ -343,41 +364,47 @@ function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncer
       for (const row of k.counts ?? []) all[row[0]] = expression(row[which]);
       return all;
     };
-    return {
-      name: k.name,
-      index: k.index,
-      params: k.params ?? 0,
-      least: side(1),
-      most: side(2),
-      domain: (k.domain ?? []).map(([reach, value, low, high]) => ({
-        reach: expression(reach),
-        value: expression(value),
-        low: BigInt(low),
-        high: BigInt(high),
-      })),
-      extents: (k.extents ?? []).map(([store, reach, from, to, moved, run, width, table, pieces]) => ({
-        store: store === 1,
-        reach: expression(reach),
-        from: expression(from),
-        to: expression(to),
-        moved: expression(moved),
-        run: expression(run),
-        width,
-        scatter:
-          table === undefined || pieces === undefined ? null : { table: expression(table), pieces: expression(pieces) },
-      })),
-      strays: (k.strays ?? []).map(([store, moved, run, width]) => ({
-        store: store === 1,
-        moved: expression(moved),
-        run: expression(run),
-        width,
-      })),
-      loops: k.loops ?? 0,
-      words: (k.words ?? []).map(([param, address, value]) => ({
-        param,
-        address: expression(address),
-        ...(value === undefined ? {} : { value }),
-      })),
-    };
+    const [pointers = [], operands = [], counted = []] = k.dependence ?? [];
+    return depending(
+      { pointers: new Set(pointers), operands, counted: new Set(counted) },
+      {
+        name: k.name,
+        index: k.index,
+        params: k.params ?? 0,
+        least: side(1),
+        most: side(2),
+        domain: (k.domain ?? []).map(([reach, value, low, high]) => ({
+          reach: expression(reach),
+          value: expression(value),
+          low: BigInt(low),
+          high: BigInt(high),
+        })),
+        extents: (k.extents ?? []).map(([store, reach, from, to, moved, run, width, table, pieces]) => ({
+          store: store === 1,
+          reach: expression(reach),
+          from: expression(from),
+          to: expression(to),
+          moved: expression(moved),
+          run: expression(run),
+          width,
+          scatter:
+            table === undefined || pieces === undefined
+              ? null
+              : { table: expression(table), pieces: expression(pieces) },
+        })),
+        strays: (k.strays ?? []).map(([store, moved, run, width]) => ({
+          store: store === 1,
+          moved: expression(moved),
+          run: expression(run),
+          width,
+        })),
+        loops: k.loops ?? 0,
+        words: (k.words ?? []).map(([param, address, value]) => ({
+          param,
+          address: expression(address),
+          ...(value === undefined ? {} : { value }),
+        })),
+      },
+    );
   };
 }

@@ -20,7 +20,7 @@ export type Atom =
   /** Σ of `of` over counter `id` = 0 … count − 1. */
   | { readonly kind: 'sum'; readonly id: number; readonly count: Poly; readonly of: Poly; readonly key: string };
 
-interface Term {
+export interface Term {
   readonly coef: bigint;
   readonly atoms: readonly Atom[]; // sorted by key, repeated for powers
 }
@@ -30,13 +30,34 @@ export type Range = readonly [low: bigint | null, high: bigint | null];
 
 export const ARGUMENT_MAX = (1n << 31n) - 1n;
 
+/** Terms that are written down somewhere. */
+interface Written {
+  /** All that have no such factor. */
+  without(zero: (a: Atom) => boolean): readonly Term[];
+}
+
 export class Poly {
-  readonly terms: ReadonlyMap<string, Term>;
+  #terms: ReadonlyMap<string, Term> | undefined;
+  #list: readonly Term[] | undefined;
+  readonly #written: Written | undefined;
   #key: string | undefined;
   #range: Range | undefined;
 
-  constructor(terms: ReadonlyMap<string, Term>) {
-    this.terms = terms;
+  /** From terms by the keys of their atoms; or from terms that are written down somewhere and read when they are asked for. */
+  constructor(terms: ReadonlyMap<string, Term> | Written) {
+    if ('without' in terms) this.#written = terms;
+    else this.#terms = terms;
+  }
+  get terms(): ReadonlyMap<string, Term> {
+    return (this.#terms ??= new Map(this.list.map(t => [t.atoms.map(a => a.key).join('*'), t])));
+  }
+  /** The same without the keys, which cost more than all the rest. */
+  get list(): readonly Term[] {
+    return (this.#list ??= this.#written?.without(() => false) ?? [...this.terms.values()]);
+  }
+  /** Those that are not 0, when such atoms are; or more: of terms that are written down the others are not even read. */
+  without(zero: (a: Atom) => boolean): readonly Term[] {
+    return this.#list ?? this.#written?.without(zero) ?? this.list;
   }
   get key(): string {
     return (this.#key ??= [...this.terms]
@@ -49,8 +70,9 @@ export class Poly {
   }
   /** The value when it has no unknowns, else null. */
   get constant(): bigint | null {
-    if (this.terms.size === 0) return 0n;
-    return this.terms.size === 1 ? (this.terms.get('')?.coef ?? null) : null;
+    const [only, second] = this.list;
+    if (only === undefined) return 0n;
+    return second === undefined && only.atoms.length === 0 ? only.coef : null;
   }
   equals(other: Poly): boolean {
     return this === other || this.key === other.key;
@@ -133,9 +155,9 @@ export const constant = (value: bigint | number): Poly =>
 export const ONE = constant(1);
 const ofAtom = (atom: Atom): Poly => new Poly(new Map([[atom.key, { coef: 1n, atoms: [atom] }]]));
 
-/** A polynomial from terms written down before: nothing is simplified. */
+/** A polynomial from terms: nothing is simplified. */
 export function fromTerms(terms: readonly (readonly [coef: bigint, atoms: readonly Atom[]])[]): Poly {
-  return new Poly(new Map(terms.map(([coef, atoms]) => [atoms.map(a => a.key).join('*'), { coef, atoms }])));
+  return new Poly({ without: () => terms.map(([coef, atoms]) => ({ coef, atoms })) });
 }
 
 /** Atoms as they stand. The functions below simplify and are what expressions are built with. */
@@ -310,7 +332,7 @@ const atomMentions = (a: Atom, test: (a: Atom) => boolean): boolean =>
 
 /** Whether an atom that passes the test occurs anywhere in `p`. */
 export function mentions(p: Poly, test: (a: Atom) => boolean): boolean {
-  for (const t of p.terms.values()) if (t.atoms.some(a => atomMentions(a, test))) return true;
+  for (const t of p.list) if (t.atoms.some(a => atomMentions(a, test))) return true;
   return false;
 }
 
@@ -576,7 +598,7 @@ const SUM_MAX = 1n << 20n;
 /** The value at integer arguments; a RangeError for sums of more than 2²⁰ terms. Sums that have no closed form are added up: their cost is their count. */
 export function evaluate(p: Poly, args: readonly bigint[], counters: Map<number, bigint> = new Map()): bigint {
   let total = 0n;
-  for (const t of p.terms.values()) {
+  for (const t of p.list) {
     let value = t.coef;
     for (const a of t.atoms) {
       if (value === 0n) break; // a bracket that is 0 shields its factors, a division by 0 among them

@@ -50,6 +50,8 @@ interface Runs {
   readonly moved: () => number;
   readonly run: () => number;
   readonly width: number;
+  /** The same whatever the open unknowns are. */
+  readonly fixed: boolean;
 }
 interface Operand {
   readonly region: MemoryRegion | null; // null: a pointer is data
@@ -65,6 +67,7 @@ interface Part {
   /** The first byte of a piece is the least of these, its end the largest of those. */
   readonly froms: readonly (() => number)[];
   readonly tos: readonly (() => number)[];
+  readonly fixed: boolean;
 }
 
 /** Bytes from … to − 1 behind where the pointers, added up, point: each is read. */
@@ -114,6 +117,9 @@ export class Shape {
   readonly #stored: () => number;
   readonly #busy: readonly (() => number)[];
   readonly #operands: readonly Operand[];
+  /** Operands whose traffic is always the same, and that traffic; the others. */
+  readonly #fixedMilli: number;
+  readonly #varying: readonly Operand[];
   readonly #strays: readonly Movement[];
   readonly #strayRuns: readonly Runs[];
   readonly #strayMilli: number; // a line from the farthest home
@@ -176,6 +182,7 @@ export class Shape {
     });
     const strays = c.strays.map(settled);
     for (const x of c.extents) {
+      if (known.of(x.reach).constant === 0n) continue; // most are of other types
       const movement = settled(x);
       if (movement.moved.constant === 0n) continue;
       const pointers = basesOf(x.from);
@@ -199,6 +206,9 @@ export class Shape {
         parts: partsOf(program, o.extents),
       };
     });
+    const isFixed = (o: Operand): boolean => [...o.runs, ...o.parts].every(x => x.fixed);
+    this.#fixedMilli = this.#trafficOf(this.#operands.filter(isFixed));
+    this.#varying = this.#operands.filter(o => !isFixed(o));
     this.#strays = strays;
     this.#strayRuns = runsOf(program, strays);
     this.#strayMilli = Math.max(...Object.values(target.home).map(home => target.levels[home]?.lineUpper ?? 0));
@@ -248,8 +258,12 @@ export class Shape {
   }
 
   #memory(): number {
+    return this.#fixedMilli + this.#trafficOf(this.#varying) + this.#lines(this.#strayRuns) * this.#strayMilli;
+  }
+
+  #trafficOf(operands: readonly Operand[]): number {
     let milli = 0;
-    for (const { region, runs, parts } of this.#operands) {
+    for (const { region, runs, parts } of operands) {
       const lines = this.#lines(runs);
       if (lines === 0) continue;
       let [hullBytes, hullLines] = [0, 0];
@@ -263,7 +277,7 @@ export class Shape {
       }
       milli += trafficMilli(this.#target, { region, hullBytes, hullLines, lines });
     }
-    return milli + this.#lines(this.#strayRuns) * this.#strayMilli;
+    return milli;
   }
 
   #lines(all: readonly Runs[]): number {
@@ -305,7 +319,12 @@ function runsOf(program: Program, movements: readonly Movement[]): Runs[] {
     const key = `${width} ${run.key}`;
     alike.set(key, { run, width, moved: moved.plus(alike.get(key)?.moved ?? ZERO) });
   }
-  return [...alike.values()].map(x => ({ ...x, moved: program.compile(x.moved), run: program.compile(x.run) }));
+  return [...alike.values()].map(({ moved, run, width }) => ({
+    moved: program.compile(moved),
+    run: program.compile(run),
+    width,
+    fixed: moved.constant !== null && run.constant !== null,
+  }));
 }
 
 /** Extents scattered over the same pieces are one part, those that are not scattered another. */
@@ -317,19 +336,22 @@ function partsOf(program: Program, extents: readonly Extent[]): Part[] {
     alike.set(key, part);
     part.extents.push(x);
   }
-  const compiled = (values: readonly Poly[], largest: boolean): (() => number)[] =>
-    ends(values, largest).map(p => program.compile(p));
-  return [...alike.values()].map(part => ({
-    pieces: program.compile(part.pieces),
-    froms: compiled(
+  return [...alike.values()].map(part => {
+    const froms = ends(
       part.extents.map(x => x.from),
       false,
-    ),
-    tos: compiled(
+    );
+    const tos = ends(
       part.extents.map(x => x.to),
       true,
-    ),
-  }));
+    );
+    return {
+      pieces: program.compile(part.pieces),
+      froms: froms.map(p => program.compile(p)),
+      tos: tos.map(p => program.compile(p)),
+      fixed: [part.pieces, ...froms, ...tos].every(p => p.constant !== null),
+    };
+  });
 }
 
 /** Of values that differ by a constant the largest (or the smallest). */
@@ -350,9 +372,7 @@ function pointersOf(c: Certificate): Set<number> {
 }
 /** Unknowns that are added up as they stand. */
 const basesOf = (p: Poly): number[] =>
-  [...p.terms.values()].flatMap(t =>
-    t.coef === 1n && t.atoms.length === 1 ? t.atoms.map(indexOf).filter(i => i >= 0) : [],
-  );
+  p.list.flatMap(t => (t.coef === 1n && t.atoms.length === 1 ? t.atoms.map(indexOf).filter(i => i >= 0) : []));
 
 /** What of a certificate's unknowns its cost can depend on. */
 export interface Dependence {
@@ -363,6 +383,11 @@ export interface Dependence {
   readonly counted: ReadonlySet<number>;
 }
 const dependences = new WeakMap<Certificate, Dependence>();
+/** The certificate, of which that much is known already. */
+export function depending(known: Dependence, c: Certificate): Certificate {
+  dependences.set(c, known);
+  return c;
+}
 export function dependenceOf(c: Certificate): Dependence {
   const known = dependences.get(c);
   if (known !== undefined) return known;

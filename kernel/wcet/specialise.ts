@@ -42,7 +42,7 @@ export class Specialiser {
     const done = this.#polys.get(p);
     if (done !== undefined) return done;
     let total = ZERO;
-    for (const { coef, atoms } of p.terms.values()) {
+    for (const { coef, atoms } of p.without(this.#isZero)) {
       let value = coef;
       let rest: Poly | null = null;
       for (const a of atoms) {
@@ -65,6 +65,8 @@ export class Specialiser {
     this.#atoms.set(a, image);
     return image;
   }
+
+  readonly #isZero = (a: Atom): boolean => this.#atom(a) === ZERO;
 
   #image(a: Atom): Poly {
     switch (a.kind) {
@@ -121,7 +123,7 @@ export class Specialiser {
 export function noteParams(p: Poly, into: Set<number>, seen: Set<Poly>): void {
   if (seen.has(p)) return;
   seen.add(p);
-  for (const t of p.terms.values())
+  for (const t of p.list)
     for (const a of t.atoms) {
       if (a.kind === 'param') into.add(a.index);
       for (const inner of partsOf(a)) noteParams(inner, into, seen);
@@ -139,7 +141,7 @@ export function spanOf(
   counters: ReadonlyMap<number, Span> = new Map(),
 ): Span {
   let [low, high] = [0, 0];
-  for (const { coef, atoms } of p.terms.values()) {
+  for (const { coef, atoms } of p.list) {
     let term: Span = [Number(coef), Number(coef)];
     for (const a of atoms) term = productOf(term, spanOfAtom(a, ranges, counters));
     low += term[0];
@@ -201,7 +203,7 @@ export class Program {
       const value = Number(p.constant);
       return () => value;
     }
-    const terms = [...p.terms.values()].map(t => ({ coef: Number(t.coef), factors: t.atoms.map(a => this.#atom(a)) }));
+    const terms = p.list.map(t => ({ coef: Number(t.coef), factors: t.atoms.map(a => this.#atom(a)) }));
     return () => {
       let total = 0;
       let size = 0;

@@ -5,7 +5,6 @@ export interface WalkedTensor {
   readonly type: number;
   readonly ne: readonly number[];
   readonly at: number; // byte offset in the file
-  readonly typeAt: number; // of the word that says the type
 }
 
 export function walkGguf(file: Uint8Array): WalkedTensor[] {
@@ -37,7 +36,7 @@ export function walkGguf(file: Uint8Array): WalkedTensor[] {
   for (let n = tensors; n > 0; n--) {
     const name = text();
     const ne = Array.from({ length: u32() }, u64);
-    found.push({ name, ne, typeAt: p, type: u32(), offset: u64(), at: 0 });
+    found.push({ name, ne, type: u32(), offset: u64(), at: 0 });
   }
   const dataAt = Math.ceil(p / alignment) * alignment;
   return found.map(t => ({ ...t, at: dataAt + t.offset }));

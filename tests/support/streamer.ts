@@ -3,10 +3,13 @@
 // shows in the logits.
 
 import { PieceRecord, RowRecord } from '../../kernel/abi/index.ts';
-import type { Dma, Engine, StreamProgram } from '../../kernel/abi/index.ts';
+import type { Dma, Engine, ModelImage, StreamProgram, TensorInfo } from '../../kernel/abi/index.ts';
+import { GROUP, TYPE_Q4_0, TYPE_Q4_0_R4 } from '../../drivers/engine/ops.ts';
 import { needsRepack } from '../../drivers/engine/sizes.ts';
+import { accepted } from '../harness.ts';
 import type { Rig } from '../harness.ts';
-import { walkGguf } from '../reference/gguf-walk.ts';
+
+const INTERLEAVED = TYPE_Q4_0_R4 - TYPE_Q4_0;
 
 export type SegmentName = 'body' | 'head';
 export type Piece = ReturnType<typeof PieceRecord.read>;
@@ -96,7 +99,8 @@ export class Streamer {
     const sizes = Array.from({ length: Math.ceil(ids.length / batch) }, (_, i) =>
       Math.min(batch, ids.length - i * batch),
     );
-    this.expect(sizes.flatMap(n => ['body' as const, ...Array<'head'>(n).fill('head')]));
+    const { draws } = engine.options;
+    this.expect(sizes.flatMap(n => ['body' as const, ...Array<'head'>(Math.ceil(n / draws)).fill('head')]));
     const found: Float32Array[] = [];
     let pos = 0;
     for (const n of sizes) {
@@ -105,10 +109,11 @@ export class Streamer {
         ids.slice(pos, pos + n).map((id, i) => ({ slot: 0, pos: pos + i, id })),
       );
       this.run('body');
-      for (let row = 0; row < n; row++) {
-        rig.set('row', row);
+      for (let row = 0; row < n; row += draws) {
+        const picks = Array.from({ length: Math.min(draws, n - row) }, (_, i) => row + i);
+        rig.pick(picks);
         this.run('head');
-        found.push(rig.arena.f32.slice(engine.logitsAt >> 2, (engine.logitsAt >> 2) + engine.vocabulary.count));
+        found.push(...rig.picked(engine, picks));
       }
       pos += n;
     }
@@ -116,21 +121,26 @@ export class Streamer {
   }
 }
 
-/** The file with its grouped matrices as a prelinked one has them: the same places, the kernels' layout, the types that say so. */
-export function interleaved(rig: Rig, file: Uint8Array): Uint8Array {
+/** A file as prelinking leaves its matrices, in their old places: bytes, and the image whose tensors say so. */
+export function interleaved(rig: Rig, file: Uint8Array): { readonly file: Uint8Array; readonly image: ModelImage } {
   const out = file.slice();
-  const view = new DataView(out.buffer);
   const { u8 } = rig.arena;
-  for (const { name, ne, type, at, typeAt } of walkGguf(file)) {
-    const [k = 1, rows = 1] = ne;
-    if (!needsRepack(type) || ne.length < 2) continue;
-    const bytes = rows * (k / 32) * ({ 2: 18, 3: 20, 8: 34 } as Record<number, number>)[type]!;
-    const [from, to] = [1 << 20, 1 << 22];
-    if (bytes > to - from) throw new Error(`${name} is too large`);
-    u8.set(file.subarray(at, at + bytes), from);
-    if (rig.compute.repack(type, from, rows, k, to) !== 0) throw new Error(`${name} is not finite`);
-    out.set(u8.subarray(to, to + bytes), at);
-    view.setUint32(typeAt, 1000 + type, true);
-  }
-  return out;
+  const [fromAt, toAt] = [1 << 20, 1 << 22];
+  const image = accepted(rig.image(out));
+  const tensors = image.tensors.map(t => {
+    const [k = 1, rows = 1] = t.shape;
+    if (!needsRepack(t.type) || rows < GROUP) return t;
+    if (t.bytes > toAt - fromAt) throw new Error(`${t.name} is too large`);
+    u8.set(file.subarray(t.fileAt, t.fileAt + t.bytes), fromAt);
+    if (rig.compute.repack(t.type, fromAt, rows, k, toAt) !== 0) throw new Error(`${t.name} is not finite`);
+    out.set(u8.subarray(toAt, toAt + t.bytes), t.fileAt);
+    return { ...t, type: t.type + INTERLEAVED };
+  });
+  const tensor = (name: string): TensorInfo | undefined => tensors.find(t => t.name === name);
+  const { path, fileBytes, version, architecture, keys, read, dmaAt, dmaBytes } = image;
+  const [meta, typeOf] = [(key: string) => image.meta(key), (key: string) => image.typeOf(key)];
+  return {
+    file: out,
+    image: { path, fileBytes, version, architecture, keys, meta, typeOf, tensors, tensor, read, dmaAt, dmaBytes },
+  };
 }
