@@ -832,6 +832,7 @@ for (const lab of [
   'quotas',
   'trace',
   'pages',
+  'disks',
   'kv',
   'sessions',
   'deadlines',
