@@ -377,6 +377,12 @@ export class Disks {
     return this.byName.get(file.opening.disk) ?? this.memory;
   }
 
+  /** /proc/diskmodels: a line a kind of storage, its name and what it is. */
+  modelsText(): string {
+    const own = `${DEFAULT_MODEL} ${this.target().block.name}\n`;
+    return own + this.driver.models.map(({ name, title }) => `${name} ${title}\n`).join('');
+  }
+
   /** A kind of storage by name; null: the target's own. */
   model(name: string): DiskModel | null | Refusal {
     if (name === DEFAULT_MODEL) return null;

@@ -76,7 +76,7 @@ const STREAMED = [
 const SHRINKING = 2;
 const CTX_WORTHWHILE = 128;
 const BUFFERS = 2;
-/** Of what is free: the logits of further draws, then pages beyond one context; the rest is for pinned weights. */
+/** Of what is free: the logits of further draws; where weights stream, then pages beyond one context, and the rest is for pinned ones. */
 const DRAWS_SHARE = 1 / 8;
 const PAGES_SHARE = 1 / 4;
 /** Sizes of what is pinned are tried in steps. */
@@ -191,8 +191,11 @@ class Fitter {
   /** From the smallest choice, which fits, to the largest. */
   private grown(smallest: EngineOptions): Fit | Refusal {
     const { request } = this;
-    const batch = request.batch || this.firstFit(halves(LIMITS.prefillBatch), n => ({ ...smallest, batch: Math.max(n, smallest.batch) }));
-    return this.withPages(this.withSessions({ ...smallest, batch: Math.max(batch, smallest.batch) }), POOL_SHARE);
+    const batch =
+      request.batch ||
+      this.firstFit(halves(LIMITS.prefillBatch), n => ({ ...smallest, batch: Math.max(n, smallest.batch) }));
+    const served = this.withSessions({ ...smallest, batch: Math.max(batch, smallest.batch) });
+    return this.withPages(this.withDraws(served), POOL_SHARE);
   }
 
   private withSessions(o: EngineOptions): EngineOptions {
@@ -266,7 +269,7 @@ class Fitter {
     return this.made(pin(largest(Math.ceil(left / PIN_STEP), n => this.fits(pin(n)))));
   }
 
-  /** Logits for as many rows as a small share of what is left holds: a head that streams is then read once for all of them. */
+  /** Logits for as many rows as a small share of what is left holds: the output matrix is then read once for all of them. */
   private withDraws(o: EngineOptions): EngineOptions {
     const budget = this.budget(o);
     if (this.request.draws > 0 || isRefusal(budget)) return o;

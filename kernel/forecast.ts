@@ -9,12 +9,16 @@ import {
   LIMITS,
   LOAD_DEFAULTS,
   refuse,
+  SAMPLER_MODE,
   utf8Write,
   WCET_CALLS,
   WcetOptions,
   WcetReport,
   type PlanRow,
+  type RecordValue,
   type Refusal,
+  type SpeedOptions,
+  type SpeedReport,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
@@ -26,11 +30,16 @@ import type { Loader, Priced } from './loader.ts';
 import { checkLength } from './admission.ts';
 import { drawOf } from './session.ts';
 import { requestBounds } from './wcet/bounds.ts';
-import type { Bound, OpCost, Segment, Wait } from './wcet/price.ts';
+import type { Bound, Draw, OpCost, Segment, Wait } from './wcet/price.ts';
 import { MILLI, transferCycles, type Target } from './wcet/targets.ts';
 
 type Options = ReturnType<typeof WcetOptions.read>;
 type Report = ReturnType<typeof WcetReport.read>;
+
+type Speed = RecordValue<typeof SpeedReport.fields>;
+
+/** How llminfer draws when it is not told otherwise. */
+const DEFAULT_DRAW: Draw = { modes: SAMPLER_MODE.topP, topK: 40 };
 
 export class Forecast {
   constructor(
@@ -46,6 +55,28 @@ export class Forecast {
     const o = WcetOptions.read(this.arena.u8, optionsAt);
     const priced = this.priced(path, o);
     return isRefusal(priced) ? priced : reportOf(priced, o);
+  }
+
+  /** How fast a model goes, as a load with this request would place it; path '': the loaded one. */
+  speed(path: string, asked: RecordValue<typeof SpeedOptions.fields>): Speed | Refusal {
+    const target = this.costs.find(asked.target);
+    if (isRefusal(target)) return target;
+    const found = this.loader.pricesOn(path, asked, target, asked.disk);
+    if (isRefusal(found)) return found;
+    const { prices, disk } = found;
+    const position = prices.ctx >> 1;
+    const { cycles, computed, transfers } = prices.predict(position, DEFAULT_DRAW);
+    return {
+      hz: target.hz,
+      sound: target.kind === 'model' ? 1 : 0,
+      position,
+      tokenCycles: cycles,
+      tokenMost: prices.step(1, position, true, DEFAULT_DRAW, position + 1).most,
+      computed,
+      transfers,
+      target: target.name,
+      disk,
+    };
   }
 
   /** The priced plan of that request as text in an anonymous file, a line an op. */

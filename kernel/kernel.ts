@@ -433,6 +433,7 @@ export class Kernel {
     });
     proc('audit', () => this.audit.lines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
+    proc('diskmodels', () => this.disks.modelsText());
     proc('trace', () => this.trace.text());
   }
 

@@ -16,6 +16,7 @@ import {
   refuse,
   strerror,
   type Engine,
+  type DiskTimes,
   type EngineBudget,
   type EngineDriver,
   type EngineOptions,
@@ -85,6 +86,12 @@ interface Prepared extends Candidate {
   readonly options: EngineOptions;
   readonly budget: EngineBudget | null; // null: does not fit
   readonly report: Report;
+}
+
+/** A plan as a load would write it; `word`: an i32 of it. */
+interface PlacedPlan extends PlanImage {
+  readonly place: EnginePlace;
+  readonly word: (address: number) => number;
 }
 
 /** How much text a request brings: `bytes`, or when that is 0, as many as `tokens` ids can stand for. */
@@ -421,7 +428,7 @@ export class Loader {
     { driver, image }: Candidate,
     options: EngineOptions,
     budget: EngineBudget,
-  ): (PlanImage & { readonly place: EnginePlace; readonly word: (address: number) => number }) | Refusal {
+  ): PlacedPlan | Refusal {
     const place = this.placeOf(budget);
     const plan = driver.plan(image, options, budget, place);
     if (isRefusal(plan)) return plan;
@@ -510,7 +517,8 @@ export class Loader {
     const { loaded } = this;
     if (loaded === null) return null;
     const { engine } = loaded;
-    const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded, target), target);
+    const prices =
+      target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded, target), target);
     if (isRefusal(prices)) return prices;
     const size = this.sizeOf(text, engine.vocabulary);
     const { budget, place } = loaded;
@@ -536,22 +544,7 @@ export class Loader {
       if (budget === null) return refuse('NOMEM', 1003, report.message);
       const plan = this.planOf(prepared, options, budget);
       if (isRefusal(plan)) return plan;
-      const { place } = plan;
-      const prices = this.costs.price(
-        {
-          ...plan,
-          ...options,
-          stream: plan.stream === null ? null : { program: plan.stream, disk: this.costs.disks.of(file).times(target) },
-          vocabulary: shape.vocabulary,
-          kvAt: place.kvAt,
-          historyAt: place.sessionAt,
-          rowsAt: this.lay.rowsAt,
-          regionOf: this.regionsOf(budget, place),
-          stepAt: this.lay.stepAt,
-          samplerAt: this.lay.samplerAt,
-        },
-        target,
-      );
+      const prices = this.costs.price(this.sourceOfFile(prepared, budget, plan, this.timesOf(file, '', target)), target);
       if (isRefusal(prices)) return prices;
       const told = this.withVocabulary(image, (v, m) => {
         const size = this.sizeOf(text, v);
@@ -561,6 +554,49 @@ export class Loader {
       const { size: textBytes, bound: tokenize } = isRefusal(told) ? { size: text.bytes, bound: null } : told;
       return { target, prices, shape, options, arenaBytes: report.total, rows: () => plan.rows, textBytes, tokenize };
     });
+  }
+
+  /** Prices of a file as a load with this request would place it, or of what is loaded (path ''), on a target and a kind of storage; '': the file's own. */
+  pricesOn(
+    path: string,
+    request: LoadRequest,
+    target: Target,
+    diskModel: string,
+  ): { readonly prices: PlanPrices; readonly disk: string } | Refusal {
+    if (path !== '') return this.withImage(path, (image, file) => this.filePricesOn(image, file, request, target, diskModel));
+    const { loaded } = this;
+    if (loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
+    const times = loaded.file === null ? null : this.timesOf(loaded.file, diskModel, target);
+    if (isRefusal(times)) return times;
+    const prices = this.costs.price(this.sourceOf(loaded, target, times), target);
+    return isRefusal(prices) ? prices : { prices, disk: times?.name ?? '' };
+  }
+
+  private filePricesOn(
+    image: ModelImage,
+    file: OpenFile,
+    request: LoadRequest,
+    target: Target,
+    diskModel: string,
+  ): { readonly prices: PlanPrices; readonly disk: string } | Refusal {
+    const prepared = this.prepare(image, request);
+    if (isRefusal(prepared)) return prepared;
+    const { options, budget, report } = prepared;
+    if (budget === null) return refuse('NOMEM', 1003, report.message);
+    const plan = this.planOf(prepared, options, budget);
+    if (isRefusal(plan)) return plan;
+    const times = this.timesOf(file, diskModel, target);
+    if (isRefusal(times)) return times;
+    const prices = this.costs.price(this.sourceOfFile(prepared, budget, plan, times), target);
+    return isRefusal(prices) ? prices : { prices, disk: plan.stream === null ? '' : times.name };
+  }
+
+  /** Times of a kind of storage on a target; '': of the disk that a file lies on. */
+  private timesOf(file: OpenFile, model: '', target: Target): DiskTimes;
+  private timesOf(file: OpenFile, model: string, target: Target): DiskTimes | Refusal;
+  private timesOf(file: OpenFile, model: string, target: Target): DiskTimes | Refusal {
+    const { disks } = this.costs;
+    return model === '' ? disks.of(file).times(target) : disks.timesOf(model, target);
   }
 
   private sizeOf(text: TextSize, v: Vocabulary): number {
@@ -595,9 +631,10 @@ export class Loader {
   private sourceOf(
     { engine, budget, place, disk }: Pick<Loaded, 'engine' | 'budget' | 'place' | 'disk'>,
     target = this.costs.target,
+    times = disk?.times(target) ?? null,
   ): PlanSource {
     const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, slots, options } = engine;
-    const { stepAt, rowsAt, samplerAt } = this.lay;
+    const { stepAt, rowsAt, picksAt, samplerAt } = this.lay;
     const places = {
       bodyAt,
       headAt,
@@ -607,6 +644,7 @@ export class Loader {
       kvAt,
       historyAt: slots.at,
       rowsAt,
+      picksAt,
       stepAt,
       samplerAt,
     };
@@ -616,9 +654,33 @@ export class Loader {
       ctx: options.ctx,
       batch: options.batch,
       draws: options.draws,
-      stream: engine.stream === null || disk === null ? null : { program: engine.stream, disk: disk.times(target) },
+      stream: engine.stream === null || times === null ? null : { program: engine.stream, disk: times },
       vocabulary: engine.vocabulary.count,
       regionOf: this.regionsOf(budget, place),
+    };
+  }
+
+  /** The same of a plan that is not loaded. */
+  private sourceOfFile(
+    { options, shape }: Prepared,
+    budget: EngineBudget,
+    plan: PlacedPlan,
+    times: DiskTimes,
+  ): PlanSource {
+    const { place } = plan;
+    const { stepAt, rowsAt, picksAt, samplerAt } = this.lay;
+    return {
+      ...plan,
+      ...options,
+      stream: plan.stream === null ? null : { program: plan.stream, disk: times },
+      vocabulary: shape.vocabulary,
+      kvAt: place.kvAt,
+      historyAt: place.sessionAt,
+      rowsAt,
+      picksAt,
+      regionOf: this.regionsOf(budget, place),
+      stepAt,
+      samplerAt,
     };
   }
 

@@ -3,7 +3,16 @@
 // before they are used. The order of reads is known, so that reading goes on across segments and passes: the body's tiles, the head's for
 // each group of draws, the next body's. After the double buffering of out-of-core solvers, with the disk's queue in the place of a second thread.
 
-import { FAULT, PieceRecord, RowRecord, StepBlock, E, type Compute, type StreamProgram } from './abi/index.ts';
+import {
+  E,
+  FAULT,
+  PieceRecord,
+  RowRecord,
+  STREAM_FIGURES,
+  StepBlock,
+  type Compute,
+  type StreamProgram,
+} from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { Arena } from './arena.ts';
 import type { Clock } from './clock.ts';
@@ -21,19 +30,9 @@ export interface WeightSource {
 }
 
 /** What was streamed since the model was loaded. */
-export interface StreamFigures {
-  reads: number; // of tiles
-  bytes: number;
-  gathers: number; // rows read singly
-  gatherBytes: number;
-  stalls: number; // pieces and gathers that were waited for
-  stallCycles: number;
-  diskCycles: number; // in which the disk was busy with these reads
-  errors: number; // reads that failed
-  dropped: number; // reads of tiles that nobody wanted any more
-}
+type Figures = Record<Exclude<(typeof STREAM_FIGURES)[number], 'waiting' | 'overlappedPpm'>, number>;
 
-const NOTHING = (): StreamFigures => ({
+const nothing = (): Figures => ({
   reads: 0,
   bytes: 0,
   gathers: 0,
@@ -50,7 +49,7 @@ const NOTHING = (): StreamFigures => ({
  * the head for each group of draws. Reads are submitted in the order of runs and pieces, no further than the body behind the present pass.
  */
 export class Streams {
-  figures: StreamFigures = NOTHING();
+  private figures = nothing();
   private program: StreamProgram | null = null;
   private source: WeightSource | null = null;
   /** Buffers by number: where each lies, and 1 while a tile is in it or on its way. */
@@ -92,7 +91,7 @@ export class Streams {
   attach(program: StreamProgram, source: WeightSource): void {
     this.program = program;
     this.source = source;
-    this.figures = NOTHING();
+    this.figures = nothing();
     const found = new Set<number>();
     this.eachTile((at, bytes) => {
       if (bytes > 0) found.add(this.word(at + piece.bufferAt));
@@ -137,6 +136,7 @@ export class Streams {
     const { bodyPiecesAt, bodyPieces } = this.current();
     this.beginRun();
     const fault = this.gather(rows);
+    this.submit();
     return fault === FAULT.none ? this.pieces(bodyPiecesAt, bodyPieces) : fault;
   }
 
@@ -144,7 +144,8 @@ export class Streams {
   head(): number {
     const { headPiecesAt, headPieces } = this.current();
     this.run++;
-    if (this.run >= this.lastRun) panic(`the head runs more often than was said, ${this.lastRun - this.bodyRun - 1} times`);
+    if (this.run >= this.lastRun)
+      panic(`the head runs more often than was said, ${this.lastRun - this.bodyRun - 1} times`);
     this.beginRun();
     return this.pieces(headPiecesAt, headPieces);
   }
@@ -175,26 +176,24 @@ export class Streams {
   /** /proc/stream: a line a figure. */
   text(): string {
     if (this.program === null) return '';
-    const lines = { ...this.figures, waiting: this.count, overlappedPpm: this.overlappedPpm() };
-    return Object.entries(lines)
-      .map(([name, value]) => `${name} ${value}\n`)
-      .join('');
+    const all = { ...this.figures, waiting: this.count, overlappedPpm: this.overlappedPpm() };
+    return STREAM_FIGURES.map(name => `${name} ${all[name]}\n`).join('');
   }
 
   /** Of the time in which the disk was busy, the share in which nobody waited for it. */
-  overlappedPpm(): number {
+  private overlappedPpm(): number {
     const { stallCycles, diskCycles } = this.figures;
     return diskCycles === 0 ? 0 : Math.floor((1e6 * Math.max(0, diskCycles - stallCycles)) / diskCycles);
   }
 
   // ── A segment ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** hot: reads that may begin do, before the first piece. */
+  /** hot: reads of this run that may begin do, before the first piece; those of later runs wait for rows that are read singly. */
   private beginRun(): void {
     const i = (this.lay.stepAt + step.cycles) >> 2;
     this.arena.u32[i] = 0;
     this.arena.u32[i + 1] = 0;
-    this.submit();
+    this.submit(this.run);
   }
 
   /** hot: rows of matrices that tokens and positions name, read one by one behind the first tiles. The first piece waits for all of them. */
@@ -274,10 +273,10 @@ export class Streams {
 
   // ── Reads ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** hot: submits reads as long as the next one's buffer is free. */
-  private submit(): void {
+  /** hot: submits reads up to a run, as long as the next one's buffer is free. */
+  private submit(last = this.lastRun): void {
     const { bodyPiecesAt, bodyPieces, headPiecesAt, headPieces } = this.current();
-    while (this.nextRun <= this.lastRun) {
+    while (this.nextRun <= last) {
       const isBody = this.nextRun === this.bodyRun || this.nextRun === this.lastRun;
       if (this.nextPiece === (isBody ? bodyPieces : headPieces)) {
         this.nextRun++;

@@ -25,6 +25,8 @@ import {
   SchedReport,
   SessionOptions,
   SessionReport,
+  SpeedOptions,
+  SpeedReport,
   SIG,
   SpawnHeader,
   SPEC_CODE,
@@ -105,6 +107,7 @@ const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
   'model_plan',
   'model_wcet',
   'model_cost',
+  'model_speed',
   'model_convert',
   'model_prelink',
   'model_diff',
@@ -868,6 +871,16 @@ export class SystemCalls {
         if (typeof path === 'number') return path;
         const r = k.forecast.plan(path, at);
         return isRefusal(r) ? this.fail(r) : this.install(r);
+      },
+      model_speed: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
+        if (bytes < SpeedOptions.bytes) return -E.INVAL;
+        if (capacity < SpeedReport.bytes) return -E.RANGE;
+        const path = this.modelPath(pathAt, pathBytes);
+        if (typeof path === 'number') return path;
+        const r = k.forecast.speed(path, SpeedOptions.read(u8, at));
+        if (isRefusal(r)) return this.fail(r);
+        SpeedReport.write(u8, toAt, r);
+        return 0;
       },
       detokenize: (idsAt, idsBytes, at, capacity, flags) => {
         const engine = loader.engine();

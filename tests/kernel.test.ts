@@ -40,6 +40,7 @@ const fakePrices: PlanPrices = {
   fill: () => {},
   bodyTokens: () => SEGMENT_CYCLES,
   bodyPosition: () => 0,
+  headPicks: 1,
   headTokens: m => m * SEGMENT_CYCLES,
   passMost: (_n, positions) => SEGMENT_CYCLES + positions,
   headMost: m => m * SEGMENT_CYCLES,
@@ -135,7 +136,8 @@ class FakeEngine implements EngineDriver {
   }
   budget(_image: abi.ModelImage, o: abi.EngineOptions): abi.EngineBudget {
     const session = o.sessions * layOutSlots(o, 0, 0).bytes;
-    return { weights: 0, tensors: 0, vocabulary: 32, kv: layOutPool(o, 4, 0).bytes, scratch: 4096, plan: 32, session };
+    const kv = layOutPool(o, 4, 0).bytes;
+    return { weights: 0, stream: 0, tensors: 0, vocabulary: 32, kv, scratch: 4096, plan: 32, session };
   }
   load(_image: abi.ModelImage, options: abi.EngineOptions, _budget: abi.EngineBudget, place: abi.EnginePlace): Engine {
     let pending = 0;
@@ -174,6 +176,8 @@ class FakeEngine implements EngineDriver {
       sampleAt: 3,
       scoreAt: 4,
       logitsAt: place.scratchAt,
+      logitsStride: 4 * vocabulary.count,
+      stream: null,
       ...layOutPool(options, 4, place.kvAt),
       slots: layOutSlots(options, 0, place.sessionAt),
       begin: () => {},

@@ -4,7 +4,6 @@
 
 import test from 'ava';
 import { readFileSync } from 'node:fs';
-import { performance } from 'node:perf_hooks';
 import {
   ENGINE_REGIONS,
   GGML_TYPE,
@@ -22,7 +21,7 @@ import {
 } from '../kernel/abi/index.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { Certificates, type CertificateFile } from '../kernel/wcet/certificate.ts';
-import { Prices, type PlanSource, type Segment } from '../kernel/wcet/price.ts';
+import { Prices, type PlanSource } from '../kernel/wcet/price.ts';
 import { Streamed, type Kind, type Piece } from '../kernel/wcet/stream.ts';
 import { TARGETS, transferCycles, type MemoryRegion, type Target } from '../kernel/wcet/targets.ts';
 import { accepted, blockDevice, MODEL_AT, optionsOf, random, Rig, soak, type RigOptions } from './harness.ts';
@@ -95,6 +94,8 @@ interface Job {
   readonly idle: number;
 }
 
+const key = (job: number, piece: number): string => `${job} ${piece}`;
+
 /**
  * Runs jobs in order. Reads of tiles are submitted in order, each as soon as its buffer is free, those of jobs to come too; single reads when
  * their job begins, behind those of its tiles that free buffers can take, and before any tile of a later job. Returns how long each job took.
@@ -105,7 +106,6 @@ function simulate(jobs: readonly Job[], overlaps: boolean, times: (bytes: number
   const tiles = jobs.flatMap(({ pieces }, job) =>
     pieces.flatMap((p, piece) => (p.bytes > 0 ? [{ job, piece, bufferAt: p.bufferAt, bytes: p.bytes }] : [])),
   );
-  const key = (job: number, piece: number): string => `${job} ${piece}`;
   /** Uses of each buffer, in order: the one that may come next is first. */
   const uses = new Map<number, string[]>();
   for (const [job, { pieces }] of jobs.entries())
@@ -162,7 +162,6 @@ function simulate(jobs: readonly Job[], overlaps: boolean, times: (bytes: number
     });
   };
   agenda.at(jobs[0]!.idle, begin);
-  // Reading ahead of the first job while the machine is idle would make its start a warm one.
   agenda.run();
   return durations;
 }
@@ -199,6 +198,8 @@ interface Limits extends DiskTimes {
   any(bytes: number): ReadTime;
 }
 
+const between = (a: number, b: number): number => (next() < 0.3 ? b : next() < 0.3 ? a : a + below(b - a + 1));
+
 function randomDisk(): Limits {
   const latency = below(pick([2, 50, 5000]));
   const byte = pick([0, 1, 7, 30]);
@@ -212,7 +213,6 @@ function randomDisk(): Limits {
   };
   const any = (bytes: number): ReadTime => {
     const [least, most] = [read(bytes, 'least'), read(bytes, 'most')];
-    const between = (a: number, b: number): number => (next() < 0.3 ? b : next() < 0.3 ? a : a + below(b - a + 1));
     return { latency: between(least.latency, most.latency), transfer: between(least.transfer, most.transfer) };
   };
   return { name: 'random', overlaps: next() < 0.5, read, any };
@@ -302,11 +302,12 @@ test('rows of several sessions take no longer together than one session after th
   return t.pass();
 });
 
+const idle = (): number => (next() < 0.3 ? below(pick([10, 1000, 100_000])) : 0);
+
 /** Passes one after the other, of any rows, with a head or several, and time between them in which reads go on. */
 function randomJobs(p: Program): { jobs: Job[]; bounds: { most: number; least: number }[] } {
   const jobs: Job[] = [];
   const bounds: { most: number; least: number }[] = [];
-  const idle = (): number => (next() < 0.3 ? below(pick([10, 1000, 100_000])) : 0);
   for (let pass = 0; pass < 5; pass++) {
     const [n, units] = [1 + below(ROWS), below(1000)];
     jobs.push(jobOf(p.body, n, units, p.singles, idle()));
@@ -400,6 +401,7 @@ function pricesOf(p: Planned, target: Target, disk: DiskTimes): Prices {
     kvAt: p.place.kvAt,
     historyAt: p.place.sessionAt,
     rowsAt: rig.get('rowsAt'),
+    picksAt: rig.get('picksAt'),
     stepAt: rig.stepAt,
     samplerAt: rig.stepAt + StepBlock.bytes,
   };
@@ -451,7 +453,15 @@ test('random models: executed, charged and bounded as the machine would come to 
     const image = accepted(rig.image(file));
     const tileBytes = Math.ceil(pick([1000, 3000, 8000, 20_000]) * (0.5 + next()));
     const pinBytes = pick([0, 0, 0.3, 0.7]) * file.length;
-    const sizes = { ctx: 20, batch: 1 + below(8), tileBytes, buffers: 2 + below(3), pinBytes: Math.floor(pinBytes) };
+    const batch = 1 + below(8);
+    const sizes = {
+      ctx: 20,
+      batch,
+      draws: 1 + below(batch),
+      tileBytes,
+      buffers: 2 + below(3),
+      pinBytes: Math.floor(pinBytes),
+    };
     const options = { ...sizes, kvType: kvTypeFor(config, next) };
     const loaded = rig.load(driver, image, options);
     if (isRefusal(loaded)) continue; // a group of rows is larger than a tile
@@ -484,19 +494,20 @@ test('random models: executed, charged and bounded as the machine would come to 
     charge();
     streamer.run('body');
     const body = charge();
-    rig.set('row', n - 1);
+    const picks = 1 + below(Math.min(n, options.draws));
+    rig.pick(Array.from({ length: picks }, () => below(n)));
     streamer.run('head');
     t.is(body, prices.computed('body', n, pos));
-    t.is(charge(), prices.headTokens(1));
+    t.is(charge(), prices.headTokens(picks));
 
     const positions = body - prices.bodyTokens(n);
     for (const [segment, rows] of [
       ['body', n],
-      ['head', 1],
+      ['head', picks],
     ] as const) {
       const job = jobAt(p, prices, segment, rows, pos);
       const took = (kind: Kind): number => simulate([job], disk.overlaps, bytes => disk.read(bytes, kind))[0]!;
-      const most = segment === 'body' ? prices.passMost(n, positions) : prices.headMost(1);
+      const most = segment === 'body' ? prices.passMost(n, positions) : prices.headMost(picks);
       t.is(most, took('most'));
       t.is(prices.charged(segment, rows, pos), took('typical'));
       const bound = prices.segment(segment, rows, pos);
@@ -535,16 +546,20 @@ function tightness(p: Planned, prices: Prices, disk: DiskTimes, pos: number): nu
 }
 
 for (const [name, image, stream] of [
-  ['SmolLM-135M in Q4_0', () => shapeImage(rig, SMOL), { ctx: 256, batch: 32, tileBytes: 256 * KIB, buffers: 2 }],
+  [
+    'SmolLM-135M in Q4_0',
+    () => shapeImage(rig, SMOL),
+    { ctx: 256, batch: 32, draws: 1, tileBytes: 256 * KIB, buffers: 2 },
+  ],
   [
     'SmolLM-135M in Q8_0',
     () => shapeImage(rig, { ...SMOL, type: 'Q8_0' }),
-    { ctx: 256, batch: 32, tileBytes: 256 * KIB, buffers: 2 },
+    { ctx: 256, batch: 32, draws: 1, tileBytes: 256 * KIB, buffers: 2 },
   ],
   [
     'fable-q8_0',
     () => accepted(rig.image('images/models/fable-q8_0.gguf')),
-    { ctx: 256, batch: 8, tileBytes: 16 * KIB, buffers: 2 },
+    { ctx: 256, batch: 8, draws: 1, tileBytes: 16 * KIB, buffers: 2 },
   ],
 ] as const)
   test(`${name}, streamed: no bound is 1.05 times what the worst disk makes of it`, t => {

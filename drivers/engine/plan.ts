@@ -9,6 +9,7 @@ import { alignUp } from './memory.ts';
 import {
   Attention,
   Check,
+  Echo,
   Elementwise,
   FLAG_ADD,
   FLAG_HEAD,
@@ -67,7 +68,7 @@ const WORDS = {
   [Op.CHECK]: Check,
   [Op.SAMPLE]: NONE,
   [Op.SCORE]: NONE,
-  [Op.ECHO]: NONE,
+  [Op.ECHO]: Echo,
   [Op.REPACK]: Repack,
   [Op.GET_GATHERED]: Gathered,
   [Op.ADD_GATHERED]: Gathered,
@@ -75,7 +76,7 @@ const WORDS = {
 export type Operands<O extends Op> = { readonly [W in keyof (typeof WORDS)[O] & string]: Operand };
 
 export interface OpOptions {
-  /** The op runs for one token of the batch: StepBlock.row, buffers' row 0. */
+  /** The op runs for the picks: row i of its buffers belongs to pick i. */
   readonly head?: boolean;
   /** MUL_MAT adds to its destination. */
   readonly add?: boolean;
@@ -118,10 +119,15 @@ const BY_ROWS: ReadonlySet<Op> = new Set([
 const POSITIONAL: ReadonlySet<Op> = new Set([Op.ATTENTION]);
 
 /** What ops without operands write. */
-const WRITTEN: Partial<Record<Op, string>> = { [Op.SAMPLE]: 'next', [Op.SCORE]: 'loss', [Op.ECHO]: 'logits' };
+const WRITTEN: Partial<Record<Op, string>> = { [Op.SAMPLE]: 'next', [Op.SCORE]: 'loss' };
 
-const flagsOf = (op: Op, options: OpOptions): number =>
-  (options.head === true ? FLAG_HEAD : 0) | (options.add === true ? FLAG_ADD : 0) | (BY_ROWS.has(op) ? FLAG_ROWS : 0);
+/** Those that run pick by pick in a head: rows of the pass come from anywhere in it. */
+const BY_PICKS: ReadonlySet<Op> = new Set([Op.RMS_NORM, Op.LAYER_NORM]);
+
+function flagsOf(op: Op, { head = false, add = false }: OpOptions): number {
+  const byRows = BY_ROWS.has(op) || (head && BY_PICKS.has(op));
+  return (head ? FLAG_HEAD : 0) | (add ? FLAG_ADD : 0) | (byRows ? FLAG_ROWS : 0);
+}
 
 /**
  * What an op's price depends on: the op, its flags, lengths and types, which of its operands are absent and which are the same buffer. Not
@@ -315,7 +321,7 @@ class PlanLister implements PlanSink {
   }
 }
 
-/** The segments that end every engine's plan: from logits to a token, and to the loss of one. */
+/** The segments that end every engine's plan: from the logits of one pick to a token, and to the loss of one. */
 export function emitDraws(sink: PlanSink): Pick<Segments, 'sampleAt' | 'scoreAt'> {
   const sampleAt = sink.segment('sample');
   sink.emit(Op.SAMPLE, {}, { head: true });

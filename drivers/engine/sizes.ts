@@ -99,7 +99,7 @@ export function scoresBytes(ctx: number): number {
   return 4 * ctx;
 }
 
-/** Bytes of the logits of `n` ids and of the sampler's memory behind them, see simd/sample.ts. */
+/** Bytes of one row of logits of `n` ids, the sampler's memory behind them: see simd/sample.ts. A multiple of 64. */
 export function logitsBytes(n: number): number {
   const blocks = Math.ceil(n / 16);
   const groups = Math.ceil(blocks / 16);

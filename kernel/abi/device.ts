@@ -368,7 +368,7 @@ export interface PlanRow {
 
 /**
  * A record of a plan as the kernel knows it: `bytes` long, its first word the op (0 ends a segment), of word `flags` bit flagHead set when
- * the op runs for one token, flagRows when it runs for one row of the pass after the other. Two words point to prices, u64 cycles, that the
+ * the op runs for the picks of a pass, flagRows when it runs for one row of the pass after the other. Two words point to prices, u64 cycles, that the
  * kernel fills after a load: an op over n tokens costs tokens[n], and for each of them positions[p] more, p being its position (address 0:
  * nothing more; only an op that runs row by row has them). There are batch + 1 and ctx of them. Ops of equal shape share their prices.
  */
@@ -425,10 +425,11 @@ export interface Engine {
   readonly vocabulary: Vocabulary;
   /** Segments of the plan (arena offsets of their first op), or 0 when the engine has none. */
   readonly bodyAt: number; // tokens → hidden state, KV written
-  readonly headAt: number; // hidden state of StepBlock.row → logits
+  readonly headAt: number; // hidden states of the picks, at most options.draws → a row of logits each
   readonly sampleAt: number; // logits → StepBlock.next
   readonly scoreAt: number; // logits, StepBlock.target → StepBlock.loss
-  readonly logitsAt: number; // f32[vocabulary]; behind them the sampler's memory
+  readonly logitsAt: number; // f32[vocabulary], the first row; behind each row the sampler's memory
+  readonly logitsStride: number; // bytes from row to row
   readonly stream: StreamProgram | null;
   /** The KV pool: options.pages × pageBytes, and behind them, at pageRecordsAt, options.pages × PAGE_RECORD_BYTES for the kernel. */
   readonly kvAt: number;
@@ -436,8 +437,8 @@ export interface Engine {
   readonly pageRecordsAt: number;
   readonly slots: SessionSlots;
   /**
-   * A session begins in the slot at `slotAt`, its prompt being in the history: the stub prepares its reply in the slot's state, which
-   * StepBlock.replyAt names when it draws; others have nothing to do.
+   * A session begins in the slot at `slotAt`, its prompt being in the history: the stub prepares its reply in the slot's state;
+   * others have nothing to do.
    */
   begin(slotAt: number, promptTokens: number, maxTokens: number): void;
   /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */

@@ -595,18 +595,18 @@ export const StepBlock = layout({
   status: 'i32', // out: 0, or a FAULT
   rowsAt: 'i32', // RowRecords of the pass
   n: 'i32', // how many, 1 … plan's batch
-  row: 'i32', // which of them the head segment reads
+  picks: 'i32', // how many PickRecords, 1 … plan's draws: what the head segment reads
   draw: 'u32', // one 32-bit random draw, for the sample segment
   next: 'i32', // out: the token sampled
   historyAt: 'i32', // u32 ids of prompt + output so far of the session that draws, for the repetition penalty
   historyLength: 'i32',
   samplerAt: 'i32', // SamplerRecord
-  logitsAt: 'i32', // f32[vocabulary], written by the head segment
+  logitsAt: 'i32', // f32[vocabulary] for the sample or score segment: one of the rows that the head segment has written
   vocabulary: 'i32',
   kvAt: 'i32', // the KV pool
   ctx: 'i32', // positions that a session can have
   target: 'i32', // score segment: the token whose loss is wanted
-  replyAt: 'i32', // stub engine: the session's reply
+  picksAt: 'i32', // PickRecords
   failed: 'i32', // out: the row of the pass at which the last op ended; after a fault of an op that runs row by row, whose it is
   cycles: 'u64', // accumulated by the executor, op by op
   loss: 'f64', // score segment, out: -ln p(target)
@@ -617,6 +617,11 @@ export const StepBlock = layout({
  * from StepBlock.kvAt to the page that holds positions KV_PAGE · i … of the session.
  */
 export const RowRecord = layout({ token: 'u32', pos: 'u32', tableAt: 'u32', session: 'u32' });
+/** A row of the pass whose logits are wanted: the i-th pick's go to Engine.logitsAt + i · logitsStride. */
+export const PickRecord = layout({
+  row: 'i32',
+  fault: 'i32', // out: 0, or FAULT.nan where one of its logits is not finite
+});
 /** io: weights that stream could not be read; of the others plans know. */
 export const FAULT = { none: 0, nan: 1, badOp: 2, io: 3 } as const;
 
@@ -686,6 +691,26 @@ export const WcetReport = layout({
   target: 's16',
   title: 's128', // of the target
   model: 's64',
+});
+
+/** Whose speed is wanted, and where. */
+export const SpeedOptions = layout({
+  ...LoadOptions.fields,
+  target: 's16', // a simulated processor; empty: the machine's
+  disk: 's16', // a kind of storage; empty: that of the model's file
+});
+
+/** One token after the other, in the middle of the context, drawn as llminfer does by default. Cycles of `target`. */
+export const SpeedReport = layout({
+  hz: 'u64',
+  sound: 'u32', // 1: tokenMost is a bound; 0: the target is a fit and bounds nothing
+  position: 'u32', // of the token
+  tokenCycles: 'u64', // from one to the next, the disk being in good health
+  tokenMost: 'u64', // the dearest: nothing is there when it begins, every read takes the longest and is tried as often as may be
+  computed: 'u64', // what the processor does for it
+  transfers: 'u64', // for how long the disk is busy; 0: nothing streams
+  target: 's16',
+  disk: 's16', // kind of storage; empty: nothing streams
 });
 
 /** What model_convert's descriptor will give. */

@@ -15,7 +15,7 @@ export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whenc
 // prettier-ignore
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
-  | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'PrelinkReport' | 'WcetOptions' | 'WcetReport'
+  | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'PrelinkReport' | 'WcetOptions' | 'WcetReport' | 'SpeedOptions' | 'SpeedReport'
   | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'DiskOptions' | 'BudgetRecord' | 'QuotaRecord';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
@@ -119,6 +119,7 @@ export const SYSCALLS = {
   tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int', 'encode']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.', true),
   model_wcet: call(68, [['path', 'path'], ['options', 'in', 'WcetOptions'], ['report', 'out', 'WcetReport']], 'Bounds of a request before it runs: WcetOptions, WcetReport. Empty path: the loaded model.', true),
   model_cost: call(69, [['path', 'path'], ['options', 'in', 'WcetOptions']], 'A descriptor from which the priced plan of a request is read, a line an op: see COST_COLUMNS. Empty path: the loaded model.', true),
+  model_speed: call(87, [['path', 'path'], ['options', 'in', 'SpeedOptions'], ['report', 'out', 'SpeedReport']], 'How fast a load with these options would go, before anything runs: SpeedReport. Empty path: the loaded model.', true),
   detokenize: call(67, [['ids', 'in', 'ids'], ['text', 'out'], ['flags', 'int']], 'Bytes of u32 ids. Returns how many.'),
 
   // Sessions
@@ -153,6 +154,23 @@ export const SYSCALLS = {
 } as const satisfies Record<string, CallSpec>;
 
 export type CallName = keyof typeof SYSCALLS;
+
+/**
+ * /proc/stream: a line a figure, its name and value, since the model was loaded; empty where no weights stream. Cycles are those of the target in force.
+ */
+export const STREAM_FIGURES = [
+  'reads', // of tiles
+  'bytes',
+  'gathers', // rows read singly
+  'gatherBytes',
+  'stalls', // times that the processor waited
+  'stallCycles',
+  'diskCycles', // while the disk was busy with these reads
+  'errors', // reads that failed
+  'dropped', // tiles that nobody wanted any more
+  'waiting', // reads that are submitted and not used up
+  'overlappedPpm', // of diskCycles, those in which nobody waited
+] as const;
 
 /**
  * What model_cost answers: a line an op, its columns separated by tabs. Segments: body (over `n` tokens from position `pos`; once as the

@@ -37,6 +37,7 @@ export interface PlanSource {
   readonly kvAt: number;
   readonly historyAt: number; // of any session
   readonly rowsAt: number;
+  readonly picksAt: number;
   readonly stepAt: number;
   readonly samplerAt: number;
 }
@@ -109,7 +110,7 @@ export function meterTable(certificates: Certificates, target: Target): Uint32Ar
 
 const PRICE_BYTES = 8;
 // Arguments of the function that executes a record, in this order after step block and record.
-const [TOKENS, POSITION, ROW] = [2, 3, 4];
+const [TOKENS, POSITION, ROW, TO] = [2, 3, 4, 5];
 
 /** What ops of one shape take: for so many tokens, and beyond that for a token at each position where that matters. */
 interface Row {
@@ -231,7 +232,7 @@ class Pricer {
       target: this.#target,
       prices: this.#target.upper,
       regionOf: this.#plan.regionOf,
-      args: [stepAt, record, tokensMax === 1 ? 1 : null, null, null],
+      args: [stepAt, record, tokensMax === 1 ? 1 : null, null, null, null],
       read: address => this.#read(address, record),
       cases: range(tokensMax).map(n => this.#caseOf(n + 1)),
     };
@@ -264,7 +265,8 @@ class Pricer {
     if (isRefusal(around)) return around;
     const shape = Shape.of(c, setting);
     if (isRefusal(shape)) return shape;
-    if (shape.dependsOn.has(ROW)) return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
+    if (shape.dependsOn.has(ROW) || shape.dependsOn.has(TO))
+      return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
     const { ctx } = this.#plan;
     const positions = range(shape.dependsOn.has(POSITION) ? ctx : 1);
     const none = nothing(this.#target);
@@ -372,6 +374,8 @@ function constantWord(plan: PlanSource, address: number): number | null {
       return plan.vocabulary;
     case at.kvAt:
       return plan.kvAt;
+    case at.picksAt:
+      return plan.picksAt;
     case at.ctx:
       return plan.ctx;
     default:
@@ -524,6 +528,8 @@ const METERED = ['sample', 'top_k'] as const;
 export class Prices {
   readonly ctx: number;
   readonly batch: number;
+  /** Rows that a head should take at once, plan.draws at most: together they take no longer than one by one. */
+  readonly headPicks: number;
   readonly #target: Target;
   readonly #plan: PlanSource;
   readonly #certificates: Certificates;
@@ -574,6 +580,8 @@ export class Prices {
     this.#segments = segments;
     this.#body = body ?? null;
     this.#head = head ?? null;
+    const dearer = range(plan.draws).find(i => this.headMost(i + 1) > (i + 1) * this.headMost(1));
+    this.headPicks = dearer ?? plan.draws;
   }
 
   /** Writes the rows that the records point to. `u32`: the arena. */

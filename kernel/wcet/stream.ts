@@ -55,10 +55,12 @@ interface Point {
   readonly weight: number;
 }
 
-/** The times of one segment's reads. */
+/** The times of one segment's tiles; for how long all of them, and the first into each buffer, keep the disk busy. */
 interface Times {
   readonly latency: Float64Array;
   readonly transfer: Float64Array;
+  readonly all: number;
+  readonly first: number;
 }
 
 /** A body, or a head, whose tiles stream. */
@@ -101,21 +103,34 @@ export class Streamed {
     this.#arriveWeight = new Float64Array(pieces.length);
   }
 
-  /** hot: cycles from a cold start, over `n` rows whose positions add `units`. */
+  /**
+   * hot: cycles from a cold start, over `n` rows whose positions add `units`. A convex function of `units`, made of lines: where the tangent at one
+   * point meets another point there is nothing but that line between them, so a few runs over the pieces answer for all positions.
+   */
   cycles(kind: Kind, n: number, units: number): number {
     const points = (this.#known[kind][n] ??= []);
-    const at = lowerBound(points, units);
-    const [before, behind] = [points[at - 1], points[at]];
-    if (behind?.units === units) return behind.cycles;
-    // Convex: where the tangent at one point meets the other there is nothing but that line between them.
-    if (before !== undefined && behind !== undefined) {
+    if (points.length === 0) points.push(this.#point(kind, n, 0));
+    for (;;) {
+      const at = lowerBound(points, units);
+      const behind = points[at];
+      if (behind?.units === units) return behind.cycles;
+      const before = points[at - 1]!;
+      if (behind === undefined) {
+        points.push(this.#point(kind, n, 2 * units));
+        continue;
+      }
       if (along(before, behind.units) === behind.cycles) return along(before, units);
       if (along(behind, before.units) === before.cycles) return along(behind, units);
+      const crossing = Math.floor(crossingOf(before, behind));
+      const between = Math.min(Math.max(crossing, before.units + 1), behind.units - 1);
+      points.splice(at, 0, this.#point(kind, n, between));
     }
+  }
+
+  #point(kind: Kind, n: number, units: number): Point {
     const state = this.#cold();
     this.#run(state, kind, n, units, null);
-    points.splice(at, 0, { units, cycles: state.end, weight: state.endWeight });
-    return state.end;
+    return { units, cycles: state.end, weight: state.endWeight };
   }
 
   /** How long each piece waits, from a cold start. */
@@ -127,16 +142,14 @@ export class Streamed {
 
   /** Cycles that the disk is busy for the segment over `n` rows; `warm`: its first tiles are there already. */
   transfers(kind: Kind, n: number, warm: boolean): number {
-    const { latency, transfer } = this.#timesOf(kind);
-    const each = (i: number): number => transfer[i]! + (this.#disk.overlaps ? 0 : latency[i]!);
-    let sum = 0;
-    for (let i = 0; i < this.#pieces.length; i++) sum += each(i);
-    if (warm) for (const i of this.#first) sum -= each(i);
-    for (const bytes of this.#units) {
-      const read = this.#disk.read(bytes, kind);
-      sum += n * (read.transfer + (this.#disk.overlaps ? 0 : read.latency));
-    }
-    return sum;
+    const { all, first } = this.#timesOf(kind);
+    const singles = this.#units.reduce((sum, bytes) => sum + this.#busy(this.#disk.read(bytes, kind)), 0);
+    return all - (warm ? first : 0) + n * singles;
+  }
+
+  /** What a read keeps the disk from others. */
+  #busy({ latency, transfer }: ReadTime): number {
+    return transfer + (this.#disk.overlaps ? 0 : latency);
   }
 
   #cold(): State {
@@ -230,6 +243,8 @@ export class Streamed {
     const times = {
       latency: Float64Array.from(reads, r => r.latency),
       transfer: Float64Array.from(reads, r => r.transfer),
+      all: reads.reduce((sum, read) => sum + this.#busy(read), 0),
+      first: this.#first.reduce((sum, i) => sum + this.#busy(reads[i]!), 0),
     };
     this.#times.set(kind, times);
     return times;
@@ -256,6 +271,9 @@ export class Streamed {
 const LAPS = 4;
 
 const along = (p: Point, units: number): number => p.cycles + p.weight * (units - p.units);
+
+/** Where the tangents at two points meet. */
+const crossingOf = (a: Point, b: Point): number => a.units + (along(b, a.units) - a.cycles) / (a.weight - b.weight);
 
 /** Index of the first point at or beyond `units`. */
 function lowerBound(points: readonly Point[], units: number): number {

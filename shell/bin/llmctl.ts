@@ -8,6 +8,7 @@ import {
   KV_PAGE,
   LIMITS,
   PAGE_RECORD_BYTES,
+  RESIDENCY,
   SESSION_KIND,
   SIG,
   SessionEvent,
@@ -21,6 +22,7 @@ import { humanSize, jsonLine, table, times } from '../lib/fmt.ts';
 import type { Json } from '../lib/fmt.ts';
 import {
   base64,
+  choiceOf,
   defaultChoice,
   failAbout,
   grouped,
@@ -43,7 +45,7 @@ import {
   textSourceError,
   wrong,
 } from '../lib/model.ts';
-import type { Model, Plan } from '../lib/model.ts';
+import type { LoadChoice, Model, Plan } from '../lib/model.ts';
 import { diffModels } from '../lib/model-diff.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
@@ -55,6 +57,8 @@ import { profile } from '../lib/profile.ts';
 import { prelink } from '../lib/prelink.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
+import { diskModels, pinnedOf, speedJson, speedOf, speedText, statusText, streamFigures, streamJson, streamingText } from '../lib/speed.ts';
+import type { Speed } from '../lib/speed.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
 import { faultText, finishOf, lastReport, nextEvent, reportOf } from '../lib/sessions.ts';
 import type { Report } from '../lib/sessions.ts';
@@ -71,8 +75,9 @@ import {
   segmentText,
 } from '../lib/sched.ts';
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
-import { streamingOptions, streamingText } from '../lib/streaming.ts';
+import { pinSize, streamingOptions } from '../lib/streaming.ts';
 import { trace, traceOptions } from '../lib/trace.ts';
+import { targets } from '../lib/forecast.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
 const options = {
@@ -109,6 +114,9 @@ const options = {
   file: { short: 'f', value: 'FILE', help: 'tokenize, submit: the exact bytes of FILE' },
   ...quantizeOptions,
   ...wcetOptions,
+  target: { ...wcetOptions.target, help: "wcet, plan: on that processor instead of the machine's" },
+  disk: { value: 'D', help: "plan: with weights from that kind of storage instead of the file's own disk" },
+  all: { help: 'plan: how fast it would go on each processor with each kind of storage' },
   ...quotaOptions,
   ...schedOptions,
   ...diskOptions,
@@ -138,11 +146,12 @@ const loadTakes: readonly OptionName[] = ['ctx', 'kv', ...loadSizes];
 const verbs: Readonly<Record<string, Verb>> = {
   load: { usage: `FILE ${loadUsage}`, takes: loadTakes, operands: [1, 1], run: load },
   unload: { usage: '', takes: [], operands: [0, 0], run: unload },
+  pin: { usage: '[SIZE|auto]', takes: [], operands: [0, 1], run: pin },
   status: { usage: '', takes: [], operands: [0, 0], run: status },
   info: { usage: '', takes: [], operands: [0, 0], run: info },
   plan: {
-    usage: `[FILE] ${loadUsage} [--mix MIX|--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]`,
-    takes: [...loadTakes, 'mix', 'ops', 'cost', ...requestOptions],
+    usage: `[FILE] ${loadUsage} [--mix MIX|--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]|[--target T] [--disk D] [--all]]`,
+    takes: [...loadTakes, 'mix', 'ops', 'cost', 'disk', 'all', ...requestOptions],
     operands: [0, 1],
     run: plan,
   },
@@ -216,6 +225,7 @@ export const llmctl = define({
     '',
     '  load        put a model into the arena in place of the one there; a refusal changes nothing',
     '  unload      give the model region back',
+    '  pin         what of a model whose weights stream stays in the arena; with SIZE load it again with so many bytes of it, with auto as many as fit',
     '  status      engine, model, sessions, arena; what servers have of the processor, and the longest segment that nothing can interrupt',
     '  info        all that is known of the loaded model',
     '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would. With --mix whether sessions of these lengths have room in it at once, page by page',
@@ -285,10 +295,13 @@ const isGiven = (value: boolean | string | readonly string[] | undefined): boole
 // ── The model region ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function* load(ctx: Ctx, [name]: readonly string[]): Run {
-  const { sys, out } = ctx;
   const choice = loadChoice(ctx.options);
   if (typeof choice === 'string') return yield* wrong(ctx, choice);
-  const path = yield* modelPath(sys, name!);
+  return yield* loadFile(ctx, yield* modelPath(ctx.sys, name!), choice);
+}
+
+function* loadFile(ctx: Ctx, path: string, choice: LoadChoice): Run {
+  const { sys, out } = ctx;
   const planned = yield* planModel(sys, path, choice);
   if (typeof planned === 'number') return yield* failAbout(ctx, path, planned);
   const result = yield* loadModel(sys, path, choice);
@@ -311,6 +324,35 @@ function* load(ctx: Ctx, [name]: readonly string[]): Run {
 const headline = (model: Model): string =>
   `loaded ${model.name}: ${model.architecture}, ${grouped(model.parameters)} parameters, ${model.types}`;
 
+/** Loads the model again with so much of it pinned, or lists what is. */
+function* pin(ctx: Ctx, [size]: readonly string[]): Run {
+  const { sys, out } = ctx;
+  const model = yield* loadedModel(sys);
+  if (typeof model === 'number') return yield* failAbout(ctx, '', model);
+  if (size !== undefined) {
+    const pinBytes = pinSize(size);
+    if (pinBytes === null) return yield* wrong(ctx, `'${size}' is not auto, nor a size up to ${LIMITS.arenaBytes}`);
+    if (model.path === '') return yield* ctx.fail('the loaded engine has no file: it has no weights to pin');
+    return yield* loadFile(ctx, model.path, { ...choiceOf(model), stream: RESIDENCY.streamed, pinBytes });
+  }
+  const rows = yield* opRows(sys);
+  if (typeof rows === 'number') return yield* failAbout(ctx, '', rows);
+  const pinned = model.tileBytes === 0 ? [] : pinnedOf(rows);
+  if (ctx.options.json)
+    yield* out.print(
+      jsonLine({ streams: model.tileBytes > 0, pinned_bytes: model.pinned, streamed_bytes: model.streamed, pinned }),
+    );
+  else {
+    yield* out.print(
+      model.tileBytes === 0
+        ? 'nothing streams: all weights are in the arena\n'
+        : `${grouped(model.pinned)} bytes are pinned, ${grouped(model.streamed)} are streamed for a token\n`,
+    );
+    yield* out.print(table(pinned.map(m => [m.name, grouped(m.bytes)]), [false, true]));
+  }
+  return 0;
+}
+
 function* unload(ctx: Ctx): Run {
   const result = yield* ctx.sys.model_unload();
   if (result < 0) return yield* failAbout(ctx, '', result);
@@ -329,6 +371,7 @@ function* status(ctx: Ctx): Run {
   const { hz } = yield* times(sys);
   const served = yield* callSched(sys, null);
   if (typeof served === 'number') return yield* failAbout(ctx, '', served);
+  const streamed = yield* streamFigures(sys);
   if (ctx.options.json) {
     yield* out.print(
       jsonLine({
@@ -343,6 +386,7 @@ function* status(ctx: Ctx): Run {
         arena_peak_bytes: arena.peak,
         capacity_bytes: arena.capacity,
         ...detJson(served),
+        stream: streamed === null ? null : streamJson(streamed),
       }),
     );
     return 0;
@@ -353,6 +397,7 @@ function* status(ctx: Ctx): Run {
       ['model', model === null ? 'none' : `${model.name} ${model.path}`.trimEnd()],
       ...(model === null || model.source === '' ? [] : [['prelinked', `from ${model.source}`]]),
       ...(model === null ? [] : [['context', `${model.ctx} tokens, ${kvName(model.kvType)}`]]),
+      ...(streamed === null ? [] : [['streams', statusText(streamed, hz)]]),
       ['sessions', `${stats.sessionsActive} active, ${stats.queueDepth} queued`],
       ['arena', `${grouped(arena.used)} of ${grouped(arena.capacity)} bytes used, ${grouped(arena.peak)} at peak`],
       ['segment', segmentText(served, hz)],
@@ -383,6 +428,12 @@ function* info(ctx: Ctx): Run {
     batch: model.batch,
     sessions: model.sessions,
     pages: model.pages,
+    draws: model.draws,
+    tile_bytes: model.tileBytes,
+    buffers: model.buffers,
+    tiles: model.tiles,
+    streamed_bytes: model.streamed,
+    pinned_bytes: model.pinned,
     tokenizer: model.tokenizer,
     vocabulary: model.vocabulary,
     bos: model.bos < 0 ? null : model.bos,
@@ -446,8 +497,11 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
     if (size !== undefined) return yield* ctx.usage(`plan takes --${size} only without --cost`);
     return yield* planCost(ctx, name);
   }
-  const stray = requestOptions.find(option => ctx.options[option] !== undefined);
+  const stray = requestOptions.find(option => option !== 'target' && ctx.options[option] !== undefined);
   if (stray !== undefined) return yield* ctx.usage(`plan takes --${stray} only with --cost`);
+  const asksSpeed = ctx.options.target !== undefined || ctx.options.disk !== undefined || ctx.options.all;
+  if (asksSpeed && (groups !== null || ctx.options.ops))
+    return yield* ctx.usage('plan: --target, --disk and --all exclude --mix and --ops');
   if (ctx.options.ops) {
     if (name !== undefined) return yield* ctx.usage('plan --ops shows the loaded model and takes no FILE');
     return yield* ops(ctx);
@@ -460,15 +514,40 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   if (typeof planned === 'number') return yield* failAbout(ctx, file.path, planned);
   const fits = planned.fits !== 0;
   if (fits && groups !== null) return yield* planMix(ctx, file.path, planned, groups);
+  const speeds = fits && (asksSpeed || planned.tileBytes > 0) ? yield* speedsOf(ctx, file.path, file.choice) : [];
+  if (typeof speeds === 'number') return speeds;
   if (ctx.options.json) {
     const misfit = {
       over_bytes: planned.total - planned.capacity,
       would_fit: { ctx: planned.ctxThatFits || null, type: planned.typeThatFits || null },
       message: planned.message,
     };
-    yield* out.print(jsonLine({ file: file.path, fits, ...planJson(planned), ...(fits ? {} : misfit) }));
-  } else yield* out.print(planText(file.path, planned));
+    const told = speeds.length === 0 ? {} : { speeds: speeds.map(speedJson) };
+    yield* out.print(jsonLine({ file: file.path, fits, ...planJson(planned), ...told, ...(fits ? {} : misfit) }));
+  } else yield* out.print(planText(file.path, planned) + (speeds.length === 0 ? '' : `\n${speedText(speeds)}`));
   return fits ? 0 : 1;
+}
+
+/** How fast it would go: where --target and --disk say, everywhere with --all; or an exit status, after a message. */
+function* speedsOf(ctx: Ctx, path: string, choice: LoadChoice): Generator<void, readonly Speed[] | number, void> {
+  const { sys, options } = ctx;
+  const targets = options.target === undefined && options.all ? yield* targetNames(sys) : [options.target ?? ''];
+  const disks = options.disk === undefined && options.all ? yield* diskModels(sys) : [options.disk ?? ''];
+  if (typeof disks === 'number') return yield* ctx.fail('/proc/diskmodels', -disks);
+  const speeds: Speed[] = [];
+  for (const target of targets)
+    for (const disk of disks) {
+      const speed = yield* speedOf(sys, path, choice, { target, disk });
+      if (typeof speed === 'number') return yield* failAbout(ctx, path, speed);
+      speeds.push(speed);
+      if (speed.transfers === 0) break; // nothing streams: the disk does not matter
+    }
+  return speeds;
+}
+
+function* targetNames(sys: Sys): Generator<void, readonly string[], void> {
+  const known = yield* targets(sys);
+  return typeof known === 'number' ? [''] : known.map(t => t.name);
 }
 
 /** Whether sessions of these lengths fit at once: 1 when they do not. */
@@ -547,18 +626,24 @@ function bar(planned: Plan): string {
 
 function* ops(ctx: Ctx): Run {
   const { sys, out } = ctx;
-  const pieces: Uint8Array[] = [];
-  const buffer = new Uint8Array(CHUNK_BYTES);
-  for (let at = 0, n; (n = yield* sys.model_ops(at, buffer)) !== 0; at += n) {
-    if (n < 0) return yield* failAbout(ctx, '', n);
-    pieces.push(buffer.slice(0, n));
-  }
-  const lines = utf8Decode(concat(pieces)).split('\n').slice(0, -1);
-  const rows = lines.map(line => line.split('\t'));
+  const rows = yield* opRows(sys);
+  if (typeof rows === 'number') return yield* failAbout(ctx, '', rows);
   if (ctx.options.json)
     yield* out.print(jsonLine({ ops: rows.map(([segment = '', op = '', detail = '']) => ({ segment, op, detail })) }));
   else yield* out.print(table(rows));
   return 0;
+}
+
+/** The loaded model's plan: segment, op and detail of each op; or -errno. */
+function* opRows(sys: Sys): Generator<void, string[][] | number, void> {
+  const pieces: Uint8Array[] = [];
+  const buffer = new Uint8Array(CHUNK_BYTES);
+  for (let at = 0, n; (n = yield* sys.model_ops(at, buffer)) !== 0; at += n) {
+    if (n < 0) return n;
+    pieces.push(buffer.slice(0, n));
+  }
+  const lines = utf8Decode(concat(pieces)).split('\n').slice(0, -1);
+  return lines.map(line => line.split('\t'));
 }
 
 function* models(ctx: Ctx, [directory = LIMITS.modelsDirectory]: readonly string[]): Run {

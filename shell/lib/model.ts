@@ -138,7 +138,7 @@ export function* loadedFile(
 export const loadSizes = ['batch', 'sessions', 'pages', 'stream', 'tile', 'buffers', 'pin', 'draws'] as const;
 
 /** What would load the model as it is. */
-const choiceOf = (m: Model): LoadChoice => ({
+export const choiceOf = (m: Model): LoadChoice => ({
   ctx: m.ctx,
   kvType: m.kvType,
   batch: m.batch,

@@ -1,11 +1,10 @@
-// Weights that stream, on the command line: how a load is told whether they do and through what, and what is said of it. Sizes are bytes with
-// the suffixes of dd and head; a size of a tile, of buffers or of what is pinned asks for streaming without more words.
+// Weights that stream, on the command line: how a load is told whether they do and through what. Sizes are bytes with the suffixes of dd and
+// head; a size of a tile, of buffers or of what is pinned asks for streaming without more words.
 
 import { LIMITS, PIN_AUTO, RESIDENCY } from '../../kernel/abi/index.ts';
-import type { LoadOptions, PlanReport, RecordValue } from '../../kernel/abi/index.ts';
+import type { LoadOptions, RecordValue } from '../../kernel/abi/index.ts';
 import type { OptionTable } from './getopt.ts';
 import { parseSize } from './fmt.ts';
-import { grouped } from './model.ts';
 
 export const streamingOptions = {
   stream: {
@@ -23,10 +22,6 @@ export const streamingOptions = {
 } as const satisfies OptionTable;
 
 export type StreamingValues = { readonly [K in keyof typeof streamingOptions]?: string | undefined };
-type Streaming = Pick<
-  RecordValue<typeof PlanReport.fields>,
-  'tileBytes' | 'tiles' | 'streamed' | 'pinned' | 'draws'
->;
 type Choice = Pick<RecordValue<typeof LoadOptions.fields>, 'stream' | 'tileBytes' | 'buffers' | 'pinBytes' | 'draws'>;
 
 const WHEN: Readonly<Record<string, number>> = {
@@ -65,9 +60,3 @@ export function pinSize(text: string): number | null {
 
 const count = (text: string | undefined, otherwise: number): number | null =>
   text === undefined ? otherwise : /^[0-9]{1,9}$/.test(text) ? Number(text) : null;
-
-/** A line about weights that stream, or nothing. */
-export const streamingText = ({ tileBytes, tiles, streamed, pinned, draws }: Streaming): string =>
-  tileBytes === 0
-    ? ''
-    : `streams ${grouped(streamed)} bytes a token in ${grouped(tiles)} tiles, ${grouped(pinned)} bytes are pinned; logits of ${draws === 1 ? '1 row' : `${draws} rows`} at once\n`;

@@ -99,7 +99,8 @@ export class Streamer {
     const sizes = Array.from({ length: Math.ceil(ids.length / batch) }, (_, i) =>
       Math.min(batch, ids.length - i * batch),
     );
-    this.expect(sizes.flatMap(n => ['body' as const, ...Array<'head'>(n).fill('head')]));
+    const { draws } = engine.options;
+    this.expect(sizes.flatMap(n => ['body' as const, ...Array<'head'>(Math.ceil(n / draws)).fill('head')]));
     const found: Float32Array[] = [];
     let pos = 0;
     for (const n of sizes) {
@@ -108,10 +109,11 @@ export class Streamer {
         ids.slice(pos, pos + n).map((id, i) => ({ slot: 0, pos: pos + i, id })),
       );
       this.run('body');
-      for (let row = 0; row < n; row++) {
-        rig.set('row', row);
+      for (let row = 0; row < n; row += draws) {
+        const picks = Array.from({ length: Math.min(draws, n - row) }, (_, i) => row + i);
+        rig.pick(picks);
         this.run('head');
-        found.push(rig.arena.f32.slice(engine.logitsAt >> 2, (engine.logitsAt >> 2) + engine.vocabulary.count));
+        found.push(...rig.picked(engine, picks));
       }
       pos += n;
     }

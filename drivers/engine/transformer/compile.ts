@@ -1,5 +1,5 @@
 // The transformer's forward pass, once for every architecture in the table: places for its activations and the ops of its four
-// segments. body: tokens → hidden state of the batch, keys and values stored; head: hidden state of one token → logits; sample; score.
+// segments. body: tokens → hidden state of the batch, keys and values stored; head: hidden states of the picks → logits; sample; score.
 // Pre-norm blocks as in GPT-2 and llama, or with both halves side by side as in GPT-J and phi; a quantised product first quantises its
 // activations, as ggml does.
 
@@ -48,7 +48,7 @@ export interface Weights {
 }
 export type PlacedModel = Model & Weights;
 
-/** Buffers of the scratch region. Shapes in values, f32 unless said; B = batch. */
+/** Buffers of the scratch region. Shapes in values, f32 unless said; B = batch, D = draws. */
 export interface Scratch {
   readonly hidden: Place; // [B][embedding] residual stream
   readonly normed: Place; // [B][max(embedding, query)] a norm's output; then attention's
@@ -62,9 +62,9 @@ export interface Scratch {
   readonly gate: Place; // [B][feedForward]; the only one where up has no gate
   readonly up: Place; // [B][feedForward]; dead when its product with the gate is taken
   readonly actDown: Place; // [B] activations quantised from `gate`, over `up`
-  readonly normedHead: Place; // [embedding]
-  readonly actHead: Place; // one token
-  readonly logits: Place; // [vocabulary], and the sampler's memory
+  readonly normedHead: Place; // [D][embedding]
+  readonly actHead: Place; // [D] activations quantised from `normedHead`
+  readonly logits: Place; // [D] × logitsBytes: [vocabulary], and the sampler's memory
   readonly bytes: number;
 }
 
@@ -89,7 +89,7 @@ const ACTIVATION = {
 
 /** Lays the scratch region out from `at`. Buffers whose lives do not meet share bytes: attention and feed-forward, body and head. */
 export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: number): Scratch {
-  const B = options.batch;
+  const [B, D] = [options.batch, options.draws];
   const query = queryLength(h);
   const kv = keyValueLength(h);
   const { parallel, feedForward } = h.architecture;
@@ -125,12 +125,12 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
   const actDown = c.take('actDown', B * act(h.feedForward, /ffn_down\.weight/));
 
   c.release(shared);
-  const normedHead = c.take('normedHead', 4 * h.embedding);
+  const normedHead = c.take('normedHead', 4 * D * h.embedding);
   const actHead = c.take(
     'actHead',
-    act(h.embedding, tensors.has('output.weight') ? /^output\.weight/ : /^token_embd\.weight/),
+    D * act(h.embedding, tensors.has('output.weight') ? /^output\.weight/ : /^token_embd\.weight/),
   );
-  const logits = c.take('logits', logitsBytes(h.vocabulary));
+  const logits = c.take('logits', D * logitsBytes(h.vocabulary));
   return {
     hidden,
     normed,
@@ -195,14 +195,11 @@ class Compiler {
     const headAt = sink.segment('head');
     this.norm('output_norm', s.normedHead, true);
     const output = this.model.tensors.has('output.weight') ? 'output' : 'token_embd'; // tied: the embedding matrix read as rows of output
-    this.products(
-      s.normedHead,
-      h.embedding,
-      s.actHead,
-      [{ name: output, bias: 'output', dst: s.logits, stride: h.vocabulary }],
-      { head: true },
-    );
-    sink.emit(Op.CHECK, { at: s.logits, n: h.vocabulary }, { head: true });
+    const stride = logitsBytes(h.vocabulary) / 4;
+    this.products(s.normedHead, h.embedding, s.actHead, [{ name: output, bias: 'output', dst: s.logits, stride }], {
+      head: true,
+    });
+    sink.emit(Op.CHECK, { at: s.logits, n: h.vocabulary, stride }, { head: true });
     sink.emit(Op.END, {});
     return { bodyAt, headAt, ...emitDraws(sink) };
   }

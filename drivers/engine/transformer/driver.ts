@@ -29,7 +29,7 @@ import { GROUP, type Op } from '../ops.ts';
 import { Plan } from '../plan.ts';
 import type { Operand, Operands, Place, PlanSink } from '../plan.ts';
 import { layOutPool, layOutSlots } from '../sessions.ts';
-import { isInterleaved, ropeFrequenciesBytes } from '../sizes.ts';
+import { isInterleaved, logitsBytes, ropeFrequenciesBytes } from '../sizes.ts';
 import { directoryBytes, writeDirectory } from '../tensors.ts';
 import { bind, hyperparameters } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
@@ -117,6 +117,7 @@ export class TransformerDriver implements EngineDriver {
       vocabulary,
       ...layout.plan.load(arena),
       logitsAt: layout.scratch.logits.at,
+      logitsStride: logitsBytes(model.h.vocabulary),
       kvAt,
       pageBytes,
       pageRecordsAt,
