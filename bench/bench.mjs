@@ -3,7 +3,7 @@
 // engine runs, beside this machine's own ceilings measured in the same process. --quick: fewer repetitions; --json FILE:
 // everything as JSON. Instead of all that, --calibrate measures single steps (bench/calibrate.mjs), --accounting what it costs to count
 // cycles (bench/accounting.mjs), --sessions what several sessions at once bring and types of keys and values cost (bench/sessions.mjs), --pages
-// what pages bring (bench/pages.mjs).
+// what pages bring (bench/pages.mjs), --kernels each compute kernel beside native code (bench/kernels.mjs; --only NAME: those of that name).
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import path from 'node:path';
@@ -29,7 +29,16 @@ const BUILDS = ['simd128', 'relaxed'];
 export function options() {
   const flag = { type: 'boolean', default: false };
   const { values } = parseArgs({
-    options: { quick: flag, calibrate: flag, accounting: flag, sessions: flag, pages: flag, json: { type: 'string' } },
+    options: {
+      quick: flag,
+      calibrate: flag,
+      accounting: flag,
+      sessions: flag,
+      pages: flag,
+      kernels: flag,
+      only: { type: 'string' },
+      json: { type: 'string' },
+    },
   });
   // Warm-up: the engine compiles twice, quickly and then well, the second time beside the running code.
   return {
@@ -41,6 +50,8 @@ export function options() {
     accounting: values.accounting,
     sessions: values.sessions,
     pages: values.pages,
+    kernels: values.kernels,
+    only: values.only,
     json: values.json,
   };
 }
@@ -199,5 +210,8 @@ if (import.meta.url === `file://${process.argv[1]}`) {
   } else if (chosen.pages) {
     const { pages, print } = await import('./pages.mjs');
     print(await pages(), chosen);
+  } else if (chosen.kernels) {
+    const { kernels, print } = await import('./kernels.mjs');
+    print(await kernels(chosen), chosen);
   } else print(await bench(chosen), chosen);
 }

@@ -1,13 +1,11 @@
 // Directories of the host, given to the machine as devices: node:fs behind HostDirectory. Nothing outside the directory is reached: links
 // are followed only while they stay inside. Reads go straight into the arena. Entries are sorted, so that the host's own order, which is
-// not the same on every machine, is not seen. The host may change files at any time; this is a window on them, not a copy.
+// not the same on every machine, is not seen. The host may change files at any time; this is a window on them, not a copy. What is open is read
+// by position through its descriptor: names are looked at once, not for each of the thousands of reads of a model that streams.
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { E, KIND, type HostDirectory, type HostStat } from '../kernel/abi/index.ts';
-
-/** Files kept open for reading; one a model, and a few to spare. */
-const openFilesMax = 16;
+import { E, KIND, O, type HostDirectory, type HostFile, type HostStat } from '../kernel/abi/index.ts';
 
 /** The directory at `hostPath`. Throws an Error of one line when it is not a directory that can be read. */
 export function directory(hostPath: string, readOnly: boolean): HostDirectory {
@@ -33,19 +31,29 @@ export function singleFile(name: string, bytes: Uint8Array): HostDirectory {
     readOnly: true,
     stat,
     list: p => (p === '' ? [{ name, kind: KIND.file }] : -E.NOTDIR),
-    read(p, position, into, at, length) {
+    open(p, access) {
       if (p !== name) return p === '' ? -E.ISDIR : -E.NOENT;
-      const part = bytes.subarray(position, position + length);
-      into.set(part, at);
-      return part.length;
+      return access === O.RDONLY ? bytesFile(() => bytes) : -E.ROFS;
     },
-    write: refused,
     create: refused,
     mkdir: refused,
     remove: refused,
     removeDirectory: refused,
     rename: refused,
     truncate: refused,
+  };
+}
+
+/** An open file whose bytes lie in memory, and may be others at each read. */
+export function bytesFile(bytes: () => Uint8Array): HostFile {
+  return {
+    read(position, into, at, length) {
+      const part = bytes().subarray(position, position + length);
+      into.set(part, at);
+      return part.length;
+    },
+    write: refused,
+    close: () => {},
   };
 }
 
@@ -70,16 +78,42 @@ function attempt<T>(call: () => T): T | number {
   }
 }
 
-interface OpenFile {
-  readonly fd: number;
-  readonly device: number;
-  readonly inode: number;
+class NodeFile implements HostFile {
+  constructor(private readonly fd: number) {}
+
+  read(position: number, into: Uint8Array, at: number, length: number): number {
+    try {
+      let done = 0;
+      for (let n = 1; done < length && n > 0; done += n)
+        n = fs.readSync(this.fd, into, at + done, length - done, position + done);
+      return done;
+    } catch (error) {
+      return errnoOf(error);
+    }
+  }
+
+  write(position: number, from: Uint8Array, at: number, length: number): number {
+    return attempt(() => fs.writeSync(this.fd, from, at, length, position));
+  }
+
+  close(): void {
+    fs.closeSync(this.fd);
+  }
+}
+
+/** How a file is opened for O.RDONLY, O.WRONLY and O.RDWR. */
+const OPEN_FLAGS = [fs.constants.O_RDONLY, fs.constants.O_WRONLY, fs.constants.O_RDWR] as const;
+
+/** A descriptor of a regular file by its real path, or -errno. Pipes, sockets and devices would stop the whole machine when read. */
+function openRegular(real: string, flags: number): number {
+  return attempt(() => {
+    const s = fs.statSync(real);
+    if (!s.isFile()) return s.isDirectory() ? -E.ISDIR : -E.ACCES;
+    return fs.openSync(real, flags | (fs.constants.O_NOFOLLOW ?? 0));
+  });
 }
 
 class NodeDirectory implements HostDirectory {
-  /** Descriptors for reading by real path, least recently used first. */
-  readonly #open = new Map<string, OpenFile>();
-
   constructor(
     readonly source: string,
     private readonly root: string,
@@ -109,8 +143,7 @@ class NodeDirectory implements HostDirectory {
     if (typeof real === 'number') return real;
     return attempt(() => {
       const s = fs.statSync(real);
-      // Pipes, sockets and devices would stop the whole machine when read.
-      if (!s.isFile() && !s.isDirectory()) return -E.ACCES;
+      if (!s.isFile() && !s.isDirectory()) return -E.ACCES; // see openRegular
       return { kind: s.isFile() ? KIND.file : KIND.dir, size: s.size, mode: s.mode & 0o777 };
     });
   }
@@ -132,67 +165,23 @@ class NodeDirectory implements HostDirectory {
     );
   }
 
-  read(p: string, position: number, into: Uint8Array, at: number, length: number): number {
+  open(p: string, access: number): HostFile | number {
+    if (this.readOnly && access !== O.RDONLY) return -E.ROFS;
     const real = this.#real(p);
     if (typeof real === 'number') return real;
-    return attempt(() => {
-      const fd = this.#descriptor(real);
-      return fd < 0 ? fd : fs.readSync(fd, into, at, length, position);
-    });
-  }
-
-  /** An open descriptor for a real path, opened anew when the host has put another file there. */
-  #descriptor(real: string): number {
-    const now = fs.statSync(real);
-    if (!now.isFile()) return now.isDirectory() ? -E.ISDIR : -E.ACCES;
-    let file = this.#open.get(real);
-    if (file !== undefined && (file.device !== now.dev || file.inode !== now.ino)) {
-      this.#close(real);
-      file = undefined;
-    }
-    file ??= {
-      fd: fs.openSync(real, fs.constants.O_RDONLY | (fs.constants.O_NOFOLLOW ?? 0)),
-      device: now.dev,
-      inode: now.ino,
-    };
-    this.#open.delete(real);
-    this.#open.set(real, file);
-    if (this.#open.size > openFilesMax) this.#close(this.#open.keys().next().value!);
-    return file.fd;
-  }
-
-  #close(real: string): void {
-    fs.closeSync(this.#open.get(real)!.fd);
-    this.#open.delete(real);
-  }
-
-  write(p: string, position: number, from: Uint8Array, at: number, length: number): number {
-    return this.#change(p, fd => fs.writeSync(fd, from, at, length, position));
+    const fd = openRegular(real, OPEN_FLAGS[access]!);
+    return fd < 0 ? fd : new NodeFile(fd);
   }
 
   truncate(p: string, size: number): number {
-    return this.#change(p, fd => {
-      fs.ftruncateSync(fd, size);
-      return 0;
-    });
-  }
-
-  /** Opens an existing regular file for writing, for one operation. */
-  #change(p: string, operation: (fd: number) => number): number {
     if (this.readOnly) return -E.ROFS;
-    const stat = this.stat(p);
-    if (typeof stat === 'number') return stat;
-    if (stat.kind === KIND.dir) return -E.ISDIR;
     const real = this.#real(p);
     if (typeof real === 'number') return real;
-    return attempt(() => {
-      const fd = fs.openSync(real, fs.constants.O_WRONLY | (fs.constants.O_NOFOLLOW ?? 0));
-      try {
-        return operation(fd);
-      } finally {
-        fs.closeSync(fd);
-      }
-    });
+    const fd = openRegular(real, fs.constants.O_WRONLY);
+    if (fd < 0) return fd;
+    const status = attempt(() => fs.ftruncateSync(fd, size));
+    fs.closeSync(fd);
+    return status ?? 0;
   }
 
   create(p: string, mode: number): number {

@@ -19,6 +19,7 @@ import {
   type TtyDevice,
 } from '../kernel/abi/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
+import { blockDriver } from '../drivers/block/index.ts';
 import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { Tokenizers } from '../drivers/engine/tokenizer.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
@@ -64,6 +65,8 @@ export interface BootOptions {
   readonly calibration?: string;
   /** Begins a SHA-256: code of the host's own in place of the JavaScript that runs everywhere. */
   readonly sha256?: () => Hasher;
+  /** What kinds of storage disks are: `{ vda: 'nvme' }`; vda holds /, vdb and so on are the mounts in their order. Default: the target's own. */
+  readonly disks?: Readonly<Record<string, string>>;
   /** A charge outside its bounds stops the machine, instead of one session: for tests. */
   readonly strict?: boolean;
 }
@@ -99,6 +102,8 @@ export class Machine {
         ['console-err', options.errors ?? tty],
       ]),
       hostDirectories: options.mounts ?? [],
+      block: blockDriver,
+      diskModels: new Map(Object.entries(options.disks ?? {})),
       image: options.image,
       programs,
       loadConstants: at => loadUnicode(this.arena, at),

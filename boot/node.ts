@@ -9,6 +9,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { performance } from 'node:perf_hooks';
 import { isatty } from 'node:tty';
+import { DISK_MODELS } from '../drivers/block/models.ts';
 import { Tty } from '../drivers/tty/tty.ts';
 import { isRefusal, strerror, utf8Encode, type CharDevice, type HostDirectory } from '../kernel/abi/index.ts';
 import { directory, reason, singleFile } from './host-directory.ts';
@@ -19,7 +20,8 @@ import { VERSION } from './version.ts';
 
 const HELP = `Usage: arena8 [-c 'COMMANDS'] [SCRIPT] [--mount HOSTPATH:GUESTPATH[:ro]]...
               [--home DIR] [--image FILE] [--seed N] [--target NAME]
-              [--calibration FILE] [--pace real|max|N%] [--version] [--help]
+              [--calibration FILE] [--disk NAME=MODEL]... [--pace real|max|N%]
+              [--version] [--help]
 A kernel for language models in one 8 MiB arena.
 
 Without -c and SCRIPT: boots, runs /etc/rc, then reads commands from standard
@@ -38,6 +40,9 @@ input, terminal or not, until it ends. The exit status is the last command's.
   --calibration FILE
                  prices of the target host, as 'npm run bench -- --calibrate'
                  writes them
+  --disk NAME=MODEL
+                 what kind of storage a disk is: vda holds /, vdb, vdc ... are
+                 the mounts in their order; ${['default', ...DISK_MODELS.map(m => m.name)].join(', ')}
   --pace real|max|N%
                  show output when the simulated processor would have got there,
                  or at N % of its speed (default max: at once)
@@ -80,6 +85,7 @@ interface CommandLine {
   seed: number;
   target: string;
   calibration: string | null; // its text
+  disks: Record<string, string>; // models by disk
   pace: number | null; // see parsePace
 }
 
@@ -102,6 +108,7 @@ function parse(argv: readonly string[]): CommandLine {
     seed: 0,
     target: TARGET_DEFAULT,
     calibration: null,
+    disks: {},
     pace: null,
   };
   if (RESERVED.includes(argv[0]!)) fail(STATUS.usage, `'${argv[0]}' is reserved; not in this build`);
@@ -119,6 +126,7 @@ function parse(argv: readonly string[]): CommandLine {
     else if (name === '--seed') line.seed = seedOf(value());
     else if (name === '--target') line.target = targetOf(value());
     else if (name === '--calibration') line.calibration = calibrationOf(value());
+    else if (name === '--disk') Object.assign(line.disks, diskOf(value()));
     else if (name === '--pace') line.pace = paceOf(value());
     else if (early && argument === '-c') line.commands = value();
     else if (early && (argument === '--help' || argument === '-h')) printAndExit(HELP);
@@ -179,6 +187,15 @@ function calibrationOf(file: string): string {
   }
   const calibration = parseCalibration(text, '');
   return isRefusal(calibration) ? fail(STATUS.usage, `--calibration: ${file}: ${calibration.message}`) : text;
+}
+
+/** NAME=MODEL. Whether there is such a disk the machine says. */
+function diskOf(text: string): Readonly<Record<string, string>> {
+  const [, name, model] = /^([a-z0-9]+)=([a-z-]+)$/.exec(text) ?? [];
+  const models = ['default', ...DISK_MODELS.map(m => m.name)];
+  if (name === undefined || model === undefined) misused(`--disk: '${text}' is not NAME=MODEL`);
+  if (!models.includes(model)) misused(`--disk: no disk model '${model}': ${models.join(', ')}`);
+  return { [name]: model };
 }
 
 function paceOf(text: string): number | null {
@@ -261,6 +278,7 @@ class Host {
         seed: line.seed,
         console: this.#tty,
         target: line.target,
+        disks: line.disks,
         ...(line.calibration === null ? {} : { calibration: line.calibration }),
         ...(this.#interactive ? {} : { errors: this.#standardError }),
         log: text => this.#log(text),

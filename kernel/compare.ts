@@ -49,8 +49,8 @@ function tensorRow(a: GgufImage, b: GgufImage, name: string, decode: Decode, are
   const text = (t: typeof x): string => (t === undefined ? '' : `${ggmlTypeName(t.type)} ${t.shape.join('×')}`);
   const row = { what: 'tensor', name: printable(name), left: text(x), right: text(y) };
   if (x === undefined || y === undefined || x.shape.join() !== y.shape.join()) return row;
-  const values = new TensorValues(a, x, decode);
-  const d = differenceOf(values, new TensorValues(b, y, decode), arena);
+  const values = new TensorValues(a, x, decode, arena.u8);
+  const d = differenceOf(values, new TensorValues(b, y, decode, arena.u8), arena);
   return typeof d === 'number' ? d : { ...row, count: values.count, ...d };
 }
 

@@ -11,11 +11,8 @@ import {
   GGML_TYPE,
   ggmlTypeName,
   isRefusal,
-  KIND,
-  O,
   refuse,
   shown,
-  strerror,
   type Compute,
   type GgmlTypeName,
   type RecordValue,
@@ -25,11 +22,13 @@ import {
 import type { OpenFile } from '../vfs/file.ts';
 import { GGUF_TYPE, type GgufImage } from '../vfs/gguf.ts';
 import { layOutGguf, stretch, valueOf, type GgufTensor, type GgufValue, type Piece } from '../vfs/gguf-writer.ts';
-import { Inode, type Handle } from '../vfs/inode.ts';
+import type { Handle } from '../vfs/inode.ts';
+import { plainType, prelinkOf } from '../vfs/prelink.ts';
 import { PIECE, PIECE_VALUES, TensorValues, type Decode } from '../vfs/values.ts';
 import type { From } from '../vfs/vfs.ts';
 import { comparison } from './compare.ts';
 import { deviceDecode, openImage, type ImageContext } from './image.ts';
+import { openView } from './view.ts';
 
 /** What a model can be rounded to, with llama.cpp's number of such a file (general.file_type). */
 const FILE_TYPE: Partial<Record<GgmlTypeName, number>> = {
@@ -49,25 +48,6 @@ const LEFT_ALONE =
   /_norm\.weight|ffn_gate_inp\.weight|altup|laurel|per_layer_model_proj|^position_embd\.weight$|^token_types\.weight$|ssm_conv1d\.weight|shortconv\.conv\.weight|time_mix_(?:first|w[012]|[av][012]|g[12]|decay_w[12]|lerp_fused)\.weight|attn_rel_b\.weight/;
 
 type Report = RecordValue<typeof ConvertReport.fields>;
-
-/** A file that is made while it is read. */
-class ViewInode extends Inode {
-  readonly kind = KIND.file;
-  private readonly bytes: number;
-  private readonly handle: Handle;
-
-  constructor(bytes: number, handle: Handle) {
-    super(0, 0o400);
-    this.bytes = bytes;
-    this.handle = handle;
-  }
-  override size(): number {
-    return this.bytes;
-  }
-  override open(): Handle {
-    return this.handle;
-  }
-}
 
 /** A tensor rounded to another type. Why a read failed is in `why`. */
 class Encoded implements Piece {
@@ -146,7 +126,7 @@ export class Converter {
     };
     const why = this.undecodable(a.image, a.image.tensors) ?? this.undecodable(b.image, b.image.tensors);
     const handle = comparison(a.image, b.image, this.decode, this.k.arena);
-    const file = why ?? this.open(0, { ...handle, release }, 'diff');
+    const file = why ?? openView(this.k.vfs, 0, { ...handle, release }, 'diff');
     if (isRefusal(file)) release();
     return file;
   }
@@ -155,14 +135,9 @@ export class Converter {
     return deviceDecode(this.compute, this.k.costs);
   }
 
-  private open(bytes: number, handle: Handle, name: string): OpenFile | Refusal {
-    const file = this.k.vfs.openInode(new ViewInode(bytes, handle), `view:${name}`, O.RDONLY, null);
-    return typeof file === 'number' ? refuse('NFILE', 0, strerror(file)) : file;
-  }
-
   /** The refusal of the first of these tensors whose values the device cannot tell. */
   private undecodable({ path, dmaAt }: GgufImage, tensors: readonly TensorInfo[]): Refusal | undefined {
-    const strange = tensors.find(t => this.decode(t.type, dmaAt, 0, dmaAt) < 0);
+    const strange = tensors.find(t => this.decode(plainType(t.type), dmaAt, 0, dmaAt) < 0);
     if (strange === undefined) return undefined;
     const { name, type } = strange;
     return refuse('NOTSUP', 6001, `${path}: tensor ${shown(name)}: values of ${ggmlTypeName(type)} cannot be decoded`);
@@ -178,6 +153,8 @@ export class Converter {
     const parts = image.meta('split.count');
     if (typeof parts === 'number' && parts > 1)
       return refuse('NOTSUP', 6001, `one of ${parts} parts of a model: key split.count`);
+    if (prelinkOf(image) !== null)
+      return refuse('INVAL', 7001, 'is prelinked: quantize the file that it was made from');
     const report = { bytes: 0, sourceBytes: image.fileBytes, tensors: image.tensors.length, converted: 0, ragged: 0 };
     const made: Encoded[] = [];
     const tensors: GgufTensor[] = [];
@@ -197,7 +174,7 @@ export class Converter {
         );
       const strange = this.undecodable(image, [t]);
       if (strange !== undefined) return strange;
-      const data = new Encoded(new TensorValues(image, t, this.decode), to, this.encode);
+      const data = new Encoded(new TensorValues(image, t, this.decode, this.k.arena.u8), to, this.encode);
       made.push(data);
       report.converted++;
       tensors.push({ ...t, type: GGML_TYPE[to], data });
@@ -210,7 +187,7 @@ export class Converter {
       refusal: () => made.find(m => m.why !== null)?.why ?? null,
       release,
     };
-    const file = this.open(piece.bytes, handle, image.path);
+    const file = openView(this.k.vfs, piece.bytes, handle, image.path);
     return isRefusal(file) ? file : { file, report: { ...report, bytes: piece.bytes } };
   }
 

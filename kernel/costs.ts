@@ -5,10 +5,11 @@
 import { LIMITS, refuse, type Compute, type Refusal } from './abi/index.ts';
 import type { Arena } from './arena.ts';
 import type { Clock } from './clock.ts';
+import type { Disk, Disks } from './disks.ts';
 import type { Layout } from './layout.ts';
 import { panic } from './panic.ts';
 import type { PlanSource, Prices } from './wcet/price.ts';
-import { transferCycles, type Target } from './wcet/targets.ts';
+import type { Target } from './wcet/targets.ts';
 
 /** The most that take_spent answers: there may be more. */
 const U32_MAX = 0xffffffff;
@@ -35,6 +36,7 @@ export class Costs {
     private readonly pricer: Pricer,
     readonly targets: readonly Target[],
     target: Target,
+    readonly disks: Disks,
   ) {
     this.inForce = target;
     this.writeMeterTable();
@@ -76,10 +78,26 @@ export class Costs {
     this.clock.advance(this.inForce.overhead.switchCycles, 'switches');
   }
 
-  /** Books one transfer between storage and the arena. */
-  transfer(bytes: number): void {
+  /** Books one transfer between storage and the arena, of bytes at `position` of a file: the machine waits for it. 0 or -errno. */
+  transfer(bytes: number, disk: Disk = this.disks.memory, position = 0): number {
+    const now = this.clock.cycles();
+    const { doneAt, status } = disk.submit(now, position, bytes);
     this.transfers++;
-    this.clock.advance(transferCycles(this.inForce, bytes).upper, 'transfers');
+    this.clock.advance(doneAt - now, 'transfers');
+    return status;
+  }
+
+  /** Books what a program reads: it waits where the disk has times of its own, and else finds its bytes in memory. 0 or -errno. */
+  programRead(bytes: number, disk: Disk, position: number): number {
+    return disk.isTimed
+      ? this.transfer(bytes, disk, position)
+      : disk.probe(this.clock.cycles(), position, bytes).status;
+  }
+
+  /** The most that a read from a disk takes when it is submitted now. */
+  transferMost(bytes: number, disk: Disk): number {
+    const { latency, transfer } = disk.times(this.inForce).read(bytes, 'most');
+    return Math.max(0, disk.idleAt() - this.clock.cycles()) + latency + transfer;
   }
 
   /** Books what metered kernels have spent since the last time; returns it. */

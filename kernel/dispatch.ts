@@ -214,8 +214,7 @@ export class Dispatcher {
     const prices = loader.prices();
     const { batch } = engine.options;
     const parts = [this.part(first, engine, this.alone(first, engine), 0)];
-    let rows = parts[0]!.n;
-    let cycles = parts[0]!.bound;
+    let { n: rows, positions, bound: cycles } = parts[0]!;
     this.residency.take(first, first.get('pos') + rows);
     const sessions = this.sessionsMax === 0 ? batch : this.sessionsMax;
     const most = Math.min(this.segments.passMax, cycles + sched.slack(clock.cycles(), cycles));
@@ -228,19 +227,24 @@ export class Dispatcher {
       if (s.isServer && whole > batch - rows) continue;
       const part = this.part(s, engine, Math.min(whole, this.rowsOf(s, engine, batch - rows)), rows);
       // Nobody joins whose rows add more to the pass than they take alone: what is charged then covers what is spent.
-      const added = part.bound - prices.bodyTokens(part.n) + prices.bodyTokens(rows + part.n) - prices.bodyTokens(rows);
+      const together = prices.passMost(rows + part.n, positions + part.positions) - prices.passMost(rows, positions);
+      const added = part.bound - prices.passMost(part.n, part.positions) + together;
       if (cycles + added > most || added > part.bound || !this.residency.isReady(s, part.pos + part.n)) continue;
       this.residency.take(s, part.pos + part.n);
       parts.push(part);
       rows += part.n;
+      positions += part.positions;
       cycles += added;
     }
     return { parts, bound: cycles };
   }
 
   private part(s: Session, engine: Engine, n: number, first: number): Part {
+    const prices = this.k.loader.prices();
     const pos = s.get('pos');
-    return { s, pos, n, row: first, bound: this.boundOf(s, engine, pos, n) };
+    let positions = 0;
+    for (let p = pos; p < pos + n; p++) positions += prices.bodyPosition(p);
+    return { s, pos, n, row: first, positions, bound: this.boundOf(s, engine, pos, n) };
   }
 
   // ── A pass ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,7 +272,8 @@ export class Dispatcher {
     this.segments.seen = Math.max(this.segments.seen, cycles);
     trace.emit('pass', 0, rows, parts.length, durationNs);
     this.residency.traceMemory();
-    for (const [i, part] of parts.entries()) this.account(part, alone[i]!, durationNs);
+    const spent = shares(parts, alone, cycles);
+    for (const [i, part] of parts.entries()) this.account(part, spent[i]!, durationNs);
   }
 
   /** Whoever was in the last pass, has more to do, and is not in this one, has been preempted by its first session. */
@@ -298,4 +303,22 @@ export class Dispatcher {
     s.noteSlack(slackNs);
     this.slackNs.add(slackNs);
   }
+}
+
+/**
+ * What each part of a pass of `cycles` has had of the processor: what it takes alone, and where slow reads have made the pass longer than all of them
+ * together, of that as much as it had been promised more. Nobody has more than its bound.
+ */
+function shares(parts: readonly Part[], alone: readonly number[], cycles: number): readonly number[] {
+  let excess = cycles - alone.reduce((sum, own) => sum + own, 0);
+  if (excess <= 0) return alone;
+  const room = parts.map(({ bound }, i) => Math.max(0, bound - alone[i]!));
+  const all = room.reduce((sum, left) => sum + left, 0);
+  const part = room.map(left => (all === 0 ? 0 : Math.min(left, Math.floor((excess / all) * left))));
+  excess -= part.reduce((sum, more) => sum + more, 0);
+  return alone.map((own, i) => {
+    const rest = Math.min(excess, room[i]! - part[i]!); // of a few cycles that rounding has left
+    excess -= rest;
+    return own + part[i]! + rest;
+  });
 }

@@ -9,27 +9,37 @@ import {
   LIMITS,
   LOAD_DEFAULTS,
   refuse,
+  SAMPLER_MODE,
   utf8Write,
   WCET_CALLS,
   WcetOptions,
   WcetReport,
   type PlanRow,
+  type RecordValue,
   type Refusal,
+  type SpeedOptions,
+  type SpeedReport,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
-import { checkKvType, type Loader, type Priced } from './loader.ts';
+import { checkKvType } from './fit.ts';
+import type { Loader, Priced } from './loader.ts';
 import { checkLength } from './admission.ts';
 import { drawOf } from './session.ts';
 import { requestBounds } from './wcet/bounds.ts';
-import type { Bound, OpCost, Segment } from './wcet/price.ts';
+import type { Bound, Draw, OpCost, Segment, Wait } from './wcet/price.ts';
 import { MILLI, transferCycles, type Target } from './wcet/targets.ts';
 
 type Options = ReturnType<typeof WcetOptions.read>;
 type Report = ReturnType<typeof WcetReport.read>;
+
+type Speed = RecordValue<typeof SpeedReport.fields>;
+
+/** How llminfer draws when it is not told otherwise. */
+const DEFAULT_DRAW: Draw = { modes: SAMPLER_MODE.topP, topK: 40 };
 
 export class Forecast {
   constructor(
@@ -45,6 +55,28 @@ export class Forecast {
     const o = WcetOptions.read(this.arena.u8, optionsAt);
     const priced = this.priced(path, o);
     return isRefusal(priced) ? priced : reportOf(priced, o);
+  }
+
+  /** How fast a model goes, as a load with this request would place it; path '': the loaded one. */
+  speed(path: string, asked: RecordValue<typeof SpeedOptions.fields>): Speed | Refusal {
+    const target = this.costs.find(asked.target);
+    if (isRefusal(target)) return target;
+    const found = this.loader.pricesOn(path, asked, target, asked.disk);
+    if (isRefusal(found)) return found;
+    const { prices, disk } = found;
+    const position = prices.ctx >> 1;
+    const { cycles, computed, transfers } = prices.predict(position, DEFAULT_DRAW);
+    return {
+      hz: target.hz,
+      sound: target.kind === 'model' ? 1 : 0,
+      position,
+      tokenCycles: cycles,
+      tokenMost: prices.step(1, position, true, DEFAULT_DRAW, position + 1).most,
+      computed,
+      transfers,
+      target: target.name,
+      disk,
+    };
   }
 
   /** The priced plan of that request as text in an anonymous file, a line an op. */
@@ -165,11 +197,24 @@ function stepLines({ prices, rows }: Priced, { step, n, pos, drawAt }: Step, dra
     compute: op.compute + drawn.most * MILLI,
   }));
   const named = rows();
+  const body = withWaits(prices.ops('body', n, pos), prices.waits('body', n, pos));
+  const head = withWaits(prices.ops('head', 1, drawAt), prices.waits('head', 1, drawAt));
   return [
-    ...segmentLines(named, step, 'body', n, pos, prices.ops('body', n, pos)),
-    ...segmentLines(named, step, 'head', 1, drawAt, prices.ops('head', 1, drawAt)),
+    ...segmentLines(named, step, 'body', n, pos, body),
+    ...segmentLines(named, step, 'head', 1, drawAt, head),
     ...segmentLines(named, step, 'sample', 1, drawAt, sample),
   ];
+}
+
+/** Before an op the tile that it waits for, as the plan's rows have it; what is waited for without a tile is its own. All of it is overhead. */
+function withWaits(ops: readonly OpCost[], waits: readonly Wait[]): OpCost[] {
+  const byOp = new Map(waits.map(w => [w.op, w]));
+  return ops.flatMap((op, i) => {
+    const { most, bytes } = byOp.get(i) ?? { most: 0, bytes: 0 };
+    if (bytes === 0) return [{ ...op, most: op.most + most, overhead: op.overhead + most * MILLI }];
+    const nothing = { least: 0, compute: 0, memory: 0, instructions: 0, loaded: 0 };
+    return [{ ...nothing, most, overhead: most * MILLI, stored: bytes }, op];
+  });
 }
 
 function segmentLines(

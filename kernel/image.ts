@@ -30,10 +30,11 @@ export function openImage({ arena, lay, costs, vfs }: ImageContext, path: string
   if (typeof file === 'number')
     return { errno: -file, code: -file === E.NOENT ? 1001 : 0, message: `${path}: ${strerror(file)}` };
   const { kind, size } = file.stat();
+  const disk = costs.disks.of(file);
   const read = (fileAt: number, arenaAt: number, length: number): number => {
     const n = file.readAt(fileAt, arenaAt, length);
-    costs.transfer(Math.max(0, n));
-    return n;
+    const status = costs.transfer(Math.max(0, n), disk, fileAt);
+    return status < 0 ? status : n;
   };
   const image =
     kind === KIND.dir

@@ -3,6 +3,7 @@
 
 import { bytesToHex } from '@noble/hashes/utils.js';
 import {
+  DISK_SET,
   formatRefusal,
   ggmlTypeName,
   IOCTL,
@@ -15,6 +16,7 @@ import {
   SIG,
   strerror,
   utf8Decode,
+  type BlockDriver,
   type CharDevice,
   type Compute,
   type EngineDriver,
@@ -39,6 +41,7 @@ import { Chat } from './chat.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
 import { Converter } from './convert.ts';
 import { Costs, type Pricer } from './costs.ts';
+import { Disks, ROOT_DISK, type Disk, type DiskRequest } from './disks.ts';
 import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
@@ -51,10 +54,12 @@ import { PagePool } from './pages.ts';
 import { Pipes } from './pipes.ts';
 import { Processes } from './process.ts';
 import { Quotas } from './quota.ts';
+import { Prelinker } from './prelink.ts';
 import { parseQuotas, PASSWD_FILE, QUOTA_FILE, UserNames } from './quota-file.ts';
 import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
 import { Sessions } from './sessions.ts';
+import { Streams } from './stream.ts';
 import { Swap } from './swap.ts';
 import { ServerWatch } from './server-watch.ts';
 import { checkTable, SystemCalls } from './syscall.ts';
@@ -74,6 +79,9 @@ export interface Hardware {
   /** Further character devices under /dev. */
   readonly devices: ReadonlyMap<string, CharDevice>;
   readonly hostDirectories: readonly { readonly guest: string; readonly directory: HostDirectory }[];
+  /** Kinds of storage, and which of them disks are at power-on: by name of the disk, the name of a model. */
+  readonly block: BlockDriver;
+  readonly diskModels: ReadonlyMap<string, string>;
   /** The boot image, cpio newc. */
   readonly image: Uint8Array;
   readonly programs: ProgramTable;
@@ -98,11 +106,16 @@ export type RunState = 'idle' | 'busy' | 'halted';
 /** The machine's date at power-on, in seconds since 1970. */
 const BOOT_EPOCH_SECONDS = 0;
 
+/** Changes of a disk that change what reads take. */
+const DISK_TIMES = DISK_SET.model | DISK_SET.retries;
+
 export class Kernel {
   readonly lay: Layout;
   readonly vfs: Vfs;
   readonly clock: Clock;
   readonly costs: Costs;
+  readonly streams: Streams;
+  readonly disks: Disks;
   readonly loader: Loader;
   readonly sessions: Sessions;
   readonly sched: Scheduler;
@@ -127,7 +140,13 @@ export class Kernel {
     checkTable();
     this.lay = layFixed(arena);
     this.clock = new Clock(arena, this.lay.clockAt, hw.target.hz);
-    this.costs = new Costs(arena, this.lay, this.clock, hw.compute, hw.pricer, hw.targets, hw.target);
+    this.disks = new Disks(
+      hw.block,
+      this.clock,
+      () => this.costs.target,
+      hw.hostDirectories.map(h => h.directory.source),
+    );
+    this.costs = new Costs(arena, this.lay, this.clock, hw.compute, hw.pricer, hw.targets, hw.target, this.disks);
     this.log = new KernelLog(() => this.clock.nowNs(), hw.log);
     this.audit = new AuditRing(arena, this.lay.auditAt, this.clock);
     this.trace = new Trace(() => this.clock.nowNs());
@@ -141,8 +160,17 @@ export class Kernel {
     const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
-    this.loader = new Loader(arena, this.lay, this.costs, this.vfs, hw.engines, hw.tokenizer, hw.sha256, text =>
-      this.log.print(text),
+    this.streams = new Streams(arena, this.lay, this.clock, hw.compute);
+    this.loader = new Loader(
+      arena,
+      this.lay,
+      this.costs,
+      this.vfs,
+      hw.engines,
+      hw.tokenizer,
+      hw.sha256,
+      this.streams,
+      text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
     this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.users.name(uid));
@@ -158,6 +186,7 @@ export class Kernel {
       costs: this.costs,
       vfs: this.vfs,
       loader: this.loader,
+      streams: this.streams,
       compute: hw.compute,
       rng: { xor128: hw.xor128, lcg: hw.lcg },
       table,
@@ -174,6 +203,7 @@ export class Kernel {
       },
     });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
+    const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
     const calls = new SystemCalls({
       arena,
       lay: this.lay,
@@ -189,12 +219,14 @@ export class Kernel {
       bootEpochSeconds: BOOT_EPOCH_SECONDS,
       breached: text => this.report(text),
       forecast: this.forecast,
-      converter: new Converter({ arena, lay: this.lay, costs: this.costs, vfs: this.vfs }, hw.compute),
+      converter: new Converter(images, hw.compute),
+      prelinker: new Prelinker(images, hw.compute, hw.sha256, image => this.loader.order(image)),
       chat: new Chat(arena, this.lay, this.clock, this.costs, this.vfs, this.loader, hw.templates),
       console: hw.console,
       processes: () => this.processes,
       audit: text => this.audit.note(text),
       switchTarget: name => this.switchTarget(name),
+      configureDisk: (name, wanted) => this.configureDisk(name, wanted),
     });
     this.processes = new Processes(
       this.vfs,
@@ -214,8 +246,9 @@ export class Kernel {
     this.log.print(`driver: console ${interactive ? `${columns}×${rows}` : 'not a terminal'}`);
     this.log.print(`driver: engines ${this.loader.engineNames().join(' ')}`);
     this.log.print(`driver: rng xor128 lcg, seed ${hw.seed}`);
+    this.plugDisks();
     this.mountRoot(mounter, dev);
-    arena.seal(['weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
+    arena.seal(['weights', 'stream', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
     this.readQuotas();
     this.loadBootModel();
@@ -231,14 +264,27 @@ export class Kernel {
     this.log.print(`memory: ${hex(arena.usage().offset)}-${hex(arena.capacity)} free      ${arena.remaining()}`);
   }
 
+  /** What the disks are at power-on. Throws where there is no such disk or model: that is no machine to boot. */
+  private plugDisks(): void {
+    for (const [name, modelName] of this.hw.diskModels) {
+      const disk = this.disks.find(name);
+      const model = this.disks.model(modelName);
+      if (isRefusal(disk)) throw new Error(disk.message);
+      if (isRefusal(model)) throw new Error(model.message);
+      if (disk.fixed) throw new Error(`disk ${name} is memory of the machine`);
+      disk.become(model);
+      this.log.print(`driver: disk ${name} ${disk.modelName}, ${disk.title}`);
+    }
+  }
+
   private mountRoot(mounter: Mounter, dev: DevFs): void {
     const { hw, vfs } = this;
-    vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false);
+    vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false, '/', ROOT_DISK);
     this.log.print(`image: ${hw.image.length} bytes, cpio newc, sha256`);
     this.log.print(this.digestOf(hw.image)); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
     if (isRefusal(made)) panic(made.message);
-    this.costs.transfer(made.bytes);
+    this.costs.transfer(made.bytes, this.disks.boot);
     this.log.print(`image: ${made.files} files, ${made.bytes} bytes on /`);
 
     this.registerDevices(dev);
@@ -253,8 +299,9 @@ export class Kernel {
       if (isRefusal(r) || r < 0) panic(`cannot mount ${type} on ${target}`);
     }
     for (const name of ['/home', '/mnt', '/var']) vfs.mkdir('/', name, 0o755);
-    for (const { guest, directory } of hw.hostDirectories) {
-      const r = mounter.mountHost(guest, new HostFs(directory), directory.source, directory.readOnly);
+    for (const [i, { guest, directory }] of hw.hostDirectories.entries()) {
+      const disk = Disks.hostDisk(i);
+      const r = mounter.mountHost(guest, new HostFs(directory), directory.source, directory.readOnly, disk);
       if (r < 0) panic(`cannot mount ${directory.source} on ${guest}: ${strerror(r)}`);
     }
     for (const m of vfs.mounts())
@@ -366,6 +413,8 @@ export class Kernel {
     proc('devices', () => dev.driversText());
     proc('partitions', () => dev.disksText());
     proc('swaps', () => this.swap.text());
+    proc('disks', () => this.disks.text(disk => this.mountedFrom(disk)));
+    proc('diskstats', () => this.disks.statsText());
     const { hard, symbolic } = this.vfs.protection;
     proc('sys/fs/protected_hardlinks', () => `${Number(hard)}\n`);
     proc('sys/fs/protected_symlinks', () => `${Number(symbolic)}\n`);
@@ -383,7 +432,24 @@ export class Kernel {
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
     proc('audit', () => this.audit.lines(this.reader()).join(''));
+    proc('stream', () => this.streams.text());
+    proc('diskmodels', () => this.disks.modelsText());
     proc('trace', () => this.trace.text());
+  }
+
+  /** What lies on a disk, for /proc/disks. */
+  private mountedFrom(disk: Disk): { readonly targets: string; readonly readOnly: boolean; readonly bytes: number } {
+    const mounts = this.vfs.mounts().filter(m => m.disk === disk.name);
+    const bytes: Readonly<Record<string, number>> = {
+      [ROOT_DISK]: LIMITS.tmpfsBytes,
+      [this.disks.boot.name]: this.hw.image.length,
+      [this.disks.memory.name]: LIMITS.swapBytes,
+    };
+    return {
+      targets: mounts.map(m => mountField(m.target)).join(' '),
+      readOnly: disk.fixed || (mounts.length > 0 && mounts.every(m => m.readOnly)),
+      bytes: bytes[disk.name] ?? 0,
+    };
   }
 
   /** Whose eyes a file of /proc is for: users see requests of their own, the superuser and the kernel all. */
@@ -460,6 +526,24 @@ export class Kernel {
     this.audit.note(`cpu ${target.name}`);
     this.log.print(`target: ${target.name}, ${target.hz / 1e6} MHz: ${target.title}`);
     return null;
+  }
+
+  /**
+   * What is charged depends on the times of the disk that weights come from: they change between sessions only, and the plan gets its prices.
+   * Faults may come at any time.
+   */
+  private configureDisk(name: string, wanted: DiskRequest): Refusal | null {
+    const active = this.sessions.active();
+    if (active > 0 && (wanted.set & DISK_TIMES) !== 0)
+      return refuse(
+        'BUSY',
+        3002,
+        `${active} session${active === 1 ? ' is' : 's are'} running: model and retries of disks change when none is`,
+      );
+    const refusal = this.disks.configure(name, wanted);
+    if (refusal !== null || (wanted.set & DISK_TIMES) === 0) return refusal;
+    const unpriced = this.loader.reprice(this.costs.target);
+    return unpriced === null ? null : panic(unpriced.message); // it had prices before
   }
 
   /** Soundness is checked while the machine runs: nothing may cost more, or less, than was said before. */

@@ -1,7 +1,7 @@
 // The arena's fixed part, from address 0 up: what exists whether or not a model is loaded. The model region follows it and is re-planned
 // under mark/release; nothing here ever moves. docs/MEMORY.md draws it and a test holds the drawing to this.
 
-import { LIMITS, RowRecord, SamplerRecord, StepBlock } from './abi/index.ts';
+import { LIMITS, PickRecord, RowRecord, SamplerRecord, StepBlock } from './abi/index.ts';
 import { alignUp, type Arena } from './arena.ts';
 import { BUDGET_BYTES } from './budget.ts';
 import { ClockRecord } from './clock.ts';
@@ -18,6 +18,7 @@ export interface Layout {
   readonly clockAt: number; // ClockRecord
   readonly stepAt: number; // StepBlock
   readonly rowsAt: number; // batchMax × RowRecord: the rows of the pass
+  readonly picksAt: number; // batchMax × PickRecord: those of them whose logits are wanted
   readonly randomAt: number; // 16 bytes: state of /dev/random
   readonly samplerAt: number; // SamplerRecord of the running session
   readonly topAt: number; // top logits of the last step: topLogitsMax × {u32 id, f32 logit}
@@ -45,6 +46,7 @@ export function layFixed(arena: Arena): Layout {
   const clockAt = take('tables', ClockRecord.bytes);
   const stepAt = take('tables', StepBlock.bytes);
   const rowsAt = take('tables', LIMITS.batchMax * RowRecord.bytes); // 32 × 16 B = 512 B
+  const picksAt = take('tables', LIMITS.batchMax * PickRecord.bytes); // 32 × 8 B = 256 B
   const randomAt = take('tables', 16);
   const samplerAt = take('tables', SamplerRecord.bytes);
   const topAt = take('tables', LIMITS.topLogitsMax * 8); // 64 × 8 B = 512 B
@@ -64,6 +66,7 @@ export function layFixed(arena: Arena): Layout {
     clockAt,
     stepAt,
     rowsAt,
+    picksAt,
     randomAt,
     samplerAt,
     topAt,

@@ -27,6 +27,9 @@ export interface SessionTotals {
 /** The specification's code for an end that was not the session's own. */
 const CODES: Partial<Record<FinishReason, number>> = { fault: 5002, cancel: 2005, timeout: 2004, quota: 3003 };
 
+/** Of a session whose weights could not be read. */
+const UNREADABLE = 6001;
+
 export class Life {
   readonly totals: SessionTotals = {
     total: 0,
@@ -124,7 +127,7 @@ export class Life {
     trace.emit('end', s.id, FINISH.indexOf(why), s.get('outputTokens'));
     this.traceQueue();
     this.residency.traceMemory();
-    this.k.journal.ended(this.report(s), CODES[why] ?? 0, late);
+    this.k.journal.ended(this.report(s), s.fault === '' ? (CODES[why] ?? 0) : UNREADABLE, late);
   }
 
   /** Gives back what it reserved and did not use. */
@@ -185,6 +188,7 @@ export class Life {
       nll: r.scored === 0 ? 0 : r.nllSum / r.scored,
       kvBytes: known ? pages * engine.pageBytes : 0,
       model: known ? engine.shape.name : '',
+      fault: s.fault,
     };
   }
 

@@ -6,48 +6,46 @@ import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   ENGINE_REGIONS,
   GGML_BLOCK,
-  GGML_TYPE,
   ggmlTypeName,
   isRefusal,
   KV_PAGE,
-  KV_TYPES,
-  KV_TYPES_TEXT,
   LIMITS,
   LOAD_DEFAULTS,
-  PAGE_RECORD_BYTES,
+  PieceRecord,
   PlanReport,
   refuse,
   strerror,
   type Engine,
+  type DiskTimes,
   type EngineBudget,
   type EngineDriver,
   type EngineOptions,
   type EnginePlace,
   type Hasher,
   type GgmlTypeName,
-  type LoadOptions,
-  type RecordValue,
   type ModelImage,
   type ModelShape,
+  type PlanImage,
   type PlanRow,
   type Refusal,
+  type StreamProgram,
   type TokenizerDriver,
   type Vocabulary,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
+import { PRELINK_KEYS, prelinkOf } from '../vfs/prelink.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { alignUp, type Arena, type Mark } from './arena.ts';
 import type { Costs, PlanPrices } from './costs.ts';
 import { openImage } from './image.ts';
+import type { Disk } from './disks.ts';
 import type { Layout } from './layout.ts';
-import { pagesOf } from './pages.ts';
+import { fit, type Candidate, type Fit, type LoadRequest } from './fit.ts';
 import { panic } from './panic.ts';
+import type { Streams } from './stream.ts';
 import { encodingBounds } from './wcet/bounds.ts';
 import type { Bound, PlanSource } from './wcet/price.ts';
 import type { MemoryRegion, Target } from './wcet/targets.ts';
-
-/** What the caller asked for, see LoadOptions: 0 = as much as the default allows and fits. */
-export type LoadRequest = RecordValue<typeof LoadOptions.fields>;
 
 /** What is loaded. */
 export interface Loaded {
@@ -59,9 +57,13 @@ export interface Loaded {
   readonly budget: EngineBudget;
   readonly place: EnginePlace;
   readonly digest: string; // SHA-256 of the file
+  readonly source: string; // of a prelinked file: SHA-256 of the one it was made from; '' = it is none
   readonly fileBytes: number;
   readonly tensors: number;
   readonly types: string;
+  /** Open while weights stream from it, and the disk that it lies on. */
+  readonly file: OpenFile | null;
+  readonly disk: Disk | null;
 }
 
 /** A model with the prices of its plan on some target: the loaded one, or a file as it would be loaded. */
@@ -80,13 +82,16 @@ export interface Priced {
 }
 
 type Report = ReturnType<typeof PlanReport.read>;
-interface Prepared {
-  readonly driver: EngineDriver;
-  readonly image: ModelImage;
-  readonly shape: ModelShape;
+interface Prepared extends Candidate {
   readonly options: EngineOptions;
   readonly budget: EngineBudget | null; // null: does not fit
   readonly report: Report;
+}
+
+/** A plan as a load would write it; `word`: an i32 of it. */
+interface PlacedPlan extends PlanImage {
+  readonly place: EnginePlace;
+  readonly word: (address: number) => number;
 }
 
 /** How much text a request brings: `bytes`, or when that is 0, as many as `tokens` ids can stand for. */
@@ -95,10 +100,16 @@ export interface TextSize {
   readonly tokens: number;
 }
 
+/** The file a model is loaded from; an engine that needs none has path ''. */
+interface ModelFile {
+  readonly path: string;
+  readonly file: OpenFile | null;
+}
+
 /** What the regions of a model are to a target. The history is read and written with the cache; nothing reads the directory while it runs. */
 const TARGET_REGION: Readonly<Record<keyof EngineBudget, MemoryRegion>> = {
   weights: 'weights',
-  stream: 'weights',
+  stream: 'stream',
   tensors: 'plan',
   vocabulary: 'vocabulary',
   kv: 'kv',
@@ -115,60 +126,22 @@ interface VocabularyMemory {
   readonly workBytes: number;
 }
 
-/** The fewest positions a default context may shrink to before loading is refused instead. */
-const CTX_LEAST = 16;
-/** Of what would be free without it, the share that the pool takes by default: the rest is for vocabularies of other files and the like. */
-const POOL_SHARE = 3 / 4;
+const NOT_STREAMING = { tiles: 0, streamed: 0, pinned: 0 };
 
-/** n, n/2, … 1. */
-const halves = (n: number): number[] => (n < 1 ? [] : [n, ...halves(n >> 1)]);
-
-/** The largest n ≤ `most` that fits, as all below it do; 0: none. */
-function largest(most: number, fits: (n: number) => boolean): number {
-  let [low, high] = [0, Math.max(0, most) + 1];
-  while (low + 1 < high) {
-    const middle = (low + high) >> 1;
-    if (fits(middle)) low = middle;
-    else high = middle;
-  }
-  return low;
-}
-
-/** What is left open as small as it can be. */
-const smallestOf = ({ ctx, kvType, batch, sessions, pages }: EngineOptions): EngineOptions => ({
-  ctx,
-  kvType,
-  batch: batch || 1,
-  sessions: sessions || 1,
-  pages: pages || pagesOf(ctx),
-  draws: 1,
-  tileBytes: 0,
-  buffers: 0,
-  pinBytes: 0,
-});
-
-/** Types that keep keys and values in fewer bits. */
-const narrowerThan = (kvType: number): readonly (typeof KV_TYPES)[number][] =>
-  KV_TYPES.slice(1 + KV_TYPES.findIndex(name => GGML_TYPE[name] === kvType));
-
-/** The context that is asked for, or the default's; the request itself is checked. */
-function contextOf(shape: ModelShape, request: LoadRequest): number | Refusal {
-  const { ctx, kvType, batch, sessions, pages } = request;
-  const bad = checkKvType(kvType);
-  if (bad !== null) return bad;
-  if (batch > LIMITS.batchMax) return refuse('INVAL', 7001, `batch ${batch} asked, ${LIMITS.batchMax} rows at most`);
-  if (sessions > LIMITS.sessionsMax)
-    return refuse('INVAL', 7001, `sessions ${sessions} asked, ${LIMITS.sessionsMax} at most`);
-  const trained = shape.contextTrained === 0 ? LIMITS.contextMax : shape.contextTrained;
-  const most = Math.min(trained, LIMITS.contextMax);
-  if (ctx > most) return refuse('INVAL', 2003, `context ${ctx} asked, the model was made for ${most}`);
-  if (pages > 0 && pages < pagesOf(ctx))
-    return refuse(
-      'INVAL',
-      2003,
-      `pages ${pages} asked, one context of ${ctx} takes ${pagesOf(ctx)}, of ${KV_PAGE} positions each`,
-    );
-  return ctx > 0 ? ctx : Math.min(most, LIMITS.contextDefault, pages > 0 ? pages * KV_PAGE : most);
+/** Reads, and bytes of them, in a pass that draws; bytes of matrices that would stream and are pinned. `word`: an i32 of the plan region. */
+export function streamingOf(
+  program: StreamProgram | null,
+  word: (address: number) => number,
+): { readonly tiles: number; readonly streamed: number; readonly pinned: number } {
+  if (program === null) return NOT_STREAMING;
+  const { bodyPiecesAt, bodyPieces, headPiecesAt, headPieces, bodyBytes, headBytes, pinnedBytes } = program;
+  let tiles = 0;
+  const count = (at: number, pieces: number): void => {
+    for (let p = 0; p < pieces; p++) if (word(at + p * PieceRecord.bytes + PieceRecord.at.bytes) !== 0) tiles++;
+  };
+  count(bodyPiecesAt, bodyPieces);
+  count(headPiecesAt, headPieces);
+  return { tiles, streamed: bodyBytes + headBytes, pinned: pinnedBytes };
 }
 
 export class Loader {
@@ -186,6 +159,7 @@ export class Loader {
     private readonly drivers: readonly EngineDriver[],
     private readonly tokenizer: TokenizerDriver,
     private readonly sha256: () => Hasher,
+    private readonly streams: Streams,
     private readonly say: (text: string) => void,
   ) {
     this.base = arena.mark();
@@ -204,8 +178,9 @@ export class Loader {
   /** Puts another target's prices into the loaded model's plan; when it is refused, the plan is as it was. */
   reprice(target: Target): Refusal | null {
     if (this.loaded === null) return null;
-    const prices = this.costs.price(this.sourceOf(this.loaded), target);
+    const prices = this.costs.price(this.sourceOf(this.loaded, target), target);
     if (isRefusal(prices)) return prices;
+    if (this.streams.isStreaming) this.streams.drain(); // its times are cycles of the processor that they were submitted on
     prices.fill(this.arena.u32);
     this.loaded = { ...this.loaded, prices };
     return null;
@@ -225,9 +200,9 @@ export class Loader {
       const prepared = this.prepare(image, request);
       if (isRefusal(prepared)) return prepared;
       if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-      const digest = this.digest(file, image.fileBytes);
+      const digest = this.digest(file, image);
       if (isRefusal(digest)) return digest;
-      return this.replace(prepared, prepared.budget, path, request, digest);
+      return this.replace(prepared, prepared.budget, { path, file }, request, digest);
     });
   }
 
@@ -241,7 +216,7 @@ export class Loader {
     const prepared = this.prepareWith(driver, image, request);
     if (isRefusal(prepared)) return prepared;
     if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-    return this.replace(prepared, prepared.budget, '', request, '');
+    return this.replace(prepared, prepared.budget, { path: '', file: null }, request, '');
   }
 
   /** Back from a built-in engine to the model file that was loaded last. */
@@ -253,7 +228,9 @@ export class Loader {
 
   unload(): boolean {
     if (this.loaded === null) return false;
+    const { file } = this.loaded;
     this.release();
+    file?.close();
     return true;
   }
 
@@ -262,6 +239,11 @@ export class Loader {
     if (this.loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
     const { path, engine } = this.loaded;
     return path === '' ? refuse('INVAL', 6002, `the ${engine.name} engine has no file`) : this.withImage(path, use);
+  }
+
+  /** The tensors of a model in the order in which a plan of the engine that runs it first reads them. */
+  order(image: ModelImage): readonly string[] | Refusal {
+    return this.byEngine(driver => driver.order(image));
   }
 
   engineNames(): readonly string[] {
@@ -381,107 +363,48 @@ export class Loader {
   }
 
   private prepare(image: ModelImage, request: LoadRequest): Prepared | Refusal {
+    return this.byEngine(driver => this.prepareWith(driver, image, request));
+  }
+
+  /** What the first engine says that runs the file; the first one's refusal, where none does. */
+  private byEngine<T>(ask: (driver: EngineDriver) => T | Refusal): T | Refusal {
     let first: Refusal | null = null;
     for (const driver of this.drivers) {
       if (driver.builtin !== undefined) continue;
-      const prepared = this.prepareWith(driver, image, request);
-      if (!isRefusal(prepared)) return prepared;
-      first ??= prepared;
+      const answer = ask(driver);
+      if (!isRefusal(answer)) return answer;
+      first ??= answer;
     }
     return first ?? refuse('NODEV', 5001, 'no engine runs model files');
   }
 
-  /** Chooses what is left open, the largest that fits: the context first, then rows of a pass, slots, and pages of the pool. */
   private prepareWith(driver: EngineDriver, image: ModelImage, request: LoadRequest): Prepared | Refusal {
     const shape = driver.describe(image);
     if (isRefusal(shape)) return shape;
-    const ctx = contextOf(shape, request);
-    if (isRefusal(ctx)) return ctx;
-    const budgetOf = (options: EngineOptions): EngineBudget | Refusal => driver.budget(image, options);
-    const fits = (options: EngineOptions): boolean => {
-      const budget = budgetOf(options);
-      return !isRefusal(budget) && this.fits(budget);
-    };
-    const smallest = smallestOf({ ...request, ctx });
-    const least = budgetOf(smallest);
-    if (isRefusal(least)) return least;
     const model = { driver, image, shape };
-    if (this.fits(least)) return this.grown(model, request, smallest, fits);
-    const ctxThatFits = largest(ctx - 1, n => fits(smallestOf({ ...request, ctx: n })));
-    if (request.ctx === 0 && ctxThatFits >= Math.min(CTX_LEAST, ctx))
-      return this.grown(model, request, smallestOf({ ...request, ctx: ctxThatFits }), fits);
-    const narrower = narrowerThan(request.kvType).find(name =>
-      fits(smallestOf({ ...request, ctx, kvType: GGML_TYPE[name] })),
-    );
-    return this.prepared(
-      model,
-      smallest,
-      least,
-      false,
-      [
-        ctxThatFits >= CTX_LEAST ? `context ${ctxThatFits}` : '',
-        narrower === undefined ? '' : `keys and values in ${narrower}`,
-        ...(['batch', 'sessions', 'pages'] as const).map(field => {
-          const n = largest(request[field] - 1, x => fits(smallestOf({ ...smallest, [field]: x })));
-          return n > 0 ? `${field} ${n}` : '';
-        }),
-      ],
-      ctxThatFits,
-    );
-  }
-
-  /** From the smallest choice, which fits, to the largest. */
-  private grown(
-    model: Pick<Prepared, 'driver' | 'image' | 'shape'>,
-    request: LoadRequest,
-    smallest: EngineOptions,
-    fits: (options: EngineOptions) => boolean,
-  ): Prepared | Refusal {
-    const batch = request.batch || halves(LIMITS.prefillBatch).find(n => fits({ ...smallest, batch: n }))!;
-    const sessions =
-      request.sessions || halves(LIMITS.sessionsMax).find(n => fits({ ...smallest, batch, sessions: n }))!;
-    const options = { ...smallest, batch, sessions };
-    const budget = model.driver.budget(model.image, options);
-    if (isRefusal(budget)) return budget;
-    const room = this.arena.capacity - this.total({ ...budget, kv: 0 });
-    const pageBytes = KV_PAGE * model.shape.kvBytesPerToken(options.kvType) + PAGE_RECORD_BYTES;
-    const most = Math.min(Math.floor((room * POOL_SHARE) / pageBytes), sessions * pagesOf(options.ctx));
-    const pages = request.pages || Math.max(options.pages, most);
-    const whole = model.driver.budget(model.image, { ...options, pages });
-    return isRefusal(whole) ? whole : this.prepared(model, { ...options, pages }, whole, true, [], options.ctx);
-  }
-
-  private fits(budget: EngineBudget): boolean {
-    return this.total(budget) <= this.arena.capacity;
-  }
-  private total(budget: EngineBudget): number {
-    return ENGINE_REGIONS.reduce((sum, r) => sum + alignUp(budget[r], LIMITS.arenaAlign), this.base.offset);
+    const chosen = fit(model, request, { fixed: this.base.offset, capacity: this.arena.capacity });
+    return isRefusal(chosen) ? chosen : this.prepared(model, chosen);
   }
 
   private prepared(
-    { driver, image, shape }: Pick<Prepared, 'driver' | 'image' | 'shape'>,
-    options: EngineOptions,
-    budget: EngineBudget,
-    fits: boolean,
-    smaller: readonly string[],
-    ctxThatFits: number,
-  ): Prepared {
-    const total = this.total(budget);
+    { driver, image, shape }: Candidate,
+    { options, budget, total, fits, ways, ctxThatFits }: Fit,
+  ): Prepared | Refusal {
     const over = total - this.arena.capacity;
-    const typeThatFits = fits ? '' : this.typeThatFits(image, over);
-    const ways = [...smaller, typeThatFits === '' ? '' : `${typeThatFits} weights`].filter(w => w !== '');
+    const typeThatFits = fits || options.tileBytes > 0 ? '' : this.typeThatFits(image, over);
+    const all = typeThatFits === '' ? ways : [...ways, `${typeThatFits} weights`];
     const message = fits
       ? ''
       : `need=${total} have=${this.arena.capacity} over=${over} (weights ${budget.weights} + kv ${budget.kv} + vocabulary ${budget.vocabulary} + ` +
         `other ${total - budget.weights - budget.kv - budget.vocabulary}); ` +
-        (ways.length === 0 ? 'nothing smaller of this model fits' : `would fit: ${ways.join(' or ')}`);
+        (all.length === 0 ? 'nothing smaller of this model fits' : `would fit: ${all.join(' or ')}`);
     const kvBytesPerToken = shape.kvBytesPerToken(options.kvType);
+    const plan = fits && options.tileBytes > 0 ? this.planOf({ driver, image, shape }, options, budget) : null;
+    if (isRefusal(plan)) return plan;
     const report: Report = {
       fits: fits ? 1 : 0,
       ...options,
-      tiles: 0,
-      streamed: 0,
-      pinned: 0,
+      ...(plan === null ? NOT_STREAMING : streamingOf(plan.stream, plan.word)),
       pageBytes: KV_PAGE * kvBytesPerToken,
       slotBytes: budget.session / options.sessions,
       fixed: this.base.offset,
@@ -498,6 +421,18 @@ export class Loader {
       message,
     };
     return { driver, image, shape, options, budget: fits ? budget : null, report };
+  }
+
+  /** The plan as a load would write it. */
+  private planOf(
+    { driver, image }: Candidate,
+    options: EngineOptions,
+    budget: EngineBudget,
+  ): PlacedPlan | Refusal {
+    const place = this.placeOf(budget);
+    const plan = driver.plan(image, options, budget, place);
+    if (isRefusal(plan)) return plan;
+    return { ...plan, place, word: address => plan.words[(address - place.planAt) >> 2] ?? 0 };
   }
 
   /** The widest type in which all matrices together save at least `over` bytes; rows that are no multiple of the block stay as they are. */
@@ -519,7 +454,7 @@ export class Loader {
   private commit(
     p: Prepared,
     budget: EngineBudget,
-    path: string,
+    { path, file }: ModelFile,
     request: LoadRequest,
     digest: string,
   ): Loaded | Refusal {
@@ -534,7 +469,10 @@ export class Loader {
     }
     this.costs.settle();
     const located = place as unknown as EnginePlace;
-    const prices = this.costs.price(this.sourceOf({ engine, budget, place: located }));
+    const streams = engine.stream !== null;
+    if (streams && file === null) panic('weights stream from no file');
+    const disk = streams && file !== null ? this.costs.disks.of(file) : null;
+    const prices = this.costs.price(this.sourceOf({ engine, budget, place: located, disk }));
     if (isRefusal(prices)) {
       this.arena.release(this.base);
       return prices;
@@ -549,10 +487,14 @@ export class Loader {
       budget,
       place: located,
       digest,
+      source: prelinkOf(p.image)?.sourceSha256 ?? '',
       fileBytes: p.image.fileBytes,
       tensors: p.image.tensors.length,
       types: [...types].join(' '),
+      file: streams && file !== null ? file.retain() : null,
+      disk,
     };
+    this.stream(this.loaded);
     this.generation++;
     if (path !== '') this.lastFile = { path, request };
     const { shape } = engine;
@@ -575,7 +517,8 @@ export class Loader {
     const { loaded } = this;
     if (loaded === null) return null;
     const { engine } = loaded;
-    const prices = target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded), target);
+    const prices =
+      target === this.costs.target ? loaded.prices : this.costs.price(this.sourceOf(loaded, target), target);
     if (isRefusal(prices)) return prices;
     const size = this.sizeOf(text, engine.vocabulary);
     const { budget, place } = loaded;
@@ -594,31 +537,14 @@ export class Loader {
 
   /** The same for a file, as a load with this request would place it. Its vocabulary is held in free memory meanwhile, if there is enough. */
   pricedFile(path: string, request: LoadRequest, target: Target, text: TextSize): Priced | Refusal {
-    return this.withImage<Priced>(path, image => {
+    return this.withImage<Priced>(path, (image, file) => {
       const prepared = this.prepare(image, request);
       if (isRefusal(prepared)) return prepared;
-      const { driver, options, budget, shape, report } = prepared;
+      const { options, budget, shape, report } = prepared;
       if (budget === null) return refuse('NOMEM', 1003, report.message);
-      const place = this.placeOf(budget);
-      const plan = driver.plan(image, options, budget, place);
+      const plan = this.planOf(prepared, options, budget);
       if (isRefusal(plan)) return plan;
-      const word = (address: number): number => plan.words[(address - place.planAt) >> 2] ?? 0;
-      const prices = this.costs.price(
-        {
-          ...plan,
-          word,
-          ...options,
-          stream: null,
-          vocabulary: shape.vocabulary,
-          kvAt: place.kvAt,
-          historyAt: place.sessionAt,
-          rowsAt: this.lay.rowsAt,
-          regionOf: this.regionsOf(budget, place),
-          stepAt: this.lay.stepAt,
-          samplerAt: this.lay.samplerAt,
-        },
-        target,
-      );
+      const prices = this.costs.price(this.sourceOfFile(prepared, budget, plan, this.timesOf(file, '', target)), target);
       if (isRefusal(prices)) return prices;
       const told = this.withVocabulary(image, (v, m) => {
         const size = this.sizeOf(text, v);
@@ -628,6 +554,49 @@ export class Loader {
       const { size: textBytes, bound: tokenize } = isRefusal(told) ? { size: text.bytes, bound: null } : told;
       return { target, prices, shape, options, arenaBytes: report.total, rows: () => plan.rows, textBytes, tokenize };
     });
+  }
+
+  /** Prices of a file as a load with this request would place it, or of what is loaded (path ''), on a target and a kind of storage; '': the file's own. */
+  pricesOn(
+    path: string,
+    request: LoadRequest,
+    target: Target,
+    diskModel: string,
+  ): { readonly prices: PlanPrices; readonly disk: string } | Refusal {
+    if (path !== '') return this.withImage(path, (image, file) => this.filePricesOn(image, file, request, target, diskModel));
+    const { loaded } = this;
+    if (loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
+    const times = loaded.file === null ? null : this.timesOf(loaded.file, diskModel, target);
+    if (isRefusal(times)) return times;
+    const prices = this.costs.price(this.sourceOf(loaded, target, times), target);
+    return isRefusal(prices) ? prices : { prices, disk: times?.name ?? '' };
+  }
+
+  private filePricesOn(
+    image: ModelImage,
+    file: OpenFile,
+    request: LoadRequest,
+    target: Target,
+    diskModel: string,
+  ): { readonly prices: PlanPrices; readonly disk: string } | Refusal {
+    const prepared = this.prepare(image, request);
+    if (isRefusal(prepared)) return prepared;
+    const { options, budget, report } = prepared;
+    if (budget === null) return refuse('NOMEM', 1003, report.message);
+    const plan = this.planOf(prepared, options, budget);
+    if (isRefusal(plan)) return plan;
+    const times = this.timesOf(file, diskModel, target);
+    if (isRefusal(times)) return times;
+    const prices = this.costs.price(this.sourceOfFile(prepared, budget, plan, times), target);
+    return isRefusal(prices) ? prices : { prices, disk: plan.stream === null ? '' : times.name };
+  }
+
+  /** Times of a kind of storage on a target; '': of the disk that a file lies on. */
+  private timesOf(file: OpenFile, model: '', target: Target): DiskTimes;
+  private timesOf(file: OpenFile, model: string, target: Target): DiskTimes | Refusal;
+  private timesOf(file: OpenFile, model: string, target: Target): DiskTimes | Refusal {
+    const { disks } = this.costs;
+    return model === '' ? disks.of(file).times(target) : disks.timesOf(model, target);
   }
 
   private sizeOf(text: TextSize, v: Vocabulary): number {
@@ -659,10 +628,13 @@ export class Loader {
     });
   }
 
-  private sourceOf(m: Pick<Loaded, 'engine' | 'budget' | 'place'>): PlanSource {
-    const { engine, budget, place } = m;
+  private sourceOf(
+    { engine, budget, place, disk }: Pick<Loaded, 'engine' | 'budget' | 'place' | 'disk'>,
+    target = this.costs.target,
+    times = disk?.times(target) ?? null,
+  ): PlanSource {
     const { bodyAt, headAt, sampleAt, scoreAt, logitsAt, kvAt, slots, options } = engine;
-    const { stepAt, rowsAt, samplerAt } = this.lay;
+    const { stepAt, rowsAt, picksAt, samplerAt } = this.lay;
     const places = {
       bodyAt,
       headAt,
@@ -672,6 +644,7 @@ export class Loader {
       kvAt,
       historyAt: slots.at,
       rowsAt,
+      picksAt,
       stepAt,
       samplerAt,
     };
@@ -681,9 +654,33 @@ export class Loader {
       ctx: options.ctx,
       batch: options.batch,
       draws: options.draws,
-      stream: null,
+      stream: engine.stream === null || times === null ? null : { program: engine.stream, disk: times },
       vocabulary: engine.vocabulary.count,
       regionOf: this.regionsOf(budget, place),
+    };
+  }
+
+  /** The same of a plan that is not loaded. */
+  private sourceOfFile(
+    { options, shape }: Prepared,
+    budget: EngineBudget,
+    plan: PlacedPlan,
+    times: DiskTimes,
+  ): PlanSource {
+    const { place } = plan;
+    const { stepAt, rowsAt, picksAt, samplerAt } = this.lay;
+    return {
+      ...plan,
+      ...options,
+      stream: plan.stream === null ? null : { program: plan.stream, disk: times },
+      vocabulary: shape.vocabulary,
+      kvAt: place.kvAt,
+      historyAt: place.sessionAt,
+      rowsAt,
+      picksAt,
+      regionOf: this.regionsOf(budget, place),
+      stepAt,
+      samplerAt,
     };
   }
 
@@ -719,7 +716,13 @@ export class Loader {
     return at < 0 ? panic(`region ${region}: ${bytes} bytes were planned and are not there`) : at;
   }
 
+  /** Weights that stream come from the model's file from now on. */
+  private stream({ engine, file, disk }: Loaded): void {
+    if (engine.stream !== null && file !== null && disk !== null) this.streams.attach(engine.stream, { file, disk });
+  }
+
   private release(): void {
+    this.streams.detach();
     this.arena.release(this.base);
     this.loaded = null;
     this.generation++;
@@ -729,7 +732,7 @@ export class Loader {
   private replace(
     prepared: Prepared,
     budget: EngineBudget,
-    path: string,
+    from: ModelFile,
     request: LoadRequest,
     digest: string,
   ): Refusal | null {
@@ -742,12 +745,16 @@ export class Loader {
       if (bytes > 0 && swap.write(this.base.offset, bytes) !== bytes)
         return refuse('NOSPC', 3001, `memory storage has no ${bytes} bytes to keep the loaded model in: llmctl unload`);
       this.release();
-      const loaded = this.commit(prepared, budget, path, request, digest);
-      if (!isRefusal(loaded)) return null;
+      const loaded = this.commit(prepared, budget, from, request, digest);
+      if (!isRefusal(loaded)) {
+        previous?.file?.close();
+        return null;
+      }
       if (previous !== null) {
         for (const region of ENGINE_REGIONS) this.take(region, previous.budget[region]);
         swap.readAt(0, this.base.offset, bytes);
         this.loaded = previous;
+        this.stream(previous);
       }
       return loaded;
     } finally {
@@ -755,23 +762,29 @@ export class Loader {
     }
   }
 
-  private digest(file: OpenFile, bytes: number): string | Refusal {
-    const hash = this.sha256();
+  /** SHA-256 of the file. A prelinked image whose data are not those that it was written with is refused: they are hashed on the way. */
+  private digest(file: OpenFile, image: ModelImage): string | Refusal {
+    const bytes = image.fileBytes;
+    const prelink = prelinkOf(image);
+    const dataAt = prelink?.dataAt ?? bytes;
+    const [hash, dataHash] = [this.sha256(), this.sha256()];
     const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
     for (let done = 0; done < bytes;) {
       const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));
       if (n <= 0) return refuse('IO', 1002, `read failed at byte ${done} of ${bytes}`);
       hash.update(dma.subarray(0, n));
+      if (done + n > dataAt) dataHash.update(dma.subarray(Math.max(0, dataAt - done), n));
       done += n;
     }
-    this.costs.transfer(bytes);
+    const disk = this.costs.disks.of(file);
+    const status = this.costs.transfer(bytes, disk);
+    if (status < 0) return { errno: -status, code: 1002, message: disk.complaint(status, bytes, 0) };
+    if (prelink !== null && bytesToHex(dataHash.digest()) !== prelink.dataSha256)
+      return refuse(
+        'NOEXEC',
+        1002,
+        `data from byte ${dataAt} on are damaged: their SHA-256 is not that of ${PRELINK_KEYS.data}`,
+      );
     return bytesToHex(hash.digest());
   }
-}
-
-/** Refuses what no keys and values are kept as. */
-export function checkKvType(type: number): Refusal | null {
-  const name = ggmlTypeName(type);
-  if (KV_TYPES.some(known => known === name)) return null;
-  return refuse('INVAL', 7001, `KV type ${name ?? type} is not ${KV_TYPES_TEXT}`);
 }

@@ -8,6 +8,7 @@ import type { FileSystem } from '../vfs/inode.ts';
 import type { From, Place, Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { Costs } from './costs.ts';
+import { ROOT_DISK } from './disks.ts';
 import { deviceDecode, openImage } from './image.ts';
 import type { Layout } from './layout.ts';
 
@@ -29,7 +30,7 @@ export class Mounter {
     const { vfs } = this;
     switch (type) {
       case 'tmpfs':
-        return vfs.mount(target, vfs.tmpfs(), source === '' ? 'tmpfs' : source, false, from);
+        return vfs.mount(target, vfs.tmpfs(), source === '' ? 'tmpfs' : source, false, from, ROOT_DISK);
       case 'proc':
         return vfs.mount(target, this.proc, 'proc', true, from);
       case 'dev':
@@ -54,9 +55,9 @@ export class Mounter {
   }
 
   /** A mount point the host asked for: missing directories above it are made. */
-  mountHost(target: string, fs: FileSystem, source: string, readOnly: boolean): number {
+  mountHost(target: string, fs: FileSystem, source: string, readOnly: boolean, disk: string): number {
     const r = makeDirectories(this.vfs, target);
-    return r < 0 ? r : this.vfs.mount(target, fs, source, readOnly);
+    return r < 0 ? r : this.vfs.mount(target, fs, source, readOnly, '/', disk);
   }
 
   private mountGguf(source: string, target: string, from: From): number | Refusal {

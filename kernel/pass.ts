@@ -1,8 +1,17 @@
-// One pass over the weights: rows of several sessions go through the layers together, then each session that is at its end draws a token, or
-// has its text's losses taken. Nothing runs between a pass's beginning and its end and nothing in it allocates arena memory: it is the
+// One pass over the weights: rows of several sessions go through the layers together, then those whose logits are wanted through the output
+// matrix, and each session that is at its end draws a token, or has its text's losses taken. Nothing runs between a pass's beginning and its end and nothing in it allocates arena memory: it is the
 // longest segment that is not preempted. What a row says does not depend on who else is in the pass, so neither does what a session says.
 
-import { FAULT, LIMITS, RowRecord, SamplerRecord, SESSION_FLAG, StepBlock, type Engine } from './abi/index.ts';
+import {
+  FAULT,
+  LIMITS,
+  PickRecord,
+  RowRecord,
+  SamplerRecord,
+  SESSION_FLAG,
+  StepBlock,
+  type Engine,
+} from './abi/index.ts';
 import { lengthOf, type Charging } from './charging.ts';
 import type { Life } from './life.ts';
 import type { Residency } from './residency.ts';
@@ -21,8 +30,28 @@ export interface Part {
   readonly n: number;
   /** Its first row. */
   readonly row: number;
+  /** What their positions cost, Prices.bodyPosition. */
+  readonly positions: number;
   /** What they take alone, at most. */
   readonly bound: number;
+}
+
+/** How far a part has come. */
+interface Step {
+  readonly part: Part;
+  /** Its picks that are still to come. */
+  picks: number;
+  isAdvanced: boolean;
+  /** What its rows took alone; what its session had been charged before, but for its rows. */
+  cycles: number;
+  before: number;
+}
+
+/** A row of a pass whose logits are wanted. */
+interface Pick {
+  readonly own: Step;
+  readonly row: number;
+  readonly pos: number;
 }
 
 export class Passes {
@@ -45,11 +74,16 @@ export class Passes {
   run(engine: Engine, parts: readonly Part[]): readonly number[] {
     for (const part of parts) this.prepare(part, engine);
     const rows = parts.reduce((n, part) => n + part.n, 0);
-    const done = this.body(engine, parts, rows);
-    const spent = Math.min(this.cycles, parts[0]!.bound);
-    const cycles = parts.map((part, i) => (done ? this.finishStep(part, engine) : i === 0 ? spent : 0));
+    const steps = parts.map((part): Step => {
+      return { part, picks: 0, isAdvanced: false, cycles: 0, before: part.s.u64('cycles') };
+    });
+    const picks = steps.flatMap(own => this.picksOf(own, engine));
+    if (engine.stream !== null) this.k.streams.begin(Math.ceil(picks.length / this.k.loader.prices().headPicks));
+    if (this.body(engine, parts, rows)) this.finishSteps(steps, picks, engine);
+    else steps[0]!.cycles = Math.min(this.cycles, parts[0]!.bound);
+    if (engine.stream !== null) this.k.streams.end();
     this.current = 0;
-    return cycles;
+    return steps.map(({ part: { s }, cycles, before }) => cycles + s.u64('cycles') - before);
   }
 
   /** Writes a session's rows. */
@@ -72,7 +106,7 @@ export class Passes {
     const [{ s: first, pos }] = parts as [Part];
     this.current = first.id;
     this.set(step.rowsAt, lay.rowsAt);
-    this.set(step.logitsAt, engine.logitsAt);
+    this.set(step.picksAt, lay.picksAt);
     this.set(step.vocabulary, engine.vocabulary.count);
     this.set(step.kvAt, engine.kvAt);
     this.set(step.ctx, engine.options.ctx);
@@ -81,44 +115,124 @@ export class Passes {
     let price = engine.bodyAt === 0 ? 0 : prices.bodyTokens(rows);
     if (engine.bodyAt !== 0)
       for (const part of parts) for (let p = part.pos; p < part.pos + part.n; p++) price += prices.bodyPosition(p);
-    const status = this.segment(engine.bodyAt);
+    const status = engine.stream === null ? this.segment(engine.bodyAt) : this.streamed(rows);
     if (status === FAULT.none && this.charging.isCharged(first, 'body', pos, this.cycles, price)) return true;
     // Values are looked at row by row, where keys and values are stored: only the session whose row it was ends.
     const failed = this.get(step.failed);
     for (const part of parts)
-      if (status === FAULT.none || (failed >= part.row && failed < part.row + part.n))
-        this.life.finish(part.s, 'fault');
+      if (status === FAULT.none || (failed >= part.row && failed < part.row + part.n)) this.fault(part.s, status);
     return false;
   }
 
-  /** What follows a session's rows: the draw, or the losses. Returns what the step took alone. */
-  private finishStep({ s, pos, n, row: first }: Part, engine: Engine): number {
-    const cycles = this.k.loader.prices().charged('body', n, pos);
-    this.current = s.id;
+  /** What follows the rows: draws and losses. When a head fails, whoever still waits for one has come no further, and tries again. */
+  private finishSteps(steps: readonly Step[], picks: Pick[], engine: Engine): void {
+    for (const own of steps) if (own.picks === 0) this.advance(own, engine);
+    while (picks.length > 0) if (!this.finishPicks(this.group(picks, engine), engine)) break;
+    for (const own of steps) {
+      if (!own.part.s.isScore || own.part.s.hasEnded || own.picks > 0) continue;
+      this.advance(own, engine);
+      this.finishScore(own.part, engine);
+    }
+  }
+
+  /** A session has come further, and pays for its rows: in whole batches, so that what this step took is another sum. */
+  private advance(own: Step, engine: Engine): void {
+    if (own.isAdvanced) return;
+    const { s, pos, n } = own.part;
+    const before = s.u64('cycles');
     s.set('pos', pos + n);
     this.residency.computed(s, pos, pos + n);
     this.charging.body(s, engine, pos + n);
-    const before = s.u64('cycles');
-    if (s.isScore) this.score(s, engine, pos, n, first);
-    else if (pos + n === lengthOf(s, engine)) this.draw(s, engine, first + n - 1);
-    return cycles + (s.u64('cycles') - before);
+    own.isAdvanced = true;
+    own.cycles = this.k.loader.prices().charged('body', n, pos);
+    own.before += s.u64('cycles') - before;
   }
 
   // ── Draws and losses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Logits of a row of the pass, the draw, and what follows from it. */
-  private draw(s: Session, engine: Engine, from: number): void {
-    const { arena, lay, budget, clock, compute, costs } = this.k;
-    const { historyAt, stateAt } = this.residency.slotOf(s)!;
+  /** The rows whose logits a step needs: the last of its text, to draw what follows it; or each whose loss is wanted. */
+  private picksOf(own: Step, engine: Engine): Pick[] {
+    const { s, pos, n, row: first } = own.part;
+    const picks: Pick[] = [];
+    for (let p = pos; p < pos + n; p++) {
+      const isPicked = s.isScore ? this.charging.isScored(s, engine, p) : p + 1 === lengthOf(s, engine);
+      if (isPicked) picks.push({ own, row: first + p - pos, pos: p });
+    }
+    own.picks = picks.length;
+    return picks;
+  }
+
+  /** Takes the next picks off the list, as many as a head takes at once. A stream that may not draw ends here. */
+  private group(picks: Pick[], engine: Engine): Pick[] {
+    const { budget, loader } = this.k;
+    const group: Pick[] = [];
+    while (picks.length > 0 && group.length < loader.prices().headPicks) {
+      const pick = picks.shift()!;
+      const { s } = pick.own.part;
+      if (s.hasEnded) continue;
+      if (s.isScore || !s.has(SESSION_FLAG.stream) || budget.token()) group.push(pick);
+      else {
+        this.advance(pick.own, engine);
+        this.life.finish(s, 'quota');
+      }
+    }
+    return group;
+  }
+
+  /** Logits of all picks of a group, then, one by one, what follows from them. False when they could not be had. */
+  private finishPicks(group: readonly Pick[], engine: Engine): boolean {
+    const { clock, lay } = this.k;
     const fromNs = clock.nowNs();
-    if (s.has(SESSION_FLAG.stream) && !budget.token()) return this.life.finish(s, 'quota');
-    this.set(step.row, from);
-    this.set(step.replyAt, stateAt);
-    const length = lengthOf(s, engine);
-    if (!this.priced(s, 'head', engine.headAt, length - 1)) return;
+    if (group.length > 0 && !this.head(group, engine)) return false;
+    const headNs = clock.nowNs() - fromNs;
+    for (const [i, { own, pos }] of group.entries()) {
+      if (own.part.s.hasEnded) continue;
+      const pickAt = lay.picksAt + i * PickRecord.bytes;
+      this.set(step.picksAt, pickAt);
+      this.set(step.picks, 1);
+      this.set(step.logitsAt, engine.logitsAt + i * engine.logitsStride);
+      this.finishPick(own, engine, pos, this.k.arena.i32[(pickAt + PickRecord.at.fault) >> 2]!, headNs);
+    }
+    return true;
+  }
+
+  /** A pick whose logits are there. Only the session whose logits are no numbers ends. */
+  private finishPick(own: Step, engine: Engine, pos: number, fault: number, headNs: number): void {
+    const { s } = own.part;
+    this.current = s.id;
+    own.picks--;
+    const ends = fault !== FAULT.none;
+    if (ends || !s.isScore) this.advance(own, engine);
+    s.charge(this.k.loader.prices().charged('head', 1, pos));
+    if (ends) this.fault(s, fault);
+    else if (s.isScore) this.score(s, engine, pos);
+    else this.draw(s, engine, pos, this.k.clock.nowNs() - headNs);
+  }
+
+  /** hot: one head for all picks of a group. When it has failed, the first, whose turn it was, bears it. */
+  private head(group: readonly Pick[], engine: Engine): boolean {
+    const { arena, lay, loader, streams } = this.k;
+    const [{ own, pos }] = group as [Pick];
+    const { s: first } = own.part;
+    this.current = first.id;
+    for (const [i, { row }] of group.entries()) PickRecord.write(arena.u8, lay.picksAt + i * PickRecord.bytes, { row });
+    this.set(step.picksAt, lay.picksAt);
+    this.set(step.picks, group.length);
+    const price = engine.headAt === 0 ? 0 : loader.prices().headTokens(group.length);
+    const status = streams.isStreaming ? this.streamed(0) : this.segment(engine.headAt);
+    if (status === FAULT.none && this.charging.isCharged(first, 'head', pos, this.cycles, price)) return true;
+    this.fault(first, status);
+    return false;
+  }
+
+  /** The draw behind position `pos`, and what follows from it. `fromNs`: when its token began to be computed. */
+  private draw(s: Session, engine: Engine, pos: number, fromNs: number): void {
+    const { arena, lay, compute, costs } = this.k;
+    const { historyAt } = this.residency.slotOf(s)!;
+    const length = pos + 1;
     const k = s.get('logitsK');
     if (k > 0) {
-      compute.top_k(engine.logitsAt, engine.vocabulary.count, k, lay.topAt);
+      compute.top_k(this.get(step.logitsAt), engine.vocabulary.count, k, lay.topAt);
       s.charge(costs.settle());
     }
     this.sampler(s);
@@ -126,8 +240,8 @@ export class Passes {
     this.set(step.historyAt, historyAt);
     this.set(step.historyLength, length);
     this.set(step.draw, this.charging.random(s));
-    if (!this.priced(s, 'sample', engine.sampleAt, length - 1)) return;
-    if (!this.charging.isDrawn(s, engine, length - 1)) return this.life.finish(s, 'fault');
+    if (!this.priced(s, 'sample', engine.sampleAt, pos)) return;
+    if (!this.charging.isDrawn(s, engine, pos)) return this.life.finish(s, 'fault');
     const token = arena.i32[(lay.stepAt + step.next) >> 2]!;
     arena.u32[(historyAt >> 2) + length] = token;
     s.set('outputTokens', s.get('outputTokens') + 1);
@@ -173,21 +287,22 @@ export class Passes {
     else if (s.get('promptTokens') + outputTokens >= engine.options.ctx) this.life.finish(s, 'context');
   }
 
+  /** The loss of the token behind position `pos`. */
+  private score(s: Session, engine: Engine, pos: number): void {
+    const { arena, lay } = this.k;
+    const { historyAt } = this.residency.slotOf(s)!;
+    this.set(step.target, arena.u32[(historyAt >> 2) + pos + 1]!);
+    if (!this.priced(s, 'score', engine.scoreAt, pos)) return;
+    s.addLoss(arena.f64[(lay.stepAt + step.loss) >> 3]!);
+    s.set('scoredTo', pos + 1);
+  }
+
   /**
-   * Losses of a pass's rows. A text is cut into chunks of context − 1 tokens, each behind a first token if the model has one; every text
+   * Behind the losses of a pass. A text is cut into chunks of context − 1 tokens, each behind a first token if the model has one; every text
    * token but the first of a chunk is scored.
    */
-  private score(s: Session, engine: Engine, pos: number, n: number, first: number): void {
-    const { arena, lay } = this.k;
-    const history = this.residency.slotOf(s)!.historyAt >> 2;
+  private finishScore({ s, pos, n }: Part, engine: Engine): void {
     const length = lengthOf(s, engine);
-    for (let p = pos; p < pos + n; p++) {
-      if (!this.charging.isScored(s, engine, p)) continue;
-      this.set(step.row, first + p - pos);
-      this.set(step.target, arena.u32[history + p + 1]!);
-      if (!this.priced(s, 'head', engine.headAt, p) || !this.priced(s, 'score', engine.scoreAt, p)) return;
-      s.addLoss(arena.f64[(lay.stepAt + step.loss) >> 3]!);
-    }
     s.set('scoredTo', Math.max(s.get('scoredTo'), pos + n));
     if (pos + n < length) return;
     const done = s.get('promptTokens') + Math.min(engine.options.ctx - 1, s.idCount - s.get('promptTokens'));
@@ -209,8 +324,23 @@ export class Passes {
     const price = this.k.loader.prices().computed(what, 1, pos);
     if (status === FAULT.none && (what === 'sample' || this.charging.isCharged(s, what, pos, this.cycles, price)))
       return true;
-    this.life.finish(s, 'fault');
+    this.fault(s, status);
     return false;
+  }
+
+  /** A session's own rows, or weights that it was its turn to read, have failed. */
+  private fault(s: Session, status: number): void {
+    if (status === FAULT.io) s.fault = this.k.streams.failure();
+    this.life.finish(s, 'fault');
+  }
+
+  /** hot: a segment whose weights stream: the body over `rows` rows, or with 0 the head. The clock has moved; its ops are in `cycles`. */
+  private streamed(rows: number): number {
+    const { streams, arena, lay } = this.k;
+    const status = rows > 0 ? streams.body(rows) : streams.head();
+    const i = (lay.stepAt + step.cycles) >> 2;
+    this.cycles = arena.u32[i]! + arena.u32[i + 1]! * 4294967296;
+    return status;
   }
 
   /** hot: one call into WebAssembly; what it cost goes to the clock, and is in `cycles`. Returns a FAULT. */

@@ -14,6 +14,7 @@ import type { PagePool } from './pages.ts';
 import type { Quotas } from './quota.ts';
 import type { Scheduler } from './sched.ts';
 import type { Breach, SessionTable } from './session.ts';
+import type { Streams } from './stream.ts';
 import type { Trace } from './trace.ts';
 
 export type Report = ReturnType<typeof SessionReport.read>;
@@ -35,6 +36,7 @@ export interface Service {
   readonly costs: Costs;
   readonly vfs: Vfs;
   readonly loader: Loader;
+  readonly streams: Streams;
   readonly compute: Compute;
   readonly rng: { readonly xor128: RngDriver; readonly lcg: RngDriver };
   readonly table: SessionTable;

@@ -114,6 +114,8 @@ export class Session {
   isSuspended = false;
   /** A server's pages are there, all that it can need. */
   isResident = false;
+  /** Weights that could not be read in its turn: what, from where and why; '' = none. */
+  fault = '';
   /** Charged to it since its step began. */
   stepCycles = 0;
 

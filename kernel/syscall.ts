@@ -5,6 +5,7 @@ import {
   BLOCKED,
   BudgetRecord,
   ConvertReport,
+  DiskOptions,
   E,
   FsStat,
   IOCTL,
@@ -17,12 +18,15 @@ import {
   ModelInfo,
   O,
   PlanReport,
+  PrelinkReport,
   QuotaRecord,
   refuse,
   SchedOptions,
   SchedReport,
   SessionOptions,
   SessionReport,
+  SpeedOptions,
+  SpeedReport,
   SIG,
   SpawnHeader,
   SPEC_CODE,
@@ -53,10 +57,12 @@ import type { PeriodBudget } from './budget.ts';
 import type { Chat } from './chat.ts';
 import { CYCLES_MAX, NS_MAX, type Clock } from './clock.ts';
 import type { Converter } from './convert.ts';
+import type { Prelinker } from './prelink.ts';
 import type { Costs } from './costs.ts';
+import type { DiskRequest } from './disks.ts';
 import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
-import type { Loader } from './loader.ts';
+import { streamingOf, type Loader } from './loader.ts';
 import type { Mounter } from './mounter.ts';
 import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
@@ -82,6 +88,7 @@ export interface CallContext {
   readonly quotas: Quotas;
   readonly forecast: Forecast;
   readonly converter: Converter;
+  readonly prelinker: Prelinker;
   readonly chat: Chat;
   readonly console: TtyDevice;
   readonly processes: () => Processes;
@@ -91,6 +98,7 @@ export interface CallContext {
   readonly breached: (text: string) => void;
   /** Another simulated processor; the loaded plan gets its prices. */
   readonly switchTarget: (name: string) => Refusal | null;
+  readonly configureDisk: (name: string, wanted: DiskRequest) => Refusal | null;
 }
 
 /** Calls that may take any time: they read whole files, or turn texts of any length into ids. */
@@ -99,7 +107,9 @@ const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
   'model_plan',
   'model_wcet',
   'model_cost',
+  'model_speed',
   'model_convert',
+  'model_prelink',
   'model_diff',
   'tokenize',
   'chat',
@@ -517,13 +527,14 @@ export class SystemCalls {
       read: (fd, at, capacity) =>
         this.withFile(fd, file => {
           if (this.stopsInBackground(file)) return BLOCKED;
-          const n = file.read(at, capacity);
-          const why = n < 0 ? file.refusal() : null;
-          return why === null ? n : this.fail(why);
+          return file.opening.disk === '' ? this.read(file, at, capacity) : this.readStored(file, at, capacity);
         }),
       write: (fd, at, bytes) =>
         this.withFile(fd, file => {
+          const disk = k.costs.disks.of(file);
+          if (disk.isGone) return this.fail(refuse('NODEV', 0, `disk ${disk.name} is gone`));
           const r = file.write(at, bytes, this.caller.credentials);
+          if (r > 0 && file.opening.disk !== '') disk.wrote(r);
           // A writer nobody reads any more ends, as on Unix, unless it asked not to.
           if (r === -E.PIPE && (this.caller.signals.get(13) ?? CATCH.default) === CATCH.default) {
             k.processes().end(this.caller, 128 + 13);
@@ -582,6 +593,16 @@ export class SystemCalls {
           k.console.remember(this.text(at, bytes).split('\0').slice(0, -1), keep);
           return 0;
         }),
+
+      disk: (nameAt, nameBytes, at, bytes) => {
+        if (bytes < DiskOptions.bytes) return -E.INVAL;
+        if (this.requester.uid !== 0) return -E.PERM;
+        const name = this.text(nameAt, nameBytes);
+        const r = k.configureDisk(name, DiskOptions.read(u8, at));
+        if (r !== null) return this.fail(r);
+        k.audit(`disk ${name}`);
+        return 0;
+      },
 
       // ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
       stat: (pathAt, pathBytes, at, capacity) => this.stat(pathAt, pathBytes, at, capacity, true),
@@ -661,6 +682,14 @@ export class SystemCalls {
           const r = k.converter.convert(path, type, flags, this.caller);
           if (isRefusal(r)) return this.fail(r);
           ConvertReport.write(u8, at, r.report);
+          return this.install(r.file);
+        }),
+      model_prelink: (pathAt, pathBytes, at, capacity) =>
+        this.withPath(pathAt, pathBytes, path => {
+          if (capacity < PrelinkReport.bytes) return -E.RANGE;
+          const r = k.prelinker.prelink(path, this.caller);
+          if (isRefusal(r)) return this.fail(r);
+          PrelinkReport.write(u8, at, r.report);
           return this.install(r.file);
         }),
       model_diff: (leftAt, leftBytes, rightAt, rightBytes) =>
@@ -762,6 +791,10 @@ export class SystemCalls {
           batch: options.batch,
           sessions: options.sessions,
           pages: options.pages,
+          draws: options.draws,
+          tileBytes: options.tileBytes,
+          buffers: options.buffers,
+          ...streamingOf(engine.stream, address => k.arena.u32[address >> 2]!),
           bos: vocabulary.bos,
           eos: vocabulary.eos,
           addBos: vocabulary.addBos ? 1 : 0,
@@ -775,6 +808,7 @@ export class SystemCalls {
           types: loaded.types,
           path: loaded.path,
           digest: loaded.digest,
+          source: loaded.source,
           engine: engine.name,
         });
         return ModelInfo.bytes;
@@ -837,6 +871,16 @@ export class SystemCalls {
         if (typeof path === 'number') return path;
         const r = k.forecast.plan(path, at);
         return isRefusal(r) ? this.fail(r) : this.install(r);
+      },
+      model_speed: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
+        if (bytes < SpeedOptions.bytes) return -E.INVAL;
+        if (capacity < SpeedReport.bytes) return -E.RANGE;
+        const path = this.modelPath(pathAt, pathBytes);
+        if (typeof path === 'number') return path;
+        const r = k.forecast.speed(path, SpeedOptions.read(u8, at));
+        if (isRefusal(r)) return this.fail(r);
+        SpeedReport.write(u8, toAt, r);
+        return 0;
       },
       detokenize: (idsAt, idsBytes, at, capacity, flags) => {
         const engine = loader.engine();
@@ -933,6 +977,29 @@ export class SystemCalls {
         return LlmStats.bytes;
       },
     };
+  }
+
+  private read(file: OpenFile, at: number, capacity: number): number {
+    const n = file.read(at, capacity);
+    const why = n < 0 ? file.refusal() : null;
+    return why === null ? n : this.fail(why);
+  }
+
+  /** A file on a disk: what the disk does not deliver is not read, and the file stays where it was. */
+  private readStored(file: OpenFile, at: number, capacity: number): number {
+    const { costs, sessions } = this.k;
+    const disk = costs.disks.of(file);
+    if (disk.isTimed && sessions.isServing) {
+      this.allowed = sessions.callMax + costs.transferMost(capacity, disk);
+      if (!sessions.mayTake(this.allowed)) return BLOCKED;
+    }
+    const { position } = file;
+    const n = this.read(file, at, capacity);
+    if (n <= 0) return n;
+    const status = costs.programRead(n, disk, position);
+    if (status === 0) return n;
+    file.position = position;
+    return this.fail({ errno: -status, code: 0, message: disk.complaint(status, n, position) });
   }
 
   private stat(pathAt: number, pathBytes: number, at: number, capacity: number, follow: boolean): number {

@@ -27,6 +27,7 @@ import { help } from './bin/help.ts';
 import { hexdump } from './bin/hexdump.ts';
 import { history } from './bin/history.ts';
 import { id } from './bin/id.ts';
+import { iostat } from './bin/iostat.ts';
 import { kill } from './bin/kill.ts';
 import { less } from './bin/less.ts';
 import { llmcancel } from './bin/llmcancel.ts';
@@ -80,7 +81,7 @@ import { sh } from './sh/sh.ts';
 // prettier-ignore
 const linked: readonly Program[] = [
   basename, bracket, cat, chmod, chown, clear, cmp, cp, cut, date, dd, df, diff, dirname, dmesg, du, echo, env, falseProgram,
-  find, free, grep, head, help, hexdump, history, id, kill, less, llmcancel, llmctl, llminfer, llmpoll, llmstats, llmstream, llmsummary, ln, ls, lsblk, man, mkdir, mount, mv, od,
+  find, free, grep, head, help, hexdump, history, id, iostat, kill, less, llmcancel, llmctl, llminfer, llmpoll, llmstats, llmstream, llmsummary, ln, ls, lsblk, man, mkdir, mount, mv, od,
   printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep, sort, stat, strace, strings, su, tail, tee, test, time,
   top, touch, tr, trueProgram, umount, uniq, uptime, watch, wc, whoami, xargs,
 ];

@@ -153,11 +153,18 @@ for (const architecture of NAMES)
           if (waiting.length === 0) continue;
           const pass = shuffled(waiting.length, next).map(i => waiting[i]!); // keys go to the cache before any row reads them
           rig.pass(loaded.engine, pass);
-          for (const [row, { slot, pos }] of pass.entries())
-            if (bits(rig.head(loaded.engine, row)) !== wanted[slot]![pos])
-              return void t.fail(
-                `model ${m} ${JSON.stringify(config)}, ${build}, batch ${batch}: slot ${slot}, position ${pos}`,
-              );
+          const order = shuffled(pass.length, next);
+          while (order.length > 0) {
+            const group = order.splice(0, 1 + below(batch));
+            const logits = rig.heads(loaded.engine, group);
+            for (const [i, row] of group.entries()) {
+              const { slot, pos } = pass[row]!;
+              if (bits(logits[i]!) !== wanted[slot]![pos])
+                return void t.fail(
+                  `model ${m} ${JSON.stringify(config)}, ${build}, batch ${batch}: slot ${slot}, position ${pos}, ${i} of ${group.length}`,
+                );
+            }
+          }
           passes++;
           rows += pass.length;
         }
@@ -192,7 +199,11 @@ function checkPlaced(
   for (const region of ENGINE_REGIONS) t.is(budget[region] % LIMITS.arenaAlign, 0, region);
   const ids = Array.from({ length: options.batch }, (_, i) => i % engine.vocabulary.count);
   for (let pos = 0; pos < options.ctx; pos += options.batch) rig.body(engine, pos, ids.slice(0, options.ctx - pos));
-  rig.head(engine, 0);
+  rig.heads(
+    engine,
+    Array.from({ length: options.draws }, () => 0),
+  );
+  rig.set('logitsAt', engine.logitsAt + (options.draws - 1) * engine.logitsStride);
   rig.run(engine.sampleAt);
   const after = regions(rig, loaded);
   for (const region of ['weights', 'tensors', 'vocabulary', 'plan', 'after'])
@@ -339,7 +350,7 @@ function checkPlan(
     const op = word(at) as Op;
     const shape = `${op} ${word(at + 4)} ${(LENGTHS[op] ?? []).map(w => word(at + 4 * w)).join()}`;
     t.is(positionsAt !== 0, op === Op.ATTENTION, Op[op]);
-    t.is((word(at + 4 * PLAN_RECORD.flags) & PLAN_RECORD.flagRows) !== 0, BY_ROWS.has(op), Op[op]);
+    t.is((word(at + 4 * PLAN_RECORD.flags) & PLAN_RECORD.flagRows) !== 0, isByRows(op, word(at + 4)), Op[op]);
     for (const [rowAt, entries] of [
       [tokensAt, options.batch + 1],
       ...(positionsAt === 0 ? [] : [[positionsAt, options.ctx]]),
@@ -364,6 +375,9 @@ function checkPlan(
 
 /** What needs the position of a row, or its session's pages. */
 const BY_ROWS: ReadonlySet<Op> = new Set([Op.ADD_ROWS, Op.ROPE_TABLE, Op.ROPE_TABLE_SCALED, Op.KV_STORE, Op.ATTENTION]);
+/** Those, and the norm of a head, which takes its rows from anywhere in the pass. */
+const isByRows = (op: Op, flags: number): boolean =>
+  BY_ROWS.has(op) || ((flags & PLAN_RECORD.flagHead) !== 0 && (op === Op.RMS_NORM || op === Op.LAYER_NORM));
 
 /** The words of a record that say how much it does. */
 const LENGTHS: Partial<Record<Op, readonly number[]>> = {
@@ -431,20 +445,24 @@ test('a step is charged what its ops cost, whatever the data', t => {
     for (let round = 0; round < 40; round++) {
       const n = 1 + Math.floor(next() * options.batch);
       const pos = Math.floor(next() * (options.ctx - n + 1));
-      const row = Math.floor(next() * n);
+      const picks = Array.from({ length: 1 + Math.floor(next() * options.batch) }, () => Math.floor(next() * n));
       view.setBigUint64(cyclesAt, 0n, true);
       rig.body(
         engine,
         pos,
         Array.from({ length: n }, () => Math.floor(next() * config.vocabulary)),
       );
-      rig.head(engine, row);
+      rig.heads(engine, picks);
+      rig.set('picks', 1);
       rig.run(engine.scoreAt);
       const want = all
         .filter(r => r.segment !== 'sample')
-        .reduce((sum, { head, tokensAt, positionsAt }) => {
+        .reduce((sum, { segment, head, tokensAt, positionsAt }) => {
           const positions = positionsAt === 0 ? [] : Array.from({ length: n }, (_, i) => price(positionsAt, pos + i));
-          return positions.reduce((all, x) => all + x, sum + price(tokensAt, head ? 1 : n));
+          return positions.reduce(
+            (all, x) => all + x,
+            sum + price(tokensAt, segment === 'score' ? 1 : head ? picks.length : n),
+          );
         }, 0n);
       t.is(view.getBigUint64(cyclesAt, true), want, `${architecture}: ${n} tokens from ${pos}`);
     }

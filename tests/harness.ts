@@ -4,7 +4,16 @@
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import process from 'node:process';
 import v8 from 'node:v8';
-import { isRefusal, KV_PAGE, LIMITS, RowRecord, SAMPLER_MODE, SamplerRecord, StepBlock } from '../kernel/abi/index.ts';
+import {
+  isRefusal,
+  KV_PAGE,
+  LIMITS,
+  PickRecord,
+  RowRecord,
+  SAMPLER_MODE,
+  SamplerRecord,
+  StepBlock,
+} from '../kernel/abi/index.ts';
 import type {
   ArenaView,
   Dma,
@@ -54,6 +63,7 @@ function moduleOf(build: Build): WebAssembly.Module {
 const STEP_AT = 64;
 const SAMPLER_AT = STEP_AT + StepBlock.bytes;
 const ROWS_AT = 256; // 32 × 16 B = 512 B
+const PICKS_AT = 768; // 32 × 8 B = 256 B
 const CONSTANTS_AT = 1024;
 const DMA_AT = CONSTANTS_AT + LIMITS.constantsBytes;
 /** Where models go: what lies below stands in for the machine's own tables. */
@@ -102,12 +112,12 @@ function pagesOf({ options }: Engine, slot: number): number[] {
   return Array.from({ length: each }, (_, i) => (slot * each + i) % options.pages);
 }
 
-/** Options of a load; without slots and pages, of one session and a whole context for each slot. */
+/** Options of a load; without more, of one session, a whole context for each slot, logits of all rows together, and weights that stay. */
 export type RigOptions = Pick<EngineOptions, 'ctx' | 'kvType' | 'batch'> & Partial<EngineOptions>;
 export function optionsOf(o: RigOptions): EngineOptions {
   const sessions = o.sessions ?? 1;
-  const resident = { draws: 1, tileBytes: 0, buffers: 0, pinBytes: 0 };
-  return { ...resident, ...o, sessions, pages: o.pages ?? sessions * Math.ceil(o.ctx / KV_PAGE) };
+  const pages = sessions * Math.ceil(o.ctx / KV_PAGE);
+  return { sessions, pages, draws: o.batch, tileBytes: 0, buffers: 0, pinBytes: 0, ...o };
 }
 
 export interface LoadedModel {
@@ -196,13 +206,13 @@ export class Rig {
     if (isRefusal(engine)) return engine;
     StepBlock.write(this.arena.u8, STEP_AT, {
       rowsAt: ROWS_AT,
+      picksAt: PICKS_AT,
       historyAt: engine.slots.at,
       samplerAt: SAMPLER_AT,
       logitsAt: engine.logitsAt,
       vocabulary: engine.vocabulary.count,
       kvAt: engine.kvAt,
       ctx: options.ctx,
-      replyAt: engine.slots.at + engine.slots.stateAt,
     });
     for (let slot = 0; slot < options.sessions; slot++) this.page(engine, slot, pagesOf(engine, slot));
     SamplerRecord.write(this.arena.u8, SAMPLER_AT, { topP: 1, repeatPenalty: 1, modes: SAMPLER_MODE.greedy });
@@ -263,11 +273,32 @@ export class Rig {
     );
   }
 
-  /** Logits of row `row` of the pass just run, as a copy. */
-  head(engine: Engine, row: number): Float32Array {
-    this.set('row', row);
+  /** Says of which rows of the pass the logits are wanted. */
+  pick(rows: readonly number[]): void {
+    rows.forEach((row, i) => PickRecord.write(this.arena.u8, PICKS_AT + i * PickRecord.bytes, { row }));
+    this.set('picks', rows.length);
+  }
+
+  /** Logits of rows of the pass just run, as copies; sample and score then find the first ones. Those that are no numbers are an error. */
+  heads(engine: Engine, rows: readonly number[]): Float32Array[] {
+    this.pick(rows);
     this.run(engine.headAt);
-    return this.arena.f32.slice(engine.logitsAt >> 2, (engine.logitsAt >> 2) + engine.vocabulary.count);
+    return this.picked(engine, rows);
+  }
+
+  /** Logits of these picks, the head having run. */
+  picked(engine: Engine, rows: readonly number[]): Float32Array[] {
+    return rows.map((_, i) => {
+      const { fault } = PickRecord.read(this.arena.u8, PICKS_AT + i * PickRecord.bytes);
+      if (fault !== 0) throw new Error(`the logits of row ${rows[i]} are a fault: ${fault}`);
+      const from = (engine.logitsAt + i * engine.logitsStride) >> 2;
+      return this.arena.f32.slice(from, from + engine.vocabulary.count);
+    });
+  }
+
+  /** Logits of row `row`. */
+  head(engine: Engine, row: number): Float32Array {
+    return this.heads(engine, [row])[0]!;
   }
 
   /** Logits after every one of `ids`, in batches. */
@@ -276,7 +307,12 @@ export class Rig {
     for (let i = 0; i < ids.length; i += batch) {
       const n = Math.min(batch, ids.length - i);
       this.body(engine, pos + i, ids.slice(i, i + n));
-      for (let row = 0; row < n; row++) rows.push(this.head(engine, row));
+      rows.push(
+        ...this.heads(
+          engine,
+          Array.from({ length: n }, (_, row) => row),
+        ),
+      );
     }
     return rows;
   }

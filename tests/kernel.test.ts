@@ -2,6 +2,7 @@
 // what is checked is what Linux would answer, and that nothing is left behind.
 import test from 'ava';
 import { createHash } from 'node:crypto';
+import { blockDriver } from '../drivers/block/index.ts';
 import { layOutPool, layOutSlots } from '../drivers/engine/sessions.ts';
 import * as abi from '../kernel/abi/index.ts';
 import {
@@ -39,10 +40,13 @@ const fakePrices: PlanPrices = {
   fill: () => {},
   bodyTokens: () => SEGMENT_CYCLES,
   bodyPosition: () => 0,
+  headPicks: 1,
   headTokens: m => m * SEGMENT_CYCLES,
   passMost: (_n, positions) => SEGMENT_CYCLES + positions,
   headMost: m => m * SEGMENT_CYCLES,
   computed: () => SEGMENT_CYCLES,
+  waits: () => [],
+  predict: () => ({ cycles: SEGMENT_CYCLES, computed: SEGMENT_CYCLES, transfers: 0 }),
   charged: () => SEGMENT_CYCLES,
   segment: () => exactly(SEGMENT_CYCLES),
   step: (_n, _pos, draws) => exactly(draws ? 3 * SEGMENT_CYCLES : SEGMENT_CYCLES),
@@ -72,6 +76,9 @@ class FakeCompute implements Compute {
     }
     if (opAt === 4) this.arena.f64[(stepAt + at.loss) >> 3] = 0.5;
     return this.fault;
+  }
+  repack(): number {
+    return -1;
   }
   dequantize(): number {
     return -1;
@@ -124,9 +131,13 @@ class FakeEngine implements EngineDriver {
   describe(): abi.ModelShape {
     return { ...this.shape, contextTrained: this.ctx };
   }
+  order(): readonly string[] {
+    return [];
+  }
   budget(_image: abi.ModelImage, o: abi.EngineOptions): abi.EngineBudget {
     const session = o.sessions * layOutSlots(o, 0, 0).bytes;
-    return { weights: 0, tensors: 0, vocabulary: 32, kv: layOutPool(o, 4, 0).bytes, scratch: 4096, plan: 32, session };
+    const kv = layOutPool(o, 4, 0).bytes;
+    return { weights: 0, stream: 0, tensors: 0, vocabulary: 32, kv, scratch: 4096, plan: 32, session };
   }
   load(_image: abi.ModelImage, options: abi.EngineOptions, _budget: abi.EngineBudget, place: abi.EnginePlace): Engine {
     let pending = 0;
@@ -165,6 +176,8 @@ class FakeEngine implements EngineDriver {
       sampleAt: 3,
       scoreAt: 4,
       logitsAt: place.scratchAt,
+      logitsStride: 4 * vocabulary.count,
+      stream: null,
       ...layOutPool(options, 4, place.kvAt),
       slots: layOutSlots(options, 0, place.sessionAt),
       begin: () => {},
@@ -267,6 +280,8 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     },
     devices: new Map(),
     hostDirectories: [],
+    block: blockDriver,
+    diskModels: new Map(),
     image,
     programs: table,
     loadConstants: () => 0,

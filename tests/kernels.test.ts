@@ -17,6 +17,7 @@ import {
   KV_PAGE,
   LIMITS,
   PLAN_RECORD,
+  PickRecord,
   RowRecord,
   SAMPLER_MODE,
   SamplerRecord,
@@ -215,7 +216,7 @@ test('the shared constants are those of the ABI', t => {
       status: ops.STEP_STATUS,
       rowsAt: ops.STEP_ROWS_AT,
       n: ops.STEP_N,
-      row: ops.STEP_ROW,
+      picks: ops.STEP_PICKS,
       draw: ops.STEP_DRAW,
       next: ops.STEP_NEXT,
       historyAt: ops.STEP_HISTORY_AT,
@@ -226,13 +227,15 @@ test('the shared constants are those of the ABI', t => {
       kvAt: ops.STEP_KV_AT,
       ctx: ops.STEP_CTX,
       target: ops.STEP_TARGET,
-      replyAt: ops.STEP_REPLY_AT,
+      picksAt: ops.STEP_PICKS_AT,
       failed: ops.STEP_FAILED,
       cycles: ops.STEP_CYCLES,
       loss: ops.STEP_LOSS,
     },
   );
   t.like(RowRecord.at, { token: ops.ROW_TOKEN, pos: ops.ROW_POS, tableAt: ops.ROW_TABLE_AT });
+  t.deepEqual({ ...PickRecord.at }, { row: ops.PICK_ROW, fault: ops.PICK_FAULT });
+  t.is(PickRecord.bytes, ops.PICK_BYTES);
   t.deepEqual([RowRecord.bytes, KV_PAGE, KV_PAGE], [ops.ROW_BYTES, ops.KV_PAGE, 1 << ops.KV_PAGE_LOG2]);
   t.deepEqual(
     { ...SamplerRecord.at },
@@ -974,7 +977,7 @@ test('attention: reference bits for F32 and F16 caches wherever their pages lie,
 
 // ── The executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const [STEP, PLAN, ROWS, PRICES] = [0x100, 0x1000, 0x800, 0x4000];
+const [STEP, PLAN, ROWS, PICKS, PRICES] = [0x100, 0x1000, 0x800, 0xa00, 0x4000];
 
 /** Writes op records from PLAN on; words by index, all else zero; then END. */
 function plan(
@@ -988,22 +991,26 @@ function plan(
       d.view.setInt32(PLAN + i * ops.OP_BYTES + 4 * Number(word), value, true);
   });
 }
-/** A pass of so many rows, at these positions; of one session, whose block table lies at TABLE. */
+/** A pass of so many rows, at these positions, and which of them a head reads; of one session, whose block table lies at TABLE. */
 function step(
   d: Device,
   {
     at = [0],
     ids = [],
+    picks = [0],
     ...fields
-  }: Partial<Parameters<typeof StepBlock.write>[2]> & {
+  }: Omit<Partial<Parameters<typeof StepBlock.write>[2]>, 'picks'> & {
     readonly at?: readonly number[];
     readonly ids?: readonly number[];
+    readonly picks?: readonly number[];
   },
 ): void {
   at.forEach((pos, i) =>
     RowRecord.write(d.u8, ROWS + i * RowRecord.bytes, { token: ids[i] ?? 0, pos, tableAt: TABLE }),
   );
-  StepBlock.write(d.u8, STEP, { n: at.length, ctx: 16, rowsAt: ROWS, ...fields });
+  picks.forEach((row, i) => PickRecord.write(d.u8, PICKS + i * PickRecord.bytes, { row, fault: 77 }));
+  const passed = { n: at.length, rowsAt: ROWS, picks: picks.length, picksAt: PICKS };
+  StepBlock.write(d.u8, STEP, { ctx: 16, ...passed, ...fields });
 }
 const from = (pos: number, n: number): number[] => Array.from({ length: n }, (_, i) => pos + i);
 
@@ -1029,26 +1036,27 @@ test('run charges each op for its tokens and the position of each, beyond 2^32 a
       });
       plan(d, ...records.map(words => [ops.Op.ADD, words] as const));
       const at = Array.from({ length: 1 + below(batch) }, () => below(ctx));
-      const [row, already] = [below(at.length), below(3) === 0 ? bits64() : 0n];
-      step(d, { at, row, ctx });
+      const picks = Array.from({ length: 1 + below(batch) }, () => below(at.length));
+      const already = below(3) === 0 ? bits64() : 0n;
+      step(d, { at, picks, ctx });
       d.view.setBigUint64(STEP + ops.STEP_CYCLES, already, true);
       t.is(d.kernels.run(STEP, PLAN), 0);
       const price = (from: number, i: number): bigint => d.view.getBigUint64(from + 8 * i, true);
       const want = records.reduce((sum, words) => {
-        const tokens = words[ops.WORD_FLAGS] === ops.FLAG_HEAD ? 1 : at.length;
+        const tokens = words[ops.WORD_FLAGS] === ops.FLAG_HEAD ? picks.length : at.length;
         const positions = words[ops.WORD_POSITIONS] ?? 0;
         const further = positions === 0 ? 0n : at.reduce((all, pos) => all + price(positions, pos), 0n);
         return sum + price(words[ops.WORD_TOKENS] ?? 0, tokens) + further;
       }, already);
       const got = d.view.getBigUint64(STEP + ops.STEP_CYCLES, true);
       if (got !== BigInt.asUintN(64, want))
-        return void t.fail(`positions ${at.join()}, row ${row}: ${got}, not ${want}`);
+        return void t.fail(`positions ${at.join()}, picks ${picks.join()}: ${got}, not ${want}`);
     }
   }
 });
 
-test('run executes a plan, charges it, and reads the row a head asks for', t => {
-  const [k, rows] = [64, 6];
+test('run executes a plan, charges it, and reads the rows a head picks', t => {
+  const [k, rows, stride] = [64, 6, 10];
   const file = weights(TYPE_Q8_0, rows * k);
   const ids = [5, 0, 3];
   for (const d of devices) {
@@ -1083,7 +1091,7 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
       [
         ops.Op.RMS_NORM,
         {
-          [ops.WORD_FLAGS]: ops.FLAG_HEAD,
+          [ops.WORD_FLAGS]: ops.FLAG_HEAD | ops.FLAG_ROWS,
           [ops.Norm.dstAt]: B,
           [ops.Norm.n]: k,
           [ops.Norm.srcAt]: X,
@@ -1110,25 +1118,27 @@ test('run executes a plan, charges it, and reads the row a head asks for', t => 
           [ops.MulMat.weightsAt]: PACKED,
           [ops.MulMat.weightType]: TYPE_Q8_0,
           [ops.MulMat.actAt]: ACT,
-          [ops.MulMat.dstStride]: rows,
+          [ops.MulMat.dstStride]: stride,
         },
       ],
-      [ops.Op.CHECK, { [ops.Check.at]: OUT, [ops.Check.n]: rows }],
     );
-    step(d, { at: [2, 5, 0], ids, row: 1 });
+    const picks = [1, 0];
+    step(d, { at: [2, 5, 0], ids, picks });
     [0, 100, 170, 230].forEach((v, i) => d.view.setBigUint64(PRICES + 8 * i, BigInt(v), true));
     [1, 4, 9, 16, 25, 36].forEach((v, i) => d.view.setBigUint64(PRICES + 64 + 8 * i, BigInt(v), true));
     t.is(d.kernels.run(STEP, PLAN), 0);
-    // Three tokens: 230; positions 2, 5 and 0: 230 + 9 + 36 + 1; the head's one: 100. The other ops have no price.
-    t.is(StepBlock.read(d.u8, STEP).cycles, 230 + 276 + 100);
+    // Three tokens: 230; positions 2, 5 and 0: 230 + 9 + 36 + 1; the head's two: 170. The other ops have no price.
+    t.is(StepBlock.read(d.u8, STEP).cycles, 230 + 276 + 170);
     const row = (id: number): Float32Array =>
       reference.dequantize(TYPE_Q8_0, file, reference.bytesOf(TYPE_Q8_0, id * k), k);
-    const hidden = row(ids[1]!).map((v, i) => Math.fround(v + row(5)[i]!));
-    const normed = reference.rmsNorm(hidden, null, 0);
-    const want = Float32Array.from({ length: rows }, (_, r) =>
-      reference.dot(TYPE_Q8_0, file, reference.bytesOf(TYPE_Q8_0, r * k), normed, rows),
-    );
-    same(t, d.f32(OUT, rows), want, 'logits');
+    for (const [i, pick] of picks.entries()) {
+      const hidden = row(ids[pick]!).map((v, j) => Math.fround(v + row([2, 5, 0][pick]!)[j]!));
+      const normed = reference.rmsNorm(hidden, null, 0);
+      const want = Float32Array.from({ length: rows }, (_, r) =>
+        reference.dot(TYPE_Q8_0, file, reference.bytesOf(TYPE_Q8_0, r * k), normed, rows),
+      );
+      same(t, d.f32(OUT + 4 * i * stride, rows), want, `logits of pick ${i}`);
+    }
   }
 });
 
@@ -1206,7 +1216,6 @@ test('run faults on what it cannot do, and does nothing more', t => {
     ['position before the cache', FAULT.badOp, ops.Op.KV_STORE, kv, { at: [-1], flags: ops.FLAG_ROWS }],
     ['both faults', FAULT.badOp, ops.Op.KV_STORE, kv, { at: [16], flags: ops.FLAG_ROWS }],
     ['value beyond half range', FAULT.nan, ops.Op.KV_STORE, kv, { flags: ops.FLAG_ROWS }],
-    ['NaN in the logits', FAULT.nan, ops.Op.CHECK, { [ops.Check.at]: B, [ops.Check.n]: 7 }],
   ];
   for (const d of devices) {
     d.view.setUint32(TABLE, 0, true);
@@ -1314,26 +1323,53 @@ test('keys and values go to the page that a row’s block table names, whatever 
     }
 });
 
-test('echo makes the stub’s reply certain, token by token, then its end', t => {
+test('a pick whose logits are not finite is told, and the others are looked at all the same', t => {
+  const [n, stride] = [7, 9];
+  const bad = [NaN, Infinity, -Infinity];
   for (const d of devices) {
-    const replyAt = B;
-    [3, 2, 5 /* prompt */, 11, 12, 13].forEach((v, i) => d.view.setUint32(replyAt + 4 * i, v, true));
-    plan(d, [ops.Op.ECHO, { [ops.WORD_FLAGS]: ops.FLAG_HEAD }]);
+    const x = floats(stride * 5);
+    bad.forEach((v, i) => (x[stride * (i + 1) + below(n)] = v));
+    x[n] = NaN; // behind the first row
+    d.put(B, x);
+    const words = { [ops.Check.at]: B, [ops.Check.n]: n, [ops.Check.stride]: stride };
+    plan(d, [ops.Op.CHECK, { ...words, [ops.WORD_FLAGS]: ops.FLAG_HEAD }]);
+    step(d, { at: [0, 1], picks: [1, 0, 0, 1, 0] });
+    t.is(d.kernels.run(STEP, PLAN), 0);
+    const told = from(0, 5).map(i => PickRecord.read(d.u8, PICKS + i * PickRecord.bytes));
+    t.deepEqual(
+      told.map(pick => pick.fault),
+      [0, FAULT.nan, FAULT.nan, FAULT.nan, 0],
+    );
+    t.deepEqual(
+      told.map(pick => pick.row),
+      [1, 0, 0, 1, 0],
+    );
+  }
+});
+
+test('echo makes the stub’s replies certain, token by token, then their end, for each pick its session’s', t => {
+  const [n, stride, tableBytes] = [20, 24, 32];
+  for (const d of devices) {
+    const tables = [B, B + 256];
+    [3, 2, 5 /* prompt */, 11, 12, 13].forEach((v, i) => d.view.setUint32(B + tableBytes + 4 * i, v, true));
+    [1, 3, 2 /* prompt */, 17].forEach((v, i) => d.view.setUint32(B + 256 + tableBytes + 4 * i, v, true));
+    const words = { [ops.Echo.dstAt]: OUT, [ops.Echo.n]: n, [ops.Echo.stride]: stride, [ops.Echo.replyAt]: tableBytes };
+    plan(d, [ops.Op.ECHO, { ...words, [ops.WORD_FLAGS]: ops.FLAG_HEAD }]);
     const drawn = [0, 1, 2, 3, 4].map(i => {
-      step(d, {
-        at: i === 0 ? from(0, 5) : [4 + i],
-        row: i === 0 ? 4 : 0,
-        replyAt,
-        logitsAt: OUT,
-        vocabulary: 20,
+      step(d, { at: [i, 4 + i, 1 + i], picks: [2, 1] });
+      for (const row of [0, 1, 2])
+        d.view.setUint32(ROWS + row * ops.ROW_BYTES + ops.ROW_TABLE_AT, tables[row === 2 ? 1 : 0]!, true);
+      d.f32(OUT + 4 * n, stride - n).fill(7);
+      d.guarded(t, OUT, 4 * (stride + n), () => t.is(d.kernels.run(STEP, PLAN), 0));
+      return [0, 1].map(pick => {
+        const logits = d.f32(OUT + 4 * pick * stride, n);
+        t.is(
+          logits.reduce((a, b) => a + b),
+          1,
+        );
+        return logits.indexOf(1);
       });
-      d.guarded(t, OUT, 80, () => t.is(d.kernels.run(STEP, PLAN), 0));
-      t.is(
-        d.f32(OUT, 20).reduce((a, b) => a + b),
-        1,
-      );
-      return d.f32(OUT, 20).indexOf(1);
     });
-    t.deepEqual(drawn, [11, 12, 13, 2, 2]);
+    t.deepEqual(drawn, [[17, 11], [3, 12], [3, 13], [3, 2], [3, 2]]); // prettier-ignore
   }
 });

@@ -9,8 +9,16 @@ import path from 'node:path';
 import { boot } from '../boot/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
-import { GGML_TYPE, ggmlTypeName, isRefusal, KV_PAGE, KV_TYPES, PAGE_RECORD_BYTES } from '../kernel/abi/index.ts';
-import { accepted, BUILDS, canRun, random, Rig, shared, soak } from './harness.ts';
+import {
+  GGML_TYPE,
+  ggmlTypeName,
+  isRefusal,
+  KV_PAGE,
+  KV_TYPES,
+  LOAD_DEFAULTS,
+  PAGE_RECORD_BYTES,
+} from '../kernel/abi/index.ts';
+import { accepted, BUILDS, canRun, optionsOf, random, Rig, shared, soak } from './harness.ts';
 import { encode } from './reference/encode.ts';
 import * as reference from './reference/kernels.ts';
 import { randomConfig, randomModel } from './reference/models.ts';
@@ -212,7 +220,7 @@ test('heads that are no whole blocks are refused, with what keys and values may 
   for (const headSize of [8, 16, 32, 48]) {
     const image = accepted(rig.image(modelWith(headSize)));
     for (const kvType of KV_TYPES.map(name => GGML_TYPE[name])) {
-      const answer = driver.budget(image, { ctx: 9, kvType, batch: 1, sessions: 1, pages: 1 });
+      const answer = driver.budget(image, optionsOf({ ctx: 9, kvType, batch: 1 }));
       const fits = headSize === 32 || !BLOCKED.includes(kvType);
       t.is(isRefusal(answer), !fits);
       if (isRefusal(answer))
@@ -278,13 +286,7 @@ test('a type that is none, or that the heads do not allow, is refused and change
     t.is(answer.status, status, line);
     t.is(answer.stderr, message);
   }
-  const refusal = machine.kernel.loader.load('/models/fable-f16.gguf', {
-    ctx: 0,
-    kvType: 12,
-    batch: 0,
-    sessions: 0,
-    pages: 0,
-  });
+  const refusal = machine.kernel.loader.load('/models/fable-f16.gguf', { ...LOAD_DEFAULTS, kvType: 12 });
   t.is(refusal?.message, '/models/fable-f16.gguf: KV type Q4_K is not f32, f16, q8_0 or q4_0');
   t.is(ok(machine, 'llmctl info --json'), before);
 });

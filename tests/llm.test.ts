@@ -829,6 +829,7 @@ for (const lab of [
   'backend',
   'wcet',
   'quantize',
+  'prelink',
   'quotas',
   'trace',
   'pages',

@@ -12,6 +12,7 @@ import {
   KV_TYPES,
   KV_PAGE,
   PLAN_RECORD,
+  PickRecord,
   SAMPLER_MODE,
   SamplerRecord,
   StepBlock,
@@ -43,7 +44,7 @@ const MODELS = TARGETS.filter(target => target.kind === 'model');
 
 const REGIONS: Record<(typeof ENGINE_REGIONS)[number], MemoryRegion> = {
   weights: 'weights',
-  stream: 'weights',
+  stream: 'stream',
   tensors: 'plan',
   vocabulary: 'vocabulary',
   kv: 'kv',
@@ -72,6 +73,7 @@ function subjectOf(rig: Rig, loaded: LoadedModel): Subject {
     kvAt,
     historyAt: slots.at,
     rowsAt: rig.get('rowsAt'),
+    picksAt: rig.get('picksAt'),
     regionOf: at => {
       if (at < MODEL_AT) return 'fixed';
       const region = ENGINE_REGIONS.find(r => at < place[`${r}At`] + budget[r]);
@@ -112,7 +114,7 @@ function anyModel(): Subject {
 
 const pricesOf = ({ source }: Subject, target: Target): Prices => accepted(Prices.of(certificates, target, source));
 
-/** One record of a plan and the pass in which it runs: `n` rows of any sessions, at positions from `pos` on. */
+/** One record of a plan and the pass in which it runs: `n` rows of any sessions, at positions from `pos` on; as many picks of a head. */
 interface Case {
   readonly segment: Segment;
   readonly index: number;
@@ -130,8 +132,10 @@ function casesOf({ source }: Subject, times: number): Case[] {
     return list;
   });
   return Array.from({ length: times }, () => {
-    const n = 1 + below(Math.min(source.batch, source.ctx));
-    return { ...oneOf(records), n, pos: oneOf([0, source.ctx - n, below(source.ctx - n + 1)]) };
+    const chosen = oneOf(records);
+    const isDraw = chosen.segment === 'sample' || chosen.segment === 'score'; // of one pick
+    const n = isDraw ? 1 : 1 + below(Math.min(source.batch, source.ctx));
+    return { ...chosen, n, pos: oneOf([0, source.ctx - n, below(source.ctx - n + 1)]) };
   });
 }
 
@@ -170,7 +174,7 @@ function prepare(s: Subject, to: Uint8Array, c: Case): void {
       Array.from({ length: c.n }, (_, i) => c.pos + i),
     ),
   );
-  rig.set('row', 0);
+  rig.pick(Array.from({ length: c.n }, () => below(c.n)));
   rig.set('historyLength', c.pos + c.n);
   rig.set('target', below(source.vocabulary));
   to.set(u8.subarray(0, to.length));
@@ -181,8 +185,7 @@ function prepare(s: Subject, to: Uint8Array, c: Case): void {
 const turnsOf = ({ source }: Subject, c: Case): number =>
   (source.word(c.record + 4 * PLAN_RECORD.flags) & PLAN_RECORD.flagRows) === 0 ? 1 : c.n;
 
-const opOf = (prices: Prices, c: Case): OpCost =>
-  prices.ops(c.segment, c.segment === 'body' ? c.n : 1, c.pos)[c.index]!;
+const opOf = (prices: Prices, c: Case): OpCost => prices.ops(c.segment, c.n, c.pos)[c.index]!;
 const INSTRUCTIONS = CLASSES.map((cls, i) => (cls.startsWith('bytes_') ? -1 : i)).filter(i => i >= 0);
 const sum = (list: readonly number[]): number => list.reduce((total, x) => total + x, 0);
 
@@ -282,9 +285,10 @@ function played(t: ExecutionContext, s: Subject, tracer: Tracer, times: number):
     const op = accepted(certificates.op(s.source.word(c.record)));
     const [run, runOp] = (['run', 'run_op'] as const).map(name => accepted(certificates.get(name)));
     const turns = turnsOf(s, c);
-    const tokens = c.segment === 'body' && turns === 1 ? c.n : 1;
+    const tokens = turns === 1 ? c.n : 1;
+    const rowOf = (to: number): number => (c.segment === 'head' ? word(s.source.picksAt + to * PickRecord.bytes) : to);
     const spans = [
-      ...Array.from({ length: turns }, (_, row) => spansAt(op, [...args, tokens, c.pos + row, row], word)),
+      ...Array.from({ length: turns }, (_, to) => spansAt(op, [...args, tokens, c.pos + to, rowOf(to), to], word)),
       spansAt(run!, args, word, 1),
       spansAt(runOp!, args, word, turns),
     ].flatMap(list => accepted(list));
@@ -362,7 +366,7 @@ test('the executor charges what segments cost; ops add up to them; no lower boun
         `${sampled} in ${JSON.stringify(bound)}`,
       );
       for (const segment of SEGMENTS) {
-        const rows = segment === 'body' ? n : 1;
+        const rows = segment === 'body' ? n : segment === 'head' ? Math.min(n, source.draws) : 1;
         const whole = prices.segment(segment, rows, pos);
         const ops = prices.ops(segment, rows, pos);
         t.is(sum(ops.map(op => op.most)), whole.most);

@@ -10,9 +10,10 @@ import process from 'node:process';
 import test from 'ava';
 import fc from 'fast-check';
 import { boot as powerOn } from '../boot/index.ts';
+import { bytesFile } from '../boot/host-directory.ts';
 import type { Machine } from '../boot/index.ts';
 import { E, KIND, LIMITS } from '../kernel/abi/index.ts';
-import type { HostDirectory } from '../kernel/abi/index.ts';
+import type { HostDirectory, HostFile } from '../kernel/abi/index.ts';
 import { changes } from '../shell/lib/diff.ts';
 import { codePoints, compileRegex } from '../shell/lib/regex.ts';
 import { quote } from '../shell/sh/quote.ts';
@@ -49,12 +50,9 @@ class Given implements HostDirectory {
   list(): { name: string; kind: number }[] {
     return Object.keys(this.files).map(name => ({ name, kind: KIND.file }));
   }
-  read(path: string, position: number, into: Uint8Array, at: number, length: number): number {
-    const piece = this.files[path.replace(/^\//, '')]!.slice(position, position + length);
-    into.set(Buffer.from(piece, 'latin1'), at);
-    return piece.length;
+  open(path: string): HostFile {
+    return bytesFile(() => Buffer.from(this.files[path.replace(/^\//, '')]!, 'latin1'));
   }
-  write = (): number => -E.ROFS;
   create = (): number => -E.ROFS;
   mkdir = (): number => -E.ROFS;
   remove = (): number => -E.ROFS;

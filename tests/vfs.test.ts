@@ -612,6 +612,7 @@ test('pipes: order, blocking, end, broken pipe, whole small writes', t => {
 
 test('host directories: every operation by path, read-only refused, no path leaves', t => {
   const asked: string[] = [];
+  let closed = 0;
   const files = new Map<string, Buffer | null>([['', null]]);
   const note = (...paths: string[]): void => void asked.push(...paths);
   const host: HostDirectory = {
@@ -628,19 +629,21 @@ test('host directories: every operation by path, read-only refused, no path leav
       const inside = [...files.keys()].filter(k => k !== '' && path.posix.dirname(`/${k}`) === `/${p}`);
       return inside.map(k => ({ name: path.posix.basename(k), kind: files.get(k) === null ? KIND.dir : KIND.file }));
     },
-    read(p, position, into, at, length) {
-      note(p);
-      return files.get(p)!.copy(into, at, position, position + length);
-    },
-    write(p, position, from, at, length) {
-      note(p);
-      const old = files.get(p)!;
-      const grown = Buffer.alloc(Math.max(old.length, position + length));
-      old.copy(grown);
-      grown.set(from.subarray(at, at + length), position);
-      files.set(p, grown);
-      return length;
-    },
+    open: p => (
+      note(p),
+      {
+        read: (position, into, at, length) => files.get(p)!.copy(into, at, position, position + length),
+        write(position, from, at, length) {
+          const old = files.get(p)!;
+          const grown = Buffer.alloc(Math.max(old.length, position + length));
+          old.copy(grown);
+          grown.set(from.subarray(at, at + length), position);
+          files.set(p, grown);
+          return length;
+        },
+        close: () => void closed++,
+      }
+    ),
     create: p => (note(p), files.set(p, Buffer.alloc(0)), 0),
     mkdir: p => (note(p), files.set(p, null), 0),
     remove: p => (note(p), files.delete(p), 0),
@@ -660,7 +663,9 @@ test('host directories: every operation by path, read-only refused, no path leav
   t.is(writeText(file, '!'), 1);
   t.is(file.stat().size, 11);
   t.is(file.truncate(4), 0);
+  const before = closed;
   file.close();
+  t.is(closed, before + 1);
   t.is(vfs.rename('/', '/h/d/f', '/h/g'), 0);
   t.is(readText(opened(vfs.open('/', '/r/g', O.RDONLY, 0))), 'hell');
   t.deepEqual(names(opened(vfs.open('/', '/r', O.RDONLY, 0))), ['d', 'g']);

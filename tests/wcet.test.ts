@@ -409,6 +409,18 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
       [ops.GetRows.rows]: 50 + below(20),
     };
   },
+  REPACK: () => {
+    const type = oneOf(['Q4_0', 'Q4_1', 'Q8_0'].map(typeOf));
+    return {
+      [ops.Repack.dstAt]: at(0),
+      [ops.Repack.rows]: size(40),
+      [ops.Repack.k]: kFor(type, 288),
+      [ops.Repack.weightsAt]: at(3),
+      [ops.Repack.weightType]: type,
+    };
+  },
+  GET_GATHERED: () => gathered(3 + below(20)),
+  ADD_GATHERED: () => gathered(50 + below(20)),
   RMS_NORM: () => ({
     [ops.Norm.dstAt]: at(0),
     [ops.Norm.n]: size(300),
@@ -520,13 +532,32 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
     [ops.RopeTable.frequenciesAt]: at(2),
   }),
   SCALE: () => ({ [ops.Scale.at]: at(0), [ops.Scale.n]: size(200), [ops.Scale.stride]: 220 }),
-  CHECK: () => ({ [ops.Check.at]: at(0), [ops.Check.n]: size(3000) }),
+  CHECK: () => ({ [ops.Check.at]: at(0), [ops.Check.n]: size(3000), [ops.Check.stride]: 3000 }),
   SAMPLE: () => ({}),
   SCORE: () => ({}),
 };
 
+/** Rows of a matrix of so many, from units of one or four. */
+function gathered(rows: number): Record<number, number> {
+  const type = oneOf(TYPES);
+  const k = kFor(type, 128);
+  const unitRows = oneOf([1, 4]);
+  return {
+    [ops.Gathered.dstAt]: at(0),
+    [ops.Gathered.k]: k,
+    [ops.Gathered.weightsAt]: at(3),
+    [ops.Gathered.weightType]: type,
+    [ops.Gathered.rows]: rows,
+    [ops.Gathered.unitBytes]: unitRows * k * 4,
+    [ops.Gathered.unitRows]: unitRows,
+  };
+}
+
 /** Ops that a plan runs row by row. */
-const ROW_BY_ROW = new Set(['ADD_ROWS', 'ROPE_TABLE', 'ROPE_TABLE_SCALED', 'KV_STORE', 'ATTENTION']);
+const ROW_BY_ROW = new Set(['ADD_ROWS', 'ADD_GATHERED', 'ROPE_TABLE', 'ROPE_TABLE_SCALED', 'KV_STORE', 'ATTENTION']);
+
+/** Ops that a head runs pick by pick. */
+const PICK_BY_PICK = new Set(['RMS_NORM', 'LAYER_NORM']);
 
 const NOTHING_MORE = { least: CLASSES.map(() => 0n), most: CLASSES.map(() => 0n) };
 
@@ -560,16 +591,20 @@ for (const build of builds)
       }
       for (let i = 0; i < (SOAK ? 200 : 12); i++) {
         randomise(device.u8);
-        const [n, row, byRows] = [1 + below(8), below(4), ROW_BY_ROW.has(op)];
-        const head = !byRows && below(3) === 0;
+        const [n, picks] = [1 + below(8), 1 + below(8)];
+        const head = !ROW_BY_ROW.has(op) && below(3) === 0;
+        const byRows = ROW_BY_ROW.has(op) || (head && PICK_BY_PICK.has(op));
+        const tokens = head ? picks : n;
         for (let b = STEP; b < PLAN + 2 * ops.OP_BYTES; b += 4) view.setInt32(b, 0, true);
         const step: [number, number][] = [
           [ops.STEP_N, n],
-          [ops.STEP_ROW, row],
+          [ops.STEP_PICKS, picks],
+          [ops.STEP_PICKS_AT, at(7) + 256],
           [ops.STEP_ROWS_AT, at(7)],
           [ops.STEP_KV_AT, at(3)],
           [ops.STEP_CTX, 64],
         ];
+        for (let i = 0; i < picks; i++) view.setInt32(at(7) + 256 + i * ops.PICK_BYTES + ops.PICK_ROW, below(8), true);
         // Rows at positions of their own, with block tables behind them.
         const places = Array.from({ length: 8 }, () => below(60));
         for (const [r, pos] of places.entries()) {
@@ -590,13 +625,16 @@ for (const build of builds)
         view.setInt32(PLAN, ops.Op[op as keyof typeof ops.Op], true);
         const flags = (head ? ops.FLAG_HEAD : 0) | (flag() ? ops.FLAG_ADD : 0) | (byRows ? ops.FLAG_ROWS : 0);
         view.setInt32(PLAN + 4, flags, true);
-        for (const [word, value] of Object.entries(record(n))) view.setInt32(PLAN + 4 * Number(word), value, true);
-        const turns = byRows ? Array.from({ length: n }, (_, r) => r) : [head ? row : 0];
-        const inner = turns.map(r => countsAt(c, [STEP, PLAN, head || byRows ? 1 : n, places[r]!, r], device.word));
+        for (const [word, value] of Object.entries(record(tokens))) view.setInt32(PLAN + 4 * Number(word), value, true);
+        const rowOf = (r: number): number => (head ? view.getInt32(at(7) + 256 + r * ops.PICK_BYTES, true) : r);
+        const turns = byRows ? Array.from({ length: tokens }, (_, r) => r) : [0];
+        const inner = turns.map(r =>
+          countsAt(c, [STEP, PLAN, byRows ? 1 : tokens, places[r]!, rowOf(r), r], device.word),
+        );
         const refusal = inner.find(isRefusal);
         if (refusal !== undefined) return void t.fail(refusal.message);
         if (i === 0)
-          t.true(isRefusal(countsAt(c, [STEP, PLAN + ops.OP_BYTES, n, 0, row], device.word)), 'END is another op');
+          t.true(isRefusal(countsAt(c, [STEP, PLAN + ops.OP_BYTES, n, 0, 0, 0], device.word)), 'END is another op');
         const drawn = op === 'SAMPLE' ? countsAt(sampler, [STEP], device.word) : NOTHING_MORE; // certified apart
         if (isRefusal(drawn)) return void t.fail(drawn.message);
         const counted = device.count('run', [STEP, PLAN]);

@@ -35,6 +35,7 @@ export function statOf(inode: Inode, device: number): StatValue {
 export interface Opening {
   readonly device: number;
   readonly readOnly: boolean; // its mount
+  readonly disk: string; // '' where it lies on none
   readonly onClosed: () => void;
 }
 

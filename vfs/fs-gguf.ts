@@ -355,7 +355,7 @@ export class GgufFs implements FileSystem {
   private tensor(index: number): Inode {
     const t = this.image.tensors[index]!;
     const number = FIRST_NUMBER + this.image.keys.length + index * NUMBERS_PER_TENSOR;
-    const values = (): TensorValues => new TensorValues(this.image, t, this.decode);
+    const values = (): TensorValues => new TensorValues(this.image, t, this.decode, this.arena.u8);
     const make: Record<(typeof TENSOR_FILES)[number], (number: number) => Inode> = {
       type: n => new TextFile(n, () => `${ggmlTypeName(t.type)}\n`),
       shape: n => new TextFile(n, () => `${t.shape.join(' ')}\n`),

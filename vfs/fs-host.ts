@@ -1,10 +1,11 @@
-// A directory of the host, mounted as a file system. Every operation goes to the HostDirectory by path; nothing is cached, so the host's
-// own changes show at once, and a file removed on either side is gone for those who hold it open. A name that could mean another
-// directory never reaches the host; that links on the host do not lead out of the directory is the HostDirectory's promise.
+// A directory of the host, mounted as a file system. Names go to the HostDirectory by path; nothing is cached, so the host's own changes show
+// at once. A file that is open is the host's open file: as on Unix it stays what was opened, though its name be removed or given to another.
+// A name that could mean another directory never reaches the host; that links on the host do not lead out of the directory is the
+// HostDirectory's promise.
 
-import { E, KIND } from '../kernel/abi/index.ts';
-import type { HostDirectory, Kind } from '../kernel/abi/index.ts';
-import type { Attributes, DirEntry, FileSystem, FsUsage, Ownership } from './inode.ts';
+import { E, KIND, O } from '../kernel/abi/index.ts';
+import type { HostDirectory, HostFile, Kind } from '../kernel/abi/index.ts';
+import type { Attributes, DirEntry, FileSystem, FsUsage, Handle, Ownership } from './inode.ts';
 import { Inode } from './inode.ts';
 
 /** Inode numbers are FNV-1a of the path: the host's own are not part of the machine. */
@@ -12,6 +13,23 @@ function numberOf(path: string): number {
   let h = 0x811c9dc5;
   for (let i = 0; i < path.length; i++) h = Math.imul(h ^ path.charCodeAt(i), 0x01000193);
   return h >>> 0;
+}
+
+class HostHandle implements Handle {
+  private readonly file: HostFile;
+
+  constructor(file: HostFile) {
+    this.file = file;
+  }
+  read(memory: Uint8Array, position: number, at: number, length: number): number {
+    return this.file.read(position, memory, at, length);
+  }
+  write(memory: Uint8Array, position: number, at: number, length: number): number {
+    return this.file.write(position, memory, at, length);
+  }
+  release(): void {
+    this.file.close();
+  }
 }
 
 class HostInode extends Inode {
@@ -37,11 +55,10 @@ class HostInode extends Inode {
     const stat = this.host.stat(this.path);
     return typeof stat === 'number' ? 0 : stat.size;
   }
-  override read(memory: Uint8Array, position: number, at: number, length: number): number {
-    return this.host.read(this.path, position, memory, at, length);
-  }
-  override write(memory: Uint8Array, position: number, at: number, length: number): number {
-    return this.host.write(this.path, position, memory, at, length);
+  override open(flags: number): Handle | number {
+    if (this.kind === KIND.dir) return this;
+    const file = this.host.open(this.path, flags & O.ACCMODE);
+    return typeof file === 'number' ? file : new HostHandle(file);
   }
   override truncate(size: number): number {
     return this.host.truncate(this.path, size);

@@ -15,6 +15,7 @@ import type {
   SpecCode,
   TensorInfo,
 } from '../kernel/abi/index.ts';
+import { checkPrelink } from './prelink.ts';
 
 /** Types of metadata values and array elements. */
 export const GGUF_TYPE = {
@@ -388,7 +389,10 @@ export function parseGguf(source: GgufSource, arena: ArenaView, dmaAt: number, d
     const over = last.fileAt + last.bytes - source.size;
     return refuse('NOEXEC', 6001, `Truncated tensor data: tensor ${shown(last.name)} ends ${over} bytes past the file`);
   }
-  return new Image(source, { at: dmaAt, bytes: dmaBytes }, version, values, tensors);
+  return (
+    checkPrelink(key => values.get(key)?.value, tensors) ??
+    new Image(source, { at: dmaAt, bytes: dmaBytes }, version, values, tensors)
+  );
 }
 
 function alignUp(n: number, alignment: number): number {

@@ -2,10 +2,11 @@
 // The VFS knows where a tensor lies; the arithmetic is the compute device's, handed in as a function. A piece is 1,024 values (whole blocks of
 // every type), so that what is stored, its f32 and what they may be rounded to fit the buffer together: 8 + 4 + 4 KiB.
 
-import { E, GGML_TYPE } from '../kernel/abi/index.ts';
+import { E, GGML_BLOCK, GGML_TYPE, ggmlTypeName } from '../kernel/abi/index.ts';
 import type { ArenaView, TensorInfo } from '../kernel/abi/index.ts';
 import type { GgufImage } from './gguf.ts';
 import type { Piece } from './gguf-writer.ts';
+import { GROUP_ROWS, isGrouped, plainType, takeRow } from './prelink.ts';
 
 export const PIECE_VALUES = 1024;
 /** Where in the DMA buffer a piece goes: as stored (8 bytes a value at most), as f32, and what is left for the reader. */
@@ -20,11 +21,14 @@ export class TensorValues {
   readonly tensor: TensorInfo;
   readonly count: number;
   private readonly decode: Decode;
+  private readonly memory: Uint8Array;
 
-  constructor(image: GgufImage, tensor: TensorInfo, decode: Decode) {
+  /** `memory`: the arena. */
+  constructor(image: GgufImage, tensor: TensorInfo, decode: Decode, memory: Uint8Array) {
     this.image = image;
     this.tensor = tensor;
     this.decode = decode;
+    this.memory = memory;
     this.count = tensor.shape.reduce((product, extent) => product * extent, 1);
   }
 
@@ -35,16 +39,50 @@ export class TensorValues {
   load(first: number, toAt: number): number {
     const { image, tensor } = this;
     const n = Math.min(PIECE_VALUES, this.count - first);
+    if (isGrouped(tensor.type)) return this.loadGrouped(first, n, toAt);
     const bytes = (tensor.bytes / this.count) * n;
-    const fileAt = tensor.fileAt + (tensor.bytes / this.count) * first;
     const storedAt = tensor.type === GGML_TYPE.F32 ? toAt : image.dmaAt + PIECE.storedAt;
+    const status = this.transfer((tensor.bytes / this.count) * first, storedAt, bytes);
+    if (status < 0) return status;
+    if (storedAt === toAt) return n;
+    return this.decode(tensor.type, storedAt, n, toAt) < 0 ? -E.NOTSUP : n;
+  }
+
+  /** The same of rows in groups: a stretch of a row is taken out of its group's, 4 × 32 blocks of 34 bytes at most, and put behind. */
+  private loadGrouped(first: number, n: number, toAt: number): number {
+    const { image, tensor } = this;
+    const [k, rows] = tensor.shape as readonly [number, number];
+    const [blockValues, blockBytes] = GGML_BLOCK[ggmlTypeName(tensor.type)!];
+    const rowBytes = (k / blockValues) * blockBytes;
+    const storedAt = image.dmaAt + PIECE.storedAt;
+    for (let done = 0, taken = 0; done < n; done += taken) {
+      const row = Math.floor((first + done) / k);
+      const column = first + done - row * k;
+      taken = Math.min(n - done, k - column);
+      const blocks = taken / blockValues;
+      const lane = row % GROUP_ROWS;
+      const grouped = row - lane + GROUP_ROWS <= rows;
+      const share = grouped ? GROUP_ROWS : 1;
+      const bytes = share * blocks * blockBytes;
+      const rowAt = (grouped ? row - lane : row) * rowBytes;
+      const status = this.transfer(rowAt + share * (column / blockValues) * blockBytes, storedAt, bytes);
+      if (status < 0) return status;
+      if (grouped) takeRow(this.memory, tensor.type, storedAt, blocks, lane, storedAt + bytes);
+      const plainAt = grouped ? storedAt + bytes : storedAt;
+      if (this.decode(plainType(tensor.type), plainAt, taken, toAt + 4 * done) < 0) return -E.NOTSUP;
+    }
+    return n;
+  }
+
+  /** `bytes` bytes of the tensor from its byte `from` on, to `at`: 0, or -errno. */
+  private transfer(from: number, at: number, bytes: number): number {
+    const { image, tensor } = this;
     for (let got = 0; got < bytes;) {
-      const step = image.read(fileAt + got, storedAt + got, bytes - got);
+      const step = image.read(tensor.fileAt + from + got, at + got, bytes - got);
       if (step <= 0) return step < 0 ? step : -E.IO;
       got += step;
     }
-    if (storedAt === toAt) return n;
-    return this.decode(tensor.type, storedAt, n, toAt) < 0 ? -E.NOTSUP : n;
+    return 0;
   }
 }
 

@@ -50,6 +50,8 @@ export class Mount {
     readonly device: number,
     /** The directory it lies on; null for the first. */
     readonly covered: Place | null,
+    /** What it lies on; '' for what is not stored. */
+    readonly disk: string,
   ) {
     this.root = { mount: this, inode: fs.root, parent: null, name: '' };
   }
@@ -133,7 +135,7 @@ export class Vfs {
   }
 
   /** Mounts `fs` on the directory `target`. The first mount is the root's. One mount a directory: -EBUSY for a second. */
-  mount(target: string, fs: FileSystem, source: string, readOnly: boolean, from: From = '/'): number {
+  mount(target: string, fs: FileSystem, source: string, readOnly: boolean, from: From = '/', disk = ''): number {
     let covered: Place | null = null;
     if (this.top !== null) {
       const place = this.resolve(from, target);
@@ -143,7 +145,7 @@ export class Vfs {
       covered = place;
     } else if (normalize('/', target) !== '/') return -E.NOENT;
     if (this.table.size >= LIMITS.mountsMax) return -E.NOSPC;
-    const mount = new Mount(fs, source, readOnly || fs.readOnly, ++this.lastDevice, covered);
+    const mount = new Mount(fs, source, readOnly || fs.readOnly, ++this.lastDevice, covered, disk);
     this.table.set(covered === null ? NO_DEVICE : keyOf(covered), mount);
     this.top ??= mount;
     return 0;
@@ -381,6 +383,7 @@ export class Vfs {
     return new OpenFile(inode, handle, path, flags, this.arena, {
       device: mount?.device ?? NO_DEVICE,
       readOnly: mount?.readOnly ?? false,
+      disk: mount?.disk ?? '',
       onClosed: () => {
         this.filesOpen--;
         if (mount !== null) mount.opens--;

@@ -5,13 +5,6 @@ import type { Compute } from '../../kernel/abi/index.ts';
 
 export interface EngineCompute extends Compute {
   /**
-   * Rewrites `rows` rows of `k` values from ggml's row order at `fromAt` into the kernels' layout at `toAt` (same bytes in all; see ops.ts).
-   * A matrix may be repacked in pieces of whole groups of four rows, the last piece taking the rest. Ranges must not overlap, but for F32 they
-   * may be the same.
-   * Returns the number of scales (blocked types) or values that are not finite: matrix products assume there are none. -1: no such type.
-   */
-  repack(type: number, fromAt: number, rows: number, k: number, toAt: number): number;
-  /**
    * Writes f32[pairs][2] at `toAt`: base^(−1/pairs), the ratio of an angle to the one before, and the divisor that only this pair's angle
    * gets. The base is the f64 at `baseAt`, the divisors f32[pairs] at `factorsAt`; 0 = all 1.
    */

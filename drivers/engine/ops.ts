@@ -10,8 +10,8 @@
 //
 // An op over n tokens takes tokens[n] cycles, and where its cost depends on positions, positions[p] for each of them more, p being its position:
 // such an op runs row by row (FLAG_ROWS). Words 13 and 14 are the addresses of these u64, batch + 1 and ctx of them, which lie behind the
-// records; positions = 0: the position does not matter. n is StepBlock.n, or 1 with FLAG_HEAD. Engines make room for prices, the kernel fills
-// them in (PLAN_RECORD in kernel/abi/device.ts).
+// records; positions = 0: the position does not matter. n is StepBlock.n, or StepBlock.picks with FLAG_HEAD. Engines make room for prices,
+// the kernel fills them in (PLAN_RECORD in kernel/abi/device.ts).
 
 export const OP_BYTES = 64;
 export const WORD_FLAGS = 1;
@@ -19,7 +19,10 @@ export const WORD_TOKENS = 13;
 export const WORD_POSITIONS = 14;
 export const PRICE_BYTES = 8;
 
-/** The op runs for one token (row 0 of its buffers); a norm reads the token StepBlock.row and writes row 0. */
+/**
+ * The op runs for the picks: row i of its buffers belongs to pick i. A norm reads the row of the pass that a pick names and writes row i, pick
+ * by pick: with FLAG_ROWS.
+ */
 export const FLAG_HEAD = 1;
 /** MUL_MAT adds its result to dst (residual stream) instead of storing it. */
 export const FLAG_ADD = 2;
@@ -42,15 +45,18 @@ export enum Op {
   ADD = 11, // dst[t][n] += src[t][n]
   SILU_MUL = 12, // dst[t][n] = silu(gate) · up
   GELU = 13, // dst[t][n] = gelu(src), tanh form
-  CHECK = 14, // a value of f32[n] that is not finite: status = FAULT.nan and the run ends
+  CHECK = 14, // a value of f32[pick][n] that is not finite: that pick's fault = FAULT.nan, and the run goes on
   SAMPLE = 15, // sample(step): logits → StepBlock.next
   SCORE = 16, // score(step): logits, target → StepBlock.loss
-  ECHO = 17, // stub engine: logits from its prepared reply, see Reply
+  ECHO = 17, // stub engine: logits from the prepared reply of each pick's session, see Reply
   GELU_F16 = 18, // GELU with argument and result rounded to F16: what ggml computes, by its table over halves
   GELU_MUL_F16 = 19, // dst[t][n] = gelu(gate) · up, gelu as GELU_F16
   RMS_NORM_HEADS = 20, // every head of f32[token][stride], in place, as RMS_NORM
   ROPE_TABLE_SCALED = 21, // ROPE_TABLE with angles slowed down and amplitudes changed: linear and YaRN scaling
   SCALE = 22, // f32[token][stride], the first n values of each token, times a factor, in place
+  REPACK = 23, // rows of a matrix as the file has them → repack()'s layout: a streamed tile; whatever the tokens
+  GET_GATHERED = 24, // GET_ROWS of a matrix that streams: from the unit of rows that was read for this row of the pass
+  ADD_GATHERED = 25, // ADD_ROWS of one; row by row
 }
 
 // The operand words of each op.
@@ -61,6 +67,16 @@ export enum GetRows {
   weightsAt = 4,
   weightType = 5, // TYPE_…
   rows = 6, // of the matrix, ≥ 1; an id or position outside is a FAULT.badOp
+}
+export enum Gathered {
+  // GET_GATHERED, ADD_GATHERED: the first words as GetRows, but that weightsAt are units, one for each row of the pass
+  dstAt = 2,
+  k = 3,
+  weightsAt = 4, // [batch][unitBytes]
+  weightType = 5,
+  rows = 6,
+  unitBytes = 7,
+  unitRows = 8, // 1; 4 where four rows are interleaved. A matrix's last unit may have fewer
 }
 export enum Norm {
   // RMS_NORM, LAYER_NORM; dst may be src
@@ -95,6 +111,13 @@ export enum MulMat {
   actAt = 7,
   biasAt = 8, // f32[rows]; 0 = none
   dstStride = 9, // values between tokens in dst, ≥ rows
+}
+export enum Repack {
+  dstAt = 2,
+  rows = 3,
+  k = 4,
+  weightsAt = 5, // in the file's order
+  weightType = 6, // Q4_0, Q4_1 or Q8_0
 }
 export enum RopeTable {
   // also ROPE_TABLE_SCALED
@@ -147,13 +170,20 @@ export enum Scale {
 export enum Check {
   at = 2,
   n = 3,
+  stride = 4, // ≥ n
+}
+export enum Echo {
+  dstAt = 2, // f32[pick][stride], of which it writes n
+  n = 3,
+  stride = 4,
+  replyAt = 5, // bytes from a session's block table to its reply
 }
 
 // The two values of pair i that RoPE turns in a head.
 export const ROPE_ADJACENT = 0; // 2i and 2i + 1: llama.cpp's "norm" mode
 export const ROPE_HALVES = 1; // i and pairs + i: its "neox" mode
 
-/** The stub's reply at StepBlock.replyAt, as u32 words: the token at position prompt − 1 is followed by ids[0], and so on; after the last, `end`. */
+/** The stub's reply to a session, as u32 words: the token at position prompt − 1 is followed by ids[0], and so on; after the last, `end`. */
 export enum Reply {
   count = 0,
   end = 1,
@@ -184,6 +214,10 @@ export const TYPE_F64 = 28;
 export const TYPE_BF16 = 30;
 export const TYPE_TQ1_0 = 34;
 export const TYPE_TQ2_0 = 35;
+// Prelinked files': Q4_0, Q4_1 and Q8_0 in repack()'s layout. In the arena they are these.
+export const TYPE_Q4_0_R4 = 1002;
+export const TYPE_Q4_1_R4 = 1003;
+export const TYPE_Q8_0_R4 = 1008;
 
 /** Values per block of the quantised types, and of their activations. */
 export const BLOCK = 32;
@@ -239,11 +273,11 @@ export const KV_PAGE_LOG2 = 5;
 /** A top-k up to this is found by a tournament in the room behind the logits; a larger one by bisection. At least LIMITS.topLogitsMax. */
 export const TOP_K_SMALL = 128;
 
-// StepBlock, RowRecord and SamplerRecord (kernel/abi/records.ts) as the kernels address them; a test holds the two together.
+// StepBlock, RowRecord, PickRecord and SamplerRecord (kernel/abi/records.ts) as the kernels address them; a test holds the two together.
 export const STEP_STATUS = 0;
 export const STEP_ROWS_AT = 4;
 export const STEP_N = 8;
-export const STEP_ROW = 12;
+export const STEP_PICKS = 12;
 export const STEP_DRAW = 16;
 export const STEP_NEXT = 20;
 export const STEP_HISTORY_AT = 24;
@@ -254,7 +288,7 @@ export const STEP_VOCABULARY = 40;
 export const STEP_KV_AT = 44;
 export const STEP_CTX = 48;
 export const STEP_TARGET = 52;
-export const STEP_REPLY_AT = 56;
+export const STEP_PICKS_AT = 56;
 export const STEP_FAILED = 60;
 export const STEP_CYCLES = 64;
 export const STEP_LOSS = 72;
@@ -262,6 +296,9 @@ export const ROW_TOKEN = 0;
 export const ROW_POS = 4;
 export const ROW_TABLE_AT = 8;
 export const ROW_BYTES = 16;
+export const PICK_ROW = 0;
+export const PICK_FAULT = 4;
+export const PICK_BYTES = 8;
 export const SAMPLER_TEMP = 0;
 export const SAMPLER_TOP_K = 4;
 export const SAMPLER_TOP_P = 8;

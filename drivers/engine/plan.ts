@@ -1,17 +1,20 @@
 // Plans: the programs of the executor. An engine compiles a model by emitting ops into a sink; the same emission counts the bytes of a
 // plan (budget), writes it into the arena (load) or into an image of its own (prices of a model that is not loaded), or prints it (llmctl
-// plan --ops), so they cannot differ. Behind the records lie the rows of their prices: room for them is made here, the kernel fills it.
+// plan --ops), so they cannot differ. Behind the records lie the rows of their prices: room for them is made here, the kernel fills it. Where
+// weights stream, a segment falls apart into pieces, one for each tile, and the records of the pieces come last.
 
-import { ggmlTypeName } from '../../kernel/abi/index.ts';
-import type { ArenaView, EngineOptions, PlanImage, PlanRow } from '../../kernel/abi/index.ts';
+import { ggmlTypeName, PieceRecord } from '../../kernel/abi/index.ts';
+import type { ArenaView, EngineOptions, PlanImage, PlanRow, StreamProgram } from '../../kernel/abi/index.ts';
 import { alignUp } from './memory.ts';
 import {
   Attention,
   Check,
+  Echo,
   Elementwise,
   FLAG_ADD,
   FLAG_HEAD,
   FLAG_ROWS,
+  Gathered,
   GetRows,
   KvStore,
   MulMat,
@@ -21,6 +24,7 @@ import {
   OP_BYTES,
   PRICE_BYTES,
   Quantize,
+  Repack,
   Rope,
   RopeTable,
   Scale,
@@ -33,6 +37,8 @@ import {
 export interface Place {
   readonly name: string;
   readonly at: number;
+  /** It is a tile's, in a buffer that others pass through: nearer to the processor than weights that stay, and so of another price. */
+  readonly isTile?: true;
 }
 /** An operand: an integer, a named place, or a real number stored as f32 bits. */
 export type Operand = number | Place | { readonly f32: number };
@@ -62,15 +68,28 @@ const WORDS = {
   [Op.CHECK]: Check,
   [Op.SAMPLE]: NONE,
   [Op.SCORE]: NONE,
-  [Op.ECHO]: NONE,
+  [Op.ECHO]: Echo,
+  [Op.REPACK]: Repack,
+  [Op.GET_GATHERED]: Gathered,
+  [Op.ADD_GATHERED]: Gathered,
 } as const;
 export type Operands<O extends Op> = { readonly [W in keyof (typeof WORDS)[O] & string]: Operand };
 
 export interface OpOptions {
-  /** The op runs for one token of the batch: StepBlock.row, buffers' row 0. */
+  /** The op runs for the picks: row i of its buffers belongs to pick i. */
   readonly head?: boolean;
   /** MUL_MAT adds to its destination. */
   readonly add?: boolean;
+}
+
+/** The read of a tile: rows that lie together in the file, to a buffer of the ring. */
+export interface TileRead {
+  readonly bufferAt: number;
+  readonly buffer: number; // its number
+  readonly bytes: number;
+  readonly fileAt: number;
+  readonly tensor: number; // index, in the directory, of the first matrix
+  readonly parts: readonly { readonly name: string; readonly row: number; readonly rows: number }[];
 }
 
 /** Where an engine emits its plan. */
@@ -79,6 +98,8 @@ export interface PlanSink {
   segment(name: string): number;
   /** The ops that follow, up to the segment's end, belong to this layer; -1: to none. */
   layer(index: number): void;
+  /** Ends a piece of the segment: the ops that follow wait for this read. */
+  tile(read: TileRead): void;
   emit<O extends Op>(op: O, operands: Operands<O>, options?: OpOptions): void;
 }
 
@@ -86,15 +107,27 @@ const word = (operand: Operand): number =>
   typeof operand === 'number' ? operand : 'at' in operand ? operand.at : operand.f32;
 
 /** Ops that run row by row: each needs its position or its session's block table. */
-const BY_ROWS: ReadonlySet<Op> = new Set([Op.ADD_ROWS, Op.ROPE_TABLE, Op.ROPE_TABLE_SCALED, Op.KV_STORE, Op.ATTENTION]);
+const BY_ROWS: ReadonlySet<Op> = new Set([
+  Op.ADD_ROWS,
+  Op.ADD_GATHERED,
+  Op.ROPE_TABLE,
+  Op.ROPE_TABLE_SCALED,
+  Op.KV_STORE,
+  Op.ATTENTION,
+]);
 /** Those of them whose cost depends on the position. */
 const POSITIONAL: ReadonlySet<Op> = new Set([Op.ATTENTION]);
 
 /** What ops without operands write. */
-const WRITTEN: Partial<Record<Op, string>> = { [Op.SAMPLE]: 'next', [Op.SCORE]: 'loss', [Op.ECHO]: 'logits' };
+const WRITTEN: Partial<Record<Op, string>> = { [Op.SAMPLE]: 'next', [Op.SCORE]: 'loss' };
 
-const flagsOf = (op: Op, options: OpOptions): number =>
-  (options.head === true ? FLAG_HEAD : 0) | (options.add === true ? FLAG_ADD : 0) | (BY_ROWS.has(op) ? FLAG_ROWS : 0);
+/** Those that run pick by pick in a head: rows of the pass come from anywhere in it. */
+const BY_PICKS: ReadonlySet<Op> = new Set([Op.RMS_NORM, Op.LAYER_NORM]);
+
+function flagsOf(op: Op, { head = false, add = false }: OpOptions): number {
+  const byRows = BY_ROWS.has(op) || (head && BY_PICKS.has(op));
+  return (head ? FLAG_HEAD : 0) | (add ? FLAG_ADD : 0) | (byRows ? FLAG_ROWS : 0);
+}
 
 /**
  * What an op's price depends on: the op, its flags, lengths and types, which of its operands are absent and which are the same buffer. Not
@@ -106,17 +139,18 @@ function shapeOf(op: Op, operands: Readonly<Record<string, Operand>>, options: O
     if (typeof operand === 'number') return name.endsWith('At') ? '-' : operand;
     if (!('at' in operand)) return '.';
     const known = places.indexOf(operand.name);
-    return `@${known < 0 ? places.push(operand.name) - 1 : known}`;
+    return `${operand.isTile ? '~' : '@'}${known < 0 ? places.push(operand.name) - 1 : known}`;
   });
   return [op, flagsOf(op, options), ...shape].join(' ');
 }
 
 // ── Sinks ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Two views of the same bytes, which begin at arena offset `originAt`. */
+/** Views of the same bytes, which begin at arena offset `originAt`. */
 interface PlanMemory {
   readonly i32: Int32Array;
   readonly f32: Float32Array;
+  readonly u8: Uint8Array;
   readonly originAt: number;
 }
 
@@ -125,9 +159,21 @@ interface PriceRows {
   readonly records: number[]; // offsets of the records they price
 }
 
-/** Writes ops from `at` on, then the rows of their prices, empty; with no memory it only counts the bytes. */
+interface Piece {
+  readonly opAt: number;
+  readonly read: TileRead | null;
+}
+
+/** Where the pieces of the segments that can stream are. */
+type PiecePlaces = Pick<StreamProgram, 'bodyPiecesAt' | 'bodyPieces' | 'headPiecesAt' | 'headPieces'>;
+/** The rest of a stream program, which an engine knows before it emits ops. */
+export type StreamFacts = Omit<StreamProgram, keyof PiecePlaces>;
+
+/** Writes ops from `at` on, then the rows of their prices, empty, then the pieces; with no memory it only counts the bytes. */
 class PlanWriter implements PlanSink {
   private readonly rows = new Map<string, PriceRows>();
+  private readonly pieces = new Map<string, Piece[]>(); // by segment
+  private current: Piece[] = [];
 
   constructor(
     private readonly memory: PlanMemory | null,
@@ -135,11 +181,18 @@ class PlanWriter implements PlanSink {
     private readonly options: Pick<EngineOptions, 'batch' | 'ctx'>,
   ) {}
 
-  segment(): number {
+  segment(name: string): number {
+    this.current = [{ opAt: this.at, read: null }];
+    this.pieces.set(name, this.current);
     return this.at;
   }
 
   layer(): void {}
+
+  tile(read: TileRead): void {
+    this.emit(Op.END, {});
+    this.current.push({ opAt: this.at, read });
+  }
 
   emit<O extends Op>(op: O, operands: Operands<O>, options: OpOptions = {}): void {
     const at = this.at;
@@ -164,19 +217,46 @@ class PlanWriter implements PlanSink {
     }
   }
 
-  /** Ends the plan: lays the rows out and points the records to them. Returns where the plan ends, a multiple of the arena's alignment. */
-  finish(): number {
+  /** Lays the rows of prices out and points the records to them. */
+  finish(): void {
     const firstAt = this.at;
     for (const { op, records } of this.rows.values()) {
       this.point(records, WORD_TOKENS, this.options.batch + 1);
       if (POSITIONAL.has(op)) this.point(records, WORD_POSITIONS, this.options.ctx);
     }
-    this.at = alignUp(this.at);
+    this.pad(firstAt);
+  }
+
+  /** Writes the pieces of body and head behind all else. */
+  finishPieces(): PiecePlaces {
+    const firstAt = this.at;
+    const body = this.pieces.get('body') ?? [];
+    const head = this.pieces.get('head') ?? [];
+    const headPiecesAt = firstAt + body.length * PieceRecord.bytes;
+    this.at = headPiecesAt + head.length * PieceRecord.bytes;
+    const lastAt = this.at;
+    this.pad(lastAt);
     if (this.memory !== null) {
-      const { i32, originAt } = this.memory;
-      i32.fill(0, (firstAt - originAt) >> 2, (this.at - originAt) >> 2);
+      const { u8, originAt } = this.memory;
+      [...body, ...head].forEach(({ opAt, read }, i) => {
+        const { bufferAt = 0, bytes = 0, tensor = 0, fileAt = 0 } = read ?? {};
+        PieceRecord.write(u8, firstAt - originAt + i * PieceRecord.bytes, { opAt, bufferAt, bytes, tensor, fileAt });
+      });
     }
+    return { bodyPiecesAt: firstAt, bodyPieces: body.length, headPiecesAt, headPieces: head.length };
+  }
+
+  /** A multiple of the arena's alignment. */
+  get endAt(): number {
     return this.at;
+  }
+
+  /** Rounds the end up; all bytes from `firstAt` on are 0. */
+  private pad(firstAt: number): void {
+    this.at = alignUp(this.at);
+    if (this.memory === null) return;
+    const { i32, originAt } = this.memory;
+    i32.fill(0, (firstAt - originAt) >> 2, (this.at - originAt) >> 2);
   }
 
   private point(records: readonly number[], word: number, prices: number): void {
@@ -186,7 +266,10 @@ class PlanWriter implements PlanSink {
   }
 }
 
-/** Turns a plan into text, one row per op: `MUL_MAT  dst=query rows=288 k=288 weights=blk.0.attn_q.weight …`. */
+/**
+ * Turns a plan into text, one row per op: `MUL_MAT  dst=query rows=288 k=288 weights=blk.0.attn_q.weight …`. The END between two pieces of a
+ * segment is listed as the TILE that the second waits for.
+ */
 class PlanLister implements PlanSink {
   readonly rows: PlanRow[] = [];
   private current = '';
@@ -200,6 +283,17 @@ class PlanLister implements PlanSink {
 
   layer(index: number): void {
     this.currentLayer = index;
+  }
+
+  tile({ parts, bytes, fileAt, buffer }: TileRead): void {
+    const rows = parts.map(({ name, row, rows: n }) => `${name}[${row}…${row + n - 1}]`);
+    this.rows.push({
+      segment: this.current,
+      op: 'TILE',
+      layer: this.currentLayer,
+      name: parts[0]?.name ?? '',
+      detail: `${rows.join(' ')} bytes=${bytes} file=${fileAt} buffer=${buffer}`,
+    });
   }
 
   emit<O extends Op>(op: O, operands: Operands<O>, options: OpOptions = {}): void {
@@ -227,7 +321,7 @@ class PlanLister implements PlanSink {
   }
 }
 
-/** The segments that end every engine's plan: from logits to a token, and to the loss of one. */
+/** The segments that end every engine's plan: from the logits of one pick to a token, and to the loss of one. */
 export function emitDraws(sink: PlanSink): Pick<Segments, 'sampleAt' | 'scoreAt'> {
   const sampleAt = sink.segment('sample');
   sink.emit(Op.SAMPLE, {}, { head: true });
@@ -243,12 +337,16 @@ export function emitDraws(sink: PlanSink): Pick<Segments, 'sampleAt' | 'scoreAt'
 /** Arena offsets of the segments' first ops. */
 export type Segments = Pick<PlanImage, 'bodyAt' | 'headAt' | 'sampleAt' | 'scoreAt'>;
 
-/** A program that an engine can emit again and again: its records begin at `recordsAt`. */
+/** A plan in memory. */
+export type Placed = Segments & Pick<PlanImage, 'stream'>;
+
+/** A program that an engine can emit again and again: its records begin at `recordsAt`. `facts`: of one whose weights stream. */
 export class Plan {
   constructor(
     private readonly emit: (sink: PlanSink) => Segments,
     private readonly recordsAt: number,
     private readonly options: EngineOptions,
+    private readonly facts: StreamFacts | null = null,
   ) {}
 
   /** Where the plan ends, a multiple of the arena's alignment. */
@@ -257,15 +355,16 @@ export class Plan {
   }
 
   /** Into the arena, `endAt() − recordsAt` bytes. */
-  load({ i32, f32 }: ArenaView): Segments {
-    return this.write({ i32, f32, originAt: 0 }).segments;
+  load({ i32, f32, u8 }: ArenaView): Placed {
+    return this.write({ i32, f32, u8, originAt: 0 }).placed;
   }
 
   /** As load() would leave the region that begins at `originAt`; what precedes the records is 0. */
-  image(originAt: number): Segments & Pick<PlanImage, 'words' | 'rows'> {
+  image(originAt: number): Placed & Pick<PlanImage, 'words' | 'rows'> {
     const words = new Int32Array((this.endAt() - originAt) >> 2);
-    const { segments } = this.write({ i32: words, f32: new Float32Array(words.buffer), originAt });
-    return { ...segments, words, rows: this.rows() };
+    const { buffer } = words;
+    const { placed } = this.write({ i32: words, f32: new Float32Array(buffer), u8: new Uint8Array(buffer), originAt });
+    return { ...placed, words, rows: this.rows() };
   }
 
   rows(): readonly PlanRow[] {
@@ -274,9 +373,11 @@ export class Plan {
     return lister.rows;
   }
 
-  private write(memory: PlanMemory | null): { readonly segments: Segments; readonly endAt: number } {
+  private write(memory: PlanMemory | null): { readonly placed: Placed; readonly endAt: number } {
     const writer = new PlanWriter(memory, this.recordsAt, this.options);
     const segments = this.emit(writer);
-    return { segments, endAt: writer.finish() };
+    writer.finish();
+    const stream = this.facts === null ? null : { ...this.facts, ...writer.finishPieces() };
+    return { placed: { ...segments, stream }, endAt: writer.endAt };
   }
 }

@@ -19,13 +19,16 @@ import {
   TYPE_Q2_K,
   TYPE_Q3_K,
   TYPE_Q4_0,
+  TYPE_Q4_0_R4,
   TYPE_Q4_1,
+  TYPE_Q4_1_R4,
   TYPE_Q4_K,
   TYPE_Q5_0,
   TYPE_Q5_1,
   TYPE_Q5_K,
   TYPE_Q6_K,
   TYPE_Q8_0,
+  TYPE_Q8_0_R4,
   TYPE_TQ1_0,
   TYPE_TQ2_0,
 } from './ops.ts';
@@ -33,6 +36,13 @@ import {
 const blocked = [TYPE_Q4_0, TYPE_Q4_1, TYPE_Q5_0, TYPE_Q5_1, TYPE_Q8_0, TYPE_IQ4_NL];
 const superBlocked = [TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_K, TYPE_Q5_K, TYPE_Q6_K, TYPE_IQ4_XS, TYPE_TQ1_0, TYPE_TQ2_0];
 const numbers = [TYPE_F32, TYPE_F16, TYPE_BF16];
+/** Types whose rows the kernels read in groups of four, by the type of prelinked files that has them so. */
+const interleaved = new Map([
+  [TYPE_Q4_0_R4, TYPE_Q4_0],
+  [TYPE_Q4_1_R4, TYPE_Q4_1],
+  [TYPE_Q8_0_R4, TYPE_Q8_0],
+]);
+const grouped = [...interleaved.values()];
 const wide = [TYPE_F64, TYPE_I8, TYPE_I16, TYPE_I32, TYPE_I64];
 
 /** True for the types stored as single numbers, which a vector may have. */
@@ -40,9 +50,23 @@ export function isNumber(type: number): boolean {
   return numbers.includes(type) || wide.includes(type);
 }
 
-/** The type a matrix of this ggml type is kept and multiplied in: its own; F32 for F64 and the integers; null where it cannot be. */
+/** True for types of prelinked files: four rows interleaved, as repack() leaves them. */
+export function isInterleaved(type: number): boolean {
+  return interleaved.has(type);
+}
+
+/** True for types that a file has in another layout than the kernels read. */
+export function needsRepack(type: number): boolean {
+  return grouped.includes(type);
+}
+
+/**
+ * The type a matrix of this ggml type is kept and multiplied in: its own; that of which it is the prelinked form; F32 for F64 and the integers;
+ * null where it cannot be.
+ */
 export function matrixType(type: number): number | null {
   if (wide.includes(type)) return TYPE_F32;
+  if (isInterleaved(type)) return interleaved.get(type)!;
   return [numbers, blocked, superBlocked].some(types => types.includes(type)) ? type : null;
 }
 
@@ -75,7 +99,7 @@ export function scoresBytes(ctx: number): number {
   return 4 * ctx;
 }
 
-/** Bytes of the logits of `n` ids and of the sampler's memory behind them, see simd/sample.ts. */
+/** Bytes of one row of logits of `n` ids, the sampler's memory behind them: see simd/sample.ts. A multiple of 64. */
 export function logitsBytes(n: number): number {
   const blocks = Math.ceil(n / 16);
   const groups = Math.ceil(blocks / 16);

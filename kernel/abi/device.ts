@@ -32,6 +32,13 @@ export interface Compute {
    */
   encode(type: number, fromAt: number, n: number, toAt: number): number;
   /**
+   * Rewrites `rows` rows of `k` values from ggml's row order at `fromAt` into the kernels' layout at `toAt` (same bytes in all; see ops.ts).
+   * A matrix may be repacked in pieces of whole groups of four rows, the last piece taking the rest. Ranges must not overlap, but for F32 they
+   * may be the same.
+   * Returns the number of scales (blocked types) or values that are not finite: matrix products assume there are none. -1: no such type.
+   */
+  repack(type: number, fromAt: number, rows: number, k: number, toAt: number): number;
+  /**
    * Cycles that metered kernels have spent since the last call, rounded up: all kernels but the plan's exact ops, whose price the
    * records carry. They count their own instructions, block by block, at the prices of the table at the address given to set_prices:
    * u32 thousandths of a cycle. The result's 32 bits are unsigned; when all are set there may be more, which the next call returns.
@@ -83,6 +90,63 @@ export interface DiskTimes {
   read(bytes: number, kind: keyof Timing): ReadTime;
 }
 
+/** What one attempt at a read takes, in whole cycles of a target: DiskModel's figures there, sectors already counted. */
+export interface DiskRates {
+  readonly latency: Timing;
+  readonly sectorBytes: number;
+  readonly queueDepth: number;
+  transfer(bytes: number, kind: keyof Timing): number;
+}
+
+/** Kinds of DiskFault. */
+export const DISK_FAULTS = ['error', 'short', 'slow', 'worst', 'gone'] as const;
+/**
+ * A fault put into a disk, to see what becomes of it. It strikes an attempt that touches the bytes `from` … `to` of a file (an attempt anywhere: 0
+ * and 2⁵³ − 1), of those every `every`-th, until it has struck `next` times (0: for good).
+ * - error: the attempt fails, after the time that it would have taken. short: it brings the first half of its sectors; one sector comes whole.
+ * - slow: it takes `factor` times as long; one that takes longer than the worst there is is given up then, and has failed.
+ * - worst: the read takes the worst that its bound allows: all attempts the longest there are, and only the last one succeeds.
+ * - gone: the disk does not answer.
+ */
+export interface DiskFault {
+  readonly kind: (typeof DISK_FAULTS)[number];
+  readonly every: number;
+  readonly next: number;
+  readonly from: number;
+  readonly to: number;
+  readonly factor: number;
+}
+
+/** What became of a read, which is known when it is submitted. */
+export interface ReadAnswer {
+  /** When the disk turns to it, and when its last byte is there or it is given up: cycles of the machine's clock. */
+  readonly beganAt: number;
+  readonly doneAt: number;
+  /** 0; -EIO: every attempt failed; -ENODEV: the disk is gone. */
+  readonly status: number;
+  readonly attempts: number;
+  readonly sectors: number; // that came
+}
+
+/** The requests of one disk, answered in order; a later read is never done before an earlier one. */
+export interface RequestQueue {
+  /** `attempts`: how often a read is tried, ≥ 1. Time goes on from call to call. */
+  submit(rates: DiskRates, attempts: number, now: number, position: number, bytes: number): ReadAnswer;
+  /** When the last read submitted is done. */
+  readonly idleAt: number;
+  /** It would not answer. */
+  readonly isGone: boolean;
+  readonly faults: readonly DiskFault[];
+  inject(fault: DiskFault): void;
+  heal(): void;
+}
+
+/** Block devices as the machine has them: the kinds of storage whose times are known, and the queue in front of one. */
+export interface BlockDriver {
+  readonly models: readonly DiskModel[];
+  queue(): RequestQueue;
+}
+
 // ── Host directories ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface HostStat {
@@ -91,14 +155,22 @@ export interface HostStat {
   readonly mode: number;
 }
 
+/** A file of the host, open: it stays the one that was opened, whatever comes to lie under its name. Positions to 2⁵³ − 1; numbers < 0 are -errno. */
+export interface HostFile {
+  /** Up to `length` bytes from `position` on; fewer only at the end of the file as it is now. */
+  read(position: number, into: Uint8Array, at: number, length: number): number;
+  write(position: number, from: Uint8Array, at: number, length: number): number;
+  close(): void;
+}
+
 /** A directory of the host given to the machine as a device. Paths are relative, '/'-separated, already free of `.` and `..`. Numbers < 0 are -errno. */
 export interface HostDirectory {
   readonly source: string; // what `mount` and `df` print
   readonly readOnly: boolean;
   stat(path: string): HostStat | number;
   list(path: string): readonly { name: string; kind: number }[] | number;
-  read(path: string, position: number, into: Uint8Array, at: number, length: number): number;
-  write(path: string, position: number, from: Uint8Array, at: number, length: number): number;
+  /** `access`: O.RDONLY, O.WRONLY or O.RDWR. */
+  open(path: string, access: number): HostFile | number;
   create(path: string, mode: number): number;
   mkdir(path: string, mode: number): number;
   remove(path: string): number;
@@ -277,6 +349,8 @@ export interface EngineDriver {
   /** Says what the model is, or why this engine does not run it. Reads metadata only. */
   describe(image: ModelImage): ModelShape | Refusal;
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal;
+  /** Its tensors by name in the order in which a plan first reads them; those that no plan reads are missing. */
+  order(image: ModelImage): readonly string[] | Refusal;
   /** The plan as load() would write it for these places, without loading anything. */
   plan(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): PlanImage | Refusal;
   /** Fills the regions: weights in the kernels' layout, tensor directory, vocabulary, plan. On refusal the regions are garbage and the kernel releases them. */
@@ -294,7 +368,7 @@ export interface PlanRow {
 
 /**
  * A record of a plan as the kernel knows it: `bytes` long, its first word the op (0 ends a segment), of word `flags` bit flagHead set when
- * the op runs for one token, flagRows when it runs for one row of the pass after the other. Two words point to prices, u64 cycles, that the
+ * the op runs for the picks of a pass, flagRows when it runs for one row of the pass after the other. Two words point to prices, u64 cycles, that the
  * kernel fills after a load: an op over n tokens costs tokens[n], and for each of them positions[p] more, p being its position (address 0:
  * nothing more; only an op that runs row by row has them). There are batch + 1 and ctx of them. Ops of equal shape share their prices.
  */
@@ -351,10 +425,11 @@ export interface Engine {
   readonly vocabulary: Vocabulary;
   /** Segments of the plan (arena offsets of their first op), or 0 when the engine has none. */
   readonly bodyAt: number; // tokens → hidden state, KV written
-  readonly headAt: number; // hidden state of StepBlock.row → logits
+  readonly headAt: number; // hidden states of the picks, at most options.draws → a row of logits each
   readonly sampleAt: number; // logits → StepBlock.next
   readonly scoreAt: number; // logits, StepBlock.target → StepBlock.loss
-  readonly logitsAt: number; // f32[vocabulary]; behind them the sampler's memory
+  readonly logitsAt: number; // f32[vocabulary], the first row; behind each row the sampler's memory
+  readonly logitsStride: number; // bytes from row to row
   readonly stream: StreamProgram | null;
   /** The KV pool: options.pages × pageBytes, and behind them, at pageRecordsAt, options.pages × PAGE_RECORD_BYTES for the kernel. */
   readonly kvAt: number;
@@ -362,8 +437,8 @@ export interface Engine {
   readonly pageRecordsAt: number;
   readonly slots: SessionSlots;
   /**
-   * A session begins in the slot at `slotAt`, its prompt being in the history: the stub prepares its reply in the slot's state, which
-   * StepBlock.replyAt names when it draws; others have nothing to do.
+   * A session begins in the slot at `slotAt`, its prompt being in the history: the stub prepares its reply in the slot's state;
+   * others have nothing to do.
    */
   begin(slotAt: number, promptTokens: number, maxTokens: number): void;
   /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */

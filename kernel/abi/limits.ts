@@ -87,6 +87,8 @@ export const LIMITS = {
   sessionsMax: 32,
   sessionTimeoutMs: 30000, // virtual
   batchMax: 32, // rows per pass that a load may ask for
+  tileBytesMax: 4 * MiB, // of a buffer that weights stream through
+  buffersMax: 16, // of them
   utilisationPpm: 850000, // of the processor, for servers; the rest is the system's
   tokensPerHour: 10000, // of one user, by default
   quotaUsersMax: 16, // users with figures of their own

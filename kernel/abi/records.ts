@@ -327,6 +327,7 @@ export const ModelInfo = layout({
   types: 's64', // tensor types present, e.g. `Q8_0 F32`
   path: 's256',
   digest: 's64', // SHA-256 of the file, hex
+  source: 's64', // of a prelinked file, SHA-256 of the one that it was made from; empty: it is none
   engine: 's16',
 });
 
@@ -417,6 +418,7 @@ export const SessionReport = layout({
   firstTokenNs: 'u64',
   endedNs: 'u64',
   model: 's64',
+  fault: 's256', // what could not be read in its turn, of a session that ended for it
 });
 
 /** No job of the session's server has ended yet. */
@@ -471,6 +473,19 @@ export type Policy = (typeof POLICY)[number];
 
 /** What `sched` sets; a field that is SCHED_KEEP stays as it is. */
 export const SCHED_KEEP = 0xffffffff;
+/** What `disk` changes: bits of `set`. A fault is one of DISK_FAULTS, see DiskFault; healing comes before it. */
+export const DISK_SET = { model: 1, retries: 2, heal: 4, fault: 8 } as const;
+export const DiskOptions = layout({
+  set: 'u32',
+  retries: 'u32', // attempts beyond the first
+  fault: 'u32', // index into DISK_FAULTS
+  every: 'u32', // of the attempts that it could strike, 1: each
+  next: 'u32', // how many it strikes; 0: for good
+  factor: 'u32', // slow: times as long
+  from: 'u64', // bytes of a file that it strikes at, first and last
+  to: 'u64',
+  model: 's32', // its times; with the retries that come with them
+});
 export const SchedOptions = layout({
   policy: 'u32', // index into POLICY; another one only while no server is admitted
   boundPpm: 'u32', // what servers may use together, 1 … 1,000,000 (default 850,000)
@@ -580,18 +595,18 @@ export const StepBlock = layout({
   status: 'i32', // out: 0, or a FAULT
   rowsAt: 'i32', // RowRecords of the pass
   n: 'i32', // how many, 1 … plan's batch
-  row: 'i32', // which of them the head segment reads
+  picks: 'i32', // how many PickRecords, 1 … plan's draws: what the head segment reads
   draw: 'u32', // one 32-bit random draw, for the sample segment
   next: 'i32', // out: the token sampled
   historyAt: 'i32', // u32 ids of prompt + output so far of the session that draws, for the repetition penalty
   historyLength: 'i32',
   samplerAt: 'i32', // SamplerRecord
-  logitsAt: 'i32', // f32[vocabulary], written by the head segment
+  logitsAt: 'i32', // f32[vocabulary] for the sample or score segment: one of the rows that the head segment has written
   vocabulary: 'i32',
   kvAt: 'i32', // the KV pool
   ctx: 'i32', // positions that a session can have
   target: 'i32', // score segment: the token whose loss is wanted
-  replyAt: 'i32', // stub engine: the session's reply
+  picksAt: 'i32', // PickRecords
   failed: 'i32', // out: the row of the pass at which the last op ended; after a fault of an op that runs row by row, whose it is
   cycles: 'u64', // accumulated by the executor, op by op
   loss: 'f64', // score segment, out: -ln p(target)
@@ -602,7 +617,13 @@ export const StepBlock = layout({
  * from StepBlock.kvAt to the page that holds positions KV_PAGE · i … of the session.
  */
 export const RowRecord = layout({ token: 'u32', pos: 'u32', tableAt: 'u32', session: 'u32' });
-export const FAULT = { none: 0, nan: 1, badOp: 2 } as const;
+/** A row of the pass whose logits are wanted: the i-th pick's go to Engine.logitsAt + i · logitsStride. */
+export const PickRecord = layout({
+  row: 'i32',
+  fault: 'i32', // out: 0, or FAULT.nan where one of its logits is not finite
+});
+/** io: weights that stream could not be read; of the others plans know. */
+export const FAULT = { none: 0, nan: 1, badOp: 2, io: 3 } as const;
 
 export const SamplerRecord = layout({
   temp: 'f32',
@@ -672,6 +693,26 @@ export const WcetReport = layout({
   model: 's64',
 });
 
+/** Whose speed is wanted, and where. */
+export const SpeedOptions = layout({
+  ...LoadOptions.fields,
+  target: 's16', // a simulated processor; empty: the machine's
+  disk: 's16', // a kind of storage; empty: that of the model's file
+});
+
+/** One token after the other, in the middle of the context, drawn as llminfer does by default. Cycles of `target`. */
+export const SpeedReport = layout({
+  hz: 'u64',
+  sound: 'u32', // 1: tokenMost is a bound; 0: the target is a fit and bounds nothing
+  position: 'u32', // of the token
+  tokenCycles: 'u64', // from one to the next, the disk being in good health
+  tokenMost: 'u64', // the dearest: nothing is there when it begins, every read takes the longest and is tried as often as may be
+  computed: 'u64', // what the processor does for it
+  transfers: 'u64', // for how long the disk is busy; 0: nothing streams
+  target: 's16',
+  disk: 's16', // kind of storage; empty: nothing streams
+});
+
 /** What model_convert's descriptor will give. */
 export const ConvertReport = layout({
   bytes: 'u64', // of the file
@@ -679,6 +720,14 @@ export const ConvertReport = layout({
   tensors: 'u32',
   converted: 'u32', // tensors that change their type
   ragged: 'u32', // of those, to F16: their rows are no whole blocks of the type asked for
+});
+/** What model_prelink's descriptor will give: the data, which are read first and in order, then the header before them. */
+export const PrelinkReport = layout({
+  bytes: 'u64', // of the file
+  sourceBytes: 'u64', // of the model's file
+  headerBytes: 'u64', // where the data begin
+  tensors: 'u32',
+  grouped: 'u32', // tensors with rows in groups of four
 });
 /** What model_convert may be told. Requantize: round again what is rounded already. */
 export const CONVERT = { requantize: 1 } as const;

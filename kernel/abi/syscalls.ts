@@ -15,8 +15,8 @@ export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whenc
 // prettier-ignore
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
-  | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'WcetOptions' | 'WcetReport'
-  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'BudgetRecord' | 'QuotaRecord';
+  | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'PrelinkReport' | 'WcetOptions' | 'WcetReport' | 'SpeedOptions' | 'SpeedReport'
+  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'DiskOptions' | 'BudgetRecord' | 'QuotaRecord';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
  * `entries` of a directory; of an integer, which constants it is made of. strace prints it so, docs/ABI.md names it; nothing else depends on it.
@@ -85,6 +85,8 @@ export const SYSCALLS = {
   complete: call(33, [['fd', 'fd'], ['back', 'int'], ['count', 'int'], ['candidates', 'in']], 'Answer a completion request: what replaces the last `back` UTF-16 units before the cursor, then names to list, each ended by a zero byte; `count` names in all.'),
   remember: call(36, [['fd', 'fd'], ['keep', 'int'], ['lines', 'in']], 'Append lines, each ended by a zero byte, to the history of a terminal; the last `keep` stay.'),
 
+  disk: call(37, [['name', 'path'], ['options', 'in', 'DiskOptions']], 'Change a disk: its model, its retries, its faults. For the superuser; /proc/disks tells what they are.'),
+
   // Names
   stat: call(40, [['path', 'path'], ['stat', 'out', 'Stat']], 'Stat record of a path.', true),
   mkdir: call(41, [['path', 'path'], ['mode', 'octal']], 'Make a directory.'),
@@ -117,6 +119,7 @@ export const SYSCALLS = {
   tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int', 'encode']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.', true),
   model_wcet: call(68, [['path', 'path'], ['options', 'in', 'WcetOptions'], ['report', 'out', 'WcetReport']], 'Bounds of a request before it runs: WcetOptions, WcetReport. Empty path: the loaded model.', true),
   model_cost: call(69, [['path', 'path'], ['options', 'in', 'WcetOptions']], 'A descriptor from which the priced plan of a request is read, a line an op: see COST_COLUMNS. Empty path: the loaded model.', true),
+  model_speed: call(87, [['path', 'path'], ['options', 'in', 'SpeedOptions'], ['report', 'out', 'SpeedReport']], 'How fast a load with these options would go, before anything runs: SpeedReport. Empty path: the loaded model.', true),
   detokenize: call(67, [['ids', 'in', 'ids'], ['text', 'out'], ['flags', 'int']], 'Bytes of u32 ids. Returns how many.'),
 
   // Sessions
@@ -135,6 +138,7 @@ export const SYSCALLS = {
 
   // Model files
   model_convert: call(80, [['path', 'path'], ['type', 'int', 'type'], ['flags', 'int', 'convert'], ['report', 'out', 'ConvertReport']], 'A descriptor from which the model is read as a GGUF file with weights of a GGML_TYPE; flags: CONVERT. Writes a ConvertReport.', true),
+  model_prelink: call(86, [['path', 'path'], ['report', 'out', 'PrelinkReport']], 'A descriptor from which the model is read as a prelinked GGUF file, data before header. Writes a PrelinkReport.', true),
   model_diff: call(81, [['left', 'path'], ['right', 'path']], 'A descriptor from which the differences of two models are read, a line a key or tensor: see DIFF_COLUMNS.', true),
 
   // Users
@@ -150,6 +154,23 @@ export const SYSCALLS = {
 } as const satisfies Record<string, CallSpec>;
 
 export type CallName = keyof typeof SYSCALLS;
+
+/**
+ * /proc/stream: a line a figure, its name and value, since the model was loaded; empty where no weights stream. Cycles are those of the target in force.
+ */
+export const STREAM_FIGURES = [
+  'reads', // of tiles
+  'bytes',
+  'gathers', // rows read singly
+  'gatherBytes',
+  'stalls', // times that the processor waited
+  'stallCycles',
+  'diskCycles', // while the disk was busy with these reads
+  'errors', // reads that failed
+  'dropped', // tiles that nobody wanted any more
+  'waiting', // reads that are submitted and not used up
+  'overlappedPpm', // of diskCycles, those in which nobody waited
+] as const;
 
 /**
  * What model_cost answers: a line an op, its columns separated by tabs. Segments: body (over `n` tokens from position `pos`; once as the
@@ -221,6 +242,44 @@ export const SESSION_COLUMNS = [
   'beganNs',
   'endedNs',
 ] as const satisfies readonly (keyof typeof SessionReport.fields)[];
+
+/**
+ * The columns of /proc/disks: a line of these names, then a line a disk, fields separated by tabs. Latencies are of the target in force, in
+ * nanoseconds; rates in bytes a second; counters since power-on.
+ */
+export const DISK_COLUMNS = [
+  'name',
+  'number', // major:minor
+  'source', // what its bytes are
+  'mounts', // directories, with blanks between; a blank in one is \\040
+  'bytes', // 0: not known
+  'readOnly',
+  'fixed', // 1: memory of the machine, whose times cannot be changed
+  'model',
+  'title',
+  'sectorBytes',
+  'queueDepth',
+  'retries', // attempts beyond the first
+  'faults', // as `llmctl disk --fault` takes them, with blanks between
+  'latencyLeast',
+  'latencyTypical',
+  'latencyMost',
+  'rateLeast', // the slowest
+  'rateTypical',
+  'rateMost',
+  'inFlight', // reads
+  'reads', // done
+  'bytesRead',
+  'bytesMoved', // whole sectors
+  'readNs', // from submission to the end, summed over reads
+  'waits', // reads that waited for others
+  'waitNs',
+  'busyNs', // while one at least was in flight
+  'retried', // attempts beyond the first
+  'errors', // reads that failed
+  'writes',
+  'bytesWritten',
+] as const;
 
 /**
  * Header of a spawn block. `fd…`: the parent's descriptors that become 0, 1, 2, … 9 (−1: none). `trace`: a descriptor strace lines go to, or −1.

@@ -12,7 +12,7 @@ import type { MeterRoot } from './meter.ts';
 import { param } from './poly.ts';
 import type { Export, Module } from './wasm.ts';
 
-/** Loops of the executor, the outer one first: run(step, record), run_op(step, record). The last calls execute(step, record, tokens, position, row). */
+/** Loops of the executor, the outer one first: run(step, record), run_op(step, record). The last calls execute(step, record, tokens, position, row, to). */
 const EXECUTOR = ['run', 'run_op'];
 const RECORD = param(1); // whose first word is the op code
 const SAMPLER = 'sample'; // metered when it runs: the op that calls it is certified without it

@@ -4,13 +4,15 @@
 // whole step: no target is faster than its busiest resource, or than what it must bring from memory. Kernels that count for themselves
 // (the sampler) are bounded here by the prices that they count with.
 
-import { PLAN_RECORD, SamplerRecord, StepBlock, isRefusal, refuse } from '../abi/index.ts';
+import { PLAN_RECORD, PieceRecord, SamplerRecord, StepBlock, isRefusal, refuse } from '../abi/index.ts';
 import type { DiskTimes, Refusal, StreamProgram } from '../abi/index.ts';
 import { panic } from '../panic.ts';
 import type { Certificates } from './certificate.ts';
 import type { Certificate } from './certify.ts';
 import { Shape, dependenceOf, unknownsOf } from './shape.ts';
 import type { Case, Figures, Read, Setting, Unknowns, Word } from './shape.ts';
+import { Streamed } from './stream.ts';
+import type { Kind, Piece } from './stream.ts';
 import { MILLI, trafficMilliMin } from './targets.ts';
 import type { MemoryRegion, Target } from './targets.ts';
 import { CLASSES } from './wasm.ts';
@@ -35,6 +37,7 @@ export interface PlanSource {
   readonly kvAt: number;
   readonly historyAt: number; // of any session
   readonly rowsAt: number;
+  readonly picksAt: number;
   readonly stepAt: number;
   readonly samplerAt: number;
 }
@@ -46,6 +49,20 @@ export type Segment = (typeof SEGMENTS)[number];
 export interface Bound {
   readonly most: number;
   readonly least: number;
+}
+
+/** A read that an op waits for, and how long at most. */
+export interface Wait {
+  readonly op: number;
+  readonly bytes: number;
+  readonly most: number;
+}
+
+/** A decode step among others, on a disk in good health: how long it takes, its ops and draw alone, and how long the disk is busy for it. */
+export interface Prediction {
+  readonly cycles: number;
+  readonly computed: number;
+  readonly transfers: number;
 }
 
 /** What the sampler's work depends on: fields of SamplerRecord. */
@@ -93,7 +110,7 @@ export function meterTable(certificates: Certificates, target: Target): Uint32Ar
 
 const PRICE_BYTES = 8;
 // Arguments of the function that executes a record, in this order after step block and record.
-const [TOKENS, POSITION, ROW] = [2, 3, 4];
+const [TOKENS, POSITION, ROW, TO] = [2, 3, 4, 5];
 
 /** What ops of one shape take: for so many tokens, and beyond that for a token at each position where that matters. */
 interface Row {
@@ -102,8 +119,9 @@ interface Row {
   /** Cycles, as the plan holds them. */
   readonly tokens: readonly number[];
   readonly positions: readonly number[] | null;
-  /** What is read of the weights, by tokens. */
+  /** What is read of the weights, by tokens, and the unknowns that point there. */
   readonly reads: readonly (readonly Read[])[];
+  readonly pointers: readonly number[];
 }
 
 /** Bytes of the arena. */
@@ -113,7 +131,8 @@ interface Op {
   readonly row: Row;
   readonly tokensAt: number;
   readonly positionsAt: number;
-  readonly reads: readonly (readonly Range[])[];
+  /** Where the row's pointers point. */
+  readonly at: readonly number[];
 }
 
 const wholeCycles = (milli: number): number => Math.ceil(milli / MILLI);
@@ -159,20 +178,17 @@ class Pricer {
     this.#plan = plan;
   }
 
-  /** The ops of a segment. */
-  ops(segment: Segment): Op[] | Refusal {
+  /** The ops from `at` to the next END; `picks`: over how many rows they run at most where it is not over those of a pass. */
+  ops(at: number, picks: number): Op[] | Refusal {
     const ops: Op[] = [];
-    const at = this.#plan[`${segment}At`];
-    if (at === 0) return ops;
     for (let record = at; this.#plan.word(record) !== 0; record += PLAN_RECORD.bytes) {
-      const op = this.#op(record, segment === 'head' ? this.#plan.draws : 1);
+      const op = this.#op(record, picks);
       if (isRefusal(op)) return op;
       ops.push(op);
     }
     return ops;
   }
 
-  /** `picks`: how many rows it runs over at most where it does not run over those of a pass. */
   #op(record: number, picks: number): Op | Refusal {
     const { word } = this.#plan;
     const certificate = this.#certificates.op(word(record));
@@ -197,7 +213,7 @@ class Pricer {
         `${certificate.name} at ${record} shares a row of prices with an op of another shape`,
       );
     this.#byAddress.set(tokensAt, row.tokens.length > other.tokens.length ? row : other);
-    return { row, tokensAt, positionsAt, reads: this.#placed(row, unknowns) };
+    return { row, tokensAt, positionsAt, at: row.pointers.map(i => Number(unknowns.values[i] ?? 0n)) };
   }
 
   /** An op's price depends on the words of its record; of pointers on whether they are there, and on the regions where operands begin. */
@@ -216,7 +232,7 @@ class Pricer {
       target: this.#target,
       prices: this.#target.upper,
       regionOf: this.#plan.regionOf,
-      args: [stepAt, record, tokensMax === 1 ? 1 : null, null, null],
+      args: [stepAt, record, tokensMax === 1 ? 1 : null, null, null, null],
       read: address => this.#read(address, record),
       cases: range(tokensMax).map(n => this.#caseOf(n + 1)),
     };
@@ -249,7 +265,8 @@ class Pricer {
     if (isRefusal(around)) return around;
     const shape = Shape.of(c, setting);
     if (isRefusal(shape)) return shape;
-    if (shape.dependsOn.has(ROW)) return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
+    if (shape.dependsOn.has(ROW) || shape.dependsOn.has(TO))
+      return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
     const { ctx } = this.#plan;
     const positions = range(shape.dependsOn.has(POSITION) ? ctx : 1);
     const none = nothing(this.#target);
@@ -265,12 +282,14 @@ class Pricer {
       tokens.push(wholeCycles(times * upperMilli(each) + upperMilli(loops) + dispatch));
     }
     if (!shape.exact) return beyond(shape.name);
+    const reads = positional ? tokens.map(() => []) : this.#reads(shape, most);
     return {
       byTokens,
       byPosition,
       tokens,
       positions: byPosition?.map(f => wholeCycles(upperMilli(f))) ?? null,
-      reads: positional ? tokens.map(() => []) : this.#reads(shape, most),
+      reads,
+      pointers: [...new Set(reads.flatMap(list => list.flatMap(read => read.pointers)))],
     };
   }
 
@@ -304,16 +323,6 @@ class Pricer {
       return shape.reads('weights');
     });
   }
-
-  /** Reads of one record of the row's shape. */
-  #placed(row: Row, { values }: Unknowns): Range[][] {
-    return row.reads.map(reads =>
-      reads.map(({ pointers, from, to }): Range => {
-        const at = sumOf(pointers.map(i => Number(values[i] ?? 0n)));
-        return [at + from, at + to];
-      }),
-    );
-  }
 }
 
 const beyond = (name: string): Refusal => refuse('RANGE', 9999, `${name}: its cost is beyond 2⁵³`);
@@ -341,6 +350,14 @@ const sameCharges = (a: Row, b: Row): boolean =>
   a === b ||
   (a.tokens.every((price, n) => price === (b.tokens[n] ?? price)) && a.positions?.join() === b.positions?.join());
 
+/** What an op over `n` tokens reads of the weights. */
+function rangesOf({ row, at }: Op, n: number): Range[] {
+  return (row.reads[n] ?? []).map(({ pointers, from, to }) => {
+    const base = sumOf(pointers.map(i => at[row.pointers.indexOf(i)] ?? 0));
+    return [base + from, base + to];
+  });
+}
+
 /** A word that is the same in every step of the plan, or null. */
 function constantWord(plan: PlanSource, address: number): number | null {
   const { at } = StepBlock;
@@ -357,6 +374,8 @@ function constantWord(plan: PlanSource, address: number): number | null {
       return plan.vocabulary;
     case at.kvAt:
       return plan.kvAt;
+    case at.picksAt:
+      return plan.picksAt;
     case at.ctx:
       return plan.ctx;
     default:
@@ -374,14 +393,12 @@ interface Sums {
   readonly chargedBefore: readonly number[]; // the sum of those before
   readonly busy: readonly (readonly number[])[];
   readonly busyBefore: readonly (readonly number[])[];
-  readonly reads: readonly (readonly Range[])[];
 }
 
 function sumsOf(ops: readonly Op[], { batch, ctx }: PlanSource, target: Target): Sums {
   const none = target.lower.map(() => 0);
   const counts = range(batch + 1);
-  const positional = new Map<Row, number>(); // with how many ops it is the row of
-  for (const { row } of ops) if (row.positions !== null) positional.set(row, (positional.get(row) ?? 0) + 1);
+  const positional = positionalOf(ops);
   const chargedAt: number[] = [];
   const chargedBefore = [0];
   const busyBefore: (readonly number[])[] = [none];
@@ -396,14 +413,98 @@ function sumsOf(ops: readonly Op[], { batch, ctx }: PlanSource, target: Target):
     chargedBefore.push((chargedBefore[p] ?? 0) + charged);
     busyBefore.push(busy);
   }
+  const rows = timesOf(ops);
+  const all = [...rows];
   return {
     ops,
-    charged: counts.map(n => sumOf(ops.map(op => op.row.tokens[n] ?? 0))),
+    charged: counts.map(n => sumOf(all.map(([row, times]) => times * (row.tokens[n] ?? 0)))),
     chargedAt,
     chargedBefore,
-    busy: counts.map(n => ops.reduce((sum, op) => plus(sum, op.row.byTokens[n]?.busy ?? none), none)),
+    busy: counts.map(n => all.reduce((sum, [row, times]) => plus(sum, row.byTokens[n]?.busy ?? none, times), none)),
     busyBefore,
-    reads: counts.map(n => ops.flatMap(op => op.reads[n] ?? [])),
+  };
+}
+
+/** Rows of prices, and with how many of the ops each is the row of. */
+function timesOf(ops: readonly Op[]): Map<Row, number> {
+  const times = new Map<Row, number>();
+  for (const { row } of ops) times.set(row, (times.get(row) ?? 0) + 1);
+  return times;
+}
+/** Of those only the ones that depend on the position. */
+const positionalOf = (ops: readonly Op[]): Map<Row, number> => timesOf(ops.filter(op => op.row.positions !== null));
+
+// ── Pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A piece of a segment as its record says, or the segment itself. */
+interface Stretched {
+  readonly opAt: number;
+  readonly bufferAt: number;
+  readonly bytes: number;
+}
+
+function piecesOf({ word, stream, ...plan }: PlanSource, s: Segment): Stretched[] {
+  const at = plan[`${s}At`];
+  if (stream === null || (s !== 'body' && s !== 'head')) return at === 0 ? [] : [{ opAt: at, bufferAt: 0, bytes: 0 }];
+  const { bodyPiecesAt, bodyPieces, headPiecesAt, headPieces } = stream.program;
+  const [piecesAt, pieces] = s === 'body' ? [bodyPiecesAt, bodyPieces] : [headPiecesAt, headPieces];
+  return range(pieces).map(i => {
+    const field = (name: keyof Stretched): number => word(piecesAt + i * PieceRecord.bytes + PieceRecord.at[name]);
+    return { opAt: field('opAt'), bufferAt: field('bufferAt'), bytes: field('bytes') };
+  });
+}
+
+/** A segment whose weights stream. */
+interface Streaming {
+  readonly times: Streamed;
+  /** Cycles of positions that make a unit: with each a piece takes `weight` cycles more. */
+  readonly unit: number;
+  /** The op that each piece begins with. */
+  readonly opOf: readonly number[];
+  readonly bytes: readonly number[];
+}
+
+/** Parts of a unit where positions do not add the same to all ops: each piece is given its largest share. */
+const SHARES = 4096;
+
+function streamingOf(
+  plan: PlanSource,
+  segment: Segment,
+  pieces: readonly Stretched[],
+  ops: readonly (readonly Op[])[],
+  sums: Sums,
+): Streaming | null {
+  if (plan.stream === null || (segment !== 'body' && segment !== 'head')) return null;
+  const { disk, program } = plan.stream;
+  const positional = positionalOf(ops.flat());
+  const [[only, times] = [null, 1]] = positional;
+  const unit = positional.size > 1 ? SHARES : times;
+  const weightOf = (piece: readonly Op[]): number => {
+    if (positional.size <= 1) return piece.filter(op => op.row === only).length;
+    const own = [...positionalOf(piece)];
+    if (own.length === 0) return 0;
+    const at = (p: number): number => sumOf(own.map(([row, n]) => n * (row.positions?.[p] ?? 0)));
+    return Math.ceil(SHARES * Math.max(0, ...sums.chargedAt.map((all, p) => (all === 0 ? 0 : at(p) / all))));
+  };
+  const timed = pieces.map(({ bufferAt, bytes }, i): Piece => {
+    const rows = [...timesOf(ops[i] ?? [])];
+    const tokens = (n: number): number => sumOf(rows.map(([row, count]) => count * (row.tokens[n] ?? 0)));
+    return { tokens, weight: weightOf(ops[i] ?? []), bytes, bufferAt };
+  });
+  const opOf: number[] = [];
+  for (const [i] of ops.entries()) opOf.push(i === 0 ? 0 : (opOf[i - 1] ?? 0) + (ops[i - 1]?.length ?? 0));
+  const single = segment === 'body' ? program.gathers.map(g => g.unitBytes) : [];
+  const buffers = [...new Set([...piecesOf(plan, 'body'), ...piecesOf(plan, 'head')].map(p => p.bufferAt))];
+  return {
+    times: new Streamed(
+      timed,
+      buffers.filter(at => at !== 0),
+      single,
+      disk,
+    ),
+    unit,
+    opOf,
+    bytes: pieces.map(p => p.bytes),
   };
 }
 
@@ -427,10 +528,14 @@ const METERED = ['sample', 'top_k'] as const;
 export class Prices {
   readonly ctx: number;
   readonly batch: number;
+  /** Rows that a head should take at once, plan.draws at most: together they take no longer than one by one. */
+  readonly headPicks: number;
   readonly #target: Target;
   readonly #plan: PlanSource;
   readonly #certificates: Certificates;
   readonly #segments: Readonly<Record<Segment, Sums>>;
+  readonly #body: Streaming | null;
+  readonly #head: Streaming | null;
   readonly #metered = new Map<string, Shape>();
   /** Of the sampler, for settings whose cost does not depend on the history. */
   readonly #draws = new Map<string, Figures>();
@@ -440,16 +545,24 @@ export class Prices {
   static of(certificates: Certificates, target: Target, plan: PlanSource): Prices | Refusal {
     const pricer = new Pricer(certificates, target, plan);
     const segments: Partial<Record<Segment, Sums>> = {};
+    const streaming: Partial<Record<Segment, Streaming | null>> = {};
     for (const name of METERED) {
       const c = certificates.get(name);
       if (isRefusal(c)) return c;
     }
     for (const s of SEGMENTS) {
-      const ops = pricer.ops(s);
-      if (isRefusal(ops)) return ops;
-      segments[s] = sumsOf(ops, plan, target);
+      const pieces = piecesOf(plan, s);
+      const ops: Op[][] = [];
+      for (const { opAt } of pieces) {
+        const own = pricer.ops(opAt, s === 'head' ? plan.draws : 1);
+        if (isRefusal(own)) return own;
+        ops.push(own);
+      }
+      const sums = sumsOf(ops.flat(), plan, target);
+      segments[s] = sums;
+      streaming[s] = streamingOf(plan, s, pieces, ops, sums);
     }
-    return new Prices(certificates, target, plan, segments as Record<Segment, Sums>);
+    return new Prices(certificates, target, plan, segments as Record<Segment, Sums>, streaming);
   }
 
   private constructor(
@@ -457,6 +570,7 @@ export class Prices {
     target: Target,
     plan: PlanSource,
     segments: Readonly<Record<Segment, Sums>>,
+    { body, head }: Partial<Record<Segment, Streaming | null>>,
   ) {
     this.#certificates = certificates;
     this.#target = target;
@@ -464,6 +578,10 @@ export class Prices {
     this.ctx = plan.ctx;
     this.batch = plan.batch;
     this.#segments = segments;
+    this.#body = body ?? null;
+    this.#head = head ?? null;
+    const dearer = range(plan.draws).find(i => this.headMost(i + 1) > (i + 1) * this.headMost(1));
+    this.headPicks = dearer ?? plan.draws;
   }
 
   /** Writes the rows that the records point to. `u32`: the arena. */
@@ -486,7 +604,7 @@ export class Prices {
 
   /** One segment over `n` tokens from position `pos`, without what the sampler counts itself; over one row but for the body. */
   segment(s: Segment, n: number, pos: number): Bound {
-    return { most: this.#most(s, n, pos), least: this.#least([[s, n, pos]], []) };
+    return { most: this.#timed('most', s, n, pos), least: this.#least([[s, n, pos]], []) };
   }
 
   /** A step: the body over `n` tokens from `pos`; when it draws, then head and sampler for the last of them, `historyLength` tokens being there. */
@@ -496,7 +614,7 @@ export class Prices {
     const drawn = this.#drawn(draw, historyLength);
     const last = pos + n - 1;
     const stretch: Stretch = [body, ['head', 1, last], ['sample', 1, last]];
-    const most = sumOf(stretch.map(s => this.#most(...s)));
+    const most = sumOf(stretch.map(s => this.#timed('most', ...s)));
     return { most: most + wholeCycles(drawn.compute), least: this.#least(stretch, drawn.busy) };
   }
 
@@ -538,6 +656,35 @@ export class Prices {
     });
   }
 
+  /** What each op of the body or head waits for: a read of so many bytes, so long at most. `op` is its index among the segment's ops. */
+  waits(s: 'body' | 'head', n: number, pos: number): Wait[] {
+    const streaming = s === 'body' ? this.#body : this.#head;
+    if (streaming === null) return [];
+    const { times, unit, opOf, bytes } = streaming;
+    const positions = this.computed(s, n, pos) - (this.#segments[s].charged[n] ?? 0);
+    const stalls = times.stalls('most', n, Math.ceil(positions / unit));
+    return opOf.flatMap((op, i) => {
+      const [most = 0, size = 0] = [stalls[i], bytes[i]];
+      return most > 0 || size > 0 ? [{ op, bytes: size, most }] : [];
+    });
+  }
+
+  /** Steps of one token at `pos` one after the other, each with its draw. */
+  predict(pos: number, draw: Draw): Prediction {
+    const drawn = this.draw(draw, pos + 1).most;
+    const computed =
+      this.computed('body', 1, pos) + this.computed('head', 1, pos) + this.computed('sample', 1, pos) + drawn;
+    if (this.#body === null || this.#head === null) return { cycles: computed, computed, transfers: 0 };
+    const units = Math.ceil((this.computed('body', 1, pos) - this.bodyTokens(1)) / this.#body.unit);
+    const more = this.computed('sample', 1, pos) + drawn;
+    const [body, head] = [this.#body.times, this.#head.times];
+    return {
+      cycles: Streamed.steady(body, head, 'typical', units, more),
+      computed,
+      transfers: body.transfers('typical', 1, false) + head.transfers('typical', 1, false),
+    };
+  }
+
   /**
    * hot: what the ops of a segment over `n` tokens of one session from position `pos` take, which the executor counts, without what the
    * sampler counts itself. Rows of a pass may be of any sessions and positions: `bodyTokens` of them all, and `bodyPosition` of each.
@@ -549,7 +696,7 @@ export class Prices {
 
   /** hot: what a session is charged for that: as if alone, on a disk in good health, nothing being there when it begins. */
   charged(s: Segment, n: number, pos: number): number {
-    return this.computed(s, n, pos);
+    return this.#timed('typical', s, n, pos);
   }
 
   /** hot: of a pass's body, what the ops of its rows take wherever they stand. */
@@ -569,20 +716,31 @@ export class Prices {
 
   /** hot: a pass's body over `n` rows, bodyPosition of which are `positions` together, takes no longer. */
   passMost(n: number, positions: number): number {
-    return this.bodyTokens(n) + positions;
+    return this.#bodyTime('most', n, positions);
   }
 
   /** hot: nor does the head over `m` rows, at most `draws`. */
   headMost(m: number): number {
-    return this.headTokens(m);
+    return this.#headTime('most', m);
   }
 
-  #most(s: Segment, n: number, pos: number): number {
-    if (s === 'body') return this.passMost(n, this.computed(s, n, pos) - this.bodyTokens(n));
-    return s === 'head' ? this.headMost(n) : this.computed(s, n, pos);
+  #bodyTime(kind: Kind, n: number, positions: number): number {
+    const body = this.#body;
+    if (body === null) return this.bodyTokens(n) + positions;
+    return body.times.cycles(kind, n, Math.ceil(positions / body.unit));
   }
 
-  /** At least: the busiest resource over the whole stretch, or what it must read of the weights. */
+  #headTime(kind: Kind, m: number): number {
+    return this.#head === null ? this.headTokens(m) : this.#head.times.cycles(kind, m, 0);
+  }
+
+  #timed(kind: Kind, s: Segment, n: number, pos: number): number {
+    if (s === 'head') return this.#headTime(kind, n);
+    const computed = this.computed(s, n, pos);
+    return s === 'body' ? this.#bodyTime(kind, n, computed - this.bodyTokens(n)) : computed;
+  }
+
+  /** At least: the busiest resource over the whole stretch, what it must read of the weights, or of the disk. */
   #least(stretch: Stretch, more: readonly number[]): number {
     let busy = nothing(this.#target).busy;
     for (const [s, n, pos] of stretch) {
@@ -590,12 +748,27 @@ export class Prices {
       busy = plus(plus(plus(busy, own[n] ?? []), before[pos + n] ?? []), before[pos] ?? [], -1);
     }
     const read = trafficMilliMin(this.#target, 'weights', this.#weightBytes(stretch));
-    return Math.floor(Math.max(read, ...plus(busy, more)) / MILLI);
+    return Math.max(Math.floor(Math.max(read, ...plus(busy, more)) / MILLI), this.#transfersLeast(stretch));
+  }
+
+  /** What the disk is busy for at least: the first tiles of all may be there already. */
+  #transfersLeast(stretch: Stretch): number {
+    let sum = 0;
+    let warm = true;
+    for (const [s, n] of stretch) {
+      const times = (s === 'body' ? this.#body : s === 'head' ? this.#head : null)?.times;
+      if (times === undefined) continue;
+      sum += times.transfers('least', n, warm);
+      warm = false;
+    }
+    return sum;
   }
 
   #weightBytes(stretch: Stretch): number {
     const key = stretch.map(([s, n]) => `${s} ${n}`).join();
-    const known = this.#bytesRead.get(key) ?? unionBytes(stretch.flatMap(([s, n]) => this.#segments[s].reads[n] ?? []));
+    const known =
+      this.#bytesRead.get(key) ??
+      unionBytes(stretch.flatMap(([s, n]) => this.#segments[s].ops.flatMap(op => rangesOf(op, n))));
     this.#bytesRead.set(key, known);
     return known;
   }

@@ -60,7 +60,7 @@ export interface MemoryLevel {
 }
 
 /** Parts of the arena that differ in where they lie. */
-export type MemoryRegion = 'fixed' | 'weights' | 'vocabulary' | 'kv' | 'scratch' | 'plan' | 'io';
+export type MemoryRegion = 'fixed' | 'weights' | 'stream' | 'vocabulary' | 'kv' | 'scratch' | 'plan' | 'io';
 
 export interface BlockDevice {
   readonly name: string;
@@ -211,7 +211,10 @@ export function linesOf(target: Target, bytes: number, runBytes: number, accessB
   return Math.ceil(bytes / runBytes) * (Math.floor((runBytes + target.lineBytes - 2) / target.lineBytes) + 1);
 }
 
-/** Thousandths of a cycle beyond level 0: every line once from the region's home, again from where data of this size stay. */
+/**
+ * Thousandths of a cycle beyond level 0: every line once from the region's home, again from where data of this size stay. What streams has been
+ * brought there while others computed: each line of it was in their way for as long as it takes at the peak rate, and is charged that here.
+ */
 export function trafficMilli(target: Target, t: Traffic): number {
   const home = t.region === null ? Math.max(...Object.values(target.home)) : target.home[t.region];
   const distinct = Math.min(t.hullLines, t.lines);
@@ -219,7 +222,10 @@ export function trafficMilli(target: Target, t: Traffic): number {
     level => Math.min(t.hullBytes, distinct * target.lineBytes) <= level.reuseBytesMax,
   );
   const near = stays < 0 || stays > home ? home : stays;
-  return distinct * target.levels[home]!.lineUpper + (t.lines - distinct) * target.levels[near]!.lineUpper;
+  const transferred = t.region === 'stream' ? target.levels[home]!.lineLower : 0;
+  return (
+    distinct * (target.levels[home]!.lineUpper + transferred) + (t.lines - distinct) * target.levels[near]!.lineUpper
+  );
 }
 
 /** At least: of what a step reads from one level and its caches cannot have kept, every line at the peak rate. */
@@ -371,7 +377,7 @@ const CORTEX_A72 = makeTarget({
       why: '200 ns for row miss, bus and the share of refresh, without overlap; at best 12.8 GB/s, all of LPDDR4-3200 ×32',
     },
   ],
-  home: { fixed: 1, weights: 2, vocabulary: 2, kv: 2, scratch: 1, plan: 2, io: 2 },
+  home: { fixed: 1, weights: 2, stream: 2, vocabulary: 2, kv: 2, scratch: 1, plan: 2, io: 2 },
   cacheBytes: 1_048_576 + 32_768,
   block: {
     name: 'microSD',
@@ -391,7 +397,7 @@ const CORTEX_A72 = makeTarget({
   },
   assumptions: [
     'instruction fetch does not miss within an op: its loops are far smaller than 48 KiB; 4 KiB of code from L2 are in the overhead of a record',
-    'no other core, interrupt or DMA disturbs; caches replace the least recently used line; no TLB misses (one 8 MiB block mapping)',
+    'no other core or interrupt disturbs; a line that the block device brings meanwhile holds memory up for its time at the peak rate; caches replace the least recently used line; no TLB misses (one 8 MiB block mapping)',
     'the fixed part and scratch of one op stay in L2, being at most 256 KiB',
     'the arena is mapped at address 0: an i32 address is a pointer',
     'code is lowered instruction by instruction with registers allocated as in tests/asm; every conditional branch may be mispredicted',
@@ -516,7 +522,7 @@ const SIFIVE_U74 = makeTarget({
       why: '200 ns for row miss, bus and the share of refresh, without overlap; at best 19.2 GB/s, all of DDR4-2400 ×64',
     },
   ],
-  home: { fixed: 1, weights: 2, vocabulary: 2, kv: 2, scratch: 1, plan: 2, io: 2 },
+  home: { fixed: 1, weights: 2, stream: 2, vocabulary: 2, kv: 2, scratch: 1, plan: 2, io: 2 },
   cacheBytes: 2_097_152 + 32_768,
   block: {
     name: 'NVMe',
@@ -537,7 +543,7 @@ const SIFIVE_U74 = makeTarget({
   assumptions: [
     'instruction fetch does not miss within an op: its loops are far smaller than 32 KiB; 4 KiB of code from L2 are in the overhead of a record',
     'what is reused is taken to survive the stream of weights, whatever the replacement, being a quarter of a cache at most',
-    'no other core, interrupt or DMA disturbs; no TLB misses (one 8 MiB mapping)',
+    'no other core or interrupt disturbs; a line that the block device brings meanwhile holds memory up for its time at the peak rate; no TLB misses (one 8 MiB mapping)',
     'the arena is mapped at address 0: an i32 address is a pointer; values lie at multiples of their size, v128 at multiples of 2, in the float kernels of 4',
     'scalar locals live in registers, v128 ones in the first-level cache; every conditional branch may be mispredicted',
     'a NaN or saturated lane takes the slow way of its sequence, and every lane may',
@@ -650,7 +656,7 @@ const CORTEX_M7 = makeTarget({
       why: '8 MiB of static RAM behind a 64-bit bus, twelve cycles for each access, no cache; at best a burst of one beat a cycle',
     },
   ],
-  home: { fixed: 0, weights: 1, vocabulary: 1, kv: 1, scratch: 0, plan: 1, io: 1 },
+  home: { fixed: 0, weights: 1, stream: 1, vocabulary: 1, kv: 1, scratch: 0, plan: 1, io: 1 },
   cacheBytes: 0,
   block: {
     name: 'octal flash',
@@ -825,7 +831,7 @@ export function hostTarget(c: Calibration = UNCALIBRATED): Target {
       { ...level, name: 'near', reuseBytesMax: 32768, lineUpper: 0 },
       { ...level, name: 'KV cache', reuseBytesMax: 0, lineUpper: c.prices.byte },
     ],
-    home: { fixed: 0, weights: 0, vocabulary: 0, kv: 1, scratch: 0, plan: 0, io: 0 }, // weights come in order, before they are asked for
+    home: { fixed: 0, weights: 0, stream: 0, vocabulary: 0, kv: 1, scratch: 0, plan: 0, io: 0 }, // weights come in order, before they are asked for
     cacheBytes: 8_388_608,
     block: {
       name: 'page cache',

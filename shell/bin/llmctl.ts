@@ -8,12 +8,11 @@ import {
   KV_PAGE,
   LIMITS,
   PAGE_RECORD_BYTES,
+  RESIDENCY,
   SESSION_KIND,
   SIG,
   SessionEvent,
   SessionOptions,
-  formatRefusal,
-  refuse,
   utf8Decode,
 } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
@@ -23,6 +22,7 @@ import { humanSize, jsonLine, table, times } from '../lib/fmt.ts';
 import type { Json } from '../lib/fmt.ts';
 import {
   base64,
+  choiceOf,
   defaultChoice,
   failAbout,
   grouped,
@@ -32,6 +32,7 @@ import {
   llmStats,
   loadChoice,
   loadModel,
+  loadSizes,
   loadedFile,
   loadedModel,
   modelId,
@@ -44,18 +45,22 @@ import {
   textSourceError,
   wrong,
 } from '../lib/model.ts';
-import type { Model, Plan } from '../lib/model.ts';
+import type { LoadChoice, Model, Plan } from '../lib/model.ts';
 import { diffModels } from '../lib/model-diff.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import { optionsFor } from '../lib/getopt.ts';
 import { checkMix, mixJson, mixText, parseMix } from '../lib/mix.ts';
 import type { Group } from '../lib/mix.ts';
+import { disk, diskOptions, diskTakes } from '../lib/disk-verb.ts';
 import { profile } from '../lib/profile.ts';
+import { prelink } from '../lib/prelink.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
+import { diskModels, pinnedOf, speedJson, speedOf, speedText, statusText, streamFigures, streamJson, streamingText } from '../lib/speed.ts';
+import type { Speed } from '../lib/speed.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
-import { finishOf, lastReport, nextEvent, reportOf } from '../lib/sessions.ts';
+import { faultText, finishOf, lastReport, nextEvent, reportOf } from '../lib/sessions.ts';
 import type { Report } from '../lib/sessions.ts';
 import { budget, budgetTakes, quota, quotaOptions, quotaTakes } from '../lib/quota.ts';
 import {
@@ -70,7 +75,9 @@ import {
   segmentText,
 } from '../lib/sched.ts';
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
+import { pinSize, streamingOptions } from '../lib/streaming.ts';
 import { trace, traceOptions } from '../lib/trace.ts';
+import { targets } from '../lib/forecast.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
 const options = {
@@ -97,6 +104,7 @@ const options = {
     value: 'MIX',
     help: 'plan: whether these sessions fit at once, each SESSIONSxPROMPT+GENERATED tokens, as "8x64+64 2x300+100"',
   },
+  ...streamingOptions,
   ops: { help: "plan: the loaded model's plan, op by op" },
   ...traceOptions,
   vocab: { value: 'FILE', help: "tokenize: with FILE's vocabulary instead of the loaded model's" },
@@ -106,8 +114,12 @@ const options = {
   file: { short: 'f', value: 'FILE', help: 'tokenize, submit: the exact bytes of FILE' },
   ...quantizeOptions,
   ...wcetOptions,
+  target: { ...wcetOptions.target, help: "wcet, plan: on that processor instead of the machine's" },
+  disk: { value: 'D', help: "plan: with weights from that kind of storage instead of the file's own disk" },
+  all: { help: 'plan: how fast it would go on each processor with each kind of storage' },
   ...quotaOptions,
   ...schedOptions,
+  ...diskOptions,
   period: {
     value: 'MS',
     help: 'budget: the period in milliseconds; submit: run in a server with a budget of cycles every MS milliseconds',
@@ -127,17 +139,19 @@ interface Verb {
   run(ctx: Ctx, operands: readonly string[]): Run;
 }
 
-const loadUsage = '[--ctx N] [--kv TYPE] [--batch N] [--sessions N] [--pages N]';
-const loadTakes: readonly OptionName[] = ['ctx', 'kv', 'batch', 'sessions', 'pages'];
+const loadUsage =
+  '[--ctx N] [--kv TYPE] [--batch N] [--sessions N] [--pages N] [--stream[=WHEN]] [--tile SIZE] [--buffers N] [--pin SIZE] [--draws N]';
+const loadTakes: readonly OptionName[] = ['ctx', 'kv', ...loadSizes];
 
 const verbs: Readonly<Record<string, Verb>> = {
   load: { usage: `FILE ${loadUsage}`, takes: loadTakes, operands: [1, 1], run: load },
   unload: { usage: '', takes: [], operands: [0, 0], run: unload },
+  pin: { usage: '[SIZE|auto]', takes: [], operands: [0, 1], run: pin },
   status: { usage: '', takes: [], operands: [0, 0], run: status },
   info: { usage: '', takes: [], operands: [0, 0], run: info },
   plan: {
-    usage: `[FILE] ${loadUsage} [--mix MIX|--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]]`,
-    takes: [...loadTakes, 'mix', 'ops', 'cost', ...requestOptions],
+    usage: `[FILE] ${loadUsage} [--mix MIX|--ops|--cost [--prompt N] [--gen N] [--target T] [SAMPLING]|[--target T] [--disk D] [--all]]`,
+    takes: [...loadTakes, 'mix', 'ops', 'cost', 'disk', 'all', ...requestOptions],
     operands: [0, 1],
     run: plan,
   },
@@ -160,6 +174,7 @@ const verbs: Readonly<Record<string, Verb>> = {
   detokenize: { usage: 'ID...|- [--special]', takes: ['special'], operands: [1, Infinity], run: detokenize },
   perplexity: { usage: 'FILE|-', takes: [], operands: [1, 1], run: perplexity },
   quantize: { usage: 'IN OUT TYPE [--requantize]', takes: ['requantize'], operands: [3, 3], run: quantize },
+  prelink: { usage: 'FILE [OUT]', takes: [], operands: [1, 2], run: prelink },
   diff: { usage: 'FILE FILE', takes: [], operands: [2, 2], run: diffModels },
   submit: {
     usage: 'PROMPT...|-|--file FILE [DRAWING] [PROMISE]',
@@ -191,6 +206,12 @@ const verbs: Readonly<Record<string, Verb>> = {
     run: sched,
   },
   pace: { usage: '[--scale PCT] [auto on|off|status]', takes: paceTakes, operands: [0, 2], run: pace },
+  disk: {
+    usage: '[NAME] [--model M] [--retries N] [--fault FAULT]... [--heal]',
+    takes: diskTakes,
+    operands: [0, 1],
+    run: disk,
+  },
   models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
   list: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
 };
@@ -204,6 +225,7 @@ export const llmctl = define({
     '',
     '  load        put a model into the arena in place of the one there; a refusal changes nothing',
     '  unload      give the model region back',
+    '  pin         what of a model whose weights stream stays in the arena; with SIZE load it again with so many bytes of it, with auto as many as fit',
     '  status      engine, model, sessions, arena; what servers have of the processor, and the longest segment that nothing can interrupt',
     '  info        all that is known of the loaded model',
     '  plan        what loading would take, region by region, allocating nothing; exit status 1 when it does not fit, with what would. With --mix whether sessions of these lengths have room in it at once, page by page',
@@ -215,6 +237,7 @@ export const llmctl = define({
     '  detokenize  the bytes of the text that token ids stand for',
     '  perplexity  e to the mean loss per token over a text, cut into chunks of context - 1 tokens',
     '  quantize    write model IN to the file OUT with weights of TYPE: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16 or F32. What comes out is what llama.cpp writes with --pure. Norms and biases stay as they are, rows that are no multiple of 32 become F16. OUT appears when it is whole',
+    '  prelink     write model FILE to OUT (FILE.prelinked.gguf) as the kernels read it: tensors in the order of execution, rows of Q4_0, Q4_1 and Q8_0 in groups of four, every scale looked at. It answers as FILE does, loads without being laid out, and streams faster. OUT appears when it is whole',
     '  diff        how metadata and tensors of two models differ, values compared as f32',
     '  submit      leave a prompt to run as a session of its own, and print its id',
     '  poll        what a session of yours has said since the last poll, MAX tokens at most (4); ID may be last, the newest of yours; never waits',
@@ -226,6 +249,7 @@ export const llmctl = define({
     "  quota       what a user may take: tokens and cycles in an hour of the machine's date, bytes of KV pages and sessions at any time. USER '*' stands for everybody without limits of their own; root has none unless they are set. Without USER: one's own, and everybody's for root",
     '  sched       how sessions are served: the policy, the share of servers, the longest pass, sessions in one pass',
     '  pace        how long a paced session waits between two tokens: a percentage of what a token may take; auto: up 10 after a miss or with a queue, else down 5',
+    '  disk        the disks, how long they take and what they have done; for the superuser: another kind of storage, other retries, faults. Kinds and faults are explained in disk(7): man disk',
     '  models      the models in /models and whether they fit (also: list)',
     '',
     'DRAWING, PROMISE: the options of llminfer; sessions are explained in sessions(7): man sessions. SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
@@ -243,6 +267,7 @@ export const llmctl = define({
     ['llmctl load fable-f16', 'load /models/fable-f16.gguf'],
     ['llmctl tokenize -v "Once upon a time"', 'how the text is cut'],
     ['llmctl quantize fable-f16 /tmp/fable.gguf Q5_1', 'the same model at 6 bits a weight'],
+    ['llmctl prelink fable-q4_0 /tmp/fable.gguf', 'the same model, as the kernels read it'],
     ['llmctl diff fable-f16 fable-q4_0', 'what quantizing has done to each tensor'],
     ['llmctl quota user --tokens 500', 'give user 500 tokens an hour'],
     ['llmctl budget --period 1000 --max-tokens-per-period 8', 'draw at most 8 tokens a second'],
@@ -270,10 +295,13 @@ const isGiven = (value: boolean | string | readonly string[] | undefined): boole
 // ── The model region ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function* load(ctx: Ctx, [name]: readonly string[]): Run {
-  const { sys, out } = ctx;
   const choice = loadChoice(ctx.options);
   if (typeof choice === 'string') return yield* wrong(ctx, choice);
-  const path = yield* modelPath(sys, name!);
+  return yield* loadFile(ctx, yield* modelPath(ctx.sys, name!), choice);
+}
+
+function* loadFile(ctx: Ctx, path: string, choice: LoadChoice): Run {
+  const { sys, out } = ctx;
   const planned = yield* planModel(sys, path, choice);
   if (typeof planned === 'number') return yield* failAbout(ctx, path, planned);
   const result = yield* loadModel(sys, path, choice);
@@ -284,9 +312,10 @@ function* load(ctx: Ctx, [name]: readonly string[]): Run {
     yield* out.print(jsonLine({ model: model.name, path: model.path, ...planJson(planned), digest: model.digest }));
   else {
     yield* out.print(`${headline(model)}\n`);
-    const regions = planRegions.map(region => `${region} ${grouped(planned[region])}`).join(' + ');
+    const regions = regionsOf(planned).map(region => `${region} ${grouped(planned[region])}`);
+    yield* out.print(streamingText(planned));
     yield* out.print(
-      `context ${model.ctx} ${kvName(model.kvType)}, ${model.sessions} sessions, ${model.pages} pages; ${regions} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
+      `context ${model.ctx} ${kvName(model.kvType)}, ${model.sessions} sessions, ${model.pages} pages; ${regions.join(' + ')} = ${grouped(planned.total)} of ${grouped(planned.capacity)} bytes\n`,
     );
   }
   return 0;
@@ -294,6 +323,35 @@ function* load(ctx: Ctx, [name]: readonly string[]): Run {
 
 const headline = (model: Model): string =>
   `loaded ${model.name}: ${model.architecture}, ${grouped(model.parameters)} parameters, ${model.types}`;
+
+/** Loads the model again with so much of it pinned, or lists what is. */
+function* pin(ctx: Ctx, [size]: readonly string[]): Run {
+  const { sys, out } = ctx;
+  const model = yield* loadedModel(sys);
+  if (typeof model === 'number') return yield* failAbout(ctx, '', model);
+  if (size !== undefined) {
+    const pinBytes = pinSize(size);
+    if (pinBytes === null) return yield* wrong(ctx, `'${size}' is not auto, nor a size up to ${LIMITS.arenaBytes}`);
+    if (model.path === '') return yield* ctx.fail('the loaded engine has no file: it has no weights to pin');
+    return yield* loadFile(ctx, model.path, { ...choiceOf(model), stream: RESIDENCY.streamed, pinBytes });
+  }
+  const rows = yield* opRows(sys);
+  if (typeof rows === 'number') return yield* failAbout(ctx, '', rows);
+  const pinned = model.tileBytes === 0 ? [] : pinnedOf(rows);
+  if (ctx.options.json)
+    yield* out.print(
+      jsonLine({ streams: model.tileBytes > 0, pinned_bytes: model.pinned, streamed_bytes: model.streamed, pinned }),
+    );
+  else {
+    yield* out.print(
+      model.tileBytes === 0
+        ? 'nothing streams: all weights are in the arena\n'
+        : `${grouped(model.pinned)} bytes are pinned, ${grouped(model.streamed)} are streamed for a token\n`,
+    );
+    yield* out.print(table(pinned.map(m => [m.name, grouped(m.bytes)]), [false, true]));
+  }
+  return 0;
+}
 
 function* unload(ctx: Ctx): Run {
   const result = yield* ctx.sys.model_unload();
@@ -313,11 +371,13 @@ function* status(ctx: Ctx): Run {
   const { hz } = yield* times(sys);
   const served = yield* callSched(sys, null);
   if (typeof served === 'number') return yield* failAbout(ctx, '', served);
+  const streamed = yield* streamFigures(sys);
   if (ctx.options.json) {
     yield* out.print(
       jsonLine({
         engine,
         model: model === null ? null : modelId(model),
+        prelinked_from: model === null || model.source === '' ? null : model.source,
         ctx: model === null ? null : model.ctx,
         kv_type: model === null ? null : kvName(model.kvType),
         sessions_active: stats.sessionsActive,
@@ -326,6 +386,7 @@ function* status(ctx: Ctx): Run {
         arena_peak_bytes: arena.peak,
         capacity_bytes: arena.capacity,
         ...detJson(served),
+        stream: streamed === null ? null : streamJson(streamed),
       }),
     );
     return 0;
@@ -334,7 +395,9 @@ function* status(ctx: Ctx): Run {
     table([
       ['engine', engine],
       ['model', model === null ? 'none' : `${model.name} ${model.path}`.trimEnd()],
+      ...(model === null || model.source === '' ? [] : [['prelinked', `from ${model.source}`]]),
       ...(model === null ? [] : [['context', `${model.ctx} tokens, ${kvName(model.kvType)}`]]),
+      ...(streamed === null ? [] : [['streams', statusText(streamed, hz)]]),
       ['sessions', `${stats.sessionsActive} active, ${stats.queueDepth} queued`],
       ['arena', `${grouped(arena.used)} of ${grouped(arena.capacity)} bytes used, ${grouped(arena.peak)} at peak`],
       ['segment', segmentText(served, hz)],
@@ -365,6 +428,12 @@ function* info(ctx: Ctx): Run {
     batch: model.batch,
     sessions: model.sessions,
     pages: model.pages,
+    draws: model.draws,
+    tile_bytes: model.tileBytes,
+    buffers: model.buffers,
+    tiles: model.tiles,
+    streamed_bytes: model.streamed,
+    pinned_bytes: model.pinned,
     tokenizer: model.tokenizer,
     vocabulary: model.vocabulary,
     bos: model.bos < 0 ? null : model.bos,
@@ -373,6 +442,7 @@ function* info(ctx: Ctx): Run {
     tensors: model.tensors,
     file_bytes: model.fileBytes,
     digest: model.digest,
+    prelinked_from: model.source === '' ? null : model.source,
   };
   if (ctx.options.json) yield* ctx.out.print(jsonLine(facts));
   else
@@ -423,12 +493,15 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
     return yield* ctx.usage('plan: --mix excludes --ops and --cost');
   if (ctx.options.cost && ctx.options.ops) return yield* ctx.usage('plan: --ops and --cost exclude each other');
   if (ctx.options.cost) {
-    const size = (['batch', 'sessions', 'pages'] as const).find(option => ctx.options[option] !== undefined);
+    const size = loadSizes.find(option => ctx.options[option] !== undefined);
     if (size !== undefined) return yield* ctx.usage(`plan takes --${size} only without --cost`);
     return yield* planCost(ctx, name);
   }
-  const stray = requestOptions.find(option => ctx.options[option] !== undefined);
+  const stray = requestOptions.find(option => option !== 'target' && ctx.options[option] !== undefined);
   if (stray !== undefined) return yield* ctx.usage(`plan takes --${stray} only with --cost`);
+  const asksSpeed = ctx.options.target !== undefined || ctx.options.disk !== undefined || ctx.options.all;
+  if (asksSpeed && (groups !== null || ctx.options.ops))
+    return yield* ctx.usage('plan: --target, --disk and --all exclude --mix and --ops');
   if (ctx.options.ops) {
     if (name !== undefined) return yield* ctx.usage('plan --ops shows the loaded model and takes no FILE');
     return yield* ops(ctx);
@@ -441,15 +514,40 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   if (typeof planned === 'number') return yield* failAbout(ctx, file.path, planned);
   const fits = planned.fits !== 0;
   if (fits && groups !== null) return yield* planMix(ctx, file.path, planned, groups);
+  const speeds = fits && (asksSpeed || planned.tileBytes > 0) ? yield* speedsOf(ctx, file.path, file.choice) : [];
+  if (typeof speeds === 'number') return speeds;
   if (ctx.options.json) {
     const misfit = {
       over_bytes: planned.total - planned.capacity,
       would_fit: { ctx: planned.ctxThatFits || null, type: planned.typeThatFits || null },
       message: planned.message,
     };
-    yield* out.print(jsonLine({ file: file.path, fits, ...planJson(planned), ...(fits ? {} : misfit) }));
-  } else yield* out.print(planText(file.path, planned));
+    const told = speeds.length === 0 ? {} : { speeds: speeds.map(speedJson) };
+    yield* out.print(jsonLine({ file: file.path, fits, ...planJson(planned), ...told, ...(fits ? {} : misfit) }));
+  } else yield* out.print(planText(file.path, planned) + (speeds.length === 0 ? '' : `\n${speedText(speeds)}`));
   return fits ? 0 : 1;
+}
+
+/** How fast it would go: where --target and --disk say, everywhere with --all; or an exit status, after a message. */
+function* speedsOf(ctx: Ctx, path: string, choice: LoadChoice): Generator<void, readonly Speed[] | number, void> {
+  const { sys, options } = ctx;
+  const targets = options.target === undefined && options.all ? yield* targetNames(sys) : [options.target ?? ''];
+  const disks = options.disk === undefined && options.all ? yield* diskModels(sys) : [options.disk ?? ''];
+  if (typeof disks === 'number') return yield* ctx.fail('/proc/diskmodels', -disks);
+  const speeds: Speed[] = [];
+  for (const target of targets)
+    for (const disk of disks) {
+      const speed = yield* speedOf(sys, path, choice, { target, disk });
+      if (typeof speed === 'number') return yield* failAbout(ctx, path, speed);
+      speeds.push(speed);
+      if (speed.transfers === 0) break; // nothing streams: the disk does not matter
+    }
+  return speeds;
+}
+
+function* targetNames(sys: Sys): Generator<void, readonly string[], void> {
+  const known = yield* targets(sys);
+  return typeof known === 'number' ? [''] : known.map(t => t.name);
 }
 
 /** Whether sessions of these lengths fit at once: 1 when they do not. */
@@ -472,10 +570,11 @@ function planText(path: string, planned: Plan): string {
     fixed: 'the machine itself',
     weights: `${grouped(planned.parameters)} parameters`,
     kv: `${grouped(planned.pages)} pages × (${grouped(planned.pageBytes)} + ${PAGE_RECORD_BYTES}) B, ${kvName(planned.kvType)}`,
+    stream: `${planned.buffers} buffers of ${grouped(planned.tileBytes)} B`,
     scratch: `${planned.batch} ${planned.batch === 1 ? 'row' : 'rows'} a pass`,
     session: `${planned.sessions} ${planned.sessions === 1 ? 'slot' : 'slots'} × ${grouped(planned.slotBytes)} B`,
   };
-  const rows = planRegions.map(region => [
+  const rows = regionsOf(planned).map(region => [
     region,
     grouped(planned[region]),
     share(planned[region]),
@@ -484,10 +583,14 @@ function planText(path: string, planned: Plan): string {
   rows.push(['total', grouped(planned.total), share(planned.total), `of ${grouped(planned.capacity)}`]);
   const verdict =
     planned.fits !== 0
-      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}\n${mixes(planned)}`
+      ? `fits: ${grouped(planned.capacity - planned.total)} bytes to spare at context ${planned.ctx}\n${streamingText(planned)}${mixes(planned)}`
       : `does not fit: ${planned.message}`;
   return `${path}\n${table(rows, [false, true, true])}${bar(planned)}\n${verdict}\n`;
 }
+
+/** Buffers of weights only where weights stream. */
+const regionsOf = (planned: Plan): readonly (typeof planRegions)[number][] =>
+  planRegions.filter(region => region !== 'stream' || planned.stream > 0);
 
 /** What may run at once: any sessions whose contexts, in whole pages, are no more pages than there are. */
 function mixes({ ctx, sessions, pages }: Plan): string {
@@ -505,6 +608,7 @@ function bar(planned: Plan): string {
   const letters: Record<(typeof planRegions)[number], string> = {
     fixed: '#',
     weights: 'W',
+    stream: 'S',
     tensors: 't',
     vocabulary: 'V',
     kv: 'K',
@@ -522,18 +626,24 @@ function bar(planned: Plan): string {
 
 function* ops(ctx: Ctx): Run {
   const { sys, out } = ctx;
-  const pieces: Uint8Array[] = [];
-  const buffer = new Uint8Array(CHUNK_BYTES);
-  for (let at = 0, n; (n = yield* sys.model_ops(at, buffer)) !== 0; at += n) {
-    if (n < 0) return yield* failAbout(ctx, '', n);
-    pieces.push(buffer.slice(0, n));
-  }
-  const lines = utf8Decode(concat(pieces)).split('\n').slice(0, -1);
-  const rows = lines.map(line => line.split('\t'));
+  const rows = yield* opRows(sys);
+  if (typeof rows === 'number') return yield* failAbout(ctx, '', rows);
   if (ctx.options.json)
     yield* out.print(jsonLine({ ops: rows.map(([segment = '', op = '', detail = '']) => ({ segment, op, detail })) }));
   else yield* out.print(table(rows));
   return 0;
+}
+
+/** The loaded model's plan: segment, op and detail of each op; or -errno. */
+function* opRows(sys: Sys): Generator<void, string[][] | number, void> {
+  const pieces: Uint8Array[] = [];
+  const buffer = new Uint8Array(CHUNK_BYTES);
+  for (let at = 0, n; (n = yield* sys.model_ops(at, buffer)) !== 0; at += n) {
+    if (n < 0) return n;
+    pieces.push(buffer.slice(0, n));
+  }
+  const lines = utf8Decode(concat(pieces)).split('\n').slice(0, -1);
+  return lines.map(line => line.split('\t'));
 }
 
 function* models(ctx: Ctx, [directory = LIMITS.modelsDirectory]: readonly string[]): Run {
@@ -669,8 +779,7 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   yield* sys.session_close(session);
   const finish = finishOf(report);
   if (finish === 'cancel') return signalStatus(SIG.INT);
-  if (finish === 'fault')
-    return yield* ctx.fail(formatRefusal(refuse('IO', 5002, `${name}: session ${report.id} faulted`)));
+  if (finish === 'fault') return yield* ctx.fail(faultText(report, `${name}: `));
   const { scored, nll } = report;
   if (scored === 0) return yield* ctx.fail(`${name}: a single token: nothing to score`);
   if (ctx.options.json) yield* out.print(jsonLine({ tokens: scored, nll, perplexity: exp(nll) }));

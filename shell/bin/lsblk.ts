@@ -1,8 +1,9 @@
 // lsblk: the block devices, and the files that are mounted as if they were some.
 
-import { KIND, O, SEEK } from '../../kernel/abi/index.ts';
+import { KIND } from '../../kernel/abi/index.ts';
 import { basename, readText, stat } from '../lib/files.ts';
 import { humanSize, jsonLine, table } from '../lib/fmt.ts';
+import { mountPoints, readDisks } from '../lib/disks.ts';
 import { mountTable } from '../lib/mounts.ts';
 import type { Mount } from '../lib/mounts.ts';
 import { define } from '../lib/program.ts';
@@ -18,7 +19,8 @@ const options = {
 interface Device {
   readonly path: string;
   readonly number: string; // major:minor, '' for a file
-  readonly bytes: number;
+  readonly bytes: number | null; // null: not known
+  readonly model: string; // '' for a file
   readonly readOnly: boolean;
   readonly type: 'disk' | 'file';
   readonly mountPoints: readonly string[];
@@ -30,14 +32,17 @@ export const lsblk = define({
   usage: ['[-bJnp]'],
   options,
   description:
-    'Lists the block devices of /proc/partitions and the files mounted as file systems (models): name, major and minor number, size, whether it can only be read, type and where it is mounted. The boot image is ram0; it was unpacked to / at boot. ram1 is the swap device, [SWAP].',
-  examples: [['lsblk -b', 'sizes in bytes']],
+    'Lists the disks and the files mounted as file systems (models): name, major and minor number, size where it is known, whether it can only be read, type, the kind of storage that the disk is and where it is mounted. The boot image is ram0; it was unpacked to / at boot. ram1 is the swap device, [SWAP]. vda is the storage that / lies on, vdb and so on are directories of the host: man disk.',
+  examples: [
+    ['lsblk -b', 'sizes in bytes'],
+    ['llmctl disk vda', 'all about one disk'],
+  ],
   *main(ctx) {
     if (ctx.operands.length > 0) return yield* ctx.usage(`extra operand '${ctx.operands[0]}'`);
     const mounts = yield* mountTable(ctx.sys);
     if (typeof mounts === 'number') return yield* ctx.fail('/proc/mounts', -mounts);
-    const disks = yield* disksOf(ctx, mounts);
-    if (typeof disks === 'number') return yield* ctx.fail('/proc/partitions', -disks);
+    const disks = yield* disksOf(ctx);
+    if (typeof disks === 'number') return yield* ctx.fail('/proc/disks', -disks);
     const devices = [...disks, ...(yield* mountedFiles(ctx, mounts))];
     const { bytes, json, noheadings, paths } = ctx.options;
     const nameOf = (d: Device): string => (paths ? d.path : basename(d.path));
@@ -50,6 +55,7 @@ export const lsblk = define({
             size: d.bytes,
             ro: d.readOnly,
             type: d.type,
+            model: d.model || null,
             mountpoints: d.mountPoints,
           }),
         );
@@ -58,54 +64,33 @@ export const lsblk = define({
     const rows = devices.map(d => [
       nameOf(d),
       d.number,
-      bytes ? String(d.bytes) : humanSize(d.bytes),
+      d.bytes === null ? '-' : bytes ? String(d.bytes) : humanSize(d.bytes),
       String(Number(d.readOnly)),
       d.type,
+      d.model,
       d.mountPoints.join(' '),
     ]);
-    const head = ['NAME', 'MAJ:MIN', 'SIZE', 'RO', 'TYPE', 'MOUNTPOINTS'];
+    const head = ['NAME', 'MAJ:MIN', 'SIZE', 'RO', 'TYPE', 'MODEL', 'MOUNTPOINTS'];
     yield* ctx.out.print(table(noheadings ? rows : [head, ...rows], [false, true, true, true], ' '));
     return 0;
   },
 });
 
-/** What /proc/partitions lists, and which of it /proc/swaps; sizes as the devices themselves have them. */
-function* disksOf(ctx: Context<typeof options>, mounts: readonly Mount[]): Generator<void, Device[] | number, void> {
-  const text = yield* readText(ctx.sys, '/proc/partitions');
-  if (typeof text === 'number') return text;
+/** What /proc/disks lists, and which of it /proc/swaps. */
+function* disksOf(ctx: Context<typeof options>): Generator<void, Device[] | number, void> {
+  const rows = yield* readDisks(ctx.sys);
+  if (typeof rows === 'number') return rows;
   const swaps = yield* readText(ctx.sys, '/proc/swaps');
   if (typeof swaps === 'number') return swaps;
-  const devices: Device[] = [];
-  for (const line of text.split('\n').slice(2)) {
-    const [major, minor, blocks, name] = line.trim().split(/\s+/);
-    if (name === undefined) continue;
-    const path = `/dev/${name}`;
-    const bytes = yield* sizeOf(ctx, path, Number(blocks) * 1024);
-    devices.push({
-      path,
-      number: `${major}:${minor}`,
-      bytes,
-      readOnly: !(yield* writable(ctx, path)),
-      type: 'disk',
-      mountPoints: [...pointsOf(mounts, path), ...(swaps.includes(`\n${path} `) ? ['[SWAP]'] : [])],
-    });
-  }
-  return devices;
-}
-
-/** The bytes of a device, found by going to its end; `otherwise` where one may not look. */
-function* sizeOf(ctx: Context<typeof options>, path: string, otherwise: number): Generator<void, number, void> {
-  const fd = yield* ctx.sys.open(path, O.RDONLY, 0);
-  if (fd < 0) return otherwise;
-  const end = yield* ctx.sys.lseek(fd, 0, SEEK.end);
-  yield* ctx.sys.close(fd);
-  return end < 0 ? otherwise : end;
-}
-
-function* writable(ctx: Context<typeof options>, path: string): Generator<void, boolean, void> {
-  const fd = yield* ctx.sys.open(path, O.WRONLY, 0);
-  if (fd >= 0) yield* ctx.sys.close(fd);
-  return fd >= 0;
+  return rows.map(row => ({
+    path: `/dev/${row.name}`,
+    number: row.number,
+    bytes: row.bytes === 0 ? null : row.bytes,
+    readOnly: row.readOnly !== 0,
+    type: 'disk',
+    model: row.model,
+    mountPoints: [...mountPoints(row), ...(swaps.includes(`\n/dev/${row.name} `) ? ['[SWAP]'] : [])],
+  }));
 }
 
 function* mountedFiles(ctx: Context<typeof options>, mounts: readonly Mount[]): Generator<void, Device[], void> {
@@ -117,6 +102,7 @@ function* mountedFiles(ctx: Context<typeof options>, mounts: readonly Mount[]): 
       path: source,
       number: '',
       bytes: st.size,
+      model: '',
       readOnly: true,
       type: 'file',
       mountPoints: pointsOf(mounts, source),

@@ -2,6 +2,7 @@
 // travels as an open descriptor, never through the system-call window.
 
 import {
+  ENGINE_REGIONS,
   GGML_TYPE,
   IOCTL,
   KIND,
@@ -15,6 +16,7 @@ import {
   ModelInfo,
   O,
   PlanReport,
+  RESIDENCY,
   SEEK,
   ggmlTypeName,
   strerror,
@@ -26,6 +28,8 @@ import type { Json } from './fmt.ts';
 import { lastError } from './program.ts';
 import type { Context } from './program.ts';
 import { writeAll } from './stdio.ts';
+import { streamingChoice } from './streaming.ts';
+import type { StreamingValues } from './streaming.ts';
 
 export type Model = RecordValue<typeof ModelInfo.fields>;
 export type Plan = RecordValue<typeof PlanReport.fields>;
@@ -82,8 +86,8 @@ export function* isLoaded(sys: Sys, path: string): Generator<void, boolean, void
 export type LoadChoice = RecordValue<typeof LoadOptions.fields>;
 export const defaultChoice: LoadChoice = LOAD_DEFAULTS;
 
-/** Options of a load as getopt leaves them; a verb may lack the last three. */
-interface LoadOptionValues {
+/** Options of a load as getopt leaves them; a verb may lack all but the first two. */
+interface LoadOptionValues extends StreamingValues {
   readonly ctx: string | undefined;
   readonly kv: string | undefined;
   readonly batch?: string | undefined;
@@ -93,10 +97,10 @@ interface LoadOptionValues {
 
 const PAGES_MAX = LIMITS.arenaBytes / KV_PAGE; // of one byte a position
 
-/** What these options ask for, or what is wrong with them. */
-export function loadChoice(given: LoadOptionValues): LoadChoice | string {
+/** What these options ask for beyond `otherwise`, or what is wrong with them. */
+export function loadChoice(given: LoadOptionValues, otherwise = defaultChoice): LoadChoice | string {
   const most = { ctx: LIMITS.contextMax, batch: LIMITS.batchMax, sessions: LIMITS.sessionsMax, pages: PAGES_MAX };
-  const choice = { ...defaultChoice };
+  const choice = { ...otherwise };
   for (const name of ['ctx', 'batch', 'sessions', 'pages'] as const) {
     const text = given[name];
     if (text === undefined) continue;
@@ -104,11 +108,13 @@ export function loadChoice(given: LoadOptionValues): LoadChoice | string {
     if (n === null || n < 1 || n > most[name]) return `--${name} '${text}' is not an integer from 1 to ${most[name]}`;
     choice[name] = n;
   }
-  const type = given.kv === undefined ? defaultChoice.kvType : kvType(given.kv);
-  return type === null ? `--kv '${given.kv}' is not ${KV_TYPES_TEXT}` : { ...choice, kvType: type };
+  const type = given.kv === undefined ? otherwise.kvType : kvType(given.kv);
+  if (type === null) return `--kv '${given.kv}' is not ${KV_TYPES_TEXT}`;
+  const streaming = streamingChoice(given, otherwise);
+  return typeof streaming === 'string' ? streaming : { ...choice, ...streaming, kvType: type };
 }
 
-/** The loaded model's file, to be planned as it was loaded, or with other options in its context and KV type; or -errno. */
+/** The loaded model's file, to be planned or loaded again as it was, or with other options in its context and KV type; or -errno. */
 export function* loadedFile(
   sys: Sys,
   given: LoadOptionValues,
@@ -116,20 +122,34 @@ export function* loadedFile(
 ): Generator<void, { path: string; choice: LoadChoice } | number, void> {
   const model = yield* loadedModel(sys);
   if (typeof model === 'number') return model;
-  const asked = [given.ctx, given.kv, given.batch, given.sessions, given.pages].some(text => text !== undefined);
-  const { ctx, batch, sessions, pages } = asked ? choice : model;
+  const { ctx, kv, ...sizes } = given;
+  const asked = ctx !== undefined || kv !== undefined || loadSizes.some(name => sizes[name] !== undefined);
   return {
     path: model.path,
     choice: {
-      ...defaultChoice,
-      ctx: given.ctx === undefined ? model.ctx : ctx,
-      kvType: given.kv === undefined ? model.kvType : choice.kvType,
-      batch,
-      sessions,
-      pages,
+      ...(asked ? choice : choiceOf(model)),
+      ctx: ctx === undefined ? model.ctx : choice.ctx,
+      kvType: kv === undefined ? model.kvType : choice.kvType,
     },
   };
 }
+
+/** Names of the options that say how large what a load takes is. */
+export const loadSizes = ['batch', 'sessions', 'pages', 'stream', 'tile', 'buffers', 'pin', 'draws'] as const;
+
+/** What would load the model as it is. */
+export const choiceOf = (m: Model): LoadChoice => ({
+  ctx: m.ctx,
+  kvType: m.kvType,
+  batch: m.batch,
+  sessions: m.sessions,
+  pages: m.pages,
+  draws: m.draws,
+  stream: m.tileBytes === 0 ? RESIDENCY.resident : RESIDENCY.streamed,
+  tileBytes: m.tileBytes,
+  buffers: m.buffers,
+  pinBytes: m.pinned,
+});
 
 function loadOptions(choice: LoadChoice): Uint8Array {
   const record = new Uint8Array(LoadOptions.bytes);
@@ -260,7 +280,7 @@ export function idsOf(bytes: Uint8Array): number[] {
 }
 
 /** The names of a plan's regions, in arena order. */
-export const planRegions = ['fixed', 'weights', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session'] as const;
+export const planRegions = ['fixed', ...ENGINE_REGIONS] as const;
 
 /** The keys that `llmctl plan --json` and `llmctl load --json` have in common. */
 export function planJson(plan: Plan): Readonly<Record<string, Json>> {
@@ -272,6 +292,12 @@ export function planJson(plan: Plan): Readonly<Record<string, Json>> {
     pages: plan.pages,
     page_bytes: plan.pageBytes,
     slot_bytes: plan.slotBytes,
+    draws: plan.draws,
+    tile_bytes: plan.tileBytes,
+    buffers: plan.buffers,
+    tiles: plan.tiles,
+    streamed_bytes: plan.streamed,
+    pinned_bytes: plan.pinned,
     regions: Object.fromEntries(planRegions.map(region => [region, plan[region]])),
     total_bytes: plan.total,
     capacity_bytes: plan.capacity,

@@ -218,8 +218,10 @@ export function* lastError(sys: Sys, errno: number): Generator<void, string, voi
   return formatRefusal({ errno: last.errno, code: last.code as SpecCode, message: last.message });
 }
 
-/** Errors that tell of a limit: the kernel knows which, and how large it is. */
-const LIMIT_ERRORS: ReadonlySet<number> = new Set([
+/** Errors that tell of a limit, or of a disk: the kernel knows which, and how large, or where. */
+const EXPLAINED_ERRORS: ReadonlySet<number> = new Set([
+  E.IO,
+  E.NODEV,
   E.MFILE,
   E.NFILE,
   E.NAMETOOLONG,
@@ -230,9 +232,9 @@ const LIMIT_ERRORS: ReadonlySet<number> = new Set([
   E.NOSPC,
 ]);
 
-/** What `errno` means, and at a limit the number. */
+/** What `errno` means, and where the kernel knows it, the number. */
 function* meaningOf(sys: Sys, errno: number): Generator<void, string, void> {
-  return LIMIT_ERRORS.has(Math.abs(errno)) ? yield* lastError(sys, errno) : strerror(errno);
+  return EXPLAINED_ERRORS.has(Math.abs(errno)) ? yield* lastError(sys, errno) : strerror(errno);
 }
 
 // ── Operands that are files ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -185,11 +185,17 @@ export function* verdictOf(sys: Sys, r: Report): Generator<void, Verdict, void> 
 export const deadlineLine = ({ isMet, actualNs, expectedNs }: Verdict): string =>
   `[LLM][DEADLINE] ${isMet ? 'ok' : 'miss'} actual=${actualNs}ns expected=${expectedNs}ns slack=${expectedNs - actualNs}ns`;
 
+/** What became of a session that faulted. */
+export function faultText({ id, fault }: Report, about = ''): string {
+  const what = `${about}session ${id} faulted`;
+  return formatRefusal(fault === '' ? refuse('IO', 5002, what) : refuse('IO', 6001, `${what}: ${fault}`));
+}
+
 /** Why a session ended before its time, as the kernel would refuse it; null when it did not. */
 function* endingRefusal(sys: Sys, r: Report): Generator<void, string | null, void> {
   const finish = finishOf(r);
   const ran = r.endedNs - r.submittedNs;
-  if (finish === 'fault') return formatRefusal(refuse('IO', 5002, `session ${r.id} faulted`));
+  if (finish === 'fault') return faultText(r);
   if (finish === 'timeout')
     return formatRefusal(
       refuse('TIMEDOUT', 2004, `session ${r.id} gave up after ${Math.round(ran / 1e6)} ms of virtual time`),

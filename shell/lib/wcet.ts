@@ -29,7 +29,11 @@ import { findingsJson, findingsText, percent, sumJson } from './wcet-text.ts';
 import type { Findings } from './wcet-text.ts';
 
 export const wcetOptions = {
-  model: { short: 'm', value: 'M', help: 'wcet: of M, a file or a name in /models, as it would be loaded' },
+  model: {
+    short: 'm',
+    value: 'M',
+    help: 'wcet: of M, a file or a name in /models, as it would be loaded; disk: the kind of storage, man disk',
+  },
   prompt: { value: 'N', help: `wcet, plan --cost: tokens of the prompt (default ${REQUEST_DEFAULTS.prompt})` },
   gen: { value: 'N', help: `wcet, plan --cost: tokens to draw at most (default ${REQUEST_DEFAULTS.generate})` },
   target: { value: 'T', help: "wcet, plan --cost: on that processor instead of the machine's" },

@@ -81,9 +81,10 @@ export class Examiner {
       if (ids > text.length + 8) throw new Error('more ids than text');
     }
     for (let id = 0; id < v.count; id++) v.piece(id, dmaAt, LIMITS.dmaBytes, true);
-    const { at: historyAt, stateAt, tableAt } = engine.slots;
+    const { at: historyAt, tableAt } = engine.slots;
     const samplerAt = stepAt + StepBlock.bytes;
     const rowsAt = samplerAt + SamplerRecord.bytes;
+    const picksAt = rowsAt + RowRecord.bytes;
     SamplerRecord.write(arena.u8, samplerAt, { topP: 1, repeatPenalty: 1 });
     StepBlock.write(arena.u8, stepAt, {
       historyAt,
@@ -92,7 +93,8 @@ export class Examiner {
       vocabulary: v.count,
       kvAt: engine.kvAt,
       ctx: engine.options.ctx,
-      replyAt: historyAt + stateAt,
+      picksAt,
+      picks: 1,
       rowsAt,
       n: 1,
     });

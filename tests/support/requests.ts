@@ -13,6 +13,7 @@ import {
   O,
   SESSION_KIND,
   SessionOptions,
+  StepBlock,
   WcetOptions,
   type Compute,
   type Engine,
@@ -257,8 +258,9 @@ export class Subject {
   }
 
   private row(): Float32Array {
-    const { logitsAt, vocabulary } = this.engine;
-    return this.machine.arena.f32.subarray(logitsAt >> 2, (logitsAt >> 2) + vocabulary.count);
+    const { arena, kernel } = this.machine;
+    const { logitsAt, vocabulary } = StepBlock.read(arena.u8, kernel.lay.stepAt);
+    return arena.f32.subarray(logitsAt >> 2, (logitsAt >> 2) + vocabulary);
   }
 
   load({ file, ctx, kvType }: RandomModel): void {

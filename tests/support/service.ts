@@ -7,9 +7,9 @@ import type { Machine } from '../../boot/machine.ts';
 import {
   EVENT,
   FINISH,
-  GGML_TYPE,
   isRefusal,
   LIMITS,
+  LOAD_DEFAULTS,
   PRIORITY_DEFAULT,
   QUOTA_DEFAULTS,
   QUOTA_SET,
@@ -23,7 +23,7 @@ import {
   type Refusal,
   type SessionReport,
 } from '../../kernel/abi/index.ts';
-import type { LoadRequest } from '../../kernel/loader.ts';
+import type { LoadRequest } from '../../kernel/fit.ts';
 import { SWAPPED } from '../../kernel/pages.ts';
 import type { Service } from '../../kernel/service.ts';
 import type { Caller, Session } from '../../kernel/session.ts';
@@ -129,7 +129,7 @@ export class Bench {
   }
 
   load(path: string, request: Partial<LoadRequest> = {}): void {
-    const all = { ctx: 0, kvType: GGML_TYPE.F16, batch: 0, sessions: 0, pages: 0, ...request };
+    const all = { ...LOAD_DEFAULTS, ...request };
     const { loader } = this.kernel;
     const refusal = path === 'stub' ? loader.loadBuiltin('stub', '', all) : loader.load(`/models/${path}.gguf`, all);
     if (refusal !== null) throw new Error(refusal.message);

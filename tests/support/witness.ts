@@ -143,7 +143,7 @@ export class Witness implements Observer {
   private segment(stepAt: number, opAt: number): number {
     const { prices } = this.subject;
     const name = this.name(opAt);
-    const n = name === 'body' ? this.word(stepAt + step.n) : 1;
+    const n = name === 'body' ? this.word(stepAt + step.n) : this.word(stepAt + step.picks);
     let sum = 0;
     for (const [i, { memory }] of prices.ops(name, n, 0).entries()) {
       const at = opAt + i * PLAN_RECORD.bytes;

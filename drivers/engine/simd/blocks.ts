@@ -189,35 +189,73 @@ export function half_is_finite(p: usize): bool {
   return (load<u16>(p) & 0x7c00) != 0x7c00;
 }
 
-/** Four rows at `from`, `bytes` each, to one group; returns how many scales are not finite. */
-export function repack_group(type: i32, from: usize, bytes: usize, to: usize): i32 {
+/** Scales and minima of a block of four rows at `p`, the kernels' layout, that are not finite. */
+@inline
+export function count_bad_scales(type: i32, p: usize): i32 {
+  const exponent = i16x8.splat(0x7c00);
+  const bad = i16x8.bitmask(i16x8.eq(v128.and(v128.load(p), exponent), exponent));
+  return i32.popcnt(bad & (type == TYPE_Q4_1 ? 255 : 15));
+}
+
+/** A half of each of four rows, `bytes` apart, one after the other. */
+@inline
+function four_halves(p: usize, bytes: usize): u64 {
+  return load<u16>(p) | (<u64>load<u16>(p + bytes) << 16) | (<u64>load<u16>(p + 2 * bytes) << 32) | (<u64>load<u16>(p + 3 * bytes) << 48);
+}
+
+/** 16 bytes of nibbles of each of four rows: four bytes of each, in the order 0 2 1 3, four times. */
+@inline
+function interleave_nibbles(p: usize, bytes: usize, to: usize): void {
+  const q0 = v128.load(p);
+  const q1 = v128.load(p + bytes);
+  const q2 = v128.load(p + 2 * bytes);
+  const q3 = v128.load(p + 3 * bytes);
+  const low01 = i8x16.shuffle(q0, q1, 0, 2, 1, 3, 16, 18, 17, 19, 4, 6, 5, 7, 20, 22, 21, 23);
+  const low23 = i8x16.shuffle(q2, q3, 0, 2, 1, 3, 16, 18, 17, 19, 4, 6, 5, 7, 20, 22, 21, 23);
+  const high01 = i8x16.shuffle(q0, q1, 8, 10, 9, 11, 24, 26, 25, 27, 12, 14, 13, 15, 28, 30, 29, 31);
+  const high23 = i8x16.shuffle(q2, q3, 8, 10, 9, 11, 24, 26, 25, 27, 12, 14, 13, 15, 28, 30, 29, 31);
+  v128.store(to, v128.shuffle<i64>(low01, low23, 0, 2));
+  v128.store(to, v128.shuffle<i64>(low01, low23, 1, 3), 16);
+  v128.store(to, v128.shuffle<i64>(high01, high23, 0, 2), 32);
+  v128.store(to, v128.shuffle<i64>(high01, high23, 1, 3), 48);
+}
+
+/** 16 bytes of int8 of each of four rows: two bytes of each, eight times. */
+@inline
+function interleave_pairs(p: usize, bytes: usize, to: usize): void {
+  const q0 = v128.load(p);
+  const q1 = v128.load(p + bytes);
+  const q2 = v128.load(p + 2 * bytes);
+  const q3 = v128.load(p + 3 * bytes);
+  const low01 = v128.shuffle<i16>(q0, q1, 0, 8, 1, 9, 2, 10, 3, 11);
+  const low23 = v128.shuffle<i16>(q2, q3, 0, 8, 1, 9, 2, 10, 3, 11);
+  const high01 = v128.shuffle<i16>(q0, q1, 4, 12, 5, 13, 6, 14, 7, 15);
+  const high23 = v128.shuffle<i16>(q2, q3, 4, 12, 5, 13, 6, 14, 7, 15);
+  v128.store(to, v128.shuffle<i32>(low01, low23, 0, 4, 1, 5));
+  v128.store(to, v128.shuffle<i32>(low01, low23, 2, 6, 3, 7), 16);
+  v128.store(to, v128.shuffle<i32>(high01, high23, 0, 4, 1, 5), 32);
+  v128.store(to, v128.shuffle<i32>(high01, high23, 2, 6, 3, 7), 48);
+}
+
+/** Four rows of `k` values at `from` to one group; returns how many scales and minima are not finite. */
+export function repack_group(type: i32, from: usize, k: i32, to: usize): i32 {
   const block = grouped_bytes(type);
-  const header: usize = type == TYPE_Q4_1 ? 4 : 2;
+  const bytes = (k >> 5) * block;
   let bad = 0;
-  for (const end = from + bytes; from < end; from += block) {
-    for (let h: usize = 0; h < header; h += 2) {
-      for (let r: usize = 0; r < 4; r++) {
-        const p = from + r * bytes + h;
-        if (!half_is_finite(p)) bad++;
-        store<u16>(to, load<u16>(p));
-        to += 2;
-      }
-    }
+  for (let b = k >> 5; b > 0; b--) {
+    store<u64>(to, four_halves(from, bytes));
     if (type == TYPE_Q8_0) {
-      for (let j: usize = header; j < block; j += 2) {
-        for (let r: usize = 0; r < 4; r++) {
-          store<u16>(to, load<u16>(from + r * bytes + j));
-          to += 2;
-        }
-      }
+      interleave_pairs(from + 2, bytes, to + 8);
+      interleave_pairs(from + 18, bytes, to + 72);
+    } else if (type == TYPE_Q4_1) {
+      store<u64>(to, four_halves(from + 2, bytes), 8);
+      interleave_nibbles(from + 4, bytes, to + 16);
     } else {
-      for (let j: usize = header; j < block; j += 4) {
-        for (let r: usize = 0; r < 4; r++) {
-          store<u32>(to, swap_middle(load<u32>(from + r * bytes + j)));
-          to += 4;
-        }
-      }
+      interleave_nibbles(from + 2, bytes, to + 8);
     }
+    bad += count_bad_scales(type, to);
+    from += block;
+    to += GROUP * block;
   }
   return bad;
 }

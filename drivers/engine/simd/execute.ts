@@ -4,9 +4,9 @@
 // does, counts for itself.
 
 import {
-  Attention, Check, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, FLAG_ROWS, GetRows, KV_PAGE, KV_PAGE_LOG2, KvStore, MulMat, Norm, NormHeads, OP_BYTES,
-  Op, PRICE_BYTES, Quantize, Reply, Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, ROW_BYTES, ROW_POS, ROW_TABLE_AT, Scale, STEP_CTX, STEP_CYCLES, STEP_FAILED, STEP_KV_AT,
-  STEP_LOGITS_AT, STEP_N, STEP_REPLY_AT, STEP_ROW, STEP_ROWS_AT, STEP_STATUS, STEP_VOCABULARY, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q4_K,
+  Attention, Check, Echo, Elementwise, FAULT_BAD_OP, FAULT_NAN, FLAG_ADD, FLAG_HEAD, FLAG_ROWS, Gathered, GetRows, KV_PAGE, KV_PAGE_LOG2, KvStore, MulMat, Norm, NormHeads, OP_BYTES,
+  Op, PICK_BYTES, PICK_FAULT, PICK_ROW, PRICE_BYTES, Quantize, Repack, Reply, Rope, ROPE_ADJACENT, ROPE_HALVES, RopeTable, ROW_BYTES, ROW_POS, ROW_TABLE_AT, Scale, STEP_CTX, STEP_CYCLES, STEP_FAILED, STEP_KV_AT,
+  STEP_N, STEP_PICKS, STEP_PICKS_AT, STEP_ROWS_AT, STEP_STATUS, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q4_K,
   TYPE_Q5_0, TYPE_Q5_1, TYPE_Q5_K, TYPE_Q6_K, TYPE_Q8_0, TYPE_TQ1_0, TYPE_TQ2_0, WORD_FLAGS, WORD_POSITIONS, WORD_TOKENS,
 } from '../ops';
 import { attention } from './attention';
@@ -22,7 +22,7 @@ import { sample, score } from './sample';
 import {
   mul_mat_iq4_xs, mul_mat_q2_k, mul_mat_q3_k, mul_mat_q4_k, mul_mat_q5_k, mul_mat_q6_k, mul_mat_tq1_0, mul_mat_tq2_0,
 } from './superblocks';
-import { act_bytes, get_row, quantize } from './types';
+import { act_bytes, get_row, quantize, repack_grouped } from './types';
 
 @inline
 function word(op: usize, index: i32): i32 {
@@ -38,6 +38,12 @@ function spend(step: usize, cycles: u64): void {
 @inline
 function row_at(step: usize, row: i32): usize {
   return load<i32>(step, STEP_ROWS_AT) + row * ROW_BYTES;
+}
+
+/** Pick `i` of the pass. */
+@inline
+function pick_at(step: usize, i: i32): usize {
+  return load<i32>(step, STEP_PICKS_AT) + i * PICK_BYTES;
 }
 
 /** See Compute.run. One way out of the loop, whether the segment ends or an op has failed: a turn always executes the same. */
@@ -58,26 +64,27 @@ export function run(step: usize, op: usize): i32 {
 export function run_op(step: usize, op: usize): i32 {
   const flags = word(op, WORD_FLAGS);
   const head = (flags & FLAG_HEAD) != 0;
-  const n = select<i32>(1, load<i32>(step, STEP_N), head);
+  const n = select<i32>(load<i32>(step, STEP_PICKS), load<i32>(step, STEP_N), head);
   const each = select<i32>(1, n, (flags & FLAG_ROWS) != 0);
   const price: usize = word(op, WORD_TOKENS) + n * PRICE_BYTES;
   const positions: usize = word(op, WORD_POSITIONS);
   spend(step, load<u64>(price));
-  let row = select<i32>(load<i32>(step, STEP_ROW), 0, head);
+  let to = 0;
   let fault = 0;
   for (let left = n; (fault == 0) & (left > 0); left -= each) {
+    const row = select<i32>(load<i32>(pick_at(step, to), PICK_ROW), to, head);
     const pos = load<i32>(row_at(step, row), ROW_POS);
     const more = load<u64>(select<usize>(positions + pos * PRICE_BYTES, price, positions != 0));
     spend(step, select<u64>(more, 0, positions != 0));
-    fault = execute(step, op, each, pos, row);
-    row++;
+    fault = execute(step, op, each, pos, row, to);
+    to++;
   }
-  store<i32>(step, row - 1, STEP_FAILED);
+  store<i32>(step, to - 1, STEP_FAILED);
   return fault;
 }
 
-/** One op over `n` tokens, the first of them row `row` of the pass, at position `pos`. Returns 0 or a FAULT. */
-function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
+/** One op over `n` tokens, the first of them row `row` of the pass, at position `pos`, and row `to` of the op's buffers. Returns 0 or a FAULT. */
+function execute(step: usize, op: usize, n: i32, pos: i32, row: i32, to: i32): i32 {
   switch (word(op, 0)) {
     case Op.GET_ROWS:
       return get_rows(step, op, n);
@@ -85,7 +92,7 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
       return add_row(op, pos, row);
     case Op.RMS_NORM:
     case Op.LAYER_NORM:
-      norm(op, n, row);
+      norm(op, n, row, to);
       return 0;
     case Op.QUANTIZE:
       quantize_rows(op, n);
@@ -131,7 +138,8 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
       scale_rows(op, n);
       return 0;
     case Op.CHECK:
-      return all_finite(word(op, Check.at), word(op, Check.n)) ? 0 : FAULT_NAN;
+      check(step, op, n);
+      return 0;
     case Op.SAMPLE:
       sample(step);
       spend(step, take_spent_cycles());
@@ -140,8 +148,22 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
       score(step);
       return 0;
     case Op.ECHO:
-      echo(step, pos);
+      echo(step, op, n);
       return 0;
+    default:
+      return execute_streamed(step, op, n, pos, row);
+  }
+}
+
+/** Ops of plans whose weights stream: apart, so that what the others cost does not depend on them. */
+function execute_streamed(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
+  switch (word(op, 0)) {
+    case Op.REPACK:
+      return repack_tile(op);
+    case Op.GET_GATHERED:
+      return get_gathered(step, op, n);
+    case Op.ADD_GATHERED:
+      return add_gathered(op, pos, row);
     default:
       return FAULT_BAD_OP;
   }
@@ -175,11 +197,49 @@ function put_row(op: usize, t: i32, index: u32, rows: i32, add: bool): void {
   get_row(word(op, GetRows.weightType), word(op, GetRows.weightsAt), rows, k, index, word(op, GetRows.dstAt) + ((t * k) << 2), add);
 }
 
-function norm(op: usize, n: i32, row: i32): void {
+/** As get_rows, each from its unit. */
+function get_gathered(step: usize, op: usize, n: i32): i32 {
+  let record = row_at(step, 0);
+  let outside = false;
+  for (let t = 0; t < n; t++) {
+    outside |= put_gathered(op, t, load<u32>(record), false);
+    record += ROW_BYTES;
+  }
+  return select<i32>(FAULT_BAD_OP, 0, outside);
+}
+
+function add_gathered(op: usize, pos: i32, row: i32): i32 {
+  return select<i32>(FAULT_BAD_OP, 0, put_gathered(op, row, pos, true));
+}
+
+/** Row `t` of the pass, `name` being its token or position. Returns whether that is outside: its unit holds whatever it does, the first row is taken. */
+@inline
+function put_gathered(op: usize, t: i32, name: u32, add: bool): bool {
+  const k = word(op, Gathered.k);
+  const rows = word(op, Gathered.rows);
+  const unitRows = word(op, Gathered.unitRows);
+  const outside = name >= <u32>rows;
+  const index = select<i32>(0, name, outside);
+  const inside = index & (unitRows - 1);
+  const left = rows - index + inside; // of the matrix, from the unit's first row on
+  const unit: usize = word(op, Gathered.weightsAt) + t * word(op, Gathered.unitBytes);
+  get_row(word(op, Gathered.weightType), unit, select<i32>(left, unitRows, left < unitRows), k, inside, word(op, Gathered.dstAt) + ((t * k) << 2), add);
+  return outside;
+}
+
+/** What is not finite ends the run: products assume that there is none. */
+function repack_tile(op: usize): i32 {
+  const bad = repack_grouped(
+    word(op, Repack.weightType), word(op, Repack.weightsAt), word(op, Repack.rows), word(op, Repack.k), word(op, Repack.dstAt),
+  );
+  return select<i32>(FAULT_NAN, 0, bad != 0);
+}
+
+function norm(op: usize, n: i32, row: i32, to: i32): void {
   const length = word(op, Norm.n);
   const eps = op + (Norm.eps << 2);
   let x: usize = word(op, Norm.srcAt) + ((row * length) << 2);
-  let dst: usize = word(op, Norm.dstAt);
+  let dst: usize = word(op, Norm.dstAt) + ((to * length) << 2);
   for (; n > 0; n--) {
     if (word(op, 0) == Op.RMS_NORM) rms_norm(x, length, word(op, Norm.weightsAt), eps, dst);
     else layer_norm(x, length, word(op, Norm.weightsAt), word(op, Norm.biasAt), eps, dst);
@@ -349,13 +409,31 @@ function attention_row(step: usize, op: usize, pos: i32, row: i32): void {
   );
 }
 
-/** The stub's head: the token at position `pos` is followed by the next id of its reply, with certainty. */
-function echo(step: usize, pos: i32): void {
-  const reply: usize = load<i32>(step, STEP_REPLY_AT);
-  const index = pos + 1 - word(reply, Reply.prompt);
-  const inside = (index >= 0) & (index < word(reply, Reply.count));
-  const next = select<i32>(word(reply, Reply.ids + select<i32>(index, 0, inside)), word(reply, Reply.end), inside);
-  const logits: usize = load<i32>(step, STEP_LOGITS_AT);
-  memory.fill(logits, 0, load<i32>(step, STEP_VOCABULARY) << 2);
-  store<f32>(logits + (next << 2), 1);
+/** Each pick's logits are looked at to the end: only the session whose they are ends. */
+function check(step: usize, op: usize, n: i32): void {
+  let x: usize = word(op, Check.at);
+  let pick = pick_at(step, 0);
+  for (; n > 0; n--) {
+    store<i32>(pick, select<i32>(0, FAULT_NAN, all_finite(x, word(op, Check.n))), PICK_FAULT);
+    x += word(op, Check.stride) << 2;
+    pick += PICK_BYTES;
+  }
+}
+
+/** The stub's head: the token of each pick is followed by the next id of its session's reply, with certainty. */
+function echo(step: usize, op: usize, n: i32): void {
+  const bytes = word(op, Echo.n) << 2;
+  const stride = word(op, Echo.stride) << 2;
+  const replyAt = word(op, Echo.replyAt);
+  let logits: usize = word(op, Echo.dstAt);
+  for (let i = 0; i < n; i++) {
+    const record = row_at(step, load<i32>(pick_at(step, i), PICK_ROW));
+    const reply: usize = load<i32>(record, ROW_TABLE_AT) + replyAt;
+    const index = load<i32>(record, ROW_POS) + 1 - word(reply, Reply.prompt);
+    const inside = (index >= 0) & (index < word(reply, Reply.count));
+    const next = select<i32>(word(reply, Reply.ids + select<i32>(index, 0, inside)), word(reply, Reply.end), inside);
+    memory.fill(logits, 0, bytes);
+    store<f32>(logits + (next << 2), 1);
+    logits += stride;
+  }
 }

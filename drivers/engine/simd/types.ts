@@ -2,9 +2,12 @@
 // groups of four rows are in blocks.ts, those in the file's order in decode.ts, their products in matmul.ts and superblocks.ts.
 
 import {
-  ACT_BYTES, GROUP, SUPER, SUPER_ACT_BYTES, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_F64, TYPE_I16, TYPE_I32, TYPE_I64, TYPE_I8, TYPE_Q4_1,
+  ACT_BYTES, GROUP, SUPER, SUPER_ACT_BYTES, TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_F64, TYPE_I16, TYPE_I32, TYPE_I64, TYPE_I8, TYPE_Q4_0, TYPE_Q4_0_R4, TYPE_Q4_1,
+  TYPE_Q4_1_R4, TYPE_Q8_0, TYPE_Q8_0_R4,
 } from '../ops';
-import { decode_blocks, decode_float, grouped_bytes, half_is_finite, put, quantize_q8, repack_group, round_half } from './blocks';
+import {
+  count_bad_scales, decode_blocks, decode_float, grouped_bytes, half_is_finite, put, quantize_q8, repack_group, round_half,
+} from './blocks';
 import { decode_plain, decode_super, has_minimum, is, plain_bytes, scale_at, super_bytes } from './decode';
 import { quantize_q8_super } from './superblocks';
 
@@ -69,15 +72,30 @@ export function get_row(type: i32, weights: usize, rows: i32, k: i32, row: i32, 
   }
 }
 
+/** Halves that are not finite among `n`, each `step` bytes behind the one before. */
+function count_bad_halves(p: usize, step: usize, n: i32): i32 {
+  let bad = 0;
+  for (; n > 0; n--) {
+    bad += <i32>!half_is_finite(p);
+    p += step;
+  }
+  return bad;
+}
+
 /** Scales and minima of `n` blocks at `p`, in the file's order, that are not finite. */
 function count_bad_blocks(type: i32, p: usize, n: i32): i32 {
-  const second = type == TYPE_Q4_1 || has_minimum(type);
-  let bad = 0;
-  for (p += scale_at(type); n > 0; n--) {
-    bad += <i32>!half_is_finite(p);
-    if (second) bad += <i32>!half_is_finite(p + 2);
-    p += block_bytes(type) + super_bytes(type);
-  }
+  const step = block_bytes(type) + super_bytes(type);
+  p += scale_at(type);
+  let bad = count_bad_halves(p, step, n);
+  if (type == TYPE_Q4_1 || has_minimum(type)) bad += count_bad_halves(p + 2, step, n);
+  return bad;
+}
+
+/** The same of the types in groups of four, whose blocks begin with their scales. */
+function count_bad_grouped(type: i32, p: usize, n: i32): i32 {
+  const step = grouped_bytes(type);
+  let bad = count_bad_halves(p, step, n);
+  if (type == TYPE_Q4_1) bad += count_bad_halves(p + 2, step, n);
   return bad;
 }
 
@@ -97,23 +115,46 @@ function count_bad(type: i32, p: usize, n: i32): i32 {
   return bad;
 }
 
+/** Rows of a type in groups of four from the file's order to that of the kernels; returns how many scales and minima are not finite. */
+export function repack_grouped(type: i32, from: usize, rows: i32, k: i32, to: usize): i32 {
+  const bytes = (k >> 5) * grouped_bytes(type);
+  let bad = 0;
+  let left = rows;
+  for (; left >= GROUP; left -= GROUP) {
+    bad += repack_group(type, from, k, to);
+    from += GROUP * bytes;
+    to += GROUP * bytes;
+  }
+  memory.copy(to, from, left * bytes);
+  return bad + count_bad_grouped(type, from, left * (k >> 5));
+}
+
+/** The type that a prelinked file has in the kernels' layout; 0: any other. */
+@inline
+function interleaved_type(type: i32): i32 {
+  return type == TYPE_Q4_0_R4 ? TYPE_Q4_0 : type == TYPE_Q4_1_R4 ? TYPE_Q4_1 : type == TYPE_Q8_0_R4 ? TYPE_Q8_0 : 0;
+}
+
+/** Copies rows that are in the kernels' layout, as repack_grouped leaves them. */
+function copy_interleaved(type: i32, from: usize, rows: i32, k: i32, to: usize): i32 {
+  const bytes = (k >> 5) * grouped_bytes(type);
+  memory.copy(to, from, rows * bytes);
+  let bad = 0;
+  for (let block = (rows >> 2) * (k >> 5); block > 0; block--) {
+    bad += count_bad_scales(type, from);
+    from += GROUP * grouped_bytes(type);
+  }
+  return bad + count_bad_grouped(type, from, (rows & 3) * (k >> 5));
+}
+
 /** See EngineCompute.repack. */
 export function repack(type: i32, from: usize, rows: i32, k: i32, to: usize): i32 {
+  if (interleaved_type(type) != 0) return copy_interleaved(interleaved_type(type), from, rows, k, to);
   if (row_bytes(type, SUPER) == 0 || (type >= TYPE_I8 && type <= TYPE_F64)) return -1;
-  const bytes = row_bytes(type, k);
-  let bad = 0;
-  let row = 0;
-  if (grouped_bytes(type) != 0) {
-    for (; row + GROUP <= rows; row += GROUP) {
-      bad += repack_group(type, from, bytes, to);
-      from += GROUP * bytes;
-      to += GROUP * bytes;
-    }
-  }
-  const left = rows - row;
-  memory.copy(to, from, left * bytes);
-  if (super_bytes(type) != 0) return count_bad_blocks(type, from, left * (k >> 8));
-  return bad + (block_bytes(type) != 0 ? count_bad_blocks(type, from, left * (k >> 5)) : count_bad(type, from, left * k));
+  if (grouped_bytes(type) != 0) return repack_grouped(type, from, rows, k, to);
+  memory.copy(to, from, rows * row_bytes(type, k));
+  if (super_bytes(type) != 0) return count_bad_blocks(type, from, rows * (k >> 8));
+  return block_bytes(type) != 0 ? count_bad_blocks(type, from, rows * (k >> 5)) : count_bad(type, from, rows * k);
 }
 
 /** Bytes of one token's activations. */

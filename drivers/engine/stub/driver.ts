@@ -1,5 +1,5 @@
 // The stub engine (SIS §8): no weights, no arithmetic, the same plan, executor and session path as a model. When a session begins it
-// prepares a reply from the prompt; its head segment then makes each logits row point at the reply's next byte. Two forms: `echo`
+// prepares a reply from the prompt; its head segment then makes each row of logits point at the next byte of its session's reply. Two forms: `echo`
 // answers `[STUB] PROMPT ...`, `word` wraps the prompt's words in ⟨ ⟩. It lets the kernel be tested where only counting matters.
 
 import { isRefusal, refuse, utf8Encode } from '../../../kernel/abi/index.ts';
@@ -19,7 +19,7 @@ import type {
 import { alignUp } from '../memory.ts';
 import { Op, Reply } from '../ops.ts';
 import { emitDraws, Plan } from '../plan.ts';
-import type { PlanSink, Segments } from '../plan.ts';
+import type { Place, PlanSink, Segments } from '../plan.ts';
 import { layOutPool, layOutSlots } from '../sessions.ts';
 import { logitsBytes } from '../sizes.ts';
 import { ByteVocabulary, FIRST_BYTE } from './vocabulary.ts';
@@ -77,6 +77,10 @@ export class StubDriver implements EngineDriver {
     };
   }
 
+  order(): readonly string[] {
+    return [];
+  }
+
   /** Its pool is kept as a model's is and never read: what the kernel does with pages can be tried where nothing is computed. */
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal {
     const form = formOf(image);
@@ -87,8 +91,8 @@ export class StubDriver implements EngineDriver {
       tensors: 0,
       vocabulary: 0,
       kv: layOutPool(options, ID_BYTES, 0).bytes,
-      scratch: alignUp(Math.max(logitsBytes(this.vocabulary.count), WORK_BYTES)),
-      plan: this.planAt(0, options).endAt(),
+      scratch: alignUp(Math.max(options.draws * logitsBytes(this.vocabulary.count), WORK_BYTES)),
+      plan: this.planAt({ planAt: 0, scratchAt: 0 }, options).endAt(),
       session: options.sessions * slotsAt(0, options).bytes,
     };
   }
@@ -98,7 +102,7 @@ export class StubDriver implements EngineDriver {
     if (isRefusal(form)) return form;
     const shape = this.describe(image);
     if (isRefusal(shape)) return shape;
-    const plan = this.planAt(place.planAt, options);
+    const plan = this.planAt(place, options);
     const { kvAt, pageBytes, pageRecordsAt } = layOutPool(options, ID_BYTES, place.kvAt);
     const slots = slotsAt(place.sessionAt, options);
     return {
@@ -107,8 +111,8 @@ export class StubDriver implements EngineDriver {
       options,
       vocabulary: this.vocabulary,
       ...plan.load(this.arena),
-      stream: null,
       logitsAt: place.scratchAt,
+      logitsStride: logitsBytes(this.vocabulary.count),
       kvAt,
       pageBytes,
       pageRecordsAt,
@@ -126,18 +130,21 @@ export class StubDriver implements EngineDriver {
   plan(image: ModelImage, options: EngineOptions, _budget: EngineBudget, place: EnginePlace): PlanImage | Refusal {
     const form = formOf(image);
     if (isRefusal(form)) return form;
-    return { ...this.planAt(place.planAt, options).image(place.planAt), stream: null, logitsAt: place.scratchAt };
+    return { ...this.planAt(place, options).image(place.planAt), logitsAt: place.scratchAt };
   }
 
-  private planAt(at: number, options: EngineOptions): Plan {
-    return new Plan(sink => this.compile(sink), at, options);
+  private planAt({ planAt, scratchAt }: Pick<EnginePlace, 'planAt' | 'scratchAt'>, options: EngineOptions): Plan {
+    return new Plan(sink => this.compile(sink, { name: 'logits', at: scratchAt }, options), planAt, options);
   }
 
-  private compile(sink: PlanSink): Segments {
+  private compile(sink: PlanSink, logits: Place, options: EngineOptions): Segments {
+    const { count } = this.vocabulary;
+    const { tableAt, stateAt } = slotsAt(0, options);
     const bodyAt = sink.segment('body'); // nothing to compute: the reply depends on the position alone
     sink.emit(Op.END, {});
     const headAt = sink.segment('head');
-    sink.emit(Op.ECHO, {}, { head: true });
+    const row = { dstAt: logits, n: count, stride: logitsBytes(count) / 4, replyAt: stateAt - tableAt };
+    sink.emit(Op.ECHO, row, { head: true });
     sink.emit(Op.END, {});
     return { bodyAt, headAt, ...emitDraws(sink) };
   }

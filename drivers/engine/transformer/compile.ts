@@ -1,5 +1,5 @@
 // The transformer's forward pass, once for every architecture in the table: places for its activations and the ops of its four
-// segments. body: tokens → hidden state of the batch, keys and values stored; head: hidden state of one token → logits; sample; score.
+// segments. body: tokens → hidden state of the batch, keys and values stored; head: hidden states of the picks → logits; sample; score.
 // Pre-norm blocks as in GPT-2 and llama, or with both halves side by side as in GPT-J and phi; a quantised product first quantises its
 // activations, as ggml does.
 
@@ -8,13 +8,30 @@ import type { EngineOptions } from '../../../kernel/abi/index.ts';
 import { Cursor } from '../memory.ts';
 import { Op } from '../ops.ts';
 import { emitDraws } from '../plan.ts';
-import type { Place, PlanSink, Segments } from '../plan.ts';
+import type { Place, PlanSink, Segments, TileRead } from '../plan.ts';
 import { actBytes, actKind, logitsBytes, ropeTableBytes, scoresBytes } from '../sizes.ts';
 import { keyValueLength, queryLength } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
 
-/** A tensor with its place in the weights region. */
+/** A tensor with its place in the weights region; of one that streams, 0 bytes at 0. */
 export type PlacedTensor = BoundTensor & Place & { readonly bytes: number };
+
+/** Rows of a matrix that streams, where their tile has them. */
+export interface PlacedPart {
+  readonly row: number;
+  readonly rows: number;
+  readonly at: number;
+  /** The tile's first part: what its read is. */
+  readonly read: TileRead | null;
+  /** Where it is repacked to before its product. */
+  readonly packed: Place | null;
+}
+
+/** Where rows that are read singly lie, one unit for each row of the pass. */
+export interface GatheredRows extends Place {
+  readonly unitBytes: number;
+  readonly unitRows: number;
+}
 
 /** A model bound to its tensors; `tensors` by standard name. */
 export interface Model<T extends BoundTensor = PlacedTensor> {
@@ -23,7 +40,15 @@ export interface Model<T extends BoundTensor = PlacedTensor> {
   readonly tensors: ReadonlyMap<string, T>;
 }
 
-/** Buffers of the scratch region. Shapes in values, f32 unless said; B = batch. */
+/** Where the weights are: in the arena, or, by the same names, in tiles or among gathered rows. */
+export interface Weights {
+  readonly tensors: ReadonlyMap<string, PlacedTensor>;
+  readonly parts: ReadonlyMap<string, readonly PlacedPart[]>;
+  readonly gathered: ReadonlyMap<string, GatheredRows>;
+}
+export type PlacedModel = Model & Weights;
+
+/** Buffers of the scratch region. Shapes in values, f32 unless said; B = batch, D = draws. */
 export interface Scratch {
   readonly hidden: Place; // [B][embedding] residual stream
   readonly normed: Place; // [B][max(embedding, query)] a norm's output; then attention's
@@ -37,9 +62,9 @@ export interface Scratch {
   readonly gate: Place; // [B][feedForward]; the only one where up has no gate
   readonly up: Place; // [B][feedForward]; dead when its product with the gate is taken
   readonly actDown: Place; // [B] activations quantised from `gate`, over `up`
-  readonly normedHead: Place; // [embedding]
-  readonly actHead: Place; // one token
-  readonly logits: Place; // [vocabulary], and the sampler's memory
+  readonly normedHead: Place; // [D][embedding]
+  readonly actHead: Place; // [D] activations quantised from `normedHead`
+  readonly logits: Place; // [D] × logitsBytes: [vocabulary], and the sampler's memory
   readonly bytes: number;
 }
 
@@ -64,7 +89,7 @@ const ACTIVATION = {
 
 /** Lays the scratch region out from `at`. Buffers whose lives do not meet share bytes: attention and feed-forward, body and head. */
 export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: number): Scratch {
-  const B = options.batch;
+  const [B, D] = [options.batch, options.draws];
   const query = queryLength(h);
   const kv = keyValueLength(h);
   const { parallel, feedForward } = h.architecture;
@@ -100,12 +125,12 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
   const actDown = c.take('actDown', B * act(h.feedForward, /ffn_down\.weight/));
 
   c.release(shared);
-  const normedHead = c.take('normedHead', 4 * h.embedding);
+  const normedHead = c.take('normedHead', 4 * D * h.embedding);
   const actHead = c.take(
     'actHead',
-    act(h.embedding, tensors.has('output.weight') ? /^output\.weight/ : /^token_embd\.weight/),
+    D * act(h.embedding, tensors.has('output.weight') ? /^output\.weight/ : /^token_embd\.weight/),
   );
-  const logits = c.take('logits', logitsBytes(h.vocabulary));
+  const logits = c.take('logits', D * logitsBytes(h.vocabulary));
   return {
     hidden,
     normed,
@@ -127,13 +152,16 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
 }
 
 /** Emits the whole plan. `frequencies`: what RopeTable.frequenciesAt says. */
-export function compile(model: Model, scratch: Scratch, frequencies: Place, sink: PlanSink): Segments {
+export function compile(model: PlacedModel, scratch: Scratch, frequencies: Place, sink: PlanSink): Segments {
   return new Compiler(model, scratch, frequencies, sink).compile();
 }
 
+/** The same f32 values from one of them on. */
+const fromRow = ({ name, at }: Place, row: number): Place => ({ name, at: at + 4 * row });
+
 class Compiler {
   constructor(
-    private readonly model: Model,
+    private readonly model: PlacedModel,
     private readonly s: Scratch,
     private readonly frequencies: Place,
     private readonly sink: PlanSink,
@@ -145,22 +173,9 @@ class Compiler {
     const embeddings = this.tensor('token_embd.weight');
 
     const bodyAt = sink.segment('body');
-    sink.emit(Op.GET_ROWS, {
-      dstAt: s.hidden,
-      k: h.embedding,
-      weightsAt: embeddings,
-      weightType: embeddings.type,
-      rows: embeddings.rows,
-    });
+    this.rows(embeddings, Op.GET_ROWS, Op.GET_GATHERED);
     const positions = this.model.tensors.get('position_embd.weight');
-    if (positions !== undefined)
-      sink.emit(Op.ADD_ROWS, {
-        dstAt: s.hidden,
-        k: h.embedding,
-        weightsAt: positions,
-        weightType: positions.type,
-        rows: positions.rows,
-      });
+    if (positions !== undefined) this.rows(positions, Op.ADD_ROWS, Op.ADD_GATHERED);
     if (h.architecture.scaledEmbedding)
       this.scale(s.hidden, h.embedding, h.embedding, Math.fround(Math.sqrt(h.embedding)));
     if (h.rope !== null)
@@ -180,16 +195,25 @@ class Compiler {
     const headAt = sink.segment('head');
     this.norm('output_norm', s.normedHead, true);
     const output = this.model.tensors.has('output.weight') ? 'output' : 'token_embd'; // tied: the embedding matrix read as rows of output
-    this.products(
-      s.normedHead,
-      h.embedding,
-      s.actHead,
-      [{ name: output, bias: 'output', dst: s.logits, stride: h.vocabulary }],
-      { head: true },
-    );
-    sink.emit(Op.CHECK, { at: s.logits, n: h.vocabulary }, { head: true });
+    const stride = logitsBytes(h.vocabulary) / 4;
+    this.products(s.normedHead, h.embedding, s.actHead, [{ name: output, bias: 'output', dst: s.logits, stride }], {
+      head: true,
+    });
+    sink.emit(Op.CHECK, { at: s.logits, n: h.vocabulary, stride }, { head: true });
     sink.emit(Op.END, {});
     return { bodyAt, headAt, ...emitDraws(sink) };
+  }
+
+  /** Rows of a matrix that tokens or positions name, to the residual stream: by `resident` where it is in the arena. */
+  private rows(
+    w: PlacedTensor,
+    resident: Op.GET_ROWS | Op.ADD_ROWS,
+    gathered: Op.GET_GATHERED | Op.ADD_GATHERED,
+  ): void {
+    const units = this.model.gathered.get(w.name);
+    const operands = { dstAt: this.s.hidden, k: w.k, weightsAt: units ?? w, weightType: w.type, rows: w.rows };
+    if (units === undefined) return this.sink.emit(resident, operands);
+    this.sink.emit(gathered, { ...operands, unitBytes: units.unitBytes, unitRows: units.unitRows });
   }
 
   /** hidden += attention(norm(hidden)); hidden += feedForward(norm(hidden)) */
@@ -320,20 +344,39 @@ class Compiler {
         this.sink.emit(Op.QUANTIZE, { actAt: act, k, srcAt: src, weightType: w.type }, { head: options.head === true });
         quantised = kind;
       }
-      this.sink.emit(
-        Op.MUL_MAT,
-        {
-          dstAt: dst,
-          rows: w.rows,
-          k,
-          weightsAt: w,
-          weightType: w.type,
-          actAt: kind === 'f32' ? src : act,
-          biasAt: this.model.tensors.get(`${bias}.bias`) ?? 0,
-          dstStride: stride,
-        },
-        options,
-      );
+      const biases = this.model.tensors.get(`${bias}.bias`);
+      for (const { row, rows, weights } of this.stretches(w, options.head === true))
+        this.sink.emit(
+          Op.MUL_MAT,
+          {
+            dstAt: fromRow(dst, row),
+            rows,
+            k,
+            weightsAt: weights,
+            weightType: w.type,
+            actAt: kind === 'f32' ? src : act,
+            biasAt: biases === undefined ? 0 : fromRow(biases, row),
+            dstStride: stride,
+          },
+          options,
+        );
+    }
+  }
+
+  /** A matrix as its products take it: whole, or the rows of each tile, after waiting for it and repacking where the file has another layout. */
+  private *stretches(
+    w: PlacedTensor,
+    head: boolean,
+  ): Generator<{ readonly row: number; readonly rows: number; readonly weights: Place }> {
+    const { sink } = this;
+    const parts = this.model.parts.get(w.name);
+    if (parts === undefined) return yield { row: 0, rows: w.rows, weights: w };
+    for (const { row, rows, at, read, packed } of parts) {
+      if (read !== null) sink.tile(read);
+      const weights: Place = { name: w.name, at, isTile: true };
+      if (packed !== null)
+        sink.emit(Op.REPACK, { dstAt: packed, rows, k: w.k, weightsAt: weights, weightType: w.type }, { head });
+      yield { row, rows, weights: packed === null ? weights : { ...weights, at: packed.at } };
     }
   }
 

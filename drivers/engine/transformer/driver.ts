@@ -1,7 +1,15 @@
 // The transformer engine: an accelerator driver that maps a GGUF model into the arena and compiles it into a plan. It never runs the
 // plan itself. What budget() says is what load() takes, region by region; a model it does not compute exactly is refused by name.
 
-import { GGML_BLOCK, ggmlTypeName, isRefusal, KV_TYPES, printable, refuse } from '../../../kernel/abi/index.ts';
+import {
+  GGML_BLOCK,
+  GGML_TYPE,
+  ggmlTypeName,
+  isRefusal,
+  KV_TYPES,
+  printable,
+  refuse,
+} from '../../../kernel/abi/index.ts';
 import type {
   ArenaView,
   Engine,
@@ -17,16 +25,18 @@ import type {
 } from '../../../kernel/abi/index.ts';
 import type { EngineCompute } from '../compute.ts';
 import { alignUp, Cursor } from '../memory.ts';
-import { GROUP } from '../ops.ts';
+import { GROUP, type Op } from '../ops.ts';
 import { Plan } from '../plan.ts';
-import type { Place } from '../plan.ts';
+import type { Operand, Operands, Place, PlanSink } from '../plan.ts';
 import { layOutPool, layOutSlots } from '../sessions.ts';
-import { ropeFrequenciesBytes } from '../sizes.ts';
+import { isInterleaved, logitsBytes, ropeFrequenciesBytes } from '../sizes.ts';
 import { directoryBytes, writeDirectory } from '../tensors.ts';
 import { bind, hyperparameters } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
 import { compile, kvBytesPerToken, layOutScratch } from './compile.ts';
-import type { Model, PlacedTensor, Scratch } from './compile.ts';
+import type { Model, PlacedModel, PlacedTensor, Scratch } from './compile.ts';
+import { placeStream, streaming } from './residency.ts';
+import type { Streaming } from './residency.ts';
 
 export interface TransformerParts {
   readonly arena: ArenaView;
@@ -46,21 +56,30 @@ export class TransformerDriver implements EngineDriver {
     return isRefusal(tensors) ? tensors : shapeOf(image, h);
   }
 
+  order(image: ModelImage): readonly string[] | Refusal {
+    const opened = this.open(image, LEAST_OPTIONS);
+    if (isRefusal(opened)) return opened;
+    const { model, scratch, frequencies } = layOut(opened, { weightsAt: 0, streamAt: 0, scratchAt: 0, planAt: 0 });
+    const sink = new TensorOrder(model.tensors);
+    compile(model, scratch, frequencies, sink);
+    return [...sink.names];
+  }
+
   budget(image: ModelImage, options: EngineOptions): EngineBudget | Refusal {
-    const model = this.open(image, options);
-    if (isRefusal(model)) return model;
+    const opened = this.open(image, options);
+    if (isRefusal(opened)) return opened;
+    const { model } = opened;
     const vocabulary = this.parts.tokenizer.budget(image);
     if (isRefusal(vocabulary)) return vocabulary;
-    const weights = placeTensors(model, 0);
-    const layout = layOut(weights.model, { scratchAt: 0, planAt: 0 });
+    const layout = layOut(opened, { weightsAt: 0, streamAt: 0, scratchAt: 0, planAt: 0 });
     return {
-      weights: weights.bytes,
-      stream: 0,
+      weights: layout.weightsBytes,
+      stream: layout.streamBytes,
       tensors: directoryBytes(model.tensors.values()),
       vocabulary: vocabulary.bytes,
       kv: layOutPool(options, kvBytesPerToken(model.h, options.kvType), 0).bytes,
       // The tokenizer cuts text in the scratch region while no step runs, and tensors pass through it while the model is loaded.
-      scratch: alignUp(Math.max(layout.scratch.bytes, vocabulary.workBytes, stagingBytes(model))),
+      scratch: alignUp(Math.max(layout.scratch.bytes, vocabulary.workBytes, stagingBytes(resident(opened)))),
       plan: layout.plan.endAt(),
       session: options.sessions * layOutSlots(options, 0, 0).bytes,
     };
@@ -69,20 +88,21 @@ export class TransformerDriver implements EngineDriver {
   load(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): Engine | Refusal {
     const opened = this.open(image, options);
     if (isRefusal(opened)) return opened;
-    const { model, bytes: weightsBytes } = placeTensors(opened, place.weightsAt);
+    const layout = layOut(opened, place);
+    const { model } = layout;
     const staging = { name: 'staging', at: place.scratchAt, bytes: budget.scratch };
-    for (const tensor of model.tensors.values()) {
-      const refusal = this.loadTensor(image, tensor, staging);
+    for (const { name } of resident(opened)) {
+      const refusal = this.loadTensor(image, model.tensors.get(name)!, staging);
       if (refusal !== null) return refusal;
     }
     const { arena, tokenizer } = this.parts;
     const directory = writeDirectory(arena.u8, place.tensorsAt, [...model.tensors.values()]);
     const vocabulary = tokenizer.load(image, place.vocabularyAt, budget.vocabulary);
     if (isRefusal(vocabulary)) return vocabulary;
-    const layout = layOut(model, place);
     this.writeFrequencies(layout);
-    const taken = { weights: weightsBytes, tensors: directory, plan: layout.plan.endAt() - place.planAt };
-    for (const region of ['weights', 'tensors', 'plan'] as const)
+    const { weightsBytes: weights, streamBytes: stream } = layout;
+    const taken = { weights, stream, tensors: directory, plan: layout.plan.endAt() - place.planAt };
+    for (const region of ['weights', 'stream', 'tensors', 'plan'] as const)
       if (taken[region] !== budget[region])
         return refuse('NOMEM', 9999, `region ${region}: ${budget[region]} bytes planned, ${taken[region]} taken`);
     const { kvAt, pageBytes, pageRecordsAt } = layOutPool(
@@ -96,8 +116,8 @@ export class TransformerDriver implements EngineDriver {
       options,
       vocabulary,
       ...layout.plan.load(arena),
-      stream: null,
       logitsAt: layout.scratch.logits.at,
+      logitsStride: logitsBytes(model.h.vocabulary),
       kvAt,
       pageBytes,
       pageRecordsAt,
@@ -110,11 +130,11 @@ export class TransformerDriver implements EngineDriver {
   plan(image: ModelImage, options: EngineOptions, _budget: EngineBudget, place: EnginePlace): PlanImage | Refusal {
     const opened = this.open(image, options);
     if (isRefusal(opened)) return opened;
-    const layout = layOut(placeTensors(opened, place.weightsAt).model, place);
-    return { ...layout.plan.image(place.planAt), stream: null, logitsAt: layout.scratch.logits.at };
+    const layout = layOut(opened, place);
+    return { ...layout.plan.image(place.planAt), logitsAt: layout.scratch.logits.at };
   }
 
-  private open(image: ModelImage, options: EngineOptions): Model<BoundTensor> | Refusal {
+  private open(image: ModelImage, options: EngineOptions): Opened | Refusal {
     const h = hyperparameters(image);
     if (isRefusal(h)) return h;
     const tensors = bind(image, h);
@@ -123,7 +143,10 @@ export class TransformerDriver implements EngineDriver {
     if (learned !== undefined && options.ctx > learned.rows)
       return refuse('INVAL', 2003, `context ${options.ctx}: the model has ${learned.rows} learned positions`);
     const bad = checkHeads(h, options.kvType);
-    return bad ?? { h, options, tensors };
+    if (bad !== null) return bad;
+    const model = { h, options, tensors };
+    const streams = streaming(model);
+    return isRefusal(streams) ? streams : { model, streams };
   }
 
   /** Brings one tensor from the file into place: pieces of whole groups of rows go through the staging buffer and are repacked out of it. */
@@ -143,8 +166,9 @@ export class TransformerDriver implements EngineDriver {
           `tensor ${t.info.name}: ${bytes} bytes wanted at ${t.info.fileAt + row * fileRow}, ${Math.max(0, got)} read`,
         );
       const at = t.at + row * placedRow;
-      if (t.type !== t.info.type) compute.dequantize(t.info.type, staging.at, rows * t.k, at); // kept as F32, and looked through where it lies
-      const bad = compute.repack(t.type, t.type === t.info.type ? staging.at : at, rows, t.k, at);
+      const wide = !isInterleaved(t.info.type) && t.type !== t.info.type;
+      if (wide) compute.dequantize(t.info.type, staging.at, rows * t.k, at); // kept as F32, and looked through where it lies
+      const bad = compute.repack(wide ? t.type : t.info.type, wide ? at : staging.at, rows, t.k, at);
       if (bad !== 0)
         return refuse(
           'NOEXEC',
@@ -171,22 +195,73 @@ export class TransformerDriver implements EngineDriver {
   }
 }
 
+/** Of a plan whose records nobody runs. */
+const LEAST_OPTIONS: EngineOptions = {
+  ctx: 1,
+  kvType: GGML_TYPE.F32,
+  batch: 1,
+  sessions: 1,
+  pages: 1,
+  draws: 1,
+  tileBytes: 0,
+  buffers: 0,
+  pinBytes: 0,
+};
+
+/** Takes no ops but the names, as the file has them, of the tensors that they read. */
+class TensorOrder implements PlanSink {
+  readonly names = new Set<string>();
+
+  constructor(private readonly tensors: ReadonlyMap<string, BoundTensor>) {}
+
+  segment(): number {
+    return 0;
+  }
+  layer(): void {}
+  tile(): void {}
+  emit<O extends Op>(_op: O, operands: Operands<O>): void {
+    for (const operand of Object.values<Operand>(operands)) {
+      const tensor = typeof operand === 'object' && 'name' in operand ? this.tensors.get(operand.name) : undefined;
+      if (tensor !== undefined) this.names.add(tensor.info.name);
+    }
+  }
+}
+
+/** A model bound to its tensors, and what of it streams (null: nothing, all of it is resident). */
+interface Opened {
+  readonly model: Model<BoundTensor>;
+  readonly streams: Streaming | null;
+}
+
+/** Tensors that are in the arena. */
+function resident({ model, streams }: Opened): BoundTensor[] {
+  return [...model.tensors.values()].filter(({ name }) => streams?.tensors.has(name) !== true);
+}
+
 /** A model with places for everything its plan refers to. The plan region begins with the frequencies. */
 interface Layout {
-  readonly model: Model;
+  readonly model: PlacedModel;
+  readonly weightsBytes: number;
+  readonly streamBytes: number;
   readonly scratch: Scratch;
   readonly frequencies: Place;
   readonly plan: Plan;
 }
 
-function layOut(model: Model, { scratchAt, planAt }: Pick<EnginePlace, 'scratchAt' | 'planAt'>): Layout {
-  const { h, options } = model;
+function layOut(
+  opened: Opened,
+  { weightsAt, streamAt, scratchAt, planAt }: Pick<EnginePlace, 'weightsAt' | 'streamAt' | 'scratchAt' | 'planAt'>,
+): Layout {
+  const { h, options } = opened.model;
+  const { tensors, bytes: weightsBytes } = placeTensors(opened, weightsAt);
+  const stream = opened.streams === null ? null : placeStream(opened.model, opened.streams, streamAt);
+  const model = { h, options, tensors, parts: stream?.parts ?? new Map(), gathered: stream?.gathered ?? new Map() };
   const scratch = layOutScratch(model, scratchAt);
   const frequencies = { name: 'frequencies', at: planAt };
   const frequenciesBytes = h.rope === null ? 0 : ropeFrequenciesBytes(h.rope.dimensions / 2, h.rope.scaling !== null);
   const recordsAt = planAt + alignUp(frequenciesBytes);
-  const plan = new Plan(sink => compile(model, scratch, frequencies, sink), recordsAt, options);
-  return { model, scratch, frequencies, plan };
+  const plan = new Plan(sink => compile(model, scratch, frequencies, sink), recordsAt, options, stream?.facts ?? null);
+  return { model, weightsBytes, streamBytes: stream?.bytes ?? 0, scratch, frequencies, plan };
 }
 
 /** Keys and values kept in blocks: every head begins with a block, so its size must be a multiple of one. */
@@ -198,23 +273,29 @@ function checkHeads({ headSize }: Hyperparameters, kvType: number): Refusal | nu
   return refuse('INVAL', 7001, `${blocks}: ${accepted.join(' or ').toLowerCase()} would be accepted`);
 }
 
-/** Gives every tensor its place from `at` on: matrices as many bytes as in the file, each on a boundary of the arena's alignment. */
-function placeTensors(model: Model<BoundTensor>, at: number): { readonly model: Model; readonly bytes: number } {
+/** Gives every tensor that stays its place from `at` on: matrices as many bytes as in the file, each on a boundary of the arena's alignment. */
+function placeTensors(
+  { model, streams }: Opened,
+  at: number,
+): { readonly tensors: ReadonlyMap<string, PlacedTensor>; readonly bytes: number } {
   const cursor = new Cursor(at);
   const placed = new Map<string, PlacedTensor>();
   for (const [name, t] of model.tensors) {
+    if (streams?.tensors.has(name) === true) {
+      placed.set(name, { ...t, at: 0, bytes: 0 });
+      continue;
+    }
     const [values, blockBytes] = GGML_BLOCK[ggmlTypeName(t.type)!];
     const bytes = ((t.k * t.rows) / values) * blockBytes;
     placed.set(name, { ...t, ...cursor.take(name, bytes), bytes });
   }
-  return { model: { ...model, tensors: placed }, bytes: cursor.bytes() };
+  return { tensors: placed, bytes: cursor.bytes() };
 }
 
-/** The largest piece a tensor must be read in: a group of rows. */
-function stagingBytes(model: Model<BoundTensor>): number {
+/** The largest piece one of these tensors must be read in: a group of rows. */
+function stagingBytes(tensors: readonly BoundTensor[]): number {
   let bytes = 0;
-  for (const { info, rows } of model.tensors.values())
-    bytes = Math.max(bytes, (info.bytes / rows) * Math.min(rows, GROUP));
+  for (const { info, rows } of tensors) bytes = Math.max(bytes, (info.bytes / rows) * Math.min(rows, GROUP));
   return bytes;
 }
 

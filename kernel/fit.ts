@@ -1,0 +1,342 @@
+// How a model fits into the arena: what a load leaves open is chosen here, the largest that fits, resident if that is possible and streamed if
+// not. Engines say what a choice takes, to the byte; a choice that does not fit comes back with what would have. The order of growth is the
+// order of use: the context first, then rows of a pass, sessions, pages; and of weights that stream as many as there is room left for are pinned.
+
+import {
+  GGML_TYPE,
+  isRefusal,
+  KV_PAGE,
+  KV_TYPES,
+  KV_TYPES_TEXT,
+  LIMITS,
+  PAGE_RECORD_BYTES,
+  PIN_AUTO,
+  ENGINE_REGIONS,
+  refuse,
+  RESIDENCY,
+  ggmlTypeName,
+  type EngineBudget,
+  type EngineDriver,
+  type EngineOptions,
+  type LoadOptions,
+  type ModelImage,
+  type ModelShape,
+  type RecordValue,
+  type Refusal,
+} from './abi/index.ts';
+import { alignUp } from './arena.ts';
+import { pagesOf } from './pages.ts';
+import { panic } from './panic.ts';
+
+/** What the caller asked for, see LoadOptions: 0 = as much as the default allows and fits. */
+export type LoadRequest = RecordValue<typeof LoadOptions.fields>;
+
+/** A model that some engine runs. */
+export interface Candidate {
+  readonly driver: EngineDriver;
+  readonly image: ModelImage;
+  readonly shape: ModelShape;
+}
+
+/** The room there is: the machine itself takes `fixed` of `capacity` bytes. */
+export interface Room {
+  readonly fixed: number;
+  readonly capacity: number;
+}
+
+/** What a load takes. */
+export interface Fit {
+  readonly options: EngineOptions;
+  readonly budget: EngineBudget;
+  /** The whole machine with the model. */
+  readonly total: number;
+  readonly fits: boolean;
+  /** When it does not: what would, in words; and the largest context that would, or 0. */
+  readonly ways: readonly string[];
+  readonly ctxThatFits: number;
+}
+
+/** The fewest positions a default context may shrink to before loading is refused instead. */
+const CTX_LEAST = 16;
+/** Of what would be free without it, the share that the pool takes by default: the rest is for vocabularies of other files and the like. */
+const POOL_SHARE = 3 / 4;
+
+/**
+ * Weights that stream: what a pass and a buffer may take, the best first. More rows in a pass are more work for each byte read, and larger
+ * tiles fewer commands; where memory is short both give way to the context.
+ */
+const STREAMED = [
+  { batch: 32, tileBytes: 256 * 1024 },
+  { batch: 16, tileBytes: 128 * 1024 },
+  { batch: 8, tileBytes: 64 * 1024 },
+  { batch: 4, tileBytes: 32 * 1024 },
+  { batch: 1, tileBytes: 4 * 1024 },
+] as const;
+/** From here on the default context shrinks first, down to what is worth having, before they do. */
+const SHRINKING = 2;
+const CTX_WORTHWHILE = 128;
+const BUFFERS = 2;
+/** Of what is free: the logits of further draws; where weights stream, then pages beyond one context, and the rest is for pinned ones. */
+const DRAWS_SHARE = 1 / 8;
+const PAGES_SHARE = 1 / 4;
+/** Sizes of what is pinned are tried in steps. */
+const PIN_STEP = 4096;
+
+/** n, n/2, … 1. */
+const halves = (n: number): number[] => (n < 1 ? [] : [n, ...halves(n >> 1)]);
+
+/** The largest n ≤ `most` that fits, as all below it do; 0: none. */
+function largest(most: number, fits: (n: number) => boolean): number {
+  let [low, high] = [0, Math.max(0, most) + 1];
+  while (low + 1 < high) {
+    const middle = (low + high) >> 1;
+    if (fits(middle)) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Types that keep keys and values in fewer bits. */
+const narrowerThan = (kvType: number): readonly (typeof KV_TYPES)[number][] =>
+  KV_TYPES.slice(1 + KV_TYPES.findIndex(name => GGML_TYPE[name] === kvType));
+
+/** Refuses what no keys and values are kept as. */
+export function checkKvType(type: number): Refusal | null {
+  const name = ggmlTypeName(type);
+  if (KV_TYPES.some(known => known === name)) return null;
+  return refuse('INVAL', 7001, `KV type ${name ?? type} is not ${KV_TYPES_TEXT}`);
+}
+
+/** The context that is asked for, or the default's; the request itself is checked. */
+function contextOf(shape: ModelShape, request: LoadRequest): number | Refusal {
+  const { ctx, kvType, pages } = request;
+  const bad = checkKvType(kvType) ?? checkSizes(request);
+  if (bad !== null) return bad;
+  const trained = shape.contextTrained === 0 ? LIMITS.contextMax : shape.contextTrained;
+  const most = Math.min(trained, LIMITS.contextMax);
+  if (ctx > most) return refuse('INVAL', 2003, `context ${ctx} asked, the model was made for ${most}`);
+  if (pages > 0 && pages < pagesOf(ctx))
+    return refuse(
+      'INVAL',
+      2003,
+      `pages ${pages} asked, one context of ${ctx} takes ${pagesOf(ctx)}, of ${KV_PAGE} positions each`,
+    );
+  return ctx > 0 ? ctx : Math.min(most, LIMITS.contextDefault, pages > 0 ? pages * KV_PAGE : most);
+}
+
+function checkSizes({ batch, sessions, draws, stream, tileBytes, buffers }: LoadRequest): Refusal | null {
+  const bad = (text: string): Refusal => refuse('INVAL', 7001, text);
+  if (batch > LIMITS.batchMax) return bad(`batch ${batch} asked, ${LIMITS.batchMax} rows at most`);
+  if (sessions > LIMITS.sessionsMax) return bad(`sessions ${sessions} asked, ${LIMITS.sessionsMax} at most`);
+  const rows = batch || LIMITS.batchMax;
+  if (draws > rows) return bad(`draws ${draws} asked, a pass has ${rows} rows at most`);
+  if (stream > RESIDENCY.streamed) return bad(`unknown residency ${stream}`);
+  if (tileBytes > LIMITS.tileBytesMax) return bad(`tiles of ${tileBytes} bytes asked, ${LIMITS.tileBytesMax} at most`);
+  if (buffers === 1 || buffers > LIMITS.buffersMax)
+    return bad(`buffers ${buffers} asked, ${BUFFERS} to ${LIMITS.buffersMax} are allowed`);
+  return null;
+}
+
+/** Chooses what is left open. A model that cannot be had in any way comes back with its smallest form and what would fit. */
+export function fit(model: Candidate, request: LoadRequest, room: Room): Fit | Refusal {
+  const ctx = contextOf(model.shape, request);
+  if (isRefusal(ctx)) return ctx;
+  const fitter = new Fitter(model, request, room, ctx);
+  const resident = request.stream === RESIDENCY.streamed ? null : fitter.resident();
+  if (resident !== null && (isRefusal(resident) || resident.fits || request.stream === RESIDENCY.resident))
+    return resident;
+  const streamed = fitter.streamed();
+  // An engine that does not stream: then what it takes as it is.
+  return isRefusal(streamed) ? (resident ?? streamed) : streamed;
+}
+
+class Fitter {
+  constructor(
+    private readonly model: Candidate,
+    private readonly request: LoadRequest,
+    private readonly room: Room,
+    /** As it was asked for, or the default. */
+    private readonly ctx: number,
+  ) {}
+
+  // ── Resident ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** All weights in the arena: the context first, then rows of a pass, slots, and pages of the pool. */
+  resident(): Fit | Refusal {
+    const smallest = this.smallest(this.ctx);
+    const least = this.budget(smallest);
+    if (isRefusal(least)) return least;
+    if (this.inRoom(least)) return this.grown(smallest);
+    const ctxThatFits = this.largestCtx(n => this.smallest(n));
+    if (this.mayShrinkTo(ctxThatFits, CTX_LEAST)) return this.grown(this.smallest(ctxThatFits));
+    return this.misfit(smallest, least, ctxThatFits, ['batch', 'sessions', 'pages']);
+  }
+
+  /** What is left open as small as it can be. */
+  private smallest(ctx: number): EngineOptions {
+    const { kvType, batch, sessions, pages, draws } = this.request;
+    return {
+      ctx,
+      kvType,
+      batch: batch || Math.max(1, draws),
+      sessions: sessions || 1,
+      pages: pages || pagesOf(ctx),
+      draws: draws || 1,
+      tileBytes: 0,
+      buffers: 0,
+      pinBytes: 0,
+    };
+  }
+
+  /** From the smallest choice, which fits, to the largest. */
+  private grown(smallest: EngineOptions): Fit | Refusal {
+    const { request } = this;
+    const batch =
+      request.batch ||
+      this.firstFit(halves(LIMITS.prefillBatch), n => ({ ...smallest, batch: Math.max(n, smallest.batch) }));
+    const served = this.withSessions({ ...smallest, batch: Math.max(batch, smallest.batch) });
+    return this.withPages(this.withDraws(served), POOL_SHARE);
+  }
+
+  private withSessions(o: EngineOptions): EngineOptions {
+    const n = this.firstFit(halves(LIMITS.sessionsMax), sessions => ({ ...o, sessions }));
+    return this.request.sessions > 0 ? o : { ...o, sessions: n };
+  }
+
+  /** With as many pages as sessions can use, of `share` of what is left. */
+  private withPages(o: EngineOptions, share: number): Fit | Refusal {
+    const budget = this.budget(o);
+    if (isRefusal(budget)) return budget;
+    const left = this.room.capacity - this.total({ ...budget, kv: 0 });
+    const pageBytes = KV_PAGE * this.model.shape.kvBytesPerToken(o.kvType) + PAGE_RECORD_BYTES;
+    const most = Math.min(Math.floor((left * share) / pageBytes), o.sessions * pagesOf(o.ctx));
+    return this.made({ ...o, pages: this.request.pages || Math.max(o.pages, most) });
+  }
+
+  // ── Streamed ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Weights come while they are wanted, but for those that are pinned. */
+  streamed(): Fit | Refusal {
+    const tileLeast = this.tileLeast();
+    if (isRefusal(tileLeast)) return tileLeast;
+    const forms = STREAMED.map(form => (ctx: number) => this.form(ctx, form, tileLeast));
+    for (const [i, form] of forms.entries()) {
+      if (this.fits(form(this.ctx))) return this.pinned(form(this.ctx));
+      if (i < SHRINKING) continue;
+      const ctx = this.largestCtx(form);
+      if (this.mayShrinkTo(ctx, i === forms.length - 1 ? CTX_LEAST : CTX_WORTHWHILE)) return this.pinned(form(ctx));
+    }
+    const last = forms.at(-1)!;
+    const least = this.budget(last(this.ctx));
+    if (isRefusal(least)) return least;
+    const asked = ['batch', 'sessions', 'pages', 'draws', 'buffers'] as const;
+    return this.misfit(last(this.ctx), least, this.largestCtx(last), asked);
+  }
+
+  private form(ctx: number, { batch, tileBytes }: (typeof STREAMED)[number], tileLeast: number): EngineOptions {
+    const { request } = this;
+    const pinBytes = request.pinBytes === PIN_AUTO ? 0 : request.pinBytes;
+    return {
+      ...this.smallest(ctx),
+      batch: request.batch || Math.max(batch, request.draws),
+      tileBytes: request.tileBytes || Math.max(tileBytes, tileLeast),
+      buffers: request.buffers || BUFFERS,
+      pinBytes,
+    };
+  }
+
+  /** The smallest power of two that a tile may be: a group of rows of the widest matrix. Where one was asked for, that, if the engine takes it. */
+  private tileLeast(): number | Refusal {
+    const { request } = this;
+    const of = (tileBytes: number): EngineBudget | Refusal =>
+      this.budget({ ...this.smallest(this.ctx), tileBytes, buffers: request.buffers || BUFFERS });
+    let refusal: Refusal | null = null;
+    for (let bytes = STREAMED.at(-1)!.tileBytes; bytes <= LIMITS.tileBytesMax; bytes *= 2) {
+      const budget = of(request.tileBytes || bytes);
+      if (!isRefusal(budget)) return request.tileBytes || bytes;
+      refusal = budget;
+      if (request.tileBytes > 0) break;
+    }
+    return refusal ?? panic('no size of a tile was tried');
+  }
+
+  /** A form that fits, with sessions, draws and pages, and as much pinned as there is room left for. */
+  private pinned(form: EngineOptions): Fit | Refusal {
+    const paged = this.withPages(this.withDraws(this.withSessions(form)), PAGES_SHARE);
+    if (isRefusal(paged) || !paged.fits || this.request.pinBytes !== PIN_AUTO) return paged;
+    const left = this.room.capacity - paged.total;
+    const pin = (steps: number): EngineOptions => ({ ...paged.options, pinBytes: steps * PIN_STEP });
+    return this.made(pin(largest(Math.ceil(left / PIN_STEP), n => this.fits(pin(n)))));
+  }
+
+  /** Logits for as many rows as a small share of what is left holds: the output matrix is then read once for all of them. */
+  private withDraws(o: EngineOptions): EngineOptions {
+    const budget = this.budget(o);
+    if (this.request.draws > 0 || isRefusal(budget)) return o;
+    const most = this.total(budget) + (this.room.capacity - this.total(budget)) * DRAWS_SHARE;
+    const draws = halves(o.batch).find(n => {
+      const more = this.budget({ ...o, draws: n });
+      return !isRefusal(more) && this.total(more) <= most;
+    });
+    return { ...o, draws: draws ?? 1 };
+  }
+
+  // ── Sums ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private budget(options: EngineOptions): EngineBudget | Refusal {
+    return this.model.driver.budget(this.model.image, options);
+  }
+  private total(budget: EngineBudget): number {
+    return ENGINE_REGIONS.reduce((sum, r) => sum + alignUp(budget[r], LIMITS.arenaAlign), this.room.fixed);
+  }
+  private inRoom(budget: EngineBudget): boolean {
+    return this.total(budget) <= this.room.capacity;
+  }
+  private fits(options: EngineOptions): boolean {
+    const budget = this.budget(options);
+    return !isRefusal(budget) && this.inRoom(budget);
+  }
+  private firstFit(sizes: readonly number[], of: (n: number) => EngineOptions): number {
+    return sizes.find(n => this.fits(of(n))) ?? 1;
+  }
+
+  private largestCtx(of: (ctx: number) => EngineOptions): number {
+    return largest(this.ctx - 1, n => this.fits(of(n)));
+  }
+  /** The default context may give way, down to `least`. */
+  private mayShrinkTo(ctx: number, least: number): boolean {
+    return this.request.ctx === 0 && ctx >= Math.min(least, this.ctx);
+  }
+
+  private made(options: EngineOptions): Fit | Refusal {
+    const budget = this.budget(options);
+    if (isRefusal(budget)) return budget;
+    const total = this.total(budget);
+    const fits = total <= this.room.capacity;
+    return { options, budget, total, fits, ways: [], ctxThatFits: options.ctx };
+  }
+
+  /** What does not fit, and which one of its figures, made smaller, would let it. */
+  private misfit(
+    options: EngineOptions,
+    budget: EngineBudget,
+    ctxThatFits: number,
+    asked: readonly ('batch' | 'sessions' | 'pages' | 'draws' | 'buffers')[],
+  ): Fit {
+    const { request } = this;
+    const less = (name: string, field: keyof EngineOptions, least = 1, step = 1): string => {
+      const n = largest(Math.floor(options[field] / step) - 1, x => this.fits({ ...options, [field]: x * step }));
+      return n * step >= least ? `${name} ${n * step}` : '';
+    };
+    const narrower = narrowerThan(request.kvType).find(name => this.fits({ ...options, kvType: GGML_TYPE[name] }));
+    const smallerTile = halves(options.tileBytes >> 1).find(tileBytes => this.fits({ ...options, tileBytes }));
+    const ways = [
+      ctxThatFits >= CTX_LEAST ? `context ${ctxThatFits}` : '',
+      narrower === undefined ? '' : `keys and values in ${narrower}`,
+      ...asked.map(field => (request[field] > 0 ? less(field, field, field === 'buffers' ? BUFFERS : 1) : '')),
+      smallerTile === undefined ? '' : `tiles of ${smallerTile}`,
+      options.pinBytes > 0 ? less('pinned bytes', 'pinBytes', PIN_STEP, PIN_STEP) : '',
+    ].filter(way => way !== '');
+    return { options, budget, total: this.total(budget), fits: false, ways, ctxThatFits };
+  }
+}

@@ -1,0 +1,317 @@
+// Streamed plans: whatever the size of tiles, the number of buffers and what is pinned, every logit is to the bit what the resident engine
+// computes, for plain files and prelinked ones; the budget is what is taken; the pieces obey the rules that the kernel relies on.
+
+import { existsSync, readFileSync } from 'node:fs';
+import test from 'ava';
+import type { ExecutionContext } from 'ava';
+import { GGML_TYPE, isRefusal, LIMITS, PLAN_RECORD } from '../kernel/abi/index.ts';
+import type { EngineOptions, ModelImage, StreamProgram } from '../kernel/abi/index.ts';
+import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
+import { TensorRecord } from '../drivers/engine/tensors.ts';
+import { accepted, blockDevice, BUILDS, canRun, optionsOf, random, Rig, shared, soak } from './harness.ts';
+import type { RigOptions } from './harness.ts';
+import { llamaModel, RECIPES } from './reference/llama-models.ts';
+import { kvTypeFor, NAMES, randomConfig, randomModel } from './reference/models.ts';
+import type { Config } from './reference/models.ts';
+import { interleaved, piecesOf, Streamer } from './support/streamer.ts';
+
+const builds = BUILDS.filter(canRun);
+const rigs = new Map(builds.map(build => [build, new Rig(build)]));
+const rigOf = (i = 0): Rig => rigs.get(builds[i % builds.length]!)!;
+const bits = (rows: readonly Float32Array[]): string => rows.map(row => Buffer.from(row.buffer).toString('hex')).join();
+
+const driverOf = (rig: Rig): TransformerDriver => new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
+
+/** A file and the image of it, whichever rig's. */
+interface Form {
+  readonly file: Uint8Array;
+  readonly image: (rig: Rig) => ModelImage;
+}
+const plain = (file: Uint8Array): Form => ({ file, image: rig => accepted(rig.image(file)) });
+/** Its matrices in the kernels' layout. */
+function prelinked(rig: Rig, plainFile: Uint8Array): Form {
+  const { file, image } = interleaved(rig, plainFile);
+  return { file, image: other => ({ ...image, read: blockDevice(other, file).read }) };
+}
+
+function residentLogits(rig: Rig, { image }: Form, options: RigOptions, ids: readonly number[]): string {
+  const { engine } = accepted(rig.load(driverOf(rig), image(rig), options));
+  return bits(rig.logits(engine, ids, options.batch));
+}
+
+/** The same through tiles; null where the tiles asked for cannot hold a group of rows. */
+function streamedLogits(
+  t: ExecutionContext,
+  rig: Rig,
+  { file, image }: Form,
+  options: RigOptions,
+  ids: readonly number[],
+): { logits: string; program: StreamProgram } | null {
+  const loaded = rig.load(driverOf(rig), image(rig), options);
+  if (isRefusal(loaded)) {
+    t.regex(loaded.message, /^tiles of \d+ bytes: \d rows of \S+ take \d+$/);
+    return null;
+  }
+  const { engine, budget, place, endAt } = loaded;
+  const before = rig.arena.u8.slice(endAt);
+  const resident = rig.arena.u8.slice(place.weightsAt, place.weightsAt + budget.weights);
+  const plan = rig.arena.u8.slice(place.planAt, place.planAt + budget.plan);
+  const logits = bits(new Streamer(rig, engine, blockDevice(rig, file).read).logits(ids, options.batch));
+  const same = (at: number, bytes: Uint8Array): boolean =>
+    Buffer.compare(rig.arena.u8.subarray(at, at + bytes.length), bytes) === 0;
+  t.true(same(endAt, before), 'something was written behind the model');
+  t.true(same(place.weightsAt, resident), 'weights changed');
+  t.true(same(place.planAt, plan), 'the plan changed');
+  const program = engine.stream!;
+  checkPieces(t, rig.arena.u8, program, engine.options, [place.streamAt, place.streamAt + budget.stream]);
+  return { logits, program };
+}
+
+/** What the kernel relies on. */
+function checkPieces(
+  t: ExecutionContext,
+  u8: Uint8Array,
+  program: StreamProgram,
+  { tileBytes, buffers, batch, pinBytes }: EngineOptions,
+  [from, to]: readonly [from: number, to: number],
+): void {
+  const ends: number[] = [];
+  for (const segment of ['body', 'head'] as const) {
+    const tiles = piecesOf(u8, program, segment).filter(p => p.bytes > 0);
+    const ring = [...new Set(tiles.map(p => p.bufferAt))].sort((a, b) => a - b);
+    t.true(ring.length <= buffers);
+    t.true(tiles.every((p, i) => p.bytes <= tileBytes && p.bufferAt === tiles[i % buffers]!.bufferAt));
+    t.true(ring.every((at, i) => at % LIMITS.arenaAlign === 0 && at >= from && (ring[i + 1] ?? to) - at > 0));
+    for (const p of tiles) ends.push(p.bufferAt + p.bytes);
+    const bytes = tiles.reduce((sum, p) => sum + p.bytes, 0);
+    t.is(bytes, segment === 'body' ? program.bodyBytes : program.headBytes);
+  }
+  for (const g of program.gathers) ends.push(g.toAt + batch * g.unitBytes);
+  t.true(ends.every(end => end <= to));
+  t.true(program.pinnedBytes <= pinBytes);
+}
+
+/** Options of a stream: tiles from the least to larger than any matrix, and pins from nothing to everything. */
+function randomStream(next: () => number, fileBytes: number): Partial<EngineOptions> {
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)]!;
+  return {
+    tileBytes: Math.ceil(pick([64, 300, 1000, 2000, 5000, 20000, fileBytes]) * (0.5 + next())),
+    buffers: 2 + Math.floor(next() * 4),
+    pinBytes: Math.floor(pick([0, 0, 0.1, 0.3, 0.6, 0.9, 1, 2]) * fileBytes),
+  };
+}
+
+/** Vocabularies that leave odd groups, and half groups, of rows. */
+function oddVocabulary(config: Config, next: () => number): Config {
+  const sizes = [5, 33, 64, 101, 108, 135, 400];
+  return { ...config, vocabulary: sizes[Math.floor(next() * sizes.length)]! };
+}
+
+for (const architecture of NAMES)
+  test(`${architecture}: streamed, partly or wholly pinned and prelinked, random models give the resident engine's bits`, t => {
+    const next = random(6007 * (1 + NAMES.indexOf(architecture)));
+    let [runs, tiles, pinned, refused] = [0, 0, 0, 0];
+    for (let m = 0; m < (soak ? 400 : 12); m++) {
+      const config = oddVocabulary(randomConfig(architecture, next), next);
+      const { file } = randomModel(config, next);
+      const rig = rigOf(m);
+      const ids = Array.from({ length: 7 }, () => Math.floor(next() * config.vocabulary));
+      const options = { ctx: 20, kvType: kvTypeFor(config, next), batch: 1 };
+      const forms = [plain(file), prelinked(rig, file)];
+      const [wanted, linked] = forms.map(form => residentLogits(rig, form, options, ids));
+      t.is(linked, wanted, `model ${m}: prelinked, resident`);
+      for (const form of forms)
+        for (let v = 0; v < 3; v++) {
+          const asked = { ...options, batch: 1 + Math.floor(next() * 8), ...randomStream(next, file.length) };
+          const found = streamedLogits(t, rigOf(m + v), form, asked, ids);
+          if (found === null) {
+            refused++;
+            continue;
+          }
+          if (found.logits !== wanted)
+            return void t.fail(`model ${m} ${JSON.stringify(config)} ${JSON.stringify(asked)} differs`);
+          runs++;
+          tiles += found.program.bodyPieces - 1 + found.program.headPieces - 1;
+          pinned += found.program.pinnedBytes;
+        }
+    }
+    t.log(`${runs} runs, ${tiles} tiles a pass and head, ${pinned} bytes pinned, ${refused} refused`);
+    t.true(runs > refused);
+  });
+
+/** Logits of random ids, resident and through some streams, are the same; how many streams were tried. */
+function compareStreams(
+  t: ExecutionContext,
+  name: string,
+  forms: readonly Form[],
+  resident: RigOptions,
+  vocabulary: number,
+  streams: readonly Partial<EngineOptions>[],
+): void {
+  const next = random(name.length);
+  const ids = Array.from({ length: resident.ctx }, () => Math.floor(next() * vocabulary));
+  const wanted = residentLogits(rigOf(), forms[0]!, resident, ids);
+  for (const [i, stream] of streams.entries())
+    for (const form of forms) {
+      const found = streamedLogits(t, rigOf(i), form, { ...resident, ...stream }, ids);
+      t.true(found !== null && found.logits === wanted, `${name} ${JSON.stringify(stream)}`);
+    }
+}
+
+const recipes = Object.keys(RECIPES).filter((_, i) => soak || i % 3 === 0);
+test(`models of many types and shapes: ${recipes.length} recipes`, t => {
+  for (const name of recipes) {
+    const { file } = llamaModel(name);
+    const image = accepted(rigOf().image(file));
+    const vocabulary = image.tensor('token_embd.weight')!.shape[1]!;
+    const streams = [
+      { tileBytes: 40000, buffers: 2, pinBytes: 0, batch: 1 },
+      { tileBytes: 70000, buffers: 5, pinBytes: file.length >> 1, batch: 32 },
+    ];
+    const forms = [plain(file), prelinked(rigOf(), file)];
+    compareStreams(t, name, forms, { ctx: 9, kvType: GGML_TYPE.F32, batch: 4 }, vocabulary, streams);
+  }
+});
+
+const SHARED_MODELS = [
+  'fable-q4_0',
+  'fable-f16',
+  'synthgpt2-q4_0',
+  'stories260K-q4_1',
+  'synth8M-q4_0',
+  ...'bf16 iq4_nl iq4_xs q2_k q3_k_s q4_0 q4_1 q4_k_s q5_0 q5_1 q5_k_s q6_k q8_0 tq1_0 tq2_0'
+    .split(' ')
+    .map(type => `synthKQ-${type}`),
+];
+for (const name of SHARED_MODELS) {
+  const path = shared(`models/${name}.gguf`);
+  (existsSync(path) ? test : test.skip)(`${name}: streamed as resident`, t => {
+    const file = new Uint8Array(readFileSync(path));
+    const streams = [
+      { tileBytes: 1 << 16, buffers: 2, pinBytes: 0, batch: 8 },
+      { tileBytes: 1 << 14, buffers: 3, pinBytes: file.length / 3, batch: 32 },
+      { tileBytes: 1 << 20, buffers: 2, pinBytes: 0, batch: 1 },
+    ].slice(0, soak ? 3 : 2);
+    compareStreams(t, name, [plain(file)], { ctx: 10, kvType: GGML_TYPE.F16, batch: 8 }, 500, streams);
+  });
+}
+
+/** Of a model of which sizes matter. */
+const SIZES = {
+  heads: 4,
+  headsKv: 2,
+  headSize: 16,
+  embedding: 64,
+  feedForward: 96,
+  vocabulary: 101,
+  ropeDimensions: 16,
+};
+
+test('a streamed plan is listed tile by tile, and is compiled alone as it is loaded', t => {
+  const rig = rigOf();
+  const next = random(77);
+  const config = { ...randomConfig('llama', next), layers: 2, tied: true, types: () => GGML_TYPE.F16, ...SIZES };
+  const { file } = randomModel(config, next);
+  const image = accepted(rig.image(file));
+  const driver = driverOf(rig);
+  const asked = { ctx: 20, kvType: GGML_TYPE.F32, batch: 3, tileBytes: 4000, buffers: 3, pinBytes: 6000 };
+  const { engine, budget, place } = accepted(rig.load(driver, image, asked));
+  const compiled = accepted(driver.plan(image, engine.options, budget, place));
+  t.deepEqual(compiled.stream, engine.stream);
+  const { bodyAt, headAt, sampleAt, scoreAt, logitsAt } = engine;
+  t.like(compiled, { bodyAt, headAt, sampleAt, scoreAt, logitsAt });
+  const { u8, i32 } = rig.arena;
+  const frequencies = (bodyAt - place.planAt) >> 2; // the kernels write them, not the compiler
+  t.deepEqual(
+    compiled.words.subarray(frequencies),
+    i32.slice((place.planAt >> 2) + frequencies, (place.planAt + budget.plan) >> 2),
+  );
+  // A row for each record; of the ENDs between pieces it is the tile that the next piece waits for.
+  const rows = engine.ops();
+  t.deepEqual(rows, compiled.rows);
+  const pieces = (['body', 'head'] as const).flatMap(s => piecesOf(u8, engine.stream!, s));
+  for (const [i, { segment, op, name, detail }] of rows.entries()) {
+    const at = bodyAt + i * PLAN_RECORD.bytes;
+    t.is(i32[at >> 2] === 0, op === 'END' || op === 'TILE', `${i} ${op}`);
+    if (op !== 'TILE') continue;
+    const piece = pieces.find(p => p.opAt === at + PLAN_RECORD.bytes)!;
+    t.regex(detail, new RegExp(` bytes=${piece.bytes} file=${piece.fileAt} buffer=[012]$`), segment);
+    const tensor = image.tensor(name)!;
+    t.true(piece.fileAt >= tensor.fileAt && piece.fileAt < tensor.fileAt + tensor.bytes);
+  }
+  t.is(rows.filter(r => r.op === 'END').length, 4);
+  t.is(rows.filter(r => r.op === 'TILE').length, pieces.filter(p => p.bytes > 0).length);
+});
+
+test('what streams is in the directory with its place in the file, and nowhere in the arena', t => {
+  const rig = rigOf();
+  const next = random(5);
+  const config = { ...randomConfig('gpt2', next), ...SIZES, headsKv: 4, types: () => GGML_TYPE.Q8_0 };
+  const { file } = randomModel(config, next);
+  const image = accepted(rig.image(file));
+  const asked = { ctx: 20, kvType: GGML_TYPE.F32, batch: 3, tileBytes: 30000, buffers: 2, pinBytes: 10000 };
+  const { engine, budget, place } = accepted(rig.load(driverOf(rig), image, asked));
+  const absent = new Set<string>();
+  for (let i = 0; i < image.tensors.length; i++) {
+    const r = TensorRecord.read(rig.arena.u8, place.tensorsAt + i * TensorRecord.bytes);
+    const info = image.tensor(Buffer.from(rig.arena.u8.subarray(r.nameAt, r.nameAt + r.nameBytes)).toString())!;
+    t.deepEqual([r.index, r.fileAt, r.fileBytes], [i, info.fileAt, info.bytes]);
+    if (r.at === 0) absent.add(info.name);
+    t.is(r.bytes === 0, r.at === 0);
+    t.true(r.at === 0 || (r.at >= place.weightsAt && r.at + r.bytes <= place.weightsAt + budget.weights));
+  }
+  const bytesOf = (names: readonly string[]): number => names.reduce((sum, name) => sum + image.tensor(name)!.bytes, 0);
+  const matrices = image.tensors.filter(x => x.shape.length > 1).map(x => x.name);
+  t.deepEqual(
+    [...absent].filter(name => !matrices.includes(name)),
+    [],
+  );
+  const { bodyBytes, headBytes, pinnedBytes, gathers } = engine.stream!;
+  t.true(pinnedBytes > 0);
+  t.is(bytesOf([...absent]) + pinnedBytes, bytesOf(matrices));
+  const byRow = ['token_embd.weight', 'position_embd.weight'].filter(name => absent.has(name));
+  t.deepEqual(
+    gathers.map(g => g.tensor),
+    byRow,
+  );
+  const tied = image.tensor('output.weight') === undefined;
+  const onlyByRow = byRow.filter(name => !tied || name !== 'token_embd.weight');
+  const once = bytesOf([...absent]) - bytesOf(onlyByRow);
+  const between = bodyBytes + headBytes - once; // vectors that are read over
+  t.true(between >= 0 && between < image.tensors.length * 1024, `${between} bytes beside the matrices`);
+});
+
+test('refused by name: tiles without room for a group of rows, a single buffer', t => {
+  const rig = rigOf();
+  const next = random(9);
+  const config = { ...randomConfig('llama', next), types: () => GGML_TYPE.F32, ...SIZES };
+  const image = accepted(rig.image(randomModel(config, next).file));
+  const driver = driverOf(rig);
+  const options = optionsOf({ ctx: 20, kvType: GGML_TYPE.F32, batch: 1, tileBytes: 8, buffers: 2 });
+  let asked = options;
+  for (let tries = 0; ; tries++) {
+    const budget = driver.budget(image, asked);
+    if (!isRefusal(budget)) break;
+    t.is(budget.code, 7001);
+    const [, needed] = /^tiles of \d+ bytes: \d rows of \S+ take (\d+)$/.exec(budget.message)!;
+    t.true(Number(needed) > asked.tileBytes && tries < 20);
+    asked = { ...asked, tileBytes: Number(needed) };
+  }
+  const one = driver.budget(image, { ...asked, buffers: 1 });
+  t.true(isRefusal(one) && one.message.startsWith('buffers 1 asked'));
+});
+
+test('a tile that is not finite ends the pass where it is repacked', t => {
+  const rig = rigOf();
+  const next = random(31);
+  const config = { ...randomConfig('llama', next), types: () => GGML_TYPE.Q4_0, ...SIZES };
+  const { file } = randomModel(config, next);
+  const { fileAt } = accepted(rig.image(file)).tensor('blk.0.ffn_up.weight')!;
+  file.set([0x00, 0x7c], fileAt + 18); // a scale of infinity
+  const options = { ctx: 20, kvType: GGML_TYPE.F32, batch: 1, tileBytes: 1 << 16, buffers: 2 };
+  const refused = rig.load(driverOf(rig), accepted(rig.image(file)), { ...options, tileBytes: 0 });
+  t.true(isRefusal(refused) && refused.message.includes('ffn_up'));
+  const { engine } = accepted(rig.load(driverOf(rig), accepted(rig.image(file)), options));
+  const streamer = new Streamer(rig, engine, blockDevice(rig, file).read);
+  t.throws(() => streamer.logits([1, 2], 1), { message: /ended with status 1$/ });
+});
