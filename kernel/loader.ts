@@ -358,12 +358,12 @@ export class Loader {
   private withImage<T>(path: string, use: (image: ModelImage, file: OpenFile) => T | Refusal): T | Refusal {
     const opened = openImage(this, path, '/');
     if (isRefusal(opened)) return opened;
-    const { image, file } = opened;
+    const { image, file, unread } = opened;
     try {
       const r = use(image, file);
+      if (!isRefusal(r)) return r;
       // A refusal about a file names the file, once.
-      if (isRefusal(r) && !r.message.includes(path)) return { ...r, message: `${path}: ${r.message}` };
-      return r;
+      return unread() ?? (r.message.includes(path) ? r : { ...r, message: `${path}: ${r.message}` });
     } finally {
       this.costs.settle();
       file.close();
@@ -781,14 +781,13 @@ export class Loader {
     const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
     for (let done = 0; done < bytes;) {
       const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));
-      if (n <= 0) return refuse('IO', 1002, `read failed at byte ${done} of ${bytes}`);
+      if (n <= 0) return refuse('IO', 0, `I/O error reading ${bytes - done} bytes at ${done}`);
       hash.update(dma.subarray(0, n));
       if (done + n > dataAt) dataHash.update(dma.subarray(Math.max(0, dataAt - done), n));
       done += n;
     }
-    const disk = this.costs.disks.of(file);
-    const status = this.costs.transfer(bytes, disk);
-    if (status < 0) return { errno: -status, code: 1002, message: disk.complaint(status, bytes, 0) };
+    const unread = this.costs.readThrough(bytes, this.costs.disks.of(file));
+    if (unread !== null) return unread;
     if (prelink !== null && bytesToHex(dataHash.digest()) !== prelink.dataSha256)
       return refuse(
         'NOEXEC',

@@ -834,6 +834,7 @@ for (const lab of [
   'quotas',
   'trace',
   'pages',
+  'disks',
   'kv',
   'sessions',
   'deadlines',
