@@ -80,7 +80,7 @@ const BUFFERS = 2;
 const DRAWS_SHARE = 1 / 8;
 const PAGES_SHARE = 1 / 4;
 /** Sizes of what is pinned are tried in steps. */
-const PIN_STEP = 4096;
+const PIN_STEP = 16 * 1024;
 
 /** n, n/2, … 1. */
 const halves = (n: number): number[] => (n < 1 ? [] : [n, ...halves(n >> 1)]);
@@ -151,6 +151,8 @@ export function fit(model: Candidate, request: LoadRequest, room: Room): Fit | R
 }
 
 class Fitter {
+  private readonly known = new Map<string, EngineBudget | Refusal>();
+
   constructor(
     private readonly model: Candidate,
     private readonly request: LoadRequest,
@@ -220,11 +222,13 @@ class Fitter {
     const tileLeast = this.tileLeast();
     if (isRefusal(tileLeast)) return tileLeast;
     const forms = STREAMED.map(form => (ctx: number) => this.form(ctx, form, tileLeast));
+    const best = (ctx: number): EngineOptions | undefined => forms.map(form => form(ctx)).find(o => this.fits(o));
     for (const [i, form] of forms.entries()) {
       if (this.fits(form(this.ctx))) return this.pinned(form(this.ctx));
       if (i < SHRINKING) continue;
-      const ctx = this.largestCtx(form);
-      if (this.mayShrinkTo(ctx, i === forms.length - 1 ? CTX_LEAST : CTX_WORTHWHILE)) return this.pinned(form(ctx));
+      const ctx = KV_PAGE * largest(pagesOf(this.ctx) - 1, n => this.fits(form(n * KV_PAGE)));
+      const isLast = i === forms.length - 1;
+      if (this.mayShrinkTo(ctx, isLast ? CTX_LEAST : CTX_WORTHWHILE)) return this.pinned(best(ctx) ?? form(ctx));
     }
     const last = forms.at(-1)!;
     const least = this.budget(last(this.ctx));
@@ -283,8 +287,12 @@ class Fitter {
 
   // ── Sums ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Engines compile the plan to know its size: what has been asked is kept. */
   private budget(options: EngineOptions): EngineBudget | Refusal {
-    return this.model.driver.budget(this.model.image, options);
+    const key = Object.values(options).join();
+    const budget = this.known.get(key) ?? this.model.driver.budget(this.model.image, options);
+    this.known.set(key, budget);
+    return budget;
   }
   private total(budget: EngineBudget): number {
     return ENGINE_REGIONS.reduce((sum, r) => sum + alignUp(budget[r], LIMITS.arenaAlign), this.room.fixed);
