@@ -197,7 +197,8 @@ for (const name of SHARED_MODELS) {
       { tileBytes: 1 << 14, buffers: 3, pinBytes: Math.floor(file.length / 3), batch: 32 },
       { tileBytes: 1 << 20, buffers: 2, pinBytes: 0, batch: 1 },
     ].slice(0, soak ? 3 : 2);
-    compareStreams(t, name, [plain(file)], { ctx: 10, kvType: GGML_TYPE.F16, batch: 8 }, 500, streams);
+    const ctx = name.endsWith('q4_0') || soak ? 34 : 10; // more than a batch of 32
+    compareStreams(t, name, [plain(file)], { ctx, kvType: GGML_TYPE.F16, batch: 8 }, 500, streams);
   });
 }
 
@@ -511,3 +512,22 @@ for (const [name, shape] of Object.entries(SHAPES))
       );
     }
   });
+
+test('a matrix of a type that is kept as F32 stays, whatever streams', t => {
+  const driver = driverOf(rigOf());
+  const streamAsked = { tileBytes: 1 << 18, buffers: 2, pinBytes: 0 };
+  const options = optionsOf({ ctx: 64, kvType: GGML_TYPE.F16, batch: 8, ...streamAsked });
+  const image = shapeOnly(SHAPES['135 M'], false, NEAR);
+  const wide = 'blk.3.ffn_up.weight';
+  const { shape } = image.tensor(wide)!;
+  const values = shape.reduce((a, b) => a * b, 1);
+  const tensors = image.tensors.map(x => (x.name === wide ? { ...x, type: GGML_TYPE.F64, bytes: 8 * values } : x));
+  const tensor = (name: string): TensorInfo | undefined => tensors.find(x => x.name === name);
+  const budget = accepted(driver.budget({ ...image, tensors, tensor }, options));
+  t.is(budget.weights, accepted(driver.budget(image, options)).weights + 4 * values);
+  const { rows } = accepted(driver.plan({ ...image, tensors, tensor }, options, budget, PLACE));
+  t.deepEqual(
+    rows.filter(row => row.name === wide).map(row => row.op),
+    ['MUL_MAT'],
+  );
+});
