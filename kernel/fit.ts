@@ -85,7 +85,7 @@ const BUFFERS = 2;
 const DRAWS_SHARE = 1 / 8;
 const PAGES_SHARE = 1 / 4;
 /** Sizes of what is pinned are tried in steps. */
-const PIN_STEP = 4096;
+const PIN_STEP = 16 * 1024;
 
 /** n, n/2, … 1. */
 const halves = (n: number): number[] => (n < 1 ? [] : [n, ...halves(n >> 1)]);
@@ -156,6 +156,8 @@ export function fit(model: Candidate, request: LoadRequest, room: Room): Fit | R
 }
 
 class Fitter {
+  private readonly known = new Map<string, EngineBudget | Refusal>();
+
   constructor(
     private readonly model: Candidate,
     private readonly request: LoadRequest,
@@ -224,11 +226,12 @@ class Fitter {
     const tileLeast = this.tileLeast();
     if (isRefusal(tileLeast)) return tileLeast;
     const forms = STREAMED.map(form => (ctx: number) => this.form(ctx, form, tileLeast));
+    const best = (ctx: number): EngineOptions | undefined => forms.map(form => form(ctx)).find(o => this.fits(o));
     for (const [i, form] of forms.entries()) {
       if (this.fits(form(this.ctx))) return this.pinned(form(this.ctx));
-      if (i < SHRINKING || this.request.ctx > 0) continue;
-      const ctx = this.largestCtx(form);
-      if (this.mayShrinkTo(ctx, i < SHRUNK ? CTX_WORTHWHILE : CTX_LEAST)) return this.pinned(form(ctx));
+      if (i < SHRINKING || this.request.ctx > 0 || !this.fits(form(Math.min(KV_PAGE, this.ctx)))) continue;
+      const ctx = KV_PAGE * largest(pagesOf(this.ctx) - 1, n => this.fits(form(n * KV_PAGE)));
+      if (this.mayShrinkTo(ctx, i < SHRUNK ? CTX_WORTHWHILE : CTX_LEAST)) return this.pinned(best(ctx) ?? form(ctx));
     }
     const asked = ['batch', 'sessions', 'pages', 'draws', 'buffers'] as const;
     return this.misfit(this.leastOf(forms.slice(SHRUNK).map(form => form(this.ctx))), asked);
@@ -295,8 +298,12 @@ class Fitter {
 
   // ── Sums ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Engines compile the plan to know its size: what has been asked is kept. */
   private budget(options: EngineOptions): EngineBudget | Refusal {
-    return this.model.driver.budget(this.model.image, options);
+    const key = Object.values(options).join();
+    const budget = this.known.get(key) ?? this.model.driver.budget(this.model.image, options);
+    this.known.set(key, budget);
+    return budget;
   }
   private pageBytes({ kvType }: EngineOptions): number {
     return KV_PAGE * this.model.shape.kvBytesPerToken(kvType) + PAGE_RECORD_BYTES;

@@ -11,11 +11,13 @@ import {
   GGML_TYPE,
   isRefusal,
   LIMITS,
+  PickRecord,
   QUOTA_SET,
   RowRecord,
   SCHED_KEEP,
   SERVER,
   SESSION_FLAG,
+  SESSION_KIND,
   StepBlock,
   type RecordValue,
   type SchedOptions,
@@ -37,7 +39,6 @@ function setScheduler(bench: Bench, options: Partial<RecordValue<typeof SchedOpt
   const refusal = bench.kernel.sessions.configure({ ...KEEP, ...options });
   if (refusal !== null) throw new Error(refusal.message);
 }
-
 
 for (const [name, request, schedules] of [
   ['fable-f16', { ctx: 128, pages: 14, sessions: 32 }, 2],
@@ -504,6 +505,87 @@ test('whose values are not finite is found among several in a pass: one session 
   for (const i of [0, 1, 3]) t.like(outcomes[i]!, { tokens: alone[i]!.tokens, cycles: alone[i]!.cycles });
   t.deepEqual(outcomes[2]!.tokens, alone[2]!.tokens.slice(0, outcomes[2]!.tokens.length));
   bench.check();
+});
+
+test('whose logits are not finite is found among those of one head: one session faults, the others say what they say alone', t => {
+  const bench = new Bench();
+  bench.load('fable-f16', { ctx: 128 });
+  const text = `${'Once upon a time there was a little girl named Lily. '.repeat(4)}`;
+  const wishes = [
+    ...['Once upon a time', 'The dog', 'A cat had'].map(prompt => ({ prompt, options: { maxTokens: 8, logitsK: 3 } })),
+    { prompt: text, options: { kind: SESSION_KIND.score, maxTokens: 1 } },
+    { prompt: `The ${text}`, options: { kind: SESSION_KIND.score, maxTokens: 1 } },
+  ];
+  const alone = wishes.map(({ prompt, options }) => bench.alone(prompt, options));
+  for (const sick of [1, 4]) {
+    bench.forget();
+    const live = wishes.map(({ prompt, options }) => bench.accepted(prompt, options));
+    const { id } = bench.report(live[sick]!);
+    const { compute, lay } = bench.service;
+    const { run } = compute;
+    let shared = 0;
+    // Behind position 6 the logits of that session's rows are not finite.
+    const spoilt = (stepAt: number, opAt: number): number => {
+      const status = run(stepAt, opAt);
+      if (opAt !== bench.engine.headAt) return status;
+      const { u8 } = bench.machine.arena;
+      const picks = StepBlock.read(u8, stepAt).picks;
+      for (let i = 0; i < picks; i++) {
+        const { row } = PickRecord.read(u8, lay.picksAt + i * PickRecord.bytes);
+        const { session, pos } = RowRecord.read(u8, lay.rowsAt + row * RowRecord.bytes);
+        if (session === id && pos > 6)
+          PickRecord.write(u8, lay.picksAt + i * PickRecord.bytes, { row, fault: FAULT.nan });
+        if (session === id && pos > 6 && picks > 1) shared++;
+      }
+      return status;
+    };
+    Object.assign(compute, { run: spoilt });
+    const outcomes = live.map(handle => bench.finish(handle));
+    Object.assign(compute, { run });
+    t.true(shared > 0, 'it was not alone');
+    for (const [i, { finish, tokens, text: said, tops, cycles }] of outcomes.entries())
+      if (i !== sick)
+        t.like(
+          { tokens, text: said, tops, cycles },
+          { tokens: alone[i]!.tokens, text: alone[i]!.text, tops: alone[i]!.tops, cycles: alone[i]!.cycles },
+        );
+      else t.is(finish, 'fault');
+    t.deepEqual(outcomes[sick]!.tokens, alone[sick]!.tokens.slice(0, outcomes[sick]!.tokens.length));
+    bench.check();
+    for (const handle of live) bench.kernel.sessions.close(handle);
+  }
+});
+
+test('however many rows a head takes at once, sessions say, measure and are charged the same', t => {
+  const texts = ['Once upon a time', 'The dog', 'A cat had', 'In the park'];
+  const long = 'Once upon a time there was a little girl named Lily. '.repeat(6);
+  const outcomes = [1, 3, 8, 32].map(draws => {
+    const bench = new Bench();
+    bench.load('fable-q4_0', { ctx: 128, batch: 32, draws });
+    let [heads, picks] = [0, 0];
+    const { compute } = bench.service;
+    const { run } = compute;
+    const counted = (stepAt: number, opAt: number): number => {
+      const step = StepBlock.read(bench.machine.arena.u8, stepAt);
+      if (opAt === bench.engine.headAt) [heads, picks] = [heads + 1, picks + step.picks];
+      return run(stepAt, opAt);
+    };
+    Object.assign(compute, { run: counted });
+    const live = texts.map(text => bench.accepted(text, { maxTokens: 12, logitsK: 2 }));
+    live.push(bench.accepted(long, { kind: SESSION_KIND.score, maxTokens: 1 }));
+    const all = live.map(handle => bench.finish(handle));
+    const alone = all.map(({ tokens, text, tops, finish, cycles }) => ({ tokens, text, tops, finish, cycles }));
+    return { draws, alone, picks, perHead: picks / heads };
+  });
+  for (const { draws, alone, picks, perHead } of outcomes) {
+    t.deepEqual(alone, outcomes[0]!.alone, `${draws} at once`);
+    t.is(picks, outcomes[0]!.picks);
+    t.true(perHead <= draws);
+  }
+  const rates = outcomes.map(o => o.perHead);
+  t.log(rates.map((rate, i) => `${outcomes[i]!.draws}: ${rate.toFixed(2)} rows a head`).join(', '));
+  t.is(rates[0], 1);
+  t.true(rates[1]! > 1.5 && rates[2]! > rates[1]! && rates[3]! > rates[2]!);
 });
 
 test('a paced session draws no faster than its pace; the clock jumps when nobody else runs', t => {
