@@ -42,6 +42,7 @@ export class Poly {
   readonly #written: Written | undefined;
   #key: string | undefined;
   #range: Range | undefined;
+  #constant: bigint | null | undefined;
 
   /** From terms by the keys of their atoms; or from terms that are written down somewhere and read when they are asked for. */
   constructor(terms: ReadonlyMap<string, Term> | Written) {
@@ -70,9 +71,13 @@ export class Poly {
   }
   /** The value when it has no unknowns, else null. */
   get constant(): bigint | null {
-    const [only, second] = this.list;
-    if (only === undefined) return 0n;
-    return second === undefined && only.atoms.length === 0 ? only.coef : null;
+    return this.#constant === undefined ? (this.#constant = this.#constantOf()) : this.#constant;
+  }
+  #constantOf(): bigint | null {
+    const { size } = this.#terms ?? { size: this.list.length };
+    if (size !== 1) return size === 0 ? 0n : null;
+    const only = this.#terms === undefined ? this.list[0] : this.#terms.get('');
+    return only?.atoms.length === 0 ? only.coef : null;
   }
   equals(other: Poly): boolean {
     return this === other || this.key === other.key;
@@ -105,14 +110,39 @@ export class Poly {
   }
 }
 
+/** Σ factor · expression, gathered. */
+export class Sum {
+  #known = 0n;
+  #terms: Map<string, Term> | null = null;
+
+  add(p: Poly, factor: bigint): void {
+    const c = p.constant;
+    if (c !== null) {
+      if (c !== 0n) this.#known += c * factor;
+      return;
+    }
+    this.#terms ??= new Map();
+    for (const [key, { coef, atoms }] of p.terms) accumulate(this.#terms, key, coef * factor, atoms);
+  }
+  addNumber(value: bigint): void {
+    this.#known += value;
+  }
+  /** The sum so far; nothing is to be added to it afterwards. */
+  total(): Poly {
+    if (this.#terms === null) return constant(this.#known);
+    accumulate(this.#terms, '', this.#known, []);
+    return new Poly(this.#terms);
+  }
+}
+
 /** Σ factor · expression. */
 export function combine(polys: readonly Poly[], factors: readonly number[]): Poly {
-  const terms = new Map<string, Term>();
+  const sum = new Sum();
   polys.forEach((p, i) => {
-    const factor = BigInt(factors[i] ?? 0);
-    if (factor !== 0n) for (const [key, { coef, atoms }] of p.terms) accumulate(terms, key, coef * factor, atoms);
+    const factor = factors[i] ?? 0;
+    if (factor !== 0 && p !== ZERO) sum.add(p, BigInt(factor));
   });
-  return new Poly(terms);
+  return sum.total();
 }
 
 function accumulate(terms: Map<string, Term>, key: string, coef: bigint, atoms: readonly Atom[]): void {
@@ -532,6 +562,7 @@ export const hasFree = (p: Poly): boolean => mentions(p, isFree);
 
 /** The largest or smallest value over all choices of the free atoms, as an expression without them. */
 export function extreme(p: Poly, largest: boolean): Poly {
+  if (p.constant !== null) return p;
   const open = atomsOf(p).filter(a => atomMentions(a, isFree));
   if (open.length === 0) return p;
   open.sort((a, b) => order(a) - order(b));

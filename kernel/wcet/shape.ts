@@ -90,9 +90,9 @@ export function unknownsOf(c: Certificate, s: Setting): Unknowns | Refusal {
   const data = new Set<number>();
   const open: number[] = [];
   values[PASSES] = BigInt(s.passes ?? 0);
+  const known = Array.from(values, v => v ?? 0n);
   for (const w of c.words) {
     const hidden = mentions(w.address, a => a.kind === 'param' && values[a.index] === undefined);
-    const known = values.map(v => v ?? 0n);
     const word = hidden ? 'data' : s.read(Number(evaluate(w.address, known)));
     if (word === 'data') data.add(w.param);
     if (word === 'open') open.push(w.param);
@@ -101,7 +101,7 @@ export function unknownsOf(c: Certificate, s: Setting): Unknowns | Refusal {
       return refuse('INVAL', 9999, `${c.name}: holds where word ${w.param} is ${w.value}, it is ${word}`);
     if (word < 0 || word > ARGUMENT_MAX)
       return refuse('RANGE', 9999, `${c.name}: word ${w.param} is ${word}, not in 0 … ${ARGUMENT_MAX}`);
-    values[w.param] = BigInt(word);
+    values[w.param] = known[w.param] = BigInt(word);
   }
   return { values, data, open };
 }
@@ -294,6 +294,7 @@ export class Shape {
    * part of it having been counted once.
    */
   reads(region: MemoryRegion): Read[] {
+    if (!this.#operands.some(o => o.region === region)) return [];
     const value = (p: Poly): number => this.#program.compile(p)();
     const loads = [...this.#strays, ...this.#operands.flatMap(o => o.extents)].filter(x => !x.store);
     const sum = loads.reduce((total, x) => total + value(x.moved), 0);
@@ -434,7 +435,8 @@ function overwritten(
   const relied = c.words.filter(w => !data.has(w.param));
   const addresses = relied.flatMap(w => known.of(w.address).constant ?? []).map(Number);
   for (const x of c.extents) {
-    if (!x.store || x.scatter !== null || known.of(x.moved).constant === 0n) continue;
+    if (!x.store || x.scatter !== null || known.of(x.reach).constant === 0n) continue;
+    if (known.of(x.moved).constant === 0n) continue;
     const [[from], [, to]] = [spanIn(known.of(x.from), cases), spanIn(known.of(x.to), cases)];
     const at = addresses.find(address => from < address + 4 && address < to);
     if (at !== undefined)

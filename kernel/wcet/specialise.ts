@@ -4,6 +4,7 @@
 
 import {
   ATOM,
+  Sum,
   constant,
   floor,
   fromTerms,
@@ -41,7 +42,7 @@ export class Specialiser {
   of(p: Poly): Poly {
     const done = this.#polys.get(p);
     if (done !== undefined) return done;
-    let total = ZERO;
+    const sum = new Sum();
     for (const { coef, atoms } of p.without(this.#isZero)) {
       let value = coef;
       let rest: Poly | null = null;
@@ -52,8 +53,10 @@ export class Specialiser {
         else value *= c;
         if (value === 0n) break; // a bracket that is 0 shields its factors, a division by 0 among them
       }
-      if (value !== 0n) total = total.plus(rest === null ? constant(value) : rest.scaled(value));
+      if (rest === null) sum.addNumber(value);
+      else if (value !== 0n) sum.add(rest, value);
     }
+    const total = sum.total();
     this.#polys.set(p, total);
     return total;
   }
