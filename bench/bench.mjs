@@ -188,10 +188,6 @@ export function print(run, { json, repetitions }) {
   console.log(
     '\nmul-add, bandwidth: share of the ceiling reached while decoding (int8 ceiling for quantised weights, f32 for others)',
   );
-  if (results.some(r => r.same))
-    console.log(
-      'first ids equal: greedy ids up to the first that differs from arena8; where the best two logits are closer than a rounding, either is right',
-    );
   for (const note of run.notes) console.log(note);
   if (json) writeFileSync(json, `${JSON.stringify(run, null, 1)}\n`);
 }
