@@ -4,6 +4,8 @@
 // its own, and can be drawn again without the file.
 import { closeSync, existsSync, ftruncateSync, openSync, renameSync, writeSync } from 'node:fs';
 import path from 'node:path';
+import process from 'node:process';
+import { fileURLToPath } from 'node:url';
 import seedrandom from 'seedrandom';
 import { f16Bits, layOutGguf, rowBytes } from './gguf.mjs';
 import { benchFolder, metadataOf, PLAIN_FROM, PLAIN_TO, readHeader, tensorsOf, vocabularyOf } from './models.mjs';
@@ -60,6 +62,8 @@ export const LARGE = {
   },
 };
 
+const EMBEDDINGS = 'token_embd.weight';
+
 /** 32 random bits a word from a seed: xorshift, Marsaglia 2003. */
 function drawWords(words, seed) {
   let x = seed === 0 ? 1 : seed;
@@ -113,7 +117,7 @@ function drawRow(name, row, type, { scales, minima }, bytes) {
 
 /** The rows of a matrix that are not zero, in order: all, or `rowsKept` spread over it, the first and the last among them. */
 export function keptRows({ name, shape: [, rows] }, { rowsKept }) {
-  const every = name === 'token_embd.weight' || rowsKept === undefined;
+  const every = name === EMBEDDINGS || rowsKept === undefined;
   const count = every ? rows : Math.min(rows, name === 'output.weight' ? 32 * rowsKept : rowsKept);
   const all = Array.from({ length: count }, (_, i) => Math.round((i * (rows - 1)) / (count - 1)));
   // The logits of the end token and of single bytes are always 0, as in models.mjs.
@@ -170,7 +174,7 @@ export function writeLarge(file, name, shape, vocabularyFile) {
   const tensors = tensorsOf(shape);
   const { header, places, fileBytes } = layOutGguf([...metadataOf({ name, ...shape }), ...vocabulary], tensors);
   // Under another name until it is whole.
-  const part = `${file}.part`;
+  const part = `${file}.${process.pid}.part`;
   const fd = openSync(part, 'w');
   ftruncateSync(fd, fileBytes);
   writeSync(fd, header, 0, header.length, 0);
@@ -185,4 +189,15 @@ export function largeModel(name, vocabularyFile) {
   const file = path.join(benchFolder(), `${full}.gguf`);
   if (!existsSync(file)) writeLarge(file, full, LARGE[name], vocabularyFile);
   return { name: full, file };
+}
+
+/** `node bench/large.mjs NAME [VOCABULARY]`: makes it, and prints the file, the shape, and which rows of each matrix but the embeddings are kept. */
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [name, vocabularyFile] = process.argv.slice(2);
+  const shape = LARGE[name];
+  if (shape === undefined) throw new Error(`no model '${name}': ${Object.keys(LARGE).join(', ')}`);
+  const { file } = largeModel(name, vocabularyFile);
+  const holed = tensorsOf(shape).filter(t => t.shape.length > 1 && t.name !== EMBEDDINGS && shape.rowsKept > 0);
+  const kept = Object.fromEntries(holed.map(t => [t.name, keptRows(t, shape)]));
+  console.log(JSON.stringify({ file, shape, kept }));
 }

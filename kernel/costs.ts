@@ -87,6 +87,20 @@ export class Costs {
     return status;
   }
 
+  /** Books a file that is read from its beginning to its end, its requests being submitted all at once. Refuses with the first that fails. */
+  readThrough(bytes: number, disk: Disk): Refusal | null {
+    const now = this.clock.cycles();
+    let unread: Refusal | null = null;
+    for (let at = 0; at < bytes && unread === null; at += disk.requestBytesMax) {
+      const length = Math.min(bytes - at, disk.requestBytesMax);
+      const { status } = disk.submit(now, at, length);
+      this.transfers++;
+      if (status < 0) unread = { errno: -status, code: 0, message: disk.complaint(status, length, at) };
+    }
+    this.clock.advance(Math.max(0, disk.idleAt() - now), 'transfers');
+    return unread;
+  }
+
   /** Books what a program reads: it waits where the disk has times of its own, and else finds its bytes in memory. 0 or -errno. */
   programRead(bytes: number, disk: Disk, position: number): number {
     return disk.isTimed

@@ -36,6 +36,9 @@ export const ROOT_DISK = 'vda';
 /** Of a file, the last position there can be: a fault that reaches so far has no end. */
 const POSITION_LAST = Number.MAX_SAFE_INTEGER;
 
+/** Bytes of the requests that a long read is cut into, as Linux cuts it. */
+const REQUEST_BYTES = 1 << 20;
+
 /** Attempts beyond the first that may be asked for. */
 export const RETRIES_MAX = 16;
 
@@ -182,6 +185,10 @@ export class Disk {
     };
   }
 
+  /** Bytes of the longest request. The target's own device takes a file in one. */
+  get requestBytesMax(): number {
+    return this.model === null ? Infinity : REQUEST_BYTES;
+  }
   /** Programs wait for what they read. By default they do not: small files are found in memory, as in a page cache. */
   get isTimed(): boolean {
     return this.model !== null;
@@ -221,7 +228,7 @@ export class Disk {
 
   /** What a failed read is told as. */
   complaint(status: number, bytes: number, position: number): string {
-    const why = status === -E.NODEV ? `disk ${this.name} is gone` : 'I/O error';
+    const why = status === -E.NODEV ? `disk ${this.name} is gone,` : 'I/O error';
     return `${why} reading ${bytes} bytes at ${position}`;
   }
 

@@ -40,11 +40,12 @@ export class Dispatcher {
 
   // ── What comes next ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** One segment: a pass, or a page moved. False when nothing can run. */
+  /** One segment: a pass, a page moved, or reads that have failed waited for. False when nothing can run. */
   run(): boolean {
-    const { loader, sched, clock, table } = this.k;
+    const { loader, sched, clock, table, streams } = this.k;
     const engine = loader.engine();
     if (engine === null) return false;
+    if (streams.hasFailed) return this.drain();
     const ended = this.end();
     const begun = this.begin(engine);
     this.residency.settle();
@@ -66,6 +67,15 @@ export class Dispatcher {
       this.suspend(s);
     }
     return ended || begun;
+  }
+
+  /** Weights that were read ahead have failed: what is on its way with them is waited for, and the next pass asks again. */
+  private drain(): true {
+    const { streams, clock } = this.k;
+    const from = clock.cycles();
+    streams.drain();
+    this.segments.seen = Math.max(this.segments.seen, clock.cycles() - from);
+    return true;
   }
 
   /** Whether work that is nobody's step may take the processor for so long, and no server misses a deadline for it. */

@@ -22,6 +22,8 @@ export interface OpenImage {
   readonly image: GgufImage;
   /** Closed by who opened the image. */
   readonly file: OpenFile;
+  /** What its disk failed to read last, which says more than a refusal of those who wanted it. */
+  readonly unread: () => Refusal | null;
 }
 
 /** The model file at `path` as `from` sees it. A refusal names the file. */
@@ -31,10 +33,13 @@ export function openImage({ arena, lay, costs, vfs }: ImageContext, path: string
     return { errno: -file, code: -file === E.NOENT ? 1001 : 0, message: `${path}: ${strerror(file)}` };
   const { kind, size } = file.stat();
   const disk = costs.disks.of(file);
+  let unread: Refusal | null = null;
   const read = (fileAt: number, arenaAt: number, length: number): number => {
     const n = file.readAt(fileAt, arenaAt, length);
-    const status = costs.transfer(Math.max(0, n), disk, fileAt);
-    return status < 0 ? status : n;
+    const status = n < 0 ? n : costs.transfer(n, disk, fileAt);
+    if (status === 0) return n;
+    unread = { errno: -status, code: 0, message: `${file.path}: ${disk.complaint(status, length, fileAt)}` };
+    return status;
   };
   const image =
     kind === KIND.dir
@@ -42,9 +47,9 @@ export function openImage({ arena, lay, costs, vfs }: ImageContext, path: string
       : kind !== KIND.file
         ? refuse('INVAL', 1002, 'not a regular file')
         : parseGguf({ path: file.path, size, read }, arena, lay.dmaAt, LIMITS.dmaBytes);
-  if (!isRefusal(image)) return { image, file };
+  if (!isRefusal(image)) return { image, file, unread: () => unread };
   file.close();
-  return { ...image, message: `${file.path}: ${image.message}` };
+  return unread ?? { ...image, message: `${file.path}: ${image.message}` };
 }
 
 /** The compute device's decoding, its work booked. */

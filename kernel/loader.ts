@@ -175,6 +175,14 @@ export class Loader {
     return this.loaded?.prices ?? panic('no model, no prices');
   }
 
+  /** The most that reads which are on their way ahead of a pass take to end: one into each buffer. */
+  drainMost(): number {
+    if (this.loaded?.disk == null) return 0;
+    const { tileBytes, buffers } = this.loaded.engine.options;
+    const { latency, transfer } = this.loaded.disk.times(this.costs.target).read(tileBytes, 'most');
+    return buffers * (latency + transfer);
+  }
+
   /** Puts another target's prices into the loaded model's plan; when it is refused, the plan is as it was. */
   reprice(target: Target): Refusal | null {
     if (this.loaded === null) return null;
@@ -350,12 +358,12 @@ export class Loader {
   private withImage<T>(path: string, use: (image: ModelImage, file: OpenFile) => T | Refusal): T | Refusal {
     const opened = openImage(this, path, '/');
     if (isRefusal(opened)) return opened;
-    const { image, file } = opened;
+    const { image, file, unread } = opened;
     try {
       const r = use(image, file);
+      if (!isRefusal(r)) return r;
       // A refusal about a file names the file, once.
-      if (isRefusal(r) && !r.message.includes(path)) return { ...r, message: `${path}: ${r.message}` };
-      return r;
+      return unread() ?? (r.message.includes(path) ? r : { ...r, message: `${path}: ${r.message}` });
     } finally {
       this.costs.settle();
       file.close();
@@ -393,10 +401,12 @@ export class Loader {
     const over = total - this.arena.capacity;
     const typeThatFits = fits || options.tileBytes > 0 ? '' : this.typeThatFits(image, over);
     const all = typeThatFits === '' ? ways : [...ways, `${typeThatFits} weights`];
+    const named = (['weights', 'stream', 'kv', 'vocabulary'] as const).filter(r => budget[r] > 0 || r !== 'stream');
+    const other = total - named.reduce((sum, region) => sum + budget[region], 0);
     const message = fits
       ? ''
-      : `need=${total} have=${this.arena.capacity} over=${over} (weights ${budget.weights} + kv ${budget.kv} + vocabulary ${budget.vocabulary} + ` +
-        `other ${total - budget.weights - budget.kv - budget.vocabulary}); ` +
+      : `need=${total} have=${this.arena.capacity} over=${over} ` +
+        `(${named.map(region => `${region} ${budget[region]} + `).join('')}other ${other}); ` +
         (all.length === 0 ? 'nothing smaller of this model fits' : `would fit: ${all.join(' or ')}`);
     const kvBytesPerToken = shape.kvBytesPerToken(options.kvType);
     const plan = fits && options.tileBytes > 0 ? this.planOf({ driver, image, shape }, options, budget) : null;
@@ -424,11 +434,7 @@ export class Loader {
   }
 
   /** The plan as a load would write it. */
-  private planOf(
-    { driver, image }: Candidate,
-    options: EngineOptions,
-    budget: EngineBudget,
-  ): PlacedPlan | Refusal {
+  private planOf({ driver, image }: Candidate, options: EngineOptions, budget: EngineBudget): PlacedPlan | Refusal {
     const place = this.placeOf(budget);
     const plan = driver.plan(image, options, budget, place);
     if (isRefusal(plan)) return plan;
@@ -544,7 +550,10 @@ export class Loader {
       if (budget === null) return refuse('NOMEM', 1003, report.message);
       const plan = this.planOf(prepared, options, budget);
       if (isRefusal(plan)) return plan;
-      const prices = this.costs.price(this.sourceOfFile(prepared, budget, plan, this.timesOf(file, '', target)), target);
+      const prices = this.costs.price(
+        this.sourceOfFile(prepared, budget, plan, this.timesOf(file, '', target)),
+        target,
+      );
       if (isRefusal(prices)) return prices;
       const told = this.withVocabulary(image, (v, m) => {
         const size = this.sizeOf(text, v);
@@ -563,7 +572,8 @@ export class Loader {
     target: Target,
     diskModel: string,
   ): { readonly prices: PlanPrices; readonly disk: string } | Refusal {
-    if (path !== '') return this.withImage(path, (image, file) => this.filePricesOn(image, file, request, target, diskModel));
+    if (path !== '')
+      return this.withImage(path, (image, file) => this.filePricesOn(image, file, request, target, diskModel));
     const { loaded } = this;
     if (loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
     const times = loaded.file === null ? null : this.timesOf(loaded.file, diskModel, target);
@@ -771,14 +781,13 @@ export class Loader {
     const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
     for (let done = 0; done < bytes;) {
       const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));
-      if (n <= 0) return refuse('IO', 1002, `read failed at byte ${done} of ${bytes}`);
+      if (n <= 0) return refuse('IO', 0, `I/O error reading ${bytes - done} bytes at ${done}`);
       hash.update(dma.subarray(0, n));
       if (done + n > dataAt) dataHash.update(dma.subarray(Math.max(0, dataAt - done), n));
       done += n;
     }
-    const disk = this.costs.disks.of(file);
-    const status = this.costs.transfer(bytes, disk);
-    if (status < 0) return { errno: -status, code: 1002, message: disk.complaint(status, bytes, 0) };
+    const unread = this.costs.readThrough(bytes, this.costs.disks.of(file));
+    if (unread !== null) return unread;
     if (prelink !== null && bytesToHex(dataHash.digest()) !== prelink.dataSha256)
       return refuse(
         'NOEXEC',

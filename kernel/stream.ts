@@ -71,7 +71,8 @@ export class Streams {
   private run = 0;
   /** Until when the disk is busy with what was submitted here. */
   private busyUntil = 0;
-  /** The read that failed. */
+  /** Whether one of this pass has failed, and the last that did. */
+  private failed = false;
   private failedAt = 0;
   private failedBytes = 0;
   private failedStatus = 0;
@@ -128,7 +129,7 @@ export class Streams {
   begin(heads: number): void {
     this.lastRun = this.bodyRun + heads + 1;
     this.run = this.bodyRun;
-    if (this.hasFailed()) this.restartAt(this.bodyRun);
+    this.failed = false;
   }
 
   /** hot: the body over `rows` rows of the pass. Returns a FAULT; StepBlock.cycles holds what its ops took, StepBlock.failed the row that it is about. */
@@ -164,7 +165,13 @@ export class Streams {
       this.nextRun = this.bodyRun;
       this.nextPiece = 0;
     }
-    this.submit();
+    if (!this.failed) this.submit(); // else nobody may be there to read for
+  }
+
+  /** Something that was read ahead has failed: it is to be drained before a pass begins, which asks for it again. */
+  get hasFailed(): boolean {
+    for (let i = 0; i < this.count; i++) if (this.status[this.at(i)] !== 0) return true;
+    return false;
   }
 
   /** What failed last, as a sentence. */
@@ -340,37 +347,23 @@ export class Streams {
 
   /** Notes what failed; returns `row`. */
   private fail(position: number, bytes: number, status: number, row: number): number {
+    this.failed = true;
     this.failedAt = position;
     this.failedBytes = bytes;
     this.failedStatus = status;
     return row;
   }
 
-  /** What was read ahead has all ended, and some of it failed: the disk may be well again. */
-  private hasFailed(): boolean {
-    const now = this.clock.cycles();
-    let failed = false;
-    for (let i = 0; i < this.count; i++) {
-      if (this.doneAt[this.at(i)]! > now) return false;
-      failed ||= this.status[this.at(i)] !== 0;
-    }
-    return failed;
-  }
-
+  /** Nothing is on its way; the next read is the first of a body. */
   private restart(): void {
     this.bodyRun = 0;
     this.lastRun = 0;
     this.run = 0;
-    this.restartAt(0);
-  }
-
-  /** Nothing is on its way; the next read is the first of that body. */
-  private restartAt(run: number): void {
+    this.nextRun = 0;
+    this.nextPiece = 0;
     this.first = 0;
     this.count = 0;
     this.taken.fill(0);
-    this.nextRun = run;
-    this.nextPiece = 0;
   }
 
   private eachTile(use: (at: number, bytes: number) => void): void {

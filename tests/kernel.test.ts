@@ -682,7 +682,7 @@ test('/proc/clock: every cycle is booked, each kind of cost to its account', t =
     yield* sys.sleep(5);
     const after = yield* accounts(sys);
     const spent = (name: string): number => after[name]! - before[name]!;
-    t.deepEqual(Object.keys(after), ['plan', 'kernels', 'calls', 'switches', 'transfers', 'idle', 'total']);
+    t.deepEqual(Object.keys(after), ['plan', 'kernels', 'calls', 'switches', 'transfers', 'stalls', 'idle', 'total']);
     t.is(spent('plan'), 5 * 3 * SEGMENT_CYCLES);
     t.is(spent('kernels'), 777);
     t.is(spent('calls') % findTarget('cortex-a72')!.overhead.syscallCycles, 0);

@@ -548,6 +548,13 @@ test('repack keeps the bytes’ number and every row; in pieces as in one', t =>
   t.is(device.kernels.repack(GGML_TYPE.IQ2_XXS, W, 4, 256, PACKED), -1);
 });
 
+/** Types that repack() interleaves, and those of files that are so already. */
+const INTERLEAVED = new Map([
+  [ops.TYPE_Q4_0, ops.TYPE_Q4_0_R4],
+  [ops.TYPE_Q4_1, ops.TYPE_Q4_1_R4],
+  [ops.TYPE_Q8_0, ops.TYPE_Q8_0_R4],
+]);
+
 test('repack counts the scales and values that are not finite', t => {
   for (const type of Object.values(TYPES)) {
     const [rows, k] = [7, 512];
@@ -563,6 +570,12 @@ test('repack counts the scales and values that are not finite', t => {
     for (const d of devices) {
       d.put(W, file);
       t.is(d.kernels.repack(type, W, rows, k, PACKED), bad.length);
+      const linked = INTERLEAVED.get(type);
+      if (linked === undefined) continue;
+      d.guarded(t, OUT, file.length, () =>
+        t.is(d.kernels.repack(linked, PACKED, rows, k, OUT), bad.length, 'prelinked'),
+      );
+      t.deepEqual(d.u8.slice(OUT, OUT + file.length), d.u8.slice(PACKED, PACKED + file.length));
     }
   }
 });

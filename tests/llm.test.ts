@@ -380,6 +380,7 @@ test('llmctl plan says what load takes, to the byte', t => {
     t.deepEqual(Object.keys(plan.regions), [
       'fixed',
       'weights',
+      'stream',
       'tensors',
       'vocabulary',
       'kv',
@@ -422,12 +423,12 @@ test('llmctl load: rows, sessions and pages as asked, or the number that would d
   t.is(p.pages, Math.floor((0.75 * free) / page));
   t.is(planned('--sessions 2 --ctx 100').pages, 8, 'and no more than the sessions can use');
 
-  const tooMany = machine.exec('llmctl plan --json --pages 1000 fable-q4_0');
+  const tooMany = machine.exec('llmctl plan --json --stream=off --pages 1000 fable-q4_0');
   t.is(tooMany.status, 1);
   const refusal = JSON.parse(tooMany.stdout) as PlanJson;
   const most = Number(/would fit: pages (\d+)$/.exec(refusal.message ?? '')?.[1]);
   t.true(planned(`--pages ${most}`).fits);
-  t.is(machine.exec(`llmctl plan --pages ${most + 1} fable-q4_0`).status, 1);
+  t.is(machine.exec(`llmctl plan --stream=off --pages ${most + 1} fable-q4_0`).status, 1);
   for (const [options, message] of [
     ['--batch 33', /^llmctl: --batch '33' is not an integer from 1 to 32\n$/],
     ['--sessions 0', /^llmctl: --sessions '0' is not an integer from 1 to 32\n$/],
@@ -833,10 +834,12 @@ for (const lab of [
   'quotas',
   'trace',
   'pages',
+  'disks',
   'kv',
   'sessions',
   'deadlines',
   'scheduler',
+  'streaming',
 ])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');

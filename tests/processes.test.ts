@@ -97,9 +97,10 @@ test('lsblk, mount and umount: what is mounted where, by name and by file', t =>
   const out = (command: string): string => m.exec(command).stdout;
   t.is(
     out('lsblk -b'),
-    'NAME MAJ:MIN     SIZE RO TYPE MOUNTPOINTS\n' +
-      `ram0     1:0 ${String(image.length).padStart(8)}  1 disk\n` +
-      `ram1     1:1 ${LIMITS.swapBytes}  1 disk [SWAP]\n`,
+    'NAME MAJ:MIN     SIZE RO TYPE MODEL   MOUNTPOINTS\n' +
+      `ram0     1:0 ${String(image.length).padStart(8)}  1 disk default\n` +
+      `ram1     1:1 ${LIMITS.swapBytes}  1 disk default [SWAP]\n` +
+      `vda    254:0 ${LIMITS.tmpfsBytes}  0 disk default / /tmp\n`,
   );
   t.is(out('wc -c < /dev/ram1; head -c 3 /dev/ram1 | od -An -tx1'), `${LIMITS.swapBytes}\n 00 00 00\n`);
   t.regex(
@@ -108,10 +109,10 @@ test('lsblk, mount and umount: what is mounted where, by name and by file', t =>
   );
   t.is(m.exec('mkdir -p /mnt/a /mnt/b; mount /models/fable-f16.gguf /mnt/a').status, 0);
   t.is(m.exec('mount /etc/motd /mnt/b').status, 1);
-  t.regex(out('lsblk'), /^fable-f16\.gguf +\S+ +1 file \/mnt\/a$/m);
+  t.regex(out('lsblk'), /^fable-f16\.gguf +\S+ +1 file +\/mnt\/a$/m);
   t.regex(
     out('lsblk -J'),
-    /^\{"name":"ram0","maj:min":"1:0","size":\d+,"ro":true,"type":"disk","mountpoints":\[\]\}\n[^]*"mountpoints":\["\[SWAP\]"\]\}\n/,
+    /^\{"name":"ram0","maj:min":"1:0","size":\d+,"ro":true,"type":"disk","model":"default","mountpoints":\[\]\}\n[^]*"mountpoints":\["\[SWAP\]"\]\}\n/,
   );
   t.deepEqual(m.exec('cd /mnt/a; umount /mnt/a').stderr, 'umount: /mnt/a: target is busy: 2 working directories\n');
   t.is(m.exec('cd /; umount -v /models/fable-f16.gguf').stdout, 'umount: /mnt/a unmounted\n');

@@ -11,118 +11,20 @@ import {
   GGML_TYPE,
   isRefusal,
   LIMITS,
+  PickRecord,
   QUOTA_SET,
   RowRecord,
   SCHED_KEEP,
   SERVER,
   SESSION_FLAG,
+  SESSION_KIND,
   StepBlock,
   type RecordValue,
   type SchedOptions,
 } from '../kernel/abi/index.ts';
 import { random, soak } from './harness.ts';
 import { Bench, PID, type Options, type Outcome, type Wish } from './support/service.ts';
-
-type Next = () => number;
-const below = (next: Next, n: number): number => Math.floor(next() * n);
-const oneOf = <T>(next: Next, list: readonly T[]): T => list[below(next, list.length)]!;
-const WORDS = 'once upon a time there was little girl named Lily who had 3 dogs, Zoë & 42 cats! The'.split(' ');
-
-const NEVER = Infinity;
-
-/** A text of so many words; texts of one number begin alike. */
-const textOf = (next: Next, words: number): string => {
-  const alike = below(next, 3) * 7;
-  return Array.from({ length: words }, (_, i) => (i < alike ? WORDS[i % WORDS.length]! : oneOf(next, WORDS))).join(' ');
-};
-
-interface Mix {
-  readonly wordsMax: number;
-  readonly tokensMax: number;
-  readonly users: number;
-  readonly servers: boolean;
-}
-
-function wishOf(next: Next, bench: Bench, { wordsMax, tokensMax, users, servers }: Mix): Wish {
-  const { hz } = bench.kernel.clock;
-  const served = servers && next() < 0.3;
-  const budget = (1.5 + 3 * next()) * bench.kernel.sessions.schedule().stepMax;
-  return {
-    text: textOf(next, 1 + below(next, wordsMax)),
-    uid: 1 + below(next, users),
-    options: {
-      maxTokens: 1 + below(next, tokensMax),
-      seed: below(next, 1000),
-      temp: oneOf(next, [0, 0.5, 1.2]),
-      topK: oneOf(next, [0, 1, 5, 40]),
-      topP: oneOf(next, [0.3, 0.95, 1]),
-      repeatPenalty: oneOf(next, [1, 1.2]),
-      logitsK: next() < 0.1 ? 1 + below(next, 5) : 0,
-      priority: below(next, 32),
-      server: served ? oneOf(next, [SERVER.hard, SERVER.soft]) : SERVER.none,
-      budgetCycles: served ? Math.floor(budget) : 0,
-      periodNs: served ? Math.floor((budget / (0.05 + 0.3 * next()) / hz) * 1e9) : 0,
-      timeoutMs: next() < 0.05 ? 1 + below(next, 2000) : 3_600_000,
-    },
-    at: below(next, 60),
-    cancelAfter: next() < 0.1 ? below(next, 60) : NEVER,
-    readEvery: next() < 0.15 ? 1 + below(next, 30) : 1,
-  };
-}
-
-/** Natural ends say it all; others say a beginning. A server ends within its bound, unless its reader kept it waiting. */
-function agrees(t: ExecutionContext, together: Outcome, alone: Outcome, { readEvery, ...wish }: Wish): void {
-  const what = JSON.stringify(wish);
-  const { beganNs, endedNs, responseNs } = together.report;
-  if (responseNs !== 0 && readEvery === 1 && wish.options.logitsK === 0)
-    t.true(endedNs - beganNs <= responseNs, `${endedNs - beganNs} ns: ${what} ${JSON.stringify(together)}`);
-  if (['cancel', 'timeout'].includes(together.finish)) {
-    t.deepEqual(together.tokens, alone.tokens.slice(0, together.tokens.length), what);
-    t.true(together.cycles <= alone.cycles, what);
-    return;
-  }
-  const { tokens, text, tops, finish, cycles } = alone;
-  t.like(together, { tokens, text, tops, finish, cycles }, what);
-  t.is(together.report.wcetCycles, alone.report.wcetCycles, what);
-}
-
-interface Seen {
-  requests: number;
-  refused: number;
-  cancelled: number;
-  timedOut: number;
-  servers: number;
-}
-
-async function compare(
-  t: ExecutionContext,
-  bench: Bench,
-  next: Next,
-  wishes: readonly Wish[],
-  seen: Seen,
-): Promise<void> {
-  bench.forget();
-  const outcomes = bench.together(wishes);
-  await setImmediate();
-  for (const [i, together] of outcomes.entries()) {
-    const { text, options, uid } = wishes[i]!;
-    seen.requests++;
-    if (together === null) {
-      seen.refused++;
-      continue;
-    }
-    if (together.finish === 'cancel') seen.cancelled++;
-    if (together.finish === 'timeout') seen.timedOut++;
-    if (options.server !== SERVER.none) seen.servers++;
-    const alone = bench.alone(
-      text,
-      { ...options, server: SERVER.none, periodNs: 0, budgetCycles: 0, timeoutMs: 3_600_000 },
-      uid,
-    );
-    agrees(t, together, alone, wishes[i]!);
-    if (i % 8 === 0) await setImmediate();
-  }
-}
+import { below, compare, freshSeen, NEVER, oneOf, textOf, wishOf, type Next } from './support/wishes.ts';
 
 const KEEP = {
   policy: SCHED_KEEP,
@@ -137,8 +39,6 @@ function setScheduler(bench: Bench, options: Partial<RecordValue<typeof SchedOpt
   const refusal = bench.kernel.sessions.configure({ ...KEEP, ...options });
   if (refusal !== null) throw new Error(refusal.message);
 }
-
-const freshSeen = (): Seen => ({ requests: 0, refused: 0, cancelled: 0, timedOut: 0, servers: 0 });
 
 for (const [name, request, schedules] of [
   ['fable-f16', { ctx: 128, pages: 14, sessions: 32 }, 2],
@@ -605,6 +505,87 @@ test('whose values are not finite is found among several in a pass: one session 
   for (const i of [0, 1, 3]) t.like(outcomes[i]!, { tokens: alone[i]!.tokens, cycles: alone[i]!.cycles });
   t.deepEqual(outcomes[2]!.tokens, alone[2]!.tokens.slice(0, outcomes[2]!.tokens.length));
   bench.check();
+});
+
+test('whose logits are not finite is found among those of one head: one session faults, the others say what they say alone', t => {
+  const bench = new Bench();
+  bench.load('fable-f16', { ctx: 128 });
+  const text = `${'Once upon a time there was a little girl named Lily. '.repeat(4)}`;
+  const wishes = [
+    ...['Once upon a time', 'The dog', 'A cat had'].map(prompt => ({ prompt, options: { maxTokens: 8, logitsK: 3 } })),
+    { prompt: text, options: { kind: SESSION_KIND.score, maxTokens: 1 } },
+    { prompt: `The ${text}`, options: { kind: SESSION_KIND.score, maxTokens: 1 } },
+  ];
+  const alone = wishes.map(({ prompt, options }) => bench.alone(prompt, options));
+  for (const sick of [1, 4]) {
+    bench.forget();
+    const live = wishes.map(({ prompt, options }) => bench.accepted(prompt, options));
+    const { id } = bench.report(live[sick]!);
+    const { compute, lay } = bench.service;
+    const { run } = compute;
+    let shared = 0;
+    // Behind position 6 the logits of that session's rows are not finite.
+    const spoilt = (stepAt: number, opAt: number): number => {
+      const status = run(stepAt, opAt);
+      if (opAt !== bench.engine.headAt) return status;
+      const { u8 } = bench.machine.arena;
+      const picks = StepBlock.read(u8, stepAt).picks;
+      for (let i = 0; i < picks; i++) {
+        const { row } = PickRecord.read(u8, lay.picksAt + i * PickRecord.bytes);
+        const { session, pos } = RowRecord.read(u8, lay.rowsAt + row * RowRecord.bytes);
+        if (session === id && pos > 6)
+          PickRecord.write(u8, lay.picksAt + i * PickRecord.bytes, { row, fault: FAULT.nan });
+        if (session === id && pos > 6 && picks > 1) shared++;
+      }
+      return status;
+    };
+    Object.assign(compute, { run: spoilt });
+    const outcomes = live.map(handle => bench.finish(handle));
+    Object.assign(compute, { run });
+    t.true(shared > 0, 'it was not alone');
+    for (const [i, { finish, tokens, text: said, tops, cycles }] of outcomes.entries())
+      if (i !== sick)
+        t.like(
+          { tokens, text: said, tops, cycles },
+          { tokens: alone[i]!.tokens, text: alone[i]!.text, tops: alone[i]!.tops, cycles: alone[i]!.cycles },
+        );
+      else t.is(finish, 'fault');
+    t.deepEqual(outcomes[sick]!.tokens, alone[sick]!.tokens.slice(0, outcomes[sick]!.tokens.length));
+    bench.check();
+    for (const handle of live) bench.kernel.sessions.close(handle);
+  }
+});
+
+test('however many rows a head takes at once, sessions say, measure and are charged the same', t => {
+  const texts = ['Once upon a time', 'The dog', 'A cat had', 'In the park'];
+  const long = 'Once upon a time there was a little girl named Lily. '.repeat(6);
+  const outcomes = [1, 3, 8, 32].map(draws => {
+    const bench = new Bench();
+    bench.load('fable-q4_0', { ctx: 128, batch: 32, draws });
+    let [heads, picks] = [0, 0];
+    const { compute } = bench.service;
+    const { run } = compute;
+    const counted = (stepAt: number, opAt: number): number => {
+      const step = StepBlock.read(bench.machine.arena.u8, stepAt);
+      if (opAt === bench.engine.headAt) [heads, picks] = [heads + 1, picks + step.picks];
+      return run(stepAt, opAt);
+    };
+    Object.assign(compute, { run: counted });
+    const live = texts.map(text => bench.accepted(text, { maxTokens: 12, logitsK: 2 }));
+    live.push(bench.accepted(long, { kind: SESSION_KIND.score, maxTokens: 1 }));
+    const all = live.map(handle => bench.finish(handle));
+    const alone = all.map(({ tokens, text, tops, finish, cycles }) => ({ tokens, text, tops, finish, cycles }));
+    return { draws, alone, picks, perHead: picks / heads };
+  });
+  for (const { draws, alone, picks, perHead } of outcomes) {
+    t.deepEqual(alone, outcomes[0]!.alone, `${draws} at once`);
+    t.is(picks, outcomes[0]!.picks);
+    t.true(perHead <= draws);
+  }
+  const rates = outcomes.map(o => o.perHead);
+  t.log(rates.map((rate, i) => `${outcomes[i]!.draws}: ${rate.toFixed(2)} rows a head`).join(', '));
+  t.is(rates[0], 1);
+  t.true(rates[1]! > 1.5 && rates[2]! > rates[1]! && rates[3]! > rates[2]!);
 });
 
 test('a paced session draws no faster than its pace; the clock jumps when nobody else runs', t => {

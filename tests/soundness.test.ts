@@ -81,7 +81,7 @@ function requests(subject: Subject, witness: Witness, next: Next, wanted: number
       if (outcome === null) continue;
       if (subject.observer !== null) {
         const { cycles } = outcome.report;
-        const confirmed = witness.take();
+        const confirmed = witness.take() + subject.saved;
         if (confirmed !== cycles) throw new Broken(`charged ${cycles} cycles, confirmed ${confirmed}`);
         totals.witnessed++;
       }

@@ -88,7 +88,7 @@ const LINES: readonly (readonly [call: CallName, values: Value[], result: number
   ['access', ['/a', 0], 0, 'access("/a", F_OK) = 0'],
   ['access', ['/a', 9], -E.INVAL, 'access("/a", X_OK|0x8) = -1 EINVAL (Invalid argument)'],
   ['utimens', ['/a', record(abi.Utimes, { accessed: 2, modified: 1 })], 0, 'utimens("/a", {accessed=UTIME_OMIT, accessedNs=0, modified=UTIME_NOW, modifiedNs=0}, 24) = 0'],
-  ['model_load', ['/m', record(abi.LoadOptions, { ctx: 64, kvType: 0 })], -E.NOMEM, 'model_load("/m", {ctx=64, kvType=F32, batch=0, sessions=0, pages=0, stream=0}, 40) = -1 ENOMEM (Cannot allocate memory)'],
+  ['model_load', ['/m', record(abi.LoadOptions, { ctx: 64, kvType: 0 })], -E.NOMEM, 'model_load("/m", {ctx=64, kvType=F32, batch=0, sessions=0, pages=0, stream=0, ...}, 40) = -1 ENOMEM (Cannot allocate memory)'],
   ['model_prelink', ['/m', record(abi.PrelinkReport, { bytes: 9, headerBytes: 3, tensors: 2 })], 3, 'model_prelink("/m", {bytes=9, sourceBytes=0, headerBytes=3, tensors=2, ...}, 32) = 3'],
   ['model_convert', ['/m', 2, 1, record(abi.ConvertReport, { bytes: 9, tensors: 3, converted: 2 })], 3, 'model_convert("/m", Q4_0, CONVERT_REQUANTIZE, {bytes=9, sourceBytes=0, tensors=3, converted=2, ...}, 32) = 3'],
   ['tokenize', ['', 3, 3], 4, 'tokenize("", 3, ENCODE_BOS|ENCODE_SPECIAL) = 4'],

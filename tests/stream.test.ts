@@ -8,6 +8,8 @@ import { GGML_TYPE, isRefusal, LIMITS, PLAN_RECORD } from '../kernel/abi/index.t
 import type { EngineOptions, ModelImage, StreamProgram } from '../kernel/abi/index.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { TensorRecord } from '../drivers/engine/tensors.ts';
+import { cutTiles, spreadPins } from '../drivers/engine/tiles.ts';
+import type { Matrix } from '../drivers/engine/tiles.ts';
 import { accepted, blockDevice, BUILDS, canRun, optionsOf, random, Rig, shared, soak } from './harness.ts';
 import type { RigOptions } from './harness.ts';
 import { llamaModel, RECIPES } from './reference/llama-models.ts';
@@ -122,7 +124,9 @@ for (const architecture of NAMES)
       t.is(linked, wanted, `model ${m}: prelinked, resident`);
       for (const form of forms)
         for (let v = 0; v < 3; v++) {
-          const asked = { ...options, batch: 1 + Math.floor(next() * 8), ...randomStream(next, file.length) };
+          const batch = 1 + Math.floor(next() * 8);
+          const draws = 1 + Math.floor(next() * batch);
+          const asked = { ...options, batch, draws, ...randomStream(next, file.length) };
           const found = streamedLogits(t, rigOf(m + v), form, asked, ids);
           if (found === null) {
             refused++;
@@ -189,7 +193,7 @@ for (const name of SHARED_MODELS) {
     const file = new Uint8Array(readFileSync(path));
     const streams = [
       { tileBytes: 1 << 16, buffers: 2, pinBytes: 0, batch: 8 },
-      { tileBytes: 1 << 14, buffers: 3, pinBytes: file.length / 3, batch: 32 },
+      { tileBytes: 1 << 14, buffers: 3, pinBytes: Math.floor(file.length / 3), batch: 32 },
       { tileBytes: 1 << 20, buffers: 2, pinBytes: 0, batch: 1 },
     ].slice(0, soak ? 3 : 2);
     compareStreams(t, name, [plain(file)], { ctx: 10, kvType: GGML_TYPE.F16, batch: 8 }, 500, streams);
@@ -314,4 +318,84 @@ test('a tile that is not finite ends the pass where it is repacked', t => {
   const { engine } = accepted(rig.load(driverOf(rig), accepted(rig.image(file)), options));
   const streamer = new Streamer(rig, engine, blockDevice(rig, file).read);
   t.throws(() => streamer.logits([1, 2], 1), { message: /ended with status 1$/ });
+});
+
+// ── Cutting and pinning ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Matrices of some layers, some behind each other in the file and some apart. */
+function randomMatrices(next: () => number): Matrix[] {
+  const below = (n: number): number => Math.floor(next() * n);
+  let fileAt = below(1e6);
+  return Array.from({ length: 1 + below(20) }, (_, i) => {
+    const matrix = { name: `m${i}`, layer: i >> 2, fileAt, rows: 1 + below(300), rowBytes: 18 * (1 + below(40)) };
+    fileAt += matrix.rows * matrix.rowBytes + [0, 0, 14, 3000, 100000][below(5)]!;
+    return matrix;
+  });
+}
+
+test('tiles hold every row once, in order, in groups that products may be cut at, and go round the buffers', t => {
+  const next = random(19);
+  let [whole, cut] = [0, 0];
+  for (let i = 0; i < (soak ? 20000 : 1500); i++) {
+    const matrices = randomMatrices(next);
+    const tileBytes = 200 + Math.floor(next() * 40000);
+    const buffers = 2 + Math.floor(next() * 4);
+    const tiles = cutTiles(matrices, tileBytes, buffers);
+    if (isRefusal(tiles)) {
+      const least = Math.max(...matrices.map(m => (m.rows % 8 === 0 ? 8 : Math.min(4, m.rows)) * m.rowBytes));
+      t.true(least > tileBytes);
+      continue;
+    }
+    cut++;
+    if (tiles.length % buffers === 0) whole++;
+    const parts = tiles.flatMap(tile => tile.parts.map(part => ({ ...part, tile })));
+    let at = 0;
+    for (const m of matrices)
+      for (let row = 0; row < m.rows; row += parts[at++]!.rows) {
+        const { matrix, row: first, rows, offset, tile } = parts[at]!;
+        t.true(matrix === m && first === row && tile.bytes <= tileBytes);
+        t.true(tile.fileAt + offset === m.fileAt + row * m.rowBytes && offset + rows * m.rowBytes <= tile.bytes);
+        t.is(rows % 8 === 0, m.rows % 8 === 0, 'products add up alike');
+        t.true(row % 4 === 0);
+      }
+    t.is(at, parts.length);
+  }
+  t.true(whole > 0.9 * cut, `${whole} of ${cut} fill the ring`);
+});
+
+test('as few tiles as there can be, and none much larger than the others, where one matrix follows the other', t => {
+  const [rows, rowBytes] = [576, 324];
+  for (const tileBytes of [20000, 50000, 100000, 190000]) {
+    const matrices = [0, 1, 2].map(i => ({ name: `m${i}`, layer: 0, fileAt: i * rows * rowBytes, rows, rowBytes }));
+    const tiles = cutTiles(matrices, tileBytes, 1);
+    if (isRefusal(tiles)) return void t.fail(tiles.message);
+    const total = 3 * rows * rowBytes;
+    t.true(tiles.length <= Math.ceil(total / (tileBytes - 8 * rowBytes)));
+    const largest = Math.max(...tiles.map(tile => tile.bytes));
+    t.true(largest <= total / tiles.length + 8 * rowBytes, `${largest} of ${tiles.length} tiles`);
+  }
+});
+
+test('what is pinned fits, leaves no room for another, and is spread over the program', t => {
+  const next = random(23);
+  for (let i = 0; i < 500; i++) {
+    const matrices = Array.from({ length: 1 + Math.floor(next() * 60) }, (_, n) => ({
+      name: `m${n}`,
+      bytes: 32 * (1 + Math.floor(next() * 1000)),
+    }));
+    const total = matrices.reduce((sum, m) => sum + m.bytes, 0);
+    const budget = Math.floor(next() * 1.2 * total);
+    const pinned = spreadPins(matrices, budget);
+    const left = budget - matrices.reduce((sum, m) => sum + (pinned.has(m.name) ? m.bytes : 0), 0);
+    t.true(left >= 0 && matrices.every(m => pinned.has(m.name) || m.bytes > left));
+  }
+  const alike = Array.from({ length: 120 }, (_, n) => ({ name: `m${n}`, bytes: 1000 }));
+  for (const share of [2, 3, 5, 7, 30]) {
+    const pinned = spreadPins(alike, (120 * 1000) / share);
+    const gaps = alike.flatMap((m, n) => (pinned.has(m.name) ? [n] : [])).map((n, k, all) => n - (all[k - 1] ?? -1));
+    t.true(
+      gaps.every(gap => gap <= Math.ceil(share) + 1 && gap >= Math.floor(share) - 1),
+      `${share}: ${gaps.join(' ')}`,
+    );
+  }
 });

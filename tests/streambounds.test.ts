@@ -6,10 +6,14 @@ import test from 'ava';
 import { readFileSync } from 'node:fs';
 import {
   ENGINE_REGIONS,
+  FINISH,
   GGML_TYPE,
   isRefusal,
   PLAN_RECORD,
   SAMPLER_MODE,
+  SERVER,
+  SESSION_KIND,
+  SessionOptions,
   StepBlock,
   type DiskTimes,
   type EngineBudget,
@@ -19,13 +23,16 @@ import {
   type PlanImage,
   type ReadTime,
 } from '../kernel/abi/index.ts';
+import { boot, type Machine } from '../boot/index.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { Certificates, type CertificateFile } from '../kernel/wcet/certificate.ts';
 import { Prices, type PlanSource } from '../kernel/wcet/price.ts';
 import { Streamed, type Kind, type Piece } from '../kernel/wcet/stream.ts';
 import { TARGETS, transferCycles, type MemoryRegion, type Target } from '../kernel/wcet/targets.ts';
 import { accepted, blockDevice, MODEL_AT, optionsOf, random, Rig, soak, type RigOptions } from './harness.ts';
+import type { Report } from '../kernel/service.ts';
 import { kvTypeFor, randomConfig, randomModel } from './reference/models.ts';
+import { ok } from './support/commands.ts';
 import { shapeImage, type LlamaShape } from './support/shapes.ts';
 import { piecesOf, Streamer } from './support/streamer.ts';
 
@@ -578,4 +585,150 @@ for (const [name, image, stream] of [
         t.log(`${target.name}, ${disk.name}: ${said.join(', ')}`);
         t.true(ratios.every(x => x >= 1 && x <= 1.05));
       }
+  });
+
+// ── The whole machine ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const OWNER = { pid: 4711, uid: 0 }; // no process
+const bootImage = readFileSync('build/boot.cpio');
+const power = (): Machine => boot({ image: bootImage, strict: true });
+
+/** Submits a prompt; a refusal is an error. */
+function submit(machine: Machine, prompt: string, settings: Partial<ReturnType<typeof SessionOptions.read>>): number {
+  const { arena } = machine;
+  const { lay, vfs, sessions } = machine.kernel;
+  const file = vfs.memfd('prompt');
+  if (typeof file === 'number') throw new Error(`no file for the prompt: ${file}`);
+  const bytes = new TextEncoder().encode(prompt);
+  arena.u8.set(bytes, lay.dmaAt);
+  file.write(lay.dmaAt, bytes.length);
+  file.seek(0, 0);
+  const defaults = SessionOptions.read(new Uint8Array(SessionOptions.bytes), 0);
+  SessionOptions.write(arena.u8, lay.windowAt, { ...defaults, topP: 1, repeatPenalty: 1, timeoutMs: 1e9, ...settings });
+  const id = sessions.open(OWNER, lay.windowAt, file);
+  file.close();
+  return accepted(id);
+}
+
+/** Runs until all of them have ended. Returns what the clock booked in each pass. */
+function runAll(machine: Machine, ids: readonly number[]): number[] {
+  const { sessions, clock, lay } = machine.kernel;
+  const took: number[] = [];
+  const ended = (id: number): boolean => {
+    let n: number | null;
+    while ((n = sessions.read(id, lay.windowAt, 4096)) !== null && n !== 0);
+    return n === 0;
+  };
+  while (!ids.map(ended).every(Boolean)) {
+    const from = clock.cycles();
+    if (!sessions.run()) {
+      const event = sessions.nextEvent();
+      if (event === null) throw new Error('nothing can run');
+      clock.advance(Math.max(1, event - clock.cycles()), 'idle');
+    }
+    took.push(clock.cycles() - from);
+  }
+  return took;
+}
+const reportOf = (machine: Machine, id: number): Report => machine.kernel.sessions.report(id) as Report;
+
+const STORAGE = ['default', 'nvme', 'emmc', 'sd', 'qspi', 'ram'];
+const FORMS = [
+  '--pin 0 --tile 16K',
+  '--pin 0 --tile 8K --buffers 3 --batch 5',
+  '--pin 300K --tile 32K --draws 3',
+  '--pin 690K --tile 64K --buffers 7 --draws 1',
+];
+const FAULTS = [
+  [],
+  ['worst'],
+  ['slow,x=3'],
+  ['slow,x=1000,every=5'],
+  ['error,every=7'],
+  ['short,every=3', 'slow,x=2,every=2'],
+];
+
+test('sessions side by side on strict machines: any storage, any fault, no charge and no pass beyond its bound', t => {
+  const machine = power();
+  const { kernel } = machine;
+  let [ran, faulted, fewest] = [0, 0, Infinity];
+  for (let i = 0; i < (soak ? 400 : 24); i++) {
+    const model = pick(['fable-q4_0', 'fable-q8_0', 'fable-f16']);
+    ok(machine, `llmctl target ${pick(MODELS).name}`);
+    ok(machine, `llmctl disk vda --heal --model ${pick(STORAGE)} --retries ${below(4)}`);
+    ok(machine, `llmctl load ${model} --stream --ctx 96 ${FORMS[i % FORMS.length]!}`);
+    for (const fault of pick(FAULTS)) ok(machine, `llmctl disk vda --fault ${fault}`);
+    const ids = Array.from({ length: 1 + below(6) }, () => {
+      const score = next() < 0.1;
+      return submit(machine, 'the dragon sat down '.repeat(1 + below(4)), {
+        kind: score ? SESSION_KIND.score : SESSION_KIND.generate,
+        maxTokens: score ? 0 : 1 + below(6),
+        temp: 0.8,
+        topK: pick([0, 1, 40]),
+        seed: below(100),
+        logitsK: next() < 0.2 ? 5 : 0,
+      });
+    });
+    runAll(machine, ids);
+    for (const id of ids) {
+      const { cycles, wcetCycles, bcetCycles, finish } = reportOf(machine, id);
+      const fault = finish === FINISH.indexOf('fault');
+      if (fault) faulted++;
+      else fewest = Math.min(fewest, wcetCycles / cycles);
+      if (cycles > wcetCycles || (!fault && cycles < bcetCycles))
+        return t.fail(`${model}: ${cycles} cycles, ${bcetCycles} to ${wcetCycles} were said`);
+      kernel.sessions.close(id);
+      ran++;
+    }
+    ok(machine, 'llmctl disk vda --heal');
+  }
+  t.log(`${ran} sessions, ${faulted} ended by the disk; bound / charged at least ${fewest.toFixed(3)}`);
+  return t.pass();
+});
+
+test('servers beside others, on the worst disk there is: no deadline is missed', t => {
+  const machine = power();
+  for (const storage of ['default', 'nvme', 'qspi']) {
+    ok(machine, `llmctl disk vda --heal --model ${storage}`);
+    ok(machine, 'llmctl load fable-q4_0 --stream --pin 0 --tile 16K --ctx 96');
+    ok(machine, 'llmctl disk vda --fault worst');
+    const prices = machine.kernel.loader.prices();
+    const step = prices.step(1, 95, true, GREEDY, 96).most;
+    const period = machine.kernel.clock.nsOf(12 * step + 40 * machine.kernel.sessions.schedule().segmentMax);
+    const server = { server: SERVER.soft, periodNs: period, maxTokens: 8 };
+    const ids = [
+      submit(machine, 'once upon', server),
+      submit(machine, 'a dragon said', server),
+      ...Array.from({ length: 4 }, () => submit(machine, 'and the knight was not afraid', { maxTokens: 8 })),
+    ];
+    runAll(machine, ids);
+    for (const id of ids) {
+      const { misses, cycles, wcetCycles, finish } = reportOf(machine, id);
+      t.is(misses, 0);
+      t.true(cycles <= wcetCycles && FINISH[finish] !== 'fault');
+      machine.kernel.sessions.close(id);
+    }
+  }
+});
+
+for (const model of ['fable-q4_0', 'fable-f16'])
+  test(`${model}, streamed by a strict machine: passes with worst-case answers take 0.95 of their bounds and more`, t => {
+    const machine = power();
+    for (const storage of STORAGE) {
+      ok(machine, `llmctl disk vda --heal --model ${storage}`);
+      ok(machine, `llmctl load ${model} --stream --pin 0 --tile 16K --ctx 128`);
+      ok(machine, 'llmctl disk vda --fault worst');
+      const prices = machine.kernel.loader.prices();
+      const id = submit(machine, 'once upon', { maxTokens: 20, temp: 0 });
+      const prompt = reportOf(machine, id).promptTokens;
+      const took = runAll(machine, [id]).filter(cycles => cycles > 0);
+      machine.kernel.sessions.close(id);
+      // The first pass has begun cold; behind the prompt there is a pass a token.
+      const ratios = took
+        .slice(1)
+        .map((cycles, i) => cycles / prices.step(1, prompt + i, true, GREEDY, prompt + i + 1).most);
+      t.is(ratios.length, 19);
+      t.log(`${storage}: ${Math.min(...ratios).toFixed(4)} to ${Math.max(...ratios).toFixed(4)} of their bounds`);
+      t.true(ratios.every(ratio => ratio >= 0.95 && ratio <= 1));
+    }
   });

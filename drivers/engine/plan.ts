@@ -6,6 +6,7 @@
 import { ggmlTypeName, PieceRecord } from '../../kernel/abi/index.ts';
 import type { ArenaView, EngineOptions, PlanImage, PlanRow, StreamProgram } from '../../kernel/abi/index.ts';
 import { alignUp } from './memory.ts';
+import type { Tile } from './tiles.ts';
 import {
   Attention,
   Check,
@@ -82,14 +83,12 @@ export interface OpOptions {
   readonly add?: boolean;
 }
 
-/** The read of a tile: rows that lie together in the file, to a buffer of the ring. */
+/** The read of a tile to a buffer of the ring. */
 export interface TileRead {
+  readonly tile: Tile;
   readonly bufferAt: number;
   readonly buffer: number; // its number
-  readonly bytes: number;
-  readonly fileAt: number;
   readonly tensor: number; // index, in the directory, of the first matrix
-  readonly parts: readonly { readonly name: string; readonly row: number; readonly rows: number }[];
 }
 
 /** Where an engine emits its plan. */
@@ -135,13 +134,17 @@ function flagsOf(op: Op, { head = false, add = false }: OpOptions): number {
  */
 function shapeOf(op: Op, operands: Readonly<Record<string, Operand>>, options: OpOptions): string {
   const places: string[] = [];
-  const shape = Object.entries(operands).map(([name, operand]) => {
-    if (typeof operand === 'number') return name.endsWith('At') ? '-' : operand;
-    if (!('at' in operand)) return '.';
-    const known = places.indexOf(operand.name);
-    return `${operand.isTile ? '~' : '@'}${known < 0 ? places.push(operand.name) - 1 : known}`;
-  });
-  return [op, flagsOf(op, options), ...shape].join(' ');
+  let shape = `${op} ${flagsOf(op, options)}`;
+  for (const name in operands) {
+    const operand = operands[name]!;
+    if (typeof operand === 'number') shape += name.endsWith('At') ? ' -' : ` ${operand}`;
+    else if (!('at' in operand)) shape += ' .';
+    else {
+      const known = places.indexOf(operand.name);
+      shape += `${operand.isTile ? ' ~' : ' @'}${known < 0 ? places.push(operand.name) - 1 : known}`;
+    }
+  }
+  return shape;
 }
 
 // ── Sinks ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,6 +166,8 @@ interface Piece {
   readonly opAt: number;
   readonly read: TileRead | null;
 }
+
+const NO_READ = { bufferAt: 0, tensor: 0, tile: { bytes: 0, fileAt: 0 } };
 
 /** Where the pieces of the segments that can stream are. */
 type PiecePlaces = Pick<StreamProgram, 'bodyPiecesAt' | 'bodyPieces' | 'headPiecesAt' | 'headPieces'>;
@@ -239,7 +244,8 @@ class PlanWriter implements PlanSink {
     if (this.memory !== null) {
       const { u8, originAt } = this.memory;
       [...body, ...head].forEach(({ opAt, read }, i) => {
-        const { bufferAt = 0, bytes = 0, tensor = 0, fileAt = 0 } = read ?? {};
+        const { bufferAt, tensor, tile } = read ?? NO_READ;
+        const { bytes, fileAt } = tile;
         PieceRecord.write(u8, firstAt - originAt + i * PieceRecord.bytes, { opAt, bufferAt, bytes, tensor, fileAt });
       });
     }
@@ -285,13 +291,13 @@ class PlanLister implements PlanSink {
     this.currentLayer = index;
   }
 
-  tile({ parts, bytes, fileAt, buffer }: TileRead): void {
-    const rows = parts.map(({ name, row, rows: n }) => `${name}[${row}…${row + n - 1}]`);
+  tile({ tile: { parts, bytes, fileAt }, buffer }: TileRead): void {
+    const rows = parts.map(({ matrix, row, rows: n }) => `${matrix.name}[${row}…${row + n - 1}]`);
     this.rows.push({
       segment: this.current,
       op: 'TILE',
       layer: this.currentLayer,
-      name: parts[0]?.name ?? '',
+      name: parts[0]!.matrix.name,
       detail: `${rows.join(' ')} bytes=${bytes} file=${fileAt} buffer=${buffer}`,
     });
   }

@@ -89,13 +89,12 @@ function least(low: number, high: number, holds: (n: number) => boolean): number
   return high;
 }
 
-/** As few tiles as `limit` allows, the largest of them as small as it can be. */
-function even(parts: readonly TilePart[], limit: number): Tile[] | null {
-  const tiles = fill(parts, limit);
-  if (tiles === null) return null;
+/** The least size of a tile with which there are as few of them as with `limit`. */
+function evenBytes(parts: readonly TilePart[], limit: number): number {
+  const tiles = fill(parts, limit) ?? [];
   const bytes = tiles.reduce((sum, tile) => sum + tile.bytes, 0);
   const enough = (n: number): boolean => (fill(parts, n)?.length ?? Infinity) <= tiles.length;
-  return fill(parts, least(Math.min(limit, Math.floor(bytes / tiles.length)), limit, enough));
+  return least(Math.min(limit, Math.floor(bytes / tiles.length)), limit, enough);
 }
 
 /** A tile as two of about its half, where its rows allow it. */
@@ -144,7 +143,14 @@ export function cutTiles(matrices: readonly Matrix[], tileBytes: number, buffers
     if (bytes > tileBytes)
       return refuse('INVAL', 7001, `tiles of ${tileBytes} bytes: ${rows} rows of ${matrix.name} take ${bytes}`);
   }
-  for (const run of runs(matrices)) tiles.push(...(even(run, tileBytes) ?? []));
+  const known = new Map<string, number>(); // layers are alike
+  for (const run of runs(matrices)) {
+    const [first] = run as [TilePart];
+    const shape = run.map(p => [p.matrix.fileAt - first.matrix.fileAt, p.rows, p.matrix.rowBytes].join(' ')).join();
+    const bytes = known.get(shape) ?? evenBytes(run, tileBytes);
+    known.set(shape, bytes);
+    for (const tile of fill(run, bytes) ?? []) tiles.push(tile);
+  }
   return fillRing(tiles, buffers);
 }
 

@@ -155,7 +155,8 @@ class Copy {
     let status = yield* this.skipInput();
     if (status === 0 && job.seek > 0) status = yield* this.seekOutput();
     const block = new Uint8Array(job.inBytes);
-    for (let n = 0; status === 0 && n < job.count; n++) {
+    let stopped = status !== 0;
+    for (let n = 0; !stopped && n < job.count; n++) {
       const got = yield* this.readBlock(block);
       if (got === 0) break;
       if (got < 0) {
@@ -168,7 +169,10 @@ class Copy {
       const filled = job.conv.has('sync') ? job.inBytes : got;
       block.fill(0, Math.max(got, 0), filled);
       const errno = yield* this.put(this.converted(block.subarray(0, filled)));
-      if (errno < 0) status = yield* this.writeError(errno);
+      if (errno < 0) {
+        status = yield* this.writeError(errno);
+        stopped = true;
+      }
     }
     const last = yield* this.finish();
     return last < 0 ? yield* this.writeError(last) : status;

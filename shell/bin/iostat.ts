@@ -68,11 +68,17 @@ export const iostat = define({
     if (typeof asked === 'number') return asked;
     const { names, seconds, count } = asked;
     let before: Moment | null = null;
+    let printed = false;
     for (let n = 0; n < count; n++) {
       if (n > 0) yield* ctx.sys.sleep(Math.round(seconds * 1000));
       const now: Moment | number = yield* look(ctx);
       if (typeof now === 'number') return yield* ctx.fail('/proc/disks', -now);
-      if (n > 0 || !(ctx.options.since && count > 1)) yield* ctx.out.print(report(ctx, before, now, names));
+      const skipped = n === 0 && ctx.options.since && count > 1;
+      if (!skipped) {
+        if (printed && !ctx.options.json) yield* ctx.out.print('\n');
+        yield* ctx.out.print(report(ctx, before, now, names));
+        printed = true;
+      }
       yield* ctx.out.flush();
       before = now;
     }
@@ -141,7 +147,7 @@ function report({ options }: Ctx, before: Moment | null, now: Moment, names: rea
     parts.push(
       options.extended ? extendedText(disks, seconds, options.megabytes) : plainText(disks, seconds, options.megabytes),
     );
-  return `${parts.join('\n')}\n`;
+  return parts.join('\n');
 }
 
 /** What a disk did between two looks, or since power-on. */

@@ -57,7 +57,17 @@ import { profile } from '../lib/profile.ts';
 import { prelink } from '../lib/prelink.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
-import { diskModels, pinnedOf, speedJson, speedOf, speedText, statusText, streamFigures, streamJson, streamingText } from '../lib/speed.ts';
+import {
+  diskModels,
+  pinnedOf,
+  speedJson,
+  speedOf,
+  speedText,
+  statusText,
+  streamFigures,
+  streamJson,
+  streamingText,
+} from '../lib/speed.ts';
 import type { Speed } from '../lib/speed.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
 import { faultText, finishOf, lastReport, nextEvent, reportOf } from '../lib/sessions.ts';
@@ -348,7 +358,12 @@ function* pin(ctx: Ctx, [size]: readonly string[]): Run {
         ? 'nothing streams: all weights are in the arena\n'
         : `${grouped(model.pinned)} bytes are pinned, ${grouped(model.streamed)} are streamed for a token\n`,
     );
-    yield* out.print(table(pinned.map(m => [m.name, grouped(m.bytes)]), [false, true]));
+    yield* out.print(
+      table(
+        pinned.map(m => [m.name, grouped(m.bytes)]),
+        [false, true],
+      ),
+    );
   }
   return 0;
 }
@@ -397,7 +412,7 @@ function* status(ctx: Ctx): Run {
       ['model', model === null ? 'none' : `${model.name} ${model.path}`.trimEnd()],
       ...(model === null || model.source === '' ? [] : [['prelinked', `from ${model.source}`]]),
       ...(model === null ? [] : [['context', `${model.ctx} tokens, ${kvName(model.kvType)}`]]),
-      ...(streamed === null ? [] : [['streams', statusText(streamed, hz)]]),
+      ...(streamed === null ? [] : [['streams', `${grouped(streamed.reads)} tiles, ${statusText(streamed, hz)}`]]),
       ['sessions', `${stats.sessionsActive} active, ${stats.queueDepth} queued`],
       ['arena', `${grouped(arena.used)} of ${grouped(arena.capacity)} bytes used, ${grouped(arena.peak)} at peak`],
       ['segment', segmentText(served, hz)],
@@ -570,7 +585,7 @@ function planText(path: string, planned: Plan): string {
     fixed: 'the machine itself',
     weights: `${grouped(planned.parameters)} parameters`,
     kv: `${grouped(planned.pages)} pages × (${grouped(planned.pageBytes)} + ${PAGE_RECORD_BYTES}) B, ${kvName(planned.kvType)}`,
-    stream: `${planned.buffers} buffers of ${grouped(planned.tileBytes)} B`,
+    stream: `${planned.buffers} buffers of up to ${grouped(planned.tileBytes)} B`,
     scratch: `${planned.batch} ${planned.batch === 1 ? 'row' : 'rows'} a pass`,
     session: `${planned.sessions} ${planned.sessions === 1 ? 'slot' : 'slots'} × ${grouped(planned.slotBytes)} B`,
   };

@@ -13,6 +13,8 @@ import { callQuota } from '../lib/quota.ts';
 import type { Quota } from '../lib/quota.ts';
 import { callSched } from '../lib/sched.ts';
 import type { Sched } from '../lib/sched.ts';
+import { statusText, streamFigures, streamJson } from '../lib/speed.ts';
+import type { StreamFigures } from '../lib/speed.ts';
 import { EVENT, Screen, bold, clipped } from '../lib/screen.ts';
 
 const options = {
@@ -31,6 +33,9 @@ interface Moment {
   readonly llm: RecordValue<typeof LlmStats.fields>;
   readonly sched: Sched;
   readonly users: readonly UserQuota[];
+  /** Null: no weights stream. */
+  readonly stream: StreamFigures | null;
+  readonly hz: number;
 }
 
 const secondsMin = 0.1;
@@ -42,7 +47,7 @@ export const llmstats = define({
   summary: 'show inference statistics since boot',
   usage: ['[--json]', '--watch [N]'],
   description: [
-    'Prints one line of key=value pairs, then a table: requests and tokens; how long the first token and a step took, half of them at most and 99 of 100 at most (of the last 64); the least time that servers had left at their deadlines; how much of the processor is used and promised; what sharing passes over the weights has saved; the pages of keys and values; the tokens of each user in this hour. Times are virtual.',
+    'Prints one line of key=value pairs, then a table: requests and tokens; how long the first token and a step took, half of them at most and 99 of 100 at most (of the last 64); the least time that servers had left at their deadlines; how much of the processor is used and promised; what sharing passes over the weights has saved; the pages of keys and values; the weights that were streamed, and what was waited for; the tokens of each user in this hour. Times are virtual.',
     '',
     'Jitter is the difference between what a step took and its proven bound.',
     '',
@@ -93,12 +98,12 @@ function* watching(ctx: Ctx, milliseconds: number): Generator<void, number, void
 /** The figures of now; or an exit status, after a message. */
 function* moment(ctx: Ctx): Generator<void, Moment | number, void> {
   const { sys } = ctx;
-  const { nowNs } = yield* times(sys);
+  const { nowNs, hz } = yield* times(sys);
   const llm = yield* llmStats(sys);
   const sched = yield* callSched(sys, null);
   if (typeof llm === 'number') return yield* failAbout(ctx, '', llm);
   if (typeof sched === 'number') return yield* failAbout(ctx, '', sched);
-  return { nowNs, llm, sched, users: yield* quotas(sys) };
+  return { nowNs, hz, llm, sched, users: yield* quotas(sys), stream: yield* streamFigures(sys) };
 }
 
 /** What users have taken of this hour, those who have taken something: the superuser sees all, others themselves. */
@@ -174,6 +179,7 @@ function json(now: Moment): Json {
       tokens_reserved: u.tokensReserved,
       tokens_per_hour: u.tokensPerHour,
     })),
+    stream: now.stream === null ? null : streamJson(now.stream),
   };
 }
 
@@ -208,6 +214,9 @@ function linesOf(now: Moment): string[] {
       `${s.pagesFree} free, ${s.pagesCached} cached, ${s.pagesShared} shared, ${s.copies} copied, ${s.evictions} evicted`,
     ],
     ['swapped', grouped(s.pagesSwapped), `pages out now; ${s.swapOuts} went, ${s.swapIns} came back`],
+    ...(now.stream === null
+      ? []
+      : [['streamed', grouped(now.stream.reads), `tiles; ${statusText(now.stream, now.hz)}`] as const]),
     ...now.users.map(
       u =>
         [

@@ -107,15 +107,17 @@ export const streamJson = (s: StreamFigures): Readonly<Record<string, Json>> => 
   dropped: s.dropped,
 });
 
-/** `1,234 tiles, 5,678 bytes; 12.3 ms waited, 81 % of transfers overlapped`. */
+/** `5,678 bytes; 12.3 ms waited, 81 % of transfers overlapped`. */
 export function statusText(s: StreamFigures, hz: number): string {
   const waited = threeDigits((s.stallCycles / hz) * 1000);
   const bad = s.errors === 0 ? '' : `, ${grouped(s.errors)} failed`;
-  return `${grouped(s.reads)} tiles, ${grouped(s.bytes)} bytes${bad}; ${waited} ms waited, ${Math.floor(s.overlappedPpm / 1e4)} % of transfers overlapped`;
+  return `${grouped(s.bytes)} bytes${bad}; ${waited} ms waited, ${Math.floor(s.overlappedPpm / 1e4)} % of transfers overlapped`;
 }
 
 /** Matrices that products take from where they stay, by the rows of a plan: segment, op, detail. */
-export function pinnedOf(rows: readonly (readonly string[])[]): readonly { readonly name: string; readonly bytes: number }[] {
+export function pinnedOf(
+  rows: readonly (readonly string[])[],
+): readonly { readonly name: string; readonly bytes: number }[] {
   const tiles = rows.filter(([, op]) => op === 'TILE').map(([, , detail = '']) => detail);
   const found = new Map<string, number>();
   for (const [, op, detail = ''] of rows) {

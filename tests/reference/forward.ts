@@ -210,11 +210,11 @@ export class Forward {
   private multiply(w: Weight, x: Vector): Vector {
     const act = rounded(x, w.type);
     const y = new Float64Array(w.rows);
-    for (let r = 0; r < w.rows; r++) {
+    for (let r = 0; r < (w.index?.length ?? w.rows); r++) {
       let sum = 0;
       for (let i = 0; i < w.k; i++) sum += (w.values[r * w.k + i]! - this.minimum(w, r, i)) * act.values[i]!;
       if (w.minima !== null) for (let b = 0; b < act.sums.length; b++) sum += this.minimum(w, r, 32 * b) * act.sums[b]!;
-      y[r] = sum;
+      y[w.index?.[r] ?? r] = sum;
     }
     return y;
   }
@@ -225,7 +225,8 @@ export class Forward {
 
   private row(name: string, index: number): Vector {
     const w = this.weight(name);
-    return w.values.slice(index * w.k, (index + 1) * w.k);
+    const at = w.index === undefined ? index : w.index.indexOf(index);
+    return at < 0 ? new Float64Array(w.k) : w.values.slice(at * w.k, (at + 1) * w.k);
   }
 
   private weight(name: string): Weight {

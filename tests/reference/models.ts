@@ -60,6 +60,7 @@ export interface Weight {
   readonly type: number;
   readonly k: number;
   readonly rows: number;
+  readonly index?: readonly number[]; // the rows that `values` has, ascending, the others being zero; without it all
   readonly values: Float64Array; // [rows][k]
   readonly minima: Float64Array | null; // Q4_1: [rows][k / 32], already part of the values
 }

@@ -189,31 +189,45 @@ export function half_is_finite(p: usize): bool {
   return (load<u16>(p) & 0x7c00) != 0x7c00;
 }
 
-/** Scales and minima of a block of four rows at `p`, the kernels' layout, that are not finite. */
+/** How many of the halves in lanes are not finite; `counted`: −1 in lanes that are looked at, 0 in others. */
 @inline
-export function count_bad_scales(type: i32, p: usize): i32 {
+function bad_halves(halves: v128, counted: v128): i32 {
   const exponent = i16x8.splat(0x7c00);
-  const bad = i16x8.bitmask(i16x8.eq(v128.and(v128.load(p), exponent), exponent));
-  return i32.popcnt(bad & (type == TYPE_Q4_1 ? 255 : 15));
+  const bad = i16x8.eq(v128.and(halves, exponent), exponent); // −1 each
+  const pairs = i32x4.dot_i16x8_s(bad, counted);
+  return i32x4.extract_lane(pairs, 0) + i32x4.extract_lane(pairs, 1) + i32x4.extract_lane(pairs, 2) + i32x4.extract_lane(pairs, 3);
 }
 
-/** A half of each of four rows, `bytes` apart, one after the other. */
+/** Scales and minima of a block of four rows at `p`, in the kernels' layout, that are not finite. */
 @inline
-function four_halves(p: usize, bytes: usize): u64 {
-  return load<u16>(p) | (<u64>load<u16>(p + bytes) << 16) | (<u64>load<u16>(p + 2 * bytes) << 32) | (<u64>load<u16>(p + 3 * bytes) << 48);
+export function count_bad_scales(type: i32, p: usize): i32 {
+  return bad_halves(v128.load(p), select<v128>(i16x8.splat(-1), i64x2(-1, 0), type == TYPE_Q4_1));
+}
+
+/** A half of each of four rows, `bytes` apart: lanes 0 … 3. */
+@inline
+function four_halves(p: usize, bytes: usize): v128 {
+  const h = v128.load16_lane(p + 2 * bytes, v128.load16_lane(p + bytes, v128.load16_splat(p), 1), 2);
+  return v128.load16_lane(p + 3 * bytes, h, 3);
+}
+
+/** Of every four bytes the two in the middle change places. */
+@inline
+function swap_middles(bytes: v128): v128 {
+  return i8x16.shuffle(bytes, bytes, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
 }
 
 /** 16 bytes of nibbles of each of four rows: four bytes of each, in the order 0 2 1 3, four times. */
 @inline
 function interleave_nibbles(p: usize, bytes: usize, to: usize): void {
-  const q0 = v128.load(p);
-  const q1 = v128.load(p + bytes);
-  const q2 = v128.load(p + 2 * bytes);
-  const q3 = v128.load(p + 3 * bytes);
-  const low01 = i8x16.shuffle(q0, q1, 0, 2, 1, 3, 16, 18, 17, 19, 4, 6, 5, 7, 20, 22, 21, 23);
-  const low23 = i8x16.shuffle(q2, q3, 0, 2, 1, 3, 16, 18, 17, 19, 4, 6, 5, 7, 20, 22, 21, 23);
-  const high01 = i8x16.shuffle(q0, q1, 8, 10, 9, 11, 24, 26, 25, 27, 12, 14, 13, 15, 28, 30, 29, 31);
-  const high23 = i8x16.shuffle(q2, q3, 8, 10, 9, 11, 24, 26, 25, 27, 12, 14, 13, 15, 28, 30, 29, 31);
+  const q0 = swap_middles(v128.load(p));
+  const q1 = swap_middles(v128.load(p + bytes));
+  const q2 = swap_middles(v128.load(p + 2 * bytes));
+  const q3 = swap_middles(v128.load(p + 3 * bytes));
+  const low01 = v128.shuffle<i32>(q0, q1, 0, 4, 1, 5);
+  const low23 = v128.shuffle<i32>(q2, q3, 0, 4, 1, 5);
+  const high01 = v128.shuffle<i32>(q0, q1, 2, 6, 3, 7);
+  const high23 = v128.shuffle<i32>(q2, q3, 2, 6, 3, 7);
   v128.store(to, v128.shuffle<i64>(low01, low23, 0, 2));
   v128.store(to, v128.shuffle<i64>(low01, low23, 1, 3), 16);
   v128.store(to, v128.shuffle<i64>(high01, high23, 0, 2), 32);
@@ -243,17 +257,20 @@ export function repack_group(type: i32, from: usize, k: i32, to: usize): i32 {
   const bytes = (k >> 5) * block;
   let bad = 0;
   for (let b = k >> 5; b > 0; b--) {
-    store<u64>(to, four_halves(from, bytes));
+    const scales = four_halves(from, bytes);
+    v128.store64_lane(to, scales, 0);
+    bad += bad_halves(scales, i64x2(-1, 0));
     if (type == TYPE_Q8_0) {
       interleave_pairs(from + 2, bytes, to + 8);
       interleave_pairs(from + 18, bytes, to + 72);
     } else if (type == TYPE_Q4_1) {
-      store<u64>(to, four_halves(from + 2, bytes), 8);
+      const minima = four_halves(from + 2, bytes);
+      v128.store64_lane(to, minima, 0, 8);
+      bad += bad_halves(minima, i64x2(-1, 0));
       interleave_nibbles(from + 4, bytes, to + 16);
     } else {
       interleave_nibbles(from + 2, bytes, to + 8);
     }
-    bad += count_bad_scales(type, to);
     from += block;
     to += GROUP * block;
   }

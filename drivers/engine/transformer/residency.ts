@@ -145,11 +145,14 @@ export function placeStream({ tensors, options }: Model<BoundTensor>, s: Streami
   for (const segment of [s.body, s.head])
     segment.forEach((tile, i) => {
       const buffer = i % ring.length;
-      for (const part of placeTile(tile, { buffer, bufferAt: ring[buffer]!.at }, index)) {
-        const { name } = part.matrix;
-        const placed = parts.get(name) ?? [];
-        placed.push({ ...part, packed: toRepack(part.matrix) ? packed : null });
-        parts.set(name, placed);
+      const bufferAt = ring[buffer]!.at;
+      for (const part of tile.parts) {
+        const { matrix, row, rows, offset } = part;
+        const isFirst = part === tile.parts[0];
+        const read = isFirst ? { tile, bufferAt, buffer, tensor: index.get(matrix.name)! } : null;
+        const placed = parts.get(matrix.name) ?? [];
+        placed.push({ row, rows, at: bufferAt + offset, read, packed: toRepack(matrix) ? packed : null });
+        parts.set(matrix.name, placed);
       }
     });
 
@@ -163,21 +166,4 @@ export function placeStream({ tensors, options }: Model<BoundTensor>, s: Streami
   }
   const facts = { gathers, bodyBytes: bytesOf(s.body), headBytes: bytesOf(s.head), pinnedBytes: s.pinnedBytes };
   return { parts, gathered, facts, bytes: c.bytes() };
-}
-
-/** The parts of a tile in its buffer, the first of them with the tile's read. */
-function placeTile(
-  { fileAt, bytes, parts }: Tile,
-  place: { readonly buffer: number; readonly bufferAt: number },
-  index: ReadonlyMap<string, number>,
-): (Omit<PlacedPart, 'packed'> & { readonly matrix: Matrix })[] {
-  const names = parts.map(({ matrix, row, rows }) => ({ name: matrix.name, row, rows }));
-  const read = { ...place, bytes, fileAt, tensor: index.get(names[0]!.name)!, parts: names };
-  return parts.map(({ matrix, row, rows, offset }, i) => ({
-    matrix,
-    row,
-    rows,
-    at: place.bufferAt + offset,
-    read: i === 0 ? read : null,
-  }));
 }
