@@ -766,8 +766,7 @@ export class SystemCalls {
         const path = this.modelPath(pathAt, pathBytes);
         if (typeof path === 'number') return path;
         const noModel = refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
-        const r =
-          path === '' ? (loader.current()?.report ?? noModel) : loader.plan(path, LoadOptions.read(u8, at));
+        const r = path === '' ? (loader.current()?.report ?? noModel) : loader.plan(path, LoadOptions.read(u8, at));
         if (isRefusal(r)) return this.fail(r);
         PlanReport.write(u8, toAt, r);
         return 0;
