@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { E, KIND, O, type HostDirectory, type HostFile, type HostStat } from '../kernel/abi/index.ts';
+import { FileCache } from './file-cache.ts';
 import { listedDirectory, memoryFile } from './listed-directory.ts';
 
 /** The directory at `hostPath`. Throws an Error of one line when it is not a directory that can be read. */
@@ -46,22 +47,26 @@ function attempt<T>(call: () => T): T | number {
   }
 }
 
+/** Of all directories of this process. */
+const cache = new FileCache();
+
 class NodeFile implements HostFile {
   constructor(private readonly fd: number) {}
 
   read(position: number, into: Uint8Array, at: number, length: number): number {
     try {
-      let done = 0;
-      for (let n = 1; done < length && n > 0; done += n)
-        n = fs.readSync(this.fd, into, at + done, length - done, position + done);
-      return done;
+      return cache.read(this.fd, position, into, at, length);
     } catch (error) {
       return errnoOf(error);
     }
   }
 
   write(position: number, from: Uint8Array, at: number, length: number): number {
-    return attempt(() => fs.writeSync(this.fd, from, at, length, position));
+    return attempt(() => {
+      const written = fs.writeSync(this.fd, from, at, length, position);
+      cache.forget(this.fd);
+      return written;
+    });
   }
 
   close(): void {
@@ -147,7 +152,10 @@ class NodeDirectory implements HostDirectory {
     if (typeof real === 'number') return real;
     const fd = openRegular(real, fs.constants.O_WRONLY);
     if (fd < 0) return fd;
-    const status = attempt(() => fs.ftruncateSync(fd, size));
+    const status = attempt(() => {
+      fs.ftruncateSync(fd, size);
+      cache.forget(fd);
+    });
     fs.closeSync(fd);
     return status ?? 0;
   }
