@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { E, KIND, O, type HostDirectory, type HostFile, type HostStat } from '../kernel/abi/index.ts';
 import { FileCache } from './file-cache.ts';
+import { listedDirectory, memoryFile } from './listed-directory.ts';
 
 /** The directory at `hostPath`. Throws an Error of one line when it is not a directory that can be read. */
 export function directory(hostPath: string, readOnly: boolean): HostDirectory {
@@ -20,42 +21,9 @@ export function directory(hostPath: string, readOnly: boolean): HostDirectory {
   return new NodeDirectory(hostPath, root, readOnly);
 }
 
-const refused = (): number => -E.ROFS;
-
 /** A directory that holds one file, in memory, read-only: how a script of the host reaches the machine. */
 export function singleFile(name: string, bytes: Uint8Array): HostDirectory {
-  const fileStat: HostStat = { kind: KIND.file, size: bytes.length, mode: 0o644 };
-  const stat = (p: string): HostStat | number =>
-    p === '' ? { kind: KIND.dir, size: 0, mode: 0o755 } : p === name ? fileStat : -E.NOENT;
-  return {
-    source: name,
-    readOnly: true,
-    stat,
-    list: p => (p === '' ? [{ name, kind: KIND.file }] : -E.NOTDIR),
-    open(p, access) {
-      if (p !== name) return p === '' ? -E.ISDIR : -E.NOENT;
-      return access === O.RDONLY ? bytesFile(() => bytes) : -E.ROFS;
-    },
-    create: refused,
-    mkdir: refused,
-    remove: refused,
-    removeDirectory: refused,
-    rename: refused,
-    truncate: refused,
-  };
-}
-
-/** An open file whose bytes lie in memory, and may be others at each read. */
-export function bytesFile(bytes: () => Uint8Array): HostFile {
-  return {
-    read(position, into, at, length) {
-      const part = bytes().subarray(position, position + length);
-      into.set(part, at);
-      return part.length;
-    },
-    write: refused,
-    close: () => {},
-  };
+  return listedDirectory(name, new Map([[name, memoryFile(bytes)]]), true);
 }
 
 /** The text of what node:fs threw, without the call and the path: `ENOENT: no such file or directory`. */

@@ -221,6 +221,28 @@ withShared('the whole machine: ids, logits and figures of a prelinked model, bes
   }
 });
 
+withShared('streamed, whatever the tiles, buffers and pins: the answer of the plain model in memory', t => {
+  const machine = power();
+  const next = random(77);
+  const answer = (line: string): unknown => {
+    ok(t, machine, `llmctl load ${line}`);
+    const said = 'llminfer --json --logits 16 --temp 0.9 --seed 5 --timeout 86400000 --max-tokens 6 Once upon a time';
+    const { tokens, steps, text } = JSON.parse(ok(t, machine, said));
+    return { tokens, steps, text };
+  };
+  for (const name of ['fable-q4_0', 'stories260K-q8_0', 'stories260K-q4_1', 'synthgpt2-q4_0']) {
+    ok(t, machine, `llmctl prelink /m/${name}.gguf /o/p.gguf`);
+    const want = answer(`/m/${name}.gguf --ctx 64`);
+    for (let i = 0; i < 3 * (soak ? 10 : 1); i++) {
+      const tile = 8192 + Math.floor(next() * 60_000);
+      const buffers = 2 + Math.floor(next() * 3);
+      const pin = Math.floor(next() ** 2 * 400_000);
+      const how = `--ctx 64 --stream --tile ${tile} --buffers ${buffers} --pin ${pin}`;
+      for (const file of ['/o/p.gguf', `/m/${name}.gguf`]) t.deepEqual(answer(`${file} ${how}`), want, `${file} ${how}`);
+    }
+  }
+});
+
 // ── What is refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Bytes of the file with `put` over them at `at`. */
