@@ -125,14 +125,15 @@ if (haveShared)
     });
   });
 
+const PARTS = ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'];
+const layer = (l: number): string[] => PARTS.map(part => `blk.${l}.${part}.weight`);
+
 withPython('tensors stand in the order of execution: embeddings, vectors, then matrices without a gap', t => {
   const machine = power();
   const { file } = awkward('Q8_0', 3);
   put('order.gguf', file);
   ok(t, machine, 'llmctl prelink /o/order.gguf');
   const [{ order }] = outside([inScratch('order.gguf'), inScratch('order.prelinked.gguf')]) as [Verdict];
-  const layer = (l: number): string[] =>
-    ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'].map(x => `blk.${l}.${x}.weight`);
   const matrices = order.filter(name => name.endsWith('.weight') && !name.includes('norm'));
   t.deepEqual(matrices, ['token_embd.weight', ...layer(0), ...layer(1), 'output.weight']);
   t.deepEqual(order.slice(order.indexOf(layer(0)[0]!)), matrices.slice(1));
@@ -238,7 +239,8 @@ withShared('streamed, whatever the tiles, buffers and pins: the answer of the pl
       const buffers = 2 + Math.floor(next() * 3);
       const pin = Math.floor(next() ** 2 * 400_000);
       const how = `--ctx 64 --stream --tile ${tile} --buffers ${buffers} --pin ${pin}`;
-      for (const file of ['/o/p.gguf', `/m/${name}.gguf`]) t.deepEqual(answer(`${file} ${how}`), want, `${file} ${how}`);
+      for (const file of ['/o/p.gguf', `/m/${name}.gguf`])
+        t.deepEqual(answer(`${file} ${how}`), want, `${file} ${how}`);
     }
   }
 });
