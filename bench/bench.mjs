@@ -3,7 +3,8 @@
 // engine runs, beside this machine's own ceilings measured in the same process. --quick: fewer repetitions; --json FILE:
 // everything as JSON. Instead of all that, --calibrate measures single steps (bench/calibrate.mjs), --accounting what it costs to count
 // cycles (bench/accounting.mjs), --sessions what several sessions at once bring and types of keys and values cost (bench/sessions.mjs), --pages
-// what pages bring (bench/pages.mjs), --kernels each compute kernel beside native code (bench/kernels.mjs; --only NAME: those of that name).
+// what pages bring (bench/pages.mjs), --kernels each compute kernel beside native code (bench/kernels.mjs; --only NAME: those of that name),
+// --startup how long a process takes to its first token (bench/startup.mjs).
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import path from 'node:path';
@@ -36,6 +37,7 @@ export function options() {
       sessions: flag,
       pages: flag,
       kernels: flag,
+      startup: flag,
       only: { type: 'string' },
       json: { type: 'string' },
     },
@@ -51,6 +53,7 @@ export function options() {
     sessions: values.sessions,
     pages: values.pages,
     kernels: values.kernels,
+    startup: values.startup,
     only: values.only,
     json: values.json,
   };
@@ -188,10 +191,6 @@ export function print(run, { json, repetitions }) {
   console.log(
     '\nmul-add, bandwidth: share of the ceiling reached while decoding (int8 ceiling for quantised weights, f32 for others)',
   );
-  if (results.some(r => r.same))
-    console.log(
-      'first ids equal: greedy ids up to the first that differs from arena8; where the best two logits are closer than a rounding, either is right',
-    );
   for (const note of run.notes) console.log(note);
   if (json) writeFileSync(json, `${JSON.stringify(run, null, 1)}\n`);
 }
@@ -210,6 +209,9 @@ if (import.meta.url === `file://${process.argv[1]}`) {
   } else if (chosen.pages) {
     const { pages, print } = await import('./pages.mjs');
     print(await pages(), chosen);
+  } else if (chosen.startup) {
+    const { startup, print } = await import('./startup.mjs');
+    print(await startup(chosen), chosen);
   } else if (chosen.kernels) {
     const { kernels, print } = await import('./kernels.mjs');
     print(await kernels(chosen), chosen);

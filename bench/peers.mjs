@@ -1,220 +1,246 @@
-// `npm run bench:peers`: llama.cpp beside arena8 on the same files, the same prompt ids and one thread each: natively through node-llama-cpp
-// (its prebuilt binary), and as WebAssembly through wllama in Chromium. They live in bench/peers with their own lock file and are never
-// a dependency of the project. A peer that cannot be had is left out with one line saying why.
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
+// `npm run bench:peers`: arena8 beside llama.cpp, on the same files, the same prompt ids, one thread each. Every engine has a process of its own
+// (bench/engines.mjs); they take turns, a prompt and its continuation each, round after round, so that whatever else the machine does hits
+// all of them, and what is compared is the ratio within a round: the median of these counts. The context is 256 positions long on average.
+// --quick: fewer rounds; --models A,B and --engines A,B: only those whose names contain one of these; --markdown: README's tables; --json FILE.
+import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { bench, options, print } from './bench.mjs';
-import { CONTEXT_CAPACITY, DECODE_TOKENS, spread } from './workload.mjs';
+import process from 'node:process';
+import { parseArgs } from 'node:util';
+import { boot } from '../build/index.js';
+import { arenaInBrowser, arenaInNode, install, native, nodeOf, wllama } from './engines.mjs';
+import { largeModel } from './large.mjs';
+import { syntheticModels } from './models.mjs';
+import { promptTokens, Subject } from './subject.mjs';
+import { promptOf, spread, table } from './workload.mjs';
 
-const folder = new URL('peers/', import.meta.url).pathname;
-const modules = path.join(folder, 'node_modules');
+const root = new URL('..', import.meta.url).pathname;
+const NATIVE = 'llama.cpp, native AVX2';
+const WLLAMA = 'llama.cpp, wllama in Chromium';
 
-const mtime = file => (existsSync(file) ? statSync(file).mtimeMs : -1);
+/** In the order in which they take turns; what is not here says so when it is opened. */
+const engines = () => [
+  arenaInNode(process.execPath, 'relaxed'),
+  arenaInNode(process.execPath, 'simd128'),
+  arenaInNode(nodeOf(22), 'relaxed'),
+  arenaInNode(nodeOf(24), 'relaxed'),
+  arenaInNode(nodeOf(24), 'simd128'),
+  arenaInNode(process.execPath, 'relaxed', 'prelinked'),
+  arenaInNode(nodeOf(24), 'relaxed', 'prelinked'),
+  arenaInBrowser('chrome', 'arena8, Chromium'),
+  arenaInBrowser('firefox', 'arena8, Firefox'),
+  native('haswell', NATIVE),
+  native('best', 'llama.cpp, native, the backend it prefers'),
+  wllama(WLLAMA),
+];
 
-function install() {
-  if (mtime(path.join(modules, '.package-lock.json')) >= mtime(path.join(folder, 'package-lock.json'))) return;
-  console.error('bench: installing node-llama-cpp and wllama into bench/peers (about 100 MB)');
-  // No optional packages (GPU builds) and no install scripts: the binary comes inside @node-llama-cpp/linux-x64. Not `npm ci`: it also
-  // wants the optional packages of every other platform to be obtainable.
-  const args = [
-    'install',
-    '--no-save',
-    '--ignore-scripts',
-    '--omit=optional',
-    '--no-audit',
-    '--no-fund',
-    '--loglevel',
-    'error',
-  ];
-  const { status } = spawnSync('npm', args, { cwd: folder, stdio: ['ignore', 2, 2] });
-  if (status !== 0) throw new Error('npm could not install the peers');
-}
-
-const sameIds = (ids, reference) => {
-  const differs = ids.findIndex((id, i) => id !== reference[i]);
-  return `${differs < 0 ? ids.length : differs} of ${ids.length}`;
-};
-
-/** llama.cpp natively. Its own performance counters are reported: the trips through the JavaScript interface are not charged to it. */
-async function nodeLlamaCpp(jobs, repetitions) {
-  const { getLlama } = await import(pathToFileURL(path.join(modules, 'node-llama-cpp/dist/index.js')).href);
-  const log = [];
-  const llama = await getLlama({
-    build: 'never',
-    skipDownload: true,
-    gpu: false,
-    maxThreads: 1,
-    progressLogs: false,
-    logLevel: 'info',
-    logger: (_level, message) => log.push(message),
+function options() {
+  const flag = { type: 'boolean', default: false };
+  const text = { type: 'string' };
+  const { values } = parseArgs({
+    options: { quick: flag, markdown: flag, models: text, engines: text, json: text },
   });
-  const counter = name => {
-    // `llama_perf_context_print: prompt eval time = 19.55 ms / 224 tokens (…)`
-    const m = log.map(l => new RegExp(`: +${name} time = +([0-9.]+) ms / +([0-9]+)`).exec(l)).find(Boolean);
-    if (!m) throw new Error(`llama.cpp printed no ${name} time`);
-    return (Number(m[2]) / Number(m[1])) * 1000;
+  const among = list => name => list === undefined || list.split(',').some(part => name.includes(part));
+  return {
+    ...values,
+    warmUpMs: values.quick ? 500 : 1500,
+    wantsModel: among(values.models),
+    wantsEngine: among(values.engines),
   };
-  const results = [];
-  for (const job of jobs) {
-    const model = await llama.loadModel({ modelPath: job.file });
-    const context = await model.createContext({
-      contextSize: CONTEXT_CAPACITY,
-      threads: 1,
-      sequences: 1,
-      performanceTracking: true,
-    });
-    const sequence = context.getSequence();
-    /** Runs once; returns the ids and llama.cpp's own rate of `what`. */
-    const infer = async (prompt, tokens, what) => {
-      await sequence.clearHistory();
-      const ids = [];
-      for await (const id of sequence.evaluate(prompt, { temperature: 0 })) if (ids.push(id) === tokens) break;
-      log.length = 0;
-      await context.printTimings();
-      return { ids, rate: counter(what) };
-    };
-    const prefill = [];
-    const decode = [];
-    let ids = [];
-    for (let i = -1; i < repetitions; i++) {
-      const read = await infer(job.longPrompt, 2, 'prompt eval');
-      const wrote = await infer(job.prompt, 1 + DECODE_TOKENS, 'eval');
-      ids = wrote.ids;
-      if (i < 0) continue; // warm-up
-      prefill.push(read.rate);
-      decode.push(wrote.rate);
+}
+
+/**
+ * What is run of each model: prompts of whole pages and a token more, so many tokens drawn after the first. `context` and `kv`: what the arena
+ * has room for; `rounds`, and how many of them an engine takes part in that is ten times as slow.
+ */
+function models(quick) {
+  const small = { pages: 6, drawn: 128, context: 512, kv: 'f16', rounds: quick ? 3 : 11, slowRounds: quick ? 1 : 3 };
+  const large = { pages: 7, drawn: 64, context: 320, kv: 'q8_0', rounds: quick ? 2 : 5, slowRounds: 1 };
+  const fable = { name: 'fable-f16', file: `${root}images/models/fable-f16.gguf` };
+  return [
+    ...syntheticModels().map(m => ({ ...m, ...small })),
+    { ...fable, ...small },
+    { ...large, ...largeModel('135M-q4_0'), prelink: true },
+  ];
+}
+
+// ── Jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A model with everything that the engines are asked: texts, ids, how arena8 is to load it; what arena8 writes. */
+function jobOf(model) {
+  const { name, file, context, kv, pages, drawn, prelink } = model;
+  const folder = path.dirname(file);
+  const machine = boot({ mounts: { '/mnt/bench': { path: folder, readOnly: false } } });
+  const loadOf = f => `--ctx ${context} --kv ${kv} /mnt/bench/${path.basename(f)}`;
+  const load = loadOf(file);
+  const subject = new Subject(machine, load);
+  subject.forget();
+  // A trained model ends its story when it thinks it is over: the first prompt after which it does not is taken.
+  const textFrom = skip => promptOf(promptTokens(pages), skip, t => subject.idsOf(t).length);
+  let skip = 0;
+  let text = textFrom(skip);
+  let measured = subject.measure(text, drawn);
+  while (measured.ids.length <= drawn && skip < 40) measured = subject.measure((text = textFrom(++skip)), drawn);
+  const job = { ...model, folder, load, text, prompt: subject.idsOf(text), ids: measured.ids };
+  if (!prelink) return job;
+  const prelinked = file.replace(/\.gguf$/, '.prelinked.gguf');
+  if (!existsSync(prelinked) || statSync(prelinked).mtimeMs < statSync(file).mtimeMs)
+    subject.command(`llmctl prelink ${['', prelinked].map(f => `/mnt/bench/${path.basename(f || file)}`).join(' ')}`);
+  const status = subject.command('llmctl status');
+  return { ...job, name: `${name}, streamed`, prelinked: loadOf(prelinked), status };
+}
+
+/** All engines by turns on one job: rates by engine, a number for each round; undefined where one sat out. */
+async function turns(job, wanted, warmUpMs, notes) {
+  const opened = [];
+  for (const engine of wanted) {
+    try {
+      const subject = await engine.open(job);
+      const end = performance.now() + warmUpMs;
+      let ids;
+      do ({ ids } = await subject.run());
+      while (!engine.slow && performance.now() < end);
+      opened.push({ engine, subject, same: sameIds(ids, job.ids), prefill: [], decode: [] });
+    } catch (error) {
+      notes.push(`${job.name}: ${engine.name} is left out: ${error.message.split('\n')[0]}`);
     }
-    results.push({
-      engine: 'llama.cpp (node-llama-cpp)',
-      model: job.model,
-      prefill: spread(prefill),
-      decode: spread(decode),
-      same: sameIds(ids, job.output),
-    });
-    await context.dispose();
-    await model.dispose();
   }
-  await llama.dispose();
-  return results;
+  for (let round = 0; round < job.rounds; round++)
+    for (const { engine, subject, prefill, decode } of opened) {
+      if (engine.slow && round >= job.slowRounds) continue;
+      const rates = await subject.run();
+      prefill[round] = rates.prefill;
+      decode[round] = rates.decode;
+    }
+  for (const { subject } of opened) await subject.close();
+  return opened.map(({ engine, subject, same, prefill, decode }) => ({
+    model: job.name,
+    engine: [engine.name, subject.detail].filter(Boolean).join(', '),
+    prefill,
+    decode,
+    same,
+  }));
 }
 
-const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
-const CHROMIUM_FLAGS =
-  '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync';
-
-/** Files by URL path from the loopback interface, and nothing else. */
-async function serve(files) {
-  const types = { html: 'text/html', js: 'text/javascript', wasm: 'application/wasm' };
-  const server = createServer((request, response) => {
-    const name = new URL(request.url, 'http://localhost').pathname;
-    const body = files.get(name);
-    if (body === undefined) return response.writeHead(404).end();
-    const type = types[name.split('.').at(-1)] ?? 'application/octet-stream';
-    return response
-      .writeHead(200, { 'content-type': type })
-      .end(typeof body === 'string' && existsSync(body) ? readFileSync(body) : body);
-  });
-  await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
-  return server;
+function sameIds(ids, reference) {
+  if (ids === undefined) return undefined;
+  const differs = reference.findIndex((id, i) => id !== ids[i]);
+  return `${differs < 0 ? reference.length : differs} of ${reference.length}`;
 }
 
-/** llama.cpp as WebAssembly in Chromium; its server core reports the timings. */
-async function wllama(jobs, repetitions) {
-  const executablePath = CHROMIUM.find(existsSync);
-  if (!executablePath) throw new Error('no Chromium here');
-  const { default: puppeteer } = await import('puppeteer-core');
-  const esm = path.join(modules, '@wllama/wllama/esm');
-  const server = await serve(
-    new Map([
-      ['/index.html', '<!doctype html><title>bench</title>'],
-      ['/index.js', path.join(esm, 'index.js')],
-      ['/wllama.wasm', path.join(esm, 'wasm/wllama.wasm')],
-      ...jobs.map((job, i) => [`/${i}.gguf`, job.file]),
-    ]),
-  );
-  const profile = mkdtempSync(path.join(tmpdir(), 'arena8-bench-'));
-  const browser = await puppeteer.launch({
-    executablePath,
-    headless: true,
-    userDataDir: profile,
-    args: CHROMIUM_FLAGS.split(' '),
+// ── Report ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Median of the ratios to another engine in the same rounds; null without it. */
+function ratio(result, other, kind) {
+  const ratios = result[kind].flatMap((x, round) => (other?.[kind][round] ? [x / other[kind][round]] : []));
+  return ratios.length === 0 || other === result ? null : spread(ratios).median;
+}
+
+const grouped = x => (x < 100 ? x.toFixed(1) : Math.round(x).toLocaleString('en-US'));
+const times = x => (x === null ? '-' : `${x.toFixed(2)}×`);
+const range = rates => {
+  const { median, min, max } = spread(rates.filter(x => x !== undefined));
+  return `${grouped(median)} (${grouped(min)}–${grouped(max)})`;
+};
+const median = rates => grouped(spread(rates.filter(x => x !== undefined)).median);
+
+function rowsOf(run, cells) {
+  return run.results.map(r => {
+    const among = run.results.filter(other => other.model === r.model);
+    const against = name => among.find(other => other.engine === name);
+    return cells(
+      r,
+      kind => times(ratio(r, against(NATIVE), kind)),
+      kind => times(ratio(r, against(WLLAMA), kind)),
+    );
   });
-  try {
-    const page = await browser.newPage();
-    await page.goto(`http://127.0.0.1:${server.address().port}/index.html`);
-    const results = [];
-    for (const [i, job] of jobs.entries()) {
-      const measured = await page.evaluate(
-        async (url, texts, tokens, capacity, times) => {
-          const { Wllama } = await import('/index.js');
-          const quiet = { debug() {}, log() {}, warn() {}, error() {} };
-          const engine = new Wllama(
-            { default: '/wllama.wasm' },
-            { suppressNativeLog: true, logger: quiet, allowOffline: true },
-          );
-          const blob = await (await fetch(url)).blob();
-          await engine.loadModel([blob], { n_ctx: capacity, n_threads: 1, n_gpu_layers: 0, n_parallel: 1 });
-          const infer = async (prompt, max_tokens) =>
-            (await engine.createCompletion({ prompt, max_tokens, temperature: 0, cache_prompt: false })).timings;
-          const read = [];
-          const wrote = [];
-          for (let run = -1; run < times; run++) {
-            const timings = [await infer(texts.long, 1), await infer(texts.short, 1 + tokens)];
-            if (run < 0) continue; // warm-up
-            read.push(timings[0]);
-            wrote.push(timings[1]);
-          }
-          const threads = engine.getNumThreads();
-          await engine.exit();
-          return { read, wrote, threads };
-        },
-        `/${i}.gguf`,
-        { long: job.longText, short: job.text },
-        DECODE_TOKENS,
-        CONTEXT_CAPACITY,
-        repetitions,
+}
+
+function text(run) {
+  const head = ['model', 'engine', 'prefill tok/s', 'decode tok/s', 'prefill / native', 'decode / native'];
+  const rows = rowsOf(run, (r, native, web) => [
+    r.model,
+    r.engine,
+    range(r.prefill),
+    range(r.decode),
+    native('prefill'),
+    native('decode'),
+    web('prefill'),
+    web('decode'),
+    r.same ?? '-',
+  ]);
+  return table([...head, 'prefill / wllama', 'decode / wllama', 'ids as arena8'], rows);
+}
+
+/** Engines down, models across: `decode / prefill`, and below the ratios to native llama.cpp and to wllama. */
+function markdown(run) {
+  const names = run.jobs.map(j => j.name);
+  const engines = [...new Set(run.results.map(r => r.engine))];
+  const line = cells => `| ${cells.join(' | ')} |`;
+  const body = cellOf =>
+    engines.map(engine =>
+      line([
+        engine,
+        ...names.map(m =>
+          cellOf(
+            run.results.find(r => r.model === m && r.engine === engine),
+            m,
+          ),
+        ),
+      ]),
+    );
+  const head = [line(['', ...names]), line(names.map(() => '---').concat('---'))];
+  const reference = (model, name) => run.results.find(r => r.model === model && r.engine === name);
+  const ratios = r =>
+    [NATIVE, WLLAMA]
+      .map(name => ['decode', 'prefill'].map(kind => times(ratio(r, reference(r.model, name), kind))).join(' / '))
+      .join(' · ');
+  return [
+    `${run.host}. Tokens a second, decode / prefill, medians:`,
+    '',
+    ...head,
+    ...body(r => (r ? `${median(r.decode)} / ${median(r.prefill)}` : '-')),
+    '',
+    'Ratios in the same rounds, decode / prefill, to native llama.cpp (AVX2) · to wllama:',
+    '',
+    ...head,
+    ...body(r => (r ? ratios(r) : '-')),
+  ].join('\n');
+}
+
+function print(run, { json, markdown: wantsMarkdown }) {
+  if (wantsMarkdown) console.log(markdown(run));
+  else {
+    console.log(`${run.host}\n`);
+    for (const { name, prompt, drawn, kv, status } of run.jobs) {
+      console.log(
+        `${name}: ${prompt.length} prompt tokens, ${drawn} drawn after the first; arena8 keeps keys and values in ${kv}`,
       );
-      if (measured.threads !== 1) throw new Error(`wllama runs on ${measured.threads} threads`);
-      const { prompt_n: promptTokens } = measured.read[0];
-      if (promptTokens !== job.longPrompt.length)
-        throw new Error(`wllama read ${promptTokens} prompt tokens, not ${job.longPrompt.length}`);
-      results.push({
-        engine: 'llama.cpp (wllama, Chromium)',
-        model: job.model,
-        prefill: spread(measured.read.map(t => (t.prompt_n / t.prompt_ms) * 1000)),
-        // The first token is the prompt's: its time is in prompt_ms.
-        decode: spread(measured.wrote.map(t => ((t.predicted_n - 1) / t.predicted_ms) * 1000)),
-      });
+      for (const streamed of status?.match(/^streams .*$/gm) ?? []) console.log(`  ${streamed}`);
     }
-    return results;
-  } finally {
-    await browser.close();
-    server.close();
-    rmSync(profile, { recursive: true, force: true });
+    console.log(`\n${text(run)}`);
+    console.log(
+      '\nids as arena8: greedy ids up to the first that differs; where the best two logits are closer than a rounding, either is right',
+    );
   }
+  for (const note of run.notes) console.log(note);
+  if (json) writeFileSync(json, `${JSON.stringify(run, null, 1)}\n`);
 }
 
 const chosen = options();
-const run = await bench(chosen);
+const host = `${cpus()[0]?.model.trim() ?? 'unknown processor'}, ${process.platform} ${process.arch}, one thread each`;
+const run = { host, jobs: [], results: [], notes: [] };
 try {
   install();
-  for (const [name, peer] of [
-    ['node-llama-cpp', nodeLlamaCpp],
-    ['wllama', wllama],
-  ]) {
-    try {
-      run.results.push(...(await peer(run.jobs, chosen.repetitions)));
-    } catch (error) {
-      run.notes.push(`${name} is left out: ${error.message.split('\n')[0]}`);
-    }
-  }
 } catch (error) {
   run.notes.push(`no peers: ${error.message}`);
 }
+const all = engines();
+for (const model of models(chosen.quick).filter(m => chosen.wantsModel(m.name))) {
+  const job = jobOf(model);
+  run.jobs.push(job);
+  const wanted = all.filter(e => chosen.wantsEngine(e.name) && (e.variant === undefined || job[e.variant]));
+  run.results.push(...(await turns(job, wanted, chosen.warmUpMs, run.notes)));
+}
 print(run, chosen);
-// node-llama-cpp keeps its thread pool alive.
 process.exit(0);

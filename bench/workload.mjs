@@ -62,7 +62,7 @@ export function table(head, rows) {
 /**
  * One line per engine and model. Shares are of this machine's ceilings at the decode rate's median: multiply-adds, bytes, and the roofline,
  * which is the larger of the two. `against` names the engine whose decode rate is 1.00 in the last column.
- * @param {readonly { engine: string, model: string, prefill?: object, decode?: object, shares?: { multiplyAdd: number, bandwidth: number }, same?: string }[]} results
+ * @param {readonly { engine: string, model: string, prefill?: object, decode?: object, shares?: { multiplyAdd: number, bandwidth: number } }[]} results
  */
 export function report(results, against) {
   const reference = new Map(results.filter(r => r.engine === against).map(r => [r.model, r.decode?.median]));
@@ -77,7 +77,6 @@ export function report(results, against) {
       `decode / ${against}`,
       r => (r.decode && reference.get(r.model) ? (r.decode.median / reference.get(r.model)).toFixed(2) : '-'),
     ],
-    ...(results.some(r => r.same) ? [['first ids equal', r => r.same ?? '-']] : []),
   ];
   return table(
     columns.map(([head]) => head),

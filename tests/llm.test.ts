@@ -441,7 +441,7 @@ test('llmctl load: rows, sessions and pages as asked, or the number that would d
   }
 });
 
-test("llmctl: the specification's reference configuration is refused with its sum, and nothing is allocated", t => {
+test("llmctl: the specification's reference configuration, resident, is refused with its sum, and nothing is allocated; it streams", t => {
   const width = 384;
   const feedForward = 1536;
   const layers = 6;
@@ -500,7 +500,7 @@ test("llmctl: the specification's reference configuration is refused with its su
   const machine = boot({ strict: true, image, mounts: { '/host': { path: directory, readOnly: true } } });
   ok(machine, 'llmctl load fable-q4_0');
   const before = ok(machine, 'cat /proc/arena');
-  const planned = machine.exec('llmctl plan --json /host/reference.gguf');
+  const planned = machine.exec('llmctl plan --stream=off --json /host/reference.gguf');
   t.is(planned.status, 1);
   t.is(planned.stderr, '');
   const plan = JSON.parse(planned.stdout) as PlanJson;
@@ -513,18 +513,13 @@ test("llmctl: the specification's reference configuration is refused with its su
   refused(
     t,
     machine,
-    'llmctl load /host/reference.gguf',
+    'llmctl load --stream=off /host/reference.gguf',
     1,
     `llmctl: ENOMEM 1003 ModelTooLarge: /host/reference.gguf: ${plan.message}`,
   );
-  refused(
-    t,
-    machine,
-    'llminfer --model /host/reference.gguf hello',
-    1,
-    /^llminfer: ENOMEM 1003 ModelTooLarge: .* over=[0-9]+ /,
-  );
-  const shown = machine.exec('llmctl plan /host/reference.gguf');
+  const streamed = json<PlanJson & { tile_bytes: number }>(machine, 'llmctl plan --json /host/reference.gguf');
+  t.true(streamed.fits && streamed.tile_bytes > 0);
+  const shown = machine.exec('llmctl plan --stream=off /host/reference.gguf');
   t.is(shown.status, 1);
   t.regex(shown.stdout, /\n\[.{64}\].*\ndoes not fit: need=/);
   t.is(ok(machine, 'cat /proc/arena'), before);

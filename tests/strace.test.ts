@@ -97,7 +97,7 @@ const LINES: readonly (readonly [call: CallName, values: Value[], result: number
   ['session_read', [1, Buffer.concat([record(abi.SessionEvent, { kind: 1, token: 9, pieceBytes: 3 }), Buffer.from(' hi')])], 27, 'session_read(1, {EVENT_TOKEN, 9, " hi"}, 27) = 27'],
   ['session_read', [1, record(abi.SessionEvent, { kind: 2, token: 5 })], 24, 'session_read(1, {EVENT_PROGRESS, 5}, 24) = 24'],
   ['session_read', [1, record(abi.SessionEvent, { kind: 3, token: 1 })], 24, 'session_read(1, {EVENT_END, eos}, 24) = 24'],
-  ['session_report', [1, record(abi.SessionReport, { state: 5, finish: 8 })], 256, 'session_report(1, {state=FAULTED, finish=fault, promptTokens=0, outputTokens=0, cycles=0, ...}, 256) = 256'],
+  ['session_report', [1, record(abi.SessionReport, { state: 5, finish: 8 })], 256, `session_report(1, {state=FAULTED, finish=fault, promptTokens=0, outputTokens=0, cycles=0, ...}, ${abi.SessionReport.bytes}) = 256`],
   ['last_error', [record(abi.LastError, { errno: 12, code: 1003, message: 'need 9' })], 520, 'last_error({errno=ENOMEM, code=1003, message="need 9"}, 520) = 520'],
   ['getgroups', [u32s(1000, 100)], 8, 'getgroups([1000, 100], 8) = 8'],
   ['setgroups', [u32s()], 0, 'setgroups([], 0) = 0'],

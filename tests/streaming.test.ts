@@ -7,10 +7,24 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileS
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import v8 from 'node:v8';
 import { boot, type Machine } from '../boot/index.ts';
-import { isRefusal, RESIDENCY, type DiskFault } from '../kernel/abi/index.ts';
+import {
+  FAULT,
+  isRefusal,
+  PieceRecord,
+  RESIDENCY,
+  StepBlock,
+  type Compute,
+  type DiskFault,
+} from '../kernel/abi/index.ts';
+import { Arena } from '../kernel/arena.ts';
+import { Clock } from '../kernel/clock.ts';
 import type { Disk } from '../kernel/disks.ts';
-import { random, soak } from './harness.ts';
+import { layFixed } from '../kernel/layout.ts';
+import { Streams } from '../kernel/stream.ts';
+import type { OpenFile } from '../vfs/file.ts';
+import { accepted, random, Rig, soak } from './harness.ts';
 import { json, ok, refused } from './support/commands.ts';
 import { Bench } from './support/service.ts';
 import { below, compare, freshSeen, wishOf } from './support/wishes.ts';
@@ -55,8 +69,12 @@ function disk(machine: Machine, name = 'vda'): Disk {
   return found;
 }
 
+/** All streams, through buffers of 16 KiB. */
+const STREAMED = { stream: RESIDENCY.streamed, tileBytes: 16_384, buffers: 2, pinBytes: 0 } as const;
+
 const ALWAYS = { every: 1, next: 0, from: 0, to: Number.MAX_SAFE_INTEGER, factor: 1 } as const;
 type Fault = Pick<DiskFault, 'kind'> & Partial<DiskFault>;
+
 const inject = (on: Disk, fault: Fault): void => on.inject({ ...ALWAYS, ...fault });
 
 // ── The same bits ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -227,6 +245,63 @@ test('a read that fails beyond its retries ends the session whose turn it was; t
   t.deepEqual(said(ask(machine)), clean, 'and new ones come');
 });
 
+test('whoever was in the same pass says what it would have said', async t => {
+  const bench = new Bench();
+  bench.load('fable-q4_0', { ...STREAMED, ctx: 96, batch: 8, draws: 2, sessions: 6 });
+  const wishes = Array.from({ length: 5 }, (_, i) => ({
+    text: `A dragon and ${i} princes went to the`,
+    options: { maxTokens: 9, seed: i, timeoutMs: 3_600_000 },
+    uid: 0,
+    at: 0,
+    cancelAfter: Infinity,
+    readEvery: 1,
+  }));
+  const gather = bench.engine.stream!.gathers[0]!;
+  const places: readonly (readonly [string, number, number])[] = [
+    ['a tile of the body', 300_000, 2],
+    ['the body, later', 650_000, 11],
+    // The output matrix is that of the embeddings: a row that no prompt names.
+    ['a tile of the head', gather.fileAt + 1019 * gather.unitBytes, 3],
+    ['the first tile, read ahead', bench.engine.stream!.bodyPieces > 0 ? firstTile(bench) : 0, 5],
+  ];
+  for (const [what, at, every] of places) {
+    bench.forget();
+    inject(disk(bench.machine), { kind: 'error', next: 1, every, from: at, to: at });
+    const outcomes = bench.together(wishes);
+    disk(bench.machine).heal();
+    const faulted = outcomes.filter(o => o?.finish === 'fault').length;
+    t.true(faulted <= 1, `${what}: ${faulted} ended`);
+    if (!what.includes('ahead')) t.is(faulted, 1, what);
+    for (const [i, together] of outcomes.entries()) {
+      const { text, options } = wishes[i]!;
+      const { tokens, tops, cycles } = bench.alone(text, options);
+      if (together!.finish !== 'fault') t.like(together, { tokens, tops, cycles }, `${what}: session ${i}`);
+      else t.deepEqual(together!.tokens, tokens.slice(0, together!.tokens.length), what);
+    }
+    await setImmediate();
+  }
+});
+
+/** Where the body's first tile begins in the file. */
+function firstTile({ machine, engine }: Bench): number {
+  const { bodyPiecesAt, bodyPieces } = engine.stream!;
+  const pieces = Array.from({ length: bodyPieces }, (_, i) =>
+    PieceRecord.read(machine.arena.u8, bodyPiecesAt + i * PieceRecord.bytes),
+  );
+  return pieces.find(p => p.bytes > 0)!.fileAt;
+}
+
+test('a stream that the period budget cuts short: what was read for its head is dropped', t => {
+  const machine = boot({ strict: true, image });
+  reload(machine, 'fable-q4_0 --stream --pin 0 --tile 16K');
+  const clean = said(ask(machine));
+  ok(machine, 'llmctl budget --period 1000000 --max-tokens-per-period 3');
+  t.is(machine.exec('llmstream -n 10 "Once upon a time"').status, 1);
+  t.true(figures(machine)['dropped']! > 0);
+  ok(machine, 'llmctl budget --period 1 --max-tokens-per-period 1000');
+  t.deepEqual(said(ask(machine)), clean);
+});
+
 test('the report of a session says which read has failed', t => {
   const machine = boot({ strict: true, image });
   reload(machine, 'fable-q4_0 --stream --pin 0 --tile 16K');
@@ -311,7 +386,11 @@ interface Inside {
 }
 
 test('loaded, replaced, refused, unloaded and loaded again: the file is open while its weights stream, and only then', t => {
-  const { machine } = hosted(t);
+  const { machine, file } = hosted(t);
+  const bad = readFileSync(file);
+  const { tensors } = accepted(new Rig('simd128').image(bad));
+  bad.writeUInt16LE(0x7c00, tensors.find(tensor => tensor.name === 'blk.3.ffn_up.weight')!.fileAt); // a scale that is infinite
+  writeFileSync(path.join(path.dirname(file), 'bad.gguf'), bad);
   const open = (): number => (machine.kernel as unknown as Inside).vfs.filesOpen;
   ok(machine, 'llmctl unload');
   const none = open();
@@ -326,6 +405,7 @@ test('loaded, replaced, refused, unloaded and loaded again: the file is open whi
     // A load that is refused late: the previous model streams on.
     t.is(machine.exec('llmctl load fable-f16 --stream --pin 0 --pages 1000').status, 1);
     t.is(machine.exec('llmctl load /etc/motd').status, 1);
+    t.regex(machine.exec('llmctl load /host/bad.gguf').stderr, /ENOEXEC 1002 .* values in rows .* are not finite\n$/);
     t.deepEqual(said(ask(machine)), first);
     ok(machine, 'llmctl load fable-q8_0 --stream=off');
     t.is(open(), none);
@@ -427,7 +507,7 @@ test('one pass over the weights serves all sessions: reads are passes times tile
 for (const [name, request, modelName, faults] of [
   [
     'fable-q4_0',
-    { ctx: 128, pages: 14, sessions: 32, batch: 4, tileBytes: 16_384, buffers: 2, draws: 3 },
+    { ctx: 128, pages: 5, sessions: 32, batch: 4, tileBytes: 16_384, buffers: 2, draws: 3 },
     'default',
     [],
   ],
@@ -466,3 +546,120 @@ for (const [name, request, modelName, faults] of [
     const { swapOuts, preemptions } = { ...bench.kernel.pool.figures(), ...bench.kernel.sessions.schedule() };
     t.log({ ...seen, swapOuts, preemptions }, bench.kernel.streams.text().replaceAll('\n', ', '));
   });
+
+// ── Time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+for (const modelName of ['default', 'nvme', 'emmc', 'sd', 'sd-spi', 'qspi', 'ram'])
+  test(`time on ${modelName}: the first pass takes what is charged, and later ones what is foretold`, t => {
+    const bench = new Bench();
+    const { kernel } = bench;
+    const model = kernel.disks.model(modelName);
+    if (isRefusal(model)) throw new Error(model.message);
+    disk(bench.machine).become(model);
+    bench.load('fable-q4_0', {
+      stream: RESIDENCY.streamed,
+      tileBytes: 20_000,
+      buffers: 3,
+      pinBytes: 100_000,
+      batch: 8,
+      draws: 1,
+    });
+    const prices = kernel.loader.prices();
+    const spent = (): number => {
+      const { plan, stalls } = kernel.clock.record();
+      return plan + stalls;
+    };
+    const handle = bench.accepted('once upon a time there was a girl who had three dogs', {
+      maxTokens: 60,
+      timeoutMs: 3_600_000,
+    });
+    const first = spent();
+    bench.step();
+    // Of n bytes a charge counts as many sectors as they can touch.
+    const [took, charged] = [spent() - first, prices.charged('body', 8, 0)];
+    if (modelName === 'default') t.is(took, charged);
+    else t.true(took <= charged && took > charged * 0.97, `${took} cycles, ${charged} charged`);
+    while (bench.report(handle).outputTokens < 20) bench.step();
+    const { promptTokens, outputTokens } = bench.report(handle);
+    const before = spent();
+    for (let i = 0; i < 4; i++) bench.step();
+    const each = (spent() - before) / 4;
+    const told = prices.predict(promptTokens + outputTokens + 1, { modes: 4, topK: 40 }).cycles;
+    t.true(Math.abs(each / told - 1) < 0.03, `${each} cycles a token, ${told} foretold`);
+    kernel.sessions.close(handle);
+  });
+
+// ── The hot path ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A plan of tiles that compute nothing, from a disk that answers with one and the same object. */
+function idle(tiles: number): { readonly streams: Streams; readonly arena: Arena } {
+  const arena = new Arena(new ArrayBuffer(256 * 1024));
+  const lay = layFixed(arena);
+  const clock = new Clock(arena, lay.clockAt, 1e9);
+  const piecesAt = arena.alloc(tiles * PieceRecord.bytes, 32);
+  const buffers = [arena.alloc(64, 32), arena.alloc(64, 32)];
+  for (let i = 0; i < tiles; i++)
+    PieceRecord.write(arena.u8, piecesAt + i * PieceRecord.bytes, {
+      opAt: 64,
+      bufferAt: buffers[i % 2]!,
+      bytes: 64,
+      fileAt: i * 64,
+    });
+  const answer = { beganAt: 0, doneAt: 0, status: 0, attempts: 1, sectors: 1 };
+  const submit = (now: number): typeof answer => {
+    answer.doneAt = Math.max(answer.doneAt, now) + 3;
+    return answer;
+  };
+  const file = { path: '', readAt: (_position: number, _at: number, bytes: number) => bytes } as unknown as OpenFile;
+  const cyclesAt = (lay.stepAt + StepBlock.at.cycles) >> 2;
+  const run = (): number => {
+    arena.u32[cyclesAt]! += 5;
+    return FAULT.none;
+  };
+  const streams = new Streams(arena, lay, clock, { run } as unknown as Compute);
+  const gather = { tensor: '', fileAt: 0, unitBytes: 8, unitRows: 1, rows: 100, toAt: 0 };
+  streams.attach(
+    {
+      bodyPiecesAt: piecesAt,
+      bodyPieces: tiles - 3,
+      headPiecesAt: piecesAt + (tiles - 3) * PieceRecord.bytes,
+      headPieces: 3,
+      gathers: [
+        { ...gather, by: 'token' },
+        { ...gather, by: 'position' },
+      ],
+      bodyBytes: (tiles - 3) * 64,
+      headBytes: 3 * 64,
+      pinnedBytes: 0,
+    },
+    { file, disk: { name: 'vda', submit, complaint: () => '' } },
+  );
+  return { streams, arena };
+}
+
+test('a pass that streams allocates nothing on the JavaScript heap', t => {
+  const { streams } = idle(103);
+  const used = (): number => v8.getHeapStatistics().used_heap_size;
+  const loop = (passes: number): void => {
+    for (let i = 0; i < passes; i++) {
+      streams.begin(2);
+      streams.body(4);
+      streams.head();
+      streams.head();
+      streams.end();
+    }
+  };
+  for (let i = 0; i < 40; i++) loop(50);
+  let least = Infinity;
+  for (let i = 0; i < 8; i++) {
+    (globalThis as { gc?: () => void }).gc?.();
+    used();
+    const empty = -(used() - used());
+    const before = used();
+    loop(50);
+    least = Math.min(least, used() - before - empty);
+  }
+  t.log(`${least} B over 50 passes of 106 tiles and 8 rows`);
+  t.true(least <= 50, `${least} B: less than one a pass, so none`);
+  t.regex(streams.text(), /^reads \d+\nbytes \d+\ngathers \d+\n/);
+});

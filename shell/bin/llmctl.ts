@@ -683,7 +683,8 @@ function* models(ctx: Ctx, [directory = LIMITS.modelsDirectory]: readonly string
       const over = planned.fits !== 0 ? '' : `${grouped(total - planned.capacity)} over`;
       found.push({ ...file, architecture, fits: over === '', parameters, ctx: context, total_bytes: total });
       const figures = [humanSize(st.size), grouped(parameters), String(context), grouped(total)];
-      rows.push([name, architecture, ...figures, over === '' ? 'yes' : 'no', over]);
+      const fits = over !== '' ? 'no' : planned.tileBytes > 0 ? 'streams' : 'yes';
+      rows.push([name, architecture, ...figures, fits, over]);
     }
   }
   yield* out.print(
