@@ -6,6 +6,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { E, KIND, O, type HostDirectory, type HostFile, type HostStat } from '../kernel/abi/index.ts';
+import { FileCache } from './file-cache.ts';
+import { listedDirectory, memoryFile } from './listed-directory.ts';
 
 /** The directory at `hostPath`. Throws an Error of one line when it is not a directory that can be read. */
 export function directory(hostPath: string, readOnly: boolean): HostDirectory {
@@ -19,42 +21,9 @@ export function directory(hostPath: string, readOnly: boolean): HostDirectory {
   return new NodeDirectory(hostPath, root, readOnly);
 }
 
-const refused = (): number => -E.ROFS;
-
 /** A directory that holds one file, in memory, read-only: how a script of the host reaches the machine. */
 export function singleFile(name: string, bytes: Uint8Array): HostDirectory {
-  const fileStat: HostStat = { kind: KIND.file, size: bytes.length, mode: 0o644 };
-  const stat = (p: string): HostStat | number =>
-    p === '' ? { kind: KIND.dir, size: 0, mode: 0o755 } : p === name ? fileStat : -E.NOENT;
-  return {
-    source: name,
-    readOnly: true,
-    stat,
-    list: p => (p === '' ? [{ name, kind: KIND.file }] : -E.NOTDIR),
-    open(p, access) {
-      if (p !== name) return p === '' ? -E.ISDIR : -E.NOENT;
-      return access === O.RDONLY ? bytesFile(() => bytes) : -E.ROFS;
-    },
-    create: refused,
-    mkdir: refused,
-    remove: refused,
-    removeDirectory: refused,
-    rename: refused,
-    truncate: refused,
-  };
-}
-
-/** An open file whose bytes lie in memory, and may be others at each read. */
-export function bytesFile(bytes: () => Uint8Array): HostFile {
-  return {
-    read(position, into, at, length) {
-      const part = bytes().subarray(position, position + length);
-      into.set(part, at);
-      return part.length;
-    },
-    write: refused,
-    close: () => {},
-  };
+  return listedDirectory(name, new Map([[name, memoryFile(bytes)]]), true);
 }
 
 /** The text of what node:fs threw, without the call and the path: `ENOENT: no such file or directory`. */
@@ -78,22 +47,26 @@ function attempt<T>(call: () => T): T | number {
   }
 }
 
+/** Of all directories of this process. */
+const cache = new FileCache();
+
 class NodeFile implements HostFile {
   constructor(private readonly fd: number) {}
 
   read(position: number, into: Uint8Array, at: number, length: number): number {
     try {
-      let done = 0;
-      for (let n = 1; done < length && n > 0; done += n)
-        n = fs.readSync(this.fd, into, at + done, length - done, position + done);
-      return done;
+      return cache.read(this.fd, position, into, at, length);
     } catch (error) {
       return errnoOf(error);
     }
   }
 
   write(position: number, from: Uint8Array, at: number, length: number): number {
-    return attempt(() => fs.writeSync(this.fd, from, at, length, position));
+    return attempt(() => {
+      const written = fs.writeSync(this.fd, from, at, length, position);
+      cache.forget(this.fd);
+      return written;
+    });
   }
 
   close(): void {
@@ -179,7 +152,10 @@ class NodeDirectory implements HostDirectory {
     if (typeof real === 'number') return real;
     const fd = openRegular(real, fs.constants.O_WRONLY);
     if (fd < 0) return fd;
-    const status = attempt(() => fs.ftruncateSync(fd, size));
+    const status = attempt(() => {
+      fs.ftruncateSync(fd, size);
+      cache.forget(fd);
+    });
     fs.closeSync(fd);
     return status ?? 0;
   }

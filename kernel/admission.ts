@@ -248,7 +248,9 @@ export class Admission {
     const { clock, arena, loader } = this.k;
     const nowNs = clock.nowNs();
     const score = o.kind === SESSION_KIND.score;
-    const timeoutMs = o.timeoutMs === 0 ? LIMITS.sessionTimeoutMs : o.timeoutMs;
+    // A request that must take longer by itself gets the time that it was told it would take.
+    const timeoutNs =
+      o.timeoutMs === 0 ? Math.max(LIMITS.sessionTimeoutMs * 1e6, clock.nsOf(bound.most)) : o.timeoutMs * 1e6;
     return {
       ...o,
       state: STATE.queued,
@@ -265,7 +267,7 @@ export class Admission {
       periodNs: served === null ? 0 : clock.nsOf(served.period),
       deadlineNs: o.deadlineNs === 0 ? 0 : nowNs + o.deadlineNs,
       slackNs: NO_SLACK,
-      timeoutNs: score && o.timeoutMs === 0 ? 0 : nowNs + timeoutMs * 1e6,
+      timeoutNs: score && o.timeoutMs === 0 ? 0 : nowNs + timeoutNs,
       submittedNs: nowNs,
       arenaPeak: arena.usage().offset,
     };

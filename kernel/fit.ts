@@ -63,7 +63,8 @@ const POOL_SHARE = 3 / 4;
 
 /**
  * Weights that stream: what a pass and a buffer may take, the best first. More rows in a pass are more work for each byte read, and larger
- * tiles fewer commands; where memory is short both give way to the context.
+ * tiles fewer commands; where memory is short both give way to the context. The plan has some 270 bytes for each tile: of a model of gigabytes
+ * it takes more than the buffers do, and large tiles take less in all.
  */
 const STREAMED = [
   { batch: 32, tileBytes: 256 * 1024 },
@@ -71,16 +72,20 @@ const STREAMED = [
   { batch: 8, tileBytes: 64 * 1024 },
   { batch: 4, tileBytes: 32 * 1024 },
   { batch: 1, tileBytes: 4 * 1024 },
+  { batch: 1, tileBytes: 512 * 1024 },
+  { batch: 1, tileBytes: 1024 * 1024 },
 ] as const;
-/** From here on the default context shrinks first, down to what is worth having, before they do. */
+const TILE_LEAST = 4 * 1024;
+/** From here on the default context shrinks first, down to what is worth having, before they do; of the last ones to the least there is. */
 const SHRINKING = 2;
 const CTX_WORTHWHILE = 128;
+const SHRUNK = 4;
 const BUFFERS = 2;
 /** Of what is free: the logits of further draws; where weights stream, then pages beyond one context, and the rest is for pinned ones. */
 const DRAWS_SHARE = 1 / 8;
 const PAGES_SHARE = 1 / 4;
 /** Sizes of what is pinned are tried in steps. */
-const PIN_STEP = 4096;
+const PIN_STEP = 16 * 1024;
 
 /** n, n/2, … 1. */
 const halves = (n: number): number[] => (n < 1 ? [] : [n, ...halves(n >> 1)]);
@@ -151,6 +156,8 @@ export function fit(model: Candidate, request: LoadRequest, room: Room): Fit | R
 }
 
 class Fitter {
+  private readonly known = new Map<string, EngineBudget | Refusal>();
+
   constructor(
     private readonly model: Candidate,
     private readonly request: LoadRequest,
@@ -167,9 +174,9 @@ class Fitter {
     const least = this.budget(smallest);
     if (isRefusal(least)) return least;
     if (this.inRoom(least)) return this.grown(smallest);
-    const ctxThatFits = this.largestCtx(n => this.smallest(n));
-    if (this.mayShrinkTo(ctxThatFits, CTX_LEAST)) return this.grown(this.smallest(ctxThatFits));
-    return this.misfit(smallest, least, ctxThatFits, ['batch', 'sessions', 'pages']);
+    const ctx = this.request.ctx === 0 ? this.largestCtx(n => this.smallest(n)) : 0;
+    if (this.mayShrinkTo(ctx, CTX_LEAST)) return this.grown(this.smallest(ctx));
+    return this.misfit(smallest, ['batch', 'sessions', 'pages']);
   }
 
   /** What is left open as small as it can be. */
@@ -208,8 +215,7 @@ class Fitter {
     const budget = this.budget(o);
     if (isRefusal(budget)) return budget;
     const left = this.room.capacity - this.total({ ...budget, kv: 0 });
-    const pageBytes = KV_PAGE * this.model.shape.kvBytesPerToken(o.kvType) + PAGE_RECORD_BYTES;
-    const most = Math.min(Math.floor((left * share) / pageBytes), o.sessions * pagesOf(o.ctx));
+    const most = Math.min(Math.floor((left * share) / this.pageBytes(o)), o.sessions * pagesOf(o.ctx));
     return this.made({ ...o, pages: this.request.pages || Math.max(o.pages, most) });
   }
 
@@ -220,17 +226,26 @@ class Fitter {
     const tileLeast = this.tileLeast();
     if (isRefusal(tileLeast)) return tileLeast;
     const forms = STREAMED.map(form => (ctx: number) => this.form(ctx, form, tileLeast));
+    const best = (ctx: number): EngineOptions | undefined => forms.map(form => form(ctx)).find(o => this.fits(o));
     for (const [i, form] of forms.entries()) {
       if (this.fits(form(this.ctx))) return this.pinned(form(this.ctx));
-      if (i < SHRINKING) continue;
-      const ctx = this.largestCtx(form);
-      if (this.mayShrinkTo(ctx, i === forms.length - 1 ? CTX_LEAST : CTX_WORTHWHILE)) return this.pinned(form(ctx));
+      if (i < SHRINKING || this.request.ctx > 0 || !this.fits(form(Math.min(KV_PAGE, this.ctx)))) continue;
+      const ctx = KV_PAGE * largest(pagesOf(this.ctx) - 1, n => this.fits(form(n * KV_PAGE)));
+      if (this.mayShrinkTo(ctx, i < SHRUNK ? CTX_WORTHWHILE : CTX_LEAST)) return this.pinned(best(ctx) ?? form(ctx));
     }
-    const last = forms.at(-1)!;
-    const least = this.budget(last(this.ctx));
-    if (isRefusal(least)) return least;
     const asked = ['batch', 'sessions', 'pages', 'draws', 'buffers'] as const;
-    return this.misfit(last(this.ctx), least, this.largestCtx(last), asked);
+    return this.misfit(this.leastOf(forms.slice(SHRUNK).map(form => form(this.ctx))), asked);
+  }
+
+  /** The one that takes the fewest bytes. */
+  private leastOf(choices: readonly EngineOptions[]): EngineOptions {
+    let [least, bytes] = [choices[0]!, Infinity];
+    for (const options of choices) {
+      const made = this.made(options);
+      if (isRefusal(made) || made.total >= bytes) continue;
+      [least, bytes] = [options, made.total];
+    }
+    return least;
   }
 
   private form(ctx: number, { batch, tileBytes }: (typeof STREAMED)[number], tileLeast: number): EngineOptions {
@@ -251,7 +266,7 @@ class Fitter {
     const of = (tileBytes: number): EngineBudget | Refusal =>
       this.budget({ ...this.smallest(this.ctx), tileBytes, buffers: request.buffers || BUFFERS });
     let refusal: Refusal | null = null;
-    for (let bytes = STREAMED.at(-1)!.tileBytes; bytes <= LIMITS.tileBytesMax; bytes *= 2) {
+    for (let bytes = TILE_LEAST; bytes <= LIMITS.tileBytesMax; bytes *= 2) {
       const budget = of(request.tileBytes || bytes);
       if (!isRefusal(budget)) return request.tileBytes || bytes;
       refusal = budget;
@@ -283,8 +298,15 @@ class Fitter {
 
   // ── Sums ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Engines compile the plan to know its size: what has been asked is kept. */
   private budget(options: EngineOptions): EngineBudget | Refusal {
-    return this.model.driver.budget(this.model.image, options);
+    const key = Object.values(options).join();
+    const budget = this.known.get(key) ?? this.model.driver.budget(this.model.image, options);
+    this.known.set(key, budget);
+    return budget;
+  }
+  private pageBytes({ kvType }: EngineOptions): number {
+    return KV_PAGE * this.model.shape.kvBytesPerToken(kvType) + PAGE_RECORD_BYTES;
   }
   private total(budget: EngineBudget): number {
     return ENGINE_REGIONS.reduce((sum, r) => sum + alignUp(budget[r], LIMITS.arenaAlign), this.room.fixed);
@@ -293,6 +315,8 @@ class Fitter {
     return this.total(budget) <= this.room.capacity;
   }
   private fits(options: EngineOptions): boolean {
+    // Without asking the engine, where keys and values alone are too much.
+    if (options.pages * this.pageBytes(options) > this.room.capacity) return false;
     const budget = this.budget(options);
     return !isRefusal(budget) && this.inRoom(budget);
   }
@@ -300,8 +324,9 @@ class Fitter {
     return sizes.find(n => this.fits(of(n))) ?? 1;
   }
 
+  /** The largest context below the default's of such a choice that fits; 0: none of CTX_LEAST and more. */
   private largestCtx(of: (ctx: number) => EngineOptions): number {
-    return largest(this.ctx - 1, n => this.fits(of(n)));
+    return this.fits(of(Math.min(CTX_LEAST, this.ctx))) ? largest(this.ctx - 1, n => this.fits(of(n))) : 0;
   }
   /** The default context may give way, down to `least`. */
   private mayShrinkTo(ctx: number, least: number): boolean {
@@ -316,20 +341,22 @@ class Fitter {
     return { options, budget, total, fits, ways: [], ctxThatFits: options.ctx };
   }
 
-  /** What does not fit, and which one of its figures, made smaller, would let it. */
+  /** What does not fit, and which one of its figures, made smaller, would let it; or which two. */
   private misfit(
     options: EngineOptions,
-    budget: EngineBudget,
-    ctxThatFits: number,
     asked: readonly ('batch' | 'sessions' | 'pages' | 'draws' | 'buffers')[],
-  ): Fit {
+  ): Fit | Refusal {
+    const made = this.made(options);
+    if (isRefusal(made)) return made;
     const { request } = this;
     const less = (name: string, field: keyof EngineOptions, least = 1, step = 1): string => {
       const n = largest(Math.floor(options[field] / step) - 1, x => this.fits({ ...options, [field]: x * step }));
       return n * step >= least ? `${name} ${n * step}` : '';
     };
-    const narrower = narrowerThan(request.kvType).find(name => this.fits({ ...options, kvType: GGML_TYPE[name] }));
+    const types = narrowerThan(request.kvType);
+    const narrower = types.find(name => this.fits({ ...options, kvType: GGML_TYPE[name] }));
     const smallerTile = halves(options.tileBytes >> 1).find(tileBytes => this.fits({ ...options, tileBytes }));
+    const ctxThatFits = this.ctxOf(options, request.kvType);
     const ways = [
       ctxThatFits >= CTX_LEAST ? `context ${ctxThatFits}` : '',
       narrower === undefined ? '' : `keys and values in ${narrower}`,
@@ -337,6 +364,18 @@ class Fitter {
       smallerTile === undefined ? '' : `tiles of ${smallerTile}`,
       options.pinBytes > 0 ? less('pinned bytes', 'pinBytes', PIN_STEP, PIN_STEP) : '',
     ].filter(way => way !== '');
-    return { options, budget, total: this.total(budget), fits: false, ways, ctxThatFits };
+    if (ways.length === 0) {
+      const both = types
+        .map(name => ({ name, ctx: this.ctxOf(options, GGML_TYPE[name]) }))
+        .find(x => x.ctx >= CTX_LEAST);
+      if (both !== undefined) ways.push(`context ${both.ctx} with keys and values in ${both.name}`);
+    }
+    return { ...made, ways, ctxThatFits };
+  }
+
+  /** The largest context of such a choice that fits with keys and values of a type; 0: none. */
+  private ctxOf(options: EngineOptions, kvType: number): number {
+    const pages = (ctx: number): number => this.request.pages || pagesOf(ctx);
+    return this.largestCtx(ctx => ({ ...options, ctx, kvType, pages: pages(ctx) }));
   }
 }

@@ -4,6 +4,7 @@
 
 import { LIMITS, refuse, SAMPLER_MODE, type Engine, type Refusal } from './abi/index.ts';
 import type { Charging } from './charging.ts';
+import type { PlanPrices } from './costs.ts';
 import { QUANTUM_CALLS } from './process.ts';
 import type { Residency } from './residency.ts';
 import type { Service } from './service.ts';
@@ -19,7 +20,7 @@ export class Segments {
   /** As it was set; 0: as long as a whole batch. */
   private asked = 0;
   /** For which prices the figures below are. */
-  private known = { generation: -1, target: '' };
+  private known: PlanPrices | null = null;
   private batchMax = 0;
   private step = 0;
   /** The longest that there was under these prices and this limit. */
@@ -71,11 +72,10 @@ export class Segments {
   }
 
   private price(): void {
-    const { loader, costs } = this.k;
+    const { loader } = this.k;
     const engine = loader.engine();
-    const { generation } = loader;
-    if (engine === null || (this.known.generation === generation && this.known.target === costs.target.name)) return;
-    this.known = { generation, target: costs.target.name };
+    if (engine === null || this.known === loader.prices()) return;
+    this.known = loader.prices();
     this.seen = 0;
     this.step = this.stepOf(engine, 1);
     const rows = Math.min(engine.options.batch, engine.options.ctx);

@@ -995,6 +995,7 @@ export class SystemCalls {
     }
     const { position } = file;
     const n = this.read(file, at, capacity);
+    if (n === -E.IO) return this.fail(refuse('IO', 0, disk.complaint(n, capacity, position)));
     if (n <= 0) return n;
     const status = costs.programRead(n, disk, position);
     if (status === 0) return n;

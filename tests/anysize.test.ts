@@ -50,7 +50,7 @@ function holdsAgainst(t: ExecutionContext, model: Large, choice: string, kvType:
   const machine = power(model);
   const loaded = JSON.parse(ok(t, machine, `llmctl load --json ${guest(model)} ${choice}`));
   const answer: Answer & { readonly arena_peak_bytes: number } = JSON.parse(
-    ok(t, machine, `llminfer --json --temp 0 --logits 20 --timeout 2000000000 --max-tokens ${tokens} the one`),
+    ok(t, machine, `llminfer --json --temp 0 --logits 20 --timeout 86400000 --max-tokens ${tokens} the one`),
   );
   t.true(loaded.total_bytes <= LIMITS.arenaBytes);
   t.is(Number(/^total .*$/m.exec(ok(t, machine, 'cat /proc/arena'))![0].split(' ')[4]), loaded.total_bytes);
@@ -131,13 +131,13 @@ whenQwen('its texts are cut as llama.cpp cuts them while the model streams', t =
   const model = large('0.5B-q4_0', QWEN2);
   const machine = power(model);
   ok(t, machine, `llmctl load ${guest(model)} --ctx 64 --draws 1`);
-  const pid = machine.start(['llminfer', '--timeout', '2000000000', '--max-tokens', '12', 'Hello']);
+  const pid = machine.start(['llminfer', '--timeout', '86400000', '--max-tokens', '12', 'Hello']);
   const texts = readFileSync(`${QWEN2}.inp`, 'utf8').split('\n__ggml_vocab_test__\n').slice(0, -1);
   const ids = readFileSync(`${QWEN2}.out`, 'utf8').split('\n').slice(0, -1);
   let during = 0;
   texts.forEach((text, i) => {
     if (machine.statusOf(pid) === undefined) during++;
-    const bytes = [...Buffer.from(text)].map(byte => `\\x${byte.toString(16).padStart(2, '0')}`).join('');
+    const bytes = [...Buffer.from(text)].map(byte => `\\${byte.toString(8).padStart(3, '0')}`).join('');
     const said = JSON.parse(ok(t, machine, `printf '${bytes}' | llmctl tokenize --json -`));
     t.deepEqual(said.tokens, ids[i]!.split(' ').filter(Boolean).map(Number), `text ${i}`);
   });

@@ -1,14 +1,9 @@
 // The same machine in Debian's Chromium and Firefox: boots from the same image, runs the same commands, and must give the same bytes as in
 // Node — text, logits, virtual clock, the digest of the whole arena, and what a person at the terminal sees. The page is nothing but boot/machine.ts and a list of commands.
 import test, { type ExecutionContext } from 'ava';
-import { build } from 'esbuild';
-import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import puppeteer from 'puppeteer-core';
+import { existsSync, readFileSync } from 'node:fs';
 import { boot } from '../boot/index.ts';
+import { BROWSERS, bundled, transcriptOf, type Site } from './support/browser.ts';
 import { sitting } from './support/sitting.ts';
 
 const COMMANDS = [
@@ -64,57 +59,13 @@ async function inBrowser(
   browserName: 'chrome' | 'firefox',
   executablePath: string,
 ): Promise<Transcript[]> {
-  const bundle = await build({
-    stdin: { contents: PAGE, resolveDir: process.cwd(), loader: 'ts' },
-    bundle: true,
-    write: false,
-    format: 'esm',
-    platform: 'browser',
-    target: 'es2023',
-    loader: { '.wasm': 'binary' },
-  });
-  const script = bundle.outputFiles[0]!.contents;
-  const server = createServer((request, response) => {
-    const [type, body] =
-      request.url === '/page.js'
-        ? ['text/javascript', script]
-        : request.url === '/boot.cpio'
-          ? ['application/octet-stream', readFileSync('build/boot.cpio')]
-          : ['text/html', '<!doctype html><meta charset=utf-8><script type=module src=/page.js></script>'];
-    response.writeHead(200, { 'content-type': type });
-    response.end(body);
-  });
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
-  const userDataDir = mkdtempSync(path.join(tmpdir(), 'arena8-browser-'));
-  const browser = await puppeteer.launch({
-    browser: browserName,
-    executablePath,
-    headless: true,
-    userDataDir,
-    args:
-      browserName === 'chrome'
-        ? [
-            '--no-sandbox',
-            '--disable-gpu',
-            '--disable-quic',
-            '--no-first-run',
-            '--disable-background-networking',
-            '--disable-component-update',
-            '--disable-sync',
-          ]
-        : [],
-  });
-  try {
-    const page = await browser.newPage();
-    await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-    await page.waitForFunction('globalThis.transcript !== undefined', { timeout: 60_000 });
-    const results = (await page.evaluate('globalThis.transcript')) as (Transcript & { error?: string })[];
-    for (const r of results) t.is(r.error, undefined);
-    return results;
-  } finally {
-    await browser.close();
-    server.close();
-  }
+  const site: Site = new Map([
+    ['/page.js', ['text/javascript', await bundled(PAGE)]],
+    ['/boot.cpio', ['application/octet-stream', readFileSync('build/boot.cpio')]],
+  ]);
+  const results = (await transcriptOf(t, browserName, executablePath, site)) as (Transcript & { error?: string })[];
+  for (const r of results) t.is(r.error, undefined);
+  return results;
 }
 
 test.serial('both builds of the kernels give the same bytes in Node', async t => {
@@ -128,10 +79,7 @@ test.serial('both builds of the kernels give the same bytes in Node', async t =>
   );
 });
 
-for (const [name, file] of [
-  ['chrome', '/usr/bin/chromium'],
-  ['firefox', '/usr/bin/firefox-esr'],
-] as const) {
+for (const [name, file] of BROWSERS) {
   const here = existsSync(file);
   const declare = here || process.env['CI'] === 'true' ? test.serial : test.serial.skip;
   declare(`${file} gives the same bytes as Node`, async t => {

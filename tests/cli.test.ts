@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
+import { FileCache } from '../boot/file-cache.ts';
 import { directory, singleFile } from '../boot/host-directory.ts';
 import { HOST_PRIOR, TARGETS } from '../kernel/wcet/targets.ts';
 import { E, KIND, O, utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
@@ -118,6 +119,44 @@ test('a host directory shows what the host changes', t => {
   t.is(utf8Decode(memory, 0, readOf(d, 'f39', 0, memory, 0, 4)), 'new', 'a file put in the place of an open one');
   fs.rmSync(path.join(root, 'f39'));
   t.is(readOf(d, 'f39', 0, memory, 0, 4), -E.NOENT);
+});
+
+test('what is kept of host files is what they hold: whole, at their ends, after every change, within its limit', t => {
+  const folder = temporary(t);
+  const bytes = Uint8Array.from({ length: 2_500_000 }, (_, i) => (i * 31 + (i >> 8)) & 255);
+  const [a, b] = ['a', 'b'].map(name => path.join(folder, name)) as [string, string];
+  const cache = new FileCache(3_000_000);
+  const into = new Uint8Array(3_000_000);
+  const read = (file: string, position: number, length: number): Uint8Array => {
+    const fd = fs.openSync(file, 'r');
+    const n = cache.read(fd, position, into, 7, length);
+    fs.closeSync(fd);
+    return into.slice(7, 7 + n);
+  };
+  fs.writeFileSync(a, bytes);
+  fs.writeFileSync(b, bytes);
+  for (let round = 0; round < 4; round++)
+    for (const file of [a, b])
+      // together more than it keeps
+      for (const [position, length] of [
+        [0, 10],
+        [1_048_570, 20],
+        [5, 2_400_000],
+        [2_499_990, 100],
+        [2_500_000, 5],
+        [3_000_000, 5],
+      ] as const)
+        t.is(Buffer.compare(read(file, position, length), bytes.subarray(position, position + length)), 0);
+  fs.writeFileSync(
+    a,
+    bytes.map(x => x ^ 255),
+  );
+  fs.utimesSync(a, 1, 1); // a host whose clock does not move
+  t.is(read(a, 4, 1)[0], bytes[4]! ^ 255);
+  fs.truncateSync(a, 100);
+  t.is(read(a, 90, 100).length, 10);
+  fs.writeFileSync(b, new Uint8Array(4_000_000).fill(9)); // more than it keeps at all
+  t.deepEqual(read(b, 3_999_999, 9), Uint8Array.of(9));
 });
 
 test('a read-only host directory refuses every change', t => {

@@ -8,7 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import { boot } from '../boot/index.ts';
 import { formatRefusal, isRefusal, LIMITS } from '../kernel/abi/index.ts';
 import type { HostDirectory } from '../kernel/abi/index.ts';
-import { bytesFile, singleFile } from '../boot/host-directory.ts';
+import { singleFile } from '../boot/host-directory.ts';
 import { DAMAGED, damagedFile, draft, KINDS, manyKeys, manyTensors, manyTokens, written } from './support/bad-gguf.ts';
 import { Examiner, STAGES, type Finding } from './support/examine.ts';
 import { MARK, policy } from './support/policy.ts';
@@ -216,7 +216,7 @@ class Changing {
     this.directory = {
       ...now(),
       stat: path => now().stat(path),
-      open: () => bytesFile(() => this.bytes),
+      open: (path, access) => now().open(path, access),
     };
   }
 }

@@ -558,6 +558,8 @@ test('a file of the host beyond 4 GiB is read by position', t => {
   t.is(opening.stat().size, 2 ** 42 + 3 + `at ${2 ** 42 + 3}`.length);
   t.is(opening.readAt(2 ** 42 + 3, LIMITS.nullBytes, 4), 4);
   t.is(m.kernel.disks.of(opening).name, 'vdb');
+  t.is(said(m, `dd if=/h/large bs=1 skip=${2 ** 32 + 50} count=13 status=none`), 'at 4294967346');
+  t.is(said(m, `printf end | dd of=/h/far bs=1 seek=${2 ** 33} status=none; tail -c 3 /h/far`), 'end');
   opening.close();
 });
 

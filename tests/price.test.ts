@@ -11,13 +11,14 @@ import {
   isRefusal,
   KV_TYPES,
   KV_PAGE,
+  PieceRecord,
   PLAN_RECORD,
   PickRecord,
   SAMPLER_MODE,
   SamplerRecord,
   StepBlock,
 } from '../kernel/abi/index.ts';
-import type { EngineOptions } from '../kernel/abi/index.ts';
+import type { DiskTimes, EngineOptions, ModelImage } from '../kernel/abi/index.ts';
 import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { encodingBounds, requestBounds, scoreBounds } from '../kernel/wcet/bounds.ts';
@@ -29,7 +30,7 @@ import { TARGETS, upperMilli } from '../kernel/wcet/targets.ts';
 import type { MemoryRegion, Target } from '../kernel/wcet/targets.ts';
 import { CLASSES, classIndex } from '../kernel/wcet/wasm.ts';
 import { accepted, MODEL_AT, random, Rig, soak } from './harness.ts';
-import type { LoadedModel, Row } from './harness.ts';
+import type { LoadedModel, RigOptions, Row } from './harness.ts';
 import { kvTypeFor, randomConfig, randomModel } from './reference/models.ts';
 import { Counter } from './support/counter.ts';
 import { Cache, Tracer } from './support/tracer.ts';
@@ -52,6 +53,9 @@ const REGIONS: Record<(typeof ENGINE_REGIONS)[number], MemoryRegion> = {
   plan: 'plan',
   session: 'io',
 };
+
+/** Answers at once. */
+const NO_DISK: DiskTimes = { name: 'none', overlaps: false, read: () => ({ latency: 0, transfer: 0 }) };
 
 /** A loaded model with its plan as the kernel hands it to the pricer. */
 interface Subject {
@@ -83,7 +87,7 @@ function subjectOf(rig: Rig, loaded: LoadedModel): Subject {
     ctx: engine.options.ctx,
     batch: engine.options.batch,
     draws: engine.options.draws,
-    stream: null,
+    stream: engine.stream === null ? null : { program: engine.stream, disk: NO_DISK },
     vocabulary: engine.vocabulary.count,
     stepAt: rig.stepAt,
     samplerAt: rig.stepAt + StepBlock.bytes,
@@ -100,6 +104,19 @@ function fable(file: string, options: Partial<EngineOptions> = {}): Subject {
   return subjectOf(rig, accepted(rig.load(bare(rig), image, all)));
 }
 
+function fableStreamed(file: string): Subject {
+  const rig = new Rig('simd128');
+  const image = accepted(rig.image(`images/models/${file}.gguf`));
+  return streamedOf(rig, image, {
+    ctx: 512,
+    kvType: GGML_TYPE.F16,
+    batch: 8,
+    tileBytes: 16_384,
+    buffers: 2,
+    pinBytes: 0,
+  });
+}
+
 const next = random(11);
 const below = (n: number): number => Math.floor(next() * n);
 const oneOf = <T>(list: readonly T[]): T => list[below(list.length)]!;
@@ -110,6 +127,29 @@ function anyModel(): Subject {
   const ctx = 1 + below(config.context);
   const options = { ctx, kvType: kvTypeFor(config, next), batch: 1 + below(8), sessions: 1 + below(3) };
   return subjectOf(rig, accepted(rig.load(bare(rig), accepted(rig.image(randomModel(config, next).file)), options)));
+}
+
+/** One whose weights stream, or most of them: what is in its buffers is zero. */
+function anyStreamed(): Subject {
+  const rig = new Rig('simd128');
+  const config = randomConfig(oneOf(['llama', 'gpt2', 'sis'] as const), next);
+  const { file } = randomModel(config, next);
+  const image = accepted(rig.image(file));
+  const ctx = 1 + below(config.context);
+  const options = { ctx, kvType: kvTypeFor(config, next), batch: 1 + below(8), buffers: 2 + below(2) };
+  const pinBytes = Math.floor(oneOf([0, 0, 0.4]) * file.length);
+  const tileBytes = Math.max(
+    ...image.tensors.map(({ bytes, shape }) => (8 * bytes) / (shape[1] ?? 8)),
+    2000 + below(20_000),
+  );
+  return streamedOf(rig, image, { ...options, tileBytes, pinBytes });
+}
+
+function streamedOf(rig: Rig, image: ModelImage, options: RigOptions): Subject {
+  const loaded = accepted(rig.load(bare(rig), image, options));
+  const { place, budget } = loaded;
+  rig.arena.u8.fill(0, place.streamAt, place.streamAt + budget.stream);
+  return subjectOf(rig, loaded);
 }
 
 const pricesOf = ({ source }: Subject, target: Target): Prices => accepted(Prices.of(certificates, target, source));
@@ -123,12 +163,20 @@ interface Case {
   readonly pos: number;
 }
 
+/** Where the ops of a segment begin: of one whose weights stream, those of each piece. */
+function beginningsOf(source: PlanSource, segment: Segment): number[] {
+  const at = source[`${segment}At`];
+  if (source.stream === null || (segment !== 'body' && segment !== 'head')) return at === 0 ? [] : [at];
+  const { bodyPiecesAt, bodyPieces, headPiecesAt, headPieces } = source.stream.program;
+  const [piecesAt, pieces] = segment === 'body' ? [bodyPiecesAt, bodyPieces] : [headPiecesAt, headPieces];
+  return Array.from({ length: pieces }, (_, i) => source.word(piecesAt + i * PieceRecord.bytes + PieceRecord.at.opAt));
+}
+
 function casesOf({ source }: Subject, times: number): Case[] {
   const records = SEGMENTS.flatMap(segment => {
     const list: Omit<Case, 'n' | 'pos'>[] = [];
-    let record = source[`${segment}At`];
-    if (record === 0) return list;
-    for (; source.word(record) !== 0; record += PLAN_RECORD.bytes) list.push({ segment, index: list.length, record });
+    for (let record of beginningsOf(source, segment))
+      for (; source.word(record) !== 0; record += PLAN_RECORD.bytes) list.push({ segment, index: list.length, record });
     return list;
   });
   return Array.from({ length: times }, () => {
@@ -244,6 +292,15 @@ test('ops execute exactly what they are charged for: random models, every target
   t.pass();
 });
 
+test('ops of streamed plans too: tiles, repacked ones, rows that were gathered', t => {
+  const device = new Counter(PLAIN);
+  let cases = 0;
+  for (let m = 0; m < (soak ? 200 : 10); m++) cases += counted(t, anyStreamed(), device, soak ? 200 : 50);
+  for (const file of ['fable-q8_0', 'fable-q4_0']) cases += counted(t, fableStreamed(file), device, soak ? 1000 : 80);
+  t.log(`${cases} records`);
+  t.pass();
+});
+
 for (const file of ['fable-f16', 'fable-q8_0', 'fable-q4_0'])
   test(`${file}: ops execute exactly what they are charged for, at every position`, t => {
     for (const kvType of KV_TYPES.map(name => GGML_TYPE[name]))
@@ -315,6 +372,7 @@ function played(t: ExecutionContext, s: Subject, tracer: Tracer, times: number):
 test('every access lies where the certificate says, and caches never make an op slower than its price', t => {
   const tracer = new Tracer(PLAIN);
   for (let m = 0; m < (soak ? 100 : 8); m++) played(t, anyModel(), tracer, soak ? 100 : 40);
+  for (let m = 0; m < (soak ? 100 : 6); m++) played(t, anyStreamed(), tracer, soak ? 100 : 30);
   for (const file of ['fable-f16', 'fable-q8_0', 'fable-q4_0'])
     t.log(
       `${file}: charged ${played(t, fable(file), tracer, soak ? 400 : 30).toFixed(2)} times as much as played, or more`,

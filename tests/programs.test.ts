@@ -10,9 +10,9 @@ import process from 'node:process';
 import test from 'ava';
 import fc from 'fast-check';
 import { boot as powerOn } from '../boot/index.ts';
-import { bytesFile } from '../boot/host-directory.ts';
+import { memoryFile } from '../boot/listed-directory.ts';
 import type { Machine } from '../boot/index.ts';
-import { E, KIND, LIMITS } from '../kernel/abi/index.ts';
+import { E, KIND, LIMITS, O } from '../kernel/abi/index.ts';
 import type { HostDirectory, HostFile } from '../kernel/abi/index.ts';
 import { changes } from '../shell/lib/diff.ts';
 import { codePoints, compileRegex } from '../shell/lib/regex.ts';
@@ -50,8 +50,8 @@ class Given implements HostDirectory {
   list(): { name: string; kind: number }[] {
     return Object.keys(this.files).map(name => ({ name, kind: KIND.file }));
   }
-  open(path: string): HostFile {
-    return bytesFile(() => Buffer.from(this.files[path.replace(/^\//, '')]!, 'latin1'));
+  open(path: string): HostFile | number {
+    return memoryFile(Buffer.from(this.files[path.replace(/^\//, '')]!, 'latin1')).open(O.RDONLY);
   }
   create = (): number => -E.ROFS;
   mkdir = (): number => -E.ROFS;

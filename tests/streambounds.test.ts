@@ -686,6 +686,23 @@ test('sessions side by side on strict machines: any storage, any fault, no charg
   return t.pass();
 });
 
+test('another kind of storage under a loaded model: its bounds, and what servers must bear, are others from then on', t => {
+  const machine = power();
+  ok(machine, 'llmctl load fable-q4_0 --stream --pin 0 --tile 16K --ctx 96');
+  const figures = (): { step: number; segment: number } => ({
+    step: machine.kernel.loader.prices().step(1, 95, true, GREEDY, 96).most,
+    segment: machine.kernel.sessions.schedule().segmentMax,
+  });
+  const before = figures();
+  ok(machine, 'llmctl disk vda --model sd');
+  const slow = figures();
+  t.true(slow.step > 10 * before.step && slow.segment > 10 * before.segment);
+  ok(machine, 'llmctl disk vda --retries 0');
+  t.true(figures().step < slow.step && figures().segment < slow.segment);
+  ok(machine, 'llmctl disk vda --model default');
+  t.deepEqual(figures(), before);
+});
+
 test('servers beside others, on the worst disk there is: no deadline is missed', t => {
   const machine = power();
   for (const storage of ['default', 'nvme', 'qspi']) {

@@ -7,9 +7,23 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileS
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import v8 from 'node:v8';
 import { boot, type Machine } from '../boot/index.ts';
-import { isRefusal, RESIDENCY, type DiskFault } from '../kernel/abi/index.ts';
+import {
+  FAULT,
+  isRefusal,
+  PieceRecord,
+  RESIDENCY,
+  StepBlock,
+  type Compute,
+  type DiskFault,
+} from '../kernel/abi/index.ts';
+import { Arena } from '../kernel/arena.ts';
+import { Clock } from '../kernel/clock.ts';
 import type { Disk } from '../kernel/disks.ts';
+import { layFixed } from '../kernel/layout.ts';
+import { Streams } from '../kernel/stream.ts';
+import type { OpenFile } from '../vfs/file.ts';
 import { random, soak } from './harness.ts';
 import { json, ok, refused } from './support/commands.ts';
 import { Bench } from './support/service.ts';
@@ -466,3 +480,120 @@ for (const [name, request, modelName, faults] of [
     const { swapOuts, preemptions } = { ...bench.kernel.pool.figures(), ...bench.kernel.sessions.schedule() };
     t.log({ ...seen, swapOuts, preemptions }, bench.kernel.streams.text().replaceAll('\n', ', '));
   });
+
+// ── Time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+for (const modelName of ['default', 'nvme', 'emmc', 'sd', 'sd-spi', 'qspi', 'ram'])
+  test(`time on ${modelName}: the first pass takes what is charged, and later ones what is foretold`, t => {
+    const bench = new Bench();
+    const { kernel } = bench;
+    const model = kernel.disks.model(modelName);
+    if (isRefusal(model)) throw new Error(model.message);
+    disk(bench.machine).become(model);
+    bench.load('fable-q4_0', {
+      stream: RESIDENCY.streamed,
+      tileBytes: 20_000,
+      buffers: 3,
+      pinBytes: 100_000,
+      batch: 8,
+      draws: 1,
+    });
+    const prices = kernel.loader.prices();
+    const spent = (): number => {
+      const { plan, stalls } = kernel.clock.record();
+      return plan + stalls;
+    };
+    const handle = bench.accepted('once upon a time there was a girl who had three dogs', {
+      maxTokens: 60,
+      timeoutMs: 3_600_000,
+    });
+    const first = spent();
+    bench.step();
+    // Of n bytes a charge counts as many sectors as they can touch.
+    const [took, charged] = [spent() - first, prices.charged('body', 8, 0)];
+    if (modelName === 'default') t.is(took, charged);
+    else t.true(took <= charged && took > charged * 0.97, `${took} cycles, ${charged} charged`);
+    while (bench.report(handle).outputTokens < 20) bench.step();
+    const { promptTokens, outputTokens } = bench.report(handle);
+    const before = spent();
+    for (let i = 0; i < 4; i++) bench.step();
+    const each = (spent() - before) / 4;
+    const told = prices.predict(promptTokens + outputTokens + 1, { modes: 4, topK: 40 }).cycles;
+    t.true(Math.abs(each / told - 1) < 0.03, `${each} cycles a token, ${told} foretold`);
+    kernel.sessions.close(handle);
+  });
+
+// ── The hot path ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A plan of tiles that compute nothing, from a disk that answers with one and the same object. */
+function idle(tiles: number): { readonly streams: Streams; readonly arena: Arena } {
+  const arena = new Arena(new ArrayBuffer(256 * 1024));
+  const lay = layFixed(arena);
+  const clock = new Clock(arena, lay.clockAt, 1e9);
+  const piecesAt = arena.alloc(tiles * PieceRecord.bytes, 32);
+  const buffers = [arena.alloc(64, 32), arena.alloc(64, 32)];
+  for (let i = 0; i < tiles; i++)
+    PieceRecord.write(arena.u8, piecesAt + i * PieceRecord.bytes, {
+      opAt: 64,
+      bufferAt: buffers[i % 2]!,
+      bytes: 64,
+      fileAt: i * 64,
+    });
+  const answer = { beganAt: 0, doneAt: 0, status: 0, attempts: 1, sectors: 1 };
+  const submit = (now: number): typeof answer => {
+    answer.doneAt = Math.max(answer.doneAt, now) + 3;
+    return answer;
+  };
+  const file = { path: '', readAt: (_position: number, _at: number, bytes: number) => bytes } as unknown as OpenFile;
+  const cyclesAt = (lay.stepAt + StepBlock.at.cycles) >> 2;
+  const run = (): number => {
+    arena.u32[cyclesAt]! += 5;
+    return FAULT.none;
+  };
+  const streams = new Streams(arena, lay, clock, { run } as unknown as Compute);
+  const gather = { tensor: '', fileAt: 0, unitBytes: 8, unitRows: 1, rows: 100, toAt: 0 };
+  streams.attach(
+    {
+      bodyPiecesAt: piecesAt,
+      bodyPieces: tiles - 3,
+      headPiecesAt: piecesAt + (tiles - 3) * PieceRecord.bytes,
+      headPieces: 3,
+      gathers: [
+        { ...gather, by: 'token' },
+        { ...gather, by: 'position' },
+      ],
+      bodyBytes: (tiles - 3) * 64,
+      headBytes: 3 * 64,
+      pinnedBytes: 0,
+    },
+    { file, disk: { name: 'vda', submit, complaint: () => '' } },
+  );
+  return { streams, arena };
+}
+
+test('a pass that streams allocates nothing on the JavaScript heap', t => {
+  const { streams } = idle(103);
+  const used = (): number => v8.getHeapStatistics().used_heap_size;
+  const loop = (passes: number): void => {
+    for (let i = 0; i < passes; i++) {
+      streams.begin(2);
+      streams.body(4);
+      streams.head();
+      streams.head();
+      streams.end();
+    }
+  };
+  for (let i = 0; i < 40; i++) loop(50);
+  let least = Infinity;
+  for (let i = 0; i < 8; i++) {
+    (globalThis as { gc?: () => void }).gc?.();
+    used();
+    const empty = -(used() - used());
+    const before = used();
+    loop(50);
+    least = Math.min(least, used() - before - empty);
+  }
+  t.log(`${least} B over 50 passes of 106 tiles and 8 rows`);
+  t.true(least <= 50, `${least} B: less than one a pass, so none`);
+  t.regex(streams.text(), /^reads \d+\nbytes \d+\ngathers \d+\n/);
+});

@@ -8,8 +8,8 @@ import { clearSetIds, ROOT, type Credentials } from './permission.ts';
 
 export type StatValue = RecordValue<typeof Stat.fields>;
 
-/** Positions cross the system-call boundary as one i32. */
-export const POSITION_MAX = 0x7fffffff;
+/** The last position that a number holds exactly: files of the host may be larger than 4 GiB. */
+export const POSITION_MAX = Number.MAX_SAFE_INTEGER;
 /** The unit of Stat.blocks. */
 const STAT_BLOCK_BYTES = 512;
 

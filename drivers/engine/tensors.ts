@@ -1,5 +1,5 @@
-// The tensor directory: what is where in the weights region, as records in the arena, so that a debugger, a certificate or another
-// engine finds a tensor without the file. One 64-byte record per tensor, in weights order, then their names.
+// The tensor directory: what is where in the weights region, or in the file where it streams, as records in the arena, so that a debugger, a
+// certificate or another engine finds a tensor without the file's header. One 64-byte record per tensor, in weights order, then their names.
 
 import { alignUp } from './memory.ts';
 import { layout, utf8Length, utf8Write } from '../../kernel/abi/index.ts';
@@ -15,8 +15,8 @@ export const TensorRecord = layout({
   ne1: 'u32',
   ne2: 'u32',
   ne3: 'u32',
-  at: 'u32', // arena offset of the data, 32-aligned, in the kernels' layout
-  bytes: 'u32',
+  at: 'u32', // arena offset of the data, 32-aligned, in the kernels' layout; 0: the tensor streams
+  bytes: 'u32', // in the arena
   fileAt: 'u64',
   fileBytes: 'u64',
   index: 'u32',

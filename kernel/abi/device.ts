@@ -34,7 +34,7 @@ export interface Compute {
   /**
    * Rewrites `rows` rows of `k` values from ggml's row order at `fromAt` into the kernels' layout at `toAt` (same bytes in all; see ops.ts).
    * A matrix may be repacked in pieces of whole groups of four rows, the last piece taking the rest. Ranges must not overlap, but for F32 they
-   * may be the same.
+   * may be the same. Types of prelinked files are in that layout, and are copied.
    * Returns the number of scales (blocked types) or values that are not finite: matrix products assume there are none. -1: no such type.
    */
   repack(type: number, fromAt: number, rows: number, k: number, toAt: number): number;

@@ -349,7 +349,7 @@ export const SessionOptions = layout({
   parent: 'u32', // id of an ended session of the same user that this prompt continues; 0 = none
   priority: 'u32', // for the fixed-priority policy: 0 (most urgent) … PRIORITY_MAX; PRIORITY_DEFAULT
   server: 'u32', // SERVER: none (best effort), hard or soft
-  timeoutMs: 'u32', // 0 = LIMITS.sessionTimeoutMs, or what a server promises if that is longer
+  timeoutMs: 'u32', // 0 = LIMITS.sessionTimeoutMs, or the request's own bound or what a server promises if that is longer
   periodNs: 'u64', // of the server; 0 with a server = deadlineNs
   budgetCycles: 'u64', // each period; 0 = one dearest step of the request, or the whole request where there is a deadline
   deadlineNs: 'u64', // after submission, of the whole request; 0 = none

@@ -675,7 +675,7 @@ const CORTEX_M7 = makeTarget({
     why: 'as on the Cortex-A72, twice the cycles for an instruction, code in tightly coupled memory',
   },
   assumptions: [
-    'code and stack lie in tightly coupled memory without wait states; no interrupt disturbs; every conditional branch may be mispredicted',
+    'code and stack lie in tightly coupled memory without wait states; no interrupt disturbs; a word that the block device brings meanwhile holds the scratchpad up for its time at the peak rate; every conditional branch may be mispredicted',
     'the arena is mapped at address 0; values lie at multiples of their size, v128 at multiples of 2, in the float kernels of 4',
     'the fixed part and scratch fit into tightly coupled memory (this machine has enough of it), the model into the scratchpad',
     'the core has the double-precision FPU (FPv5-D16); i64 and v128 values are pairs and fours of words in memory',

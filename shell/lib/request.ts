@@ -46,7 +46,7 @@ export const promiseOptions = {
   },
   timeout: {
     value: 'MS',
-    help: `give up after MS milliseconds (default ${LIMITS.sessionTimeoutMs}, or what a server promises)`,
+    help: `give up after MS milliseconds (default ${LIMITS.sessionTimeoutMs}, or the request's own bound or what a server promises, if that is longer)`,
   },
 } as const satisfies OptionTable;
 

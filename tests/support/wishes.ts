@@ -54,12 +54,18 @@ export function wishOf(next: Next, bench: Bench, { wordsMax, tokensMax, users, s
 }
 
 /** Natural ends say it all; others say a beginning. A server ends within its bound, unless its reader kept it waiting. */
-function agrees(t: ExecutionContext, together: Outcome, alone: Outcome, { readEvery, ...wish }: Wish): void {
+export function agrees(
+  t: ExecutionContext,
+  together: Outcome,
+  alone: Outcome,
+  { readEvery, ...wish }: Wish,
+  cutShort: readonly string[] = ['cancel', 'timeout'],
+): void {
   const what = JSON.stringify(wish);
   const { beganNs, endedNs, responseNs } = together.report;
   if (responseNs !== 0 && readEvery === 1 && wish.options.logitsK === 0)
     t.true(endedNs - beganNs <= responseNs, `${endedNs - beganNs} ns: ${what} ${JSON.stringify(together)}`);
-  if (['cancel', 'timeout'].includes(together.finish)) {
+  if (cutShort.includes(together.finish)) {
     t.deepEqual(together.tokens, alone.tokens.slice(0, together.tokens.length), what);
     t.true(together.cycles <= alone.cycles, what);
     return;
@@ -68,6 +74,9 @@ function agrees(t: ExecutionContext, together: Outcome, alone: Outcome, { readEv
   t.like(together, { tokens, text, tops, finish, cycles }, what);
   t.is(together.report.wcetCycles, alone.report.wcetCycles, what);
 }
+
+/** Options of a request that runs alone. */
+export const ALONE = { server: SERVER.none, periodNs: 0, budgetCycles: 0, timeoutMs: 3_600_000 } as const;
 
 export interface Seen {
   requests: number;
@@ -97,11 +106,7 @@ export async function compare(
     if (together.finish === 'cancel') seen.cancelled++;
     if (together.finish === 'timeout') seen.timedOut++;
     if (options.server !== SERVER.none) seen.servers++;
-    const alone = bench.alone(
-      text,
-      { ...options, server: SERVER.none, periodNs: 0, budgetCycles: 0, timeoutMs: 3_600_000 },
-      uid,
-    );
+    const alone = bench.alone(text, { ...options, ...ALONE }, uid);
     agrees(t, together, alone, wishes[i]!);
     if (i % 8 === 0) await setImmediate();
   }
