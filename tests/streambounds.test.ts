@@ -214,7 +214,7 @@ function randomDisk(): Limits {
   const factor = { least: 1, typical: 1 + (spread - 1) * next(), most: spread };
   const read = (bytes: number, kind: Kind): ReadTime => {
     const by = (cycles: number): number => (kind === 'least' ? Math.floor(cycles) : Math.ceil(cycles * factor[kind]));
-    const once = { latency: by(latency), transfer: by(bytes * byte) };
+    const once = { latency: by(latency * (1 + (bytes % 3))), transfer: by(bytes * byte) };
     if (kind !== 'most') return once;
     return { ...once, transfer: once.transfer + retries * (once.latency + once.transfer) };
   };

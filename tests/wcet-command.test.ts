@@ -190,9 +190,12 @@ test('wcet --json: bounds in order, sums that add up, goals judged by them', t =
   }
 });
 
+const RESIDENCIES = ['--stream=off', '--stream --pin 300K --tile 16K'];
+
 test('plan --cost: op by op, and their sum is the step that wcet tells', t => {
   const machine = withModel('fable-q4_0');
-  for (const target of TARGETS) {
+  for (const [residency, target] of RESIDENCIES.flatMap(r => TARGETS.map(target => [r, target] as const))) {
+    ok(machine, `llmctl load fable-q4_0 ${residency}`);
     const asked = `--prompt 5 --gen 12 --target ${target} --repeat-penalty 1.1`;
     const { steps } = json<Priced>(machine, `llmctl plan --cost --json ${asked}`);
     const w = json<Wcet>(machine, `llmctl wcet --json ${asked}`);
@@ -211,6 +214,7 @@ test('plan --cost: op by op, and their sum is the step that wcet tells', t => {
     const text = ok(machine, `llmctl plan --cost ${asked}`);
     t.is(text.split('\n').filter(line => /^ *[0-9.]+ %/.test(line)).length, sum(steps.map(s => s.ops.length + 4)));
     t.true(text.includes(`100.0 %  ${decode!.most_cycles.toLocaleString('en')}`), text.slice(-300));
+    t.is(/ TILE /.test(text), residency !== RESIDENCIES[0]);
   }
   t.is(json<Priced>(machine, 'llmctl plan --cost --json --gen 1').steps.length, 1);
   t.is(json<Priced>(machine, 'llmctl plan --cost --json fable-f16 --ctx 128').steps.length, 2);

@@ -37,13 +37,15 @@ export interface Piece {
 /** Which times of the disk are put in. */
 export type Kind = keyof Timing;
 
-/** A segment's state between pieces: when its last op ended, the disk's last answer came, and buffers were free. */
+/** A segment's state between pieces: when its last op ended, its last read was issued, the disk's last answer came, and buffers were free. */
 interface State {
   end: number;
+  issued: number;
   before: number;
   readonly free: Float64Array;
   /** By how much each grows with a unit of position. */
   endWeight: number;
+  issuedWeight: number;
   beforeWeight: number;
   readonly freeWeight: Float64Array;
 }
@@ -70,7 +72,7 @@ export class Streamed {
   readonly #isRead: Uint8Array;
   /** Pieces whose reads are the first into their buffers. */
   readonly #first: readonly number[];
-  readonly #units: readonly number[];
+  readonly #singles: readonly number[];
   readonly #disk: DiskTimes;
   readonly #buffers: number;
   readonly #weights: Float64Array;
@@ -81,10 +83,10 @@ export class Streamed {
   readonly #arrive: Float64Array;
   readonly #arriveWeight: Float64Array;
 
-  /** `buffers`: where they lie, of body and head; `units`: bytes that are read singly for each row before the first piece. */
-  constructor(pieces: readonly Piece[], buffers: readonly number[], units: readonly number[], disk: DiskTimes) {
+  /** `buffers`: where they lie, of body and head; `singles`: bytes of what is read singly for each row before the first piece. */
+  constructor(pieces: readonly Piece[], buffers: readonly number[], singles: readonly number[], disk: DiskTimes) {
     this.#pieces = pieces;
-    this.#units = units;
+    this.#singles = singles;
     this.#disk = disk;
     this.#buffers = buffers.length;
     this.#buffer = Int32Array.from(pieces, p => buffers.indexOf(p.bufferAt));
@@ -143,8 +145,8 @@ export class Streamed {
   /** Cycles that the disk is busy for the segment over `n` rows; `warm`: its first tiles are there already. */
   transfers(kind: Kind, n: number, warm: boolean): number {
     const { all, first } = this.#timesOf(kind);
-    const singles = this.#units.reduce((sum, bytes) => sum + this.#busy(this.#disk.read(bytes, kind)), 0);
-    return all - (warm ? first : 0) + n * singles;
+    const row = this.#singles.reduce((sum, bytes) => sum + this.#busy(this.#disk.read(bytes, kind)), 0);
+    return all - (warm ? first : 0) + n * row;
   }
 
   /** What a read keeps the disk from others. */
@@ -155,9 +157,11 @@ export class Streamed {
   #cold(): State {
     return {
       end: 0,
+      issued: 0,
       before: 0,
       free: new Float64Array(this.#buffers),
       endWeight: 0,
+      issuedWeight: 0,
       beforeWeight: 0,
       freeWeight: new Float64Array(this.#buffers),
     };
@@ -200,9 +204,9 @@ export class Streamed {
 
   /** Rows that are read singly: all issued when the segment begins, behind its first tiles. */
   #gather(s: State, kind: Kind, n: number, stalls: Float64Array | null): void {
-    if (this.#units.length === 0) return;
+    if (this.#singles.length === 0) return;
     const { end: from, endWeight: fromWeight } = s;
-    for (const bytes of this.#units) {
+    for (const bytes of this.#singles) {
       const { latency, transfer } = this.#disk.read(bytes, kind);
       for (let row = 0; row < n; row++) this.#answer(s, from, fromWeight, latency, transfer);
     }
@@ -212,13 +216,17 @@ export class Streamed {
     s.endWeight = s.beforeWeight;
   }
 
-  /** The disk answers a read issued at `issue`. */
-  #answer(s: State, issue: number, issueWeight: number, latency: number, transfer: number): void {
+  /** The disk answers a read that may be issued from `from` on: reads are issued in order. */
+  #answer(s: State, from: number, fromWeight: number, latency: number, transfer: number): void {
+    if (from > s.issued) {
+      s.issued = from;
+      s.issuedWeight = fromWeight;
+    }
     const { overlaps } = this.#disk;
-    const from = overlaps ? issue + latency : issue;
-    if (from > s.before) {
-      s.before = from;
-      s.beforeWeight = issueWeight;
+    const begins = overlaps ? s.issued + latency : s.issued;
+    if (begins > s.before) {
+      s.before = begins;
+      s.beforeWeight = s.issuedWeight;
     }
     s.before += overlaps ? transfer : latency + transfer;
   }
