@@ -218,6 +218,9 @@ function transfer(image: GgufImage, fileAt: number, at: number, length: number):
   return 0;
 }
 
+const padded = (bytes: number): number => Math.ceil(bytes / GGUF_ALIGNMENT_DEFAULT) * GGUF_ALIGNMENT_DEFAULT;
+const hexOf = (hash: Hasher): string => bytesToHex(hash.digest());
+
 /** The whole image. What is read of the data in order is hashed, and as great a share of the source, which so takes no call of its own. */
 class LinkedImage implements Handle {
   readonly headerBytes: number;
@@ -239,7 +242,6 @@ class LinkedImage implements Handle {
   ) {
     this.dataHash = sha256();
     this.sourceHash = sha256();
-    const padded = (bytes: number): number => Math.ceil(bytes / GGUF_ALIGNMENT_DEFAULT) * GGUF_ALIGNMENT_DEFAULT;
     this.headerBytes = blank.bytes - tensors.reduce((sum, t) => sum + padded(t.bytes), 0);
     this.hashed = this.headerBytes;
   }
@@ -288,8 +290,7 @@ class LinkedImage implements Handle {
     }
     const status = this.hashSource(image.fileBytes);
     if (status < 0) return status;
-    const digest = (hash: Hasher): string => bytesToHex(hash.digest());
-    const whole = this.content({ source: digest(this.sourceHash), data: digest(this.dataHash) });
+    const whole = this.content({ source: hexOf(this.sourceHash), data: hexOf(this.dataHash) });
     if (isRefusal(whole)) {
       this.why = whole;
       return -whole.errno;

@@ -28,6 +28,7 @@ function power({ file }: Large): Machine {
     ],
   });
 }
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const guest = ({ file }: Large): string => `/m/${path.basename(file)}`;
 
 function ok(t: ExecutionContext, machine: Machine, line: string): string {
@@ -58,7 +59,7 @@ function holdsAgainst(t: ExecutionContext, model: Large, choice: string, kvType:
   const wanted = answer.steps.flatMap(step => step.top.map(([id]) => id));
   const spread = Array.from({ length: 500 }, (_, i) => Math.floor((i * model.shape.vocabulary) / 500));
   const forward = new Forward(referenceModel(model, [...ids, ...wanted, ...spread]), kvType);
-  let logits = new Float64Array(0);
+  let logits: Float64Array = new Float64Array(0);
   for (const id of answer.prompt_tokens) logits = forward.next(id);
   answer.steps.forEach(({ token, top }, i) => {
     if (i > 0) logits = forward.next(answer.tokens[i - 1]!);
@@ -110,7 +111,6 @@ test('a tensor beyond 2^32 bytes is read where it lies', t => {
   ok(t, machine, `mkdir /mnt/x; mount -t gguf ${guest(model)} /mnt/x`);
   t.is(ok(t, machine, `cat /mnt/x/tensors/${last}/offset`), `${at}\n`);
   // Its last row, as it is stored and as numbers.
-  const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
   const stored = tensors.row(last, rows - 1);
   t.true(stored.some(byte => byte !== 0));
   const said = ok(t, machine, `tail -c 64 /mnt/x/tensors/${last}/data | od -A n -v -t x1`).replace(/\s/g, '');

@@ -2,6 +2,7 @@
 // is refused, before and after, and that nothing half is left behind.
 
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -10,7 +11,8 @@ import test from 'ava';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { boot, type Machine } from '../boot/index.ts';
 import { directory } from '../boot/host-directory.ts';
-import { GGML_TYPE, isRefusal } from '../kernel/abi/index.ts';
+import { E, GGML_TYPE, isRefusal, type Compute } from '../kernel/abi/index.ts';
+import { Prelinker } from '../kernel/prelink.ts';
 import { accepted, BUILDS, canRun, haveShared, random, Rig, SHARED, soak } from './harness.ts';
 import { walkGguf } from './reference/gguf-walk.ts';
 import { randomConfig, randomModel, type Config } from './reference/models.ts';
@@ -125,14 +127,15 @@ if (haveShared)
     });
   });
 
+const PARTS = ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'];
+const layer = (l: number): string[] => PARTS.map(part => `blk.${l}.${part}.weight`);
+
 withPython('tensors stand in the order of execution: embeddings, vectors, then matrices without a gap', t => {
   const machine = power();
   const { file } = awkward('Q8_0', 3);
   put('order.gguf', file);
   ok(t, machine, 'llmctl prelink /o/order.gguf');
   const [{ order }] = outside([inScratch('order.gguf'), inScratch('order.prelinked.gguf')]) as [Verdict];
-  const layer = (l: number): string[] =>
-    ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'].map(x => `blk.${l}.${x}.weight`);
   const matrices = order.filter(name => name.endsWith('.weight') && !name.includes('norm'));
   t.deepEqual(matrices, ['token_embd.weight', ...layer(0), ...layer(1), 'output.weight']);
   t.deepEqual(order.slice(order.indexOf(layer(0)[0]!)), matrices.slice(1));
@@ -238,9 +241,46 @@ withShared('streamed, whatever the tiles, buffers and pins: the answer of the pl
       const buffers = 2 + Math.floor(next() * 3);
       const pin = Math.floor(next() ** 2 * 400_000);
       const how = `--ctx 64 --stream --tile ${tile} --buffers ${buffers} --pin ${pin}`;
-      for (const file of ['/o/p.gguf', `/m/${name}.gguf`]) t.deepEqual(answer(`${file} ${how}`), want, `${file} ${how}`);
+      for (const file of ['/o/p.gguf', `/m/${name}.gguf`])
+        t.deepEqual(answer(`${file} ${how}`), want, `${file} ${how}`);
     }
   }
+});
+
+test('data come before the header, which holds their digest; only what is read in order counts', t => {
+  const machine = power();
+  const { arena, kernel } = machine;
+  const { file: bytes } = randomModel({ ...AWKWARD, feedForward: 96, types: () => GGML_TYPE.F32 }, random(5));
+  put('s.gguf', bytes);
+  ok(t, machine, 'llmctl prelink /o/s.gguf /o/p.gguf');
+  const copying = {
+    repack: (_type: number, fromAt: number, rows: number, k: number, toAt: number) =>
+      arena.u8.copyWithin(toAt, fromAt, fromAt + 4 * rows * k) === arena.u8 ? 0 : 1,
+  };
+  const { lay, costs, vfs, loader } = kernel;
+  const prelinker = new Prelinker(
+    { arena, lay, costs, vfs },
+    copying as unknown as Compute,
+    () => createHash('sha256'),
+    parsed => loader.order(parsed),
+  );
+  const { file, report } = accepted(prelinker.prelink('/o/s.gguf', '/'));
+  const made = Buffer.alloc(report.bytes);
+  const read = (position: number, length: number): number => {
+    const n = file.readAt(position, lay.windowAt, length);
+    if (n > 0) made.set(arena.u8.subarray(lay.windowAt, lay.windowAt + n), position);
+    return n;
+  };
+  const next = random(6);
+  for (let at = report.headerBytes; at < report.bytes;) {
+    t.is(read(Math.floor(next() * report.headerBytes), 16), -E.INVAL);
+    t.regex(file.refusal()!.message, new RegExp(`s.gguf: .* bytes ${at} to ${report.bytes - 1} come first`));
+    read(report.headerBytes + Math.floor(next() * (report.bytes - report.headerBytes)), 100);
+    at += read(at, 1 + Math.floor(next() * 9000));
+  }
+  for (let at = 0; at < report.headerBytes;) at += read(at, 1000);
+  t.is(Buffer.compare(made, got('p.gguf')), 0);
+  file.close();
 });
 
 // ── What is refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ export const ORACLES = [
   { package: 'cpio', file: '/usr/bin/cpio', why: 'lists and unpacks the boot image' },
   { package: 'dash', file: '/usr/bin/dash', why: 'the shell language on fresh scripts' },
   { package: 'babeltrace2', file: '/usr/bin/babeltrace2', why: 'reads the CTF trace' },
+  { package: 'python3', file: '/usr/bin/python3', why: 'takes prelinked images apart' },
   { package: 'llvm', file: '/usr/bin/llvm-mca', why: 'the machine models that prices are compared with' },
   { package: 'chromium', file: '/usr/bin/chromium', why: 'the same bytes in Chromium' },
   { package: 'firefox-esr', file: '/usr/bin/firefox-esr', why: 'the same bytes in Firefox' },
