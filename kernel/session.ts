@@ -114,6 +114,8 @@ export class Session {
   isSuspended = false;
   /** A server's pages are there, all that it can need. */
   isResident = false;
+  /** A stream's next token is counted in the period's budget already: its logits were not to be had when it was. */
+  isGranted = false;
   /** Weights that could not be read in its turn: what, from where and why; '' = none. */
   fault = '';
   /** Charged to it since its step began. */
