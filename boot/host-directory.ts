@@ -70,6 +70,7 @@ class NodeFile implements HostFile {
   }
 
   close(): void {
+    cache.closed(this.fd);
     fs.closeSync(this.fd);
   }
 }

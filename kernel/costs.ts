@@ -108,6 +108,12 @@ export class Costs {
       : disk.probe(this.clock.cycles(), position, bytes).status;
   }
 
+  /** Waits until every disk is idle: what is on its way was promised at times that are about to change. */
+  drain(): void {
+    const idleAt = Math.max(...this.disks.list().map(disk => disk.idleAt()));
+    this.clock.advance(Math.max(0, idleAt - this.clock.cycles()), 'transfers');
+  }
+
   /** The most that a read from a disk takes when it is submitted now. */
   transferMost(bytes: number, disk: Disk): number {
     const { latency, transfer } = disk.times(this.inForce).read(bytes, 'most');

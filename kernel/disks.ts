@@ -125,7 +125,7 @@ export class Disk {
   private retriesKept = 0;
   /** Of the target that they were last asked for. */
   private rates: { readonly target: Target; readonly rates: DiskRates } | null = null;
-  private inFlight: InFlight[] = [];
+  private readonly inFlight: InFlight[] = [];
   private readonly done: DiskCounters = {
     reads: 0,
     bytes: 0,
@@ -222,7 +222,9 @@ export class Disk {
   private submitAt(rates: DiskRates, now: number, position: number, bytes: number): ReadAnswer {
     this.settle(now);
     const answer = this.queue.submit(rates, 1 + this.retriesKept, now, position, bytes);
-    this.inFlight.push({ ...answer, submittedAt: now, bytes, sectorBytes: rates.sectorBytes });
+    const { beganAt, doneAt, status, attempts, sectors } = answer; // one by one: a spread takes longer than all the rest
+    const { sectorBytes } = rates;
+    this.inFlight.push({ beganAt, doneAt, status, attempts, sectors, submittedAt: now, bytes, sectorBytes });
     return answer;
   }
 
@@ -247,9 +249,8 @@ export class Disk {
   private settle(now: number): void {
     const { done } = this;
     const { hz } = this.clock;
-    let n = 0;
-    for (; n < this.inFlight.length && this.inFlight[n]!.doneAt <= now; n++) {
-      const r = this.inFlight[n]!;
+    for (let r = this.inFlight[0]; r !== undefined && r.doneAt <= now; r = this.inFlight[0]) {
+      this.inFlight.shift();
       done.reads++;
       if (r.status === 0) done.bytes += r.bytes;
       else done.errors++;
@@ -262,7 +263,6 @@ export class Disk {
         done.waitNs += ((r.beganAt - r.submittedAt) * 1e9) / hz;
       }
     }
-    if (n > 0) this.inFlight = this.inFlight.slice(n);
   }
 
   /** Counters now, with what has passed of reads in flight, and how many these are. */

@@ -84,6 +84,8 @@ const BUFFERS = 2;
 /** Of what is free: the logits of further draws; where weights stream, then pages beyond one context, and the rest is for pinned ones. */
 const DRAWS_SHARE = 1 / 8;
 const PAGES_SHARE = 1 / 4;
+/** Of what is left when no further matrix can be pinned: more draws again. */
+const REST_SHARE = 1 / 2;
 /** Sizes of what is pinned are tried in steps. */
 const PIN_STEP = 16 * 1024;
 
@@ -281,19 +283,20 @@ class Fitter {
     if (isRefusal(paged) || !paged.fits || this.request.pinBytes !== PIN_AUTO) return paged;
     const left = this.room.capacity - paged.total;
     const pin = (steps: number): EngineOptions => ({ ...paged.options, pinBytes: steps * PIN_STEP });
-    return this.made(pin(largest(Math.ceil(left / PIN_STEP), n => this.fits(pin(n)))));
+    const most = pin(largest(Math.ceil(left / PIN_STEP), n => this.fits(pin(n))));
+    return this.made(this.withDraws(most, REST_SHARE)); // what no further matrix fits into
   }
 
   /** Logits for as many rows as a small share of what is left holds: the output matrix is then read once for all of them. */
-  private withDraws(o: EngineOptions): EngineOptions {
+  private withDraws(o: EngineOptions, share = DRAWS_SHARE): EngineOptions {
     const budget = this.budget(o);
     if (this.request.draws > 0 || isRefusal(budget)) return o;
-    const most = this.total(budget) + (this.room.capacity - this.total(budget)) * DRAWS_SHARE;
+    const most = this.total(budget) + (this.room.capacity - this.total(budget)) * share;
     const draws = halves(o.batch).find(n => {
       const more = this.budget({ ...o, draws: n });
-      return !isRefusal(more) && this.total(more) <= most;
+      return n > o.draws && !isRefusal(more) && this.total(more) <= most;
     });
-    return { ...o, draws: draws ?? 1 };
+    return { ...o, draws: draws ?? o.draws };
   }
 
   // ── Sums ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

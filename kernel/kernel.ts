@@ -522,6 +522,7 @@ export class Kernel {
       );
     const refusal = this.loader.reprice(target);
     if (refusal !== null) return refusal;
+    this.costs.drain();
     this.costs.switchTo(target);
     this.audit.note(`cpu ${target.name}`);
     this.log.print(`target: ${target.name}, ${target.hz / 1e6} MHz: ${target.title}`);
@@ -540,6 +541,7 @@ export class Kernel {
         3002,
         `${active} session${active === 1 ? ' is' : 's are'} running: model and retries of disks change when none is`,
       );
+    if ((wanted.set & DISK_TIMES) !== 0) this.costs.drain();
     const refusal = this.disks.configure(name, wanted);
     if (refusal !== null || (wanted.set & DISK_TIMES) === 0) return refusal;
     const unpriced = this.loader.reprice(this.costs.target);

@@ -55,6 +55,8 @@ export interface Loaded {
   readonly path: string; // absolute; '' for an engine that needs no file
   readonly request: LoadRequest;
   readonly budget: EngineBudget;
+  /** What was planned, and taken. */
+  readonly report: Report;
   readonly place: EnginePlace;
   readonly digest: string; // SHA-256 of the file
   readonly source: string; // of a prelinked file: SHA-256 of the one it was made from; '' = it is none
@@ -491,6 +493,7 @@ export class Loader {
       path,
       request,
       budget,
+      report: p.report,
       place: located,
       digest,
       source: prelinkOf(p.image)?.sourceSha256 ?? '',

@@ -127,7 +127,7 @@ export class Passes {
   /** What follows the rows: draws and losses. When a head fails, whoever still waits for one has come no further, and tries again. */
   private finishSteps(steps: readonly Step[], picks: Pick[], engine: Engine): void {
     for (const own of steps) if (own.picks === 0) this.advance(own, engine);
-    while (picks.length > 0) if (!this.finishPicks(this.group(picks, engine), engine)) break;
+    while (picks.length > 0) if (!this.finishPicks(this.group(picks), engine)) break;
     for (const own of steps) {
       if (!own.part.s.isScore || own.part.s.hasEnded || own.picks > 0) continue;
       this.advance(own, engine);
@@ -162,19 +162,13 @@ export class Passes {
     return picks;
   }
 
-  /** Takes the next picks off the list, as many as a head takes at once. A stream that may not draw ends here. */
-  private group(picks: Pick[], engine: Engine): Pick[] {
-    const { budget, loader } = this.k;
+  /** Takes the next picks off the list, as many as a head takes at once. */
+  private group(picks: Pick[]): Pick[] {
+    const { headPicks } = this.k.loader.prices();
     const group: Pick[] = [];
-    while (picks.length > 0 && group.length < loader.prices().headPicks) {
+    while (picks.length > 0 && group.length < headPicks) {
       const pick = picks.shift()!;
-      const { s } = pick.own.part;
-      if (s.hasEnded) continue;
-      if (s.isScore || !s.has(SESSION_FLAG.stream) || budget.token()) group.push(pick);
-      else {
-        this.advance(pick.own, engine);
-        this.life.finish(s, 'quota');
-      }
+      if (!pick.own.part.s.hasEnded) group.push(pick);
     }
     return group;
   }
@@ -196,13 +190,14 @@ export class Passes {
     return true;
   }
 
-  /** A pick whose logits are there. Only the session whose logits are no numbers ends. */
+  /** A pick whose logits are there. A stream that may not draw ends; of several only the session whose logits are no numbers is a fault. */
   private finishPick(own: Step, engine: Engine, pos: number, fault: number, headNs: number): void {
     const { s } = own.part;
     this.current = s.id;
     own.picks--;
     const ends = fault !== FAULT.none;
     if (ends || !s.isScore) this.advance(own, engine);
+    if (!s.isScore && s.has(SESSION_FLAG.stream) && !this.k.budget.token()) return this.life.finish(s, 'quota');
     s.charge(this.k.loader.prices().charged('head', 1, pos));
     if (ends) this.fault(s, fault);
     else if (s.isScore) this.score(s, engine, pos);

@@ -760,17 +760,17 @@ export class SystemCalls {
         k.audit('unload');
         return 0;
       },
-      model_plan: (pathAt, pathBytes, at, bytes, toAt, capacity) =>
-        this.withPath(pathAt, pathBytes, path => {
-          if (bytes < LoadOptions.bytes) return -E.INVAL;
-          if (capacity < PlanReport.bytes) return -E.RANGE;
-          const full = this.readable(path);
-          if (typeof full === 'number') return full;
-          const r = loader.plan(full, LoadOptions.read(u8, at));
-          if (isRefusal(r)) return this.fail(r);
-          PlanReport.write(u8, toAt, r);
-          return 0;
-        }),
+      model_plan: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
+        if (bytes < LoadOptions.bytes) return -E.INVAL;
+        if (capacity < PlanReport.bytes) return -E.RANGE;
+        const path = this.modelPath(pathAt, pathBytes);
+        if (typeof path === 'number') return path;
+        const noModel = refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
+        const r = path === '' ? (loader.current()?.report ?? noModel) : loader.plan(path, LoadOptions.read(u8, at));
+        if (isRefusal(r)) return this.fail(r);
+        PlanReport.write(u8, toAt, r);
+        return 0;
+      },
       model_info: (at, capacity) => {
         if (capacity < ModelInfo.bytes) return -E.RANGE;
         const loaded = loader.current();

@@ -130,6 +130,7 @@ test('what is kept of host files is what they hold: whole, at their ends, after 
   const read = (file: string, position: number, length: number): Uint8Array => {
     const fd = fs.openSync(file, 'r');
     const n = cache.read(fd, position, into, 7, length);
+    cache.closed(fd);
     fs.closeSync(fd);
     return into.slice(7, 7 + n);
   };

@@ -523,6 +523,36 @@ test('while servers run a program waits for its disk only when there is time for
   t.true(diskOf(m, 'vda').reads >= 6);
 });
 
+test('weights stream from every kind of disk, faulty or not, and give the same text within their bounds', t => {
+  const m = powerOn({ strict: true, image, disks: { vda: 'sd' } });
+  const ask = 'llminfer --timeout 3600000 --temp 0 -n 6 Once upon a time';
+  t.is(m.exec('llmctl load fable-q4_0').status, 0);
+  const text = m.exec(ask).stdout;
+  t.is(m.exec('llmctl load fable-q4_0 --stream=on --tile 32K --pin 0').status, 0);
+  const before = diskOf(m, 'vda').reads;
+  for (const change of [
+    '--heal',
+    '--fault worst',
+    '--heal --model ram', // what the card still had on its way was slower than anything of this
+    '--fault error,every=1000 --retries 1',
+    '--model nvme',
+    '--heal --fault slow,x=3,every=4',
+    '--heal --fault short,every=5',
+    '--heal --model emmc --fault worst',
+    '--heal --model default',
+  ]) {
+    t.is(m.exec(`llmctl disk vda ${change}`).status, 0, change);
+    t.is(said(m, ask), text, change);
+  }
+  t.is(m.exec('llmctl disk vda --model sd-spi --fault worst; llmctl target cortex-m7').status, 0);
+  t.is(said(m, ask), text, 'another processor');
+  t.true(diskOf(m, 'vda').reads > before + 9 * 6 * 20);
+  t.is(m.exec('llmctl disk vda --heal --fault gone').status, 0);
+  t.regex(said(m, ask), /faulted: \/models\/fable-q4_0\.gguf: disk vda is gone, reading \d+ bytes at \d+\n$/);
+  t.is(m.exec('llmctl disk vda --heal --model ram').status, 0);
+  t.is(said(m, ask), text, 'and back');
+});
+
 // ── Files of the host ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function temporary(t: ExecutionContext): string {

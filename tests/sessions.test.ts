@@ -2,7 +2,7 @@
 // says alone, to the bit, and is charged what it is charged alone. No admitted server misses a deadline, and every ledger agrees with every
 // other after every segment.
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { setImmediate } from 'node:timers/promises';
 import {
   E,
@@ -23,8 +23,8 @@ import {
   type SchedOptions,
 } from '../kernel/abi/index.ts';
 import { random, soak } from './harness.ts';
-import { Bench, PID, type Options, type Outcome, type Wish } from './support/service.ts';
-import { below, compare, freshSeen, NEVER, oneOf, textOf, wishOf, type Next } from './support/wishes.ts';
+import { Bench, PID, type Options, type Outcome } from './support/service.ts';
+import { below, compare, freshSeen, oneOf, wishOf } from './support/wishes.ts';
 
 const KEEP = {
   policy: SCHED_KEEP,

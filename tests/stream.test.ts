@@ -114,7 +114,7 @@ for (const architecture of NAMES)
   test(`${architecture}: streamed, partly or wholly pinned and prelinked, random models give the resident engine's bits`, t => {
     const next = random(6007 * (1 + NAMES.indexOf(architecture)));
     let [runs, tiles, pinned, refused] = [0, 0, 0, 0];
-    for (let m = 0; m < (soak ? 400 : 12); m++) {
+    for (let m = 0; m < (soak ? 120 : 12); m++) {
       const config = oddVocabulary(randomConfig(architecture, next), next);
       const { file } = randomModel(config, next);
       const rig = rigOf(m);

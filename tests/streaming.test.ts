@@ -347,7 +347,7 @@ test('a disk that is gone ends who needs it; when it is back, new sessions run',
   while (machine.kernel.sessions.active() > 0) machine.run(1);
   t.deepEqual(states(machine).slice(-1), ['FAULTED']);
   const r = machine.exec(`llminfer "${PROMPT}"`);
-  t.regex(r.stderr, /session \d+ faulted: .*: disk vda is gone reading \d+ bytes at \d+\n$/);
+  t.regex(r.stderr, /session \d+ faulted: .*: disk vda is gone, reading \d+ bytes at \d+\n$/);
   ok(machine, 'llmctl disk vda --heal');
   t.deepEqual(said(ask(machine)), clean);
 });

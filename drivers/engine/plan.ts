@@ -239,8 +239,7 @@ class PlanWriter implements PlanSink {
     const head = this.pieces.get('head') ?? [];
     const headPiecesAt = firstAt + body.length * PieceRecord.bytes;
     this.at = headPiecesAt + head.length * PieceRecord.bytes;
-    const lastAt = this.at;
-    this.pad(lastAt);
+    this.pad(this.at);
     if (this.memory !== null) {
       const { u8, originAt } = this.memory;
       [...body, ...head].forEach(({ opAt, read }, i) => {

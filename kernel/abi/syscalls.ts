@@ -112,7 +112,7 @@ export const SYSCALLS = {
   // Models
   model_load: call(60, [['path', 'path'], ['options', 'in', 'LoadOptions']], 'Load a GGUF model: LoadOptions. On any failure the previous model stays.'),
   model_unload: call(61, [], 'Release the model region.'),
-  model_plan: call(62, [['path', 'path'], ['options', 'in', 'LoadOptions'], ['report', 'out', 'PlanReport']], 'What loading would take: PlanReport. Allocates nothing.', true),
+  model_plan: call(62, [['path', 'path'], ['options', 'in', 'LoadOptions'], ['report', 'out', 'PlanReport']], 'What loading would take, or with an empty path what the loaded model takes: PlanReport. Allocates nothing.', true),
   model_info: call(63, [['record', 'out', 'ModelInfo']], 'ModelInfo of the loaded model.'),
   model_ops: call(64, [['from', 'int'], ['text', 'out']], 'The plan as text lines, from a byte offset on. Returns bytes; 0 at the end.'),
   backend: call(65, [['name', 'path'], ['record', 'out']], 'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.'),

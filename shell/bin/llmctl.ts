@@ -312,10 +312,10 @@ function* load(ctx: Ctx, [name]: readonly string[]): Run {
 
 function* loadFile(ctx: Ctx, path: string, choice: LoadChoice): Run {
   const { sys, out } = ctx;
-  const planned = yield* planModel(sys, path, choice);
-  if (typeof planned === 'number') return yield* failAbout(ctx, path, planned);
   const result = yield* loadModel(sys, path, choice);
   if (result < 0) return yield* failAbout(ctx, path, result);
+  const planned = yield* planModel(sys, '', choice);
+  if (typeof planned === 'number') return yield* failAbout(ctx, path, planned);
   const model = yield* loadedModel(sys);
   if (typeof model === 'number') return yield* failAbout(ctx, path, model);
   if (ctx.options.json)
