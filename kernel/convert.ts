@@ -27,7 +27,7 @@ import { plainType, prelinkOf } from '../vfs/prelink.ts';
 import { PIECE, PIECE_VALUES, TensorValues, type Decode } from '../vfs/values.ts';
 import type { From } from '../vfs/vfs.ts';
 import { comparison } from './compare.ts';
-import { deviceDecode, openImage, type ImageContext } from './image.ts';
+import { deviceDecode, openImage, type ImageContext, type OpenImage } from './image.ts';
 import { openView } from './view.ts';
 
 /** What a model can be rounded to, with llama.cpp's number of such a file (general.file_type). */
@@ -105,7 +105,7 @@ export class Converter {
     const opened = openImage(this.k, path, from);
     if (isRefusal(opened)) return opened;
     const { image } = opened;
-    const made = this.view(image, name, (flags & CONVERT.requantize) !== 0, () => void opened.file.close());
+    const made = this.view(opened, name, (flags & CONVERT.requantize) !== 0);
     if (!isRefusal(made)) return made;
     opened.file.close();
     return { ...made, message: made.message.includes(image.path) ? made.message : `${image.path}: ${made.message}` };
@@ -143,13 +143,13 @@ export class Converter {
     return refuse('NOTSUP', 6001, `${path}: tensor ${shown(name)}: values of ${ggmlTypeName(type)} cannot be decoded`);
   }
 
-  /** The file with its tensors and metadata laid out, opened; `release` when it is closed. */
+  /** The file with its tensors and metadata laid out, opened; the source is closed with it. */
   private view(
-    image: GgufImage,
+    source: OpenImage,
     type: GgmlTypeName,
     requantize: boolean,
-    release: () => void,
   ): { file: OpenFile; report: Report } | Refusal {
+    const { image } = source;
     const parts = image.meta('split.count');
     if (typeof parts === 'number' && parts > 1)
       return refuse('NOTSUP', 6001, `one of ${parts} parts of a model: key split.count`);
@@ -184,8 +184,8 @@ export class Converter {
     const handle: Handle = {
       read: (memory, position, at, length) => piece.read(memory, position, at, length),
       write: () => -E.BADF,
-      refusal: () => made.find(m => m.why !== null)?.why ?? null,
-      release,
+      refusal: () => made.find(m => m.why !== null)?.why ?? source.unread(),
+      release: () => void source.file.close(),
     };
     const file = openView(this.k.vfs, piece.bytes, handle, image.path);
     return isRefusal(file) ? file : { file, report: { ...report, bytes: piece.bytes } };

@@ -25,7 +25,7 @@ import { layOutGguf, valueOf, type GgufTensor, type GgufValue, type Piece } from
 import type { Handle } from '../vfs/inode.ts';
 import { GROUPED, GROUP_ROWS, PRELINK_KEYS, PRELINK_VERSION, prelinkOf } from '../vfs/prelink.ts';
 import type { From } from '../vfs/vfs.ts';
-import { openImage, type ImageContext } from './image.ts';
+import { openImage, type ImageContext, type OpenImage } from './image.ts';
 import { openView } from './view.ts';
 
 type Report = RecordValue<typeof PrelinkReport.fields>;
@@ -47,14 +47,15 @@ export class Prelinker {
   prelink(path: string, from: From): { file: OpenFile; report: Report } | Refusal {
     const opened = openImage(this.k, path, from);
     if (isRefusal(opened)) return opened;
-    const { image, file } = opened;
-    const made = this.view(image, file);
+    const made = this.view(opened);
     if (!isRefusal(made)) return made;
+    const { image, file } = opened;
     file.close();
     return { ...made, message: made.message.includes(image.path) ? made.message : `${image.path}: ${made.message}` };
   }
 
-  private view(image: GgufImage, source: OpenFile): { file: OpenFile; report: Report } | Refusal {
+  private view(source: OpenImage): { file: OpenFile; report: Report } | Refusal {
+    const { image } = source;
     const prelinked = prelinkOf(image);
     if (prelinked !== null) return refuse('INVAL', 7001, `is prelinked already, from ${prelinked.sourceSha256}`);
     const parts = image.meta('split.count');
@@ -66,7 +67,7 @@ export class Prelinker {
     const content = (digests: Digests) => layOutGguf({ keys: keysFor(image, digests), tensors });
     const blank = content({ source: NO_DIGEST, data: NO_DIGEST });
     if (isRefusal(blank)) return blank;
-    const linked = new LinkedImage(this.k, image, source, tensors, blank, content, this.sha256);
+    const linked = new LinkedImage(this.k, source, tensors, blank, content, this.sha256);
     const file = openView(this.k.vfs, blank.bytes, linked, image.path);
     if (isRefusal(file)) return file;
     const grouped = tensors.filter(t => t.grouped).length;
@@ -233,8 +234,7 @@ class LinkedImage implements Handle {
 
   constructor(
     private readonly k: ImageContext,
-    private readonly image: GgufImage,
-    private readonly source: OpenFile,
+    private readonly source: OpenImage,
     private readonly tensors: readonly LinkedTensor[],
     private readonly blank: Piece,
     private readonly content: (digests: Digests) => Piece | Refusal,
@@ -253,7 +253,7 @@ class LinkedImage implements Handle {
     this.dataHash.update(memory.subarray(at, at + n));
     this.hashed += n;
     const share = (this.hashed - this.headerBytes) / (this.blank.bytes - this.headerBytes);
-    const status = this.hashSource(Math.floor(share * this.image.fileBytes));
+    const status = this.hashSource(Math.floor(share * this.source.image.fileBytes));
     return status < 0 ? status : n;
   }
 
@@ -262,11 +262,11 @@ class LinkedImage implements Handle {
   }
 
   refusal(): Refusal | null {
-    return this.tensors.find(t => t.why !== null)?.why ?? this.why;
+    return this.tensors.find(t => t.why !== null)?.why ?? this.why ?? this.source.unread();
   }
 
   release(): void {
-    this.source.close();
+    this.source.file.close();
   }
 
   private readHeader(memory: Uint8Array, position: number, at: number, length: number): number {
@@ -279,7 +279,8 @@ class LinkedImage implements Handle {
 
   /** All data are hashed: the header can be written. */
   private finish(): number {
-    const { blank, hashed, image } = this;
+    const { blank, hashed } = this;
+    const { image } = this.source;
     if (hashed < blank.bytes) {
       this.why = refuse(
         'INVAL',
@@ -301,7 +302,7 @@ class LinkedImage implements Handle {
 
   /** Takes the source up to byte `end` into its digest: 0, or -errno. */
   private hashSource(end: number): number {
-    const { image } = this;
+    const { image } = this.source;
     while (this.sourceHashed < end) {
       const n = Math.min(image.dmaBytes, end - this.sourceHashed);
       const status = transfer(image, this.sourceHashed, image.dmaAt, n);

@@ -354,6 +354,22 @@ test('no room, a host directory that takes no files: said before a byte is writt
   t.regex(r.stderr, /\/o\/x.part: Permission denied/);
 });
 
+test('a disk that fails under way: said with what it could not read, and nothing is left behind', t => {
+  const machine = power();
+  put('good.gguf', awkward('Q4_0', 35).file);
+  for (const command of [
+    'llmctl prelink /o/good.gguf /tmp/x',
+    'llmctl quantize --requantize /o/good.gguf /tmp/x Q8_0',
+  ]) {
+    ok(t, machine, 'llmctl disk vdb --fault error,bytes=500000-');
+    const r = machine.exec(command);
+    t.is(r.status, 1);
+    t.regex(r.stderr, /^llmctl: .*good.gguf: I\/O error reading [0-9]+ bytes at [0-9]+\n$/);
+    t.is(ok(t, machine, 'ls -A /tmp'), '');
+    ok(t, machine, `llmctl disk vdb --heal; ${command}; rm /tmp/x`);
+  }
+});
+
 test('a damaged image is refused when it is loaded, and the model before it stays', t => {
   const machine = power();
   ok(t, machine, 'llmctl quantize fable-f16 /o/s.gguf Q4_1 && llmctl prelink /o/s.gguf /o/p.gguf');
