@@ -220,9 +220,9 @@ const STEPS: readonly Step[] = [
   { name: 'mul_mat_q4_0', exported: 'mul_mat_q4_0', loop: 10 },
   { name: 'mul_mat_q8_0', exported: 'mul_mat_q8_0', loop: 2 },
   { name: 'dot32_f16', exported: 'mul_mat_f16', loop: 2 },
-  { name: 'dot32_f16', exported: 'attention_f16', loop: 3 },
+  { name: 'scores_f16', exported: 'attention_f16', loop: 3 },
   { name: 'dot32_f32', exported: 'mul_mat_f32', loop: 2 },
-  { name: 'weighted_sum', exported: 'attention_f16', loop: 9 },
+  { name: 'weighted_sum', exported: 'attention_f16', loop: 16 },
   { name: 'soft_max', exported: 'soft_max', loop: 1 },
   { name: 'rms_norm_sum', exported: 'rms_norm', loop: 0 },
   { name: 'rms_norm_scale', exported: 'rms_norm', loop: 1 },
@@ -261,7 +261,7 @@ function countsOf(step: Step): number[] {
 // overlaps and instructions fold. Larger factors than these mean that a table is off.
 const FACTOR_MAX: Readonly<Record<string, readonly [above: number, below: number]>> = {
   'cortex-a72': [23, 7],
-  'sifive-u74': [7, 14],
+  'sifive-u74': [7, 20], // lanes shifted and masked have no lower price there
 };
 
 for (const [name, suffix] of [

@@ -1,5 +1,5 @@
-# dot32 of activations in f32 and halves, 32 products (drivers/engine/simd/dot.ts), for SiFive U74, lane by lane: mul_mat_f16 and the scores
-# of attention. a0 a, a1 b, a2 n, a3 i | s9 mask and fs0 scale of load_f16x4, sp the 32 sums.
+# dot32 of activations in f32 and halves, 32 products (drivers/engine/simd/dot.ts), for SiFive U74, lane by lane: mul_mat_f16.
+# a0 a, a1 b, a2 31, a3 i | s9 mask and fs0 scale of load_f16x4, sp the 32 sums.
 
 .macro product i
   flw   ft0, 4*\i(a0)
@@ -8,9 +8,8 @@
   and   t0, t0, s9
   fmv.w.x ft1, t0
   fmul.s ft1, ft1, fs0
-  fmul.s ft1, ft0, ft1
   flw   ft2, 4*\i(sp)
-  fadd.s ft2, ft2, ft1
+  fmadd.s ft2, ft0, ft1, ft2
   fsw   ft2, 4*\i(sp)
 .endm
 
@@ -23,5 +22,5 @@ turn:
   .endr
   addi  a0, a0, 128
   addi  a1, a1, 64
-  addiw a3, a3, 32
-  ble   a3, a2, turn
+  addiw a3, a3, -32
+  blt   a2, a3, turn

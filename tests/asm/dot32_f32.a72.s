@@ -1,5 +1,5 @@
 // dot32 of f32, 32 fused products (drivers/engine/simd/dot.ts), for Cortex-A72: mul_mat_f32 and the scores of attention over an F32 cache.
-// x0 a, x1 b, w2 n, w3 i | v16 … v23 the 32 sums.
+// x0 a, x1 b, w3 i | v16 … v23 the 32 sums.
 
 .macro four at, sum
   ldr    q0, [x0, #\at]
@@ -18,6 +18,6 @@ turn:
   four   112, 23
   add    x0, x0, #128
   add    x1, x1, #128
-  add    w3, w3, #32
-  cmp    w3, w2
-  b.le   turn
+  sub    w3, w3, #32
+  cmp    w3, #32
+  b.ge   turn

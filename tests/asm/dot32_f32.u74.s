@@ -1,5 +1,5 @@
 # dot32 of f32, 32 fused products (drivers/engine/simd/dot.ts), for SiFive U74, lane by lane: mul_mat_f32 and the scores of attention over an
-# F32 cache. a0 a, a1 b, a2 n, a3 i | sp the 32 sums.
+# F32 cache. a0 a, a1 b, a2 31, a3 i | sp the 32 sums.
 
 .macro product i
   flw   ft0, 4*\i(a0)
@@ -18,5 +18,5 @@ turn:
   .endr
   addi  a0, a0, 128
   addi  a1, a1, 128
-  addiw a3, a3, 32
-  ble   a3, a2, turn
+  addiw a3, a3, -32
+  blt   a2, a3, turn

@@ -4,7 +4,7 @@
 // positions at a time and those sums in f64, as in ggml's AVX2 code. Nothing depends on the pass a token came in, nor on where pages lie.
 
 import { KV_PAGE, TYPE_F16, TYPE_Q4_0, TYPE_Q8_0 } from '../ops';
-import { F16, F32, f16_bias, f16_mask, opaque_zero, round_half } from './blocks';
+import { F16, F32, f16_mask, f16_partner, opaque_zero, round_f16x4, round_half } from './blocks';
 import { dot32, weighted_sum } from './dot';
 import { Q4_0, Q8_0, kv_bytes } from './kv';
 import { exp4, sum4 } from './math';
@@ -48,12 +48,17 @@ export function soft_max(x: usize, n: i32): void {
 
 /** scores[n] = q · K · scale for n positions that follow each other. */
 @inline
-function scores_of<T>(q: usize, key: usize, step: usize, headDim: i32, n: i32, scale: f32, scores: usize, mask: v128, bias: v128): void {
+function scores_of<T>(q: usize, key: usize, step: usize, headDim: i32, n: i32, scale: f32, scores: usize, mask: v128): void {
   for (; n > 0; n--) {
-    store<f32>(scores, dot32<T>(q, key, headDim, mask, bias) * scale);
+    store<f32>(scores, dot32<T>(q, key, headDim, true, mask, mask) * scale);
     key += step;
     scores += 4;
   }
+}
+
+/** to[n] = x[n] rounded to halves, as dot32 and weighted_sum take them. */
+function half_operands(x: usize, n: i32, up: v128, to: usize): void {
+  for (let i = 0; i < n; i += 4) put_four(to, i, n, f32x4.mul(round_f16x4(four_of(x, i, n)), up));
 }
 
 @inline
@@ -62,22 +67,24 @@ function attention_of<T>(q: usize, k: usize, v: usize, table: usize, heads: i32,
   const group = heads / headsKv;
   const zero = opaque_zero(count);
   const mask = f16_mask(zero);
-  const bias = f16_bias(zero);
+  const up = f16_partner(zero);
   if (sizeof<T>() == 2) round_half(true, q, heads * headDim, q);
   for (let h = 0; h < heads; h++) {
     const head = kv_bytes<T>((h / group) * headDim);
+    if (sizeof<T>() == 2) half_operands(q, headDim, up, dst); // until the head's sums are there
+    const operand = sizeof<T>() == 2 ? dst : q;
     let page = table;
     let to = scores;
     let left = count;
     for (; left >= KV_PAGE; left -= KV_PAGE) {
-      scores_of<T>(q, k + load<i32>(page) + head, step, headDim, KV_PAGE, scale, to, mask, bias);
+      scores_of<T>(operand, k + load<i32>(page) + head, step, headDim, KV_PAGE, scale, to, mask);
       page += 4;
       to += 4 * KV_PAGE;
     }
-    if (left > 0) scores_of<T>(q, k + load<i32>(page) + head, step, headDim, left, scale, to, mask, bias);
+    if (left > 0) scores_of<T>(operand, k + load<i32>(page) + head, step, headDim, left, scale, to, mask);
     soft_max(scores, count);
-    if (sizeof<T>() == 2) round_half(true, scores, count, scores);
-    weighted_sum<T>(scores, v + head, table, step, headDim, count, dst, mask, bias);
+    if (sizeof<T>() == 2) half_operands(scores, count, up, scores);
+    weighted_sum<T>(scores, v + head, table, step, headDim, count, dst, mask);
     q += headDim << 2;
     dst += headDim << 2;
   }

@@ -53,6 +53,12 @@ export function f16_bias(zero: i32): v128 {
   return i32x4.splat(zero + 0x77800000);
 }
 
+/** What a half's partner is times, when the half comes from small4: 2^111; the sum is then doubled. Nothing over- or underflows. */
+@inline
+export function f16_partner(zero: i32): v128 {
+  return i32x4.splat(zero + 0x77000000);
+}
+
 /** 0, of a count ≥ 0, in a way that compilers do not see: V8 loads vector constants anew in every iteration, but keeps computed ones in registers. */
 @inline
 export function opaque_zero(count: i32): i32 {
@@ -92,11 +98,28 @@ function round_bf16x4(x: v128): v128 {
   return v128.bitselect(rounded, i32x4.splat(0x7fc00000), f32x4.eq(x, x));
 }
 
+/**
+ * Four values, the i-th on (a multiple of 4 below 32); halves come as they are moved, 2^112 too small. The compiler leaves additions to addresses of
+ * widening loads where they are, so each i has an instruction.
+ */
 @inline
-export function load4<T>(p: usize, mask: v128, bias: v128): v128 {
-  if (sizeof<T>() == 4) return v128.load(p);
-  if (isSigned<T>()) return i32x4.shl(v128.load16x4_u(p), 16);
-  return load_f16x4(p, mask, bias);
+export function small4<T>(p: usize, i: i32, mask: v128): v128 {
+  if (sizeof<T>() == 4) return i == 16 ? v128.load(p, 64) : v128.load(p + 4 * i);
+  if (isSigned<T>()) return i32x4.shl(words<u16>(p, i), 16);
+  return v128.and(i32x4.shl(words<i16>(p, i), 13), mask);
+}
+
+/** Four i16 or u16, the i-th on, as i32. */
+@inline
+function words<S>(p: usize, i: i32): v128 {
+  if (i == 0) return isSigned<S>() ? v128.load16x4_s(p) : v128.load16x4_u(p);
+  if (i == 4) return isSigned<S>() ? v128.load16x4_s(p, 8) : v128.load16x4_u(p, 8);
+  if (i == 8) return isSigned<S>() ? v128.load16x4_s(p, 16) : v128.load16x4_u(p, 16);
+  if (i == 12) return isSigned<S>() ? v128.load16x4_s(p, 24) : v128.load16x4_u(p, 24);
+  if (i == 16) return isSigned<S>() ? v128.load16x4_s(p, 32) : v128.load16x4_u(p, 32);
+  if (i == 20) return isSigned<S>() ? v128.load16x4_s(p, 40) : v128.load16x4_u(p, 40);
+  if (i == 24) return isSigned<S>() ? v128.load16x4_s(p, 48) : v128.load16x4_u(p, 48);
+  return isSigned<S>() ? v128.load16x4_s(p, 56) : v128.load16x4_u(p, 56);
 }
 
 @inline
@@ -104,6 +127,21 @@ export function load1<T>(p: usize): f32 {
   if (sizeof<T>() == 4) return load<f32>(p);
   if (isSigned<T>()) return reinterpret<f32>(<u32>load<u16>(p) << 16);
   return load_f16(p);
+}
+
+/** small4 with halves as they are: times `bias`. */
+@inline
+export function load4<T>(p: usize, i: i32, mask: v128, bias: v128): v128 {
+  const v = small4<T>(p, i, mask);
+  return sizeof<T>() == 2 && !isSigned<T>() ? f32x4.mul(v, bias) : v;
+}
+
+/** load1, but a half comes 2^112 too small. */
+@inline
+export function small1<T>(p: usize): f32 {
+  if (sizeof<T>() == 4) return load<f32>(p);
+  if (isSigned<T>()) return load1<T>(p);
+  return reinterpret<f32>((<i32>load<i16>(p) << 13) & 0x8fffe000);
 }
 
 // ── Decoding ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

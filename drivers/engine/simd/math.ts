@@ -9,28 +9,40 @@ export function upper(v: v128): v128 {
 }
 
 /**
- * a · b + c in two f64 lanes, where the product of two f32 is exact: the sum rounded to odd, so that rounding it to f32 afterwards rounds once. An
- * inexact sum whose last bit is even is moved to its odd neighbour on the side of the error.
+ * a · b + c in two f64 lanes, where the product of two f32 is exact: the sum rounded to odd, so that rounding it to f32 afterwards rounds once. Of
+ * an inexact sum the digits are cut off, towards zero, and the last bit is set: s, or its neighbour inwards where s lies outward of the sum.
  */
 @inline
 export function add_odd(a: v128, b: v128, c: v128): v128 {
+  const zero = f64x2.splat(0);
   const p = f64x2.mul(a, b);
   const s = f64x2.add(p, c);
   const q = f64x2.sub(s, c);
-  const error = f64x2.add(f64x2.sub(c, f64x2.sub(s, q)), f64x2.sub(p, q));
-  const one = i64x2.splat(1);
-  const even = i64x2.sub(v128.and(s, one), one);
-  const outward = v128.or(i64x2.shr_s(v128.xor(s, error), 63), one);
-  return i64x2.add(s, v128.and(v128.and(outward, even), f64x2.gt(f64x2.abs(error), f64x2.splat(0))));
+  const error = f64x2.add(f64x2.sub(c, f64x2.sub(s, q)), f64x2.sub(p, q)); // 2Sum; no product below comes near the ends of f64
+  const cut = i64x2.add(s, f64x2.lt(f64x2.mul(s, error), zero));
+  return v128.or(cut, i64x2.shr_u(f64x2.gt(f64x2.mul(error, error), zero), 63));
 }
 
 /** a · b + c in four lanes, rounded once. The relaxed build runs only where the multiply-add of its name is fused, which boot has tried. */
 @inline
 export function fma4(a: v128, b: v128, c: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c);
-  const low = add_odd(f64x2.promote_low_f32x4(a), f64x2.promote_low_f32x4(b), f64x2.promote_low_f32x4(c));
-  const high = add_odd(f64x2.promote_low_f32x4(upper(a)), f64x2.promote_low_f32x4(upper(b)), f64x2.promote_low_f32x4(upper(c)));
+  return fma_f64(f64x2.promote_low_f32x4(a), f64x2.promote_low_f32x4(upper(a)), b, c);
+}
+
+/** The same by f64, where a0 and a1 are the halves of a. */
+@inline
+function fma_f64(a0: v128, a1: v128, b: v128, c: v128): v128 {
+  const low = add_odd(a0, f64x2.promote_low_f32x4(b), f64x2.promote_low_f32x4(c));
+  const high = add_odd(a1, f64x2.promote_low_f32x4(upper(b)), f64x2.promote_low_f32x4(upper(c)));
   return v128.shuffle<i64>(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 2);
+}
+
+/** sum + isum · scale, rounded once; |isum| < 2^24, exact in f32. */
+@inline
+export function add_product(sum: v128, isum: v128, scale: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(f32x4.convert_i32x4_s(isum), scale, sum);
+  return fma_f64(f64x2.convert_low_i32x4_s(isum), f64x2.convert_low_i32x4_s(upper(isum)), scale, sum);
 }
 
 /** The same of single values. */

@@ -9,7 +9,7 @@ import {
 } from '../ops';
 import { BF16, F16, F32, f16_bias, f16_mask, load_f16, load_f16x4, opaque_zero } from './blocks';
 import { dot32 } from './dot';
-import { fma1, fma4, sum4 } from './math';
+import { add_product, sum4 } from './math';
 
 // The relaxed build has two instructions that the other has not: the int8 × int7 dot product, given operands for which the specification allows
 // one result, and a multiply-add that is fused (fma4).
@@ -94,12 +94,6 @@ function dot_q4(
   t = i32x4.add(t, i32x4.dot_i16x8_s(v128.shuffle<i32>(y3, y3, 2, 2, 2, 2), c3));
   t = i32x4.add(t, i32x4.dot_i16x8_s(v128.shuffle<i32>(y3, y3, 3, 3, 3, 3), d3));
   return t;
-}
-
-/** sum + isum · scale, rounded once; |isum| < 2^20, exact in f32. */
-@inline
-function add_product(sum: v128, isum: v128, scale: v128): v128 {
-  return fma4(f32x4.convert_i32x4_s(isum), scale, sum);
 }
 
 /** sum + the block's product, of four rows with scales `d`. */
@@ -230,24 +224,58 @@ function has_fifth_bits<Q>(): bool {
   return !isSigned<Q>() && (sizeof<Q>() == 2 || sizeof<Q>() == 8);
 }
 
+/** Values 4j … 4j + 3 of a block of activations, as i32 pairs of i16 and as i8, in every lane: an instruction each, its place in it. */
+@inline
+function low_pair(y: usize, j: i32): v128 {
+  if (j == 0) return v128.load32_splat(y, ACT_Q16);
+  if (j == 1) return v128.load32_splat(y, ACT_Q16 + 8);
+  if (j == 2) return v128.load32_splat(y, ACT_Q16 + 16);
+  if (j == 3) return v128.load32_splat(y, ACT_Q16 + 24);
+  if (j == 4) return v128.load32_splat(y, ACT_Q16 + 32);
+  if (j == 5) return v128.load32_splat(y, ACT_Q16 + 40);
+  if (j == 6) return v128.load32_splat(y, ACT_Q16 + 48);
+  return v128.load32_splat(y, ACT_Q16 + 56);
+}
+@inline
+function high_pair(y: usize, j: i32): v128 {
+  if (j == 0) return v128.load32_splat(y, ACT_Q16 + 4);
+  if (j == 1) return v128.load32_splat(y, ACT_Q16 + 12);
+  if (j == 2) return v128.load32_splat(y, ACT_Q16 + 20);
+  if (j == 3) return v128.load32_splat(y, ACT_Q16 + 28);
+  if (j == 4) return v128.load32_splat(y, ACT_Q16 + 36);
+  if (j == 5) return v128.load32_splat(y, ACT_Q16 + 44);
+  if (j == 6) return v128.load32_splat(y, ACT_Q16 + 52);
+  return v128.load32_splat(y, ACT_Q16 + 60);
+}
+@inline
+function four_q8(y: usize, j: i32): v128 {
+  if (j == 0) return v128.load32_splat(y, ACT_Q8);
+  if (j == 1) return v128.load32_splat(y, ACT_Q8 + 4);
+  if (j == 2) return v128.load32_splat(y, ACT_Q8 + 8);
+  if (j == 3) return v128.load32_splat(y, ACT_Q8 + 12);
+  if (j == 4) return v128.load32_splat(y, ACT_Q8 + 16);
+  if (j == 5) return v128.load32_splat(y, ACT_Q8 + 20);
+  if (j == 6) return v128.load32_splat(y, ACT_Q8 + 24);
+  return v128.load32_splat(y, ACT_Q8 + 28);
+}
+
 /** Σ weight · q over values 4j … 4j + 3 of a block of four rows at `p`. */
 @inline
-function quad<Q>(p: usize, y: usize, j: usize, mask: v128, one: v128): v128 {
-  const low = v128.load32_splat(y + 8 * j, ACT_Q16);
-  const high = v128.load32_splat(y + 8 * j, ACT_Q16 + 4);
+function quad<Q>(p: usize, y: usize, j: i32, mask: v128, one: v128): v128 {
   if (isSigned<Q>()) {
-    const w = v128.load(p + 16 * j, 8);
-    return i32x4.add(i32x4.dot_i16x8_s(low, i16x8.extend_low_i8x16_s(w)), i32x4.dot_i16x8_s(high, i16x8.extend_high_i8x16_s(w)));
+    const w = v128.load(p + 16 * j + 8);
+    const low = i32x4.dot_i16x8_s(low_pair(y, j), i16x8.extend_low_i8x16_s(w));
+    return i32x4.add(low, i32x4.dot_i16x8_s(high_pair(y, j), i16x8.extend_high_i8x16_s(w)));
   }
   const w = v128.load(p + 16 * (j & 3), sizeof<Q>() == 4 ? 16 : 8);
   let sum: v128;
   if (RELAXED) {
     const nibbles = j < 4 ? part_a(w, mask) : part_b(w, mask);
-    sum = i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(v128.load32_splat(y + 4 * j, ACT_Q8), nibbles), one);
-  } else if (j < 4) sum = i32x4.add(i32x4.dot_i16x8_s(low, part_a(w, mask)), i32x4.dot_i16x8_s(high, part_b(w, mask)));
-  else sum = i32x4.add(i32x4.dot_i16x8_s(low, part_c(w, mask)), i32x4.dot_i16x8_s(high, part_d(w, mask)));
+    sum = i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(four_q8(y, j), nibbles), one);
+  } else if (j < 4) sum = i32x4.add(i32x4.dot_i16x8_s(low_pair(y, j), part_a(w, mask)), i32x4.dot_i16x8_s(high_pair(y, j), part_b(w, mask)));
+  else sum = i32x4.add(i32x4.dot_i16x8_s(low_pair(y, j), part_c(w, mask)), i32x4.dot_i16x8_s(high_pair(y, j), part_d(w, mask)));
   if (sizeof<Q>() == 4) return sum;
-  const four = i32x4.add(i32x4.dot_i16x8_s(low, one), i32x4.dot_i16x8_s(high, one)); // Q4_0's weights are nibble − 8
+  const four = i32x4.add(i32x4.dot_i16x8_s(low_pair(y, j), one), i32x4.dot_i16x8_s(high_pair(y, j), one)); // Q4_0's weights are nibble − 8
   return i32x4.sub(sum, i32x4.shl(four, 3));
 }
 
@@ -294,6 +322,36 @@ function row_quad(w: v128, y: usize): v128 {
   return i32x4.add(v128.shuffle<i32>(a, b, 0, 2, 4, 6), v128.shuffle<i32>(a, b, 1, 3, 5, 7));
 }
 
+/** Four rows times one token. */
+@inline
+function group_quads<Q>(w: usize, end: usize, y: usize, mask: v128, one: v128, halfMask: v128, halfBias: v128): v128 {
+  let minima = f32x4.splat(0);
+  let s0 = minima;
+  let s1 = minima;
+  let s2 = minima;
+  let s3 = minima;
+  let s4 = minima;
+  let s5 = minima;
+  let s6 = minima;
+  let s7 = minima;
+  for (let p = w; p < end; p += GROUP * quad_block_bytes<Q>()) {
+    const d = f32x4.mul(load_f16x4(p, halfMask, halfBias), v128.load32_splat(y, ACT_D));
+    s0 = add_product(s0, quad<Q>(p, y, 0, mask, one), d);
+    s1 = add_product(s1, quad<Q>(p, y, 1, mask, one), d);
+    s2 = add_product(s2, quad<Q>(p, y, 2, mask, one), d);
+    s3 = add_product(s3, quad<Q>(p, y, 3, mask, one), d);
+    s4 = add_product(s4, quad<Q>(p, y, 4, mask, one), d);
+    s5 = add_product(s5, quad<Q>(p, y, 5, mask, one), d);
+    s6 = add_product(s6, quad<Q>(p, y, 6, mask, one), d);
+    s7 = add_product(s7, quad<Q>(p, y, 7, mask, one), d);
+    if (has_minimum<Q>()) minima = f32x4.add(minima, f32x4.mul(load_f16x4(p + 8, halfMask, halfBias), v128.load32_splat(y, ACT_S)));
+    y += ACT_BYTES;
+  }
+  const even = f32x4.add(f32x4.add(s0, s4), f32x4.add(s2, s6));
+  const sum = f32x4.add(even, f32x4.add(f32x4.add(s1, s5), f32x4.add(s3, s7)));
+  return has_minimum<Q>() ? f32x4.add(sum, minima) : sum;
+}
+
 @inline
 function mul_mat_quads<Q>(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: usize, stride: i32, bias: usize, add: bool): void {
   const block = quad_block_bytes<Q>();
@@ -311,31 +369,8 @@ function mul_mat_quads<Q>(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: 
     let y = act;
     let out = dst;
     for (let t = n; t > 0; t--) {
-      let minima = f32x4.splat(0);
-      let s0 = minima;
-      let s1 = minima;
-      let s2 = minima;
-      let s3 = minima;
-      let s4 = minima;
-      let s5 = minima;
-      let s6 = minima;
-      let s7 = minima;
-      for (let p = w; p < end; p += GROUP * block) {
-        const d = f32x4.mul(load_f16x4(p, halfMask, halfBias), v128.load32_splat(y, ACT_D));
-        s0 = add_product(s0, quad<Q>(p, y, 0, mask, one), d);
-        s1 = add_product(s1, quad<Q>(p, y, 1, mask, one), d);
-        s2 = add_product(s2, quad<Q>(p, y, 2, mask, one), d);
-        s3 = add_product(s3, quad<Q>(p, y, 3, mask, one), d);
-        s4 = add_product(s4, quad<Q>(p, y, 4, mask, one), d);
-        s5 = add_product(s5, quad<Q>(p, y, 5, mask, one), d);
-        s6 = add_product(s6, quad<Q>(p, y, 6, mask, one), d);
-        s7 = add_product(s7, quad<Q>(p, y, 7, mask, one), d);
-        if (has_minimum<Q>()) minima = f32x4.add(minima, f32x4.mul(load_f16x4(p + 8, halfMask, halfBias), v128.load32_splat(y, ACT_S)));
-        y += ACT_BYTES;
-      }
-      const even = f32x4.add(f32x4.add(s0, s4), f32x4.add(s2, s6));
-      const sum = f32x4.add(even, f32x4.add(f32x4.add(s1, s5), f32x4.add(s3, s7)));
-      put4(out, has_minimum<Q>() ? f32x4.add(sum, minima) : sum, bias, add);
+      put4(out, group_quads<Q>(w, end, y, mask, one, halfMask, halfBias), bias, add);
+      y += actStep;
       out += dstStep;
     }
     w = end;
@@ -509,7 +544,7 @@ function mul_mat_float<T>(w: usize, rows: i32, k: i32, act: usize, n: i32, dst: 
     let y = act;
     let out = dst;
     for (let t = n; t > 0; t--) {
-      put1(out, dot32<T>(y, w, k, mask, halfBias), bias, add);
+      put1(out, dot32<T>(y, w, k, false, mask, halfBias), bias, add);
       y += k << 2;
       out += stride << 2;
     }

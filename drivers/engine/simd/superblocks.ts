@@ -9,7 +9,7 @@ import {
 } from '../ops';
 import { load_f16, round_even } from './blocks';
 import { has_minimum, scale_at, super_bytes } from './decode';
-import { fma1, fma4, sum4 } from './math';
+import { add_product, fma1, sum4 } from './math';
 import { nonlinear16, pairs, put1, sum_lanes } from './matmul';
 
 const RELAXED = ASC_FEATURE_RELAXED_SIMD;
@@ -208,7 +208,7 @@ function minima(p: usize, y: usize): v128 {
 
 @inline
 function add_scaled(sum: v128, isum: v128, d: f32): v128 {
-  return fma4(f32x4.convert_i32x4_s(isum), f32x4.splat(d), sum);
+  return add_product(sum, isum, f32x4.splat(d));
 }
 
 /** One row times one token. `whole`: the sums of a block are added up before they are scaled. */
