@@ -44,30 +44,15 @@ export function store_blocks<T>(x: usize, n: i32, to: usize): bool {
   return encode_blocks(has_nibbles<T>() ? TYPE_Q4_0 : TYPE_Q8_0, x, n, to) == 0;
 }
 
-/** A block's scale; of Q4_0 its sixteenth, for nibbles are widened where they are, 16 · (nibble − 8): that saves a subtraction and changes no bit. */
+/** A block's scale; of Q4_0 its sixteenth, for nibbles are widened where they are, 16 · (nibble − 8): the top bit turned over is the sign. It saves a subtraction and changes no bit. */
 @inline
 export function scale_of<T>(block: usize): v128 {
   return f32x4.splat(has_nibbles<T>() ? load_f16(block) * 0.0625 : load_f16(block));
 }
 
-/** Four bytes with a nibble each in the upper half, as signed numbers: the sign of nibble − 8 is the top bit turned over. */
-@inline
-function signed_nibbles(bytes: u32): u32 {
-  return (bytes & 0xf0f0f0f0) ^ 0x80808080;
-}
-
 @inline
 export function widen(q: v128, d: v128): v128 {
   return f32x4.mul(f32x4.convert_i32x4_s(q), d);
-}
-
-/** Four values of the block at `block`: of the quants `c` bytes into it, of nibbles the low ones or the high ones. */
-@inline
-export function block4<T>(block: usize, c: usize, high: bool): v128 {
-  let q: v128;
-  if (!has_nibbles<T>()) q = v128.load32_splat(block + c, 2);
-  else q = i32x4.splat(signed_nibbles(high ? load<u32>(block + c, 2) : load<u32>(block + c, 2) << 4));
-  return widen(i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(q)), scale_of<T>(block));
 }
 
 /** Sixteen values of a block, 0 or 16 on, as signed bytes. */
