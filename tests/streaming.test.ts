@@ -401,13 +401,13 @@ function firstTile({ machine, engine }: Bench): number {
   return pieces.find(p => p.bytes > 0)!.fileAt;
 }
 
-test('a stream that the period budget cuts short leaves nothing behind', t => {
+test('a stream that the period budget cuts short: what was read for its head is dropped, and nothing else changes', t => {
   const machine = boot({ strict: true, image });
   reload(machine, 'fable-q4_0 --stream --pin 0 --tile 16K');
   const clean = said(ask(machine));
   ok(machine, 'llmctl budget --period 1000000 --max-tokens-per-period 3');
   t.is(machine.exec('llmstream -n 10 "Once upon a time"').status, 1);
-  t.is(figures(machine)['dropped'], 0);
+  t.true(figures(machine)['dropped']! > 0);
   ok(machine, 'llmctl budget --period 1 --max-tokens-per-period 1000');
   t.deepEqual(said(ask(machine)), clean);
 });
