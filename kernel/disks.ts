@@ -72,7 +72,10 @@ function ratesOf(model: DiskModel | null, target: Target): DiskRates {
   };
 }
 
-/** The same as bounds see it: reads begin anywhere in a sector, and are tried again `retries` times. */
+/**
+ * The same as bounds see it: reads begin anywhere in a sector, and are tried again `retries` times. That latencies overlap holds while the device
+ * takes all that is submitted: of streams at most 2 · batchMax rows and a tile for each buffer, far fewer than the depth of any model beyond 1.
+ */
 function timesOf(name: string, rates: DiskRates, retries: number): DiskTimes {
   const { latency, sectorBytes, queueDepth } = rates;
   return {

@@ -1,4 +1,5 @@
-// The block devices of this build: the models of storage and the queue in front of each disk.
+// The block devices of this build: the models of storage, and the queue in front of each disk. What a disk is called, and which files lie on it,
+// is the kernel's business (kernel/disks.ts).
 
 import type { BlockDriver } from '../../kernel/abi/index.ts';
 import { DISK_MODELS } from './models.ts';

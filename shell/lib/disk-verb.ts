@@ -1,4 +1,5 @@
-// `llmctl disk`: what the disks are, how long they take and what they have done; for the superuser, other times and faults for one.
+// `llmctl disk`: what the disks are, how long they take and what they have done; for the superuser, other times and faults for one. Options
+// become calls of one system call, disk(2): one for model, retries and healing, then one for each fault.
 
 import { DISK_SET } from '../../kernel/abi/index.ts';
 import { changeDisk, mountPoints, parseFault, readDisks } from './disks.ts';

@@ -1,4 +1,5 @@
-// The disks as programs see them: /proc/disks by its columns, and the way to change one.
+// The disks as programs see them: /proc/disks by its columns, one line a disk, and the way to change one. A fault is written
+// as its kind and the conditions under which it strikes: slow,x=4,every=3.
 
 import { DISK_COLUMNS, DISK_FAULTS, DISK_SET, DiskOptions } from '../../kernel/abi/index.ts';
 import type { RecordValue, Sys } from '../../kernel/abi/index.ts';

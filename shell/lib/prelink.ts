@@ -1,4 +1,5 @@
-// llmctl prelink: a model laid out as the kernels read it, see shell/lib/write-model.ts.
+// `llmctl prelink`: a model laid out as the kernels read it. The kernel makes the image while it is read (kernel/prelink.ts); here it is named,
+// written down (write-model.ts) and summed up.
 
 import { PrelinkReport } from '../../kernel/abi/index.ts';
 import type { RecordValue } from '../../kernel/abi/index.ts';
