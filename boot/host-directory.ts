@@ -94,6 +94,10 @@ class NodeDirectory implements HostDirectory {
     readonly readOnly: boolean,
   ) {}
 
+  refresh(): void {
+    cache.refresh();
+  }
+
   /** The real path of something that exists, inside the directory; or -errno. */
   #real(p: string): string | number {
     return attempt(() => {

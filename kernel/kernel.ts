@@ -620,6 +620,7 @@ export class Kernel {
 
   /** Every process once, while servers leave time for it; one segment of a session; when nothing moved, the clock jumps. False: nothing can move. */
   private round(): boolean {
+    for (const { directory } of this.hw.hostDirectories) directory.refresh?.();
     if (this.hw.console.takeInterrupt()) {
       this.interrupts.console++;
       this.interrupt();

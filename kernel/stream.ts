@@ -10,7 +10,9 @@ import {
   RowRecord,
   STREAM_FIGURES,
   StepBlock,
+  bytesOfUnit,
   type Compute,
+  type Gather,
   type StreamProgram,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
@@ -210,17 +212,17 @@ export class Streams {
     let until = 0;
     let failed = -1;
     for (let g = 0; g < gathers.length; g++) {
-      const { by, fileAt, unitBytes, unitRows, rows: rowsMax } = gathers[g]!;
-      const field = by === 'token' ? RowRecord.at.token : RowRecord.at.pos;
+      const gather = gathers[g]!;
       for (let r = 0; r < rows; r++) {
-        const name = u32[(this.lay.rowsAt + r * RowRecord.bytes + field) >> 2]!;
-        if (name >= rowsMax) continue; // a fault of the op that wants it
-        const position = fileAt + Math.floor(name / unitRows) * unitBytes;
-        const status = this.read(position, unitBytes);
+        const unit = this.unitOf(gather, r);
+        if (unit < 0) continue;
+        const position = gather.fileAt + unit * gather.unitBytes;
+        const bytes = bytesOfUnit(gather, unit);
+        const status = this.read(position, bytes);
         until = Math.max(until, this.busyUntil);
         this.figures.gathers++;
-        this.figures.gatherBytes += unitBytes;
-        if (status !== 0 && failed < 0) failed = this.fail(position, unitBytes, status, r);
+        this.figures.gatherBytes += bytes;
+        if (status !== 0 && failed < 0) failed = this.fail(position, bytes, status, r);
       }
     }
     this.await(until);
@@ -232,16 +234,23 @@ export class Streams {
 
   /** hot: the bytes of one gather's rows. Returns the row that could not be read, or -1. */
   private moveRows(g: number, rows: number): number {
-    const { by, fileAt, unitBytes, unitRows, rows: rowsMax, toAt } = this.current().gathers[g]!;
-    const field = by === 'token' ? RowRecord.at.token : RowRecord.at.pos;
+    const gather = this.current().gathers[g]!;
     for (let r = 0; r < rows; r++) {
-      const name = this.arena.u32[(this.lay.rowsAt + r * RowRecord.bytes + field) >> 2]!;
-      if (name >= rowsMax) continue;
-      const position = fileAt + Math.floor(name / unitRows) * unitBytes;
-      const status = this.move(position, unitBytes, toAt + r * unitBytes);
-      if (status !== 0) return this.fail(position, unitBytes, status, r);
+      const unit = this.unitOf(gather, r);
+      if (unit < 0) continue;
+      const position = gather.fileAt + unit * gather.unitBytes;
+      const bytes = bytesOfUnit(gather, unit);
+      const status = this.move(position, bytes, gather.toAt + r * gather.unitBytes);
+      if (status !== 0) return this.fail(position, bytes, status, r);
     }
     return -1;
+  }
+
+  /** hot: the unit that row `r` of the pass names; -1: none, which is a fault of the op that wants it. */
+  private unitOf({ by, unitRows, rows }: Gather, r: number): number {
+    const field = by === 'token' ? RowRecord.at.token : RowRecord.at.pos;
+    const name = this.arena.u32[(this.lay.rowsAt + r * RowRecord.bytes + field) >> 2]!;
+    return name < rows ? Math.floor(name / unitRows) : -1;
   }
 
   /** hot: the pieces of a segment, one after the other. */

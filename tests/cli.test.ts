@@ -125,7 +125,7 @@ test('what is kept of host files is what they hold: whole, at their ends, after 
   const folder = temporary(t);
   const bytes = Uint8Array.from({ length: 2_500_000 }, (_, i) => (i * 31 + (i >> 8)) & 255);
   const [a, b] = ['a', 'b'].map(name => path.join(folder, name)) as [string, string];
-  const cache = new FileCache(3_000_000);
+  const cache = new FileCache(3_000_000, 0);
   const into = new Uint8Array(3_000_000);
   const read = (file: string, position: number, length: number): Uint8Array => {
     const fd = fs.openSync(file, 'r');
@@ -158,6 +158,14 @@ test('what is kept of host files is what they hold: whole, at their ends, after 
   t.is(read(a, 90, 100).length, 10);
   fs.writeFileSync(b, new Uint8Array(4_000_000).fill(9)); // more than it keeps at all
   t.deepEqual(read(b, 3_999_999, 9), Uint8Array.of(9));
+  const settling = new FileCache();
+  const fd = fs.openSync(a, 'r');
+  for (let value = 0; value < 20; value++) {
+    fs.writeFileSync(a, new Uint8Array(100).fill(value)); // as often within one step of the host's clock
+    settling.refresh();
+    for (let i = 0; i < 3; i++) t.deepEqual([settling.read(fd, 0, into, 0, 200), into[99]], [100, value]);
+  }
+  fs.closeSync(fd);
 });
 
 test('a read-only host directory refuses every change', t => {

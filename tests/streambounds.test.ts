@@ -27,7 +27,7 @@ import { boot, type Machine } from '../boot/index.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { Certificates, type CertificateFile } from '../kernel/wcet/certificate.ts';
 import { Prices, type PlanSource } from '../kernel/wcet/price.ts';
-import { Streamed, type Kind, type Piece } from '../kernel/wcet/stream.ts';
+import { Streamed, type Kind, type Piece, type Single } from '../kernel/wcet/stream.ts';
 import { TARGETS, transferCycles, type MemoryRegion, type Target } from '../kernel/wcet/targets.ts';
 import { accepted, blockDevice, MODEL_AT, optionsOf, random, Rig, soak, type RigOptions } from './harness.ts';
 import type { Report } from '../kernel/service.ts';
@@ -228,7 +228,7 @@ function randomDisk(): Limits {
 interface Program {
   readonly body: readonly Piece[];
   readonly head: readonly Piece[];
-  readonly singles: readonly number[];
+  readonly singles: readonly Single[];
   readonly disk: Limits;
   readonly bodyTimes: Streamed;
   readonly headTimes: Streamed;
@@ -238,7 +238,10 @@ function randomProgram(): Program {
   const buffers = 1 + below(4);
   const regular = next() < 0.7;
   const [body, head] = [randomPieces(buffers, regular), randomPieces(buffers, regular)];
-  const singles = Array.from({ length: below(3) }, () => 1 + below(100));
+  const singles = Array.from({ length: below(3) }, (): Single => {
+    const bytes = 1 + below(100);
+    return { least: bytes, most: bytes };
+  });
   const disk = randomDisk();
   const places = Array.from({ length: buffers }, (_, i) => BUFFER * (i + 1));
   const bodyTimes = new Streamed(body, places, singles, disk);
@@ -246,10 +249,10 @@ function randomProgram(): Program {
   return { body, head, singles, disk, bodyTimes, headTimes };
 }
 
-const jobOf = (pieces: readonly Piece[], n: number, units: number, singles: readonly number[], idle = 0): Job => ({
+const jobOf = (pieces: readonly Piece[], n: number, units: number, singles: readonly Single[], idle = 0): Job => ({
   pieces,
   computing: pieces.map(p => p.tokens(n) + p.weight * units),
-  gathers: singles.flatMap(bytes => Array.from({ length: n }, () => bytes)),
+  gathers: singles.flatMap(({ most }) => Array<number>(n).fill(most)),
   idle,
 });
 const KINDS = ['least', 'typical', 'most'] as const;

@@ -1,7 +1,7 @@
-// A directory of the host, mounted as a file system. Names go to the HostDirectory by path; nothing is cached, so the host's own changes show
-// at once. A file that is open is the host's open file: as on Unix it stays what was opened, though its name be removed or given to another.
-// A name that could mean another directory never reaches the host; that links on the host do not lead out of the directory is the
-// HostDirectory's promise.
+// A directory of the host, mounted as a file system. Names go to the HostDirectory by path; nothing is cached here, so the host's own changes
+// show when the next round of the machine begins at the latest. A file that is open is the host's open file: as on Unix it stays what was
+// opened, though its name be removed or given to another. A name that could mean another directory never reaches the host; that links on
+// the host do not lead out of the directory is the HostDirectory's promise.
 
 import { E, KIND, O } from '../kernel/abi/index.ts';
 import type { HostDirectory, HostFile, Kind } from '../kernel/abi/index.ts';

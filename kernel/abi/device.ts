@@ -177,6 +177,8 @@ export interface HostDirectory {
   removeDirectory(path: string): number;
   rename(from: string, to: string): number;
   truncate(path: string, size: number): number;
+  /** A round of the machine begins: within one, open files may be taken to stay as they are, but for what the machine itself does to them. */
+  refresh?(): void;
 }
 
 // ── Terminals and other character devices ────────────────────────────────────────────────────────────────────────────────────────
@@ -400,8 +402,13 @@ export interface Gather {
   readonly fileAt: number;
   readonly unitBytes: number;
   readonly unitRows: number;
-  readonly rows: number; // of the whole matrix
+  readonly rows: number; // of the whole matrix, whose last unit may have fewer than others
   readonly toAt: number;
+}
+
+/** hot: bytes that the file has of a unit. */
+export function bytesOfUnit({ unitBytes, unitRows, rows }: Gather, unit: number): number {
+  return (unitBytes / unitRows) * Math.min(unitRows, rows - unit * unitRows);
 }
 
 /** A compiled plan: the plan region's words, and its segments as in Engine. `rows` follow the records, END included. */

@@ -1,11 +1,11 @@
 // The ops of a segment added up, whole or in the pieces that its plan falls apart into where weights stream. Records of pieces are read from the
 // plan; what a piece computes and waits for goes to the recurrence of stream.ts.
 
-import { PieceRecord } from '../abi/index.ts';
+import { bytesOfUnit, PieceRecord, type Gather } from '../abi/index.ts';
 import { plus, range, rangesOf, sumOf } from './op-price.ts';
 import type { Op, PlanSource, Range, Row, Segment } from './op-price.ts';
 import { Streamed } from './stream.ts';
-import type { Piece } from './stream.ts';
+import type { Piece, Single } from './stream.ts';
 import type { Target } from './targets.ts';
 
 /** A segment's ops, added up: by tokens, and beyond that by the position of each. */
@@ -116,19 +116,25 @@ export function streamingOf(
   });
   const opOf: number[] = [];
   for (const [i] of ops.entries()) opOf.push(i === 0 ? 0 : (opOf[i - 1] ?? 0) + (ops[i - 1]?.length ?? 0));
-  const single = segment === 'body' ? program.gathers.map(g => g.unitBytes) : [];
+  const singles = segment === 'body' ? program.gathers.map(singleOf) : [];
   const buffers = [...new Set([...piecesOf(plan, 'body'), ...piecesOf(plan, 'head')].map(p => p.bufferAt))];
   return {
     times: new Streamed(
       timed,
       buffers.filter(at => at !== 0),
-      single,
+      singles,
       disk,
     ),
     unit,
     opOf,
     bytes: pieces.map(p => p.bytes),
   };
+}
+
+/** The last unit of a matrix may be a shorter read than the others. */
+function singleOf(gather: Gather): Single {
+  const last = Math.ceil(gather.rows / gather.unitRows) - 1;
+  return { least: bytesOfUnit(gather, last), most: gather.unitBytes };
 }
 
 /** Bytes of the weights that segments must read, each over so many tokens. */

@@ -34,6 +34,12 @@ export interface Piece {
   readonly bufferAt: number;
 }
 
+/** Bytes of what is read singly for each row: they depend on which row it is. */
+export interface Single {
+  readonly least: number;
+  readonly most: number;
+}
+
 /** Which times of the disk are put in. */
 export type Kind = keyof Timing;
 
@@ -72,7 +78,7 @@ export class Streamed {
   readonly #isRead: Uint8Array;
   /** Pieces whose reads are the first into their buffers. */
   readonly #first: readonly number[];
-  readonly #singles: readonly number[];
+  readonly #singles: readonly Single[];
   readonly #disk: DiskTimes;
   readonly #buffers: number;
   readonly #weights: Float64Array;
@@ -83,8 +89,8 @@ export class Streamed {
   readonly #arrive: Float64Array;
   readonly #arriveWeight: Float64Array;
 
-  /** `buffers`: where they lie, of body and head; `singles`: bytes of what is read singly for each row before the first piece. */
-  constructor(pieces: readonly Piece[], buffers: readonly number[], singles: readonly number[], disk: DiskTimes) {
+  /** `buffers`: where they lie, of body and head; `singles`: what is read for each row before the first piece. */
+  constructor(pieces: readonly Piece[], buffers: readonly number[], singles: readonly Single[], disk: DiskTimes) {
     this.#pieces = pieces;
     this.#singles = singles;
     this.#disk = disk;
@@ -145,8 +151,12 @@ export class Streamed {
   /** Cycles that the disk is busy for the segment over `n` rows; `warm`: its first tiles are there already. */
   transfers(kind: Kind, n: number, warm: boolean): number {
     const { all, first } = this.#timesOf(kind);
-    const row = this.#singles.reduce((sum, bytes) => sum + this.#busy(this.#disk.read(bytes, kind)), 0);
+    const row = this.#singles.reduce((sum, single) => sum + this.#busy(this.#readSingle(single, kind)), 0);
     return all - (warm ? first : 0) + n * row;
+  }
+
+  #readSingle({ least, most }: Single, kind: Kind): ReadTime {
+    return this.#disk.read(kind === 'least' ? least : most, kind);
   }
 
   /** What a read keeps the disk from others. */
@@ -206,8 +216,8 @@ export class Streamed {
   #gather(s: State, kind: Kind, n: number, stalls: Float64Array | null): void {
     if (this.#singles.length === 0) return;
     const { end: from, endWeight: fromWeight } = s;
-    for (const bytes of this.#singles) {
-      const { latency, transfer } = this.#disk.read(bytes, kind);
+    for (const single of this.#singles) {
+      const { latency, transfer } = this.#readSingle(single, kind);
       for (let row = 0; row < n; row++) this.#answer(s, from, fromWeight, latency, transfer);
     }
     if (s.before <= s.end) return;
