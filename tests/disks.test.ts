@@ -349,6 +349,7 @@ test('a program waits for its disk: dd tells the rate that the model gives', t =
   const before = cycles();
   t.is(m.exec('head -c 16384 /models/fable-q4_0.gguf > /dev/null').status, 0);
   t.true(cycles() - before > 16384 * 15.038 * 1.5, '16 KiB at 66.5 MB/s');
+  t.regex(m.exec('llmctl disk vda').stdout, /\nrate +66\.5 MB\/s; at best 66\.5 MB\/s, at worst 52 MB\/s\n/);
   const told = m.exec('dd if=/models/fable-q4_0.gguf of=/dev/null bs=16K').stderr;
   const seconds = Number(/copied, ([\d.]+) s/.exec(told)?.[1]);
   // 774,816 bytes at 15,038 ps and 48 latencies of 1 us, and calls.

@@ -456,6 +456,13 @@ test('a disk that is gone ends who needs it; when it is back, new sessions run',
   ok(machine, 'llmctl disk vda --fault gone');
   while (machine.kernel.sessions.active() > 0) machine.run(1);
   t.deepEqual(states(machine).slice(-1), ['FAULTED']);
+  const polled = machine.exec('llmctl poll last 64');
+  t.is(polled.status, 1);
+  t.regex(polled.stdout, /^\[LLM\]\[POLL\] id=\d+ n=\d+ done=1 /);
+  t.regex(
+    polled.stderr,
+    /^llmctl: EIO 6001 \w+: session \d+ faulted: .*: disk vda is gone, reading \d+ bytes at \d+\n$/,
+  );
   const r = machine.exec(`llminfer "${PROMPT}"`);
   t.regex(r.stderr, /session \d+ faulted: .*: disk vda is gone, reading \d+ bytes at \d+\n$/);
   ok(machine, 'llmctl disk vda --heal');

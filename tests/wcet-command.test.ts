@@ -355,6 +355,8 @@ test('every misuse has its line', t => {
     ['wcet fable-f16', /^llmctl: wcet: extra operand 'fable-f16'\nTry /],
     ['wcet --ops', /^llmctl: wcet takes no --ops\nTry /],
     ['plan --cost --ops', /^llmctl: plan: --ops and --cost exclude each other\nTry /],
+    ['plan --cost --disk sd', /^llmctl: plan takes --disk and --all only without --cost\nTry /],
+    ['plan --cost --all fable-f16', /^llmctl: plan takes --disk and --all only without --cost\nTry /],
     ['plan --gen 3', /^llmctl: plan takes --gen only with --cost\nTry /],
     ['plan --cost --prompt 0', "llmctl: --prompt '0' is not an integer from 1 to 2048"],
     ['load fable-f16 --target host', /^llmctl: load takes no --target\nTry /],

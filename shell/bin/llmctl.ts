@@ -250,7 +250,7 @@ export const llmctl = define({
     '  prelink     write model FILE to OUT (FILE.prelinked.gguf) as the kernels read it: tensors in the order of execution, rows of Q4_0, Q4_1 and Q8_0 in groups of four, every scale looked at. It answers as FILE does, loads without being laid out, and streams faster. OUT appears when it is whole',
     '  diff        how metadata and tensors of two models differ, values compared as f32',
     '  submit      leave a prompt to run as a session of its own, and print its id',
-    '  poll        what a session of yours has said since the last poll, MAX tokens at most (4); ID may be last, the newest of yours; never waits',
+    '  poll        what a session of yours has said since the last poll, MAX tokens at most (4); ID may be last, the newest of yours; never waits. With the last of one that faulted comes the reason',
     '  cancel      end a session at its next token; forget one that has ended',
     '  sessions    your sessions, or those of all for the superuser: how far they are, and what each is promised',
     "  summary     the same in the specification's words",
@@ -266,7 +266,7 @@ export const llmctl = define({
     '',
     'The keys of every --json form are in json(7): man json.',
     '',
-    'Exit status: 0, 1 for an error or a model that does not fit, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer. Of diff: 0 when nothing differs, 1 when something does, 2 for an error.',
+    'Exit status: 0, 1 for an error, a model that does not fit or, of poll, a session that faulted, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer. Of diff: 0 when nothing differs, 1 when something does, 2 for an error.',
   ].join('\n'),
   options,
   usageStatus: 2,
@@ -510,6 +510,8 @@ function* plan(ctx: Ctx, [name]: readonly string[]): Run {
   if (ctx.options.cost) {
     const size = loadSizes.find(option => ctx.options[option] !== undefined);
     if (size !== undefined) return yield* ctx.usage(`plan takes --${size} only without --cost`);
+    if (ctx.options.disk !== undefined || ctx.options.all)
+      return yield* ctx.usage('plan takes --disk and --all only without --cost');
     return yield* planCost(ctx, name);
   }
   const stray = requestOptions.find(option => option !== 'target' && ctx.options[option] !== undefined);

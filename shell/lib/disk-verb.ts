@@ -86,7 +86,7 @@ const listRows = (disks: readonly DiskRow[]): string[][] => [
     d.name,
     d.model,
     shortTime(d.latencyTypical),
-    `${humanBytes(d.rateTypical, 1000)}/s`,
+    rate(d.rateTypical),
     grouped(d.reads),
     humanBytes(d.bytesRead, 1024),
     grouped(d.errors),
@@ -97,7 +97,11 @@ const listRows = (disks: readonly DiskRow[]): string[][] => [
 /** The three figures of a time or a rate. */
 const threefold = (least: string, typical: string, most: string): string =>
   `${typical}; at best ${least}, at worst ${most}`;
-const rate = (bytesPerSecond: number): string => `${humanBytes(bytesPerSecond, 1000)}/s`;
+/** `66.5 MB/s`: three digits, as the tables of man disk have. */
+const rate = (bytesPerSecond: number): string => {
+  const [scale, unit] = bytesPerSecond >= 1e9 ? [1e9, 'GB/s'] : [1e6, 'MB/s'];
+  return `${Number((bytesPerSecond / scale).toPrecision(3))} ${unit}`;
+};
 
 const detailRows = (d: DiskRow): string[][] => [
   ['disk', `${d.name}, ${d.number}: ${d.source}`],

@@ -9,6 +9,7 @@ import { base64, failAbout, loadedModel, modelId, openText, parseInteger, textSo
 import type { Context } from './program.ts';
 import { flagsOf, requestOptions, sessionRecord } from './request.ts';
 import {
+  faultText,
   findSession,
   finishOf,
   hasEnded,
@@ -52,7 +53,7 @@ export function* submit(ctx: Ctx, words: readonly string[]): Run {
   return 0;
 }
 
-/** What is new of a session's output, MAX tokens at most: never waits. */
+/** What is new of a session's output, MAX tokens at most: never waits. With the last of one that faulted comes the reason, and status 1. */
 export function* poll(ctx: Ctx, [word = 'last', most = String(pollTokens)]: readonly string[]): Run {
   const { sys, out } = ctx;
   const max = parseInteger(most);
@@ -89,7 +90,7 @@ export function* poll(ctx: Ctx, [word = 'last', most = String(pollTokens)]: read
       yield* out.print('\n');
     }
   }
-  return 0;
+  return done && finishOf(report) === 'fault' ? yield* ctx.fail(faultText(report)) : 0;
 }
 
 function* modelName(sys: Sys): Generator<void, string | null, void> {
