@@ -1,4 +1,5 @@
-// Numbers of dd: counts with GNU's suffixes and products, and bytes in both systems of units.
+// Numbers of dd: counts with GNU's suffixes and products, and bytes in both systems of units, as dd's last line has them; `llmctl disk` prints
+// its bytes in the same way.
 
 const SUFFIXES: Readonly<Record<string, number>> = { '': 1, c: 1, w: 2, b: 512 };
 const UNITS = 'KMGT';

@@ -1,4 +1,5 @@
-// llmctl quantize: the kernel rounds a model's weights to another type, see shell/lib/write-model.ts.
+// `llmctl quantize`: the kernel rounds a model's weights to another type while the new file is read (kernel/convert.ts); here the type is
+// named, the file written down (write-model.ts) and the report printed.
 
 import { CONVERT, ConvertReport, GGML_TYPE } from '../../kernel/abi/index.ts';
 import type { GgmlTypeName, RecordValue } from '../../kernel/abi/index.ts';
