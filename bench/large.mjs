@@ -116,7 +116,7 @@ function drawRow(name, row, type, { scales, minima }, bytes) {
 }
 
 /** The rows of a matrix that are not zero, in order: all, or `rowsKept` spread over it, the first and the last among them. */
-export function keptRows({ name, shape: [, rows] }, { rowsKept }) {
+function keptRows({ name, shape: [, rows] }, { rowsKept }) {
   const every = name === EMBEDDINGS || rowsKept === undefined;
   const count = every ? rows : Math.min(rows, name === 'output.weight' ? 32 * rowsKept : rowsKept);
   const all = Array.from({ length: count }, (_, i) => Math.round((i * (rows - 1)) / (count - 1)));
@@ -166,7 +166,7 @@ function vocabularyFrom(file) {
 }
 
 /** Writes a model of that shape, with the tokenizer of `vocabularyFile` or a made-up one; rows that are zero are holes where the file system has such. */
-export function writeLarge(file, name, shape, vocabularyFile) {
+function writeLarge(file, name, shape, vocabularyFile) {
   const vocabulary =
     vocabularyFile === undefined
       ? vocabularyOf(shape.vocabulary, seedrandom.xor128(name))

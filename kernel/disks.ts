@@ -29,7 +29,7 @@ import type { Clock } from './clock.ts';
 import { MILLI, type Target } from './wcet/targets.ts';
 
 /** The model whose times are those of the target's block device. */
-export const DEFAULT_MODEL = 'default';
+const DEFAULT_MODEL = 'default';
 /** The disk that / lies on. */
 export const ROOT_DISK = 'vda';
 
@@ -40,7 +40,7 @@ const POSITION_LAST = Number.MAX_SAFE_INTEGER;
 const REQUEST_BYTES = 1 << 20;
 
 /** Attempts beyond the first that may be asked for. */
-export const RETRIES_MAX = 16;
+const RETRIES_MAX = 16;
 
 /** What one attempt takes on a target; null: its own block device, whose typical and worst times are one. */
 function ratesOf(model: DiskModel | null, target: Target): DiskRates {
@@ -204,7 +204,7 @@ export class Disk {
     return this.queue.idleAt;
   }
 
-  /** hot: a read of `bytes` bytes at `position` of a file, submitted at `now`: when it will be done, and 0 or -errno. */
+  /** A read of `bytes` bytes at `position` of a file, submitted at `now`: when it will be done, and 0 or -errno. */
   submit(now: number, position: number, bytes: number): ReadAnswer {
     return this.submitAt(this.ratesOn(this.target()), now, position, bytes);
   }

@@ -1,6 +1,7 @@
 // One pass over the weights: rows of several sessions go through the layers together, then those whose logits are wanted through the output
-// matrix, and each session that is at its end draws a token, or has its text's losses taken. Nothing runs between a pass's beginning and its end and nothing in it allocates arena memory: it is the
-// longest segment that is not preempted. What a row says does not depend on who else is in the pass, so neither does what a session says.
+// matrix, and each session that is at its end draws a token, or has its text's losses taken. Nothing runs between a pass's beginning and its
+// end and nothing in it allocates arena memory: it is the longest segment that is not preempted. What a row says does not depend on who else
+// is in the pass, so neither does what a session says.
 
 import {
   FAULT,

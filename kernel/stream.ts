@@ -388,6 +388,7 @@ export class Streams {
   private current(): StreamProgram {
     return this.program ?? panic('nothing streams');
   }
+
   /** hot: the ring's entry behind `i` older ones. */
   private at(i: number): number {
     const n = this.first + i;

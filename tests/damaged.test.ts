@@ -288,7 +288,7 @@ test('lab damaged: what it tells to type breaks a file as it says', t => {
       'llmctl: ENOEXEC N GgufParseError: /tmp/cut.gguf: Buffer underflow: 26 keys cannot be in the 76 bytes after the header\n',
       'llmctl: ENOEXEC N InvalidModelFormat: /tmp/x.gguf: Invalid GGUF magic number: Nd4c, want N\n',
       'llmctl: ENOEXEC N GgufParseError: /tmp/x.gguf: the header: tensor count is N, above 2^53 - 1\n',
-      'llmctl: ENOEXEC N InvalidModelFormat: /tmp/x.gguf: tensor token_embd.weight: 1 values in rows 0…515 are not finite\n',
+      'llmctl: ENOEXEC N InvalidModelFormat: /tmp/x.gguf: tensor token_embd.weight: 1 values in rows 0…823 are not finite\n',
     ],
   );
 });

@@ -22,8 +22,8 @@ import type { DiskTimes, EngineOptions, ModelImage } from '../kernel/abi/index.t
 import { StubDriver } from '../drivers/engine/stub/driver.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import { encodingBounds, requestBounds, scoreBounds } from '../kernel/wcet/bounds.ts';
-import { Certificates, countsAt, spansAt } from '../kernel/wcet/certificate.ts';
-import type { CertificateFile, Counts } from '../kernel/wcet/certificate.ts';
+import { countsAt, spansAt } from '../kernel/wcet/certificate.ts';
+import type { Counts } from '../kernel/wcet/certificate.ts';
 import { meterTable, Prices } from '../kernel/wcet/price.ts';
 import type { Bound, Draw, OpCost, PlanSource, Segment } from '../kernel/wcet/price.ts';
 import { TARGETS, upperMilli } from '../kernel/wcet/targets.ts';
@@ -32,27 +32,14 @@ import { CLASSES, classIndex } from '../kernel/wcet/wasm.ts';
 import { accepted, MODEL_AT, random, Rig, soak } from './harness.ts';
 import type { LoadedModel, RigOptions, Row } from './harness.ts';
 import { kvTypeFor, randomConfig, randomModel } from './reference/models.ts';
+import { certificates, REGIONS } from './support/certified.ts';
 import { Counter } from './support/counter.ts';
 import { Cache, Tracer } from './support/tracer.ts';
 import type { TracedAccess } from './support/tracer.ts';
 
 const PLAIN = readFileSync('build/kernels.relaxed.plain.wasm'); // the program that is priced
-const certificates = accepted(
-  Certificates.of(JSON.parse(readFileSync('build/certificates.json', 'utf8')) as CertificateFile),
-);
 const SEGMENTS = ['body', 'head', 'sample', 'score'] as const;
 const MODELS = TARGETS.filter(target => target.kind === 'model');
-
-const REGIONS: Record<(typeof ENGINE_REGIONS)[number], MemoryRegion> = {
-  weights: 'weights',
-  stream: 'stream',
-  tensors: 'plan',
-  vocabulary: 'vocabulary',
-  kv: 'kv',
-  scratch: 'scratch',
-  plan: 'plan',
-  session: 'io',
-};
 
 /** Answers at once. */
 const NO_DISK: DiskTimes = { name: 'none', overlaps: false, read: () => ({ latency: 0, transfer: 0 }) };

@@ -15,6 +15,7 @@ import type { RigOptions } from './harness.ts';
 import { llamaModel, RECIPES } from './reference/llama-models.ts';
 import { kvTypeFor, NAMES, randomConfig, randomModel } from './reference/models.ts';
 import type { Config } from './reference/models.ts';
+import { shapeImage } from './support/shapes.ts';
 import { interleaved, piecesOf, Streamer } from './support/streamer.ts';
 import type { Piece } from './support/streamer.ts';
 
@@ -404,79 +405,13 @@ test('what is pinned fits, leaves no room for another, and is spread over the pr
 
 // ── Models far larger than the arena ─────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A llama of these sizes in Q4_0 whose data nobody has; `fileAt`: where they would begin. */
-function shapeOnly(
-  [layers, embedding, heads, headsKv, feedForward, vocabulary]: readonly [
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-  ],
-  linked: boolean,
-  fileAt: number,
-): ModelImage {
-  const type = linked ? GGML_TYPE.Q4_0_R4 : GGML_TYPE.Q4_0;
-  const kv = (embedding / heads) * headsKv;
-  const tensors: TensorInfo[] = [];
-  let at = fileAt;
-  const add = (name: string, k: number, rows?: number): void => {
-    const bytes = rows === undefined ? 4 * k : (k / 32) * 18 * rows;
-    const shape = rows === undefined ? [k] : [k, rows];
-    tensors.push({ name, type: rows === undefined ? GGML_TYPE.F32 : type, shape, fileAt: at, bytes });
-    at += 32 * Math.ceil(bytes / 32);
-  };
-  const all = Array.from({ length: layers }, (_, i) => `blk.${i}.`);
-  add('token_embd.weight', embedding, vocabulary);
-  if (linked) for (const b of all) for (const norm of ['attn_norm', 'ffn_norm']) add(`${b}${norm}.weight`, embedding);
-  for (const b of all) {
-    if (!linked) add(`${b}attn_norm.weight`, embedding);
-    add(`${b}attn_q.weight`, embedding, embedding);
-    for (const name of ['attn_k', 'attn_v']) add(`${b}${name}.weight`, embedding, kv);
-    add(`${b}attn_output.weight`, embedding, embedding);
-    if (!linked) add(`${b}ffn_norm.weight`, embedding);
-    for (const name of ['ffn_gate', 'ffn_up']) add(`${b}${name}.weight`, embedding, feedForward);
-    add(`${b}ffn_down.weight`, feedForward, embedding);
-  }
-  add('output_norm.weight', embedding);
-  add('output.weight', embedding, vocabulary);
-  const numbers: Readonly<Record<string, number>> = {
-    block_count: layers,
-    embedding_length: embedding,
-    'attention.head_count': heads,
-    'attention.head_count_kv': headsKv,
-    feed_forward_length: feedForward,
-    context_length: 2048,
-  };
-  const meta = new Map<string, readonly [value: number | string, type: number]>([
-    ['general.architecture', ['llama', 8]],
-    ['llama.attention.layer_norm_rms_epsilon', [1e-5, 6]],
-    ...Object.entries(numbers).map(([key, value]) => [`llama.${key}`, [value, 4]] as const),
-  ]);
-  const byName = new Map(tensors.map(x => [x.name, x]));
-  return {
-    path: 'shape',
-    fileBytes: at,
-    version: 3,
-    architecture: 'llama',
-    keys: [...meta.keys()],
-    meta: key => meta.get(key)?.[0],
-    typeOf: key => meta.get(key)?.[1],
-    tensors,
-    tensor: name => byName.get(name),
-    read: () => -1,
-    dmaAt: 0,
-    dmaBytes: 0,
-  };
-}
-
 const PLACE = Object.fromEntries(ENGINE_REGIONS.map(region => [`${region}At`, 0])) as unknown as EnginePlace;
 const SHAPES = {
-  '135 M': [30, 576, 9, 3, 1536, 49152],
-  '1.1 B': [22, 2048, 32, 4, 5632, 32000],
-  '7 B': [32, 4096, 32, 32, 11008, 32000],
+  '135 M': { layers: 30, width: 576, heads: 9, headsKv: 3, feedForward: 1536, vocabulary: 49152 },
+  '1.1 B': { layers: 22, width: 2048, heads: 32, headsKv: 4, feedForward: 5632, vocabulary: 32000 },
+  '7 B': { layers: 32, width: 4096, heads: 32, headsKv: 32, feedForward: 11008, vocabulary: 32000 },
 } as const;
+const UNTIED = { context: 2048, untied: true } as const;
 /** Where a file's data begin: at once, or behind what 32 bits can say. */
 const [NEAR, FAR] = [0x1000, 5e9];
 const moved = (p: Piece): Piece => ({ ...p, fileAt: p.bytes === 0 ? 0 : p.fileAt + FAR - NEAR });
@@ -492,13 +427,15 @@ for (const [name, shape] of Object.entries(SHAPES))
     const tiles = columns[2]!.split(', ').map(n => Number(n.replace(',', '')));
     const streamAsked = { tileBytes: unit * size, buffers: 2, pinBytes: 0 };
     const options = optionsOf({ ctx: 256, kvType: GGML_TYPE.F16, batch: 8, draws: 1, ...streamAsked });
-    for (const [i, linked] of [false, true].entries()) {
-      const driver = driverOf(rigOf());
-      const [low, high] = [NEAR, FAR].map(fileAt => shapeOnly(shape, linked, fileAt)) as [ModelImage, ModelImage];
+    for (const [i, type] of (['Q4_0', 'Q4_0_R4'] as const).entries()) {
+      const rig = rigOf();
+      const driver = driverOf(rig);
+      const image = (fileAt: number): ModelImage => shapeImage(rig, { ...shape, ...UNTIED, type }, fileAt);
+      const [low, high] = [image(NEAR), image(FAR)];
       const budget = accepted(driver.budget(low, options));
       t.deepEqual([budget.weights, budget.stream, budget.plan], [weights!, numbers(3)[i]!, numbers(4)[i]!]);
-      const [a, b] = [low, high].map(image => {
-        const plan = accepted(driver.plan(image, options, budget, PLACE));
+      const [a, b] = [low, high].map(model => {
+        const plan = accepted(driver.plan(model, options, budget, PLACE));
         const u8 = new Uint8Array(plan.words.buffer);
         return (['body', 'head'] as const).map(s => piecesOf(u8, plan.stream!, s));
       }) as [Piece[][], Piece[][]];
@@ -514,10 +451,11 @@ for (const [name, shape] of Object.entries(SHAPES))
   });
 
 test('a matrix of a type that is kept as F32 stays, whatever streams', t => {
-  const driver = driverOf(rigOf());
+  const rig = rigOf();
+  const driver = driverOf(rig);
   const streamAsked = { tileBytes: 1 << 18, buffers: 2, pinBytes: 0 };
   const options = optionsOf({ ctx: 64, kvType: GGML_TYPE.F16, batch: 8, ...streamAsked });
-  const image = shapeOnly(SHAPES['135 M'], false, NEAR);
+  const image = shapeImage(rig, { ...SHAPES['135 M'], ...UNTIED, type: 'Q4_0' });
   const wide = 'blk.3.ffn_up.weight';
   const { shape } = image.tensor(wide)!;
   const values = shape.reduce((a, b) => a * b, 1);

@@ -25,13 +25,13 @@ import {
 } from '../kernel/abi/index.ts';
 import { boot, type Machine } from '../boot/index.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
-import { Certificates, type CertificateFile } from '../kernel/wcet/certificate.ts';
 import { Prices, type PlanSource } from '../kernel/wcet/price.ts';
 import { Streamed, type Kind, type Piece, type Single } from '../kernel/wcet/stream.ts';
-import { TARGETS, transferCycles, type MemoryRegion, type Target } from '../kernel/wcet/targets.ts';
+import { TARGETS, transferCycles, type Target } from '../kernel/wcet/targets.ts';
 import { accepted, blockDevice, MODEL_AT, optionsOf, random, Rig, soak, type RigOptions } from './harness.ts';
 import type { Report } from '../kernel/service.ts';
 import { kvTypeFor, randomConfig, randomModel } from './reference/models.ts';
+import { certificates, REGIONS } from './support/certified.ts';
 import { ok } from './support/commands.ts';
 import { shapeImage, type LlamaShape } from './support/shapes.ts';
 import { piecesOf, Streamer } from './support/streamer.ts';
@@ -354,21 +354,8 @@ for (const [title, worst] of [
 
 // ── Plans ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const certificates = accepted(
-  Certificates.of(JSON.parse(readFileSync('build/certificates.json', 'utf8')) as CertificateFile),
-);
 const rig = new Rig('simd128');
 const driver = new TransformerDriver({ ...rig, tokenizer: rig.bareTokenizer });
-const REGIONS: Record<keyof EngineBudget, MemoryRegion> = {
-  weights: 'weights',
-  stream: 'stream',
-  tensors: 'plan',
-  vocabulary: 'vocabulary',
-  kv: 'kv',
-  scratch: 'scratch',
-  plan: 'plan',
-  session: 'io',
-};
 type Segments = Pick<PlanImage, 'bodyAt' | 'headAt' | 'sampleAt' | 'scoreAt' | 'logitsAt' | 'stream'>;
 
 /** A plan in memory, as the kernel hands it to the pricer. */

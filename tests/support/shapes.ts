@@ -19,13 +19,13 @@ export interface LlamaShape {
   readonly feedForward: number;
   readonly vocabulary: number;
   readonly context: number;
-  readonly type: GgmlTypeName; // of matrices
+  readonly type: GgmlTypeName; // of matrices; one in groups of four rows: the file is prelinked
+  readonly untied?: boolean; // the output has a matrix of its own
 }
 
-/** In the order in which the plan goes over them; tied: the embeddings are the output matrix. */
-export function shapeImage(rig: Rig, s: LlamaShape): ModelImage {
+/** In the order in which the plan goes over them; in a prelinked file norms come before all matrices. `fileAt`: where the data begin. */
+export function shapeImage(rig: Rig, s: LlamaShape, fileAt = 0): ModelImage {
   const tensors: TensorInfo[] = [];
-  let fileAt = 0;
   const add = (name: string, type: GgmlTypeName, ...shape: number[]): void => {
     const [values, bytes] = GGML_BLOCK[type];
     const size = (shape.reduce((a, b) => a * b, 1) / values) * bytes;
@@ -33,21 +33,27 @@ export function shapeImage(rig: Rig, s: LlamaShape): ModelImage {
     fileAt += Math.ceil(size / 32) * 32;
   };
   const kv = (s.width / s.heads) * s.headsKv;
-  for (let i = 0; i < s.layers; i++) {
-    const block = (name: string, ...shape: number[]): void =>
-      add(`blk.${i}.${name}.weight`, shape.length === 1 ? 'F32' : s.type, ...shape);
-    block('attn_norm', s.width);
-    block('attn_q', s.width, s.width);
-    block('attn_k', s.width, kv);
-    block('attn_v', s.width, kv);
-    block('attn_output', s.width, s.width);
-    block('ffn_norm', s.width);
-    block('ffn_gate', s.width, s.feedForward);
-    block('ffn_up', s.width, s.feedForward);
-    block('ffn_down', s.feedForward, s.width);
+  const layers = Array.from({ length: s.layers }, (_, i) => `blk.${i}`);
+  const prelinked = s.type.endsWith('_R4');
+  if (prelinked)
+    for (const layer of layers)
+      for (const norm of ['attn_norm', 'ffn_norm']) add(`${layer}.${norm}.weight`, 'F32', s.width);
+  for (const layer of layers) {
+    const norm = (name: string): void => (prelinked ? undefined : add(`${layer}.${name}.weight`, 'F32', s.width));
+    const matrix = (name: string, k: number, rows: number): void => add(`${layer}.${name}.weight`, s.type, k, rows);
+    norm('attn_norm');
+    matrix('attn_q', s.width, s.width);
+    matrix('attn_k', s.width, kv);
+    matrix('attn_v', s.width, kv);
+    matrix('attn_output', s.width, s.width);
+    norm('ffn_norm');
+    matrix('ffn_gate', s.width, s.feedForward);
+    matrix('ffn_up', s.width, s.feedForward);
+    matrix('ffn_down', s.feedForward, s.width);
   }
   add('output_norm.weight', 'F32', s.width);
   add('token_embd.weight', s.type, s.width, s.vocabulary);
+  if (s.untied === true) add('output.weight', s.type, s.width, s.vocabulary);
   const meta = new Map<string, MetaValue>([
     ['general.architecture', 'llama'],
     ['llama.context_length', s.context],

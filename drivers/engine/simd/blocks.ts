@@ -242,11 +242,10 @@ export function count_bad_scales(type: i32, p: usize): i32 {
   return bad_halves(v128.load(p), select<v128>(i16x8.splat(-1), i64x2(-1, 0), type == TYPE_Q4_1));
 }
 
-/** A half of each of four rows, `bytes` apart: lanes 0 … 3. */
+/** A half of each of four rows, `bytes` apart: lanes 0 … 3, and again 4 … 7. */
 @inline
 function four_halves(p: usize, bytes: usize): v128 {
-  const h = v128.load16_lane(p + 2 * bytes, v128.load16_lane(p + bytes, v128.load16_splat(p), 1), 2);
-  return v128.load16_lane(p + 3 * bytes, h, 3);
+  return i64x2.splat(load<u16>(p) | (<u64>load<u16>(p + bytes) << 16) | (<u64>load<u16>(p + 2 * bytes) << 32) | (<u64>load<u16>(p + 3 * bytes) << 48));
 }
 
 /** Of every four bytes the two in the middle change places. */
