@@ -149,6 +149,9 @@ test('less and man without a terminal copy; top -b prints', t => {
   t.is(m.exec('less -N < /etc/hostname').stdout, 'arena8\n');
   t.regex(m.exec('man 2 kill').stdout, /^NAME\n {4}kill - send a signal\n/);
   t.regex(m.exec('man 7 arena').stdout, /^NAME\n {4}arena - /);
+  for (const topic of ['disk', 'quota', 'sessions'])
+    t.is(m.exec(`man ${topic}`).stdout, m.exec(`man 7 ${topic}`).stdout, 'before a system call of that name');
+  t.regex(m.exec('man 2 disk').stdout, /^NAME\n {4}disk - change a disk\n/);
   t.is(m.exec('man 2 ls').stderr, 'man: No manual entry for ls in section 2\n');
   const [, , cycles] = m.exec('top -b -n 1').stdout.split('\n');
   const shares = [...cycles!.matchAll(/[\d.]+(?= [a-z])/g)].map(([n]) => Number(n));

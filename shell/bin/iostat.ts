@@ -18,7 +18,7 @@ const options = {
     short: 'x',
     help: 'more of each disk: latencies, queue, share of the time that it was busy, retries, errors',
   },
-  since: { short: 'y', help: 'leave the report since power-on out, when there is an interval' },
+  since: { short: 'y', help: 'with an interval: without the report since power-on, which COUNT then leaves out too' },
   active: { short: 'z', help: 'leave disks out that did nothing' },
   json: { short: 'j', help: 'JSON, a report a line' },
 } as const;
@@ -67,18 +67,14 @@ export const iostat = define({
     const asked = yield* parse(ctx);
     if (typeof asked === 'number') return asked;
     const { names, seconds, count } = asked;
+    const omitted = ctx.options.since && seconds > 0 ? 1 : 0;
     let before: Moment | null = null;
-    let printed = false;
-    for (let n = 0; n < count; n++) {
+    for (let n = 0; n < omitted + count; n++) {
       if (n > 0) yield* ctx.sys.sleep(Math.round(seconds * 1000));
       const now: Moment | number = yield* look(ctx);
       if (typeof now === 'number') return yield* ctx.fail('/proc/disks', -now);
-      const skipped = n === 0 && ctx.options.since && count > 1;
-      if (!skipped) {
-        if (printed && !ctx.options.json) yield* ctx.out.print('\n');
-        yield* ctx.out.print(report(ctx, before, now, names));
-        printed = true;
-      }
+      if (n > omitted && !ctx.options.json) yield* ctx.out.print('\n');
+      if (n >= omitted) yield* ctx.out.print(report(ctx, before, now, names));
       yield* ctx.out.flush();
       before = now;
     }
@@ -135,15 +131,17 @@ function report({ options }: Ctx, before: Moment | null, now: Moment, names: rea
     )
     .filter(a => !options.active || a.reads + a.writes > 0);
   const shares = processor(now.accounts, before?.accounts ?? {});
+  const wantsCpu = options.cpu || !options.device; // both is neither
+  const wantsDisks = options.device || !options.cpu;
   if (options.json)
     return jsonLine({
       seconds,
-      ...(options.device ? {} : { cpu: shares }),
-      ...(options.cpu ? {} : { disks: disks.map(a => diskJson(a, seconds)) }),
+      ...(wantsCpu ? { cpu: shares } : {}),
+      ...(wantsDisks ? { disks: disks.map(a => diskJson(a, seconds)) } : {}),
     });
   const parts: string[] = [];
-  if (!options.device) parts.push(processorText(shares));
-  if (!options.cpu)
+  if (wantsCpu) parts.push(processorText(shares));
+  if (wantsDisks)
     parts.push(
       options.extended ? extendedText(disks, seconds, options.megabytes) : plainText(disks, seconds, options.megabytes),
     );

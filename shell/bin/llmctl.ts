@@ -100,7 +100,7 @@ const options = {
   },
   batch: {
     value: 'N',
-    help: 'load, plan: rows of a pass over the weights, 1 to 32 (default: 8, or fewer); sched: sessions in one pass at most; 0: as many as it has rows',
+    help: 'load, plan: rows of a pass over the weights, 1 to 32 (default: 8, or 32 where weights stream, or fewer); sched: sessions in one pass at most; 0: as many as it has rows',
   },
   sessions: {
     value: 'N',
@@ -108,7 +108,7 @@ const options = {
   },
   pages: {
     value: 'N',
-    help: `load, plan: pages of ${KV_PAGE} positions for keys and values (default: a whole context, and three quarters of what is left)`,
+    help: `load, plan: pages of ${KV_PAGE} positions for keys and values (default: a whole context, and three quarters of what is left, a quarter where weights stream)`,
   },
   mix: {
     value: 'MIX',

@@ -17,8 +17,8 @@ const defaultPager = 'less';
 /** Pages are no wider than this, however wide the terminal. */
 const columnsMax = 100;
 const NO_ENTRY_STATUS = 16;
-/** 1: commands; 2: system calls; 7: topics. A name is looked for in this order. */
-const sections = ['1', '2', '7'] as const;
+/** 1: commands; 7: topics; 2: system calls. A name is looked for in this order: of disk, what is written about it comes before the call. */
+const sections = ['1', '7', '2'] as const;
 type Section = (typeof sections)[number];
 
 const options = {

@@ -18,7 +18,10 @@ export const streamingOptions = {
     value: 'SIZE',
     help: 'load, plan: bytes of streamed matrices that stay in the arena, or auto: as many as fit (default)',
   },
-  draws: { value: 'N', help: 'load, plan: rows of a pass whose logits are computed together, 1 to --batch' },
+  draws: {
+    value: 'N',
+    help: 'load, plan: rows of a pass whose logits are computed together, 1 to --batch (default: as many as an eighth of what is left holds)',
+  },
 } as const satisfies OptionTable;
 
 export type StreamingValues = { readonly [K in keyof typeof streamingOptions]?: string | undefined };
