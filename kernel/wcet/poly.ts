@@ -357,7 +357,7 @@ export const partsOf = (a: Atom): readonly Poly[] => {
       return [];
   }
 };
-const atomMentions = (a: Atom, test: (a: Atom) => boolean): boolean =>
+export const atomMentions = (a: Atom, test: (a: Atom) => boolean): boolean =>
   test(a) || partsOf(a).some(p => mentions(p, test));
 
 /** Whether an atom that passes the test occurs anywhere in `p`. */

@@ -200,14 +200,18 @@ export interface Traffic {
 /** Bytes that a load or store moves at most on a machine without caches. */
 const WORD_BYTES = 4;
 
+function hasCaches({ levels }: Target): boolean {
+  for (const level of levels) if (level.reuseBytesMax > 0) return true;
+  return false;
+}
+
 /**
  * Lines that runs of `runBytes` can touch at most, `bytes` in all, wherever they start. Without caches each access, of `accessBytes` or
  * more, brings its own.
  */
 export function linesOf(target: Target, bytes: number, runBytes: number, accessBytes: number): number {
   if (bytes === 0) return 0;
-  if (target.levels.every(level => level.reuseBytesMax === 0))
-    return Math.ceil(bytes / Math.min(accessBytes, WORD_BYTES));
+  if (!hasCaches(target)) return Math.ceil(bytes / Math.min(accessBytes, WORD_BYTES));
   return Math.ceil(bytes / runBytes) * (Math.floor((runBytes + target.lineBytes - 2) / target.lineBytes) + 1);
 }
 
@@ -218,10 +222,9 @@ export function linesOf(target: Target, bytes: number, runBytes: number, accessB
 export function trafficMilli(target: Target, t: Traffic): number {
   const home = t.region === null ? Math.max(...Object.values(target.home)) : target.home[t.region];
   const distinct = Math.min(t.hullLines, t.lines);
-  const stays = target.levels.findIndex(
-    level => Math.min(t.hullBytes, distinct * target.lineBytes) <= level.reuseBytesMax,
-  );
-  const near = stays < 0 || stays > home ? home : stays;
+  const bytes = Math.min(t.hullBytes, distinct * target.lineBytes);
+  let near = 0;
+  while (near < home && bytes > target.levels[near]!.reuseBytesMax) near++;
   const transferred = t.region === 'stream' ? target.levels[home]!.lineLower : 0;
   return (
     distinct * (target.levels[home]!.lineUpper + transferred) + (t.lines - distinct) * target.levels[near]!.lineUpper
