@@ -5,6 +5,7 @@
 import { PLAN_RECORD, StepBlock, isRefusal, refuse } from '../abi/index.ts';
 import type { DiskTimes, Refusal, StreamProgram } from '../abi/index.ts';
 import type { Certificates } from './certificate.ts';
+import { PASSES } from './certify.ts';
 import type { Certificate } from './certify.ts';
 import { Shape, dependenceOf, unknownsOf } from './shape.ts';
 import type { Case, Figures, Read, Setting, Unknowns, Word } from './shape.ts';
@@ -234,22 +235,22 @@ export class Pricer {
   #executor(setting: Setting): readonly Figures[] | Refusal {
     if (this.#around !== null) return this.#around;
     const [stepAt = 0, record = 0] = setting.args;
-    const loop = (name: string, passes: number): Figures | Refusal => {
+    const loop = (name: string, most: number): Figures[] | Refusal => {
       const c = this.#certificates.get(name);
       if (isRefusal(c)) return c;
-      const shape = Shape.of(c, { ...setting, args: [stepAt, record], passes });
-      return isRefusal(shape) ? shape : (shape.figures(1)[0] ?? nothing(this.#target));
+      const cases = range(most + 1).map((n): Case => () => [n, n]);
+      const shape = Shape.of(c, { ...setting, args: [stepAt, record], passes: null, cases });
+      if (isRefusal(shape)) return shape;
+      shape.set(PASSES, columnFrom(0, most + 1));
+      return shape.figures(most + 1);
     };
-    const [none, one] = [loop('run', 0), loop('run', 1)];
-    if (isRefusal(none)) return none;
-    if (isRefusal(one)) return one;
-    const around: Figures[] = [];
-    for (let times = 0; times <= this.#plan.batch; times++) {
-      const rows = loop('run_op', times);
-      if (isRefusal(rows)) return rows;
-      around.push({ ...added(one, rows), busy: plus(plus(one.busy, none.busy, -1), rows.busy) });
-    }
-    return (this.#around = around);
+    const [records, rows] = [loop('run', 1), loop('run_op', this.#plan.batch)];
+    if (isRefusal(records)) return records;
+    if (isRefusal(rows)) return rows;
+    const [none, one = nothing(this.#target)] = records;
+    const turn = plus(one.busy, none?.busy ?? [], -1);
+    this.#around = rows.map(own => ({ ...added(one, own), busy: plus(turn, own.busy) }));
+    return this.#around;
   }
 
   /** By tokens. */

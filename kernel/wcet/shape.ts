@@ -36,7 +36,8 @@ export interface Setting {
   readonly regionOf: (address: number) => MemoryRegion;
   /** Arguments; null stays open. */
   readonly args: readonly (number | null)[];
-  readonly passes?: number;
+  /** Of the certificate's loop without end: none, unless it says so; null stays open. */
+  readonly passes?: number | null;
   readonly read: (address: number) => Word;
   /** Between which values what is open may lie, by unknown: the certificate must hold in all of these cases. */
   readonly cases: readonly Case[];
@@ -88,7 +89,7 @@ export function unknownsOf(c: Certificate, s: Setting): Unknowns | Refusal {
   const values: (bigint | undefined)[] = s.args.map(a => (a === null ? undefined : BigInt(a)));
   const data = new Set<number>();
   const open: number[] = [];
-  values[PASSES] = BigInt(s.passes ?? 0);
+  values[PASSES] = s.passes === null ? undefined : BigInt(s.passes ?? 0);
   const known = Array.from(values, v => v ?? 0n);
   for (const w of c.words) {
     const hidden = mentions(w.address, a => a.kind === 'param' && values[a.index] === undefined);
