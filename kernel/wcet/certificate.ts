@@ -268,10 +268,11 @@ const unreadable = (file: CertificateFile): Refusal | null =>
 
 /** The blocks that metered kernels count, by number. */
 export function decodeBlocks(file: CertificateFile): MeterBlock[] | Refusal {
+  const none = CLASSES.map(() => 0);
   return (
     unreadable(file) ??
     file.meter.map(([access, ...pairs]) => {
-      const counts = CLASSES.map(() => 0);
+      const counts = none.slice();
       for (let i = 0; i < pairs.length; i += 2) counts[pairs[i] ?? 0] = pairs[i + 1] ?? 0;
       return { access, counts };
     })
