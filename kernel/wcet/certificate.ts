@@ -268,10 +268,11 @@ const unreadable = (file: CertificateFile): Refusal | null =>
 
 /** The blocks that metered kernels count, by number. */
 export function decodeBlocks(file: CertificateFile): MeterBlock[] | Refusal {
+  const none = CLASSES.map(() => 0);
   return (
     unreadable(file) ??
     file.meter.map(([access, ...pairs]) => {
-      const counts = CLASSES.map(() => 0);
+      const counts = none.slice();
       for (let i = 0; i < pairs.length; i += 2) counts[pairs[i] ?? 0] = pairs[i + 1] ?? 0;
       return { access, counts };
     })
@@ -320,13 +321,13 @@ export function decodeCertificates(file: CertificateFile): (Certificate | Uncert
 }
 
 function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncertified {
-  const atoms = new Map<number, Atom>();
-  const polys = new Map<number, Poly>();
+  const atoms: (Atom | undefined)[] = file.atoms.map(() => undefined);
+  const polys: (Poly | undefined)[] = file.expressions.map(() => undefined);
   const expression = (n: number): Poly => {
-    const known = polys.get(n);
+    const known = polys[n];
     if (known !== undefined) return known;
     const p = new Poly({ without: zero => termsWithout(file.expressions[n] ?? [], zero) });
-    polys.set(n, p);
+    polys[n] = p;
     return p;
   };
   const termsWithout = (row: PolyRow, zero: (a: Atom) => boolean): Term[] => {
@@ -343,7 +344,7 @@ function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncer
     return terms;
   };
   const atom = (n: number): Atom => {
-    const known = atoms.get(n);
+    const known = atoms[n];
     if (known !== undefined) return known;
     const [kind, x = 0, y = 0, z = 0] = file.atoms[n] ?? ['param'];
     const a =
@@ -354,7 +355,7 @@ function decoder(file: CertificateFile): (row: KernelRow) => Certificate | Uncer
           : kind === 'entry' || kind === 'max' || kind === 'negative' || kind === 'zero'
             ? ATOM[kind](expression(x))
             : ATOM[kind](x);
-    atoms.set(n, a);
+    atoms[n] = a;
     return a;
   };
   return (k): Certificate | Uncertified => {

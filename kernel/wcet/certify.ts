@@ -16,7 +16,6 @@ import {
   floor,
   free,
   hasEntry,
-  hasFree,
   isNegative,
   isTruth,
   isZero,
@@ -251,7 +250,7 @@ function wordsOf(all: ReadonlyMap<string, Word>, expressions: readonly Poly[]): 
 }
 
 /** The run of an access once free choices are settled: at least. */
-const runOf = (a: Access): Poly => (hasFree(a.run) ? ONE : a.run);
+const runOf = (a: Access): Poly => (a.run.hasFree ? ONE : a.run);
 
 /** Accesses to the fields of one record, at constant distances under one condition, become one extent. */
 function extentsOf(accesses: readonly Located[]): Extent[] {
@@ -645,7 +644,7 @@ class Walker {
       const [low, high] = [scope.least[cls] ?? ZERO, scope.most[cls] ?? ZERO];
       if (high.constant === 0n) return;
       const most = whole(high, true);
-      const least = exact || chosen !== null ? (low === high && !hasFree(high) ? most : whole(low, false)) : once(low);
+      const least = exact || chosen !== null ? (low === high && !high.hasFree ? most : whole(low, false)) : once(low);
       this.scope.most[cls] = (this.scope.most[cls] ?? ZERO).plus(entry.reach.times(most));
       this.scope.least[cls] = (this.scope.least[cls] ?? ZERO).plus(entry.reach.times(least));
     });
@@ -702,7 +701,7 @@ class Walker {
       else {
         const share = n === living.length - 1 ? left : left.times(this.#free());
         left = left.minus(share);
-        out = [{ ...merge(states, v => !mentions(v, isCounter) && !hasFree(v)), reach: share }];
+        out = [{ ...merge(states, v => !mentions(v, isCounter) && !v.hasFree), reach: share }];
       }
       if (label === null) fall = out;
       else for (const s of out) label.arrivals.push({ ...s, stack: [...entry.stack, ...s.stack] });
@@ -1024,7 +1023,7 @@ function refused(back: Poly, choices: ReadonlyMap<string, Poly>): Map<string, Po
 const PASSES_KEY = 'passes';
 
 /** A test that data take part in is no value: it may be combined with other tests and branched on, and is not known otherwise. */
-const known = (v: Value): Value => (v !== null && hasFree(v) ? null : v);
+const known = (v: Value): Value => (v !== null && v.hasFree ? null : v);
 const LOGIC: ReadonlySet<string> = new Set(['i32.and', 'i32.or', 'i32.eqz']);
 
 /** What memory holds is no value but for addresses: it is added to, and nothing is decided by it. */
@@ -1134,7 +1133,7 @@ function join(states: readonly State[], results: number): State | null {
   if (first === undefined) return null;
   if (others.length === 0) return first;
   const reach = alive.reduce((total, s) => total.plus(s.reach), ZERO);
-  const exact = !alive.some(s => hasFree(s.reach));
+  const exact = !alive.some(s => s.reach.hasFree);
   // Brackets without which this point is not reached.
   const settled = new Map<string, Poly>();
   for (const a of atomsOf(reach)) {

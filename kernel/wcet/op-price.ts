@@ -5,9 +5,12 @@
 import { PLAN_RECORD, StepBlock, isRefusal, refuse } from '../abi/index.ts';
 import type { DiskTimes, Refusal, StreamProgram } from '../abi/index.ts';
 import type { Certificates } from './certificate.ts';
+import { PASSES } from './certify.ts';
 import type { Certificate } from './certify.ts';
 import { Shape, dependenceOf, unknownsOf } from './shape.ts';
 import type { Case, Figures, Read, Setting, Unknowns, Word } from './shape.ts';
+import { casesOf } from './sweep.ts';
+import type { Column } from './sweep.ts';
 import { MILLI } from './targets.ts';
 import type { MemoryRegion, Target } from './targets.ts';
 
@@ -197,16 +200,15 @@ export class Pricer {
     if (isRefusal(shape)) return shape;
     if (shape.dependsOn.has(ROW) || shape.dependsOn.has(TO))
       return refuse('NOTSUP', 9999, `${c.name}: its cost depends on the row of the batch`);
-    const { ctx } = this.#plan;
-    const positions = range(shape.dependsOn.has(POSITION) ? ctx : 1);
     const none = nothing(this.#target);
-    const byPosition = positional ? range(ctx).map(pos => figuresAt(shape, 1, pos)) : null;
+    const byPosition = positional ? figuresAt(shape, 1, columnFrom(0, this.#plan.ctx)) : null;
+    const anywhere = positional ? [] : this.#anywhere(shape, byRows ? 1 : most);
     const byTokens = [none];
     const tokens = [0];
     for (let n = 1; n <= most; n++) {
       const times = byRows ? n : 1;
       const loops = around[times] ?? none;
-      const each = positional ? none : dearest(positions.map(pos => figuresAt(shape, byRows ? 1 : n, pos)));
+      const each = anywhere[byRows ? 0 : n - 1] ?? none;
       byTokens.push({ ...scaled(each, times), busy: plus(loops.busy, each.busy, times) });
       const dispatch = times * this.#target.overhead.recordCycles * MILLI;
       tokens.push(wholeCycles(times * upperMilli(each) + upperMilli(loops) + dispatch));
@@ -223,35 +225,39 @@ export class Pricer {
     };
   }
 
+  /** Of 1 … `most` tokens, at the position that costs most. */
+  #anywhere(shape: Shape, most: number): readonly Figures[] {
+    if (!shape.dependsOn.has(POSITION)) return figuresAt(shape, columnFrom(1, most), 0);
+    return range(most).map(n => dearest(figuresAt(shape, n + 1, columnFrom(0, this.#plan.ctx))));
+  }
+
   /** Once for the whole plan. A record's turn of the outer loop is charged with that loop's beginning and end, since a segment may have one. */
   #executor(setting: Setting): readonly Figures[] | Refusal {
     if (this.#around !== null) return this.#around;
     const [stepAt = 0, record = 0] = setting.args;
-    const loop = (name: string, passes: number): Figures | Refusal => {
+    const loop = (name: string, most: number): Figures[] | Refusal => {
       const c = this.#certificates.get(name);
       if (isRefusal(c)) return c;
-      const shape = Shape.of(c, { ...setting, args: [stepAt, record], passes });
-      return isRefusal(shape) ? shape : shape.figures();
+      const cases = range(most + 1).map((n): Case => () => [n, n]);
+      const shape = Shape.of(c, { ...setting, args: [stepAt, record], passes: null, cases });
+      if (isRefusal(shape)) return shape;
+      shape.set(PASSES, columnFrom(0, most + 1));
+      return shape.figures(most + 1);
     };
-    const [none, one] = [loop('run', 0), loop('run', 1)];
-    if (isRefusal(none)) return none;
-    if (isRefusal(one)) return one;
-    const around: Figures[] = [];
-    for (let times = 0; times <= this.#plan.batch; times++) {
-      const rows = loop('run_op', times);
-      if (isRefusal(rows)) return rows;
-      around.push({ ...added(one, rows), busy: plus(plus(one.busy, none.busy, -1), rows.busy) });
-    }
-    return (this.#around = around);
+    const [records, rows] = [loop('run', 1), loop('run_op', this.#plan.batch)];
+    if (isRefusal(records)) return records;
+    if (isRefusal(rows)) return rows;
+    const [none, one = nothing(this.#target)] = records;
+    const turn = plus(one.busy, none?.busy ?? [], -1);
+    this.#around = rows.map(own => ({ ...added(one, own), busy: plus(turn, own.busy) }));
+    return this.#around;
   }
 
+  /** By tokens. */
   #reads(shape: Shape, most: number): (readonly Read[])[] {
-    return range(most + 1).map(n => {
-      if (n === 0) return [];
-      shape.set(TOKENS, n);
-      shape.set(POSITION, 0);
-      return shape.reads('weights');
-    });
+    shape.set(TOKENS, columnFrom(1, most));
+    shape.set(POSITION, 0);
+    return [[], ...shape.reads('weights', most)];
   }
 }
 
@@ -269,10 +275,14 @@ export const nothing = (target: Target): Figures => ({
   busy: target.lower.map(() => 0),
 });
 
-function figuresAt(shape: Shape, tokens: number, position: number): Figures {
+/** `first` and the `count` − 1 numbers after it. */
+const columnFrom = (first: number, count: number): Float64Array => Float64Array.from(range(count), i => first + i);
+
+/** For each number of tokens, or at each position. */
+function figuresAt(shape: Shape, tokens: Column, position: Column): Figures[] {
   shape.set(TOKENS, tokens);
   shape.set(POSITION, position);
-  return shape.figures();
+  return shape.figures(Math.max(1, casesOf([tokens, position])));
 }
 
 /** For as many tokens as both have prices for. */

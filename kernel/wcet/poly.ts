@@ -43,6 +43,7 @@ export class Poly {
   #key: string | undefined;
   #range: Range | undefined;
   #constant: bigint | null | undefined;
+  #hasFree: boolean | undefined;
 
   /** From terms by the keys of their atoms; or from terms that are written down somewhere and read when they are asked for. */
   constructor(terms: ReadonlyMap<string, Term> | Written) {
@@ -78,6 +79,10 @@ export class Poly {
     if (size !== 1) return size === 0 ? 0n : null;
     const only = this.#terms === undefined ? this.list[0] : this.#terms.get('');
     return only?.atoms.length === 0 ? only.coef : null;
+  }
+  /** Whether a choice is left in it, at any depth. */
+  get hasFree(): boolean {
+    return (this.#hasFree ??= this.list.some(t => t.atoms.some(isOpen)));
   }
   equals(other: Poly): boolean {
     return this === other || this.key === other.key;
@@ -357,7 +362,7 @@ export const partsOf = (a: Atom): readonly Poly[] => {
       return [];
   }
 };
-const atomMentions = (a: Atom, test: (a: Atom) => boolean): boolean =>
+export const atomMentions = (a: Atom, test: (a: Atom) => boolean): boolean =>
   test(a) || partsOf(a).some(p => mentions(p, test));
 
 /** Whether an atom that passes the test occurs anywhere in `p`. */
@@ -557,14 +562,12 @@ export function scattered(p: Poly): { readonly table: Poly; readonly distance: P
   return hasEntry(distance) || hasEntry(begins.of) ? null : { table: begins.of, distance };
 }
 
-const isFree = (a: Atom): boolean => a.kind === 'free';
-export const hasFree = (p: Poly): boolean => mentions(p, isFree);
+const isOpen = (a: Atom): boolean => a.kind === 'free' || partsOf(a).some(p => p.hasFree);
 
 /** The largest or smallest value over all choices of the free atoms, as an expression without them. */
 export function extreme(p: Poly, largest: boolean): Poly {
-  if (p.constant !== null) return p;
-  const open = atomsOf(p).filter(a => atomMentions(a, isFree));
-  if (open.length === 0) return p;
+  if (!p.hasFree) return p;
+  const open = atomsOf(p).filter(isOpen);
   open.sort((a, b) => order(a) - order(b));
   // What holds free atoms goes first, then one whose coefficient has a sign, whatever the others are.
   for (let i = open.length - 1; i >= 0; i--) {
@@ -612,10 +615,10 @@ function extremeAtom(a: Atom, largest: boolean): Poly {
     case 'zero':
       return largest ? ONE : ZERO;
     case 'floor':
-      if (!hasFree(a.by)) return floor(extreme(a.of, largest), a.by);
+      if (!a.by.hasFree) return floor(extreme(a.of, largest), a.by);
       break;
     case 'sum':
-      if (!hasFree(a.count)) return sum(a.id, a.count, extreme(a.of, largest));
+      if (!a.count.hasFree) return sum(a.id, a.count, extreme(a.of, largest));
       if ((a.of.range[0] ?? -1n) >= 0n) return sum(a.id, extreme(a.count, largest), extreme(a.of, largest));
       break;
   }

@@ -396,8 +396,8 @@ function meteredShape(
 }
 
 function exactFigures(shape: Shape): Figures {
-  const figures = shape.figures();
-  return shape.exact ? figures : panic(`no bound: ${shape.name} costs more than 2⁵³`);
+  const [figures] = shape.figures(1);
+  return shape.exact && figures !== undefined ? figures : panic(`no bound: ${shape.name} costs more than 2⁵³`);
 }
 
 const boundOf = (f: Figures): Bound => ({

@@ -1,5 +1,5 @@
-// One kernel at one shape: its certificate with all that is known put in, priced for a target. What stays open (tokens, position) costs an
-// evaluation of a few terms, exact in numbers. Instructions are priced by class, memory by operand: the extents that begin at the same
+// One kernel at one shape: its certificate with all that is known put in, priced for a target. What stays open (tokens, position) costs a
+// sweep over a few terms, exact in numbers, for all cases together. Instructions are priced by class, memory by operand: the extents that begin at the same
 // pointers are one operand, which lies in one region, is so large from its first byte to its last, and is touched in so many lines.
 
 import { isRefusal, refuse } from '../abi/index.ts';
@@ -8,7 +8,9 @@ import type { Certificate, Extent, Movement } from './certify.ts';
 import { PASSES } from './certify.ts';
 import { ARGUMENT_MAX, ONE, ZERO, combine, evaluate, extreme, mentions, param } from './poly.ts';
 import type { Atom, Poly } from './poly.ts';
-import { Program, Specialiser, noteParams, spanOf } from './specialise.ts';
+import { Specialiser, noteParams, spanOf } from './specialise.ts';
+import { Sweep, columnOf, extremeOf, sumOfColumns, valueIn } from './sweep.ts';
+import type { Column } from './sweep.ts';
 import { linesOf, trafficMilli } from './targets.ts';
 import type { MemoryRegion, Target } from './targets.ts';
 import { CLASSES, classIndex } from './wasm.ts';
@@ -34,7 +36,8 @@ export interface Setting {
   readonly regionOf: (address: number) => MemoryRegion;
   /** Arguments; null stays open. */
   readonly args: readonly (number | null)[];
-  readonly passes?: number;
+  /** Of the certificate's loop without end: none, unless it says so; null stays open. */
+  readonly passes?: number | null;
   readonly read: (address: number) => Word;
   /** Between which values what is open may lie, by unknown: the certificate must hold in all of these cases. */
   readonly cases: readonly Case[];
@@ -47,11 +50,9 @@ const indexOf = (a: Atom): number => (a.kind === 'param' ? a.index : -1);
 
 /** Bytes moved in runs of one length. */
 interface Runs {
-  readonly moved: () => number;
-  readonly run: () => number;
+  readonly moved: Poly;
+  readonly run: Poly;
   readonly width: number;
-  /** The same whatever the open unknowns are. */
-  readonly fixed: boolean;
 }
 interface Operand {
   readonly region: MemoryRegion | null; // null: a pointer is data
@@ -63,11 +64,10 @@ interface Operand {
   readonly parts: readonly Part[];
 }
 interface Part {
-  readonly pieces: () => number;
+  readonly pieces: Poly;
   /** The first byte of a piece is the least of these, its end the largest of those. */
-  readonly froms: readonly (() => number)[];
-  readonly tos: readonly (() => number)[];
-  readonly fixed: boolean;
+  readonly froms: readonly Poly[];
+  readonly tos: readonly Poly[];
 }
 
 /** Bytes from … to − 1 behind where the pointers, added up, point: each is read. */
@@ -89,7 +89,7 @@ export function unknownsOf(c: Certificate, s: Setting): Unknowns | Refusal {
   const values: (bigint | undefined)[] = s.args.map(a => (a === null ? undefined : BigInt(a)));
   const data = new Set<number>();
   const open: number[] = [];
-  values[PASSES] = BigInt(s.passes ?? 0);
+  values[PASSES] = s.passes === null ? undefined : BigInt(s.passes ?? 0);
   const known = Array.from(values, v => v ?? 0n);
   for (const w of c.words) {
     const hidden = mentions(w.address, a => a.kind === 'param' && values[a.index] === undefined);
@@ -109,17 +109,14 @@ export function unknownsOf(c: Certificate, s: Setting): Unknowns | Refusal {
 export class Shape {
   readonly name: string;
   readonly #target: Target;
-  readonly #program = new Program();
-  readonly #compute: () => number;
-  readonly #instructions: () => number;
-  readonly #loaded: () => number;
-  readonly #loadedLeast: () => number;
-  readonly #stored: () => number;
-  readonly #busy: readonly (() => number)[];
+  readonly #sweep = new Sweep();
+  readonly #compute: Poly;
+  readonly #instructions: Poly;
+  readonly #loaded: Poly;
+  readonly #loadedLeast: Poly;
+  readonly #stored: Poly;
+  readonly #busy: readonly Poly[];
   readonly #operands: readonly Operand[];
-  /** Operands whose traffic is always the same, and that traffic; the others. */
-  readonly #fixedMilli: number;
-  readonly #varying: readonly Operand[];
   readonly #strays: readonly Movement[];
   readonly #strayRuns: readonly Runs[];
   readonly #strayMilli: number; // a line from the farthest home
@@ -155,21 +152,12 @@ export class Shape {
     const most = c.most.map(p => extreme(known.of(p), true));
     const least = c.least.map(p => extreme(known.of(p), false));
     const unit = CLASSES.map(cls => (cls.startsWith('bytes_') ? 0 : 1));
-    const counted = [
-      combine(most, s.prices),
-      combine(most, unit),
-      most[LOADED] ?? ZERO,
-      most[STORED] ?? ZERO,
-      ...target.lower.map(r => combine(least, r.prices)),
-    ];
-    const program = this.#program;
-    const [compute, instructions, loaded, stored, ...busy] = counted.map(p => program.compile(p));
-    this.#compute = compute ?? none;
-    this.#instructions = instructions ?? none;
-    this.#loaded = loaded ?? none;
-    this.#loadedLeast = program.compile(least[LOADED] ?? ZERO);
-    this.#stored = stored ?? none;
-    this.#busy = busy;
+    this.#compute = combine(most, s.prices);
+    this.#instructions = combine(most, unit);
+    this.#loaded = most[LOADED] ?? ZERO;
+    this.#loadedLeast = least[LOADED] ?? ZERO;
+    this.#stored = most[STORED] ?? ZERO;
+    this.#busy = target.lower.map(r => combine(least, r.prices));
 
     // Extents that begin at the same pointers are one operand. A pointer may be data; what else depends on data may lie anywhere.
     const isData = (a: Atom): boolean => a.kind === 'param' && data.has(a.index);
@@ -202,21 +190,18 @@ export class Shape {
         ...o,
         at,
         region: o.pointers.some(i => data.has(i)) ? null : s.regionOf(at),
-        runs: runsOf(program, o.extents),
-        parts: partsOf(program, o.extents),
+        runs: runsOf(o.extents),
+        parts: partsOf(o.extents),
       };
     });
-    const isFixed = (o: Operand): boolean => [...o.runs, ...o.parts].every(x => x.fixed);
-    this.#fixedMilli = this.#trafficOf(this.#operands.filter(isFixed));
-    this.#varying = this.#operands.filter(o => !isFixed(o));
     this.#strays = strays;
-    this.#strayRuns = runsOf(program, strays);
+    this.#strayRuns = runsOf(strays);
     this.#strayMilli = Math.max(...Object.values(target.home).map(home => target.levels[home]?.lineUpper ?? 0));
 
     const used = new Set<number>();
     const seen = new Set<Poly>();
     const note = (p: Poly): void => noteParams(p, used, seen);
-    for (const p of counted) note(p);
+    for (const p of [this.#compute, this.#instructions, this.#loaded, this.#stored, ...this.#busy]) note(p);
     for (const o of this.#operands) {
       const first = o.extents[0]?.from ?? ZERO;
       for (const { from, to, moved, run, scatter } of o.extents)
@@ -228,12 +213,12 @@ export class Shape {
 
   /** Whether all that was computed so far was exact; where it was not, no figure holds. */
   get exact(): boolean {
-    return this.#program.exact;
+    return this.#sweep.exact;
   }
 
-  /** Gives an open unknown its value. */
-  set(index: number, value: number): void {
-    this.#program.set(index, value);
+  /** Gives an open unknown its value in each case. */
+  set(index: number, values: Column): void {
+    this.#sweep.set(index, values);
   }
 
   /** Whether open words matter. */
@@ -243,93 +228,114 @@ export class Shape {
 
   /** Gives every open word its value. */
   setWords(value: number): void {
-    for (const i of this.#openWords) this.#program.set(i, value);
+    for (const i of this.#openWords) this.#sweep.set(i, value);
   }
 
-  figures(): Figures {
+  /** For each of so many cases. */
+  figures(cases: number): Figures[] {
+    const compute = this.#sweep.of(this.#compute);
+    const instructions = this.#sweep.of(this.#instructions);
+    const loaded = this.#sweep.of(this.#loaded);
+    const stored = this.#sweep.of(this.#stored);
+    const busy = this.#busy.map(p => this.#sweep.of(p));
+    const memory = this.#memory();
+    return Array.from({ length: cases }, (_, i) => ({
+      compute: valueIn(compute, i),
+      memory: valueIn(memory, i),
+      instructions: valueIn(instructions, i),
+      loaded: valueIn(loaded, i),
+      stored: valueIn(stored, i),
+      busy: busy.map(b => valueIn(b, i)),
+    }));
+  }
+
+  #memory(): Column {
+    const strays = this.#lines(this.#strayRuns);
+    return sumOfColumns([
+      ...this.#operands.map(o => this.#trafficOf(o)),
+      columnOf([strays], i => valueIn(strays, i) * this.#strayMilli),
+    ]);
+  }
+
+  #trafficOf({ region, runs, parts }: Operand): Column {
+    const lines = this.#lines(runs);
+    if (lines === 0) return 0;
+    const hulls = parts.map(part => this.#hullOf(part));
+    const hullBytes = sumOfColumns(hulls.map(h => h.bytes));
+    const hullLines = sumOfColumns(hulls.map(h => h.lines));
+    return columnOf([lines, hullBytes, hullLines], i => {
+      const touched = valueIn(lines, i);
+      const hull = { hullBytes: valueIn(hullBytes, i), hullLines: valueIn(hullLines, i) };
+      return touched === 0 ? 0 : trafficMilli(this.#target, { region, ...hull, lines: touched });
+    });
+  }
+
+  /** What all pieces of a part have together. */
+  #hullOf({ pieces, froms, tos }: Part): { readonly bytes: Column; readonly lines: Column } {
+    const n = this.#sweep.of(pieces);
+    const lows = froms.map(p => this.#sweep.of(p));
+    const highs = tos.map(p => this.#sweep.of(p));
+    const low = extremeOf(lows, Math.min);
+    const high = extremeOf(highs, Math.max);
+    const bytes = columnOf([low, high], i => Math.max(0, valueIn(high, i) - valueIn(low, i)));
     return {
-      compute: this.#compute(),
-      memory: this.#memory(),
-      instructions: this.#instructions(),
-      loaded: this.#loaded(),
-      stored: this.#stored(),
-      busy: this.#busy.map(b => b()),
+      bytes: columnOf([n, bytes], i => valueIn(n, i) * valueIn(bytes, i)),
+      lines: columnOf([n, bytes], i => {
+        const each = valueIn(bytes, i);
+        return valueIn(n, i) * linesOf(this.#target, each, each, 1);
+      }),
     };
   }
 
-  #memory(): number {
-    return this.#fixedMilli + this.#trafficOf(this.#varying) + this.#lines(this.#strayRuns) * this.#strayMilli;
-  }
-
-  #trafficOf(operands: readonly Operand[]): number {
-    let milli = 0;
-    for (const { region, runs, parts } of operands) {
-      const lines = this.#lines(runs);
-      if (lines === 0) continue;
-      let [hullBytes, hullLines] = [0, 0];
-      for (const { pieces, froms, tos } of parts) {
-        let [low, high] = [Infinity, -Infinity];
-        for (const from of froms) low = Math.min(low, from());
-        for (const to of tos) high = Math.max(high, to());
-        const [n, bytes] = [pieces(), Math.max(0, high - low)];
-        hullBytes += n * bytes;
-        hullLines += n * linesOf(this.#target, bytes, bytes, 1);
-      }
-      milli += trafficMilli(this.#target, { region, hullBytes, hullLines, lines });
-    }
-    return milli;
-  }
-
-  #lines(all: readonly Runs[]): number {
-    let lines = 0;
-    for (const { moved, run, width } of all) {
-      const bytes = moved();
-      if (bytes > 0) lines += linesOf(this.#target, bytes, Math.max(1, run()), width);
-    }
-    return lines;
+  #lines(all: readonly Runs[]): Column {
+    return sumOfColumns(
+      all.map(({ moved, run, width }) => {
+        const [bytes, length] = [this.#sweep.of(moved), this.#sweep.of(run)];
+        return columnOf([bytes, length], i =>
+          linesOf(this.#target, Math.max(0, valueIn(bytes, i)), Math.max(1, valueIn(length, i)), width),
+        );
+      }),
+    );
   }
 
   /**
    * Ranges of a region of which every byte is read: gone over in one run from end to end. Only where all that may be loaded is loaded, each
-   * part of it having been counted once.
+   * part of it having been counted once. For each of so many cases.
    */
-  reads(region: MemoryRegion): Read[] {
-    if (!this.#operands.some(o => o.region === region)) return [];
-    const value = (p: Poly): number => this.#program.compile(p)();
+  reads(region: MemoryRegion, cases: number): Read[][] {
+    const of = (p: Poly): Column => this.#sweep.of(p);
+    const operands = this.#operands.filter(o => o.region === region);
+    if (operands.length === 0) return Array.from({ length: cases }, () => []);
     const loads = [...this.#strays, ...this.#operands.flatMap(o => o.extents)].filter(x => !x.store);
-    const sum = loads.reduce((total, x) => total + value(x.moved), 0);
-    if (sum !== this.#loaded() || sum !== this.#loadedLeast()) return [];
-    return this.#operands
-      .filter(o => o.region === region)
-      .flatMap(({ pointers, at, extents }) =>
-        extents
-          .filter(
-            x => !x.store && x.scatter === null && value(x.moved) > 0 && value(x.run) >= value(x.to) - value(x.from),
-          )
-          .map(x => ({ pointers, from: value(x.from) - at, to: value(x.to) - at })),
-      );
+    const [sum, most, least] = [sumOfColumns(loads.map(x => of(x.moved))), of(this.#loaded), of(this.#loadedLeast)];
+    const ranges = operands.flatMap(({ pointers, at, extents }) =>
+      extents
+        .filter(x => !x.store && x.scatter === null)
+        .map(x => ({ pointers, at, moved: of(x.moved), run: of(x.run), from: of(x.from), to: of(x.to) })),
+    );
+    return Array.from({ length: cases }, (_, i) => {
+      if (valueIn(sum, i) !== valueIn(most, i) || valueIn(sum, i) !== valueIn(least, i)) return [];
+      return ranges.flatMap(({ pointers, at, moved, run, ...x }) => {
+        const [from, to] = [valueIn(x.from, i), valueIn(x.to, i)];
+        const whole = valueIn(moved, i) > 0 && valueIn(run, i) >= to - from;
+        return whole ? [{ pointers, from: from - at, to: to - at }] : [];
+      });
+    });
   }
 }
 
-const none = (): number => 0;
-
 /** Movements by the length of their runs and the width of their accesses. */
-function runsOf(program: Program, movements: readonly Movement[]): Runs[] {
-  const alike = new Map<string, { moved: Poly; run: Poly; width: number }>();
+function runsOf(movements: readonly Movement[]): Runs[] {
+  const alike = new Map<string, Runs>();
   for (const { moved, run, width } of movements) {
     const key = `${width} ${run.key}`;
     alike.set(key, { run, width, moved: moved.plus(alike.get(key)?.moved ?? ZERO) });
   }
-  return [...alike.values()].map(({ moved, run, width }) => ({
-    moved: program.compile(moved),
-    run: program.compile(run),
-    width,
-    fixed: moved.constant !== null && run.constant !== null,
-  }));
+  return [...alike.values()];
 }
 
 /** Extents scattered over the same pieces are one part, those that are not scattered another. */
-function partsOf(program: Program, extents: readonly Extent[]): Part[] {
+function partsOf(extents: readonly Extent[]): Part[] {
   const alike = new Map<string, { pieces: Poly; extents: Extent[] }>();
   for (const x of extents) {
     const key = x.scatter === null ? '' : `${x.scatter.table.key} × ${x.scatter.pieces.key}`;
@@ -337,22 +343,17 @@ function partsOf(program: Program, extents: readonly Extent[]): Part[] {
     alike.set(key, part);
     part.extents.push(x);
   }
-  return [...alike.values()].map(part => {
-    const froms = ends(
-      part.extents.map(x => x.from),
+  return [...alike.values()].map(({ pieces, extents: own }) => ({
+    pieces,
+    froms: ends(
+      own.map(x => x.from),
       false,
-    );
-    const tos = ends(
-      part.extents.map(x => x.to),
+    ),
+    tos: ends(
+      own.map(x => x.to),
       true,
-    );
-    return {
-      pieces: program.compile(part.pieces),
-      froms: froms.map(p => program.compile(p)),
-      tos: tos.map(p => program.compile(p)),
-      fixed: [part.pieces, ...froms, ...tos].every(p => p.constant !== null),
-    };
-  });
+    ),
+  }));
 }
 
 /** Of values that differ by a constant the largest (or the smallest). */

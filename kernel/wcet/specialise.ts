@@ -1,6 +1,6 @@
-// Expressions made ready: partial evaluation puts in what is known (a record's shape) and folds what follows from it; what is left is compiled
-// into closures that compute in numbers, exactly or not at all. A certificate is so turned from thousands of terms into a few, and evaluated
-// at hundreds of positions in the time that a model's load can spare. The idea is Futamura's, on polynomials.
+// Expressions made ready: partial evaluation puts in what is known (a record's shape) and folds what follows from it. A certificate is so turned
+// from thousands of terms into a few, which sweep.ts then evaluates at hundreds of positions in the time that a model's load can spare. The
+// idea is Futamura's, on polynomials.
 
 import {
   ATOM,
@@ -184,115 +184,5 @@ function spanOfAtom(a: Atom, ranges: (index: number) => Span, counters: Readonly
       return [-Infinity, Infinity];
     default:
       return [0, 1];
-  }
-}
-
-// ── In numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-type Code = () => number;
-
-/** Expressions over the same unknowns, compiled. Atoms that several of them contain are evaluated once. */
-export class Program {
-  readonly #values = new Map<number, number>();
-  readonly #counters = new Map<number, number>();
-  readonly #codes = new Map<string, Code>();
-  #stamp = 0;
-  /** False when a value met on the way was too large for a number to hold exactly: then results mean nothing. */
-  exact = true;
-
-  /** Code for `p`; its unknowns are arguments (`set`) and counters of sums within. */
-  compile(p: Poly): Code {
-    if (p.constant !== null) {
-      const value = Number(p.constant);
-      return () => value;
-    }
-    const terms = p.list.map(t => ({ coef: Number(t.coef), factors: t.atoms.map(a => this.#atom(a)) }));
-    return () => {
-      let total = 0;
-      let size = 0;
-      for (const { coef, factors } of terms) {
-        let value = coef;
-        for (const factor of factors) {
-          if (value === 0) break;
-          value *= factor();
-        }
-        total += value;
-        size += value < 0 ? -value : value;
-      }
-      if (!(size <= Number.MAX_SAFE_INTEGER)) this.exact = false;
-      return total;
-    };
-  }
-
-  /** Gives an argument its value; results of code run before are stale. */
-  set(index: number, value: number): void {
-    this.#values.set(index, value);
-    this.#stamp++;
-  }
-
-  #atom(a: Atom): Code {
-    const known = this.#codes.get(a.key);
-    if (known !== undefined) return known;
-    const code = this.#fresh(a);
-    this.#codes.set(a.key, code);
-    return code;
-  }
-
-  #fresh(a: Atom): Code {
-    if (a.kind === 'param') return () => this.#values.get(a.index) ?? 0;
-    if (a.kind === 'counter') return () => this.#counters.get(a.id) ?? 0;
-    const compute = this.#compute(a);
-    const bound = new Set<number>();
-    if (a.kind === 'sum') bound.add(a.id);
-    if (mentions(fromTerms([[1n, [a]]]), x => x.kind === 'counter' && !bound.has(x.id))) return compute;
-    let stamp = -1;
-    let value = 0;
-    return () => {
-      if (stamp !== this.#stamp) {
-        value = compute();
-        stamp = this.#stamp;
-      }
-      return value;
-    };
-  }
-
-  #compute(a: Atom): Code {
-    switch (a.kind) {
-      case 'floor': {
-        const [of, by] = [this.compile(a.of), this.compile(a.by)];
-        return () => {
-          const divisor = by();
-          return divisor > 0 ? Math.floor(of() / divisor) : 0;
-        };
-      }
-      case 'max': {
-        const of = this.compile(a.of);
-        return () => Math.max(0, of());
-      }
-      case 'negative': {
-        const of = this.compile(a.of);
-        return () => (of() < 0 ? 1 : 0);
-      }
-      case 'zero': {
-        const of = this.compile(a.of);
-        return () => (of() === 0 ? 1 : 0);
-      }
-      case 'sum': {
-        const [count, of] = [this.compile(a.count), this.compile(a.of)];
-        return () => {
-          let total = 0;
-          for (let j = 0, n = count(); j < n; j++) {
-            this.#counters.set(a.id, j);
-            total += of();
-          }
-          return total;
-        };
-      }
-      default: // a choice or a local that nobody has removed
-        return () => {
-          this.exact = false;
-          return 0;
-        };
-    }
   }
 }

@@ -190,7 +190,8 @@ function* apropos(ctx: ManContext, word: string): Generator<void, string, void> 
   for (const { name } of typeof files === 'number' ? [] : files) {
     const text = yield* readText(ctx.sys, join(directory, name));
     if (typeof text === 'number' || !text.toLowerCase().includes(wanted)) continue;
-    rows.push([name.replace(/\.md$/, ''), text.split('\n', 1)[0]!.replace(/^# *\S+ *[-—]* */, '')]);
+    // A dash, escaped: a program that is all ASCII is read faster.
+    rows.push([name.replace(/\.md$/, ''), text.split('\n', 1)[0]!.replace(/^# *\S+ *[-\u2014]* */, '')]);
   }
   rows.sort(([a], [b]) => (a < b ? -1 : 1));
   return rows.length === 0 ? '' : table(rows.map(([name, summary]) => [name, `- ${summary}`]));
