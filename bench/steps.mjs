@@ -58,7 +58,8 @@ class Subject {
       this.loaded.engine,
       Array.from({ length: n }, (_, i) => ({ slot: 0, pos: pos + i, id: ids[pos + i] })),
     );
-    const fields = { row: n - 1, historyLength: pos + n, draw: DRAW };
+    const fields = { historyLength: pos + n, draw: DRAW };
+    rig.pick([n - 1]);
     for (const [field, value] of Object.entries(fields)) rig.set(field, value);
     rig.run(bodyAt);
     if (draw === null) return;
@@ -100,10 +101,12 @@ class Subject {
       regionOf: at => (at < k.MODEL_AT ? 'fixed' : (REGIONS[regionAt(at)] ?? regionAt(at))),
       ctx,
       batch: BATCH,
+      draws: engine.options.draws,
       vocabulary: engine.vocabulary.count,
       stepAt: rig.stepAt,
       samplerAt: rig.get('samplerAt'),
       rowsAt: rig.get('rowsAt'),
+      picksAt: rig.get('picksAt'),
       historyAt: engine.slots.at,
     };
   }

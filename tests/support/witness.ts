@@ -89,7 +89,7 @@ export class Witness implements Observer {
           read: () => 'data',
           cases: [() => [0, 0]],
         }),
-      ).figures();
+      ).figures(1)[0]!;
     const run = figures('run', 1);
     this.loops = Array.from({ length: this.subject.engine.options.batch + 1 }, (_, turns) => {
       const rows = figures('run_op', turns);
