@@ -11,6 +11,7 @@ import {
   GGML_TYPE,
   ggmlTypeName,
   isRefusal,
+  plainType,
   refuse,
   shown,
   type Compute,
@@ -23,7 +24,7 @@ import type { OpenFile } from '../vfs/file.ts';
 import { GGUF_TYPE, type GgufImage } from '../vfs/gguf.ts';
 import { layOutGguf, stretch, valueOf, type GgufTensor, type GgufValue, type Piece } from '../vfs/gguf-writer.ts';
 import type { Handle } from '../vfs/inode.ts';
-import { plainType, prelinkOf } from '../vfs/prelink.ts';
+import { prelinkOf } from '../vfs/prelink.ts';
 import { PIECE, PIECE_VALUES, TensorValues, type Decode } from '../vfs/values.ts';
 import type { From } from '../vfs/vfs.ts';
 import { comparison } from './compare.ts';

@@ -8,6 +8,7 @@ import {
   E,
   GGML_BLOCK,
   ggmlTypeName,
+  GROUPED_TYPE,
   isRefusal,
   refuse,
   shown,
@@ -23,7 +24,7 @@ import type { OpenFile } from '../vfs/file.ts';
 import { GGUF_ALIGNMENT_DEFAULT, GGUF_TYPE, type GgufImage } from '../vfs/gguf.ts';
 import { layOutGguf, valueOf, type GgufTensor, type GgufValue, type Piece } from '../vfs/gguf-writer.ts';
 import type { Handle } from '../vfs/inode.ts';
-import { GROUPED, GROUP_ROWS, PRELINK_KEYS, PRELINK_VERSION, prelinkOf } from '../vfs/prelink.ts';
+import { GROUP_ROWS, PRELINK_KEYS, PRELINK_VERSION, prelinkOf } from '../vfs/prelink.ts';
 import type { From } from '../vfs/vfs.ts';
 import { openImage, type ImageContext, type OpenImage } from './image.ts';
 import { openView } from './view.ts';
@@ -133,7 +134,7 @@ class LinkedTensor implements Piece, GgufTensor {
   ) {
     const { name, shape, type, bytes } = tensor;
     const [row, rows = 1] = shape as readonly [number, number?];
-    const to = GROUPED.get(type);
+    const to = GROUPED_TYPE.get(type);
     this.grouped = to !== undefined && shape.length === 2 && rows >= GROUP_ROWS;
     this.name = name;
     this.shape = shape;

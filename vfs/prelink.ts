@@ -2,7 +2,7 @@
 // would run at. Matrices of Q4_0, Q4_1 and Q8_0 have private types (…_R4) with rows in groups of four, tensors stand in the order of
 // execution, and three keys tie the file to its source and to its own data. docs/IMAGE.md draws the bits; other readers refuse the types by number.
 
-import { GGML_BLOCK, GGML_TYPE, ggmlTypeName, refuse, shown } from '../kernel/abi/index.ts';
+import { GGML_BLOCK, GGML_TYPE, ggmlTypeName, isGrouped, plainType, refuse, shown } from '../kernel/abi/index.ts';
 import type { MetaValue, ModelImage, Refusal, TensorInfo } from '../kernel/abi/index.ts';
 
 export const PRELINK_VERSION = 1;
@@ -15,17 +15,6 @@ const DIGEST = /^[0-9a-f]{64}$/;
 
 /** Rows of a group. */
 export const GROUP_ROWS = 4;
-/** The type in groups of four rows that a matrix of each such type is stored as. */
-export const GROUPED: ReadonlyMap<number, number> = new Map([
-  [GGML_TYPE.Q4_0, GGML_TYPE.Q4_0_R4],
-  [GGML_TYPE.Q4_1, GGML_TYPE.Q4_1_R4],
-  [GGML_TYPE.Q8_0, GGML_TYPE.Q8_0_R4],
-]);
-const PLAIN: ReadonlyMap<number, number> = new Map([...GROUPED].map(([plain, grouped]) => [grouped, plain]));
-
-/** The type of a tensor's blocks once its rows are taken apart: its own, where they are not in groups. */
-export const plainType = (type: number): number => PLAIN.get(type) ?? type;
-export const isGrouped = (type: number): boolean => PLAIN.has(type);
 
 /** What a prelinked image says of itself. */
 export interface Prelink {

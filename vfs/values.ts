@@ -2,11 +2,11 @@
 // The VFS knows where a tensor lies; the arithmetic is the compute device's, handed in as a function. A piece is 1,024 values (whole blocks of
 // every type), so that what is stored, its f32 and what they may be rounded to fit the buffer together: 8 + 4 + 4 KiB.
 
-import { E, GGML_BLOCK, GGML_TYPE, ggmlTypeName } from '../kernel/abi/index.ts';
+import { E, GGML_BLOCK, GGML_TYPE, ggmlTypeName, isGrouped, plainType } from '../kernel/abi/index.ts';
 import type { ArenaView, TensorInfo } from '../kernel/abi/index.ts';
 import type { GgufImage } from './gguf.ts';
 import type { Piece } from './gguf-writer.ts';
-import { GROUP_ROWS, isGrouped, plainType, takeRow } from './prelink.ts';
+import { GROUP_ROWS, takeRow } from './prelink.ts';
 
 export const PIECE_VALUES = 1024;
 /** Where in the DMA buffer a piece goes: as stored (8 bytes a value at most), as f32, and what is left for the reader. */

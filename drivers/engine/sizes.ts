@@ -1,5 +1,6 @@
 // Sizes of the buffers that plan ops share, as engines need them to budget: the TypeScript side of ops.ts.
 
+import { GROUPED_TYPE, plainType } from '../../kernel/abi/index.ts';
 import {
   ACT_BYTES,
   BLOCK,
@@ -19,16 +20,13 @@ import {
   TYPE_Q2_K,
   TYPE_Q3_K,
   TYPE_Q4_0,
-  TYPE_Q4_0_R4,
   TYPE_Q4_1,
-  TYPE_Q4_1_R4,
   TYPE_Q4_K,
   TYPE_Q5_0,
   TYPE_Q5_1,
   TYPE_Q5_K,
   TYPE_Q6_K,
   TYPE_Q8_0,
-  TYPE_Q8_0_R4,
   TYPE_TQ1_0,
   TYPE_TQ2_0,
 } from './ops.ts';
@@ -36,13 +34,6 @@ import {
 const blocked = [TYPE_Q4_0, TYPE_Q4_1, TYPE_Q5_0, TYPE_Q5_1, TYPE_Q8_0, TYPE_IQ4_NL];
 const superBlocked = [TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_K, TYPE_Q5_K, TYPE_Q6_K, TYPE_IQ4_XS, TYPE_TQ1_0, TYPE_TQ2_0];
 const numbers = [TYPE_F32, TYPE_F16, TYPE_BF16];
-/** Types whose rows the kernels read in groups of four, by the type of prelinked files that has them so. */
-const interleaved = new Map([
-  [TYPE_Q4_0_R4, TYPE_Q4_0],
-  [TYPE_Q4_1_R4, TYPE_Q4_1],
-  [TYPE_Q8_0_R4, TYPE_Q8_0],
-]);
-const grouped = [...interleaved.values()];
 const wide = [TYPE_F64, TYPE_I8, TYPE_I16, TYPE_I32, TYPE_I64];
 
 /** True for the types stored as single numbers, which a vector may have. */
@@ -50,14 +41,9 @@ export function isNumber(type: number): boolean {
   return numbers.includes(type) || wide.includes(type);
 }
 
-/** True for types of prelinked files: four rows interleaved, as repack() leaves them. */
-export function isInterleaved(type: number): boolean {
-  return interleaved.has(type);
-}
-
 /** True for types that a file has in another layout than the kernels read. */
 export function needsRepack(type: number): boolean {
-  return grouped.includes(type);
+  return GROUPED_TYPE.has(type);
 }
 
 /**
@@ -66,8 +52,8 @@ export function needsRepack(type: number): boolean {
  */
 export function matrixType(type: number): number | null {
   if (wide.includes(type)) return TYPE_F32;
-  if (isInterleaved(type)) return interleaved.get(type)!;
-  return [numbers, blocked, superBlocked].some(types => types.includes(type)) ? type : null;
+  const plain = plainType(type);
+  return [numbers, blocked, superBlocked].some(types => types.includes(plain)) ? plain : null;
 }
 
 /** The activations that products with a weight type take; equal kinds share one QUANTIZE, f32 needs none. */

@@ -162,6 +162,16 @@ export const GGML_TYPE = {
   Q8_0_R4: 1008,
 } as const;
 export type GgmlTypeName = keyof typeof GGML_TYPE;
+/** The prelinked type of each type that has one; all other types are prelinked as they are. */
+export const GROUPED_TYPE: ReadonlyMap<number, number> = new Map([
+  [GGML_TYPE.Q4_0, GGML_TYPE.Q4_0_R4],
+  [GGML_TYPE.Q4_1, GGML_TYPE.Q4_1_R4],
+  [GGML_TYPE.Q8_0, GGML_TYPE.Q8_0_R4],
+]);
+const PLAIN_TYPE: ReadonlyMap<number, number> = new Map([...GROUPED_TYPE].map(([plain, grouped]) => [grouped, plain]));
+/** The type of a tensor's blocks once its rows are taken apart: its own, where they are not in groups. */
+export const plainType = (type: number): number => PLAIN_TYPE.get(type) ?? type;
+export const isGrouped = (type: number): boolean => PLAIN_TYPE.has(type);
 
 /** What keys and values are kept as, in falling precision; types with blocks take heads of whole blocks only. */
 export const KV_TYPES = ['F32', 'F16', 'Q8_0', 'Q4_0'] as const satisfies readonly GgmlTypeName[];

@@ -5,6 +5,7 @@ import {
   GGML_BLOCK,
   GGML_TYPE,
   ggmlTypeName,
+  isGrouped,
   isRefusal,
   KV_TYPES,
   printable,
@@ -29,7 +30,7 @@ import { GROUP, type Op } from '../ops.ts';
 import { Plan } from '../plan.ts';
 import type { Operand, Operands, Place, PlanSink } from '../plan.ts';
 import { layOutPool, layOutSlots } from '../sessions.ts';
-import { isInterleaved, logitsBytes, ropeFrequenciesBytes } from '../sizes.ts';
+import { logitsBytes, ropeFrequenciesBytes } from '../sizes.ts';
 import { directoryBytes, writeDirectory } from '../tensors.ts';
 import { bind, hyperparameters } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
@@ -166,7 +167,7 @@ export class TransformerDriver implements EngineDriver {
           `tensor ${t.info.name}: ${bytes} bytes wanted at ${t.info.fileAt + row * fileRow}, ${Math.max(0, got)} read`,
         );
       const at = t.at + row * placedRow;
-      const wide = !isInterleaved(t.info.type) && t.type !== t.info.type;
+      const wide = !isGrouped(t.info.type) && t.type !== t.info.type;
       if (wide) compute.dequantize(t.info.type, staging.at, rows * t.k, at); // kept as F32, and looked through where it lies
       const bad = compute.repack(wide ? t.type : t.info.type, wide ? at : staging.at, rows, t.k, at);
       if (bad !== 0)

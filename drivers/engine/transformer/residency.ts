@@ -2,12 +2,12 @@
 // for a tile in the kernels' layout where the file has another, and room for the rows that tokens and positions name. The same sums give
 // the budget and the places. Vectors stay, and so do matrices that are kept in another type than the file's.
 
-import { isRefusal, refuse } from '../../../kernel/abi/index.ts';
+import { isGrouped, isRefusal, refuse } from '../../../kernel/abi/index.ts';
 import type { Gather, Refusal } from '../../../kernel/abi/index.ts';
 import { alignUp, Cursor } from '../memory.ts';
 import { GROUP, Op } from '../ops.ts';
 import type { Operands, Place, PlanSink, StreamFacts } from '../plan.ts';
-import { isInterleaved, needsRepack } from '../sizes.ts';
+import { needsRepack } from '../sizes.ts';
 import { cutTiles, spreadPins } from '../tiles.ts';
 import type { Matrix, Tile } from '../tiles.ts';
 import type { BoundTensor } from './architecture.ts';
@@ -66,7 +66,7 @@ export function streaming(model: Model<BoundTensor>): Streaming | Refusal | null
 
 /** A matrix that the kernels take as the file has it, or after a REPACK. */
 function canStream({ info, type, rows }: BoundTensor): boolean {
-  return info.shape.length > 1 && rows > 1 && (type === info.type || isInterleaved(info.type));
+  return info.shape.length > 1 && rows > 1 && (type === info.type || isGrouped(info.type));
 }
 
 function gatheredOf({ tensors }: Model<BoundTensor>, streamed: ReadonlySet<string>): GatheredMatrix[] {
@@ -74,7 +74,7 @@ function gatheredOf({ tensors }: Model<BoundTensor>, streamed: ReadonlySet<strin
     const t = tensors.get(name);
     if (t === undefined || !streamed.has(name)) return [];
     const { info, rows } = t;
-    const unitRows = isInterleaved(info.type) ? GROUP : 1;
+    const unitRows = isGrouped(info.type) ? GROUP : 1;
     const unitBytes = (info.bytes / rows) * unitRows;
     return [{ name, gather: { by, tensor: info.name, fileAt: info.fileAt, unitBytes, unitRows, rows } }];
   });
