@@ -2,6 +2,7 @@
 // stored. A panic prints the ring; /proc/audit shows it.
 
 import { FINISH, layout, LIMITS, type ArenaView, type Refusal, type SessionReport } from './abi/index.ts';
+import type { AuditFields, AuditOp } from '../trust/index.ts';
 import { ROOT } from '../vfs/permission.ts';
 import type { Clock } from './clock.ts';
 import type { Breach } from './session.ts';
@@ -56,7 +57,9 @@ export class AuditRing {
   ) {}
 
   /** A load, unload or configuration change. */
-  note(text: string): void {
+  note(op: AuditOp, fields: AuditFields): void {
+    const said = ['arena8.path', 'arena8.name', 'arena8.value', 'arena8.message'] as const;
+    const text = [op, ...said.map(name => fields[name] ?? '').filter(s => s !== '')].join(' ');
     NoteRecord.write(this.arena.u8, this.next(), { ...this.stamp(), op: OP.note, text });
   }
 

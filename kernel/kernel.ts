@@ -58,6 +58,7 @@ import { Prelinker } from './prelink.ts';
 import { parseQuotas, PASSWD_FILE, QUOTA_FILE, UserNames } from './quota-file.ts';
 import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
+import type { Journal } from './service.ts';
 import { Sessions } from './sessions.ts';
 import { Streams } from './stream.ts';
 import { Swap } from './swap.ts';
@@ -125,6 +126,7 @@ export class Kernel {
   readonly forecast: Forecast;
   private readonly log: KernelLog;
   private readonly audit: AuditRing;
+  private readonly journal: Journal;
   private readonly trace: Trace;
   private readonly swap: Swap;
   private readonly processes: Processes;
@@ -196,11 +198,12 @@ export class Kernel {
       budget: this.budget,
       pace: this.pace,
       trace: this.trace,
-      journal: {
+      journal: (this.journal = {
+        note: (op, _uid, fields) => this.audit.note(op, fields),
         ended: (report, code, late) => this.audit.session(report, code, late),
         refused: (uid, promptTokens, refusal) => this.audit.refused(uid, promptTokens, refusal),
         breached: breach => this.breached(breach),
-      },
+      }),
     });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
     const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
@@ -224,8 +227,8 @@ export class Kernel {
       chat: new Chat(arena, this.lay, this.clock, this.costs, this.vfs, this.loader, hw.templates),
       console: hw.console,
       processes: () => this.processes,
-      audit: text => this.audit.note(text),
-      switchTarget: name => this.switchTarget(name),
+      journal: this.journal,
+      switchTarget: (name, uid) => this.switchTarget(name, uid),
       configureDisk: (name, wanted) => this.configureDisk(name, wanted),
     });
     this.processes = new Processes(
@@ -510,7 +513,7 @@ export class Kernel {
   }
 
   /** Between sessions only: what runs is charged, and bounded, on one processor. */
-  switchTarget(name: string): Refusal | null {
+  switchTarget(name: string, uid: number = ROOT.euid): Refusal | null {
     const target = this.costs.find(name);
     if (isRefusal(target)) return target;
     const active = this.sessions.active();
@@ -524,7 +527,7 @@ export class Kernel {
     if (refusal !== null) return refusal;
     this.costs.drain();
     this.costs.switchTo(target);
-    this.audit.note(`cpu ${target.name}`);
+    this.journal.note('config', uid, { 'arena8.name': 'target', 'arena8.value': target.name });
     this.log.print(`target: ${target.name}, ${target.hz / 1e6} MHz: ${target.title}`);
     return null;
   }

@@ -49,6 +49,7 @@ import {
   type Refusal,
   type TtyDevice,
 } from './abi/index.ts';
+import type { AuditFields, AuditOp } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { MAY, permits, type Credentials } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
@@ -68,6 +69,7 @@ import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
 import { CATCH, type Process, type Processes } from './process.ts';
 import type { Quotas } from './quota.ts';
+import { refusedFields, type Journal } from './service.ts';
 import type { Caller } from './session.ts';
 import type { Sessions } from './sessions.ts';
 import { explain } from './explain.ts';
@@ -93,11 +95,11 @@ export interface CallContext {
   readonly console: TtyDevice;
   readonly processes: () => Processes;
   readonly bootEpochSeconds: number;
-  readonly audit: (text: string) => void;
+  readonly journal: Journal;
   /** Something took longer than was said. */
   readonly breached: (text: string) => void;
   /** Another simulated processor; the loaded plan gets its prices. */
-  readonly switchTarget: (name: string) => Refusal | null;
+  readonly switchTarget: (name: string, uid: number) => Refusal | null;
   readonly configureDisk: (name: string, wanted: DiskRequest) => Refusal | null;
 }
 
@@ -286,6 +288,11 @@ export class SystemCalls {
 
   private text(at: number, length: number): string {
     return utf8Decode(this.k.arena.u8, at, at + length);
+  }
+
+  /** For the log: what the caller has done. */
+  private note(op: AuditOp, fields: AuditFields): void {
+    this.k.journal.note(op, this.requester.uid, fields);
   }
 
   /** The caller as sessions know it. */
@@ -509,7 +516,7 @@ export class SystemCalls {
 
       target: (nameAt, nameBytes, at, capacity) => {
         const name = this.text(nameAt, nameBytes);
-        const r = name === '' ? null : k.switchTarget(name);
+        const r = name === '' ? null : k.switchTarget(name, this.requester.uid);
         return r === null ? this.answer(k.costs.target.name, at, capacity) : this.fail(r);
       },
 
@@ -600,7 +607,7 @@ export class SystemCalls {
         const name = this.text(nameAt, nameBytes);
         const r = k.configureDisk(name, DiskOptions.read(u8, at));
         if (r !== null) return this.fail(r);
-        k.audit(`disk ${name}`);
+        this.note('config', { 'arena8.name': `disk ${name}` });
         return 0;
       },
 
@@ -750,14 +757,14 @@ export class SystemCalls {
           const full = this.readable(path);
           if (typeof full === 'number') return full;
           const r = loader.load(full, LoadOptions.read(u8, at));
-          k.audit(`load ${full}: ${r === null ? 'ok' : r.message}`);
+          this.note('load', { 'arena8.path': full, ...(r === null ? {} : refusedFields(r)) });
           return r === null ? 0 : this.fail(r);
         }),
       model_unload: () => {
         const busy = this.busy();
         if (busy !== null) return this.fail(busy);
         if (!loader.unload()) return this.fail(refuse('NODEV', 2001, 'no model loaded'));
-        k.audit('unload');
+        this.note('unload', {});
         return 0;
       },
       model_plan: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
@@ -838,7 +845,7 @@ export class SystemCalls {
           const [engine = '', form = ''] = name.split(':');
           const r = engine === 'transformer' ? loader.reloadFile() : loader.loadBuiltin(engine, form);
           if (r !== null) return this.fail(r);
-          k.audit(`backend ${name}`);
+          this.note('config', { 'arena8.name': 'backend', 'arena8.value': name });
         }
         return this.answer(loader.engine()?.name ?? 'none', at, capacity);
       },
@@ -928,7 +935,7 @@ export class SystemCalls {
           if (this.requester.uid !== 0) return -E.PERM;
           const refusal = sessions.configure(SchedOptions.read(u8, at));
           if (refusal !== null) return this.fail(refusal);
-          k.audit('sched');
+          this.note('config', { 'arena8.name': 'sched' });
         }
         SchedReport.write(u8, toAt, sessions.schedule());
         return SchedReport.bytes;
@@ -941,7 +948,7 @@ export class SystemCalls {
           if (wanted.set !== 0) {
             if (this.requester.uid !== 0) return -E.PERM;
             k.budget.configure(wanted);
-            k.audit('budget');
+            this.note('budget', {});
           }
         }
         BudgetRecord.write(u8, toAt, k.budget.record());
@@ -956,7 +963,7 @@ export class SystemCalls {
         if (wanted.set !== 0) {
           const refusal = k.quotas.set(wanted);
           if (refusal !== null) return this.fail(refusal);
-          k.audit(`quota ${wanted.uid}`);
+          this.note('quota', { 'arena8.name': `${wanted.uid}` });
         }
         QuotaRecord.write(u8, toAt, k.quotas.get(wanted.uid));
         return QuotaRecord.bytes;

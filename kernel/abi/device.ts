@@ -507,6 +507,23 @@ export interface Hasher {
 }
 
 /**
+ * The key of the audit log, which the host keeps: the kernel asks for signatures and for secrets derived from it, and never sees it. It comes
+ * with power-on, never from an image. The same key, label and message give the same bytes on every host (Ed25519 is deterministic).
+ */
+export interface LogKey {
+  /** Of the key, and origin of the log: a name without blanks and plus signs, as C2SP signed-note asks. */
+  readonly name: string;
+  /** Ed25519, 32 bytes. */
+  readonly publicKey: Uint8Array;
+  /** True for the key that everybody has, which is used where none is given: it proves order, and nobody's word. */
+  readonly isDemonstration: boolean;
+  /** Ed25519 signature, 64 bytes. */
+  sign(message: Uint8Array): Uint8Array;
+  /** HMAC-SHA256 of `message` under a secret that belongs to `label` alone, 32 bytes. */
+  mac(label: string, message: Uint8Array): Uint8Array;
+}
+
+/**
  * A service of the host that fills in a model's chat template (Jinja). The template is data from a file: it is interpreted within LIMITS.chat…,
  * and cannot reach anything but its variables. The same arguments give the same answer on every host; nothing is thrown.
  */

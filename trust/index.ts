@@ -1,0 +1,3 @@
+// Formats that outsiders check, and the arithmetic behind them: records in canonical JSON, Merkle trees, signed notes, tiles, envelopes, packages, keys,
+// encryption to a reader. Pure functions over bytes; nothing here knows the machine. May import kernel/abi and the noble libraries.
+export * from './record.ts';
