@@ -36,7 +36,7 @@ import {
   openCheckpoint,
   openNote,
   openProof,
-  parseBundle,
+  parseEntryBundle,
   parseCanonical,
   parseCheckpoint,
   parseNote,
@@ -45,7 +45,7 @@ import {
   parseProof,
   parsePublicPem,
   parseSecretPem,
-  parseTile,
+  parseHashTile,
   parseTilePath,
   publicKey,
   readFrames,
@@ -717,12 +717,12 @@ test('tiles: paths and bundles of C2SP tlog-tiles', t => {
   const records = [utf8('one'), new Uint8Array(0), new Uint8Array(300).fill(7)];
   const bundle = joined(...records.map(frame));
   t.is(hex(bundle.subarray(0, 7)), '00036f6e650000');
-  t.deepEqual(good(parseBundle(bundle, 3)), records);
-  refusedAs(t, parseBundle(bundle, 4), /^bundle: 3 records, not 4$/);
-  refusedAs(t, parseBundle(bundle.subarray(0, 20), 3), /^bundle, byte 7: record 2 of it is cut off$/);
-  refusedAs(t, parseBundle(joined(bundle, Uint8Array.of(1)), 3), /^bundle, byte 309: record 3 of it is cut off$/);
+  t.deepEqual(good(parseEntryBundle(bundle, 3)), records);
+  refusedAs(t, parseEntryBundle(bundle, 4), /^bundle: 3 records, not 4$/);
+  refusedAs(t, parseEntryBundle(bundle.subarray(0, 20), 3), /^bundle, byte 7: record 2 of it is cut off$/);
+  refusedAs(t, parseEntryBundle(joined(bundle, Uint8Array.of(1)), 3), /^bundle, byte 309: record 3 of it is cut off$/);
   t.deepEqual(readFrames(bundle.subarray(0, 20)), { records: records.slice(0, 2), end: 7 });
-  refusedAs(t, parseTile(new Uint8Array(31), 1), /^tile of 31 bytes, not 32$/);
+  refusedAs(t, parseHashTile(new Uint8Array(31), 1), /^tile of 31 bytes, not 32$/);
 });
 
 // ---- Go's word on all that ----

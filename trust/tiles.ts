@@ -89,7 +89,7 @@ export function readFrames(
 }
 
 /** The records of a bundle of `width`. */
-export function parseBundle(bytes: Uint8Array, width: number): readonly Uint8Array[] | Refusal {
+export function parseEntryBundle(bytes: Uint8Array, width: number): readonly Uint8Array[] | Refusal {
   if (bytes.length > TILE_WIDTH * (RECORD_BYTES_MOST + 2)) return malformed(`bundle of ${bytes.length} bytes`);
   const { records, end } = readFrames(bytes);
   if (end < bytes.length) return malformed(`bundle, byte ${end}: record ${records.length} of it is cut off`);
@@ -98,7 +98,7 @@ export function parseBundle(bytes: Uint8Array, width: number): readonly Uint8Arr
 }
 
 /** The hashes of a tile of `width`. */
-export function parseTile(bytes: Uint8Array, width: number): readonly Uint8Array[] | Refusal {
+export function parseHashTile(bytes: Uint8Array, width: number): readonly Uint8Array[] | Refusal {
   if (bytes.length !== width * HASH_BYTES) return malformed(`tile of ${bytes.length} bytes, not ${width * HASH_BYTES}`);
   return Array.from({ length: width }, (_, i) => bytes.slice(i * HASH_BYTES, (i + 1) * HASH_BYTES));
 }
