@@ -42,7 +42,7 @@ import * as inference from './inference.ts';
 import type { BudgetOptions, Inference, InferOptions, Submission } from './inference.ts';
 import { templateDevice } from './template.ts';
 import { demonstrationKey } from './log-key.ts';
-import { VERSION } from './version.ts';
+import { BUILD_DIGEST, VERSION } from './version.ts';
 
 export interface BootOptions {
   /** Boot image, cpio newc. */
@@ -114,11 +114,11 @@ export class Machine {
       programs,
       loadConstants: at => loadUnicode(this.arena, at),
       version: VERSION,
+      buildDigest: BUILD_DIGEST,
       seed: options.seed ?? 0,
       ...processors(options),
       pricer: pricer(),
       logKey: options.audit === false ? null : (options.logKey ?? demonstrationKey()),
-      buildDigest: '',
       strict: options.strict ?? false,
       log: options.log ?? (() => {}),
     });

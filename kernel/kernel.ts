@@ -94,6 +94,8 @@ export interface Hardware {
   /** Writes the constants the kernels read, at most LIMITS.constantsBytes; returns the bytes written. */
   readonly loadConstants: (constantsAt: number) => number;
   readonly version: string;
+  /** SHA-256 of what this kernel is built from, in hexadecimal digits. */
+  readonly buildDigest: string;
   readonly seed: number;
   /** The processors that can be simulated, and the one in force at power-on. */
   readonly targets: readonly Target[];
@@ -104,8 +106,6 @@ export interface Hardware {
   readonly strict: boolean;
   /** The key of the audit log; null: nothing is logged. */
   readonly logKey: LogKey | null;
-  /** SHA-256 in hexadecimal digits of what this build is made of; '': not known. */
-  readonly buildDigest: string;
   readonly log: (line: string) => void;
 }
 
@@ -165,6 +165,8 @@ export class Kernel {
     this.trace = new Trace(() => this.clock.nowNs());
     this.swap = new Swap(arena);
     this.log.print(`arena8 ${hw.version}: ${hw.target.name}, ${hw.target.hz / 1e6} MHz, compute ${hw.compute.build}`);
+    this.log.print('build: sources, kernels and certificates, sha256');
+    this.log.print(hw.buildDigest);
     const constants = hw.loadConstants(this.lay.constantsAt);
     if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
 
@@ -383,7 +385,7 @@ export class Kernel {
       'arena8.name': hw.logKey!.name,
       'arena8.value': audit.publicKey().trimEnd(),
       'arena8.version': hw.version,
-      ...(hw.buildDigest === '' ? {} : { 'arena8.kernel.digest': hexToBytes(hw.buildDigest) }),
+      'arena8.kernel.digest': hexToBytes(hw.buildDigest),
       'arena8.image.digest': hexToBytes(this.digestOf(hw.image)),
       'arena8.seed': hw.seed,
       'arena8.target': hw.target.name,
@@ -465,7 +467,7 @@ export class Kernel {
   private registerProc(dev: DevFs): void {
     const { arena } = this.hw;
     const proc = (path: string, text: () => string): void => this.proc.register(path, text);
-    proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\n`);
+    proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\nsha256 ${this.hw.buildDigest}\n`);
     proc('kmsg', () => this.log.text());
     proc('uptime', () => `${(this.clock.nowNs() / 1e9).toFixed(2)} ${(this.clock.nowNs() / 1e9).toFixed(2)}\n`);
     proc(
