@@ -146,7 +146,7 @@ test('llminfer --json: keys, defaults, and the same text streamed', t => {
   t.is(
     Object.keys(r).join(' '),
     'id model prompt_tokens tokens text text_b64 finish_reason arena_peak_bytes kv_bytes ctx kv_type seed ' +
-      'cycles wcet_cycles bcet_cycles ttft_ns elapsed_ns uid user parent shared_tokens priority server period_ns ' +
+      'cycles wcet_cycles bcet_cycles logits_sum ttft_ns elapsed_ns uid user parent shared_tokens priority server period_ns ' +
       'budget_cycles deadline_ns response_bound_ns slack_ns deadline_misses preemptions swap_ins kv_pages wait_ns',
   );
   t.is(r.model, '/models/fable-q4_0.gguf');
