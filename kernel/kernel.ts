@@ -32,9 +32,10 @@ import {
 import { DevFs, memoryDisk } from '../vfs/fs-dev.ts';
 import { HostFs } from '../vfs/fs-host.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
-import { ROOT } from '../vfs/permission.ts';
+import { ROOT, type Credentials } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
+import type { User } from './accounts.ts';
 import { AuditRing } from './audit.ts';
 import { PeriodBudget } from './budget.ts';
 import { Chat } from './chat.ts';
@@ -47,6 +48,7 @@ import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
 import { Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
+import { Monitor } from './monitor.ts';
 import { Mounter } from './mounter.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
 import { Pace } from './pace.ts';
@@ -55,7 +57,7 @@ import { Pipes } from './pipes.ts';
 import { Processes } from './process.ts';
 import { Quotas } from './quota.ts';
 import { Prelinker } from './prelink.ts';
-import { parseQuotas, PASSWD_FILE, QUOTA_FILE, UserNames } from './quota-file.ts';
+import { parseQuotas, QUOTA_FILE } from './quota-file.ts';
 import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
 import type { Journal } from './service.ts';
@@ -131,7 +133,7 @@ export class Kernel {
   private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
-  private users = new UserNames('');
+  private readonly monitor: Monitor;
   private readonly proc = new ProcFs();
   private halted = false;
   /** What has interrupted the processor so far; transfers are counted by Costs. */
@@ -175,12 +177,27 @@ export class Kernel {
       text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
-    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.users.name(uid));
+    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.monitor.accounts.nameOf(uid));
     this.budget = new PeriodBudget(arena, this.lay.budgetAt, date);
     this.pace = new Pace(arena, this.lay.paceAt);
     this.pool = new PagePool(arena, this.swap);
     const table = new SessionTable(arena, this.lay.sessionsAt);
     this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
+    this.journal = {
+      note: (op, _uid, fields) => this.audit.note(op, fields),
+      ended: (report, code, late) => this.audit.session(report, code, late),
+      refused: (uid, promptTokens, refusal) => this.audit.refused(uid, promptTokens, refusal),
+      breached: breach => this.breached(breach),
+    };
+    this.monitor = new Monitor({
+      arena,
+      lay: this.lay,
+      vfs: this.vfs,
+      clock: this.clock,
+      journal: this.journal,
+      sha256: hw.sha256,
+      print: line => this.log.print(line),
+    });
     this.sessions = new Sessions({
       arena,
       lay: this.lay,
@@ -198,12 +215,8 @@ export class Kernel {
       budget: this.budget,
       pace: this.pace,
       trace: this.trace,
-      journal: (this.journal = {
-        note: (op, _uid, fields) => this.audit.note(op, fields),
-        ended: (report, code, late) => this.audit.session(report, code, late),
-        refused: (uid, promptTokens, refusal) => this.audit.refused(uid, promptTokens, refusal),
-        breached: breach => this.breached(breach),
-      }),
+      journal: this.journal,
+      monitor: this.monitor,
     });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
     const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
@@ -228,6 +241,7 @@ export class Kernel {
       console: hw.console,
       processes: () => this.processes,
       journal: this.journal,
+      monitor: this.monitor,
       switchTarget: (name, uid) => this.switchTarget(name, uid),
       configureDisk: (name, wanted) => this.configureDisk(name, wanted),
     });
@@ -253,6 +267,7 @@ export class Kernel {
     this.mountRoot(mounter, dev);
     arena.seal(['weights', 'stream', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
+    this.monitor.begin();
     this.readQuotas();
     this.loadBootModel();
   }
@@ -320,10 +335,10 @@ export class Kernel {
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
   }
 
-  /** Whose quotas differ from the defaults, and what users are called. A wrong line is told and left out. */
+  /** Whose quotas differ from the defaults. A wrong line is told and left out. */
   private readQuotas(): void {
-    this.users = new UserNames(this.textOf(PASSWD_FILE) ?? '');
-    const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE) ?? '', name => this.users.uid(name));
+    const names = this.monitor.accounts.now();
+    const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE) ?? '', name => names.uid(name));
     for (const line of lines) {
       const refusal = this.quotas.set(line);
       if (refusal !== null) panic(refusal.message);
@@ -428,6 +443,7 @@ export class Kernel {
     proc('sched', () => figuresText({ ...this.sessions.schedule(), policy: this.sched.policy }));
     proc('budget', () => figuresText(this.budget.record()));
     proc('quotas', () => this.quotasText());
+    proc('rights', () => this.monitor.rightsText());
     proc('models', () => {
       const m = this.loader.current();
       if (m === null) return '';
@@ -567,8 +583,19 @@ export class Kernel {
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Starts a program whose descriptors 0, 1, 2 are these devices. Returns the pid or -errno. */
-  start(path: string, cwd: string, args: Uint8Array, devices: readonly [string, string, string]): number {
+  /** A user of /etc/passwd; undefined where there is none. */
+  user(name: string): User | undefined {
+    return this.monitor.user(name);
+  }
+
+  /** Starts a program whose descriptors 0, 1, 2 are these devices, as `user` (null: the superuser). Returns the pid or -errno. */
+  start(
+    path: string,
+    cwd: string,
+    args: Uint8Array,
+    devices: readonly [string, string, string],
+    user: User | null = null,
+  ): number {
     const files = [];
     for (const [fd, name] of devices.entries()) {
       const file = this.vfs.open('/', `/dev/${name}`, fd === 0 ? 0 : 1, 0);
@@ -578,11 +605,12 @@ export class Kernel {
       }
       files.push(file);
     }
+    const credentials: Credentials = user === null ? ROOT : this.monitor.enter(user);
     const place = this.vfs.chdir('/', cwd);
     const pid =
       typeof place === 'number'
         ? place
-        : this.processes.spawn(0, path, { cwd: place, credentials: ROOT, umask: 0o022 }, args, files, null);
+        : this.processes.spawn(0, path, { cwd: place, credentials, umask: 0o022 }, args, files, null);
     if (pid < 0) for (const f of files) f.close();
     return pid;
   }

@@ -10,6 +10,7 @@ import type { Clock } from './clock.ts';
 import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
 import type { Loader } from './loader.ts';
+import type { Monitor } from './monitor.ts';
 import type { Pace } from './pace.ts';
 import type { PagePool } from './pages.ts';
 import type { Quotas } from './quota.ts';
@@ -55,4 +56,5 @@ export interface Service {
   readonly pace: Pace;
   readonly trace: Trace;
   readonly journal: Journal;
+  readonly monitor: Monitor;
 }

@@ -51,7 +51,7 @@ import {
 } from './abi/index.ts';
 import type { AuditFields, AuditOp } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
-import { MAY, permits, type Credentials } from '../vfs/permission.ts';
+import { MAY, permits, ROOT, type Credentials } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { PeriodBudget } from './budget.ts';
@@ -64,13 +64,15 @@ import type { DiskRequest } from './disks.ts';
 import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
 import { streamingOf, type Loader } from './loader.ts';
+import type { Monitor } from './monitor.ts';
 import type { Mounter } from './mounter.ts';
 import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
 import { CATCH, type Process, type Processes } from './process.ts';
 import type { Quotas } from './quota.ts';
+import type { Right } from './rights.ts';
 import { refusedFields, type Journal } from './service.ts';
-import type { Caller } from './session.ts';
+import type { Submitter } from './session.ts';
 import type { Sessions } from './sessions.ts';
 import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
@@ -96,12 +98,16 @@ export interface CallContext {
   readonly processes: () => Processes;
   readonly bootEpochSeconds: number;
   readonly journal: Journal;
+  readonly monitor: Monitor;
   /** Something took longer than was said. */
   readonly breached: (text: string) => void;
   /** Another simulated processor; the loaded plan gets its prices. */
   readonly switchTarget: (name: string, uid: number) => Refusal | null;
   readonly configureDisk: (name: string, wanted: DiskRequest) => Refusal | null;
 }
+
+/** Calls that a change of accounts or rights ends with: whoever makes it is told of in the log. */
+const CHANGES: ReadonlySet<CallName> = new Set<CallName>(['close', 'rename', 'unlink']);
 
 /** Calls that may take any time: they read whole files, or turn texts of any length into ids. */
 const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
@@ -121,8 +127,8 @@ type Handlers = { readonly [N in CallName]: Handler<N> };
 interface Entry {
   readonly name: CallName;
   readonly spec: CallSpec;
-  /** Positions among the call's integers of (address, length) pairs. */
-  readonly ranges: readonly number[];
+  /** (address, length) pairs: where among the call's integers, and whether the kernel writes there. */
+  readonly ranges: readonly { readonly at: number; readonly isOut: boolean }[];
   readonly integers: number;
   readonly handler: (...integers: number[]) => number;
 }
@@ -139,11 +145,11 @@ export class SystemCalls {
   constructor(private readonly k: CallContext) {
     const handlers = this.handlers();
     for (const [name, spec] of Object.entries(SYSCALLS) as [CallName, CallSpec][]) {
-      const ranges: number[] = [];
+      const ranges: { at: number; isOut: boolean }[] = [];
       let n = 0;
       for (const [, kind] of spec.args) {
         const wide = kind === 'path' || kind === 'in' || kind === 'out';
-        if (wide) ranges.push(n);
+        if (wide) ranges.push({ at: n, isOut: kind === 'out' });
         n += wide ? 2 : 1;
       }
       const handler = handlers[name] as (...integers: number[]) => number;
@@ -151,13 +157,14 @@ export class SystemCalls {
     }
   }
 
-  /** The way into the kernel that process `p` gets. */
+  /** The way into the kernel that process `p` gets, with memory of its own: what another program left behind is nowhere in it. */
   gateOf(p: Process): Gate {
+    const memory = new Uint8Array(LIMITS.windowBytes);
     return {
-      memory: this.k.arena.u8,
+      memory,
       windowAt: this.k.lay.windowAt,
       windowBytes: LIMITS.windowBytes,
-      trap: (nr, a, b, c, d, e, f) => this.trap(p, nr, a, b, c, d, e, f),
+      trap: (nr, ...integers) => this.trap(p, memory, nr, integers),
       mustYield: () => p.callsLeft <= 0 || p.stoppedBy !== null,
       signalled: () => p.caught !== 0,
       address: entry => {
@@ -168,23 +175,27 @@ export class SystemCalls {
   }
 
   /** Whatever breaks on this side of the gate is the kernel's fault, not the program's. */
-  private trap(p: Process, nr: number, a: number, b: number, c: number, d: number, e: number, f: number): number {
+  private trap(p: Process, memory: Uint8Array, nr: number, registers: readonly number[]): number {
     try {
-      return this.serve(p, nr, a, b, c, d, e, f);
+      return this.serve(p, memory, nr, registers);
     } catch (error) {
       throw error instanceof KernelPanic ? error : new KernelPanic(String(error), { cause: error });
     }
   }
 
-  private serve(p: Process, nr: number, a: number, b: number, c: number, d: number, e: number, f: number): number {
+  private serve(p: Process, memory: Uint8Array, nr: number, registers: readonly number[]): number {
     const entry = this.entries[nr];
     if (entry === undefined) return -E.NOSYS;
     if (!this.drainTrace(p)) return BLOCKED;
     this.caller = p;
     this.refusal = null;
-    const integers = [a, b, c, d, e, f].slice(0, entry.integers);
+    const integers = registers.slice(0, entry.integers);
     let r = this.checkRanges(entry, integers);
-    if (r === 0) r = this.bounded(entry, integers);
+    if (r === 0) {
+      this.copyIn(entry, integers, memory);
+      r = this.bounded(entry, integers);
+      if (r >= 0) this.copyOut(entry, integers, memory);
+    }
     if (r === BLOCKED) {
       if (!entry.spec.blocks) return this.left(p, entry, integers);
       if (!p.interrupted || p.status !== null) {
@@ -196,6 +207,7 @@ export class SystemCalls {
       r = -E.INTR;
     }
     p.waitsIn = '';
+    if (CHANGES.has(entry.name)) this.k.monitor.refresh(p.credentials.euid);
     p.cycles += this.k.costs.call();
     p.callsLeft--;
     this.k.processes().progress++;
@@ -246,12 +258,35 @@ export class SystemCalls {
 
   private checkRanges(entry: Entry, integers: readonly number[]): number {
     const { windowAt } = this.k.lay;
-    for (const i of entry.ranges) {
-      const at = integers[i]!;
-      const length = integers[i + 1]!;
+    for (const range of entry.ranges) {
+      const at = integers[range.at]!;
+      const length = integers[range.at + 1]!;
+      if (!Number.isInteger(at) || !Number.isInteger(length)) return -E.FAULT;
       if (!(at >= windowAt && length >= 0 && at + length <= windowAt + LIMITS.windowBytes)) return -E.FAULT;
     }
     return 0;
+  }
+
+  /**
+   * What the caller names of its memory, into the kernel's window: what it gives is copied, what it gets is zeros until the call writes there. So
+   * nothing of an earlier call, or of another process, is ever answered. Its price is in that of the call.
+   */
+  private copyIn(entry: Entry, integers: readonly number[], memory: Uint8Array): void {
+    const { u8 } = this.k.arena;
+    const { windowAt } = this.k.lay;
+    for (const { at: i } of entry.ranges) u8.fill(0, integers[i]!, integers[i]! + integers[i + 1]!);
+    for (const { at: i, isOut } of entry.ranges) {
+      const from = integers[i]! - windowAt;
+      if (!isOut) u8.set(memory.subarray(from, from + integers[i + 1]!), integers[i]!);
+    }
+  }
+
+  private copyOut(entry: Entry, integers: readonly number[], memory: Uint8Array): void {
+    const { u8 } = this.k.arena;
+    for (const { at: i, isOut } of entry.ranges) {
+      const at = integers[i]!;
+      if (isOut) memory.set(u8.subarray(at, at + integers[i + 1]!), at - this.k.lay.windowAt);
+    }
   }
 
   /** True when other processes write to the same trace: lines then say whose they are. */
@@ -295,9 +330,19 @@ export class SystemCalls {
     this.k.journal.note(op, this.requester.uid, fields);
   }
 
-  /** The caller as sessions know it. */
-  private get requester(): Caller {
-    return { pid: this.caller.pid, uid: this.caller.credentials.euid };
+  /** The caller as sessions and rights know it. */
+  private get requester(): Submitter {
+    const { euid, egid, groups } = this.caller.credentials;
+    return { pid: this.caller.pid, uid: euid, groups: [egid, ...groups] };
+  }
+
+  /** 0 where the caller has the right to that model's path, or to what is managed; -EACCES and the rule that says no. */
+  private may(right: Right, object: string): number {
+    const refusal = this.k.monitor.refusal(this.requester, right, object);
+    if (refusal === null) return 0;
+    if (right === 'load') this.note('load', { 'arena8.path': object, ...refusedFields(refusal) });
+    if (right === 'manage') this.note('config', { 'arena8.name': object, ...refusedFields(refusal) });
+    return this.fail(refusal);
   }
 
   /** A path argument; -errno when it is none. */
@@ -337,6 +382,12 @@ export class SystemCalls {
   /** 0, unless the caller's own signal ended or stopped it: then its program is not resumed. */
   private unlessEnded(): number {
     return this.caller.status === null ? 0 : BLOCKED;
+  }
+
+  /** BLOCKED until that moment of the clock, then 0. */
+  private untilNs(wakeNs: number): number {
+    this.caller.wakeNs = this.k.clock.nowNs() < wakeNs ? wakeNs : null;
+    return this.caller.wakeNs === null ? 0 : BLOCKED;
   }
 
   /** BLOCKED until the caller has waited so long (-1: for ever), then 0. */
@@ -516,6 +567,8 @@ export class SystemCalls {
 
       target: (nameAt, nameBytes, at, capacity) => {
         const name = this.text(nameAt, nameBytes);
+        const denied = name === '' ? 0 : this.may('manage', 'target');
+        if (denied < 0) return denied;
         const r = name === '' ? null : k.switchTarget(name, this.requester.uid);
         return r === null ? this.answer(k.costs.target.name, at, capacity) : this.fail(r);
       },
@@ -523,7 +576,7 @@ export class SystemCalls {
       // ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
       open: (at, bytes, flags, mode) => {
         const path = this.path(at, bytes);
-        return typeof path === 'number' ? path : this.install(vfs.open(this.caller, path, flags, mode));
+        return typeof path === 'number' ? path : this.open(path, flags, mode);
       },
       close: fd =>
         this.withFile(fd, file => {
@@ -603,8 +656,9 @@ export class SystemCalls {
 
       disk: (nameAt, nameBytes, at, bytes) => {
         if (bytes < DiskOptions.bytes) return -E.INVAL;
-        if (this.requester.uid !== 0) return -E.PERM;
         const name = this.text(nameAt, nameBytes);
+        const denied = this.may('manage', `disk/${name}`);
+        if (denied < 0) return denied;
         const r = k.configureDisk(name, DiskOptions.read(u8, at));
         if (r !== null) return this.fail(r);
         this.note('config', { 'arena8.name': `disk ${name}` });
@@ -686,6 +740,8 @@ export class SystemCalls {
       model_convert: (pathAt, pathBytes, type, flags, at, capacity) =>
         this.withPath(pathAt, pathBytes, path => {
           if (capacity < ConvertReport.bytes) return -E.RANGE;
+          const full = this.readable(path);
+          if (typeof full === 'number') return full;
           const r = k.converter.convert(path, type, flags, this.caller);
           if (isRefusal(r)) return this.fail(r);
           ConvertReport.write(u8, at, r.report);
@@ -694,6 +750,8 @@ export class SystemCalls {
       model_prelink: (pathAt, pathBytes, at, capacity) =>
         this.withPath(pathAt, pathBytes, path => {
           if (capacity < PrelinkReport.bytes) return -E.RANGE;
+          const full = this.readable(path);
+          if (typeof full === 'number') return full;
           const r = k.prelinker.prelink(path, this.caller);
           if (isRefusal(r)) return this.fail(r);
           PrelinkReport.write(u8, at, r.report);
@@ -702,6 +760,10 @@ export class SystemCalls {
       model_diff: (leftAt, leftBytes, rightAt, rightBytes) =>
         this.withPath(leftAt, leftBytes, left =>
           this.withPath(rightAt, rightBytes, right => {
+            for (const path of [left, right]) {
+              const full = this.readable(path);
+              if (typeof full === 'number') return full;
+            }
             const r = k.converter.compare(left, right, this.caller);
             return isRefusal(r) ? this.fail(r) : this.install(r);
           }),
@@ -721,8 +783,10 @@ export class SystemCalls {
       setuid: uid => {
         const c = this.caller.credentials;
         if (uid < 0) return -E.INVAL;
-        if (c.euid === 0) this.caller.credentials = { ...c, uid, euid: uid, suid: uid };
-        else if (uid === c.uid || uid === c.suid) this.caller.credentials = { ...c, euid: uid };
+        if (c.euid === 0) {
+          this.caller.credentials = { ...c, uid, euid: uid, suid: uid };
+          k.monitor.becomes(c, uid);
+        } else if (uid === c.uid || uid === c.suid) this.caller.credentials = { ...c, euid: uid };
         else return -E.PERM;
         return 0;
       },
@@ -747,6 +811,21 @@ export class SystemCalls {
         this.caller.umask = mask & 0o777;
         return old;
       },
+      auth_wait: (at, bytes) => {
+        if (this.caller.credentials.euid !== 0) return -E.PERM;
+        return this.untilNs(k.monitor.mayTryNs(this.text(at, bytes)));
+      },
+      auth_failed: (at, bytes) => {
+        const { euid, uid } = this.caller.credentials;
+        if (euid !== 0) return -E.PERM;
+        k.monitor.failed(this.text(at, bytes), uid);
+        return 0;
+      },
+      rights: (userAt, userBytes, rightAt, rightBytes, objectAt, objectBytes) => {
+        const [user, right] = [this.text(userAt, userBytes), this.text(rightAt, rightBytes)];
+        const r = k.monitor.test(user, right, this.text(objectAt, objectBytes));
+        return isRefusal(r) ? this.fail(r) : r;
+      },
 
       // ── Models ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
       model_load: (pathAt, pathBytes, at, bytes) =>
@@ -754,7 +833,7 @@ export class SystemCalls {
           if (bytes < LoadOptions.bytes) return -E.INVAL;
           const busy = this.busy();
           if (busy !== null) return this.fail(busy);
-          const full = this.readable(path);
+          const full = this.readable(path, 'load');
           if (typeof full === 'number') return full;
           const r = loader.load(full, LoadOptions.read(u8, at));
           this.note('load', { 'arena8.path': full, ...(r === null ? {} : refusedFields(r)) });
@@ -763,6 +842,8 @@ export class SystemCalls {
       model_unload: () => {
         const busy = this.busy();
         if (busy !== null) return this.fail(busy);
+        const denied = this.may('load', loader.source());
+        if (denied < 0) return denied;
         if (!loader.unload()) return this.fail(refuse('NODEV', 2001, 'no model loaded'));
         this.note('unload', {});
         return 0;
@@ -843,6 +924,8 @@ export class SystemCalls {
           const busy = this.busy();
           if (busy !== null) return this.fail(busy);
           const [engine = '', form = ''] = name.split(':');
+          const denied = this.may('load', engine === 'transformer' ? loader.lastPath : engine);
+          if (denied < 0) return denied;
           const r = engine === 'transformer' ? loader.reloadFile() : loader.loadBuiltin(engine, form);
           if (r !== null) return this.fail(r);
           this.note('config', { 'arena8.name': 'backend', 'arena8.value': name });
@@ -932,7 +1015,8 @@ export class SystemCalls {
         if (capacity < SchedReport.bytes) return -E.RANGE;
         if (bytes > 0) {
           if (bytes < SchedOptions.bytes) return -E.INVAL;
-          if (this.requester.uid !== 0) return -E.PERM;
+          const denied = this.may('manage', 'sched');
+          if (denied < 0) return denied;
           const refusal = sessions.configure(SchedOptions.read(u8, at));
           if (refusal !== null) return this.fail(refusal);
           this.note('config', { 'arena8.name': 'sched' });
@@ -946,7 +1030,8 @@ export class SystemCalls {
           if (bytes < BudgetRecord.bytes) return -E.INVAL;
           const wanted = BudgetRecord.read(u8, at);
           if (wanted.set !== 0) {
-            if (this.requester.uid !== 0) return -E.PERM;
+            const denied = this.may('manage', 'budget');
+            if (denied < 0) return denied;
             k.budget.configure(wanted);
             this.note('budget', {});
           }
@@ -959,7 +1044,8 @@ export class SystemCalls {
         if (bytes < QuotaRecord.bytes) return -E.INVAL;
         const wanted = QuotaRecord.read(u8, at);
         const { uid } = this.requester;
-        if (uid !== 0 && (wanted.set !== 0 || wanted.uid !== uid)) return -E.PERM;
+        const denied = wanted.set === 0 && wanted.uid === uid ? 0 : this.may('manage', 'quota');
+        if (denied < 0) return denied;
         if (wanted.set !== 0) {
           const refusal = k.quotas.set(wanted);
           if (refusal !== null) return this.fail(refusal);
@@ -984,6 +1070,19 @@ export class SystemCalls {
         return LlmStats.bytes;
       },
     };
+  }
+
+  /** Model files are what their rights say, beside their modes; those that lie behind a mounted one are that one's. */
+  private open(path: string, flags: number, mode: number): number {
+    const { vfs } = this.k;
+    const file = vfs.open(this.caller, path, flags, mode);
+    if (typeof file === 'number' || this.caller.credentials.euid === ROOT.euid) return this.install(file);
+    const mount = vfs.mounts().find(m => m.fs.type === 'gguf' && m.device === file.opening.device);
+    const model = mount?.source ?? (file.inode.kind === KIND.file && file.path.endsWith('.gguf') ? file.path : null);
+    const denied = model === null ? 0 : this.may('read', model);
+    if (denied === 0) return this.install(file);
+    file.close();
+    return denied;
   }
 
   private read(file: OpenFile, at: number, capacity: number): number {
@@ -1021,11 +1120,15 @@ export class SystemCalls {
   }
 
   /** The absolute path of a file that the kernel is to read for the caller; -EACCES where the caller may not. What is not there, the loader says. */
-  private readable(path: string): string | number {
+  private readable(path: string, right: Right = 'read'): string | number {
     const { vfs } = this.k;
     const place = vfs.resolve(this.caller, path);
-    if (typeof place !== 'number')
-      return permits(place.inode, this.caller.credentials, MAY.read) ? pathOf(place) : -E.ACCES;
+    if (typeof place !== 'number') {
+      if (!permits(place.inode, this.caller.credentials, MAY.read)) return -E.ACCES;
+      const full = pathOf(place);
+      const denied = this.may(right, full);
+      return denied < 0 ? denied : full;
+    }
     return place === -E.ACCES ? place : vfs.normalize(pathOf(this.caller.cwd), path);
   }
 
