@@ -54,7 +54,7 @@ import { describeFailure, formatPanic, panic } from './panic.ts';
 import { Pace } from './pace.ts';
 import { PagePool } from './pages.ts';
 import { Pipes } from './pipes.ts';
-import { Processes } from './process.ts';
+import { Processes, type Process } from './process.ts';
 import { Quotas } from './quota.ts';
 import { Prelinker } from './prelink.ts';
 import { parseQuotas, QUOTA_FILE } from './quota-file.ts';
@@ -254,7 +254,8 @@ export class Kernel {
       p => calls.gateOf(p),
       p => calls.drainTrace(p),
       p => this.sessions.closeOwnedBy(p.pid),
-      (p, why) => this.log.print(`${p.argv()[0]}[${p.pid}]: crashed: ${why}`),
+      // What a program says of its end may hold what it was working on.
+      (p, why) => this.log.print(`${p.argv()[0]}[${p.pid}]: crashed: ${why}`, p.credentials.euid),
       () => this.clock.nowNs(),
     );
 
@@ -374,7 +375,8 @@ export class Kernel {
     dev.registerMemory(arena.u8);
     dev.registerDisk('ram0', memoryDisk(this.hw.image));
     dev.registerDisk('ram1', this.swap);
-    for (const [name, device] of this.hw.devices) dev.register(name, device);
+    // The host's own ends of a shell are inherited, and opened by nobody else: they carry what others type.
+    for (const [name, device] of this.hw.devices) dev.register(name, device, 0o600);
     const trace = this.trace.device(() => {
       const uid = this.reader();
       return id => this.sessions.isSeenBy(uid, id);
@@ -386,7 +388,7 @@ export class Kernel {
     const { arena } = this.hw;
     const proc = (path: string, text: () => string): void => this.proc.register(path, text);
     proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\n`);
-    proc('kmsg', () => this.log.text());
+    proc('kmsg', () => this.log.text(this.reader()));
     proc('uptime', () => `${(this.clock.nowNs() / 1e9).toFixed(2)} ${(this.clock.nowNs() / 1e9).toFixed(2)}\n`);
     proc(
       'cpuinfo',
@@ -489,8 +491,17 @@ export class Kernel {
    * sessions, the call that it waits in. `+`: in the terminal's foreground. The command is the rest of the line.
    */
   private processTable(): string {
+    const reader = this.reader();
+    const rows = [...this.processes.all()].map(p => this.processRow(p, isSeen(p, reader)));
+    const head = ['PID', 'PPID', 'PGID', 'UID', 'STAT', 'TTY', 'START', 'CYCLES', 'SESSIONS', 'WCHAN', 'COMMAND'];
+    return [head, ...rows].map(row => `${row.join(' ')}\n`).join('');
+  }
+
+  /** Of others than `isOwn` only what it is: prompts are given as arguments, and what its sessions take tells how long they are. */
+  private processRow(p: Process, isOwn: boolean): string[] {
     const { foreground } = this.processes;
-    const rows = [...this.processes.all()].map(p => [
+    const argv = isOwn ? p.argv() : p.argv().slice(0, 1);
+    return [
       `${p.pid}`,
       `${p.parent}`,
       `${p.group}`,
@@ -498,17 +509,12 @@ export class Kernel {
       p.state + (p.group === foreground ? '+' : ''),
       p.files.some(f => f !== null && f.ioctl(IOCTL.isatty, 0) >= 0) ? 'tty' : '?',
       `${p.startedNs}`,
-      `${p.cycles}`,
-      `${this.sessions.cyclesOf(p.pid)}`,
-      p.state === 'S' ? p.waitsIn : '-',
+      `${isOwn ? p.cycles : 0}`,
+      `${isOwn ? this.sessions.cyclesOf(p.pid) : 0}`,
+      p.state === 'S' && isOwn ? p.waitsIn : '-',
       // One process, one line, whatever its arguments are.
-      p
-        .argv()
-        .join(' ')
-        .replace(/[^ -~\u00a0-\uffff]/g, '?'), // control characters, without the engine's Unicode tables
-    ]);
-    const head = ['PID', 'PPID', 'PGID', 'UID', 'STAT', 'TTY', 'START', 'CYCLES', 'SESSIONS', 'WCHAN', 'COMMAND'];
-    return [head, ...rows].map(row => `${row.join(' ')}\n`).join('');
+      argv.join(' ').replace(/[^ -~\u00a0-\uffff]/g, '?'), // control characters, without the engine's Unicode tables
+    ];
   }
 
   /** /proc/arena: header, one line per region, totals. Peaks are each region's largest size since power-on. */
@@ -578,7 +584,7 @@ export class Kernel {
   /** Something was not as it was said to be. */
   private report(text: string): void {
     if (this.hw.strict) panic(text);
-    this.log.print(text);
+    this.log.print(text, ROOT.euid);
   }
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -606,7 +612,8 @@ export class Kernel {
       files.push(file);
     }
     const credentials: Credentials = user === null ? ROOT : this.monitor.enter(user);
-    const place = this.vfs.chdir('/', cwd);
+    const begins = this.vfs.chdir('/', cwd);
+    const place = typeof begins === 'number' && user !== null ? this.vfs.chdir('/', '/') : begins; // a home may be away
     const pid =
       typeof place === 'number'
         ? place
@@ -695,6 +702,12 @@ export class Kernel {
     hash.update(bytes);
     return bytesToHex(hash.digest());
   }
+}
+
+/** Whether a user may know what a process works on: those that it has become, or came from, theirs. */
+function isSeen({ credentials }: Process, reader: number): boolean {
+  const { uid, euid } = credentials;
+  return reader === ROOT.euid || (reader === uid && reader === euid);
 }
 
 function hex(n: number): string {

@@ -51,7 +51,7 @@ import {
 } from './abi/index.ts';
 import type { AuditFields, AuditOp } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
-import { MAY, permits, ROOT, type Credentials } from '../vfs/permission.ts';
+import { MAY, permits, ROOT } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { PeriodBudget } from './budget.ts';
@@ -68,7 +68,7 @@ import type { Monitor } from './monitor.ts';
 import type { Mounter } from './mounter.ts';
 import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
-import { CATCH, type Process, type Processes } from './process.ts';
+import { CATCH, maySignal, type Process, type Processes } from './process.ts';
 import type { Quotas } from './quota.ts';
 import type { Right } from './rights.ts';
 import { refusedFields, type Journal } from './service.ts';
@@ -405,13 +405,14 @@ export class SystemCalls {
     return 0;
   }
 
-  /** A process outside the foreground group that reads the console is stopped by SIGTTIN. */
-  private stopsInBackground(file: OpenFile): boolean {
+  /** A process outside the foreground group that reads the console is stopped by SIGTTIN: BLOCKED; -EIO where it ignores that. 0: it may read. */
+  private inBackground(file: OpenFile): number {
     const { foreground } = this.k.processes();
-    if (foreground === 0 || this.caller.group === foreground) return false;
-    if (file.inode.kind !== KIND.char || file.ioctl(IOCTL.isatty, 0) !== 1) return false;
+    if (foreground === 0 || this.caller.group === foreground) return 0;
+    if (file.inode.kind !== KIND.char || file.ioctl(IOCTL.isatty, 0) !== 1) return 0;
+    if (this.caller.signals.get(SIG.TTIN) === CATCH.ignore) return -E.IO;
     this.k.processes().signalGroup(this.caller.group, SIG.TTIN);
-    return this.caller.stoppedBy !== null;
+    return BLOCKED;
   }
 
   private handlers(): Handlers {
@@ -520,22 +521,25 @@ export class SystemCalls {
         const p = pid === 0 ? this.caller : k.processes().get(pid);
         if (p === undefined || (p !== this.caller && p.parent !== this.caller.pid)) return -E.SRCH;
         if (group < 0) return -E.INVAL;
-        p.group = group === 0 ? p.pid : group;
+        const wanted = group === 0 ? p.pid : group;
+        // A signal of the terminal goes to all of a group: nobody makes others' processes his own.
+        const others = wanted === p.pid ? [] : k.processes().inGroup(wanted);
+        if (others.some(q => !maySignal(this.caller.credentials, q.credentials))) return -E.PERM;
+        p.group = wanted;
         return 0;
       },
       tcsetpgrp: (fd, group) =>
         this.withFile(fd, file => {
           if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
-          const processes = k.processes();
-          const before = processes.foreground;
-          processes.foreground = group;
-          return before;
+          return k.processes().giveConsole(this.caller, group);
         }),
       poll: (fd, milliseconds) =>
         this.withFile(fd, file => {
           const ready = file.ioctl(IOCTL.waiting, 0);
           if (ready < 0) return ready;
-          if (ready === 0 || this.stopsInBackground(file)) return this.until(milliseconds);
+          const stopped = this.inBackground(file);
+          if (stopped === -E.IO) return stopped;
+          if (ready === 0 || stopped === BLOCKED) return this.until(milliseconds);
           this.caller.wakeNs = null;
           return 1;
         }),
@@ -586,7 +590,8 @@ export class SystemCalls {
         }),
       read: (fd, at, capacity) =>
         this.withFile(fd, file => {
-          if (this.stopsInBackground(file)) return BLOCKED;
+          const stopped = this.inBackground(file);
+          if (stopped !== 0) return stopped;
           return file.opening.disk === '' ? this.read(file, at, capacity) : this.readStored(file, at, capacity);
         }),
       write: (fd, at, bytes) =>
@@ -637,7 +642,8 @@ export class SystemCalls {
       readline: (fd, promptAt, promptBytes, at, capacity) =>
         this.withFile(fd, file => {
           if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
-          if (this.stopsInBackground(file)) return BLOCKED;
+          const stopped = this.inBackground(file);
+          if (stopped !== 0) return stopped;
           return k.console.readline(this.text(promptAt, promptBytes), u8, at, capacity);
         }),
       complete: (fd, back, count, at, bytes) =>
@@ -1141,11 +1147,6 @@ export class SystemCalls {
     const path = this.path(at, bytes);
     return typeof path === 'number' ? path : use(path);
   }
-}
-
-/** The superuser signals anyone, others those that they run, or had run before they became somebody else. */
-function maySignal(by: Credentials, to: Credentials): boolean {
-  return by.euid === 0 || [by.uid, by.euid].some(id => id === to.uid || id === to.suid);
 }
 
 /** Every number names one call; checked once at boot. */

@@ -924,7 +924,8 @@ test('/etc/quota is read at boot; its mistakes are in the log', t => {
 
 test('llmctl budget, quota, sched, pace: who may, wrong command lines, what is printed', t => {
   const machine = powerOn();
-  const denied = 'llmctl: Operation not permitted';
+  const denied =
+    /^llmctl: user user may not manage (quota|budget|sched): \/etc\/llm\/rights:\d+ decides: \* run,read \*\n$/;
   for (const line of [
     'quota user --tokens 0',
     'quota root',
