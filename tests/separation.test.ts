@@ -294,3 +294,30 @@ test('what a session gets is zeros but for its own: slots and pages of others, p
   const record = arena.u8.subarray(kernel.lay.sessionsAt, kernel.lay.sessionsAt + SessionRecord.bytes);
   t.false(holds(record, SECRET));
 });
+
+// ── Noninterference ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** All that a user can see, the calls' answers too, while root's requests run and after they have ended. */
+function view(prompt: string): string[] {
+  const machine = power();
+  ok(machine, `llmctl submit --temp 0 -n 40 "${prompt}"; llmctl submit --temp 0.7 --seed 5 -n 9 "${prompt}"`);
+  ok(machine, `echo "${prompt}" > /root/note; grep -c . /root/note`);
+  const seen: string[] = [];
+  for (let round = 0; round < 2; round++) {
+    attack(machine, function* (sys, gate) {
+      yield* everything(sys, '/', (path, bytes) => seen.push(`${path}: ${Buffer.from(bytes).toString('latin1')}`));
+      seen.push(Buffer.from(yield* harvest(gate, sys)).toString('base64'));
+      return 0;
+    });
+    ok(machine, 'sleep 30');
+  }
+  return seen;
+}
+
+test('two machines that differ in a prompt alone look the same to others', t => {
+  const one = view('The big dog sat in the sun and was glad');
+  const other = view('The red cat ran to the sea and was lost');
+  t.is(one.length, other.length);
+  const differing = one.filter((text, i) => text !== other[i]).map(text => text.slice(0, 300));
+  t.deepEqual(differing, []);
+});
