@@ -83,6 +83,8 @@ export class Admission {
     };
     const engine = loader.engine();
     if (engine === null) return refused(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE'));
+    const denied = loader.denies('execute');
+    if (denied !== null) return refused(denied);
     const o = SessionOptions.read(this.k.arena.u8, optionsAt);
     const bad = checkOptions(o, engine);
     if (bad !== null) return refused(bad);
