@@ -5,12 +5,13 @@
 import { isRefusal, LIMITS, refuse, utf8Decode, type Hasher, type LogKey, type Refusal } from './abi/index.ts';
 import {
   canonical,
-  PAYLOAD_TYPE,
+  formatStatement,
   permissionNames,
-  preAuthentication,
-  toBase64,
+  signEnvelope,
+  STATEMENT_PAYLOAD,
   toHex,
   type Json,
+  type Statement,
 } from '../trust/index.ts';
 import type { Loaded } from './loader.ts';
 import type { Packages } from './packages.ts';
@@ -47,15 +48,14 @@ export class Attestor {
     const { key } = this.k;
     if (key === null)
       return refuse('NOTSUP', 5001, 'no log, no key to sign with: this machine was started with --audit off');
-    const statement = canonical(this.statement(nonce, key));
+    const statement = formatStatement(this.statement(nonce, key));
     if (isRefusal(statement)) return statement;
-    const sig = key.sign(preAuthentication(PAYLOAD_TYPE, statement));
-    const signatures = [{ keyid: toHex(key.publicKey), sig: toBase64(sig) }];
-    const text = canonical({ payload: toBase64(statement), payloadType: PAYLOAD_TYPE, signatures });
+    const signer = { keyid: toHex(key.publicKey), sign: (message: Uint8Array) => key.sign(message) };
+    const text = signEnvelope(STATEMENT_PAYLOAD, statement, [signer]);
     return isRefusal(text) ? text : `${utf8Decode(text)}\n`;
   }
 
-  private statement(nonce: string, key: LogKey): Json {
+  private statement(nonce: string, key: LogKey): Statement {
     const { k } = this;
     const loaded = k.loaded();
     const subjects: [name: string, sha256: string][] = [
@@ -64,7 +64,6 @@ export class Attestor {
     ];
     if (loaded !== null && loaded.digest !== '') subjects.push(['model', loaded.digest]);
     return {
-      _type: 'https://in-toto.io/Statement/v1',
       subject: subjects.map(([name, sha256]) => ({ name, digest: { sha256 } })),
       predicateType: ATTESTATION_TYPE,
       predicate: {

@@ -7,6 +7,7 @@ import type { Refusal } from '../kernel/abi/index.ts';
 import { fromBase64, fromHex, joined, malformed, sha256, toBase64, toHex } from './bytes.ts';
 import { canonical } from './canonical.ts';
 import type { Json } from './canonical.ts';
+import { formatStatement, parseStatement, preAuthentication, STATEMENT_PAYLOAD } from './dsse.ts';
 import { formatPublicPem, isCurve, sign, verify } from './keys.ts';
 import type { PublicKey, SecretKey } from './keys.ts';
 import { failure } from './package.ts';
@@ -14,8 +15,6 @@ import type { PackageFailure } from './package.ts';
 
 const MEDIA_TYPE = 'application/vnd.dev.sigstore.bundle.v0.3+json';
 const MEDIA_TYPES = 'application/vnd.dev.sigstore.bundle';
-export const PAYLOAD_TYPE = 'application/vnd.in-toto+json';
-const STATEMENT_TYPE = 'https://in-toto.io/Statement/v1';
 const PREDICATE_TYPE = 'https://model_signing/signature/v1.0';
 
 /** How a bundle says who signed: with a key of which it has the digest, with a chain of certificates, or keyless through Sigstore. */
@@ -55,7 +54,7 @@ export function parseBundle(bytes: Uint8Array): OmsBundle | Refusal {
   if (isRefusal(signer)) return signer;
   const envelope = object(dsseEnvelope, 'dsseEnvelope', ['payload', 'payloadType', 'signatures'], []);
   if (isRefusal(envelope)) return envelope;
-  if (envelope['payloadType'] !== PAYLOAD_TYPE) return malformed(`payloadType is not ${PAYLOAD_TYPE}`);
+  if (envelope['payloadType'] !== STATEMENT_PAYLOAD) return malformed(`payloadType is not ${STATEMENT_PAYLOAD}`);
   const payload = decoded(envelope['payload']);
   if (payload === null) return malformed('payload is not base64');
   const { signatures } = envelope;
@@ -86,21 +85,17 @@ function signerOf(material: unknown): Pick<OmsBundle, 'method' | 'hint'> | Refus
 }
 
 function statementOf(payload: Uint8Array): Pick<OmsBundle, 'subject' | 'rootSha256' | 'resources'> | Refusal {
-  const statement = object(payload, 'the payload', ['_type', 'subject', 'predicateType', 'predicate'], []);
+  const statement = parseStatement(payload);
   if (isRefusal(statement)) return statement;
-  if (statement['_type'] !== STATEMENT_TYPE) return malformed(`_type is not ${STATEMENT_TYPE}`);
-  if (statement['predicateType'] !== PREDICATE_TYPE)
-    return malformed(`predicateType ${shown(String(statement['predicateType']))} is not ${PREDICATE_TYPE}`);
-  const { subject: subjects } = statement;
-  if (!Array.isArray(subjects) || subjects.length !== 1) return malformed('subject is not a list of one');
-  const subject = object(subjects[0], 'subject[0]', ['name', 'digest'], null);
-  if (isRefusal(subject)) return subject;
-  const digest = object(subject['digest'], 'subject[0].digest', ['sha256'], null);
-  if (isRefusal(digest)) return digest;
-  const rootSha256 = sha256Text(digest['sha256']);
+  const { subject: subjects, predicateType, predicate } = statement;
+  if (predicateType !== PREDICATE_TYPE)
+    return malformed(`predicateType ${shown(predicateType)} is not ${PREDICATE_TYPE}`);
+  const [subject, ...more] = subjects;
+  if (subject === undefined || more.length > 0) return malformed('subject is not a list of one');
+  const rootSha256 = sha256Text(subject.digest['sha256']);
   if (rootSha256 === null) return malformed('subject[0].digest.sha256 is not 64 digits of hex');
-  const resources = resourcesOf(statement['predicate']);
-  return isRefusal(resources) ? resources : { subject: String(subject['name']), rootSha256, resources };
+  const resources = resourcesOf(predicate);
+  return isRefusal(resources) ? resources : { subject: subject.name, rootSha256, resources };
 }
 
 function resourcesOf(predicate: unknown): OmsResource[] | Refusal {
@@ -190,7 +185,7 @@ export function checkBundleSignature(bundle: OmsBundle, keys: readonly PublicKey
   if (key === undefined) return failure('SignatureFailure', `key ${bundle.hint || 'without a hint'} is not trusted`);
   const misshapen = shapeOf(bundle.signature, key);
   if (misshapen !== null) return failure('SignatureFailure', misshapen);
-  return verify(key, preAuthentication(PAYLOAD_TYPE, bundle.payload), bundle.signature)
+  return verify(key, preAuthentication(STATEMENT_PAYLOAD, bundle.payload), bundle.signature)
     ? null
     : failure('SignatureFailure', `the statement is not signed by key ${bundle.hint}`);
 }
@@ -224,8 +219,7 @@ export function shapeOf(der: Uint8Array, { kind }: Pick<PublicKey, 'kind'>): str
 export function signBundle(subject: string, resources: readonly OmsResource[], key: SecretKey): Uint8Array | Refusal {
   if (!isCurve(key.kind)) return malformed(`model signing bundles take P-256 and P-384, not a key of ${key.kind}`);
   const sorted = [...resources].sort((a, b) => (a.name < b.name ? -1 : 1));
-  const payload = canonical({
-    _type: STATEMENT_TYPE,
+  const payload = formatStatement({
     subject: [{ name: subject, digest: { sha256: rootOf(sorted) } }],
     predicateType: PREDICATE_TYPE,
     predicate: {
@@ -234,22 +228,17 @@ export function signBundle(subject: string, resources: readonly OmsResource[], k
     },
   });
   if (isRefusal(payload)) return payload;
-  const sig = sign(key, preAuthentication(PAYLOAD_TYPE, payload));
+  const sig = sign(key, preAuthentication(STATEMENT_PAYLOAD, payload));
   if (isRefusal(sig)) return sig;
   const bundle: Json = {
     mediaType: MEDIA_TYPE,
     verificationMaterial: { publicKey: { hint: hintOf(key.public) }, tlogEntries: [] },
     dsseEnvelope: {
       payload: toBase64(payload),
-      payloadType: PAYLOAD_TYPE,
+      payloadType: STATEMENT_PAYLOAD,
       signatures: [{ sig: toBase64(sig), keyid: '' }],
     },
   };
   const text = canonical(bundle);
   return isRefusal(text) ? text : joined(text, utf8Encode('\n'));
-}
-
-/** DSSE's PAE: what an envelope's signature is over. */
-export function preAuthentication(type: string, body: Uint8Array): Uint8Array {
-  return joined(utf8Encode(`DSSEv1 ${utf8Encode(type).length} ${type} ${body.length} `), body);
 }
