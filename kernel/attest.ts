@@ -34,8 +34,6 @@ export interface Attested {
   /** NAME=MODEL of those that are not the default. */
   readonly disks: () => readonly string[];
   readonly loaded: () => Loaded | null;
-  /** SHA-256 of the plan, its prices left out; hex. */
-  readonly planDigest: () => string;
   /** The newest checkpoint of the log, a signed note. */
   readonly head: () => string;
 }
@@ -84,7 +82,7 @@ export class Attestor {
     };
   }
 
-  private model({ path, engine, digest, report }: Loaded): Json {
+  private model({ path, engine, digest, planDigest, report }: Loaded): Json {
     const { packages } = this.k;
     const found = packages.byDigest(digest);
     const { ctx, batch, sessions, pages, tileBytes } = report;
@@ -92,7 +90,7 @@ export class Attestor {
       path,
       name: engine.shape.name,
       engine: engine.name,
-      plan_sha256: this.k.planDigest(),
+      plan_sha256: planDigest,
       load: { ctx, batch, sessions, pages, tile_bytes: tileBytes },
       package:
         found === null

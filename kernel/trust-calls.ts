@@ -30,8 +30,8 @@ import type { Arena } from './arena.ts';
 import type { Attestor } from './attest.ts';
 import type { Clock } from './clock.ts';
 import type { Loader } from './loader.ts';
+import type { Journal } from './service.ts';
 import { isPolicy, POLICIES, type Judged, type Packages, type Seal } from './packages.ts';
-import { refusedFields } from './service.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 
 /** What these calls act on. */
@@ -42,6 +42,7 @@ export interface TrustContext {
   readonly loader: Loader;
   readonly packages: Packages;
   readonly attestor: Attestor;
+  readonly journal: Pick<Journal, 'modelFields'>;
 }
 
 /** The caller of the call being served, and what the gate offers to handlers. */
@@ -56,7 +57,8 @@ export interface TrustGate {
   readonly answer: (text: string, at: number, capacity: number) => number;
   readonly busy: () => Refusal | null;
   readonly fail: (r: Refusal) => number;
-  readonly note: (op: AuditOp, fields: AuditFields) => void;
+  /** Writes down what was done, or that it was refused: the call's answer. */
+  readonly noted: (op: AuditOp, fields: AuditFields, r: Refusal | number | null) => number;
 }
 
 export const TRUST_CALLS = [
@@ -85,8 +87,7 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
         ? gate.fail(refuse('RANGE', 0, 'a digest has 32 bytes'))
         : calls.judged(pathAt, pathBytes, 'hash', file => {
             k.arena.u8.set(fromHex(file.digest)!, at);
-            gate.note('hash', facts(file));
-            return 32;
+            return gate.noted('hash', facts(file), 32);
           }),
     model_verify: (pathAt, pathBytes, packageFd, keyFd, at, capacity) =>
       calls.verify('verify', pathAt, pathBytes, packageFd, keyFd, at, capacity),
@@ -98,7 +99,7 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
         const pem = utf8Decode(k.arena.u8, at, at + Math.min(bytes, LIMITS.keyBytes));
         const r = bytes === 0 ? packages.removeKey(name) : packages.addKey(name, pem);
         const done = { 'arena8.name': name, 'arena8.value': bytes === 0 ? 'removed' : 'added' };
-        return calls.noted('key', done, r);
+        return gate.noted('key', done, r);
       }),
     policy: (nameAt, nameBytes, at, capacity) => {
       const name = gate.text(nameAt, nameBytes);
@@ -106,8 +107,7 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
       return rooted(() => {
         if (!isPolicy(name)) return gate.fail(refuse('INVAL', 7001, `policy is ${POLICIES.join(', ')}`));
         packages.policy = name;
-        gate.note('policy', { 'arena8.value': name });
-        return gate.answer(name, at, capacity);
+        return gate.noted('policy', { 'arena8.value': name }, gate.answer(name, at, capacity));
       });
     },
     model_register: (pathAt, pathBytes, packageFd, permissions, ctx) =>
@@ -119,17 +119,17 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
           const id = isRefusal(seal) ? seal : packages.register(seal, file, permissions, ctx);
           const value = permissionNames(permissions).join(' ');
           const done = { ...facts(file), 'arena8.name': isRefusal(id) ? '' : `package ${id}`, 'arena8.value': value };
-          return calls.noted('register', done, id);
+          return gate.noted('register', done, id);
         });
       }),
     model_unregister: id =>
-      rooted(() => calls.noted('unregister', { 'arena8.name': `package ${id}` }, packages.unregister(id))),
+      rooted(() => gate.noted('unregister', { 'arena8.name': `package ${id}` }, packages.unregister(id))),
     model_swap: (id, at, bytes) => {
       const busy = gate.busy();
       if (busy !== null) return gate.fail(busy);
       if (bytes < LoadOptions.bytes) return gate.fail(refuse('INVAL', 0, 'no LoadOptions'));
       const found = packages.find(id);
-      if (isRefusal(found)) return calls.noted('swap', { 'arena8.name': `package ${id}` }, found);
+      if (isRefusal(found)) return gate.noted('swap', { 'arena8.name': `package ${id}` }, found);
       const { path, digest } = found;
       const allowed = gate.readable(path);
       if (typeof allowed === 'number') return allowed;
@@ -154,10 +154,8 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
         return gate.fail(refuse('TOOBIG', 7001, `a nonce has at most ${LIMITS.nonceBytes} bytes`));
       const nonce = gate.text(nonceAt, nonceBytes);
       const statement = loader.denies('attest') ?? k.attestor.attest(nonce);
-      if (isRefusal(statement)) return calls.noted('attest', { 'arena8.value': nonce }, statement);
-      const r = gate.answer(statement, at, capacity);
-      if (r >= 0) gate.note('attest', { 'arena8.value': nonce });
-      return r;
+      if (isRefusal(statement)) return gate.noted('attest', { 'arena8.value': nonce }, statement);
+      return gate.noted('attest', { 'arena8.value': nonce }, gate.answer(statement, at, capacity));
     },
   };
 }
@@ -174,12 +172,6 @@ class Calls {
     private readonly gate: TrustGate,
   ) {}
 
-  /** Writes down what was done, or that it was refused: the call's result. */
-  noted(op: AuditOp, fields: AuditFields, r: number | null | Refusal): number {
-    this.gate.note(op, isRefusal(r) ? { ...fields, ...refusedFields(r) } : fields);
-    return isRefusal(r) ? this.gate.fail(r) : (r ?? 0);
-  }
-
   /** A file that the caller may read, hashed. */
   judged(at: number, bytes: number, op: AuditOp, use: (file: Judged) => number): number {
     const { gate, k } = this;
@@ -191,7 +183,7 @@ class Calls {
       const { size } = file.stat();
       const digest = k.packages.digestOf(file);
       file.close();
-      return isRefusal(digest) ? this.noted(op, { 'arena8.path': path }, digest) : use({ path, size, digest });
+      return isRefusal(digest) ? gate.noted(op, { 'arena8.path': path }, digest) : use({ path, size, digest });
     });
   }
 
@@ -209,8 +201,8 @@ class Calls {
     return this.judged(pathAt, pathBytes, op, file => {
       const seal = this.seal(packageFd);
       const key = keyFd < 0 ? null : this.key(keyFd);
-      if (isRefusal(seal)) return this.noted(op, facts(file), seal);
-      if (isRefusal(key)) return this.noted(op, facts(file), key);
+      if (isRefusal(seal)) return gate.noted(op, facts(file), seal);
+      if (isRefusal(key)) return gate.noted(op, facts(file), key);
       const own: PublicKey | null =
         op === 'sign' && seal.format === 'sis' ? { kind: 'ed25519', bytes: seal.package.key } : null;
       const report = k.packages.report(seal, file, k.packages.judge(seal, file, key ?? own));
@@ -223,8 +215,7 @@ class Calls {
         'arena8.value': `${result}: ${what}`,
         ...(report.message ? { 'arena8.message': report.message } : {}),
       };
-      gate.note(op, said);
-      return report.result ?? 0;
+      return gate.noted(op, said, report.result ?? 0);
     });
   }
 
@@ -250,14 +241,15 @@ class Calls {
 
   /** Another model in place of the loaded one: what it took is written down, or why the old one stays. */
   replaced(op: 'swap' | 'rollback', load: () => Refusal | null): number {
-    const { loader, clock } = this.k;
+    const { gate } = this;
+    const { loader, clock, journal } = this.k;
     const from = loader.current();
     const began = clock.nowNs();
     const refusal = load();
     const now = loader.current();
     const was = from === null ? 'nothing' : from.path || from.engine.name;
-    if (refusal !== null || now === null) return this.noted(op, { 'arena8.name': was }, refusal);
-    const value = `${was}, ${clock.nowNs() - began} ns`;
-    return this.noted(op, { 'arena8.path': now.path, 'arena8.digest': fromHex(now.digest)!, 'arena8.value': value }, 0);
+    if (refusal !== null || now === null) return gate.noted(op, { 'arena8.name': was }, refusal);
+    const value = `from ${was}, ${clock.nowNs() - began} ns`;
+    return gate.noted(op, { 'arena8.path': now.path, 'arena8.value': value, ...journal.modelFields() }, 0);
   }
 }
