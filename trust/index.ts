@@ -8,6 +8,8 @@ export type { Json, JsonObject } from './canonical.ts';
 export * from './dsse.ts';
 export * from './keys.ts';
 export * from './note.ts';
+export * from './oms.ts';
+export * from './package.ts';
 export * from './record.ts';
 export * from './tiles.ts';
 export * from './tree.ts';

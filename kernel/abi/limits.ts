@@ -87,6 +87,13 @@ export const LIMITS = {
   chatBlanksMax: 1024,
   chatMessageMax: 200, // characters of what went wrong
 
+  // Trust in models (bookkeeping, outside the arena)
+  packagesMax: 16, // registered models; the specification's 4 suited its own
+  trustedKeysMax: 16,
+  packageBytes: 64 * KiB, // of a package or signing bundle
+  keyBytes: 4 * KiB, // of a key in PEM
+  nonceBytes: 128, // of an attestation
+
   // Sessions
   sessionsMax: 32,
   sessionTimeoutMs: 30000, // virtual
