@@ -16,12 +16,12 @@ import {
   utf8Decode,
 } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
+import { toBase64 } from '../../trust/index.ts';
 import { exp } from '../lib/exp.ts';
 import { join, listDirectory, readText, stat } from '../lib/files.ts';
 import { humanSize, jsonLine, table, times } from '../lib/fmt.ts';
 import type { Json } from '../lib/fmt.ts';
 import {
-  base64,
   choiceOf,
   defaultChoice,
   failAbout,
@@ -804,7 +804,7 @@ function* detokenize(ctx: Ctx, operands: readonly string[]): Run {
   const model = yield* loadedModel(sys);
   const all = concat(pieces);
   const bytes = typeof model !== 'number' && model.spacePrefix !== 0 && all[0] === 0x20 ? all.subarray(1) : all;
-  if (ctx.options.json) yield* out.print(jsonLine({ text: utf8Decode(bytes), text_b64: base64(bytes) }));
+  if (ctx.options.json) yield* out.print(jsonLine({ text: utf8Decode(bytes), text_b64: toBase64(bytes) }));
   else yield* out.write(bytes);
   return 0;
 }
