@@ -14,6 +14,7 @@ import {
   SESSION_KIND,
   SessionOptions,
   ENCODE,
+  strerror,
   type Engine,
   type Refusal,
 } from './abi/index.ts';
@@ -25,7 +26,7 @@ import { pagesOf } from './pages.ts';
 import type { Residency } from './residency.ts';
 import { utilisationPpm } from './sched.ts';
 import { dearestRun, type Segments } from './segments.ts';
-import type { Service } from './service.ts';
+import type { Request as Asked, Service } from './service.ts';
 import { drawOf, Session, STATE, type Caller, type SessionTable } from './session.ts';
 import type { Bound } from './wcet/price.ts';
 import { transferCycles } from './wcet/targets.ts';
@@ -73,27 +74,28 @@ export class Admission {
   /** Admits a request, or says why not; what is refused is written down too. */
   open(caller: Caller, optionsAt: number, prompt: OpenFile): Session | Refusal {
     const { loader, journal } = this.k;
-    let counted = 0;
-    const refused = (r: Refusal): Refusal => {
+    const refused = (r: Refusal, known: Partial<Asked> = {}): Refusal => {
       this.life.totals.rejects++;
       this.k.trace.emit('reject', 0, r.code, r.errno);
-      journal.refused(caller.uid, counted, r);
+      journal.refused(caller.uid, known, r);
       return r;
     };
+    const unwritten = journal.admits();
+    if (unwritten !== null) return refused(unwritten);
     const engine = loader.engine();
     if (engine === null) return refused(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE'));
     const o = SessionOptions.read(this.k.arena.u8, optionsAt);
     const bad = checkOptions(o, engine);
-    if (bad !== null) return refused(bad);
-    const text = this.tokenize(caller, engine, o, prompt);
-    if (isRefusal(text)) return refused(text);
-    counted = text.count;
+    if (bad !== null) return refused(bad, { o });
     const stops = readStops(this.k.arena.u8, optionsAt + SessionOptions.at.stopBytes, o.stopCount);
+    const text = this.tokenize(caller, engine, o, prompt);
+    if (isRefusal(text)) return refused(text, { o, stops });
+    const quotaBefore = journal.quotaOf(caller.uid);
     const s = this.admit(this.requestOf(caller, engine, o, text, stops));
     if (isRefusal(s)) {
+      refused(s, { o, stops, ids: text.file, count: text.count });
       text.file.close();
-      return refused(s);
-    }
+    } else journal.submitted(s, { o, stops }, quotaBefore);
     return s;
   }
 
@@ -129,13 +131,49 @@ export class Admission {
     if (isRefusal(parent)) return parent;
     const begins = o.kind === SESSION_KIND.generate && parent === null && engine.vocabulary.addBos;
     const flags = (begins ? ENCODE.bos : 0) | ((o.flags & SESSION_FLAG.special) !== 0 ? ENCODE.special : 0);
-    const ids = this.k.loader.tokenizeToFile(engine.vocabulary, prompt, flags);
+    const ids =
+      (o.flags & SESSION_FLAG.ids) === 0
+        ? this.k.loader.tokenizeToFile(engine.vocabulary, prompt, flags)
+        : this.copyIds(prompt, engine.vocabulary.count);
     if (isRefusal(ids)) return ids;
     if (ids.count === 0) {
       ids.file.close();
       return refuse('INVAL', 4001, 'empty prompt after tokenization');
     }
     return parent === null ? ids : this.behind(parent, engine, ids);
+  }
+
+  /** A prompt that is token ids already, checked against the vocabulary. */
+  private copyIds(prompt: OpenFile, vocabulary: number): { file: OpenFile; count: number } | Refusal {
+    const { arena, lay, vfs, costs } = this.k;
+    const file = vfs.memfd('tokens');
+    if (typeof file === 'number') return refuse('NFILE', 4001, `no file for the token ids: ${strerror(file)}`);
+    const refused = (r: Refusal): Refusal => {
+      file.close();
+      return r;
+    };
+    let count = 0;
+    for (let odd = 0; ;) {
+      const n = prompt.read(lay.dmaAt + odd, LIMITS.dmaBytes - odd);
+      if (n < 0) return refused(refuse('IO', 4001, `cannot read the token ids: ${strerror(n)}`));
+      if (n === 0 && odd > 0)
+        return refused(refuse('INVAL', 4001, `${count * 4 + odd} bytes are no list of token ids of 4 bytes each`));
+      if (n === 0) break;
+      const whole = (odd + n) >> 2;
+      const strange = arena.u32.subarray(lay.dmaAt >> 2, (lay.dmaAt >> 2) + whole).findIndex(id => id >= vocabulary);
+      if (strange >= 0) {
+        const id = arena.u32[(lay.dmaAt >> 2) + strange]!;
+        return refused(refuse('INVAL', 4002, `token ${count + strange} is ${id}, the vocabulary has ${vocabulary}`));
+      }
+      if (file.write(lay.dmaAt, whole * 4) !== whole * 4)
+        return refused(refuse('NOSPC', 4001, `no room in memory storage for ${count + whole} token ids`));
+      odd = (odd + n) & 3;
+      arena.u8.copyWithin(lay.dmaAt, lay.dmaAt + whole * 4, lay.dmaAt + whole * 4 + odd);
+      count += whole;
+    }
+    costs.transfer(4 * count);
+    file.seek(0, 0);
+    return { file, count };
   }
 
   /** A session of the caller's that has ended, and whose history is still there. */
