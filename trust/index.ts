@@ -11,3 +11,4 @@ export * from './note.ts';
 export * from './record.ts';
 export * from './tiles.ts';
 export * from './tree.ts';
+export * from './verify.ts';
