@@ -24,3 +24,4 @@ export * from './package.ts';
 export * from './record.ts';
 export * from './tiles.ts';
 export * from './tree.ts';
+export * from './verify.ts';

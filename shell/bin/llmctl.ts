@@ -17,6 +17,8 @@ import {
 } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { toBase64 } from '../../trust/index.ts';
+import { audit, auditTakes, auditUsage } from '../lib/audit.ts';
+import { auditVerbOptions } from '../lib/audit-machine.ts';
 import { exp } from '../lib/exp.ts';
 import { join, listDirectory, readText, stat } from '../lib/files.ts';
 import { humanSize, jsonLine, table, times } from '../lib/fmt.ts';
@@ -159,6 +161,7 @@ const options = {
   ...packageOptions,
   ...registryOptions,
   ...attestOptions,
+  ...auditVerbOptions,
   period: {
     value: 'MS',
     help: 'budget: the period in milliseconds; submit: run in a server with a budget of cycles every MS milliseconds',
@@ -252,6 +255,7 @@ const verbs: Readonly<Record<string, Verb>> = {
     operands: [0, 1],
     run: disk,
   },
+  audit: { usage: auditUsage, takes: auditTakes, operands: [0, Infinity], run: audit },
   models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
   hash: { usage: '[FILE]', takes: [], operands: [0, 1], run: hash },
   sign: {
@@ -320,12 +324,13 @@ export const llmctl = define({
     '  swap        load a registered model in place of the one loaded, which stays when anything fails',
     '  rollback    load again, as it was, the model before the one loaded',
     '  attest      a signed statement of what this machine is and runs: an in-toto Statement in a DSSE envelope under the key of the audit log',
+    '  audit       the log of what the machine was asked and did: its records, proofs of them, copies that others check, witnesses. The verbs are explained in audit(7): man audit',
     '',
     'DRAWING, PROMISE: the options of llminfer; sessions are explained in sessions(7): man sessions. Packages, keys and permissions are explained in trust(7): man trust. SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
     '',
     'The keys of every --json form are in json(7): man json.',
     '',
-    'Exit status: 0, 1 for an error, a model that does not fit or, of poll, a session that faulted, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer. Of diff: 0 when nothing differs, 1 when something does, 2 for an error.',
+    'Exit status: 0, 1 for an error, a model that does not fit or, of poll, a session that faulted, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer. Of diff, and of audit diff: 0 when nothing differs, 1 when something does, 2 for an error.',
   ].join('\n'),
   options,
   usageStatus: 2,
@@ -343,6 +348,7 @@ export const llmctl = define({
     ['llmctl quota user --tokens 500', 'give user 500 tokens an hour'],
     ['llmctl budget --period 1000 --max-tokens-per-period 8', 'draw at most 8 tokens a second'],
     ['llmctl rights test user load /models/fable-f16.gguf', 'may user load it, and what says so?'],
+    ['llmctl audit list --status refused --last 5', 'the last five requests that were refused'],
     ['llmctl perplexity /usr/share/labs/budget.md', 'how surprised the model is'],
   ],
   main: function* (ctx) {
