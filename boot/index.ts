@@ -14,9 +14,9 @@ export interface BootOptions extends Partial<Omit<MachineOptions, 'mounts'>> {
 }
 
 export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, Submission } from './machine.ts';
-export { Machine, VERSION };
+export { BUILD_DIGEST, Machine, VERSION };
 
-import { VERSION } from './version.ts';
+import { BUILD_DIGEST, VERSION } from './version.ts';
 
 /** The boot image that was built beside this file. */
 export function defaultImage(): Uint8Array {

@@ -40,7 +40,7 @@ import { multiplyAddIsFused } from './fused.ts';
 import * as inference from './inference.ts';
 import type { BudgetOptions, Inference, InferOptions, Submission } from './inference.ts';
 import { templateDevice } from './template.ts';
-import { VERSION } from './version.ts';
+import { BUILD_DIGEST, VERSION } from './version.ts';
 
 export interface BootOptions {
   /** Boot image, cpio newc. */
@@ -108,6 +108,7 @@ export class Machine {
       programs,
       loadConstants: at => loadUnicode(this.arena, at),
       version: VERSION,
+      buildDigest: BUILD_DIGEST,
       seed: options.seed ?? 0,
       ...processors(options),
       pricer: pricer(),

@@ -15,6 +15,7 @@ import {
   SESSION_KIND,
   SessionOptions,
   ENCODE,
+  strerror,
   type Engine,
   type Refusal,
 } from './abi/index.ts';
@@ -130,13 +131,49 @@ export class Admission {
     if (isRefusal(parent)) return parent;
     const begins = o.kind === SESSION_KIND.generate && parent === null && engine.vocabulary.addBos;
     const flags = (begins ? ENCODE.bos : 0) | ((o.flags & SESSION_FLAG.special) !== 0 ? ENCODE.special : 0);
-    const ids = this.k.loader.tokenizeToFile(engine.vocabulary, prompt, flags);
+    const ids =
+      (o.flags & SESSION_FLAG.ids) === 0
+        ? this.k.loader.tokenizeToFile(engine.vocabulary, prompt, flags)
+        : this.copyIds(prompt, engine.vocabulary.count);
     if (isRefusal(ids)) return ids;
     if (ids.count === 0) {
       ids.file.close();
       return refuse('INVAL', 4001, 'empty prompt after tokenization');
     }
     return parent === null ? ids : this.behind(parent, engine, ids);
+  }
+
+  /** A prompt that is token ids already, checked against the vocabulary. */
+  private copyIds(prompt: OpenFile, vocabulary: number): { file: OpenFile; count: number } | Refusal {
+    const { arena, lay, vfs, costs } = this.k;
+    const file = vfs.memfd('tokens');
+    if (typeof file === 'number') return refuse('NFILE', 4001, `no file for the token ids: ${strerror(file)}`);
+    const refused = (r: Refusal): Refusal => {
+      file.close();
+      return r;
+    };
+    let count = 0;
+    for (let odd = 0; ;) {
+      const n = prompt.read(lay.dmaAt + odd, LIMITS.dmaBytes - odd);
+      if (n < 0) return refused(refuse('IO', 4001, `cannot read the token ids: ${strerror(n)}`));
+      if (n === 0 && odd > 0)
+        return refused(refuse('INVAL', 4001, `${count * 4 + odd} bytes are no list of token ids of 4 bytes each`));
+      if (n === 0) break;
+      const whole = (odd + n) >> 2;
+      const strange = arena.u32.subarray(lay.dmaAt >> 2, (lay.dmaAt >> 2) + whole).findIndex(id => id >= vocabulary);
+      if (strange >= 0) {
+        const id = arena.u32[(lay.dmaAt >> 2) + strange]!;
+        return refused(refuse('INVAL', 4002, `token ${count + strange} is ${id}, the vocabulary has ${vocabulary}`));
+      }
+      if (file.write(lay.dmaAt, whole * 4) !== whole * 4)
+        return refused(refuse('NOSPC', 4001, `no room in memory storage for ${count + whole} token ids`));
+      odd = (odd + n) & 3;
+      arena.u8.copyWithin(lay.dmaAt, lay.dmaAt + whole * 4, lay.dmaAt + whole * 4 + odd);
+      count += whole;
+    }
+    costs.transfer(4 * count);
+    file.seek(0, 0);
+    return { file, count };
   }
 
   /** A session of the caller's that has ended, and whose history is still there. */

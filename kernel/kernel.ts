@@ -91,6 +91,8 @@ export interface Hardware {
   /** Writes the constants the kernels read, at most LIMITS.constantsBytes; returns the bytes written. */
   readonly loadConstants: (constantsAt: number) => number;
   readonly version: string;
+  /** SHA-256 of what this kernel is built from, in hexadecimal digits. */
+  readonly buildDigest: string;
   readonly seed: number;
   /** The processors that can be simulated, and the one in force at power-on. */
   readonly targets: readonly Target[];
@@ -154,6 +156,8 @@ export class Kernel {
     this.trace = new Trace(() => this.clock.nowNs());
     this.swap = new Swap(arena);
     this.log.print(`arena8 ${hw.version}: ${hw.target.name}, ${hw.target.hz / 1e6} MHz, compute ${hw.compute.build}`);
+    this.log.print('build: sources, kernels and certificates, sha256');
+    this.log.print(hw.buildDigest);
     const constants = hw.loadConstants(this.lay.constantsAt);
     if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
 
@@ -370,7 +374,7 @@ export class Kernel {
   private registerProc(dev: DevFs): void {
     const { arena } = this.hw;
     const proc = (path: string, text: () => string): void => this.proc.register(path, text);
-    proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\n`);
+    proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\nsha256 ${this.hw.buildDigest}\n`);
     proc('kmsg', () => this.log.text());
     proc('uptime', () => `${(this.clock.nowNs() / 1e9).toFixed(2)} ${(this.clock.nowNs() / 1e9).toFixed(2)}\n`);
     proc(

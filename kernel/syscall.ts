@@ -547,7 +547,8 @@ export class SystemCalls {
             k.processes().end(this.caller, 128 + 13);
             return BLOCKED;
           }
-          return r;
+          const why = r < 0 ? file.refusal() : null;
+          return why === null ? r : this.fail(why);
         }),
       lseek: (fd, offset, whence) => this.withFile(fd, file => file.seek(offset, whence)),
       fchmod: (fd, mode) => this.withFile(fd, file => vfs.changeMode(file, this.caller.credentials, mode)),

@@ -33,7 +33,15 @@ function inScratch<T>(f: (dir: string) => T): T {
 }
 
 /** Modes that are not the usual ones. */
-const special: Readonly<Record<string, number>> = { 'bin/su': 0o4755, 'home/user': 0o700, root: 0o700, tmp: 0o1777 };
+const special: Readonly<Record<string, number>> = {
+  'bin/su': 0o4755,
+  'home/auditor': 0o700,
+  'home/user': 0o700,
+  root: 0o700,
+  tmp: 0o1777,
+};
+/** Directories that are not root's. */
+const owners: Readonly<Record<string, number>> = { 'home/user': 1000, 'home/auditor': 1001 };
 
 test('the image holds what images/ and shell/bin hold', t => {
   const image = fs.readFileSync(IMAGE);
@@ -45,7 +53,7 @@ test('the image holds what images/ and shell/bin hold', t => {
     t.is(e.mtime, 0, e.name);
     const usual = e.kind === KIND.dir || e.name.startsWith('bin/') ? 0o755 : 0o644;
     t.is(e.mode, special[e.name] ?? usual, e.name);
-    t.is(e.uid, e.name === 'home/user' ? 1000 : 0, e.name);
+    t.is(e.uid, owners[e.name] ?? 0, e.name);
     t.true(!e.name.includes('/') || entries.has(path.posix.dirname(e.name)), `${e.name} has its directory`);
   }
   for (const file of fs.readdirSync('images/root/etc'))

@@ -285,6 +285,7 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     image,
     programs: table,
     loadConstants: () => 0,
+    buildDigest: '',
     version: 'test',
     seed: 42,
     targets: TARGETS,

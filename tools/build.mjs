@@ -1,9 +1,11 @@
 // The build: kernels to WebAssembly and their certificates, the boot image to cpio, the Node program and the library to one file each.
-// Each step runs only when its sources are newer than its product, so `npm start` on a built tree is quick.
+// Each step runs only when its sources are newer than its product, so `npm start` on a built tree is quick. `--digest` prints the digest of the
+// build instead of bundling it (tools/digest.mjs).
 import { build } from 'esbuild';
 import { chmodSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { buildCertificates } from './certify.mjs';
+import { buildDigest, writeDigest } from './digest.mjs';
 import { buildImage } from './image.mjs';
 import { buildWasm } from './wasm.mjs';
 
@@ -31,10 +33,15 @@ export const common = {
   },
 };
 
-if (import.meta.url === `file://${process.argv[1]}`) {
+/** Everything that is bundled, but the programs. */
+export async function buildParts() {
   await buildWasm();
   await buildCertificates();
   await buildImage();
+  writeDigest();
+}
+
+async function buildPrograms() {
   await build({
     ...common,
     entryPoints: ['boot/index.ts'],
@@ -47,4 +54,10 @@ if (import.meta.url === `file://${process.argv[1]}`) {
     banner: { js: `#!/usr/bin/env node\n${common.banner.js}` },
   });
   chmodSync('build/arena8.js', 0o755);
+}
+
+if (import.meta.url === `file://${process.argv[1]}`) {
+  await buildParts();
+  if (process.argv.includes('--digest')) console.log(buildDigest());
+  else await buildPrograms();
 }

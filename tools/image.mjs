@@ -15,6 +15,7 @@ const mountPoints = [
   'etc',
   'home',
   'home/user',
+  'home/auditor',
   'mnt',
   'models',
   'proc',
@@ -28,6 +29,7 @@ const mountPoints = [
 const special = {
   'bin/su': { mode: 0o4755 },
   'home/user': { mode: 0o700, owner: 1000 },
+  'home/auditor': { mode: 0o700, owner: 1001 },
   root: { mode: 0o700 },
   tmp: { mode: 0o1777 },
 };

@@ -3,19 +3,14 @@
 import { spawnSync } from 'node:child_process';
 import { build } from 'esbuild';
 import { readdirSync, rmSync } from 'node:fs';
-import { common } from './build.mjs';
-import { buildCertificates } from './certify.mjs';
-import { buildImage } from './image.mjs';
-import { buildWasm } from './wasm.mjs';
+import { buildParts, common } from './build.mjs';
 
 const args = process.argv.slice(2);
 const names = args.filter(a => !a.startsWith('--'));
 const env = { ...process.env, ...(args.includes('--soak') ? { ARENA8_SOAK: '1' } : {}) };
 const run = (command, ...rest) => spawnSync(command, rest, { stdio: 'inherit', env }).status ?? 1;
 
-await buildWasm();
-await buildCertificates();
-await buildImage();
+await buildParts();
 const files = readdirSync('tests')
   .filter(f => f.endsWith('.test.ts'))
   .filter(f => names.length === 0 || names.some(n => f === `${n}.test.ts`));

@@ -3,7 +3,7 @@
 
 import { E, KIND, O, SEEK, utf8Write } from '../kernel/abi/index.ts';
 import type { ArenaView, RecordValue, Refusal, Stat } from '../kernel/abi/index.ts';
-import type { DirEntry, Handle, Inode } from './inode.ts';
+import type { Handle, Inode, Listing } from './inode.ts';
 import { clearSetIds, ROOT, type Credentials } from './permission.ts';
 
 export type StatValue = RecordValue<typeof Stat.fields>;
@@ -47,7 +47,7 @@ export class OpenFile {
   readonly opening: Opening;
   position = 0;
   private references = 1;
-  private entries: readonly DirEntry[] = [];
+  private entries: Listing = [];
   private readonly handle: Handle;
   private readonly memory: Uint8Array;
 
@@ -128,7 +128,7 @@ export class OpenFile {
   }
 
   /**
-   * Entries from the position on, packed {u8 kind, u8 name bytes, name}…; `.` and `..` are not listed. The directory is read as a whole
+   * Entries from the position on, packed {u8 kind, u8 name bytes, name}…; `.` and `..` are not listed. The directory is listed
    * when the position is 0, so what changes afterwards is not seen until rewind. Returns bytes, 0 at the end, -EINVAL when the next
    * entry does not fit.
    */
@@ -142,7 +142,7 @@ export class OpenFile {
     }
     let p = at;
     for (; this.position < this.entries.length; this.position++) {
-      const { name, kind } = this.entries[this.position]!;
+      const { name, kind } = this.entries.at(this.position)!;
       const n = p + 2 > at + capacity ? -1 : utf8Write(name, this.memory, p + 2, Math.min(255, at + capacity - p - 2));
       if (n < 0) return p > at ? p - at : -E.INVAL;
       this.memory[p] = kind;
@@ -156,7 +156,7 @@ export class OpenFile {
     return this.handle.ioctl?.(command, argument) ?? -E.NOTTY;
   }
 
-  /** Why the last read failed, where more is known than its errno. */
+  /** Why the last read or write failed, where more is known than its errno. */
   refusal(): Refusal | null {
     return this.handle.refusal?.() ?? null;
   }

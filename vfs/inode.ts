@@ -26,6 +26,12 @@ export interface DirEntry {
   readonly kind: Kind;
 }
 
+/** What a directory lists, by position: an array, or what makes its entries as they are asked for. It stays as it is. */
+export interface Listing {
+  readonly length: number;
+  at(position: number): DirEntry | undefined;
+}
+
 /** One open of an inode. Most inodes are their own handle; those with a state per open (snapshots, pipe ends) make one. */
 export interface Handle {
   /** Up to `length` bytes from `position` on; 0 at the end. Streams ignore `position` and may answer BLOCKED. */
@@ -33,7 +39,7 @@ export interface Handle {
   /** Returns bytes taken, perhaps fewer than `length`. */
   write(memory: Uint8Array, position: number, at: number, length: number): number;
   ioctl?(command: number, argument: number): number;
-  /** Why a read failed, where it has more to say than its errno. */
+  /** Why the last read or write failed, where it has more to say than its errno. */
   refusal?(): Refusal | null;
   /** The last descriptor is closed. */
   release?(): void;
@@ -93,7 +99,7 @@ export abstract class Inode implements Handle {
   lookup(_name: string): Inode | number {
     return -E.NOENT;
   }
-  list(): readonly DirEntry[] | number {
+  list(): Listing | number {
     return [];
   }
   create(_name: string, _as: Ownership): Inode | number {

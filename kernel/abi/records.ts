@@ -368,9 +368,9 @@ export const SessionOptions = layout({
 /**
  * special: special tokens in the prompt's text are parsed as such. detached: the session outlives the process that submitted it, until it is
  * closed or its memory is wanted. paced: tokens come no faster than the pace allows. stream: the period budget cuts it short, token by token,
- * instead of refusing it.
+ * instead of refusing it. ids: the prompt is token ids, u32 little-endian, taken as they are: no first token is put before them.
  */
-export const SESSION_FLAG = { special: 1, detached: 2, paced: 4, stream: 8 } as const;
+export const SESSION_FLAG = { special: 1, detached: 2, paced: 4, stream: 8, ids: 16 } as const;
 /** How a session is served: as the others leave time; or Q cycles every period, after which it waits (hard) or postpones its deadline (soft). */
 export const SERVER = { none: 0, hard: 1, soft: 2 } as const;
 export const PRIORITY_DEFAULT = 16;

@@ -26,6 +26,7 @@ import {
   defaultChoice,
   failAbout,
   grouped,
+  idBytes,
   idsOf,
   isTerminal,
   kvName,
@@ -38,7 +39,7 @@ import {
   modelId,
   modelPath,
   openText,
-  parseInteger,
+  parseIds,
   planJson,
   planModel,
   planRegions,
@@ -725,20 +726,14 @@ function* tokenize(ctx: Ctx, words: readonly string[]): Run {
 
 function* detokenize(ctx: Ctx, operands: readonly string[]): Run {
   const { sys, out } = ctx;
-  let words = operands;
-  if (operands.length === 1 && operands[0] === '-') {
-    const text = yield* readAll(sys, 0, Infinity);
-    if (typeof text === 'number') return yield* ctx.fail('standard input', -text);
-    words = utf8Decode(text)
-      .split(/\s+/)
-      .filter(word => word !== '');
+  let text = operands.join(' ');
+  if (text === '-') {
+    const read = yield* readAll(sys, 0, Infinity);
+    if (typeof read === 'number') return yield* ctx.fail('standard input', -read);
+    text = utf8Decode(read);
   }
-  const ids: number[] = [];
-  for (const word of words) {
-    const id = parseInteger(word);
-    if (id === null || id < 0 || id >= 2 ** 32) return yield* wrong(ctx, `'${word}' is not a token id`);
-    ids.push(id);
-  }
+  const ids = parseIds(text);
+  if (typeof ids === 'string') return yield* wrong(ctx, ids);
   const pieces: Uint8Array[] = [];
   for (let at = 0; at < ids.length; at += idsPerCall) {
     const bytes = yield* bytesOf(sys, ids.slice(at, at + idsPerCall), ctx.options.special);
@@ -758,11 +753,8 @@ const idsPerCall = Math.floor(LIMITS.windowBytes / (4 + LIMITS.tokenBytes));
 
 /** The bytes that a few ids stand for, or -errno. */
 function* bytesOf(sys: Sys, ids: readonly number[], special: boolean): Generator<void, Uint8Array | number, void> {
-  const record = new Uint8Array(ids.length * 4);
-  const view = new DataView(record.buffer);
-  ids.forEach((id, i) => view.setUint32(i * 4, id, true));
   const text = new Uint8Array(ids.length * LIMITS.tokenBytes);
-  const n = yield* sys.detokenize(record, text, special ? 1 : 0);
+  const n = yield* sys.detokenize(idBytes(ids), text, special ? 1 : 0);
   return n < 0 ? n : text.subarray(0, n);
 }
 

@@ -19,11 +19,12 @@ import {
   loadedModel,
   modelId,
   modelPath,
+  openIds,
   openText,
   textSourceError,
   wrong,
 } from '../lib/model.ts';
-import type { Model } from '../lib/model.ts';
+import type { Model, TextSource } from '../lib/model.ts';
 import { define, lastError } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import { drawOptions, flagsOf, promiseOptions, sessionRecord } from '../lib/request.ts';
@@ -48,6 +49,7 @@ const options = {
   model: { short: 'm', value: 'M', help: 'run M, a file or a name in /models; loads it when another is loaded' },
   ...drawOptions,
   file: { short: 'f', value: 'F', help: 'read the prompt from F' },
+  ids: { value: 'F', help: 'the prompt is the token ids in F (- standard input): decimal, with blanks between' },
   json: { help: 'print one JSON object on one line when all is done' },
   logits: {
     value: 'K',
@@ -70,6 +72,7 @@ export const llminfer = define({
     '[OPTION]... PROMPT...',
     '[OPTION]... --file F',
     '[OPTION]... -',
+    '[OPTION]... --ids F',
     '[OPTION]... --chat [PROMPT...]',
     '--attach ID [--json]',
   ],
@@ -94,6 +97,7 @@ export const llminfer = define({
     ['llminfer Once upon a time', 'a story in 64 tokens'],
     ['llminfer --temp 0 --max-tokens 200 "The cat"', 'the most likely story'],
     ['echo "Tom had a dog" | llminfer --seed 7 -', 'a prompt from a pipe'],
+    ['llmctl tokenize --bos Once | llminfer --ids -', 'a prompt that is token ids'],
     ['llminfer --chat --system "Answer in one word." "What is the sea?"', 'one turn of a conversation'],
     ['llminfer --json --logits 5 --max-tokens 1 Hello', 'the five best candidates for the next token'],
     ['llminfer --deadline 1000 --max-tokens 20 Once', 'twenty tokens within a second, or a refusal now'],
@@ -105,7 +109,7 @@ export const llminfer = define({
 
 function* run(ctx: Ctx): Generator<void, number, void> {
   const { sys } = ctx;
-  const { chat, messages, model: name } = ctx.options;
+  const { chat, messages, ids, model: name } = ctx.options;
   if (ctx.options.attach !== undefined) return yield* attach(ctx, ctx.options.attach);
   const record = yield* requestRecord(ctx);
   if (typeof record === 'string') return yield* wrong(ctx, record);
@@ -113,10 +117,11 @@ function* run(ctx: Ctx): Generator<void, number, void> {
   const silent = source.file === undefined && source.words.length === 0;
   const typed = chat && silent && messages === undefined && (yield* isTerminal(sys, 0));
   const spoken = typed || (chat && silent && messages !== undefined); // no PROMPT is needed
-  const mistake = chatError(ctx.options) ?? (spoken ? null : textSourceError(source, 'PROMPT'));
+  const mistake =
+    chatError(ctx.options) ?? idsError(ctx) ?? (spoken || ids !== undefined ? null : textSourceError(source, 'PROMPT'));
   if (mistake !== null) return yield* ctx.usage(mistake);
 
-  const prompt = spoken ? '' : yield* chat ? turnText(ctx, source) : openText(ctx, source);
+  const prompt = spoken ? '' : yield* promptOf(ctx, source);
   if (typeof prompt === 'number' && prompt < 0) return -prompt;
   if (name !== undefined) {
     const status = yield* useModel(ctx, name);
@@ -130,13 +135,31 @@ function* run(ctx: Ctx): Generator<void, number, void> {
   return (yield* infer(ctx, record, model, { fd: prompt, text: null })).status;
 }
 
+/** What is wrong with --ids beside others, or null. */
+function idsError({ options: { ids, chat, file, special }, operands }: Ctx): string | null {
+  if (ids === undefined) return null;
+  const other = chat ? '--chat' : file !== undefined ? '--file' : special ? '--special' : 'PROMPT';
+  return other === 'PROMPT' && operands.length === 0 ? null : `--ids and ${other} exclude each other`;
+}
+
+/** What the model is given: a turn of a conversation, or a descriptor; or minus the exit status, after a message. */
+function* promptOf(ctx: Ctx, source: TextSource): Generator<void, string | number, void> {
+  const { chat, ids } = ctx.options;
+  if (ids !== undefined) return yield* openIds(ctx, ids);
+  return yield* chat ? turnText(ctx, source) : openText(ctx, source);
+}
+
 /** The SessionOptions record that the options ask for, or what is wrong with one. */
 function* requestRecord({ sys, options: given }: Ctx): Generator<void, Uint8Array | string, void> {
   const values = numbersOf({ logitsK: integer('logits', 0, LIMITS.topLogitsMax, 0) }, given);
   if (typeof values === 'string') return values;
   if (values.logitsK > 0 && !given.json) return `--logits ${values.logitsK} needs --json`;
   if (given.detach && given.json) return '--detach and --json exclude each other: llminfer --attach ID --json';
-  const flags = flagsOf({ special: given.special || given.chat, detached: given.keep || given.detach });
+  const flags = flagsOf({
+    special: given.special || given.chat,
+    detached: given.keep || given.detach,
+    ids: given.ids !== undefined,
+  });
   return sessionRecord(given, (yield* times(sys)).hz, { flags, logitsK: values.logitsK });
 }
 

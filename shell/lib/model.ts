@@ -20,14 +20,15 @@ import {
   SEEK,
   ggmlTypeName,
   strerror,
+  utf8Decode,
   utf8Encode,
 } from '../../kernel/abi/index.ts';
 import type { RecordValue, Sys } from '../../kernel/abi/index.ts';
-import { copyDescriptor, fstat, stat } from './files.ts';
+import { copyDescriptor, fstat, readFile, stat, textBytesMax } from './files.ts';
 import type { Json } from './fmt.ts';
 import { lastError } from './program.ts';
 import type { Context } from './program.ts';
-import { writeAll } from './stdio.ts';
+import { readAll, writeAll } from './stdio.ts';
 import { streamingChoice } from './streaming.ts';
 import type { StreamingValues } from './streaming.ts';
 
@@ -201,11 +202,10 @@ export function textSourceError(source: TextSource, what: string): string | null
 export function* openText(ctx: Caller, source: TextSource): Generator<void, number, void> {
   const { sys } = ctx;
   if (source.file !== undefined) return yield* openFileText(ctx, source.file);
+  if (source.words.length !== 1 || source.words[0] !== '-')
+    return yield* openBytes(ctx, utf8Encode(source.words.join(' ')));
   const fd = yield* sys.memfd('prompt');
-  if (fd < 0) return -(yield* ctx.fail(strerror(fd)));
-  if (source.words.length === 1 && source.words[0] === '-') return yield* copyText(ctx, 0, fd, 'standard input');
-  const result = yield* writeAll(sys, fd, utf8Encode(source.words.join(' ')));
-  return result < 0 ? -(yield* ctx.fail(strerror(result))) : yield* rewind(sys, fd);
+  return fd < 0 ? -(yield* ctx.fail(strerror(fd))) : yield* copyText(ctx, 0, fd, 'standard input');
 }
 
 /** A regular file is read where it lies; what cannot be read twice (a pipe, a device) is copied first. */
@@ -219,6 +219,26 @@ function* openFileText(ctx: Caller, path: string): Generator<void, number, void>
   const copy = fd < 0 ? -(yield* ctx.fail(strerror(fd))) : yield* copyText(ctx, file, fd, path);
   yield* sys.close(file);
   return copy;
+}
+
+/** A descriptor of the token ids that a file, or with `-` standard input, names; or minus the exit status, after a message. */
+export function* openIds(ctx: Caller, path: string): Generator<void, number, void> {
+  const { sys } = ctx;
+  const isInput = path === '-';
+  const bytes = yield* isInput ? readAll(sys, 0, textBytesMax) : readFile(sys, path, textBytesMax);
+  const name = isInput ? 'standard input' : path;
+  if (typeof bytes === 'number') return -(yield* ctx.fail(name, -bytes));
+  const ids = parseIds(utf8Decode(bytes));
+  return typeof ids === 'string' ? -(yield* ctx.fail(`${name}: ${ids}`)) : yield* openBytes(ctx, idBytes(ids));
+}
+
+/** A descriptor at the beginning of these bytes; or minus the exit status, after a message. */
+export function* openBytes(ctx: Caller, bytes: Uint8Array): Generator<void, number, void> {
+  const { sys } = ctx;
+  const fd = yield* sys.memfd('prompt');
+  if (fd < 0) return -(yield* ctx.fail(strerror(fd)));
+  const result = yield* writeAll(sys, fd, bytes);
+  return result < 0 ? -(yield* ctx.fail(strerror(result))) : yield* rewind(sys, fd);
 }
 
 function* copyText(ctx: Caller, from: number, to: number, name: string): Generator<void, number, void> {
@@ -277,6 +297,24 @@ export function base64(bytes: Uint8Array): string {
 export function idsOf(bytes: Uint8Array): number[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   return Array.from({ length: bytes.length >> 2 }, (_, i) => view.getUint32(i * 4, true));
+}
+
+export function idBytes(ids: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(ids.length * 4);
+  const view = new DataView(bytes.buffer);
+  ids.forEach((id, i) => view.setUint32(i * 4, id, true));
+  return bytes;
+}
+
+/** Token ids as people write them, decimal with blanks between; or the sentence about the first word that is none. */
+export function parseIds(text: string): number[] | string {
+  const ids: number[] = [];
+  for (const word of text.split(/[ \t\n\r]+/).filter(w => w !== '')) {
+    const id = parseInteger(word);
+    if (id === null || id < 0 || id >= 2 ** 32) return `'${word}' is not a token id`;
+    ids.push(id);
+  }
+  return ids;
 }
 
 /** The names of a plan's regions, in arena order. */

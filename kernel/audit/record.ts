@@ -1,0 +1,142 @@
+// Records of the audit log as bytes: the attributes of trust/record.ts in canonical JSON (RFC 8785), and from there the specification's line of
+// text (SIS §11). What is too long for its attribute is cut; what is cut, and so the longest record there can be, follows from the table alone.
+
+import { bytesToHex } from '@noble/hashes/utils.js';
+import { isRefusal, utf8Decode, utf8Length } from '../abi/index.ts';
+import {
+  ATTRIBUTES,
+  canonical,
+  groupsOf,
+  isEnding,
+  SIS_OP,
+  type AttributeGroup,
+  type AttributeKind,
+  type AttributeName,
+  type AuditFields,
+  type AuditOp,
+  type JsonObject,
+} from '../../trust/index.ts';
+import { panic } from '../panic.ts';
+
+/** A record as it is read back. */
+export type AuditRecord = JsonObject;
+
+type Value = number | string | boolean | readonly string[];
+
+/** The bytes that are hashed and stored. A value that its attribute cannot have, or an attribute that is not the operation's, is a bug. */
+export function encodeRecord(op: AuditOp, fields: AuditFields): Uint8Array {
+  const groups = groupsOf(op);
+  const object: Record<string, Value> = {};
+  for (const [name, value] of Object.entries(fields)) {
+    const attribute: { readonly in: AttributeGroup; readonly kind: AttributeKind; readonly most?: number } =
+      ATTRIBUTES[name as AttributeName];
+    if (!groups.includes(attribute.in)) panic(`a record of ${op} does not say ${name}`);
+    object[name] = written(name, attribute.kind, attribute.most ?? 0, value);
+  }
+  const bytes = canonical(object);
+  return isRefusal(bytes) ? panic(bytes.message) : bytes;
+}
+
+function written(name: string, kind: AttributeKind, most: number, value: unknown): Value {
+  const wrong = (): never => panic(`${name}: ${String(value)} is no ${kind}`);
+  switch (kind) {
+    case 'count':
+      return Number.isSafeInteger(value) ? (value as number) : wrong();
+    case 'u64':
+      return Number.isSafeInteger(value) && (value as number) >= 0 ? String(value) : wrong();
+    case 'real':
+      return Number.isFinite(value) ? (value as number) : wrong();
+    case 'flag':
+      return value === true || value === false ? value : wrong();
+    case 'hex':
+      return value instanceof Uint8Array && value.length === most ? bytesToHex(value) : wrong();
+    case 'text':
+      return typeof value === 'string' ? cut(value, most) : wrong();
+    case 'words':
+      return Array.isArray(value) ? fitting(value as readonly string[], most) : wrong();
+  }
+}
+
+/** Bytes of a text between its quotes in JSON. */
+const quotedBytes = (text: string): number => utf8Length(JSON.stringify(text)) - 2;
+
+/** The beginning of a text that takes no more than `most` bytes there, whole characters; half a surrogate pair is none. */
+function cut(text: string, most: number): string {
+  const whole = text.replace(/[\ud800-\udfff]/gu, '\ufffd');
+  if (quotedBytes(whole) <= most) return whole;
+  let [kept, bytes] = ['', 0];
+  for (const character of whole) {
+    bytes += quotedBytes(character);
+    if (bytes > most) break;
+    kept += character;
+  }
+  return kept;
+}
+
+/** The first words that take no more than `most` bytes between the brackets. */
+function fitting(words: readonly string[], most: number): readonly string[] {
+  const kept: string[] = [];
+  let bytes = -1; // a comma before each but the first
+  for (const word of words) {
+    const whole = cut(word, most);
+    bytes += 1 + quotedBytes(whole) + 2;
+    if (bytes > most) break;
+    kept.push(whole);
+  }
+  return kept;
+}
+
+/** What stands in a record's bytes. */
+export function decodeRecord(bytes: Uint8Array): AuditRecord {
+  return JSON.parse(utf8Decode(bytes)) as AuditRecord;
+}
+
+// ── The specification's text ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Status bits of SIS §11. */
+const STATUS = { ok: 1, rejected: 2, late: 4 } as const;
+
+const text = (record: AuditRecord, name: AttributeName, otherwise = ''): string => {
+  const value = record[name];
+  return value === undefined || value === null ? otherwise : String(value);
+};
+
+/** What one record says, in one line: the seven figures of the specification, then what this machine adds. */
+export function recordLine(record: AuditRecord): string {
+  const op = text(record, 'arena8.op') as AuditOp;
+  const value = (name: AttributeName, otherwise = '0'): string => text(record, name, otherwise);
+  const isStream = text(record, 'arena8.request.flags').split(',').includes('stream');
+  const number = isEnding(op) ? (isStream ? SIS_OP.stream : SIS_OP.infer) : SIS_OP[op];
+  const refused = op === 'reject' || record['error.type'] !== undefined;
+  const status = (refused ? STATUS.rejected : STATUS.ok) | (record['arena8.late'] === true ? STATUS.late : 0);
+  const words = [
+    `[LLM][AUD] op=${number ?? op}`,
+    `prompt_len=${value('gen_ai.usage.input_tokens')}`,
+    `tokens=${value('gen_ai.usage.output_tokens')}`,
+    `wcet_cycles=${value('arena8.cycles.most')}`,
+    `period_ns=${value('arena8.request.period_ns')}`,
+    `status=${status}`,
+    `ts_ns=${value('arena8.time_ns')}`,
+    `record=${value('arena8.record')}`,
+    `what=${op}`,
+    `user=${value('arena8.uid')}`,
+    `code=${value('arena8.code')}`,
+  ];
+  const more: readonly (readonly [string, AttributeName])[] = [
+    ['session', 'gen_ai.conversation.id'],
+    ['finish', 'gen_ai.response.finish_reasons'],
+    ['cycles', 'arena8.cycles'],
+    ['least', 'arena8.cycles.least'],
+    ['path', 'arena8.path'],
+    ['name', 'arena8.name'],
+    ['value', 'arena8.value'],
+    ['model', 'gen_ai.request.model'],
+    ['message', 'arena8.message'],
+  ];
+  for (const [word, name] of more)
+    if (record[name] !== undefined) words.push(`${word}=${shownText(text(record, name))}`);
+  return `${words.join(' ')}\n`;
+}
+
+/** A word as it is, a text with blanks in quotes: one record is one line. */
+const shownText = (s: string): string => (/^[!#-~]*$/.test(s) ? s : JSON.stringify(s));

@@ -1,0 +1,176 @@
+// The log in storage, under /var/audit: records as frames (u16 big-endian length, then the record) in files of 256, named after the number of
+// their first record; checkpoints, signed notes one behind the other. A file ends where the next one begins, whatever lies behind: a power cut
+// may leave frames that no checkpoint covers, and half of one. Nothing is ever changed that a checkpoint covers.
+
+import { LIMITS, refuse, strerror, utf8Decode, utf8Encode, type Refusal } from '../abi/index.ts';
+import { joined } from '../../trust/index.ts';
+import type { Appender, AppendFile } from '../../vfs/fs-append.ts';
+import { FRAME_BYTES } from './ring.ts';
+
+const ENTRIES = 'entries';
+const CHECKPOINTS = 'checkpoints';
+const CONTENT = 'content';
+const NUMBER_DIGITS = 16;
+
+/** `entries/0000000000000256`: the file whose first record has that number. */
+export const entriesPath = (first: number): string => `${ENTRIES}/${String(first).padStart(NUMBER_DIGITS, '0')}`;
+
+/** Lines of a checkpoint in its file: origin, size, root, an empty one, one signature. */
+const CHECKPOINT_LINES = 5;
+
+/** Frames one behind the other, as they are stored. */
+export function framed(records: readonly Uint8Array[]): Uint8Array {
+  return joined(...records.flatMap(r => [Uint8Array.of(r.length >> 8, r.length & 0xff), r]));
+}
+
+/** The whole frames of a file, and where what is left of it begins. */
+export function unframed(bytes: Uint8Array): { readonly records: readonly Uint8Array[]; readonly ends: number } {
+  const records: Uint8Array[] = [];
+  let at = 0;
+  while (at + FRAME_BYTES <= bytes.length) {
+    const end = at + FRAME_BYTES + bytes[at]! * 256 + bytes[at + 1]!;
+    if (end > bytes.length || end === at + FRAME_BYTES) break; // a record is never empty
+    records.push(bytes.subarray(at + FRAME_BYTES, end));
+    at = end;
+  }
+  return { records, ends: at };
+}
+
+/** The whole checkpoints of their file, and where what is left of it begins. */
+function notesIn(bytes: Uint8Array): { readonly notes: readonly string[]; readonly ends: number } {
+  const notes: string[] = [];
+  let [begin, lines] = [0, 0];
+  for (let at = 0; at < bytes.length; at++) {
+    if (bytes[at] !== 0x0a || ++lines % CHECKPOINT_LINES !== 0) continue;
+    notes.push(utf8Decode(bytes, begin, at + 1));
+    begin = at + 1;
+  }
+  return { notes, ends: begin };
+}
+
+const failed = (what: string, errno: number): Refusal => ({
+  errno: -errno,
+  code: 0,
+  message: `/var/audit/${what}: ${strerror(errno)}`,
+});
+
+export class Store {
+  /** First numbers of the files of records, in order. */
+  private readonly firsts: number[] = [];
+  private entries: AppendFile | null = null;
+  private checkpoints: AppendFile | null = null;
+  /** The file that was read last: records are asked for in order. */
+  private shelf: { readonly first: number; readonly records: readonly Uint8Array[] } | null = null;
+
+  constructor(private readonly files: Appender) {}
+
+  // ── Reading it at power-on ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Names and first numbers of the files of records; what is there by another name is nobody's. */
+  open(): Refusal | null {
+    const names = this.files.list(ENTRIES);
+    if (typeof names === 'number') return failed(ENTRIES, names);
+    for (const name of names) {
+      if (!/^[0-9]{16}$/.test(name)) return refuse('INVAL', 0, `/var/audit/${ENTRIES}/${name}: no file of the audit log`);
+      this.firsts.push(Number(name));
+    }
+    const file = this.files.open(CHECKPOINTS);
+    if (typeof file === 'number') return failed(CHECKPOINTS, file);
+    this.checkpoints = file;
+    return null;
+  }
+
+  get starts(): readonly number[] {
+    return this.firsts;
+  }
+
+  /** The checkpoints that are whole, oldest first; half of one at the end is cut off. */
+  notes(): readonly string[] | Refusal {
+    const file = this.checkpoints!;
+    const bytes = file.read(0, file.bytes);
+    if (typeof bytes === 'number') return failed(CHECKPOINTS, bytes);
+    const { notes, ends } = notesIn(bytes);
+    const cut = file.cut(ends);
+    return cut < 0 ? failed(CHECKPOINTS, cut) : notes;
+  }
+
+  /** Everything that lies in the file that begins with record `first`. */
+  bytesFrom(first: number): Uint8Array | Refusal {
+    const path = entriesPath(first);
+    const file = this.files.open(path);
+    if (typeof file === 'number') return failed(path, file);
+    const bytes = file.read(0, file.bytes);
+    file.close();
+    return typeof bytes === 'number' ? failed(path, bytes) : bytes;
+  }
+
+  // ── Writing ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The next record will have that number, and is the first of a file: one of that name holds nothing that counts. */
+  begin(number: number): Refusal | null {
+    const path = entriesPath(number);
+    const file = this.files.open(path);
+    if (typeof file === 'number') return failed(path, file);
+    const cut = file.cut(0);
+    if (cut < 0) return failed(path, cut);
+    this.entries?.close();
+    this.entries = file;
+    if (this.firsts.at(-1) !== number) this.firsts.push(number);
+    return null;
+  }
+
+  /** Records number `from` and the following, all of one file. */
+  append(from: number, records: readonly Uint8Array[]): Refusal | null {
+    if (this.entries === null || from % LIMITS.auditFileRecords === 0) {
+      const refusal = this.begin(from);
+      if (refusal !== null) return refusal;
+    }
+    const status = this.entries!.append(framed(records));
+    if (status < 0) return failed(entriesPath(this.firsts.at(-1)!), status);
+    this.shelf = null;
+    return null;
+  }
+
+  appendCheckpoint(note: string): Refusal | null {
+    const status = this.checkpoints!.append(utf8Encode(note));
+    return status < 0 ? failed(CHECKPOINTS, status) : null;
+  }
+
+  /** The encrypted texts of a request: written once, before its record. */
+  putContent(number: number, bytes: Uint8Array): Refusal | null {
+    const path = `${CONTENT}/${String(number).padStart(NUMBER_DIGITS, '0')}`;
+    const file = this.files.open(path);
+    if (typeof file === 'number') return failed(path, file);
+    const cut = file.cut(0); // of a record with that number which no checkpoint came to cover
+    const status = cut < 0 ? cut : file.append(bytes);
+    file.close();
+    return status < 0 ? failed(path, status) : null;
+  }
+
+  // ── Reading ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  content(number: number): Uint8Array | null {
+    const name = String(number).padStart(NUMBER_DIGITS, '0');
+    const names = this.files.list(CONTENT);
+    if (typeof names === 'number' || !names.includes(name)) return null;
+    const file = this.files.open(`${CONTENT}/${name}`);
+    if (typeof file === 'number') return null;
+    const bytes = file.read(0, file.bytes);
+    file.close();
+    return typeof bytes === 'number' ? null : bytes;
+  }
+
+  /** A record that is in the store; null where storage does not give it back. */
+  record(number: number): Uint8Array | null {
+    let i = this.firsts.length - 1;
+    while (i > 0 && this.firsts[i]! > number) i--;
+    const first = this.firsts[i];
+    if (first === undefined) return null;
+    if (this.shelf?.first !== first) {
+      const bytes = this.bytesFrom(first);
+      if (!(bytes instanceof Uint8Array)) return null;
+      this.shelf = { first, records: unframed(bytes).records };
+    }
+    return this.shelf.records[number - first] ?? null;
+  }
+}
