@@ -3,24 +3,75 @@
 
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
+import { ed25519 } from '@noble/curves/ed25519.js';
 import fc from 'fast-check';
-import { createHash } from 'node:crypto';
+import { spawnSync } from 'node:child_process';
+import crypto, { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { isRefusal } from '../kernel/abi/index.ts';
 import type { Refusal } from '../kernel/abi/index.ts';
 import {
   HashMemory,
+  NOTE_TYPE,
   Tree,
+  agreed,
   canonical,
+  formatCheckpoint,
+  formatNoteKey,
+  formatNoteSecret,
+  formatProof,
+  formatPublicPem,
+  formatSecretPem,
+  frame,
+  fromBase64,
+  fromHex,
+  joined,
+  labelMac,
   leafHash,
+  nodeHash,
+  noteKey,
+  noteSigner,
+  openCheckpoint,
+  openNote,
+  openProof,
+  parseEntryBundle,
   parseCanonical,
+  parseCheckpoint,
+  parseNote,
+  parseNoteKey,
+  parseNoteSecret,
+  parseProof,
+  parsePublicPem,
+  parseSecretPem,
+  parseHashTile,
+  parseTilePath,
+  publicKey,
+  readFrames,
+  rowLength,
+  secretKey,
+  sign,
+  signNote,
+  signatureLine,
   storedCount,
   storedIndex,
+  tileHashes,
+  tilePath,
+  tilesOf,
+  toBase64,
+  toHex,
+  verify,
   verifyConsistency,
   verifyInclusion,
 } from '../trust/index.ts';
-import type { Json } from '../trust/index.ts';
+import type { Json, KeyKind, PublicKey, SecretKey } from '../trust/index.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+const text = (value: Json): string => Buffer.from(good(canonical(value))).toString();
+const sha256 = (...parts: Uint8Array[]): Buffer => createHash('sha256').update(Buffer.concat(parts)).digest();
+const flip = (bytes: Uint8Array, bit: number): Uint8Array =>
+  bytes.map((b, i) => (i === (bit >> 3) % bytes.length ? b ^ (1 << (bit & 7)) : b));
 const bytesOf = (hexText: string): Uint8Array => new Uint8Array(Buffer.from(hexText, 'hex'));
 const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 
@@ -37,7 +88,6 @@ function refusedAs(t: ExecutionContext, value: unknown, message: RegExp): void {
 // ---- RFC 8785 ----
 
 test('canonical JSON: the examples of RFC 8785', t => {
-  const text = (value: Json): string => Buffer.from(good(canonical(value))).toString();
   const input =
     '{"numbers":[333333333.33333329,1E30,4.50,2e-3,0.000000000000000000000000001],' +
     '"string":"\\u20ac$\\u000F\\u000aA\'\\u0042\\u0022\\u005c\\\\\\"\\/","literals":[null,true,false]}';
@@ -140,7 +190,16 @@ test('canonical JSON: what is read is what would have been written, and nothing 
 
 // ---- RFC 6962 ----
 
-const CT_LEAVES: readonly string[] = ['', '00', '10', '2021', '3031', '40414243', '5051525354555657', '606162636465666768696a6b6c6d6e6f'];
+const CT_LEAVES: readonly string[] = [
+  '',
+  '00',
+  '10',
+  '2021',
+  '3031',
+  '40414243',
+  '5051525354555657',
+  '606162636465666768696a6b6c6d6e6f',
+];
 const CT_ROOTS = [
   '6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d',
   'fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125',
@@ -154,12 +213,11 @@ const CT_ROOTS = [
 
 /** RFC 6962 §2.1 word for word, over the records themselves. */
 function merkle(records: readonly Uint8Array[]): Buffer {
-  const sum = (...parts: Uint8Array[]): Buffer => createHash('sha256').update(Buffer.concat(parts)).digest();
-  if (records.length === 0) return sum();
-  if (records.length === 1) return sum(Uint8Array.of(0), records[0]!);
+  if (records.length === 0) return sha256();
+  if (records.length === 1) return sha256(Uint8Array.of(0), records[0]!);
   let k = 1;
   while (k * 2 < records.length) k *= 2;
-  return sum(Uint8Array.of(1), merkle(records.slice(0, k)), merkle(records.slice(k)));
+  return sha256(Uint8Array.of(1), merkle(records.slice(0, k)), merkle(records.slice(k)));
 }
 
 function treeOf(size: number): { tree: Tree; records: Uint8Array[]; hashes: HashMemory } {
@@ -179,10 +237,8 @@ test('Merkle tree: the roots and proofs of the Certificate Transparency vectors'
   }
   // The paths and proofs of RFC 6962 §2.1.3, by the names of its drawing: a–j are the hashes of the tree of seven.
   const [a, b, c, d, e, f, j] = [0, 1, 2, 3, 4, 5, 6].map(i => leafHash(bytesOf(CT_LEAVES[i] ?? '')));
-  const node = (x: Uint8Array, y: Uint8Array): Uint8Array =>
-    new Uint8Array(createHash('sha256').update(Uint8Array.of(1)).update(x).update(y).digest());
-  const [g, h, i] = [node(a!, b!), node(c!, d!), node(e!, f!)];
-  const [k, l] = [node(g, h), node(i, j!)];
+  const [g, h, i] = [nodeHash(a!, b!), nodeHash(c!, d!), nodeHash(e!, f!)];
+  const [k, l] = [nodeHash(g, h), nodeHash(i, j!)];
   const inclusion = (n: number): readonly Uint8Array[] => good(tree.inclusion(n, 7));
   t.deepEqual(inclusion(0), [b!, h, l]);
   t.deepEqual(inclusion(3), [c!, g, l]);
@@ -229,8 +285,6 @@ test('Merkle tree: every proof of every size holds, and none holds for anything 
 test('Merkle tree: a proof with anything changed is refused', t => {
   const most = 300;
   const { tree, records } = treeOf(most);
-  const flip = (bytes: Uint8Array, bit: number): Uint8Array =>
-    bytes.map((b, i) => (i === (bit >> 3) % bytes.length ? b ^ (1 << (bit & 7)) : b));
   const change = fc.record({
     how: fc.constantFrom('flip', 'drop', 'repeat', 'swap', 'add'),
     at: fc.nat(),
@@ -277,4 +331,487 @@ test('Merkle tree: a proof with anything changed is refused', t => {
   refusedAs(t, verifyInclusion(root, 0, 2 ** 53 - 1, root, many.slice(0, 53)), /leads to another root/);
   refusedAs(t, verifyConsistency(5, root, 4, root, []), /it is not longer/);
   refusedAs(t, verifyConsistency(0, root, 9, root, []), /the old root is another/);
+});
+
+// ---- Keys and signatures ----
+
+const KINDS = ['ed25519', 'p256', 'x25519'] as const;
+
+function nodePair(kind: KeyKind): crypto.KeyPairKeyObjectResult {
+  if (kind === 'p256') return crypto.generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  return kind === 'ed25519' ? crypto.generateKeyPairSync('ed25519') : crypto.generateKeyPairSync('x25519');
+}
+const pem = (label: string, bytes: Uint8Array): string =>
+  `-----BEGIN ${label}-----\n${toBase64(bytes)}\n-----END ${label}-----\n`;
+/** Little-endian. */
+const number = (bytes: Uint8Array): bigint => BigInt(`0x${Buffer.from(bytes).reverse().toString('hex')}`);
+const bytes32 = (n: bigint): Buffer => Buffer.from(n.toString(16).padStart(64, '0'), 'hex').reverse();
+const nodeVerifies = (pem: string, message: Uint8Array, signature: Uint8Array): boolean =>
+  crypto.verify(pem.includes('MFkw') ? 'sha256' : null, message, pem, signature);
+
+test('Ed25519: the vectors of RFC 8032, and ECDSA those of RFC 6979', t => {
+  // prettier-ignore
+  for (const [secret, message, signature] of [
+    ['9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60', '', 'e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b'],
+    ['4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb', '72', '92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00'],
+    ['c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7', 'af82', '6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a'],
+    ['833fe62409237b9d62ec77587520911e9a759cec1d19755b7da901b96dca3d42', 'ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f', 'dc2a4459e7369633a52b1bf277839a00201009a3efbf3ecb69bea2186c26b58909351fc9ac90b3ecfdfbc7c66431e0303dca179c138ac17ad9bef1177331a704'],
+  ] as const) {
+    const key = good(secretKey('ed25519', bytesOf(secret)));
+    t.is(hex(good(sign(key, bytesOf(message)))), signature);
+    t.true(verify(key.public, bytesOf(message), bytesOf(signature)));
+  }
+  const key = good(secretKey('p256', bytesOf('C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721')));
+  t.is(hex(key.public.bytes.subarray(1, 33)), '60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6');
+  t.is(
+    hex(good(sign(key, utf8('sample')))),
+    '3046022100efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716' +
+      '022100f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8',
+  );
+  t.is(
+    hex(good(sign(key, utf8('test')))),
+    '3045022100f1abb023518351cd71d881567b1ea663ed3efcf6c5132b354f28d3b0b7d38367' +
+      '0220019f4113742a2b14bd25926b49c649155f267e60d3814b4c0cc84250e46f0083',
+  );
+  // RFC 7748 §6.1
+  const alice = good(secretKey('x25519', bytesOf('77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a')));
+  const bob = good(secretKey('x25519', bytesOf('5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb')));
+  t.is(hex(alice.public.bytes), '8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a');
+  t.is(hex(agreed(alice, bob.public.bytes)!), '4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742');
+  t.is(agreed(alice, new Uint8Array(32)), null);
+});
+
+test('keys: signatures and PEM files are those of node:crypto', t => {
+  for (const kind of KINDS)
+    for (let i = 0; i < 8; i++) {
+      const { privateKey, publicKey: nodePublic } = nodePair(kind);
+      const secretPem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+      const publicPem = nodePublic.export({ type: 'spki', format: 'pem' }).toString();
+      const key = good(parseSecretPem(secretPem));
+      t.is(key.kind, kind);
+      t.is(formatSecretPem(key), secretPem);
+      t.is(formatPublicPem(key.public), publicPem);
+      t.deepEqual(good(parsePublicPem(publicPem)), key.public);
+      t.deepEqual(good(parseSecretPem(secretPem.replaceAll('\n', '\r\n'))), key);
+      if (kind === 'x25519') {
+        t.true(isRefusal(sign(key, utf8('x'))));
+        t.false(verify(key.public, utf8('x'), new Uint8Array(64)));
+        continue;
+      }
+      const message = crypto.randomBytes(i * 37);
+      const ours = good(sign(key, message));
+      t.true(nodeVerifies(publicPem, message, ours));
+      const theirs = new Uint8Array(crypto.sign(kind === 'p256' ? 'sha256' : null, message, secretPem));
+      if (kind === 'ed25519') t.deepEqual(ours, theirs);
+      t.true(verify(key.public, message, theirs));
+      for (let bit = 0; bit < 8 * theirs.length; bit += 13) {
+        const bad = flip(theirs, bit);
+        t.false(verify(key.public, message, bad));
+      }
+      t.false(verify(key.public, Buffer.concat([message, Buffer.of(0)]), theirs));
+      t.false(verify(key.public, message, theirs.slice(1)));
+      t.false(verify(key.public, message, new Uint8Array(0)));
+    }
+  const { privateKey } = nodePair('p256');
+  const sec1 = crypto.createPrivateKey(privateKey.export({ type: 'sec1', format: 'pem' }));
+  refusedAs(
+    t,
+    parseSecretPem(sec1.export({ type: 'sec1', format: 'pem' }).toString()),
+    /"EC PRIVATE KEY" where PRIVATE KEY is wanted/,
+  );
+  const other = crypto.generateKeyPairSync('ec', { namedCurve: 'P-384' });
+  refusedAs(t, parseSecretPem(other.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()), /none of Ed25519/);
+  refusedAs(t, parsePublicPem(other.publicKey.export({ type: 'spki', format: 'pem' }).toString()), /none of Ed25519/);
+  const ed = formatSecretPem(good(secretKey('ed25519', new Uint8Array(32).fill(7))));
+  refusedAs(t, parseSecretPem(ed + ed), /^PEM: no block/);
+  refusedAs(t, parseSecretPem(ed.slice(0, 60)), /^PEM: no block/);
+  refusedAs(t, parsePublicPem(ed), /^PEM: "PRIVATE KEY" where PUBLIC KEY is wanted/);
+  refusedAs(t, parseSecretPem(ed + ' '.repeat(5000)), /at most 4096/);
+  const p256 = formatSecretPem(good(parseSecretPem(privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())));
+  const der = fromBase64(p256.replace(/-.*-|\n/g, ''))!;
+  der[der.length - 1]! ^= 1;
+  refusedAs(t, parseSecretPem(pem('PRIVATE KEY', der)), /^PEM: the P-256 key is cut, or its point is another's$/);
+  refusedAs(t, parseSecretPem(pem('PRIVATE KEY', der.slice(0, -1))), /is cut/);
+  refusedAs(t, secretKey('p256', new Uint8Array(32)), /out of range/);
+  refusedAs(t, secretKey('p256', new Uint8Array(32).fill(255)), /out of range/);
+  refusedAs(t, secretKey('ed25519', new Uint8Array(31)), /of 31 bytes, not 32/);
+});
+
+test('Ed25519: what other verifiers could see otherwise is refused', t => {
+  const { Point } = ed25519;
+  const L = Point.Fn.ORDER;
+  const key = good(secretKey('ed25519', new Uint8Array(32).fill(3)));
+  const message = utf8('one message');
+  const signature = good(sign(key, message));
+  const publicPem = formatPublicPem(key.public);
+  // S and S + L name the same scalar; only the smaller one is a signature.
+  const s = number(signature.subarray(32));
+  const more = Buffer.concat([signature.subarray(0, 32), bytes32(s + L)]);
+  t.false(verify(key.public, message, more));
+  t.false(nodeVerifies(publicPem, message, more));
+  // R moved by a point of order 8: equal only after multiplying by the cofactor.
+  const torsion = Point.fromHex('26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05');
+  const secret = ed25519.utils.getExtendedPublicKey(key.secret).scalar;
+  const r = Point.BASE.multiply(12345n).add(torsion).toBytes();
+  const k = number(createHash('sha512').update(r).update(key.public.bytes).update(message).digest()) % L;
+  const mixed = Buffer.concat([r, bytes32((12345n + k * secret) % L)]);
+  t.true(ed25519.verify(mixed, message, key.public.bytes, { zip215: false }));
+  t.false(verify(key.public, message, mixed));
+  t.false(nodeVerifies(publicPem, message, mixed));
+  // Keys of small order, in every form: with them signatures hold for many messages.
+  for (const small of [
+    '0100000000000000000000000000000000000000000000000000000000000000',
+    '0100000000000000000000000000000000000000000000000000000000000080',
+    'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+    '0000000000000000000000000000000000000000000000000000000000000000',
+    '0000000000000000000000000000000000000000000000000000000000000080',
+    '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
+    '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85',
+    'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a',
+    'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa',
+    'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+    'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+    'ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',
+  ]) {
+    refusedAs(t, publicKey('ed25519', bytesOf(small)), /no point that a key can have/);
+    const forged = Buffer.concat([bytesOf(small), Buffer.alloc(32)]);
+    t.false(verify({ kind: 'ed25519', bytes: bytesOf(small) }, message, forged));
+  }
+  // 2 is no y of the curve; a y past the prime is another form of a smaller one.
+  refusedAs(t, publicKey('ed25519', bytesOf(`02${'00'.repeat(31)}`)), /no point/);
+  refusedAs(t, publicKey('ed25519', new Uint8Array(33)), /of 33 bytes, not 32/);
+  refusedAs(t, publicKey('p256', new Uint8Array(65).fill(4)), /no point/);
+});
+
+test('labels: a secret of its own for each, as HKDF and HMAC of node:crypto have it', t => {
+  const secret = new Uint8Array(32).fill(9);
+  for (const label of ['salt', 'content']) {
+    const derived = crypto.hkdfSync('sha256', secret, '', `arena8/log-key/v1 ${label}`, 32);
+    const want = crypto.createHmac('sha256', Buffer.from(derived)).update('message').digest();
+    t.deepEqual(Buffer.from(labelMac(secret, label, utf8('message'))), want);
+  }
+});
+
+test('base64 and hexadecimal: those of Buffer, and only in their one form', t => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 100 }), bytes => {
+      t.is(toBase64(bytes), Buffer.from(bytes).toString('base64'));
+      t.deepEqual(fromBase64(toBase64(bytes)), bytes);
+      t.is(toHex(bytes), hex(bytes));
+      t.deepEqual(fromHex(toHex(bytes).toUpperCase()), bytes);
+    }),
+  );
+  for (const bad of ['A', 'AA', 'AAA', 'AA=', 'AB==', 'AAB=', 'AA==AAAA', 'A===', '====', 'AAAA\n', 'AA-_', ' AAAA'])
+    t.is(fromBase64(bad), null, bad);
+  for (const bad of ['0', '0g', '0x00', ' 00']) t.is(fromHex(bad), null, bad);
+});
+
+// ---- Signed notes, checkpoints, proofs ----
+
+const NEUMANN_SECRET = 'PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz';
+const NEUMANN = 'PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW';
+const NEUMANN_TEXT =
+  "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
+const NEUMANN_NOTE = `${NEUMANN_TEXT}
+— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=
+`;
+
+const LOG = good(noteSigner('arena8.invalid/test', new Uint8Array(32).fill(1)));
+const WITNESS = good(noteSigner('witness.invalid/w1', new Uint8Array(32).fill(2), NOTE_TYPE.cosignature));
+
+test('signed notes: the published example, and what a note may be', t => {
+  const key = good(parseNoteKey(NEUMANN));
+  const { secret, key: same } = good(parseNoteSecret(NEUMANN_SECRET));
+  t.deepEqual(same, key);
+  t.is(formatNoteKey(key), NEUMANN);
+  t.is(formatNoteSecret(key, secret), NEUMANN_SECRET);
+  t.is(signNote(NEUMANN_TEXT, good(noteSigner(key.name, secret))), NEUMANN_NOTE);
+  t.is(good(openNote(utf8(NEUMANN_NOTE), [key])).text, NEUMANN_TEXT);
+  refusedAs(t, openNote(utf8(NEUMANN_NOTE), [LOG.key]), /^note: not signed by a known key$/);
+  refusedAs(t, openNote(utf8(NEUMANN_NOTE.replace('think', 'thinK')), [key]), /PeterNeumann\+c74f20a3 does not hold$/);
+  // Unknown keys say nothing, a known key that lies refuses all.
+  const both = NEUMANN_NOTE + signatureLine(NEUMANN_TEXT, LOG);
+  t.is(good(openNote(utf8(both), [key])).signed.length, 1);
+  t.is(good(openNote(utf8(both), [key, LOG.key])).signed.length, 2);
+  refusedAs(t, openNote(utf8(NEUMANN_NOTE + signatureLine('other\n', LOG)), [key, LOG.key]), /arena8\.invalid\/test/);
+  const signature = '— a AAAAAAAA\n';
+  for (const [note, message] of [
+    ['', /no blank line/],
+    ['text\n', /no blank line/],
+    ['text\n\n', /no signature/],
+    [`text\n\n${signature.slice(0, -1)}`, /no blank line/],
+    [`text\n\n- a AAAAAAAA\n`, /^note, line 3: not a signature$/],
+    [`text\n\n${signature}— a\n`, /^note, line 4: not a signature$/],
+    ['text\n\n— a AAAAAA==\n', /line 3/], // an id without a signature
+    ['text\n\n— a+b AAAAAAAA\n', /line 3/],
+    ['text\n\n— a\u00a0b AAAAAAAA\n', /line 3/],
+    ['text\n\n—  AAAAAAAA\n', /line 3/],
+    ['text\n\n— a AAAAAAAA \n', /line 3/],
+    ['te\txt\n\n— a AAAAAAAA\n', /^note, line 1: a control character$/],
+    ['text\r\n\n— a AAAAAAAA\n', /^note, line 1: a control character$/],
+    [`text\n\n${signature.repeat(17)}`, /17 signatures; at most 16/],
+    [`${'x'.repeat(65536)}\n\n${signature}`, /at most 65536/],
+  ] as const)
+    refusedAs(t, parseNote(utf8(note)), message);
+  t.is(good(parseNote(utf8(`a\n\nb\n\n${signature.repeat(16)}`))).text, 'a\n\nb\n');
+  refusedAs(t, parseNote(Buffer.concat([utf8('\xff').slice(1), utf8('\n\n')])), /not UTF-8/);
+  for (const name of ['', 'a b', 'a+b', 'a\u2003b', 'a\nb', 'a\0', '\ud800'])
+    refusedAs(t, noteKey(name, LOG.key.publicKey), /not a key's name/);
+  for (const [line, message] of [
+    [NEUMANN.replace('c74f', 'c74e'), /id c74e20a3 is another key's/],
+    [NEUMANN.replace('PeterN', 'PeterM'), /is another key's/],
+    [NEUMANN.replace('+AR', '+AS'), /PeterNeumann/],
+    ['a+00000000+BwA=', /type 7 is neither 1 nor 4/],
+    ['a+00000000+AQA=', /of 1 bytes, not 32/],
+    ['a+0000+AQA=', /not NAME\+ID\+KEY/],
+    ['', /not NAME\+ID\+KEY/],
+  ] as const)
+    refusedAs(t, parseNoteKey(line), message);
+  refusedAs(t, parseNoteSecret(NEUMANN), /does not begin with PRIVATE\+KEY/);
+});
+
+test('signed notes: any byte changed, cut or added is refused, or is in nothing that was signed', t => {
+  const signed = utf8(signNote(NEUMANN_TEXT, LOG));
+  fc.assert(
+    fc.property(fc.nat(signed.length - 1), fc.nat(255), fc.constantFrom('set', 'cut', 'insert'), (at, byte, how) => {
+      const bytes = [...signed];
+      if (how === 'set') bytes[at] = byte;
+      else if (how === 'cut') bytes.splice(at, 1);
+      else bytes.splice(at, 0, byte);
+      const changed = Uint8Array.from(bytes);
+      if (Buffer.compare(changed, signed) === 0) return;
+      t.true(isRefusal(openNote(changed, [LOG.key])));
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test('checkpoints and cosignatures: three lines, the log’s own name, the time that the witness states', t => {
+  const { tree } = treeOf(9);
+  const head = { origin: LOG.key.name, size: 9, root: tree.root() };
+  const text = formatCheckpoint(head);
+  t.deepEqual(good(parseCheckpoint(text)), head);
+  const time = 1679315147;
+  const note = signNote(text, LOG) + signatureLine(text, WITNESS, time);
+  const opened = good(openCheckpoint(utf8(note), LOG.key, [WITNESS.key]));
+  t.deepEqual(opened, { ...head, text, witnessed: [{ key: WITNESS.key, time }] });
+  t.deepEqual(good(openCheckpoint(utf8(note), LOG.key)).witnessed, []);
+  // The bytes of a cosignature: id, time, then Ed25519 over two lines and the text.
+  const line = fromBase64(note.trimEnd().split(' ').at(-1)!)!;
+  t.is(Buffer.from(line).readUInt32BE(), WITNESS.key.id);
+  t.is(Buffer.from(line).readBigUInt64BE(4), BigInt(time));
+  const witness: PublicKey = { kind: 'ed25519', bytes: WITNESS.key.publicKey };
+  t.true(verify(witness, utf8(`cosignature/v1\ntime ${time}\n${text}`), line.slice(12)));
+  t.is(
+    Buffer.from(sha256(utf8('witness.invalid/w1\n'), Uint8Array.of(4), witness.bytes)).readUInt32BE(),
+    WITNESS.key.id,
+  );
+  // The witness's key does not stand for the log's, nor the other way round.
+  const asLog = good(noteSigner(LOG.key.name, new Uint8Array(32).fill(1), NOTE_TYPE.cosignature));
+  refusedAs(
+    t,
+    openCheckpoint(utf8(signNote(text, WITNESS)), LOG.key, [WITNESS.key]),
+    /not signed by arena8\.invalid\/test$/,
+  );
+  refusedAs(t, openCheckpoint(utf8(signNote(text, asLog)), LOG.key), /not signed by a known key/);
+  const elsewhere = formatCheckpoint({ ...head, origin: 'other.invalid' });
+  refusedAs(t, openCheckpoint(utf8(signNote(elsewhere, LOG)), LOG.key), /^checkpoint: of other\.invalid, not of/);
+  const later = Buffer.from(line);
+  later.writeBigUInt64BE(BigInt(time + 1), 4);
+  const moved = signNote(text, LOG) + `— ${WITNESS.key.name} ${toBase64(later)}\n`;
+  refusedAs(t, openCheckpoint(utf8(moved), LOG.key, [WITNESS.key]), /witness\.invalid\/w1\+[0-9a-f]{8} does not hold/);
+  later.fill(255, 4, 12);
+  const never = signNote(text, LOG) + `— ${WITNESS.key.name} ${toBase64(later)}\n`;
+  refusedAs(t, openCheckpoint(utf8(never), LOG.key, [WITNESS.key]), /does not hold/);
+  for (const [bad, message] of [
+    [text.replace('\n9\n', '\n09\n'), /line 2/],
+    [text.replace('\n9\n', '\n-9\n'), /line 2/],
+    [text.replace('\n9\n', '\n9007199254740992\n'), /line 2/],
+    [text.replace('=\n', '\n'), /line 3/],
+    [`${text}more\n`, /line 4/],
+    [text.slice(0, -1), /line 4/],
+    [text.replace(LOG.key.name, ''), /line 1/],
+  ] as const)
+    refusedAs(t, parseCheckpoint(bad), message);
+});
+
+test('proofs in a file: a record, its number, the path and the checkpoint; nothing else is shown by them', t => {
+  const { tree, records } = treeOf(70);
+  const checkpoint = signNote(formatCheckpoint({ origin: LOG.key.name, size: 70, root: tree.root() }), LOG);
+  for (const index of [0, 1, 33, 63, 64, 69]) {
+    const hashes = good(tree.inclusion(index));
+    const proof = formatProof({ index, hashes, checkpoint });
+    t.deepEqual(good(parseProof(utf8(proof))), { index, hashes, checkpoint });
+    const shown = good(openProof(utf8(proof), records[index]!, LOG.key));
+    t.is(shown.index, index);
+    t.is(shown.checkpoint.size, 70);
+    t.is(good(openProof(utf8(proof.replace('\n', '\nextra AAAA\n')), records[index]!, LOG.key)).index, index);
+    refusedAs(t, openProof(utf8(proof), records[(index + 1) % 70]!, LOG.key), /leads to another root/);
+  }
+  const proof = formatProof({ index: 5, hashes: good(tree.inclusion(5)), checkpoint });
+  fc.assert(
+    fc.property(fc.nat(8 * utf8(proof).length - 1), bit => {
+      t.true(isRefusal(openProof(flip(utf8(proof), bit), records[5]!, LOG.key)));
+    }),
+    { numRuns: 1500 },
+  );
+  refusedAs(t, parseProof(utf8(proof.replace('index 5', 'index 05'))), /^proof, line 2: not an index$/);
+  refusedAs(t, parseProof(utf8(proof.replace('@v1', '@v2'))), /^proof, line 1/);
+  refusedAs(t, parseProof(utf8(proof.replace('\n', '\nextra A\n'))), /^proof, line 2: not base64$/);
+  const many = Array.from({ length: 65 }, () => new Uint8Array(32));
+  refusedAs(
+    t,
+    parseProof(utf8(formatProof({ index: 5, hashes: many, checkpoint }))),
+    /^proof, line 67: not a hash, or one too many$/,
+  );
+});
+
+// ---- Tiles ----
+
+test('tiles: paths and bundles of C2SP tlog-tiles', t => {
+  t.is(tilePath({ level: 0, index: 1234067, width: 256 }), 'tile/0/x001/x234/067');
+  t.is(tilePath({ level: 'entries', index: 5, width: 3 }), 'tile/entries/005.p/3');
+  fc.assert(
+    fc.property(
+      fc.constantFrom('entries' as const, 0, 1, 7, 63),
+      fc.nat(2 ** 40),
+      fc.integer({ min: 1, max: 256 }),
+      (level, index, width) => {
+        t.deepEqual(good(parseTilePath(tilePath({ level, index, width }))), { level, index, width });
+      },
+    ),
+  );
+  for (const bad of [
+    'tile/0/1',
+    'tile/0/0001',
+    'tile/0/x000/001',
+    'tile/64/000',
+    'tile/00/000',
+    'tile/0/000.p/0',
+    'tile/0/000.p/256',
+    'tile/0/000.p/03',
+    'tile/0/001/002',
+    'tile/-1/000',
+    'tile/0/x999/x999/x999/x999/x999/999',
+    '/tile/0/000',
+    'tile/0/000/',
+  ])
+    refusedAs(t, parseTilePath(bad), /^not the path of a tile: /);
+  // The specification's example: 70,000 records.
+  const tiles = [...tilesOf(70000)].filter(tile => tile.level !== 'entries');
+  t.is(tiles.filter(x => x.level === 0 && x.width === 256).length, 273);
+  t.deepEqual(
+    tiles.filter(x => x.width < 256).map(x => [x.level, x.width]),
+    [
+      [0, 112],
+      [1, 17],
+      [2, 1],
+    ],
+  );
+  t.deepEqual([...tilesOf(256)].map(tilePath), ['tile/entries/000', 'tile/0/000', 'tile/1/000.p/1']);
+  t.deepEqual([...tilesOf(0)], []);
+  t.deepEqual(
+    [rowLength('entries', 70000), rowLength(0, 70000), rowLength(1, 70000), rowLength(2, 70000)],
+    [70000, 70000, 273, 1],
+  );
+  const records = [utf8('one'), new Uint8Array(0), new Uint8Array(300).fill(7)];
+  const bundle = joined(...records.map(frame));
+  t.is(hex(bundle.subarray(0, 7)), '00036f6e650000');
+  t.deepEqual(good(parseEntryBundle(bundle, 3)), records);
+  refusedAs(t, parseEntryBundle(bundle, 4), /^bundle: 3 records, not 4$/);
+  refusedAs(t, parseEntryBundle(bundle.subarray(0, 20), 3), /^bundle, byte 7: record 2 of it is cut off$/);
+  refusedAs(t, parseEntryBundle(joined(bundle, Uint8Array.of(1)), 3), /^bundle, byte 309: record 3 of it is cut off$/);
+  t.deepEqual(readFrames(bundle.subarray(0, 20)), { records: records.slice(0, 2), end: 7 });
+  refusedAs(t, parseHashTile(new Uint8Array(31), 1), /^tile of 31 bytes, not 32$/);
+});
+
+// ---- Go's word on all that ----
+
+const GO = '/usr/bin/go';
+const withGo =
+  (existsSync(GO) && existsSync('/usr/share/gocode/src/golang.org/x/mod')) || process.env['CI'] === 'true'
+    ? test
+    : test.skip;
+
+withGo('Go’s sumdb agrees: stored hashes, roots, proofs, tiles and notes', t => {
+  const size = 1500;
+  const { tree, hashes } = treeOf(size);
+  const directory = mkdtempSync(join(tmpdir(), 'arena8-trust-'));
+  const write = (name: string, data: string | Uint8Array): void => {
+    mkdirSync(dirname(join(directory, name)), { recursive: true });
+    writeFileSync(join(directory, name), data);
+  };
+  write('size', String(size));
+  write('hashes', Buffer.concat(Array.from({ length: storedCount(size) }, (_, i) => hashes.read(i))));
+  const proofs: string[] = [];
+  const line = (...parts: (string | number | Uint8Array)[]): void => {
+    proofs.push(parts.map(p => (typeof p === 'object' ? toBase64(p) : p)).join(' '));
+  };
+  for (let to = 1; to <= size; to++) {
+    const root = tree.root(to);
+    for (const n of [0, to - 1, (to * 31) % to, (to * 577 + 11) % to])
+      line('inclusion', n, to, root, hashes.read(storedIndex(0, n)), ...good(tree.inclusion(n, to)));
+    for (const old of [1, to, 1 + ((to * 41) % to), 1 + ((to * 733 + 5) % to)])
+      line('consistency', old, to, root, tree.root(old), ...good(tree.consistency(old, to)));
+  }
+  write('proofs', proofs.join('\n'));
+  for (const tile of tilesOf(size))
+    if (tile.level !== 'entries') write(tilePath(tile), tileHashes(tree, tile.level, tile.index, tile.width));
+  const signers = ['arena8.invalid/a', 'ünï.invalid', LOG.key.name].map((name, i) => {
+    const secret = new Uint8Array(32).fill(40 + i);
+    return { secret, signer: good(noteSigner(name, secret)) };
+  });
+  write(
+    'keys',
+    signers.map(({ secret, signer: { key } }) => `${formatNoteSecret(key, secret)} ${formatNoteKey(key)}\n`).join(''),
+  );
+  const notes = [formatCheckpoint({ origin: 'arena8.invalid/a', size, root: tree.root() }), 'a\n\nb\n', '\n'];
+  for (const [i, { signer }] of signers.entries()) write(`note${i}`, signNote(notes[i]!, signer));
+  const run = spawnSync(GO, ['run', 'tests/outside/formats.go', directory], {
+    encoding: 'utf8',
+    env: { ...process.env, GO111MODULE: 'off', GOPATH: '/usr/share/gocode' },
+  });
+  t.is(run.stderr, '');
+  t.is(run.stdout, '1500 records, 12000 proofs, 7 tiles, 3 notes agree\n');
+  for (const [i, { signer }] of signers.entries())
+    t.is(good(openNote(readFileSync(join(directory, `go${i}`)), [signer.key])).text, notes[i]!);
+  rmSync(directory, { recursive: true });
+});
+
+// ---- openssl ----
+
+const OPENSSL = '/usr/bin/openssl';
+const withOpenssl = existsSync(OPENSSL) || process.env['CI'] === 'true' ? test : test.skip;
+
+withOpenssl('openssl agrees: its keys are read and written as it does, each verifies the other’s signatures', t => {
+  const directory = mkdtempSync(join(tmpdir(), 'arena8-trust-'));
+  const file = (name: string): string => join(directory, name);
+  const openssl = (...args: string[]): { status: number | null; stdout: Buffer } =>
+    spawnSync(OPENSSL, args, { cwd: directory });
+  const message = utf8('a message\n');
+  writeFileSync(file('message'), message);
+  for (const [kind, algorithm] of [
+    ['ed25519', ['ed25519']],
+    ['x25519', ['x25519']],
+    ['p256', ['EC', '-pkeyopt', 'ec_paramgen_curve:P-256']],
+  ] as const) {
+    const secretPem = openssl('genpkey', '-algorithm', ...algorithm).stdout.toString();
+    writeFileSync(file('secret.pem'), secretPem);
+    const publicPem = openssl('pkey', '-in', 'secret.pem', '-pubout').stdout.toString();
+    const key: SecretKey = good(parseSecretPem(secretPem));
+    t.is(key.kind, kind);
+    t.is(formatSecretPem(key), secretPem);
+    t.is(formatPublicPem(key.public), publicPem);
+    if (kind === 'x25519') continue;
+    writeFileSync(file('public.pem'), publicPem);
+    writeFileSync(file('ours'), good(sign(key, message)));
+    const digest = kind === 'p256' ? ['-digest', 'sha256'] : [];
+    const raw = ['-rawin', '-in', 'message', ...digest];
+    t.is(openssl('pkeyutl', '-verify', '-pubin', '-inkey', 'public.pem', ...raw, '-sigfile', 'ours').status, 0);
+    t.is(openssl('pkeyutl', '-sign', '-inkey', 'secret.pem', ...raw, '-out', 'theirs').status, 0);
+    t.true(verify(key.public, message, readFileSync(file('theirs'))));
+    writeFileSync(file('ours'), flip(readFileSync(file('ours')), 300));
+    t.not(openssl('pkeyutl', '-verify', '-pubin', '-inkey', 'public.pem', ...raw, '-sigfile', 'ours').status, 0);
+  }
+  rmSync(directory, { recursive: true });
 });

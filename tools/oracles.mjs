@@ -9,6 +9,14 @@ export const ORACLES = [
   { package: 'babeltrace2', file: '/usr/bin/babeltrace2', why: 'reads the CTF trace' },
   { package: 'python3', file: '/usr/bin/python3', why: 'takes prelinked images apart' },
   { package: 'llvm', file: '/usr/bin/llvm-mca', why: 'the machine models that prices are compared with' },
+  { package: 'golang-go', file: '/usr/bin/go', why: "runs Go's checks of notes, proofs and tiles" },
+  {
+    package: 'golang-golang-x-mod-dev',
+    file: '/usr/share/gocode/src/golang.org/x/mod/sumdb/note/note.go',
+    why: "Go's signed notes and transparency log",
+  },
+  { package: 'openssl', file: '/usr/bin/openssl', why: 'keys and signatures' },
+  { package: 'age', file: '/usr/bin/age', why: 'encryption to a reader' },
   { package: 'chromium', file: '/usr/bin/chromium', why: 'the same bytes in Chromium' },
   { package: 'firefox-esr', file: '/usr/bin/firefox-esr', why: 'the same bytes in Firefox' },
 ];

@@ -36,3 +36,47 @@ export function joined(...parts: readonly Uint8Array[]): Uint8Array {
   }
   return all;
 }
+
+const HEX = '0123456789abcdef';
+const BASE64 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+
+export function toHex(bytes: Uint8Array): string {
+  let text = '';
+  for (const b of bytes) text += HEX[b >> 4]! + HEX[b & 15]!;
+  return text;
+}
+
+/** The bytes of hexadecimal digits in either case, or null. */
+export function fromHex(text: string): Uint8Array | null {
+  if (text.length % 2 !== 0 || !/^[0-9a-f]*$/i.test(text)) return null;
+  return Uint8Array.from({ length: text.length / 2 }, (_, i) => Number.parseInt(text.slice(2 * i, 2 * i + 2), 16));
+}
+
+/** RFC 4648 base64, padded. */
+export function toBase64(bytes: Uint8Array): string {
+  let text = '';
+  for (let i = 0; i < bytes.length; i += 3) {
+    const left = bytes.length - i;
+    const word = (bytes[i]! << 16) | ((bytes[i + 1] ?? 0) << 8) | (bytes[i + 2] ?? 0);
+    text += BASE64[word >> 18]! + BASE64[(word >> 12) & 63]!;
+    text += left > 1 ? BASE64[(word >> 6) & 63]! : '=';
+    text += left > 2 ? BASE64[word & 63]! : '=';
+  }
+  return text;
+}
+
+/** The bytes that `toBase64` writes as `text`, or null: padding is asked for, and bits without a meaning must be 0 (RFC 4648 §3.5). */
+export function fromBase64(text: string): Uint8Array | null {
+  if (text.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(text)) return null;
+  const digits = text.replace(/=+$/, '');
+  const bytes = new Uint8Array(Math.floor((digits.length * 3) / 4));
+  let [word, bits, at] = [0, 0, 0];
+  for (const digit of digits) {
+    word = ((word << 6) | BASE64.indexOf(digit)) & 0xfff;
+    bits += 6;
+    if (bits < 8) continue;
+    bits -= 8;
+    bytes[at++] = word >> bits;
+  }
+  return (word & ((1 << bits) - 1)) === 0 ? bytes : null;
+}
