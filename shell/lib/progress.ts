@@ -25,6 +25,12 @@ export class Progress {
     yield* this.ctx.err.print(progressLine(percent, this.text(done)));
   }
 
+  /** Makes room for a line of output. */
+  *clear(): Generator<void, void, void> {
+    if (this.watched === true && this.shown >= 0) yield* this.ctx.err.print('\r\x1b[K');
+    this.shown = -1;
+  }
+
   /** Leaves the bar's line. */
   *end(): Generator<void, void, void> {
     if (this.watched === true) yield* this.ctx.err.print('\n');
