@@ -5,6 +5,7 @@
 import {
   isRefusal,
   LIMITS,
+  LOGITS_BEGIN,
   NO_SLACK,
   PRIORITY_MAX,
   refuse,
@@ -290,6 +291,7 @@ export class Admission {
       o.timeoutMs === 0 ? Math.max(LIMITS.sessionTimeoutMs * 1e6, clock.nsOf(bound.most)) : o.timeoutMs * 1e6;
     return {
       ...o,
+      ...LOGITS_BEGIN,
       state: STATE.queued,
       uid: caller.uid,
       pid: caller.pid,

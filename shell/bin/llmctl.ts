@@ -71,7 +71,7 @@ import {
 } from '../lib/speed.ts';
 import type { Speed } from '../lib/speed.ts';
 import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts';
-import { faultText, finishOf, lastReport, nextEvent, reportOf } from '../lib/sessions.ts';
+import { faultText, finishOf, lastReport, logitsText, nextEvent, reportOf } from '../lib/sessions.ts';
 import type { Report } from '../lib/sessions.ts';
 import { budget, budgetTakes, quota, quotaOptions, quotaTakes } from '../lib/quota.ts';
 import {
@@ -792,7 +792,8 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   if (finish === 'fault') return yield* ctx.fail(faultText(report, `${name}: `));
   const { scored, nll } = report;
   if (scored === 0) return yield* ctx.fail(`${name}: a single token: nothing to score`);
-  if (ctx.options.json) yield* out.print(jsonLine({ tokens: scored, nll, perplexity: exp(nll) }));
+  if (ctx.options.json)
+    yield* out.print(jsonLine({ tokens: scored, nll, perplexity: exp(nll), logits_sum: logitsText(report) }));
   else
     yield* out.print(
       `perplexity ${exp(nll).toFixed(4)} over ${grouped(scored)} tokens (${nll.toFixed(4)} nats a token)\n`,
