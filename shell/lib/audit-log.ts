@@ -3,7 +3,7 @@
 
 import { isRefusal, strerror, utf8Decode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
-import { parseBundle, parseCanonical, parseCheckpoint, parseNote, tilePath, TILE_WIDTH } from '../../trust/index.ts';
+import { parseEntryBundle, parseCanonical, parseCheckpoint, parseNote, tilePath, TILE_WIDTH } from '../../trust/index.ts';
 import type { AttributeName, JsonObject } from '../../trust/index.ts';
 import { readFile } from './files.ts';
 
@@ -80,7 +80,7 @@ export class LogReader {
       const path = `${this.directory}/${tilePath({ level: 'entries', index, width })}`;
       const bytes = yield* readFile(this.sys, path, Infinity);
       if (typeof bytes === 'number') return `${path}: ${strerror(bytes)}`;
-      const bundle = parseBundle(bytes, width);
+      const bundle = parseEntryBundle(bytes, width);
       if (isRefusal(bundle)) return `${path}: ${bundle.message}`;
       this.bundle = bundle;
       this.bundleIndex = index;

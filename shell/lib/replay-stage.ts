@@ -2,7 +2,7 @@
 // is gathered, the machine is brought there, and afterwards it is what it was. What cannot be had is a sentence with both figures.
 
 import { sha256 } from '@noble/hashes/sha2.js';
-import { DISK_SET, KIND, LIMITS, LOAD_DEFAULTS, LoadOptions, O, strerror } from '../../kernel/abi/index.ts';
+import { DISK_SET, KIND, LIMITS, O, RESIDENCY, strerror } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { toHex } from '../../trust/index.ts';
 import type { LogReader, LogRecord } from './audit-log.ts';
@@ -10,7 +10,7 @@ import { changeDisk, mountPoints, readDisks } from './disks.ts';
 import type { DiskRow } from './disks.ts';
 import { join, listDirectory, readText, stat } from './files.ts';
 import { targets } from './forecast.ts';
-import { choiceOf, loadedModel, loadModel } from './model.ts';
+import { choiceOf, kvType, loadedModel, loadModel } from './model.ts';
 import type { LoadChoice, Model } from './model.ts';
 import { lastError } from './program.ts';
 import { CHUNK_BYTES } from './stdio.ts';
@@ -62,6 +62,8 @@ export class Stage {
   private readonly target: string;
   private readonly model: Model | null;
   private readonly changedDisks = new Map<string, string>(); // what they were
+  /** What was loaded last, by file and options; '': what was there, untouched. */
+  private loaded = '';
   /** Digests of files that were looked at. */
   private readonly digests = new Map<string, string>();
 
@@ -108,6 +110,7 @@ export class Stage {
     const { sys, model } = this;
     for (const [name, was] of this.changedDisks) yield* changeDisk(sys, name, { set: DISK_SET.model, model: was });
     yield* this.switchTo(this.target);
+    if (this.loaded === '') return;
     if (model === null) yield* sys.model_unload();
     else if (model.path === '') yield* this.useEngine(`${model.engine}:${model.name}`);
     else yield* this.load(model.path, choiceOf(model));
@@ -157,10 +160,12 @@ export class Stage {
 
   private *load(path: string, choice: LoadChoice): Why {
     const { sys } = this;
-    const loaded = yield* loadedModel(sys);
-    if (typeof loaded !== 'number' && loaded.path === path && isSame(choiceOf(loaded), choice)) return null;
+    const wanted = JSON.stringify([path, choice]);
+    if (wanted === this.loaded) return null;
     const result = yield* loadModel(sys, path, choice);
-    return result < 0 ? `${path}: ${yield* lastError(sys, result)}` : null;
+    if (result < 0) return `${path}: ${yield* lastError(sys, result)}`;
+    this.loaded = wanted;
+    return null;
   }
 
   /** An engine that needs no file. */
@@ -170,10 +175,11 @@ export class Stage {
 
   private *useEngine(name: string): Why {
     const { sys } = this;
-    const loaded = yield* loadedModel(sys);
-    if (typeof loaded !== 'number' && loaded.path === '' && `${loaded.engine}:${loaded.name}` === name) return null;
+    if (name === this.loaded) return null;
     const result = yield* sys.backend(name, new Uint8Array(CHUNK_BYTES));
-    return result < 0 ? `engine ${name}: ${yield* lastError(sys, result)}` : null;
+    if (result < 0) return `engine ${name}: ${yield* lastError(sys, result)}`;
+    this.loaded = name;
+    return null;
   }
 
   /** What reading weights costs depends on the kind of storage that the file lies on. */
@@ -206,16 +212,24 @@ function diskOf(disks: readonly DiskRow[], path: string): DiskRow | undefined {
   return disks.filter(disk => depth(disk) > 0).sort((a, b) => depth(b) - depth(a))[0];
 }
 
-/** What `arena8.load` says, as a load takes it. */
+/** What `arena8.load` says, as a load takes it: numbers by the names of llmctl's options, none of `tile` where nothing streamed. */
 function choiceFrom(words: readonly string[]): LoadChoice | string {
-  const choice = { ...LOAD_DEFAULTS };
-  for (const word of words) {
-    const [name = '', value = ''] = word.split('=');
-    if (!Object.hasOwn(LoadOptions.fields, name) || !/^[0-9]+$/.test(value)) return `it says of its load '${word}'`;
-    choice[name as keyof LoadChoice] = Number(value);
-  }
-  return choice;
+  const given = new Map(words.map(word => word.split('=') as [string, string]));
+  const number = (name: string): number => Number(given.get(name) ?? 0);
+  const type = kvType(given.get('kv') ?? '');
+  const tileBytes = number('tile');
+  const choice: LoadChoice = {
+    ctx: number('ctx'),
+    kvType: type ?? -1,
+    batch: number('batch'),
+    sessions: number('sessions'),
+    pages: number('pages'),
+    draws: number('draws'),
+    stream: tileBytes === 0 ? RESIDENCY.resident : RESIDENCY.streamed,
+    tileBytes,
+    buffers: number('buffers'),
+    pinBytes: number('pin'),
+  };
+  const isWhole = type !== null && Object.values(choice).every(n => Number.isInteger(n) && n >= 0 && n < 2 ** 32);
+  return isWhole ? choice : `it says of its load: ${words.join(' ')}`;
 }
-
-const isSame = (a: LoadChoice, b: LoadChoice): boolean =>
-  (Object.keys(LoadOptions.fields) as (keyof LoadChoice)[]).every(name => a[name] === b[name]);
