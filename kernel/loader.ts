@@ -59,6 +59,7 @@ export interface Loaded {
   readonly report: Report;
   readonly place: EnginePlace;
   readonly digest: string; // SHA-256 of the file
+  readonly planDigest: string; // SHA-256 of the plan as it was compiled, before it got its prices
   readonly source: string; // of a prelinked file: SHA-256 of the one it was made from; '' = it is none
   readonly fileBytes: number;
   readonly tensors: number;
@@ -485,6 +486,7 @@ export class Loader {
       this.arena.release(this.base);
       return prices;
     }
+    const planDigest = this.digestOf(located.planAt, budget.plan);
     prices.fill(this.arena.u32);
     const types = new Set(p.image.tensors.map(t => ggmlTypeName(t.type) ?? String(t.type)));
     this.loaded = {
@@ -496,6 +498,7 @@ export class Loader {
       report: p.report,
       place: located,
       digest,
+      planDigest,
       source: prelinkOf(p.image)?.sourceSha256 ?? '',
       fileBytes: p.image.fileBytes,
       tensors: p.image.tensors.length,
@@ -773,6 +776,12 @@ export class Loader {
     } finally {
       swap.close();
     }
+  }
+
+  private digestOf(at: number, bytes: number): string {
+    const hash = this.sha256();
+    hash.update(this.arena.u8.subarray(at, at + bytes));
+    return bytesToHex(hash.digest());
   }
 
   /** SHA-256 of the file. A prelinked image whose data are not those that it was written with is refused: they are hashed on the way. */

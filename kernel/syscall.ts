@@ -5,6 +5,8 @@ import {
   BLOCKED,
   BudgetRecord,
   ConvertReport,
+  DISK_FAULTS,
+  DISK_SET,
   DiskOptions,
   E,
   FsStat,
@@ -18,9 +20,13 @@ import {
   ModelInfo,
   O,
   PlanReport,
+  POLICY,
   PrelinkReport,
+  QUOTA_DEFAULTS,
+  QUOTA_SET,
   QuotaRecord,
   refuse,
+  SCHED_KEEP,
   SchedOptions,
   SchedReport,
   SessionOptions,
@@ -32,6 +38,7 @@ import {
   SPEC_CODE,
   Stat,
   STOPPED,
+  strerror,
   SYSCALLS,
   Times,
   utf8Decode,
@@ -69,7 +76,8 @@ import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
 import { CATCH, type Process, type Processes } from './process.ts';
 import type { Quotas } from './quota.ts';
-import { refusedFields, type Journal } from './service.ts';
+import { refusedFields } from './audit/journal.ts';
+import type { Journal } from './service.ts';
 import type { Caller } from './session.ts';
 import type { Sessions } from './sessions.ts';
 import { explain } from './explain.ts';
@@ -99,7 +107,7 @@ export interface CallContext {
   /** Something took longer than was said. */
   readonly breached: (text: string) => void;
   /** Another simulated processor; the loaded plan gets its prices. */
-  readonly switchTarget: (name: string, uid: number) => Refusal | null;
+  readonly switchTarget: (name: string) => Refusal | null;
   readonly configureDisk: (name: string, wanted: DiskRequest) => Refusal | null;
 }
 
@@ -115,6 +123,21 @@ const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
   'model_diff',
   'tokenize',
   'chat',
+]);
+
+/** Calls that may leave records in the audit log: they wait until its ring has room for them. */
+const RECORDED: ReadonlySet<CallName> = new Set<CallName>([
+  'target',
+  'disk',
+  'mount',
+  'umount',
+  'model_load',
+  'model_unload',
+  'backend',
+  'session_open',
+  'sched',
+  'budget',
+  'quota',
 ]);
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
@@ -209,7 +232,9 @@ export class SystemCalls {
    * knows its own (session_open) until there is time for it.
    */
   private bounded(entry: Entry, integers: readonly number[]): number {
-    const { sessions, clock } = this.k;
+    const { sessions, clock, journal } = this.k;
+    const room = RECORDED.has(entry.name) ? journal.gate() : true;
+    if (room !== true) return room === false ? BLOCKED : this.fail(room);
     if (!sessions.isServing) return entry.handler(...integers);
     if (UNBOUNDED.has(entry.name) || this.looksIntoModel(entry, integers)) return BLOCKED;
     const before = clock.cycles();
@@ -290,9 +315,12 @@ export class SystemCalls {
     return utf8Decode(this.k.arena.u8, at, at + length);
   }
 
-  /** For the log: what the caller has done. */
-  private note(op: AuditOp, fields: AuditFields): void {
-    this.k.journal.note(op, this.requester.uid, fields);
+  /** For the log: what the caller has done, or was refused. The call's answer: 0, a number, or what it was refused with. */
+  private noted(op: AuditOp, fields: AuditFields, r: Refusal | number | null): number {
+    const refused =
+      typeof r === 'number' && r < 0 ? { errno: -r, code: 0 as const, message: strerror(r) } : isRefusal(r) ? r : null;
+    this.k.journal.note(op, this.requester.uid, { ...fields, ...(refused === null ? {} : refusedFields(refused)) });
+    return isRefusal(r) ? this.fail(r) : (r ?? 0);
   }
 
   /** The caller as sessions know it. */
@@ -516,8 +544,11 @@ export class SystemCalls {
 
       target: (nameAt, nameBytes, at, capacity) => {
         const name = this.text(nameAt, nameBytes);
-        const r = name === '' ? null : k.switchTarget(name, this.requester.uid);
-        return r === null ? this.answer(k.costs.target.name, at, capacity) : this.fail(r);
+        if (name !== '') {
+          const r = this.noted('config', { 'arena8.name': 'target', 'arena8.value': name }, k.switchTarget(name));
+          if (r < 0) return r;
+        }
+        return this.answer(k.costs.target.name, at, capacity);
       },
 
       // ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -604,12 +635,10 @@ export class SystemCalls {
 
       disk: (nameAt, nameBytes, at, bytes) => {
         if (bytes < DiskOptions.bytes) return -E.INVAL;
-        if (this.requester.uid !== 0) return -E.PERM;
         const name = this.text(nameAt, nameBytes);
-        const r = k.configureDisk(name, DiskOptions.read(u8, at));
-        if (r !== null) return this.fail(r);
-        this.note('config', { 'arena8.name': `disk ${name}` });
-        return 0;
+        const wanted = DiskOptions.read(u8, at);
+        const r = this.requester.uid === 0 ? k.configureDisk(name, wanted) : -E.PERM;
+        return this.noted('config', { 'arena8.name': `disk ${name}`, 'arena8.value': diskText(wanted) }, r);
       },
 
       // ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -663,16 +692,15 @@ export class SystemCalls {
       },
       mount: (typeAt, typeBytes, sourceAt, sourceBytes, targetAt, targetBytes) =>
         this.withPath(targetAt, targetBytes, target => {
-          if (this.caller.credentials.euid !== 0) return -E.PERM;
-          const source = this.text(sourceAt, sourceBytes);
-          const r = k.mounter.mount(this.text(typeAt, typeBytes), source, target, this.caller);
-          return isRefusal(r) ? this.fail(r) : r;
+          const [type, source] = [this.text(typeAt, typeBytes), this.text(sourceAt, sourceBytes)];
+          const isRoot = this.caller.credentials.euid === 0;
+          const r = isRoot ? k.mounter.mount(type, source, target, this.caller) : -E.PERM;
+          return this.noted('mount', { 'arena8.path': target, 'arena8.name': type, 'arena8.value': source }, r);
         }),
       umount: (at, bytes) =>
         this.withPath(at, bytes, target => {
-          if (this.caller.credentials.euid !== 0) return -E.PERM;
-          const r = k.mounter.umount(target, this.caller);
-          return isRefusal(r) ? this.fail(r) : r;
+          const r = this.caller.credentials.euid === 0 ? k.mounter.umount(target, this.caller) : -E.PERM;
+          return this.noted('umount', { 'arena8.path': target }, r);
         }),
       statfs: (pathAt, pathBytes, at, capacity) =>
         this.withPath(pathAt, pathBytes, path => {
@@ -753,20 +781,15 @@ export class SystemCalls {
       model_load: (pathAt, pathBytes, at, bytes) =>
         this.withPath(pathAt, pathBytes, path => {
           if (bytes < LoadOptions.bytes) return -E.INVAL;
-          const busy = this.busy();
-          if (busy !== null) return this.fail(busy);
           const full = this.readable(path);
-          if (typeof full === 'number') return full;
-          const r = loader.load(full, LoadOptions.read(u8, at));
-          this.note('load', { 'arena8.path': full, ...(r === null ? {} : refusedFields(r)) });
-          return r === null ? 0 : this.fail(r);
+          const r = this.busy() ?? (typeof full === 'number' ? full : loader.load(full, LoadOptions.read(u8, at)));
+          return this.loaded({ 'arena8.path': typeof full === 'number' ? path : full }, r);
         }),
       model_unload: () => {
+        const model = k.journal.modelFields();
         const busy = this.busy();
-        if (busy !== null) return this.fail(busy);
-        if (!loader.unload()) return this.fail(refuse('NODEV', 2001, 'no model loaded'));
-        this.note('unload', {});
-        return 0;
+        const r = busy ?? (loader.unload() ? null : refuse('NODEV', 2001, 'no model loaded'));
+        return this.noted('unload', model, r);
       },
       model_plan: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
         if (bytes < LoadOptions.bytes) return -E.INVAL;
@@ -841,12 +864,11 @@ export class SystemCalls {
       backend: (nameAt, nameBytes, at, capacity) => {
         const name = this.text(nameAt, nameBytes);
         if (name !== '') {
-          const busy = this.busy();
-          if (busy !== null) return this.fail(busy);
           const [engine = '', form = ''] = name.split(':');
-          const r = engine === 'transformer' ? loader.reloadFile() : loader.loadBuiltin(engine, form);
-          if (r !== null) return this.fail(r);
-          this.note('config', { 'arena8.name': 'backend', 'arena8.value': name });
+          const load = (): Refusal | null =>
+            engine === 'transformer' ? loader.reloadFile() : loader.loadBuiltin(engine, form);
+          const r = this.loaded({ 'arena8.name': 'backend', 'arena8.value': name }, this.busy() ?? load());
+          if (r < 0) return r;
         }
         return this.answer(loader.engine()?.name ?? 'none', at, capacity);
       },
@@ -917,7 +939,12 @@ export class SystemCalls {
           if (sessions.isServing) this.caller.callsLeft = 0; // a server's first period may have begun: whoever submitted it yields
           return isRefusal(r) ? this.fail(r) : r;
         }),
-      session_read: (handle, at, capacity) => sessions.read(handle, at, capacity, this.requester) ?? BLOCKED,
+      session_read: (handle, at, capacity) => {
+        const n = sessions.read(handle, at, capacity, this.requester);
+        if (n !== null) return n;
+        const unwritten = sessions.isOver(handle) ? k.journal.stopped() : null;
+        return unwritten === null ? BLOCKED : this.fail(unwritten);
+      },
       session_cancel: handle => sessions.cancel(handle, this.requester),
       session_report: (handle, at, capacity) => {
         if (capacity < SessionReport.bytes) return -E.RANGE;
@@ -933,10 +960,10 @@ export class SystemCalls {
         if (capacity < SchedReport.bytes) return -E.RANGE;
         if (bytes > 0) {
           if (bytes < SchedOptions.bytes) return -E.INVAL;
-          if (this.requester.uid !== 0) return -E.PERM;
-          const refusal = sessions.configure(SchedOptions.read(u8, at));
-          if (refusal !== null) return this.fail(refusal);
-          this.note('config', { 'arena8.name': 'sched' });
+          const wanted = SchedOptions.read(u8, at);
+          const told = { 'arena8.name': 'sched', 'arena8.value': schedText(wanted) };
+          const r = this.noted('config', told, this.requester.uid === 0 ? sessions.configure(wanted) : -E.PERM);
+          if (r < 0) return r;
         }
         SchedReport.write(u8, toAt, sessions.schedule());
         return SchedReport.bytes;
@@ -947,9 +974,12 @@ export class SystemCalls {
           if (bytes < BudgetRecord.bytes) return -E.INVAL;
           const wanted = BudgetRecord.read(u8, at);
           if (wanted.set !== 0) {
-            if (this.requester.uid !== 0) return -E.PERM;
-            k.budget.configure(wanted);
-            this.note('budget', {});
+            const { wcetCycles, periodNs, maxTokens } = wanted;
+            const value = `wcet_cycles=${wcetCycles} period_ns=${periodNs} max_tokens=${maxTokens}`;
+            const isRoot = this.requester.uid === 0;
+            if (isRoot) k.budget.configure(wanted);
+            const r = this.noted('budget', { 'arena8.value': value }, isRoot ? null : -E.PERM);
+            if (r < 0) return r;
           }
         }
         BudgetRecord.write(u8, toAt, k.budget.record());
@@ -960,12 +990,12 @@ export class SystemCalls {
         if (bytes < QuotaRecord.bytes) return -E.INVAL;
         const wanted = QuotaRecord.read(u8, at);
         const { uid } = this.requester;
-        if (uid !== 0 && (wanted.set !== 0 || wanted.uid !== uid)) return -E.PERM;
         if (wanted.set !== 0) {
-          const refusal = k.quotas.set(wanted);
-          if (refusal !== null) return this.fail(refusal);
-          this.note('quota', { 'arena8.name': `${wanted.uid}` });
-        }
+          const name = wanted.uid === QUOTA_DEFAULTS ? '*' : `${wanted.uid}`;
+          const r = uid === 0 ? k.quotas.set(wanted) : -E.PERM;
+          const status = this.noted('quota', { 'arena8.name': name, 'arena8.value': quotaText(wanted) }, r);
+          if (status < 0) return status;
+        } else if (uid !== 0 && wanted.uid !== uid) return -E.PERM;
         QuotaRecord.write(u8, toAt, k.quotas.get(wanted.uid));
         return QuotaRecord.bytes;
       },
@@ -985,6 +1015,11 @@ export class SystemCalls {
         return LlmStats.bytes;
       },
     };
+  }
+
+  /** A model was loaded, or was not; what is loaded then. */
+  private loaded(fields: AuditFields, r: Refusal | number | null): number {
+    return this.noted('load', { ...fields, ...(r === null ? this.k.journal.modelFields() : {}) }, r);
   }
 
   private read(file: OpenFile, at: number, capacity: number): number {
@@ -1039,6 +1074,38 @@ export class SystemCalls {
     const path = this.path(at, bytes);
     return typeof path === 'number' ? path : use(path);
   }
+}
+
+// ── What was asked for, as records say it ────────────────────────────────────────────────────────────────────────────────────────
+
+function diskText({ set, model, retries, fault, every, next, from, to, factor }: DiskRequest): string {
+  const words: string[] = [];
+  if ((set & DISK_SET.model) !== 0) words.push(`model=${model}`);
+  if ((set & DISK_SET.retries) !== 0) words.push(`retries=${retries}`);
+  if ((set & DISK_SET.heal) !== 0) words.push('heal');
+  if ((set & DISK_SET.fault) !== 0)
+    words.push(
+      `fault=${DISK_FAULTS[fault] ?? fault}`,
+      `every=${every}`,
+      `next=${next}`,
+      `bytes=${from}-${to}`,
+      `factor=${factor}`,
+    );
+  return words.join(' ');
+}
+
+function schedText({ policy, ...others }: ReturnType<typeof SchedOptions.read>): string {
+  const words = Object.entries(others).flatMap(([name, value]) => (value === SCHED_KEEP ? [] : [`${name}=${value}`]));
+  return (policy === SCHED_KEEP ? words : [`policy=${POLICY[policy] ?? policy}`, ...words]).join(' ');
+}
+
+function quotaText(q: ReturnType<typeof QuotaRecord.read>): string {
+  const words: string[] = [];
+  if ((q.set & QUOTA_SET.tokens) !== 0) words.push(`tokens=${q.tokensPerHour}`);
+  if ((q.set & QUOTA_SET.cycles) !== 0) words.push(`cycles=${q.cyclesPerHour}`);
+  if ((q.set & QUOTA_SET.kv) !== 0) words.push(`kv=${q.kvBytes}`);
+  if ((q.set & QUOTA_SET.sessions) !== 0) words.push(`sessions=${q.sessions}`);
+  return words.join(' ');
 }
 
 /** The superuser signals anyone, others those that they run, or had run before they became somebody else. */

@@ -15,8 +15,8 @@ export const LIMITS = {
   dmaBytes: 16 * KiB, // block-device transfers while loading; one gzip-sized piece
   pipeBytes: 2 * KiB, // capacity of one pipe
   pipesMax: 8, // 8 × 2 KiB = 16 KiB, taken from the window region when a pipe opens
-  auditRecordsMax: 32, // the ring of recent audit records
-  auditRecordBytes: 64, // 32 × 64 B = 2 KiB
+  auditRecordBytes: 3712, // the longest audit record (3,651 B): what each live session keeps of the ring for its end
+  auditRingBytes: 128 * KiB, // 32 × 3,714 B for sessions, and 12 KiB
 
   // Processes
   processesMax: 64, // every session may be a process of its own, beside shells and their pipelines
@@ -48,6 +48,7 @@ export const LIMITS = {
   tmpfsBytes: 64 * MiB,
   tmpfsInodes: 16384,
   mountsMax: 32,
+  auditFileRecords: 256, // in one file of /var/audit/entries
 
   // Models
   modelsDirectory: '/models',

@@ -55,7 +55,7 @@ export const SYSCALLS = {
   sched_yield: call(9, [], 'Let others run.', true),
   last_error: call(10, [['record', 'out', 'LastError']], 'The LastError record of this process.'),
   times: call(11, [['record', 'out', 'Times']], 'Clock and this process: Times record.'),
-  target: call(12, [['name', 'path'], ['record', 'out']], 'Switch the simulated processor; empty: ask. Writes the name of the one in force. Returns its length.'),
+  target: call(12, [['name', 'path'], ['record', 'out']], 'Switch the simulated processor; empty: ask. Writes the name of the one in force. Returns its length.', true),
 
   fork: call(13, [['entry', 'entry']], 'A second process with the descriptors, directory, signals and group of this one, begun at `entry`. Returns its pid.'),
   exec: call(14, [['program', 'path'], ['block', 'in', 'argv']], 'Become another program: as spawn, in this process. Ignored signals stay ignored. Returns only on failure.'),
@@ -85,7 +85,7 @@ export const SYSCALLS = {
   complete: call(33, [['fd', 'fd'], ['back', 'int'], ['count', 'int'], ['candidates', 'in']], 'Answer a completion request: what replaces the last `back` UTF-16 units before the cursor, then names to list, each ended by a zero byte; `count` names in all.'),
   remember: call(36, [['fd', 'fd'], ['keep', 'int'], ['lines', 'in']], 'Append lines, each ended by a zero byte, to the history of a terminal; the last `keep` stay.'),
 
-  disk: call(37, [['name', 'path'], ['options', 'in', 'DiskOptions']], 'Change a disk: its model, its retries, its faults. For the superuser; /proc/disks tells what they are.'),
+  disk: call(37, [['name', 'path'], ['options', 'in', 'DiskOptions']], 'Change a disk: its model, its retries, its faults. For the superuser; /proc/disks tells what they are.', true),
 
   // Names
   stat: call(40, [['path', 'path'], ['stat', 'out', 'Stat']], 'Stat record of a path.', true),
@@ -96,7 +96,7 @@ export const SYSCALLS = {
   chdir: call(45, [['path', 'path']], 'Change the working directory.'),
   getcwd: call(46, [['path', 'out']], 'The working directory as text. Returns its length.'),
   mount: call(47, [['type', 'path'], ['source', 'path'], ['target', 'path']], 'Mount a file system: types tmpfs, proc, dev, gguf.', true),
-  umount: call(48, [['target', 'path']], 'Unmount.'),
+  umount: call(48, [['target', 'path']], 'Unmount.', true),
   statfs: call(49, [['path', 'path'], ['record', 'out', 'FsStat']], 'FsStat record of the file system a path is on.', true),
   lstat: call(50, [['path', 'path'], ['stat', 'out', 'Stat']], 'As stat, of a symbolic link itself.', true),
   link: call(51, [['existing', 'path'], ['path', 'path']], 'One more name for a file of the same file system.'),
@@ -110,12 +110,12 @@ export const SYSCALLS = {
   truncate: call(59, [['path', 'path'], ['size', 'int']], 'Set the size of a file.'),
 
   // Models
-  model_load: call(60, [['path', 'path'], ['options', 'in', 'LoadOptions']], 'Load a GGUF model: LoadOptions. On any failure the previous model stays.'),
-  model_unload: call(61, [], 'Release the model region.'),
+  model_load: call(60, [['path', 'path'], ['options', 'in', 'LoadOptions']], 'Load a GGUF model: LoadOptions. On any failure the previous model stays.', true),
+  model_unload: call(61, [], 'Release the model region.', true),
   model_plan: call(62, [['path', 'path'], ['options', 'in', 'LoadOptions'], ['report', 'out', 'PlanReport']], 'What loading would take, or with an empty path what the loaded model takes: PlanReport. Allocates nothing.', true),
   model_info: call(63, [['record', 'out', 'ModelInfo']], 'ModelInfo of the loaded model.'),
   model_ops: call(64, [['from', 'int'], ['text', 'out']], 'The plan as text lines, from a byte offset on. Returns bytes; 0 at the end.'),
-  backend: call(65, [['name', 'path'], ['record', 'out']], 'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.'),
+  backend: call(65, [['name', 'path'], ['record', 'out']], 'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.', true),
   tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int', 'encode']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.', true),
   model_wcet: call(68, [['path', 'path'], ['options', 'in', 'WcetOptions'], ['report', 'out', 'WcetReport']], 'Bounds of a request before it runs: WcetOptions, WcetReport. Empty path: the loaded model.', true),
   model_cost: call(69, [['path', 'path'], ['options', 'in', 'WcetOptions']], 'A descriptor from which the priced plan of a request is read, a line an op: see COST_COLUMNS. Empty path: the loaded model.', true),
@@ -130,9 +130,9 @@ export const SYSCALLS = {
   session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out', 'ids']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
   session_find: call(78, [['id', 'int']], 'A handle of the session with that id: of one that this user submitted; the superuser finds any.'),
-  sched: call(79, [['options', 'in', 'SchedOptions'], ['report', 'out', 'SchedReport']], 'Set and read the scheduler: SchedOptions (none: only read; setting is for the superuser), SchedReport.'),
-  budget: call(82, [['budget', 'in', 'BudgetRecord'], ['now', 'out', 'BudgetRecord']], 'Set (superuser) and read the period budget of the machine.'),
-  quota: call(83, [['quota', 'in', 'QuotaRecord'], ['now', 'out', 'QuotaRecord']], "Set (superuser) and read a user's quotas: QuotaRecord. Others read their own."),
+  sched: call(79, [['options', 'in', 'SchedOptions'], ['report', 'out', 'SchedReport']], 'Set and read the scheduler: SchedOptions (none: only read; setting is for the superuser), SchedReport.', true),
+  budget: call(82, [['budget', 'in', 'BudgetRecord'], ['now', 'out', 'BudgetRecord']], 'Set (superuser) and read the period budget of the machine.', true),
+  quota: call(83, [['quota', 'in', 'QuotaRecord'], ['now', 'out', 'QuotaRecord']], "Set (superuser) and read a user's quotas: QuotaRecord. Others read their own.", true),
   llm_stats: call(76, [['record', 'out', 'LlmStats']], 'LlmStats record.'),
   chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one.", true),
 

@@ -79,6 +79,9 @@ export interface Overhead {
   readonly syscallCycles: number;
   /** To another process. */
   readonly switchCycles: number;
+  /** A record of the audit log: its JSON, digests of up to 16 KiB of ids, its leaf and the tree above it. A signed head of the log. */
+  readonly auditRecordCycles: number;
+  readonly auditCheckpointCycles: number;
   readonly source: SourceName;
   readonly why: string;
 }
@@ -398,8 +401,10 @@ const CORTEX_A72 = makeTarget({
     recordCycles: 2500,
     syscallCycles: 600,
     switchCycles: 1200,
+    auditRecordCycles: 300_000,
+    auditCheckpointCycles: 400_000,
     source: 'assumption',
-    why: 'a record: 64 lines of code from L2 and 150 instructions; the others: 200 and 400 instructions of a kernel that exists only in simulation',
+    why: 'a record: 64 lines of code from L2 and 150 instructions; calls: 200 and 400 instructions of a kernel that exists only in simulation; audit: 20 KiB through SHA-256 without instructions for it at 14 cycles a byte, and an Ed25519 signature, of which openssl makes 5,000 a second here',
   },
   assumptions: [
     'instruction fetch does not miss within an op: its loops are far smaller than 48 KiB; 4 KiB of code from L2 are in the overhead of a record',
@@ -543,6 +548,8 @@ const SIFIVE_U74 = makeTarget({
     recordCycles: 3000,
     syscallCycles: 1200,
     switchCycles: 2400,
+    auditRecordCycles: 600_000,
+    auditCheckpointCycles: 800_000,
     source: 'assumption',
     why: 'as on the Cortex-A72, with twice the cycles for an instruction',
   },
@@ -677,6 +684,8 @@ const CORTEX_M7 = makeTarget({
     recordCycles: 600,
     syscallCycles: 1200,
     switchCycles: 2400,
+    auditRecordCycles: 600_000,
+    auditCheckpointCycles: 800_000,
     source: 'assumption',
     why: 'as on the Cortex-A72, twice the cycles for an instruction, code in tightly coupled memory',
   },
@@ -852,6 +861,8 @@ export function hostTarget(c: Calibration = UNCALIBRATED): Target {
       recordCycles: 0,
       syscallCycles: 600,
       switchCycles: 1200,
+      auditRecordCycles: 60_000,
+      auditCheckpointCycles: 150_000,
       source: 'assumption',
       why: 'a record: nothing beside the executor’s instructions; the others: orders of magnitude; no bound',
     },
