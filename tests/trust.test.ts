@@ -4,6 +4,7 @@
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { ed25519 } from '@noble/curves/ed25519.js';
+import { p256 } from '@noble/curves/nist.js';
 import fc from 'fast-check';
 import { spawnSync } from 'node:child_process';
 import crypto, { createHash } from 'node:crypto';
@@ -16,14 +17,19 @@ import {
   HashMemory,
   NOTE_TYPE,
   Tree,
+  ageDecrypt,
+  ageEncrypt,
   agreed,
   canonical,
   formatCheckpoint,
+  formatIdentity,
   formatNoteKey,
   formatNoteSecret,
   formatProof,
   formatPublicPem,
+  formatRecipient,
   formatSecretPem,
+  formatStatement,
   frame,
   fromBase64,
   fromHex,
@@ -34,24 +40,31 @@ import {
   noteKey,
   noteSigner,
   openCheckpoint,
+  openEnvelope,
   openNote,
   openProof,
   parseEntryBundle,
   parseCanonical,
   parseCheckpoint,
+  parseEnvelope,
+  parseIdentity,
   parseNote,
   parseNoteKey,
   parseNoteSecret,
   parseProof,
   parsePublicPem,
+  parseRecipient,
   parseSecretPem,
+  parseStatement,
   parseHashTile,
   parseTilePath,
+  preAuthentication,
   publicKey,
   readFrames,
   rowLength,
   secretKey,
   sign,
+  signEnvelope,
   signNote,
   signatureLine,
   storedCount,
@@ -427,8 +440,8 @@ test('keys: signatures and PEM files are those of node:crypto', t => {
   refusedAs(t, parseSecretPem(ed.slice(0, 60)), /^PEM: no block/);
   refusedAs(t, parsePublicPem(ed), /^PEM: "PRIVATE KEY" where PUBLIC KEY is wanted/);
   refusedAs(t, parseSecretPem(ed + ' '.repeat(5000)), /at most 4096/);
-  const p256 = formatSecretPem(good(parseSecretPem(privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())));
-  const der = fromBase64(p256.replace(/-.*-|\n/g, ''))!;
+  const point = formatSecretPem(good(parseSecretPem(privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())));
+  const der = fromBase64(point.replace(/-.*-|\n/g, ''))!;
   der[der.length - 1]! ^= 1;
   refusedAs(t, parseSecretPem(pem('PRIVATE KEY', der)), /^PEM: the P-256 key is cut, or its point is another's$/);
   refusedAs(t, parseSecretPem(pem('PRIVATE KEY', der.slice(0, -1))), /is cut/);
@@ -814,4 +827,190 @@ withOpenssl('openssl agrees: its keys are read and written as it does, each veri
     t.not(openssl('pkeyutl', '-verify', '-pubin', '-inkey', 'public.pem', ...raw, '-sigfile', 'ours').status, 0);
   }
   rmSync(directory, { recursive: true });
+});
+
+// ---- age ----
+
+const AGE = '/usr/bin/age';
+const withAge = existsSync(AGE) || process.env['CI'] === 'true' ? test : test.skip;
+const ageHeader = (file: Uint8Array): string => Buffer.from(file).toString('latin1').split('---')[0]!;
+const AGE_SIZES = [0, 1, 1000, 65535, 65536, 65537, 131072, 200000];
+
+test('age: keys as the specification writes them; what is written is read, and nothing that was changed', t => {
+  // The example of the specification: 32 bytes of 0x42.
+  const identity = good(parseIdentity('AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX'));
+  t.is(hex(identity.secret), '42'.repeat(32));
+  t.is(formatRecipient(identity.public), 'age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj');
+  t.deepEqual(good(parseRecipient(formatRecipient(identity.public))), identity.public);
+  t.is(formatIdentity(identity), 'AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX');
+  const recipient = formatRecipient(identity.public);
+  for (const bad of [
+    '',
+    'age1',
+    recipient.slice(0, -1),
+    recipient.replace('z', 'q'),
+    `${recipient}q`,
+    recipient.replace('e1z', 'E1z'),
+    recipient.replace('a', 'b'),
+    recipient.replace('5', '1'),
+  ])
+    if (bad !== recipient) refusedAs(t, parseRecipient(bad), /^not an age recipient/);
+  refusedAs(t, parseIdentity(recipient), /^not an age identity/);
+
+  const other = good(secretKey('x25519', new Uint8Array(32).fill(5)));
+  const stranger = good(secretKey('x25519', new Uint8Array(32).fill(6)));
+  const seed = new Uint8Array(32).fill(7);
+  const plain = utf8('what was said');
+  const file = good(ageEncrypt(plain, [identity.public, other.public], seed));
+  for (const reader of [identity, other]) t.deepEqual(good(ageDecrypt(file, reader)), plain);
+  refusedAs(t, ageDecrypt(file, stranger), /^age: not encrypted to this key$/);
+  t.deepEqual(good(ageEncrypt(plain, [identity.public, other.public], seed)), file);
+  // The same seed under another text gives other keys, so that nothing is encrypted twice under one.
+  t.not(
+    ageHeader(good(ageEncrypt(utf8('what was sais'), [identity.public], seed))),
+    ageHeader(good(ageEncrypt(plain, [identity.public], seed))),
+  );
+  for (let bit = 0; bit < 8 * file.length; bit += 5)
+    t.true(isRefusal(ageDecrypt(flip(file, bit), other)), `bit ${bit}`);
+  for (let end = 0; end < file.length; end += 3) t.true(isRefusal(ageDecrypt(file.slice(0, end), other)));
+  t.true(isRefusal(ageDecrypt(joined(file, Uint8Array.of(0)), other)));
+  // Chunks cannot be dropped or change places.
+  const long = good(ageEncrypt(new Uint8Array(150000).fill(1), [other.public], seed));
+  const body = long.length - (150000 + 3 * 16);
+  const [start, one, two] = [
+    long.slice(0, body),
+    long.slice(body, body + 65552),
+    long.slice(body + 65552, body + 131104),
+  ];
+  const last = long.slice(body + 131104);
+  t.is(good(ageDecrypt(joined(start, one, two, last), other)).length, 150000);
+  refusedAs(t, ageDecrypt(joined(start, two, one, last), other), /^age: chunk 0 of 3 was changed$/);
+  refusedAs(t, ageDecrypt(joined(start, one, last), other), /^age: chunk 1 of 2 was changed$/);
+  refusedAs(t, ageDecrypt(joined(start, one, two), other), /^age: chunk 1 of 2 was changed$/);
+  refusedAs(t, ageEncrypt(plain, [], seed), /^0 recipients: from 1 to 32$/);
+  refusedAs(t, ageEncrypt(plain, [{ kind: 'x25519', bytes: new Uint8Array(32) }], seed), /small order/);
+  const header = 'age-encryption.org/v1\n';
+  for (const [text, message] of [
+    ['', /^age, line 1/],
+    ['age-encryption.org/v2\n---\n', /^age, line 1: not age/],
+    [`${header}--- AAAA\n`, /^age, line 2: not a stanza/],
+    [`${header}-> X25519\n`, /^age, line 3/],
+    [`${header}-> X25519  a\n\n--- AAAA\n`, /^age, line 3/],
+    [`${header}-> X25519 é\n\n---\n`, /^age, line 2/],
+    [`${header}-> scrypt a 1\n\n--- ${'A'.repeat(43)}\n`, /passphrase/],
+    [`${header}-> other\n\n--- ${'A'.repeat(42)}\n`, /^age, line 4: not a MAC/],
+    [`${header}-> other\n\n--- ${'A'.repeat(43)}\n`, /not encrypted to this key/],
+    [`${header}${'-> other\n\n'.repeat(33)}--- ${'A'.repeat(43)}\n`, /^age, line 66: .*one too many/],
+    [`${header}-> other\n${`${'A'.repeat(64)}\n`.repeat(300)}`, /^age, line 254/],
+  ] as const)
+    refusedAs(t, ageDecrypt(utf8(text), other), message);
+});
+
+withAge('age of Debian opens what is written here, and the other way round', t => {
+  const directory = mkdtempSync(join(tmpdir(), 'arena8-trust-'));
+  const run = (program: string, args: string[], input?: Uint8Array): Buffer => {
+    const done = spawnSync(program, args, { cwd: directory, input, maxBuffer: 1 << 24 });
+    t.is(done.status, 0, done.stderr.toString());
+    return done.stdout;
+  };
+  const keys = ['one', 'two'].map(name => {
+    const file = run('age-keygen', []).toString();
+    writeFileSync(join(directory, name), file);
+    const identity = good(parseIdentity(file));
+    t.is(formatRecipient(identity.public), run('age-keygen', ['-y', name]).toString().trim());
+    t.true(file.includes(formatIdentity(identity)));
+    return { name, identity };
+  });
+  for (const size of AGE_SIZES) {
+    const text = crypto.randomBytes(size);
+    const ours = good(
+      ageEncrypt(
+        text,
+        keys.map(k => k.identity.public),
+        crypto.randomBytes(32),
+      ),
+    );
+    const to = keys.flatMap(k => ['-r', formatRecipient(k.identity.public)]);
+    const theirs = run(AGE, ['-e', ...to], text);
+    t.is(theirs.length, ours.length);
+    for (const { name, identity } of keys) {
+      t.deepEqual(run(AGE, ['-d', '-i', name], ours), text);
+      t.deepEqual(Buffer.from(good(ageDecrypt(theirs, identity))), text);
+    }
+  }
+  rmSync(directory, { recursive: true });
+});
+
+// ---- DSSE and in-toto ----
+
+/** r and s side by side, as the vector has them; here signatures are DER. */
+const raw = (der: Uint8Array): Uint8Array => p256.Signature.fromBytes(der, 'der').toBytes('compact');
+
+test('DSSE: the published test vector, and what an envelope may be', t => {
+  const body = utf8('hello world');
+  const type = 'http://example.com/HelloWorld';
+  t.is(Buffer.from(preAuthentication(type, body)).toString(), 'DSSEv1 29 http://example.com/HelloWorld 11 hello world');
+  const d = 97358161215184420915383655311931858321456579547487070936769975997791359926199n;
+  const key = good(secretKey('p256', fromHex(d.toString(16).padStart(64, '0'))!));
+  const coordinate = (at: number): bigint => BigInt(`0x${hex(key.public.bytes.subarray(at, at + 32))}`);
+  t.is(coordinate(1), 46950820868899156662930047687818585632848591499744589407958293238635476079160n);
+  t.is(coordinate(33), 5640078356564379163099075877009565129882514886557779369047442380624545832820n);
+  const signer = { keyid: '', sign: (message: Uint8Array) => good(sign(key, message)) };
+  const envelope = good(signEnvelope(type, body, [{ keyid: '', sign: m => raw(signer.sign(m)) }]));
+  t.deepEqual(JSON.parse(Buffer.from(envelope).toString()), {
+    payload: 'aGVsbG8gd29ybGQ=',
+    payloadType: type,
+    signatures: [
+      { keyid: '', sig: 'A3JqsQGtVsJ2O2xqrI5IcnXip5GToJ3F+FnZ+O88SjtR6rDAajabZKciJTfUiHqJPcIAriEGAHTVeCUjW2JIZA==' },
+    ],
+  });
+  const log: PublicKey = { kind: 'ed25519', bytes: LOG.key.publicKey };
+  const signed = good(signEnvelope(type, body, [signer, { keyid: 'log', sign: LOG.sign }]));
+  for (const keys of [[key.public], [log], [log, key.public]])
+    t.deepEqual(good(openEnvelope(signed, type, keys)), body);
+  const witness: PublicKey = { kind: 'ed25519', bytes: WITNESS.key.publicKey };
+  refusedAs(t, openEnvelope(signed, type, [witness]), /^envelope: not signed by a known key$/);
+  refusedAs(t, openEnvelope(signed, type, []), /not signed/);
+  refusedAs(
+    t,
+    openEnvelope(signed, 'text/plain', [log]),
+    /^envelope: of http:\/\/example\.com\/HelloWorld, not of text\/plain$/,
+  );
+  const changed = (from: string, to: string): Uint8Array => utf8(Buffer.from(signed).toString().replace(from, to));
+  refusedAs(t, openEnvelope(changed('HelloWorld', 'HelloWorle'), type, [log]), /not signed/);
+  refusedAs(t, openEnvelope(changed('aGVs', 'aGVt'), type, [log]), /not signed/);
+  // Either alphabet of base64 is read.
+  const urlSafe = utf8(
+    Buffer.from(envelope)
+      .toString()
+      .replace(/"sig":"[^"]*/, sig => sig.replaceAll('+', '-').replaceAll('/', '_')),
+  );
+  t.notDeepEqual(urlSafe, envelope);
+  t.deepEqual(good(parseEnvelope(urlSafe)), good(parseEnvelope(envelope)));
+  for (const [text, message] of [
+    ['{', /^not JSON$/],
+    ['[]', /payload is not base64/],
+    ['{"payload":"A","payloadType":"x","signatures":[]}', /payload is not base64/],
+    ['{"payload":"","payloadType":1,"signatures":[]}', /payloadType is not a string/],
+    ['{"payload":"","payloadType":"x","signatures":[]}', /signatures is not a list of 1 to 16/],
+    ['{"payload":"","payloadType":"x","signatures":[{}]}', /signatures\[0\] has no sig/],
+    ['{"payload":"","payloadType":"x","signatures":[null]}', /signatures\[0\] has no sig/],
+  ] as const)
+    refusedAs(t, parseEnvelope(utf8(text)), message);
+});
+
+test('in-toto: a statement is read as it was written', t => {
+  const statement = {
+    subject: [{ name: 'model.gguf', digest: { sha256: 'ab'.repeat(32) } }],
+    predicateType: 'https://arena8.invalid/attestation/v1',
+    predicate: { head: 5, errno: 1, message: 'x' },
+  };
+  const bytes = good(formatStatement(statement));
+  t.is(JSON.parse(Buffer.from(bytes).toString())._type, 'https://in-toto.io/Statement/v1');
+  t.deepEqual(good(parseStatement(bytes)), statement);
+  const changed = (from: string, to: string): Uint8Array => utf8(Buffer.from(bytes).toString().replace(from, to));
+  refusedAs(t, parseStatement(changed('v1"', 'v0"')), /_type is not/);
+  refusedAs(t, parseStatement(changed('abab', 'xyxy')), /subject\[0\] has no digest/);
+  refusedAs(t, parseStatement(changed('"predicate":', '"predicate":1,"x":')), /predicate is not an object/);
+  refusedAs(t, parseStatement(changed('"predicateType"', '"type"')), /predicateType is not a string/);
 });
