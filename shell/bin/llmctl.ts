@@ -16,6 +16,8 @@ import {
   utf8Decode,
 } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
+import { audit, auditTakes, auditUsage } from '../lib/audit.ts';
+import { auditVerbOptions } from '../lib/audit-machine.ts';
 import { exp } from '../lib/exp.ts';
 import { join, listDirectory, readText, stat } from '../lib/files.ts';
 import { humanSize, jsonLine, table, times } from '../lib/fmt.ts';
@@ -131,6 +133,7 @@ const options = {
   ...quotaOptions,
   ...schedOptions,
   ...diskOptions,
+  ...auditVerbOptions,
   period: {
     value: 'MS',
     help: 'budget: the period in milliseconds; submit: run in a server with a budget of cycles every MS milliseconds',
@@ -223,6 +226,7 @@ const verbs: Readonly<Record<string, Verb>> = {
     operands: [0, 1],
     run: disk,
   },
+  audit: { usage: auditUsage, takes: auditTakes, operands: [0, Infinity], run: audit },
   models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
   list: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
 };
@@ -261,13 +265,14 @@ export const llmctl = define({
     '  sched       how sessions are served: the policy, the share of servers, the longest pass, sessions in one pass',
     '  pace        how long a paced session waits between two tokens: a percentage of what a token may take; auto: up 10 after a miss or with a queue, else down 5',
     '  disk        the disks, how long they take and what they have done; for the superuser: another kind of storage, other retries, faults. Kinds and faults are explained in disk(7): man disk',
+    '  audit       the log of what the machine was asked and did: its records, proofs of them, copies that others check, witnesses. The verbs are explained in audit(7): man audit',
     '  models      the models in /models and whether they fit (also: list)',
     '',
     'DRAWING, PROMISE: the options of llminfer; sessions are explained in sessions(7): man sessions. SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
     '',
     'The keys of every --json form are in json(7): man json.',
     '',
-    'Exit status: 0, 1 for an error, a model that does not fit or, of poll, a session that faulted, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer. Of diff: 0 when nothing differs, 1 when something does, 2 for an error.',
+    'Exit status: 0, 1 for an error, a model that does not fit or, of poll, a session that faulted, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer. Of diff, and of audit diff: 0 when nothing differs, 1 when something does, 2 for an error.',
   ].join('\n'),
   options,
   usageStatus: 2,
@@ -282,6 +287,7 @@ export const llmctl = define({
     ['llmctl diff fable-f16 fable-q4_0', 'what quantizing has done to each tensor'],
     ['llmctl quota user --tokens 500', 'give user 500 tokens an hour'],
     ['llmctl budget --period 1000 --max-tokens-per-period 8', 'draw at most 8 tokens a second'],
+    ['llmctl audit list --status refused --last 5', 'the last five requests that were refused'],
     ['llmctl perplexity /usr/share/labs/budget.md', 'how surprised the model is'],
   ],
   main: function* (ctx) {

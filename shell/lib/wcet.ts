@@ -32,7 +32,7 @@ export const wcetOptions = {
   model: {
     short: 'm',
     value: 'M',
-    help: 'wcet: of M, a file or a name in /models, as it would be loaded; disk: the kind of storage, man disk',
+    help: 'wcet: of M, a file or a name in /models, as it would be loaded; disk: the kind of storage, man disk; audit list: records of that model',
   },
   prompt: { value: 'N', help: `wcet, plan --cost: tokens of the prompt (default ${REQUEST_DEFAULTS.prompt})` },
   gen: { value: 'N', help: `wcet, plan --cost: tokens to draw at most (default ${REQUEST_DEFAULTS.generate})` },
