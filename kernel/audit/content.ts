@@ -57,7 +57,8 @@ export class Content {
       this.recipient = null;
       return null;
     }
-    if (word !== 'on' || more.length > 0) return refuse('INVAL', 7001, `content '${setting}': on AGE-RECIPIENT, or off`);
+    if (word !== 'on' || more.length > 0)
+      return refuse('INVAL', 7001, `content '${setting}': on AGE-RECIPIENT, or off`);
     const recipient = parseRecipient(key);
     if (isRefusal(recipient)) return { ...recipient, code: 7001 };
     this.recipient = recipient;

@@ -5,46 +5,25 @@
 import { SIG } from '../../kernel/abi/index.ts';
 import { isEnding } from '../../trust/index.ts';
 import type { AuditOp } from '../../trust/index.ts';
-import { AUDIT_DIRECTORY, LogReader } from './audit-log.ts';
-import type { LogRecord } from './audit-log.ts';
+import { AUDIT_DIRECTORY } from './audit-machine.ts';
+import { ReplayLog } from './replay-log.ts';
+import type { Said } from './replay-log.ts';
 import { jsonLine, table } from './fmt.ts';
-import type { OptionTable } from './getopt.ts';
 import { loadedModel, parseInteger } from './model.ts';
 import { signalStatus } from './program.ts';
-import type { Context } from './program.ts';
-import { Progress } from './progress.ts';
+import type { ReplayContext } from './replay-options.ts';
+import { ProgressBar } from './progress.ts';
 import { Knowledge } from './replay-known.ts';
 import { idsCheck, INTERRUPTED, runAgain, stopsCheck } from './replay-run.ts';
 import type { Check } from './replay-run.ts';
 import { Circumstances, Stage } from './replay-stage.ts';
 
-export const replayOptions = {
-  all: { help: 'audit replay: every request of the log; those whose prompt is not known are counted' },
-  prompt: { value: 'TEXT', help: "audit replay: the record's prompt" },
-  ids: { value: 'FILE', help: "audit replay: the prompt's token ids, decimal, with blanks between" },
-  salt: { value: 'HEX', help: "audit replay: the record's salt, where the log's directory has it not" },
-  identity: { value: 'FILE', help: 'audit replay: the secret key (age) that stored texts are opened with' },
-  disclosed: {
-    value: 'FILE',
-    help: 'audit replay: what is known of records, a JSON object a line: record, and any of salt, prompt, prompt_ids, stops',
-  },
-  log: { value: 'DIR', help: `audit replay: an exported log (default ${AUDIT_DIRECTORY})` },
-} as const satisfies OptionTable;
-
-/** Beside --json; --file and --stop have a meaning for other verbs too. */
-export const replayTakes = [...(Object.keys(replayOptions) as (keyof typeof replayOptions)[]), 'file', 'stop'] as const;
-
-type Flag = { readonly help: string };
-type Value = Flag & { readonly value: string };
-export type ReplayContext = Context<
-  typeof replayOptions & { readonly json: Flag; readonly file: Value; readonly stop: Value & { readonly many: true } }
->;
 type Run = Generator<void, number, void>;
 
 /** What came of one record. */
 interface Outcome {
   readonly number: number;
-  readonly record: LogRecord;
+  readonly record: Said;
   /** Empty: it was not run again, and `why` says why not. */
   readonly checks: readonly Check[];
   readonly why: string;
@@ -55,10 +34,11 @@ export function* replay(ctx: ReplayContext, [word]: readonly string[]): Run {
   const { all, log: directory = AUDIT_DIRECTORY } = ctx.options;
   const number = word === undefined ? null : parseInteger(word);
   if (all !== (word === undefined)) return yield* ctx.usage('replay: the number of a record, or --all');
-  if (word !== undefined && (number === null || number < 0)) return yield* ctx.usage(`replay: '${word}' is not a number of a record`);
+  if (word !== undefined && (number === null || number < 0))
+    return yield* ctx.usage(`replay: '${word}' is not a number of a record`);
   const known = yield* Knowledge.gather(ctx);
   if (typeof known === 'number') return known;
-  const log = yield* LogReader.open(ctx.sys, directory);
+  const log = yield* ReplayLog.open(ctx.sys, directory);
   if (typeof log === 'string') return yield* ctx.fail(log);
   const stage = yield* Stage.open(ctx.sys);
   if (typeof stage === 'string') return yield* ctx.fail(stage);
@@ -72,7 +52,7 @@ export function* replay(ctx: ReplayContext, [word]: readonly string[]): Run {
 class Replayer {
   constructor(
     private readonly ctx: ReplayContext,
-    private readonly log: LogReader,
+    private readonly log: ReplayLog,
     private readonly stage: Stage,
     private readonly known: Knowledge,
   ) {}
@@ -93,12 +73,12 @@ class Replayer {
 
   *all(): Run {
     const { ctx, log } = this;
-    const bar = new Progress(ctx, log.size, done => `record ${done} of ${log.size}`);
+    const bar = new ProgressBar(ctx, (done, total) => `${done} of ${total} records`);
     const circumstances = new Circumstances();
     const count = { requests: 0, agree: 0, differ: 0, skipped: 0 };
     let status = 0;
     for (let number = 0; number < log.size && status === 0; number++) {
-      yield* bar.show(number);
+      yield* bar.show(number, log.size);
       const record = yield* log.record(number);
       if (typeof record === 'string') {
         yield* bar.clear();
@@ -116,7 +96,7 @@ class Replayer {
         yield* ctx.out.flush();
       }
     }
-    yield* bar.show(log.size);
+    yield* bar.show(log.size, log.size);
     yield* bar.end();
     yield* ctx.out.print(
       ctx.options.json
@@ -127,7 +107,7 @@ class Replayer {
   }
 
   /** Runs one record again, if it can be. */
-  private *again(number: number, record: LogRecord, circumstances: Circumstances): Generator<void, Outcome, void> {
+  private *again(number: number, record: Said, circumstances: Circumstances): Generator<void, Outcome, void> {
     const outcome = (checks: readonly Check[], why = ''): Outcome => ({ number, record, checks, why });
     const op = record.text('arena8.op') as AuditOp;
     if (op === 'submit') return outcome([], 'it is the submission of a request, whose end has a record of its own');

@@ -3,8 +3,8 @@
 
 import { ENCODE, isRefusal, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
 import { fromHex } from '../../trust/index.ts';
-import type { LogReader, LogRecord } from './audit-log.ts';
-import type { ReplayContext } from './audit-replay.ts';
+import type { ReplayLog, Said } from './replay-log.ts';
+import type { ReplayContext } from './replay-options.ts';
 import { readFile } from './files.ts';
 import { idsOf, loadedModel, openBytes, parseIds } from './model.ts';
 import { lastError } from './program.ts';
@@ -37,7 +37,8 @@ export class Knowledge {
     if (prompts.length > 1) return yield* ctx.usage('replay: --prompt, --file and --ids exclude each other');
     if (all && (prompts.length > 0 || salt !== undefined || stop.length > 0))
       return yield* ctx.usage('replay: --all takes prompts, salts and stop strings of many records by --disclosed');
-    if (salt !== undefined && !isSalt(salt)) return yield* ctx.usage(`replay: --salt '${salt}' is not 64 hexadecimal digits`);
+    if (salt !== undefined && !isSalt(salt))
+      return yield* ctx.usage(`replay: --salt '${salt}' is not 64 hexadecimal digits`);
     let given: Disclosed = {
       ...(prompt === undefined ? {} : { prompt: utf8Encode(prompt) }),
       ...(salt === undefined ? {} : { salt }),
@@ -55,7 +56,7 @@ export class Knowledge {
   }
 
   /** Of record `number` of a log; or why its prompt is not known. */
-  *of(log: LogReader, number: number, record: LogRecord): Generator<void, Known | string, void> {
+  *of(log: ReplayLog, number: number, record: Said): Generator<void, Known | string, void> {
     const known: Disclosed = { ...this.disclosed.get(number), ...this.given };
     if (known.prompt === undefined) return 'its prompt is not known';
     const salt = known.salt ?? (yield* log.salt(number));
@@ -64,7 +65,7 @@ export class Knowledge {
   }
 
   /** The prompt's ids, as the loaded model's vocabulary has them; or why there are none. */
-  *idsOf(record: LogRecord, { prompt }: Known): Generator<void, readonly number[] | string, void> {
+  *idsOf(record: Said, { prompt }: Known): Generator<void, readonly number[] | string, void> {
     const { ctx } = this;
     if (!(prompt instanceof Uint8Array)) return prompt;
     const parent = record.number('arena8.parent', 0);

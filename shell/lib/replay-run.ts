@@ -5,7 +5,9 @@ import { PRIORITY_DEFAULT, RNG, SERVER, SESSION_FLAG, SESSION_KIND, SessionOptio
 import type { Sys } from '../../kernel/abi/index.ts';
 import { fromHex, isEnding, sha256, toHex } from '../../trust/index.ts';
 import type { AttributeName, AuditOp } from '../../trust/index.ts';
-import { AUDIT_DIRECTORY, LogReader, LogRecord } from './audit-log.ts';
+import { AUDIT_DIRECTORY } from './audit-machine.ts';
+import { ReplayLog } from './replay-log.ts';
+import type { Said } from './replay-log.ts';
 import { idBytes, openBytes } from './model.ts';
 import { lastError } from './program.ts';
 import type { Context } from './program.ts';
@@ -16,7 +18,7 @@ type Ctx = Pick<Context, 'sys' | 'fail'>;
 
 /** What a request was, and what is known of it beside its record. */
 export interface Request {
-  readonly record: LogRecord;
+  readonly record: Said;
   readonly prompt: readonly number[];
   /** Strings that end it, as bytes; null: not known. */
   readonly stops: readonly Uint8Array[] | null;
@@ -39,7 +41,7 @@ export interface Check {
 
 /** A run, by its own record and the tokens it drew. */
 interface Run {
-  readonly record: LogRecord;
+  readonly record: Said;
   readonly output: readonly number[];
 }
 
@@ -84,7 +86,12 @@ function salted(salt: string, ...parts: readonly Uint8Array[]): string {
 }
 
 /** Whether these ids are what the record has a digest of; null: its salt is not disclosed. */
-export function idsCheck(what: string, name: AttributeName, { record, salt }: Pick<Request, 'record' | 'salt'>, ids: readonly number[]): Check {
+export function idsCheck(
+  what: string,
+  name: AttributeName,
+  { record, salt }: Pick<Request, 'record' | 'salt'>,
+  ids: readonly number[],
+): Check {
   const recorded = record.shown(name);
   if (salt === null) return { what, recorded, replayed: '', agrees: null, why: 'its salt is not disclosed' };
   const replayed = salted(salt, idBytes(ids));
@@ -185,11 +192,11 @@ function optionsOf({ record, prompt, stops, ctx }: Request, extent: 'whole' | 'b
   return bytes;
 }
 
-export const isScored = (record: LogRecord): boolean => record.text('gen_ai.operation.name', '') === 'score';
+export const isScored = (record: Said): boolean => record.text('gen_ai.operation.name', '') === 'score';
 
 /** The record that this machine has just made of the end of a session: one of the newest. */
-function* recordOf(sys: Sys, session: number): Generator<void, LogRecord | string, void> {
-  const log = yield* LogReader.open(sys, AUDIT_DIRECTORY);
+function* recordOf(sys: Sys, session: number): Generator<void, Said | string, void> {
+  const log = yield* ReplayLog.open(sys, AUDIT_DIRECTORY);
   if (typeof log === 'string') return `this machine's log cannot be read: ${log}`;
   for (let n = log.size - 1; n >= 0; n--) {
     const record = yield* log.record(n);
@@ -209,8 +216,15 @@ function compared({ record }: Request, again: Run, names: Compared, loose: reado
     .filter(([, name]) => record.has(name) || again.record.has(name))
     .map(([what, name]) => {
       const [recorded, replayed] = [record.shown(name), again.record.shown(name)];
-      if (recorded === replayed || !loose.includes(what)) return { what, recorded, replayed, agrees: recorded === replayed };
-      return { what, recorded, replayed, agrees: null, why: `it went on behind its last token, where it was ${replayed}` };
+      if (recorded === replayed || !loose.includes(what))
+        return { what, recorded, replayed, agrees: recorded === replayed };
+      return {
+        what,
+        recorded,
+        replayed,
+        agrees: null,
+        why: `it went on behind its last token, where it was ${replayed}`,
+      };
     });
 }
 

@@ -5,7 +5,7 @@ import { sha256 } from '@noble/hashes/sha2.js';
 import { DISK_SET, KIND, LIMITS, O, RESIDENCY, strerror } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { toHex } from '../../trust/index.ts';
-import type { LogReader, LogRecord } from './audit-log.ts';
+import type { ReplayLog, Said } from './replay-log.ts';
 import { changeDisk, mountPoints, readDisks } from './disks.ts';
 import type { DiskRow } from './disks.ts';
 import { join, listDirectory, readText, stat } from './files.ts';
@@ -27,7 +27,7 @@ export class Circumstances {
   disks = new Map<string, string>();
 
   /** Takes in what a record changes; to be called for every record from a power-on to the one in question, in order. */
-  apply(record: LogRecord): void {
+  apply(record: Said): void {
     const op = record.text('arena8.op');
     const [name, value] = [record.text('arena8.name', ''), record.text('arena8.value', '')];
     if (op === 'boot') {
@@ -40,7 +40,7 @@ export class Circumstances {
   }
 
   /** Those of record `number`, or what is wrong with the log. */
-  static *at(log: LogReader, number: number): Generator<void, Circumstances | string, void> {
+  static *at(log: ReplayLog, number: number): Generator<void, Circumstances | string, void> {
     let first = number;
     for (; first > 0; first--) {
       const record = yield* log.record(first);
@@ -88,7 +88,7 @@ export class Stage {
   }
 
   /** Sets the stage for a record. Returns why that cannot be done. */
-  *set(record: LogRecord, { kernel, target, disks }: Circumstances): Why {
+  *set(record: Said, { kernel, target, disks }: Circumstances): Why {
     if (kernel !== this.kernel) return `another kernel made it: build ${short(kernel)}, this is ${short(this.kernel)}`;
     const untimed = yield* this.switchTo(target);
     if (untimed !== null) return untimed;
@@ -169,7 +169,7 @@ export class Stage {
   }
 
   /** An engine that needs no file. */
-  private *startEngine(record: LogRecord): Why {
+  private *startEngine(record: Said): Why {
     return yield* this.useEngine(`${record.text('arena8.engine')}:${record.text('gen_ai.request.model')}`);
   }
 
