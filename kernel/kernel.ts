@@ -32,6 +32,7 @@ import {
 } from './abi/index.ts';
 import { DevFs, memoryDisk } from '../vfs/fs-dev.ts';
 import { AppendFs } from '../vfs/fs-append.ts';
+import { AUDITOR_GID, AuditFs } from '../vfs/fs-audit.ts';
 import { HostFs } from '../vfs/fs-host.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
 import { ROOT } from '../vfs/permission.ts';
@@ -39,6 +40,7 @@ import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditJournal, refusedFields, SILENT } from './audit/journal.ts';
 import { AuditLog } from './audit/log.ts';
+import { LogView } from './audit/view.ts';
 import { PeriodBudget } from './budget.ts';
 import { Chat } from './chat.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
@@ -202,6 +204,7 @@ export class Kernel {
             loader: this.loader,
             quotas: this.quotas,
             table,
+            sealerOf: () => refuse('NOSYS', 0, 'texts are not stored'),
             sha256: hw.sha256,
           });
     this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
@@ -361,14 +364,16 @@ export class Kernel {
     const given = this.hw.hostDirectories.findIndex(h => h.guest === AUDIT_DIRECTORY);
     const directory = this.hw.hostDirectories[given]?.directory;
     if (directory?.readOnly === true) throw new Error(`${AUDIT_DIRECTORY}: ${directory.source} cannot be written`);
-    const group = /^auditor:[^:]*:(\d+):/m.exec(this.textOf('/etc/group') ?? '');
     const stored = directory === undefined ? vfs.tmpfs(0o700) : new HostFs(directory);
-    const fs = new AppendFs(stored, { gid: Number(group?.[1] ?? ROOT.egid) });
+    const fs = new AppendFs(stored, { gid: AUDITOR_GID });
     const name = directory === undefined ? ROOT_DISK : Disks.hostDisk(given);
     const made = makeDirectories(vfs, AUDIT_DIRECTORY);
     const r = made < 0 ? made : vfs.mount(AUDIT_DIRECTORY, fs, directory?.source ?? 'audit', false, '/', name);
     if (r < 0) panic(`cannot mount ${AUDIT_DIRECTORY}: ${strerror(r)}`);
     vfs.mounts().at(-1)!.opens++; // the log itself: it stays mounted
+    vfs.mkdir('/', '/audit', 0o750);
+    const face = new AuditFs(new LogView(log, this.journal as AuditJournal), () => this.reader());
+    vfs.mount('/audit', face, 'audit', false);
     const disk = this.disks.find(name);
     log.place({ appender: fs.appender, pool: vfs.pool, disk: isRefusal(disk) ? panic(disk.message) : disk });
   }
@@ -383,7 +388,7 @@ export class Kernel {
     const { size } = tree;
     journal.note('boot', ROOT.euid, {
       'arena8.name': hw.logKey!.name,
-      'arena8.value': audit.publicKey().trimEnd(),
+      'arena8.value': audit.publicKey.trimEnd(),
       'arena8.version': hw.version,
       'arena8.kernel.digest': hexToBytes(hw.buildDigest),
       'arena8.image.digest': hexToBytes(this.digestOf(hw.image)),

@@ -5,6 +5,7 @@ import {
   errnoName,
   FINISH,
   ggmlTypeName,
+  isRefusal,
   LIMITS,
   NO_SLACK,
   refuse,
@@ -15,7 +16,7 @@ import {
   type Refusal,
   type SessionOptions,
 } from '../abi/index.ts';
-import { fromHex, type AuditFields, type AuditOp } from '../../trust/index.ts';
+import { fromHex, joined, type AuditFields, type AuditOp } from '../../trust/index.ts';
 import type { OpenFile } from '../../vfs/file.ts';
 import { ROOT } from '../../vfs/permission.ts';
 import type { Arena } from '../arena.ts';
@@ -24,6 +25,7 @@ import type { Loaded, Loader } from '../loader.ts';
 import type { Quotas } from '../quota.ts';
 import type { Ended, Journal, Request } from '../service.ts';
 import type { Breach, Session, SessionTable } from '../session.ts';
+import { panic } from '../panic.ts';
 import { AuditLog, FRAME_BYTES_MOST } from './log.ts';
 import type { Recovered } from './recovery.ts';
 
@@ -35,6 +37,8 @@ export interface JournalParts {
   readonly loader: Loader;
   readonly quotas: Quotas;
   readonly table: SessionTable;
+  /** What encrypts texts to a recipient. */
+  readonly sealerOf: (recipient: string) => Sealer | Refusal;
   readonly sha256: () => { update(bytes: Uint8Array): unknown; digest(): Uint8Array };
 }
 
@@ -47,6 +51,20 @@ interface Asked {
   readonly quotaBefore: readonly string[];
 }
 
+/** A request's texts, for whoever they are encrypted to. */
+export interface Texts {
+  readonly record: number;
+  readonly salt: Uint8Array;
+  /** Token ids, u32 little-endian. */
+  readonly prompt: Uint8Array;
+  readonly output: Uint8Array;
+}
+export interface Sealer {
+  /** Who can read them: an age recipient. */
+  readonly recipient: string;
+  seal(texts: Texts): Uint8Array;
+}
+
 const nameOf = (table: Readonly<Record<string, number>>, value: number): string =>
   Object.keys(table).find(name => table[name] === value) ?? `${value}`;
 
@@ -57,6 +75,8 @@ export function refusedFields({ errno, code, message }: Refusal): AuditFields {
 
 export class AuditJournal implements Journal {
   private readonly asked = new WeakMap<Session, Asked>();
+  /** Encrypts texts, where they are to be stored. */
+  sealer: Sealer | null = null;
 
   constructor(
     readonly log: AuditLog,
@@ -70,7 +90,9 @@ export class AuditJournal implements Journal {
   }
 
   /** What has been found at power-on: what was dropped, and the requests that the power cut has ended. */
-  recovered({ dropped, open }: Recovered, size: number): void {
+  recovered({ dropped, open, recipient }: Recovered, size: number): void {
+    const sealer = recipient === '' ? null : this.k.sealerOf(recipient);
+    if (!isRefusal(sealer)) this.sealer = sealer;
     if (size === 0 && dropped.bytes === 0) return;
     this.note('recover', ROOT.euid, {
       'arena8.name': 'unacknowledged records',
@@ -141,17 +163,16 @@ export class AuditJournal implements Journal {
       'gen_ai.usage.input_tokens': s.idCount,
       'arena8.cycles.least': s.u64('bcetCycles'),
       'arena8.cycles.most': s.u64('wcetCycles'),
-      'arena8.prompt.digest': this.digest(salt, hash => this.hashFile(hash, s.ids, s.idCount)),
+      'arena8.prompt.digest': this.digest(salt, this.idsOf(s.ids, s.idCount)),
     };
-    const submitted = this.log.append('submit', s.uid, fields, { hashed: 4 * s.idCount, waits: false });
+    const submitted = this.log.append('submit', s.uid, fields, { hashed: 4 * s.idCount, when: 'soon' });
     const rngBegin = this.k.arena.u8.slice(s.rngAt, s.rngAt + 16);
     this.asked.set(s, { o, stops, submitted, rngBegin, quotaBefore });
   }
 
   refused(uid: number, { o, stops = [], ids, count = 0 }: Partial<Request>, refusal: Refusal): void {
     const salt = this.log.saltOf(this.log.next);
-    const prompt =
-      ids === undefined ? {} : { 'arena8.prompt.digest': this.digest(salt, h => this.hashFile(h, ids, count)) };
+    const prompt = ids === undefined ? {} : { 'arena8.prompt.digest': this.digest(salt, this.idsOf(ids, count)) };
     const fields: AuditFields = {
       ...this.modelFields(),
       ...(o === undefined ? {} : this.requestFields(o, stops, salt)),
@@ -167,9 +188,12 @@ export class AuditJournal implements Journal {
     const known = this.asked.get(s);
     const salt = this.log.saltOf(this.log.next);
     const finish = FINISH[r.finish]!;
-    const outputs = historyAt === 0 ? 0 : r.outputTokens;
     const { u8 } = this.k.arena;
     const endOfPrompt = historyAt + 4 * s.idCount;
+    const prompt = historyAt === 0 ? this.idsOf(s.ids, s.idCount) : u8.subarray(historyAt, endOfPrompt);
+    const output = u8.subarray(endOfPrompt, endOfPrompt + (historyAt === 0 ? 0 : 4 * r.outputTokens));
+    const sealed = this.sealer?.seal({ record: this.log.next, salt, prompt: prompt.slice(), output: output.slice() });
+    const isKept = sealed !== undefined && this.log.putContent(sealed) === null;
     const fields: AuditFields = {
       ...this.modelFields(),
       ...(known === undefined ? {} : this.requestFields(known.o, known.stops, salt)),
@@ -181,12 +205,10 @@ export class AuditJournal implements Journal {
       'gen_ai.usage.input_tokens': s.idCount,
       'arena8.cycles.least': r.bcetCycles,
       'arena8.cycles.most': r.wcetCycles,
-      'arena8.prompt.digest': this.digest(salt, hash =>
-        historyAt === 0 ? this.hashFile(hash, s.ids, s.idCount) : hash.update(u8.subarray(historyAt, endOfPrompt)),
-      ),
+      'arena8.prompt.digest': this.digest(salt, prompt),
       'gen_ai.response.finish_reasons': [finish],
       'gen_ai.usage.output_tokens': r.outputTokens,
-      'arena8.output.digest': this.digest(salt, h => h.update(u8.subarray(endOfPrompt, endOfPrompt + 4 * outputs))),
+      'arena8.output.digest': this.digest(salt, output),
       ...(s.isScore ? { 'arena8.nll': s.nllSum } : {}),
       'arena8.rng.begin': known?.rngBegin ?? new Uint8Array(16),
       'arena8.rng.end': u8.slice(s.rngAt, s.rngAt + 16),
@@ -200,6 +222,7 @@ export class AuditJournal implements Journal {
       'arena8.arena.peak_bytes': r.arenaPeak,
       'arena8.quota.before': known?.quotaBefore ?? [],
       'arena8.quota.after': this.quotaOf(s.uid),
+      ...(isKept ? { 'arena8.content.digest': this.digest(sealed, new Uint8Array(0)) } : {}),
     };
     const ops: Readonly<Record<string, AuditOp>> = {
       cancel: 'cancel',
@@ -208,8 +231,19 @@ export class AuditJournal implements Journal {
       fault: 'fault',
     };
     const op = ops[finish] ?? (s.isScore ? 'score' : s.has(SESSION_FLAG.stream) ? 'stream' : 'infer');
-    s.endRecord = this.log.append(op, s.uid, fields, { hashed: 4 * (s.idCount + outputs) });
+    s.endRecord = this.log.append(op, s.uid, fields, { hashed: prompt.length + output.length });
     this.asked.delete(s);
+  }
+
+  /** `on KEY`, `off`: whether texts are stored from now on. */
+  storeTexts(command: string, uid: number): Refusal | null {
+    const [, key = ''] = /^on\s+(\S+)$/.exec(command) ?? [];
+    if (key === '' && command !== 'off') return refuse('INVAL', 7001, `content '${command}': on KEY, or off`);
+    const sealer = key === '' ? null : this.k.sealerOf(key);
+    if (isRefusal(sealer)) return sealer;
+    this.sealer = sealer;
+    this.note('content', uid, { 'arena8.name': key === '' ? 'off' : 'on', 'arena8.value': key });
+    return null;
   }
 
   isAcknowledged(s: Session): boolean {
@@ -272,34 +306,28 @@ export class AuditJournal implements Journal {
       'arena8.request.timeout_ns': o.timeoutMs * 1e6,
       ...(stops.length === 0
         ? {}
-        : {
-            'arena8.stops.digest': this.digest(salt, hash => {
-              for (const stop of stops) {
-                hash.update(Uint8Array.of(stop.length));
-                hash.update(stop);
-              }
-            }),
-          }),
+        : { 'arena8.stops.digest': this.digest(salt, joined(...stops.map(s => joined(Uint8Array.of(s.length), s)))) }),
     };
   }
 
-  /** SHA-256 of the salt and what `fill` adds. */
-  private digest(salt: Uint8Array, fill: (hash: { update(bytes: Uint8Array): unknown }) => void): Uint8Array {
+  private digest(salt: Uint8Array, bytes: Uint8Array): Uint8Array {
     const hash = this.k.sha256();
     hash.update(salt);
-    fill(hash);
+    hash.update(bytes);
     return Uint8Array.from(hash.digest());
   }
 
-  /** `count` ids of a file in storage. */
-  private hashFile(hash: { update(bytes: Uint8Array): unknown }, file: OpenFile, count: number): void {
+  /** `count` ids of a file in storage, through the buffer for transfers. */
+  private idsOf(file: OpenFile, count: number): Uint8Array {
     const { dmaAt } = this.k.lay;
-    for (let at = 0; at < 4 * count;) {
-      const n = file.readAt(at, dmaAt, Math.min(LIMITS.dmaBytes, 4 * count - at));
-      if (n <= 0) return;
-      hash.update(this.k.arena.u8.subarray(dmaAt, dmaAt + n));
+    const ids = new Uint8Array(4 * count);
+    for (let at = 0; at < ids.length;) {
+      const n = file.readAt(at, dmaAt, Math.min(LIMITS.dmaBytes, ids.length - at));
+      if (n <= 0) panic(`token ids of a request cannot be read: ${n}`);
+      ids.set(this.k.arena.u8.subarray(dmaAt, dmaAt + n), at);
       at += n;
     }
+    return ids;
   }
 }
 

@@ -34,6 +34,7 @@ import { decodeRecord, encodeRecord, recordLine } from './record.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { AuditRing, FRAME_BYTES } from './ring.ts';
 import { Store } from './store.ts';
+import { Witnesses, type Cosigned, type Head } from './witnesses.ts';
 
 /** Bytes of the ring that the longest record takes. */
 export const FRAME_BYTES_MOST = FRAME_BYTES + LIMITS.auditRecordBytes;
@@ -59,10 +60,9 @@ export interface LogStorage {
   readonly disk: Disk;
 }
 
-/** The newest head. */
-interface Head {
-  readonly size: number;
-  readonly note: string;
+interface AppendOptions {
+  readonly hashed?: number;
+  readonly when?: 'now' | 'soon' | 'later';
 }
 
 export class AuditLog {
@@ -72,17 +72,18 @@ export class AuditLog {
   private hashes!: HashFile;
   private tree!: Tree;
   private disk!: Disk;
+  readonly witnesses = new Witnesses();
   private boot = 0;
   /** In the store. */
   private written: Head = { size: 0, note: '' };
   /** Acknowledged: the disk has said so. */
-  private head: Head = { size: 0, note: '' };
+  private acknowledged: Head = { size: 0, note: '' };
   /** When the disk will have it all; null: it is idle. */
   private doneAt: number | null = null;
   /** Prices' worth of each record that is not stored yet. */
   private readonly weights: number[] = [];
-  /** One of them is waited for. */
-  private isUrgent = false;
+  /** When they are to be stored: somebody waits for one of them; when nothing else is to be done; with the next that is. */
+  private due: 'now' | 'soon' | 'later' = 'later';
   /** Why the last flush failed, and how many records there were. */
   private failure: Refusal | null = null;
   private failedAt = -1;
@@ -106,10 +107,15 @@ export class AuditLog {
   open(): Recovered | Refusal {
     const found = recover(this.store, this.noteKey, this.hashes, this.k.sha256);
     if (isRefusal(found)) return found;
-    const { tree, head, boots } = found;
+    const { tree, head, boots, witnesses } = found;
+    const cosignatures = this.store.cosignatures(tree.size);
+    if (isRefusal(cosignatures)) return cosignatures;
     this.tree = tree;
     this.boot = boots;
-    this.head = this.written = { size: tree.size, note: head ?? '' };
+    this.acknowledged = this.written = { size: tree.size, note: head ?? '' };
+    for (const vkey of witnesses) this.witnesses.trust(vkey);
+    if (head !== null) this.witnesses.add(this.written);
+    for (const line of cosignatures) this.witnesses.cosign(line);
     this.ring.begin(tree.size);
     return this.store.begin(tree.size) ?? found;
   }
@@ -134,10 +140,10 @@ export class AuditLog {
   }
 
   /**
-   * Adds a record and returns its number. `hashed`: bytes of ids in its digests. `waits`: somebody waits for its acknowledgement; a record that
-   * nobody waits for is stored with the next one, or when there is nothing else to do.
+   * Adds a record and returns its number. `hashed`: bytes of ids in its digests. `when` it is stored: `now`, for somebody waits; `soon`, with the
+   * next one or when there is nothing else to do; `later`, with the next one.
    */
-  append(op: AuditOp, uid: number, fields: AuditFields, { hashed = 0, waits = true } = {}): number {
+  append(op: AuditOp, uid: number, fields: AuditFields, { hashed = 0, when = 'now' }: AppendOptions = {}): number {
     const number = this.ring.next;
     const record = encodeRecord(op, {
       'arena8.record': number,
@@ -153,7 +159,7 @@ export class AuditLog {
       panic(`a record of ${op} takes ${record.length} of ${LIMITS.auditRecordBytes} bytes`);
     this.ring.append(record);
     this.weights.push(1 + Math.floor(hashed / HASHED_BYTES));
-    this.isUrgent ||= waits;
+    if (when === 'now' || (when === 'soon' && this.due === 'later')) this.due = when;
     return number;
   }
 
@@ -162,7 +168,7 @@ export class AuditLog {
     return this.failure;
   }
   isAcknowledged(number: number): boolean {
-    return number < this.head.size;
+    return number < this.acknowledged.size;
   }
 
   // ── The flush ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -187,11 +193,11 @@ export class AuditLog {
     if (this.doneAt !== null && clock.cycles() < this.doneAt) return false;
     const answered = this.doneAt !== null;
     this.doneAt = null;
-    this.head = this.written;
+    this.acknowledged = this.written;
     const { bytes, records, from } = this.ring.unstored;
     const isBehind = records > 0 || this.written.size < this.tree.size;
-    const isDue = isBehind && (this.isUrgent || idle || 2 * bytes > LIMITS.auditRingBytes);
-    if (!isDue || this.ring.next === this.failedAt) return answered;
+    const isTime = this.due === 'now' || (idle && this.due === 'soon') || 2 * bytes > LIMITS.auditRingBytes;
+    if (!isBehind || !isTime || this.ring.next === this.failedAt) return answered;
     const room = LIMITS.auditFileRecords - (from % LIMITS.auditFileRecords);
     let [count, cycles] = [0, this.k.costs.target.overhead.auditCheckpointCycles];
     if (!mayTake(cycles)) return answered;
@@ -204,7 +210,7 @@ export class AuditLog {
     clock.advance(cycles, 'audit');
     this.failure = this.write(this.ring.pending(count), from);
     this.failedAt = this.failure === null ? -1 : this.ring.next;
-    if (this.ring.unstored.records === 0) this.isUrgent = false;
+    if (this.failure === null && this.ring.unstored.records === 0) this.due = 'later';
     return true;
   }
 
@@ -229,6 +235,7 @@ export class AuditLog {
     const unsigned = this.store.appendCheckpoint(note);
     if (unsigned !== null) return unsigned;
     this.written = { size, note };
+    this.witnesses.add(this.written);
     const bytes = records.reduce((sum, r) => sum + FRAME_BYTES + r.length, 0) + utf8Encode(note).length;
     this.disk.wrote(bytes);
     const { latency, transfer } = this.disk.times(costs.target).read(bytes, 'typical');
@@ -252,31 +259,45 @@ export class AuditLog {
     return own.reverse();
   }
 
-  size(): number {
-    return this.head.size;
+  /** How many records the head covers. */
+  get size(): number {
+    return this.acknowledged.size;
   }
+  /** The newest checkpoint with the witnesses' signatures. */
+  get head(): string {
+    return this.witnesses.signed(this.acknowledged);
+  }
+  get publicKey(): string {
+    return `${formatNoteKey(this.noteKey)}\n`;
+  }
+
   record(number: number): Uint8Array | null {
-    return Number.isSafeInteger(number) && number >= 0 && number < this.head.size ? this.store.record(number) : null;
+    return Number.isSafeInteger(number) && number >= 0 && number < this.size ? this.store.record(number) : null;
   }
   proof(number: number): string | null {
-    const { size, note } = this.head;
-    const hashes = this.tree.inclusion(number, size);
-    return isRefusal(hashes) ? null : formatProof({ index: number, hashes, checkpoint: note });
+    const hashes = this.tree.inclusion(number, this.size);
+    return isRefusal(hashes) ? null : formatProof({ index: number, hashes, checkpoint: this.head });
   }
   content(number: number): Uint8Array | null {
-    return number < this.head.size ? this.store.content(number) : null;
+    return number < this.size ? this.store.content(number) : null;
   }
-  checkpoint(): string {
-    return this.head.note;
+  contents(): readonly number[] {
+    return this.store.contents().filter(number => number < this.size);
   }
-  publicKey(): string {
-    return `${formatNoteKey(this.noteKey)}\n`;
+
+  /** Texts of the next record, encrypted. */
+  putContent(bytes: Uint8Array): Refusal | null {
+    return this.store.putContent(this.next, bytes);
+  }
+  /** A witness's signature. */
+  keep({ size, line }: Cosigned): Refusal | null {
+    return this.store.appendCosignature(size, line);
   }
 
   /** Hashes of a tile, or of `level` -1 a bundle of records; null where the head covers no such tile. */
   tile(level: number, index: number, width: number): Uint8Array | null {
     const row = level < 0 ? ('entries' as const) : level;
-    const isThere = width > 0 && width <= TILE_WIDTH && index * TILE_WIDTH + width <= rowLength(row, this.head.size);
+    const isThere = width > 0 && width <= TILE_WIDTH && index * TILE_WIDTH + width <= rowLength(row, this.size);
     if (!isThere) return null;
     if (row !== 'entries') return tileHashes(this.tree, row, index, width);
     const records = Array.from({ length: width }, (_, i) => this.record(index * TILE_WIDTH + i));

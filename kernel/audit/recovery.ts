@@ -35,6 +35,9 @@ export interface Recovered {
   /** How many times the machine had been switched on with this log. */
   readonly boots: number;
   readonly open: readonly OpenRequest[];
+  /** Keys of the witnesses that were trusted, and of the reader that texts were stored for; '': they were not. */
+  readonly witnesses: readonly string[];
+  readonly recipient: string;
   /** What lay behind the last checkpoint. */
   readonly dropped: { readonly records: number; readonly bytes: number; readonly digest: Uint8Array };
 }
@@ -63,7 +66,8 @@ export function recover(store: Store, key: NoteKey, hashes: HashStore, sha256: S
   if (reader.tree.size < size) return missing(entriesPath(reader.tree.size), 0, size - reader.tree.size);
   if (checkpoint !== null && !sameBytes(reader.tree.root(), checkpoint.root)) return firstChange(notes, reader.tree);
   const dropped = { records: readFrames(tail).records.length, bytes: tail.length, digest: sha256(tail) };
-  return { tree: reader.tree, head, boots: reader.boots, open: [...reader.open.values()], dropped };
+  const { tree, boots, open, witnesses, recipient } = reader;
+  return { tree, head, boots, open: [...open.values()], witnesses, recipient, dropped };
 }
 
 const bad = (message: string): Refusal => refuse('PROTO', 0, `the audit log does not hold together: ${message}`);
@@ -98,6 +102,8 @@ class Reader {
   boots = 0;
   /** By the number of the submit record. */
   readonly open = new Map<number, OpenRequest>();
+  readonly witnesses: string[] = [];
+  recipient = '';
   /** Where the file's first record begins that was not taken. */
   at = 0;
 
@@ -125,6 +131,9 @@ class Reader {
     const submitted = Number(record['arena8.submitted']);
     if (op === 'boot') this.boots = Number(record['arena8.boot']) + 1;
     if (isEnding(op)) this.open.delete(submitted);
+    const value = String(record['arena8.value']);
+    if (op === 'witness' && record['arena8.name'] === 'trust') this.witnesses.push(value);
+    if (op === 'content' && record['error.type'] === undefined) this.recipient = value;
     if (op === 'submit') {
       const number = Number(record['arena8.record']);
       const session = String(record['gen_ai.conversation.id']);

@@ -8,6 +8,7 @@ import type { Appender, AppendFile } from '../../vfs/fs-append.ts';
 
 const ENTRIES = 'entries';
 const CHECKPOINTS = 'checkpoints';
+const COSIGNATURES = 'cosignatures';
 const CONTENT = 'content';
 const NUMBER_DIGITS = 16;
 
@@ -129,7 +130,36 @@ export class Store {
     return status < 0 ? failed(path, status) : null;
   }
 
+  /** A witness's signature line of the head of that size. */
+  appendCosignature(size: number, line: string): Refusal | null {
+    const file = this.files.open(COSIGNATURES);
+    if (typeof file === 'number') return failed(COSIGNATURES, file);
+    const status = file.append(utf8Encode(`${size} ${line}`));
+    file.close();
+    return status < 0 ? failed(COSIGNATURES, status) : null;
+  }
+
+  /** The signature lines of the head of that size; half of one at the end is cut off. */
+  cosignatures(size: number): readonly string[] | Refusal {
+    const file = this.files.open(COSIGNATURES);
+    if (typeof file === 'number') return failed(COSIGNATURES, file);
+    const bytes = file.read(0, file.bytes);
+    if (typeof bytes === 'number') return failed(COSIGNATURES, bytes);
+    const end = bytes.lastIndexOf(0x0a) + 1;
+    const cut = file.cut(end);
+    file.close();
+    if (cut < 0) return failed(COSIGNATURES, cut);
+    const lines = utf8Decode(bytes, 0, end).split('\n');
+    return lines.flatMap(line => (line.startsWith(`${size} `) ? [line.slice(`${size} `.length)] : []));
+  }
+
   // ── Reading ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Numbers of the records whose texts are there. */
+  contents(): readonly number[] {
+    const names = this.files.list(CONTENT);
+    return typeof names === 'number' ? [] : names.filter(name => /^[0-9]{16}$/.test(name)).map(Number);
+  }
 
   content(number: number): Uint8Array | null {
     const name = String(number).padStart(NUMBER_DIGITS, '0');
