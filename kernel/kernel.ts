@@ -39,6 +39,7 @@ import { ROOT } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import { AuditJournal, refusedFields, SILENT } from './audit/journal.ts';
+import { sealerOf } from './audit/content.ts';
 import { AuditLog } from './audit/log.ts';
 import { LogView } from './audit/view.ts';
 import { PeriodBudget } from './budget.ts';
@@ -204,7 +205,7 @@ export class Kernel {
             loader: this.loader,
             quotas: this.quotas,
             table,
-            sealerOf: () => refuse('NOSYS', 0, 'texts are not stored'),
+            sealerOf: recipient => sealerOf(recipient, hw.logKey!),
             sha256: hw.sha256,
           });
     this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
