@@ -234,14 +234,16 @@ export class AuditJournal implements Journal {
   }
 
   /** Stores the texts of the request whose record is the next one, if they are to be; what the record says of that. */
-  private seal(
-    salt: Uint8Array,
-    prompt: Uint8Array,
-    output: Uint8Array,
-    stops: readonly Uint8Array[],
-  ): AuditFields {
+  private seal(salt: Uint8Array, prompt: Uint8Array, output: Uint8Array, stops: readonly Uint8Array[]): AuditFields {
     if (this.sealer === null) return {};
-    const sealed = this.sealer.seal({ record: this.log.next, salt, prompt, output, stops, piece: id => this.piece(id) });
+    const sealed = this.sealer.seal({
+      record: this.log.next,
+      salt,
+      prompt,
+      output,
+      stops,
+      piece: id => this.piece(id),
+    });
     if (sealed === null) return { 'arena8.content': 'too long' };
     if (this.log.putContent(sealed.bytes) !== null) return { 'arena8.content': 'no room' };
     return {

@@ -2,7 +2,8 @@
 // file, or stands in the texts that the log stored encrypted, for whoever has the secret key. A record alone tells none of it.
 
 import { ENCODE, isRefusal, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
-import { fromHex } from '../../trust/index.ts';
+import { ageDecrypt, parseCanonical, parseIdentity } from '../../trust/index.ts';
+import type { SecretKey } from '../../trust/index.ts';
 import type { ReplayLog, Said } from './replay-log.ts';
 import type { ReplayContext } from './replay-options.ts';
 import { readFile } from './files.ts';
@@ -28,6 +29,8 @@ export class Knowledge {
     /** For the record that the command line names. */
     private readonly given: Disclosed,
     private readonly disclosed: ReadonlyMap<number, Disclosed>,
+    /** Opens stored texts. */
+    private readonly identity: SecretKey | null,
   ) {}
 
   /** From the options of a command line; or an exit status, after a message. */
@@ -52,16 +55,40 @@ export class Knowledge {
       given = { ...given, prompt: numbers };
     }
     const known = disclosed === undefined ? new Map<number, Disclosed>() : yield* readDisclosed(ctx, disclosed);
-    return typeof known === 'number' ? known : new Knowledge(ctx, given, known);
+    if (typeof known === 'number') return known;
+    const identity = ctx.options.identity === undefined ? null : yield* readIdentity(ctx, ctx.options.identity);
+    return typeof identity === 'number' ? identity : new Knowledge(ctx, given, known, identity);
   }
 
   /** Of record `number` of a log; or why its prompt is not known. */
   *of(log: ReplayLog, number: number, record: Said): Generator<void, Known | string, void> {
-    const known: Disclosed = { ...this.disclosed.get(number), ...this.given };
-    if (known.prompt === undefined) return 'its prompt is not known';
+    const stored = yield* this.stored(log, number);
+    if (typeof stored === 'string') return stored;
+    const known: Disclosed = { ...stored, ...this.disclosed.get(number), ...this.given };
+    if (known.prompt === undefined) return this.unknown(record);
     const salt = known.salt ?? (yield* log.salt(number));
     const unstopped = record.number('arena8.request.stops', 0) === 0;
     return { prompt: known.prompt, salt, stops: known.stops ?? (unstopped ? [] : null) };
+  }
+
+  /** What the log has stored of a request, decrypted; nothing without a key to do that. Or what is wrong with it. */
+  private *stored(log: ReplayLog, number: number): Generator<void, Disclosed | string, void> {
+    if (this.identity === null) return {};
+    const file = yield* log.content(number);
+    if (file === null) return {};
+    const plain = ageDecrypt(file, this.identity);
+    if (isRefusal(plain)) return `its stored texts cannot be opened: ${plain.message}`;
+    const json = parseCanonical(plain);
+    const entry = isRefusal(json) ? null : disclosedOf(json.value);
+    if (entry === null || entry.record !== number) return 'its stored texts are those of another record';
+    return entry.known;
+  }
+
+  private unknown(record: Said): string {
+    if (!record.has('arena8.content.digest')) return 'its prompt is not known';
+    return this.identity === null
+      ? 'its prompt is not known: it is stored, encrypted, and --identity opens it'
+      : 'its prompt is not known: its stored texts are not there';
   }
 
   /** The prompt's ids, as the loaded model's vocabulary has them; or why there are none. */
@@ -93,29 +120,41 @@ function* readDisclosed(ctx: ReplayContext, path: string): Generator<void, Map<n
   const known = new Map<number, Disclosed>();
   for (const [i, line] of utf8Decode(bytes).split('\n').entries()) {
     if (line.trim() === '') continue;
-    const entry = disclosedOf(line);
+    const entry = disclosedOf(parsedLine(line));
     if (entry === null) return yield* ctx.fail(`${path}:${i + 1}: not a JSON object with the number of a record`);
     known.set(entry.record, { ...known.get(entry.record), ...entry.known });
   }
   return known;
 }
 
-/** `{"record":7,"salt":"…","prompt":"Once","stops":["."]}`; null for what is none. */
-function disclosedOf(line: string): { readonly record: number; readonly known: Disclosed } | null {
-  let value: Readonly<Record<string, unknown>> | null;
+/** The JSON of a line; null where it is none. */
+function parsedLine(line: string): unknown {
   try {
-    value = JSON.parse(line) as Readonly<Record<string, unknown>> | null;
+    return JSON.parse(line);
   } catch {
     return null;
   }
-  if (value === null || typeof value !== 'object' || !Number.isSafeInteger(value['record'])) return null;
-  const { salt, prompt, prompt_ids: ids, stops } = value;
+}
+
+/** The secret key of an age identity file; or an exit status, after a message. */
+function* readIdentity(ctx: ReplayContext, path: string): Generator<void, SecretKey | number, void> {
+  const bytes = yield* path === '-' ? readAll(ctx.sys, 0, Infinity) : readFile(ctx.sys, path);
+  if (typeof bytes === 'number') return yield* ctx.fail(path, -bytes);
+  const identity = parseIdentity(utf8Decode(bytes));
+  return isRefusal(identity) ? yield* ctx.fail(`${path}: ${identity.message}`) : identity;
+}
+
+/** `{"record":7,"salt":"…","prompt":"Once","stops":["."]}`; null for what is none. */
+function disclosedOf(value: unknown): { readonly record: number; readonly known: Disclosed } | null {
+  if (value === null || typeof value !== 'object') return null;
+  const { record, salt, prompt, prompt_ids: ids, stops } = value as Readonly<Record<string, unknown>>;
+  if (!Number.isSafeInteger(record)) return null;
   return {
-    record: value['record'] as number,
+    record: record as number,
     known: {
       ...(typeof salt === 'string' && isSalt(salt) ? { salt } : {}),
       ...(typeof prompt === 'string' ? { prompt: utf8Encode(prompt) } : {}),
-      ...(Array.isArray(ids) ? { prompt: ids.map(Number) } : {}),
+      ...(Array.isArray(ids) ? { prompt: ids.map(Number) } : {}), // rather than the text
       ...(Array.isArray(stops) ? { stops: stops.map(stop => utf8Encode(String(stop))) } : {}),
     },
   };

@@ -10,7 +10,7 @@ import { changeDisk, mountPoints, readDisks } from './disks.ts';
 import type { DiskRow } from './disks.ts';
 import { join, listDirectory, readText, stat } from './files.ts';
 import { targets } from './forecast.ts';
-import { choiceOf, kvType, loadedModel, loadModel } from './model.ts';
+import { choiceOf, kvType, loadedModel, loadModel, modelId } from './model.ts';
 import type { LoadChoice, Model } from './model.ts';
 import { lastError } from './program.ts';
 import { CHUNK_BYTES } from './stdio.ts';
@@ -62,8 +62,8 @@ export class Stage {
   private readonly target: string;
   private readonly model: Model | null;
   private readonly changedDisks = new Map<string, string>(); // what they were
-  /** What was loaded last, by file and options; '': what was there, untouched. */
-  private loaded = '';
+  /** What is loaded, by file and options. */
+  private loaded: string;
   /** Digests of files that were looked at. */
   private readonly digests = new Map<string, string>();
 
@@ -75,6 +75,7 @@ export class Stage {
   ) {
     this.target = target;
     this.model = model;
+    this.loaded = model === null ? '' : loadName(model);
   }
 
   /** The machine as it is, or why it cannot be told. */
@@ -96,7 +97,9 @@ export class Stage {
     if (path === '') return yield* this.startEngine(record);
     const choice = choiceFrom(record.words('arena8.load'));
     if (typeof choice === 'string') return choice;
-    const file = yield* this.find(path, record.text('arena8.model.digest', ''));
+    const digest = record.text('arena8.model.digest', '');
+    const isThere = this.model?.digest === digest && this.loaded === JSON.stringify([this.model.path, choice]);
+    const file = isThere ? this.model : yield* this.find(path, digest);
     if ('why' in file) return file.why;
     if (choice.tileBytes > 0) {
       const unlike = yield* this.plug(file.path, disks);
@@ -108,11 +111,12 @@ export class Stage {
   /** Makes the machine what it was. */
   *restore(): Generator<void, void, void> {
     const { sys, model } = this;
-    for (const [name, was] of this.changedDisks) yield* changeDisk(sys, name, { set: DISK_SET.model, model: was });
+    const was = model === null ? '' : loadName(model);
+    for (const [name, kind] of this.changedDisks) yield* changeDisk(sys, name, { set: DISK_SET.model, model: kind });
     yield* this.switchTo(this.target);
-    if (this.loaded === '') return;
+    if (this.loaded === was) return;
     if (model === null) yield* sys.model_unload();
-    else if (model.path === '') yield* this.useEngine(`${model.engine}:${model.name}`);
+    else if (model.path === '') yield* this.useEngine(was);
     else yield* this.load(model.path, choiceOf(model));
   }
 
@@ -196,6 +200,10 @@ export class Stage {
     return null;
   }
 }
+
+/** A model by file and options, or an engine that needs no file, as `backend` takes it. */
+const loadName = (model: Model): string =>
+  model.path === '' ? modelId(model) : JSON.stringify([model.path, choiceOf(model)]);
 
 /** A digest as sentences name it. */
 export const short = (digest: string): string => (digest === '' ? 'none' : `${digest.slice(0, 16)}…`);
