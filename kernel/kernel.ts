@@ -41,6 +41,7 @@ import type { Arena } from './arena.ts';
 import type { User } from './accounts.ts';
 import { Attestor, type Attested } from './attest.ts';
 import { AuditJournal, refusedFields, SILENT } from './audit/journal.ts';
+import { sealerOf } from './audit/content.ts';
 import { AuditLog } from './audit/log.ts';
 import { LogView } from './audit/view.ts';
 import { PeriodBudget } from './budget.ts';
@@ -215,7 +216,7 @@ export class Kernel {
             loader: this.loader,
             quotas: this.quotas,
             table,
-            sealerOf: () => refuse('NOSYS', 0, 'texts are not stored'),
+            sealerOf: recipient => sealerOf(recipient, hw.logKey!),
             sha256: hw.sha256,
           });
     this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
