@@ -48,6 +48,7 @@ import {
   parseCheckpoint,
   parseEnvelope,
   parseIdentity,
+  parseJson,
   parseNote,
   parseNoteKey,
   parseNoteSecret,
@@ -82,11 +83,12 @@ import type { Json, KeyKind, PublicKey, SecretKey } from '../trust/index.ts';
 import { soak } from './harness.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-const text = (value: Json): string => Buffer.from(good(canonical(value))).toString();
+const text = (value: Json): string => asText(good(canonical(value)));
 const sha256 = (...parts: Uint8Array[]): Buffer => createHash('sha256').update(Buffer.concat(parts)).digest();
 const flip = (bytes: Uint8Array, bit: number): Uint8Array =>
   bytes.map((b, i) => (i === (bit >> 3) % bytes.length ? b ^ (1 << (bit & 7)) : b));
 const bytesOf = (hexText: string): Uint8Array => new Uint8Array(Buffer.from(hexText, 'hex'));
+const asText = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
 const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 
 /** The value, where a refusal would be a mistake of the test. */
@@ -1051,4 +1053,55 @@ test('in-toto: a statement is read as it was written', t => {
   refusedAs(t, parseStatement(changed('abab', 'xyxy')), /subject\[0\] has no digest/);
   refusedAs(t, parseStatement(changed('"predicate":', '"predicate":1,"x":')), /predicate is not an object/);
   refusedAs(t, parseStatement(changed('"predicateType"', '"type"')), /predicateType is not a string/);
+});
+
+// ---- All of them ----
+
+test('no bytes make a reader throw, and what is refused has one line', t => {
+  const identity = good(secretKey('x25519', new Uint8Array(32).fill(5)));
+  const { tree } = treeOf(9);
+  const note = signNote(formatCheckpoint({ origin: LOG.key.name, size: 9, root: tree.root() }), LOG);
+  const pemText = formatSecretPem(good(secretKey('p256', new Uint8Array(32).fill(5))));
+  const readers: readonly (readonly [Uint8Array, (bytes: Uint8Array) => unknown])[] = [
+    [utf8('{"a":[1,true,"\\n"]}'), parseCanonical],
+    [utf8('{"a":[1,true,"\\n"]}'), parseJson],
+    [utf8(note), parseNote],
+    [utf8(note), bytes => openCheckpoint(bytes, LOG.key, [WITNESS.key])],
+    [utf8(formatProof({ index: 3, hashes: good(tree.inclusion(3)), checkpoint: note })), parseProof],
+    [utf8(formatNoteKey(LOG.key)), bytes => parseNoteKey(asText(bytes))],
+    [utf8(NEUMANN_SECRET), bytes => parseNoteSecret(asText(bytes))],
+    [utf8(pemText), bytes => parseSecretPem(asText(bytes))],
+    [utf8(formatPublicPem(identity.public)), bytes => parsePublicPem(asText(bytes))],
+    [utf8(formatRecipient(identity.public)), bytes => parseRecipient(asText(bytes))],
+    [utf8(formatIdentity(identity)), bytes => parseIdentity(asText(bytes))],
+    [good(ageEncrypt(utf8('text'), [identity.public], new Uint8Array(32))), bytes => ageDecrypt(bytes, identity)],
+    [good(signEnvelope('x', utf8('y'), [{ keyid: '', sign: LOG.sign }])), parseEnvelope],
+    [
+      good(formatStatement({ subject: [{ name: 'a', digest: { sha256: '00' } }], predicateType: 'b', predicate: {} })),
+      parseStatement,
+    ],
+    [joined(frame(utf8('one')), frame(utf8('two'))), bytes => parseEntryBundle(bytes, 2)],
+    [utf8('tile/1/x001/002.p/3'), bytes => parseTilePath(asText(bytes))],
+  ];
+  const edit = fc.record({ at: fc.nat(), cut: fc.nat(8), put: fc.uint8Array({ maxLength: 8 }) });
+  for (const [valid, read] of readers) {
+    t.false(isRefusal(read(valid)));
+    fc.assert(
+      fc.property(fc.array(edit, { minLength: 1, maxLength: 4 }), edits => {
+        const bytes = [...valid];
+        for (const { at, cut, put } of edits) bytes.splice(at % (bytes.length + 1), cut, ...put);
+        const answer = read(Uint8Array.from(bytes));
+        if (isRefusal(answer)) t.regex(answer.message, /^[^\n]{1,250}$/);
+      }),
+      { numRuns: soak ? 5000 : 150 },
+    );
+  }
+  for (const kind of KINDS)
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 80 }), fc.uint8Array({ maxLength: 80 }), (key, signature) => {
+        publicKey(kind, key);
+        secretKey(kind, key);
+        t.false(verify({ kind, bytes: key }, utf8('m'), signature));
+      }),
+    );
 });
