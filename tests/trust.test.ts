@@ -81,6 +81,8 @@ import {
 } from '../trust/index.ts';
 import type { Json, KeyKind, PublicKey, SecretKey } from '../trust/index.ts';
 import { soak } from './harness.ts';
+import { BROWSERS, bundled, transcriptOf } from './support/browser.ts';
+import { formatsTranscript } from './support/formats.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const text = (value: Json): string => asText(good(canonical(value)));
@@ -1105,3 +1107,15 @@ test('no bytes make a reader throw, and what is refused has one line', t => {
       }),
     );
 });
+
+for (const [name, file] of BROWSERS) {
+  const declare = existsSync(file) || process.env['CI'] === 'true' ? test.serial : test.serial.skip;
+  declare(`${file} writes the same bytes as Node`, async t => {
+    t.timeout(120_000);
+    const page = await bundled(
+      "import { formatsTranscript } from './tests/support/formats.ts'; globalThis.transcript = formatsTranscript();",
+    );
+    const theirs = await transcriptOf(t, name, file, new Map([['/page.js', ['text/javascript', page]]]));
+    t.deepEqual(theirs, formatsTranscript());
+  });
+}
