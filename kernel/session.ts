@@ -122,6 +122,8 @@ export class Session {
   isGranted = false;
   /** Weights that could not be read in its turn: what, from where and why; '' = none. */
   fault = '';
+  /** Number of the audit record of its end, once it has ended. */
+  endRecord = Infinity;
   /** Charged to it since its step began. */
   stepCycles = 0;
 
@@ -223,6 +225,11 @@ export class Session {
 export interface Caller {
   readonly pid: number;
   readonly uid: number; // effective
+}
+
+/** Who asks for a session: that somebody may have one is a matter of groups too. */
+export interface Submitter extends Caller {
+  readonly groups: readonly number[]; // the effective one and the others
 }
 
 /** All sessions, by slot. */

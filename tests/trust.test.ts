@@ -353,19 +353,21 @@ test('Merkle tree: a proof with anything changed is refused', t => {
 
 // ---- Keys and signatures ----
 
-const KINDS = ['ed25519', 'p256', 'x25519'] as const;
+const KINDS = ['ed25519', 'p256', 'p384', 'x25519'] as const;
 
 function nodePair(kind: KeyKind): crypto.KeyPairKeyObjectResult {
   if (kind === 'p256') return crypto.generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  if (kind === 'p384') return crypto.generateKeyPairSync('ec', { namedCurve: 'P-384' });
   return kind === 'ed25519' ? crypto.generateKeyPairSync('ed25519') : crypto.generateKeyPairSync('x25519');
 }
+const HASH = { ed25519: null, p256: 'sha256', p384: 'sha384', x25519: null } as const;
 const pem = (label: string, bytes: Uint8Array): string =>
   `-----BEGIN ${label}-----\n${toBase64(bytes)}\n-----END ${label}-----\n`;
 /** Little-endian. */
 const number = (bytes: Uint8Array): bigint => BigInt(`0x${Buffer.from(bytes).reverse().toString('hex')}`);
 const bytes32 = (n: bigint): Buffer => Buffer.from(n.toString(16).padStart(64, '0'), 'hex').reverse();
 const nodeVerifies = (pem: string, message: Uint8Array, signature: Uint8Array): boolean =>
-  crypto.verify(pem.includes('MFkw') ? 'sha256' : null, message, pem, signature);
+  crypto.verify(pem.includes('MFkw') ? 'sha256' : pem.includes('MHYw') ? 'sha384' : null, message, pem, signature);
 
 test('Ed25519: the vectors of RFC 8032, and ECDSA those of RFC 6979', t => {
   // prettier-ignore
@@ -419,7 +421,7 @@ test('keys: signatures and PEM files are those of node:crypto', t => {
       const message = crypto.randomBytes(i * 37);
       const ours = good(sign(key, message));
       t.true(nodeVerifies(publicPem, message, ours));
-      const theirs = new Uint8Array(crypto.sign(kind === 'p256' ? 'sha256' : null, message, secretPem));
+      const theirs = new Uint8Array(crypto.sign(HASH[kind], message, secretPem));
       if (kind === 'ed25519') t.deepEqual(ours, theirs);
       t.true(verify(key.public, message, theirs));
       for (let bit = 0; bit < 8 * theirs.length; bit += 13) {
@@ -437,7 +439,7 @@ test('keys: signatures and PEM files are those of node:crypto', t => {
     parseSecretPem(sec1.export({ type: 'sec1', format: 'pem' }).toString()),
     /"EC PRIVATE KEY" where PRIVATE KEY is wanted/,
   );
-  const other = crypto.generateKeyPairSync('ec', { namedCurve: 'P-384' });
+  const other = crypto.generateKeyPairSync('ec', { namedCurve: 'P-521' });
   refusedAs(t, parseSecretPem(other.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()), /none of Ed25519/);
   refusedAs(t, parsePublicPem(other.publicKey.export({ type: 'spki', format: 'pem' }).toString()), /none of Ed25519/);
   const ed = formatSecretPem(good(secretKey('ed25519', new Uint8Array(32).fill(7))));

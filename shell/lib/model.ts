@@ -152,7 +152,8 @@ export const choiceOf = (m: Model): LoadChoice => ({
   pinBytes: m.pinned,
 });
 
-function loadOptions(choice: LoadChoice): Uint8Array {
+/** The LoadOptions record of a choice. */
+export function loadOptions(choice: LoadChoice): Uint8Array {
   const record = new Uint8Array(LoadOptions.bytes);
   LoadOptions.write(record, 0, choice);
   return record;
