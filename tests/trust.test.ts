@@ -393,6 +393,17 @@ test('Ed25519: the vectors of RFC 8032, and ECDSA those of RFC 6979', t => {
     '3045022100f1abb023518351cd71d881567b1ea663ed3efcf6c5132b354f28d3b0b7d38367' +
       '0220019f4113742a2b14bd25926b49c649155f267e60d3814b4c0cc84250e46f0083',
   );
+  const longer = good(
+    secretKey(
+      'p384',
+      bytesOf('6B9D3DAD2E1B8C1C05B19875B6659F4DE23C3B667BF297BA9AA47740787137D896D5724E4C70A825F872C9EA60D2EDF5'),
+    ),
+  );
+  t.is(
+    hex(good(sign(longer, utf8('sample')))),
+    '306602310094edbb92a5ecb8aad4736e56c691916b3f88140666ce9fa73d64c4ea95ad133c81a648152e44acf96e36dd1e80fabe46' +
+      '02310099ef4aeb15f178cea1fe40db2603138f130e740a19624526203b6351d0a3a94fa329c145786e679e7b82c71a38628ac8',
+  );
   // RFC 7748 §6.1
   const alice = good(secretKey('x25519', bytesOf('77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a')));
   const bob = good(secretKey('x25519', bytesOf('5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb')));
@@ -851,6 +862,7 @@ withOpenssl('openssl agrees: its keys are read and written as it does, each veri
     ['ed25519', ['ed25519']],
     ['x25519', ['x25519']],
     ['p256', ['EC', '-pkeyopt', 'ec_paramgen_curve:P-256']],
+    ['p384', ['EC', '-pkeyopt', 'ec_paramgen_curve:P-384']],
   ] as const) {
     const secretPem = openssl('genpkey', '-algorithm', ...algorithm).stdout.toString();
     writeFileSync(file('secret.pem'), secretPem);
@@ -862,7 +874,7 @@ withOpenssl('openssl agrees: its keys are read and written as it does, each veri
     if (kind === 'x25519') continue;
     writeFileSync(file('public.pem'), publicPem);
     writeFileSync(file('ours'), good(sign(key, message)));
-    const digest = kind === 'p256' ? ['-digest', 'sha256'] : [];
+    const digest = HASH[kind] === null ? [] : ['-digest', HASH[kind]];
     const raw = ['-rawin', '-in', 'message', ...digest];
     t.is(openssl('pkeyutl', '-verify', '-pubin', '-inkey', 'public.pem', ...raw, '-sigfile', 'ours').status, 0);
     t.is(openssl('pkeyutl', '-sign', '-inkey', 'secret.pem', ...raw, '-out', 'theirs').status, 0);

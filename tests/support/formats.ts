@@ -16,6 +16,7 @@ import {
   formatRecipient,
   formatSecretPem,
   formatStatement,
+  joined,
   labelMac,
   leafHash,
   noteSigner,
@@ -55,9 +56,10 @@ export function formatsTranscript(): string[] {
   for (const text of ['{"b":1,"a":2}', '[1.0]', '"\\ud800"', '{', '[1e999]'])
     for (const read of [parseCanonical, parseJson]) lines.push(JSON.stringify(read(utf8Encode(text))));
 
-  for (const kind of ['ed25519', 'p256', 'x25519'] as const)
+  for (const kind of ['ed25519', 'p256', 'p384', 'x25519'] as const)
     for (let i = 0; i < 4; i++) {
-      const key = good(secretKey(kind, seed(i)));
+      const secret = kind === 'p384' ? joined(new Uint8Array(16), seed(i)) : seed(i);
+      const key = good(secretKey(kind, secret));
       lines.push(formatSecretPem(key), formatPublicPem(key.public));
       if (kind === 'x25519') continue;
       const signature = good(sign(key, seed(i + 1)));
