@@ -160,6 +160,7 @@ export class SystemCalls {
   /** The way into the kernel that process `p` gets, with memory of its own: what another program left behind is nowhere in it. */
   gateOf(p: Process): Gate {
     const memory = new Uint8Array(LIMITS.windowBytes);
+    p.memory = memory;
     return {
       memory,
       windowAt: this.k.lay.windowAt,
@@ -184,13 +185,14 @@ export class SystemCalls {
   }
 
   private serve(p: Process, memory: Uint8Array, nr: number, registers: readonly number[]): number {
+    if (!mayCall(p, memory)) return BLOCKED;
     const entry = this.entries[nr];
     if (entry === undefined) return -E.NOSYS;
     if (!this.drainTrace(p)) return BLOCKED;
     this.caller = p;
     this.refusal = null;
     const integers = registers.slice(0, entry.integers);
-    let r = this.checkRanges(entry, integers);
+    let r = this.checkRegisters(entry, integers);
     if (r === 0) {
       this.copyIn(entry, integers, memory);
       r = this.bounded(entry, integers);
@@ -256,15 +258,15 @@ export class SystemCalls {
     this.drainTrace(p);
   }
 
-  private checkRanges(entry: Entry, integers: readonly number[]): number {
+  private checkRegisters(entry: Entry, integers: readonly number[]): number {
     const { windowAt } = this.k.lay;
     for (const range of entry.ranges) {
       const at = integers[range.at]!;
       const length = integers[range.at + 1]!;
-      if (!Number.isInteger(at) || !Number.isInteger(length)) return -E.FAULT;
-      if (!(at >= windowAt && length >= 0 && at + length <= windowAt + LIMITS.windowBytes)) return -E.FAULT;
+      const isWhole = Number.isInteger(at) && Number.isInteger(length);
+      if (!(isWhole && at >= windowAt && length >= 0 && at + length <= windowAt + LIMITS.windowBytes)) return -E.FAULT;
     }
-    return 0;
+    return integers.every(Number.isSafeInteger) ? 0 : -E.INVAL; // a register holds nothing else
   }
 
   /**
@@ -1148,6 +1150,14 @@ export class SystemCalls {
     const path = this.path(at, bytes);
     return typeof path === 'number' ? path : use(path);
   }
+}
+
+/**
+ * A program that has ended, has become another one (whose rights may be greater), is stopped, or has used up its quantum, is to yield: a stub does so,
+ * and a program without stubs gets no further.
+ */
+function mayCall(p: Process, memory: Uint8Array): boolean {
+  return p.memory === memory && p.status === null && p.returned === null && p.stoppedBy === null && p.callsLeft > 0;
 }
 
 /** Every number names one call; checked once at boot. */
