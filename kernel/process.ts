@@ -48,6 +48,7 @@ export class Process implements View {
   stoppedBy: number | null = null; // the signal that stopped it; it is not resumed until SIGCONT
   stopTold = false; // its parent has been told so
   memory: Uint8Array | null = null; // of the program that it is; another one's calls are not its own
+  tried = ''; // whose password it is about to judge
   code: Entry | null = null; // where its next fork begins
   callsLeft = QUANTUM_CALLS;
   wakeNs: number | null = null; // inside sleep or poll: until then

@@ -794,7 +794,7 @@ export class SystemCalls {
         if (uid < 0) return -E.INVAL;
         if (c.euid === 0) {
           this.caller.credentials = { ...c, uid, euid: uid, suid: uid };
-          k.monitor.becomes(c, uid);
+          k.monitor.becomes(c, uid, this.caller.tried);
         } else if (uid === c.uid || uid === c.suid) this.caller.credentials = { ...c, euid: uid };
         else return -E.PERM;
         return 0;
@@ -822,11 +822,13 @@ export class SystemCalls {
       },
       auth_wait: (at, bytes) => {
         if (this.caller.credentials.euid !== 0) return -E.PERM;
-        return this.untilNs(k.monitor.mayTryNs(this.text(at, bytes)));
+        this.caller.tried = this.text(at, bytes);
+        return this.untilNs(k.monitor.mayTryNs(this.caller.tried));
       },
       auth_failed: (at, bytes) => {
         const { euid, uid } = this.caller.credentials;
         if (euid !== 0) return -E.PERM;
+        this.caller.tried = '';
         k.monitor.failed(this.text(at, bytes), uid);
         return 0;
       },

@@ -294,6 +294,27 @@ test('what a session gets is zeros but for its own: slots and pages of others, p
   t.false(holds(record, SECRET));
 });
 
+test('what stands in scratch, in free pages and in slots before a session begins has no part in what it draws', t => {
+  const figures = (poison: number | null): Record<string, unknown> => {
+    const machine = power();
+    ok(machine, `llminfer --temp 0 -n 4 ${PROMPT}`); // everything has been used once
+    const { arena, kernel } = machine;
+    const { slots, kvAt, pageBytes, options } = kernel.loader.engine()!;
+    const named = arena.regions().filter(r => ['scratch', 'dma', 'window', 'pipes'].includes(r.name));
+    const places = [
+      ...named.map(r => [r.startAt, r.bytes] as const),
+      [kvAt, pageBytes * options.pages] as const, // their records lie behind
+      [slots.at, slots.bytes * options.sessions] as const,
+    ];
+    if (poison !== null) for (const [at, bytes] of places) arena.u8.fill(poison, at, at + bytes);
+    const line = 'llminfer --json --temp 0.9 --top-k 5 --seed 3 --repeat-penalty 1.2 -n 40 --logits 4 Once upon a time';
+    return JSON.parse(ok(machine, `su user -c "${line}"`)) as Record<string, unknown>;
+  };
+  const clean = figures(null);
+  t.is((clean['tokens'] as number[]).length, 40);
+  for (const byte of [0xff, 0x7f, 0x3c]) t.deepEqual(figures(byte), clean, `0x${byte.toString(16)}`); // NaN, large, near 1
+});
+
 // ── Misuse ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Integers that a program has no business with, beside some that it has. */
@@ -438,7 +459,7 @@ test('others are not signalled, waited for, or put into a group', t => {
     return 0;
   });
   t.deepEqual(wrong, []);
-  t.is(ok(machine, 'ps -e | grep -c sleep').trim(), '2', 'both live');
+  t.is(ok(machine, "ps -e -o comm | grep -c '^sleep'").trim(), '2', 'both live');
 });
 
 test('what one user has left running does not get the keys of the next', async t => {
