@@ -833,6 +833,7 @@ for (const lab of [
   'quantize',
   'prelink',
   'quotas',
+  'separation',
   'trace',
   'pages',
   'disks',

@@ -320,7 +320,7 @@ test('llmctl rights: list and test; a mistake leaves the rules before in force, 
     right: 'run',
     path: '/x',
     allowed: true,
-    line: 6,
+    line: 7,
     message: null,
   });
   t.is(ok(machine, `llmctl rights test root manage target`), 'user root may manage target: root may all\n');
@@ -328,7 +328,7 @@ test('llmctl rights: list and test; a mistake leaves the rules before in force, 
   t.like(no, {
     status: 1,
     stderr: '',
-    stdout: `user user may not load ${f16}: /etc/llm/rights:6 decides: * run,read *\n`,
+    stdout: `user user may not load ${f16}: /etc/llm/rights:7 decides: * run,read *\n`,
   });
   refused(t, machine, 'llmctl rights test eve run x', 1, /no user eve/);
   refused(t, machine, 'llmctl rights test user fly x', 1, /no right fly: load, run, read, manage/);
@@ -338,7 +338,7 @@ test('llmctl rights: list and test; a mistake leaves the rules before in force, 
   t.is(ok(machine, 'cat /proc/rights'), before);
   t.regex(
     ok(machine, 'dmesg | tail -n 1'),
-    /rights: \/etc\/llm\/rights:7: no right all: .*: the rules before stay in force\n$/,
+    /rights: \/etc\/llm\/rights:8: no right all: .*: the rules before stay in force\n$/,
   );
   ok(machine, 'rm /etc/llm/rights');
   t.is(ok(machine, 'cat /proc/rights'), '', 'no file, no rules');

@@ -911,7 +911,7 @@ test('/etc/quota is read at boot; its mistakes are in the log', t => {
   t.regex(ok(machine, 'dmesg'), / quota: \/etc\/quota:3: no user eve\n/);
   t.regex(
     ok(machine, 'llmctl quota'),
-    /^USER +TOKENS\/HOUR +CYCLES\/HOUR +KV BYTES +SESSIONS +REFUSED\n\* +500 +- +- +3\nroot +0 \/ - .*\nuser +0 \/ 64 +0 \/ - +0 \/ - +0 \/ 3 +0\nnobody +0 \/ 500 .*\nthe hour ends at 01:00:00\n$/,
+    /^USER +TOKENS\/HOUR +CYCLES\/HOUR +KV BYTES +SESSIONS +REFUSED\n\* +500 +- +- +3\nroot +0 \/ - .*\nuser +0 \/ 64 +0 \/ - +0 \/ - +0 \/ 3 +0\nauditor .*\nnobody +0 \/ 500 .*\nthe hour ends at 01:00:00\n$/,
   );
   refused(
     t,
