@@ -829,6 +829,7 @@ for (const lab of [
   'quantize',
   'prelink',
   'quotas',
+  'separation',
   'trace',
   'pages',
   'disks',

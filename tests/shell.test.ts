@@ -229,6 +229,7 @@ test('topics and labs are pages of the boot image, no wider than a screen', t =>
     'limits',
     'line-editing',
     'quota',
+    'rights',
     'sessions',
     'syscalls',
     'wcet',
