@@ -1,6 +1,6 @@
 // Keys and signatures: Ed25519 (RFC 8032), ECDSA on P-256 and P-384 (FIPS 186-5, nonces of RFC 6979) and X25519 (RFC 7748), in the PEM files of
-// openssl. Nothing here is random: who makes a key brings its bytes. Verification is strict, so that no two verifiers can be told
-// different things: what Go and openssl refuse is refused, and keys of small order besides.
+// openssl. No result is random: who makes a key brings its bytes, and nonces are derived. Verification is strict, so that no two verifiers
+// can be told different things: what Go and openssl refuse is refused, and keys of small order besides.
 
 import { ed25519, x25519 } from '@noble/curves/ed25519.js';
 import { p256, p384 } from '@noble/curves/nist.js';
@@ -10,6 +10,11 @@ import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import { isRefusal, shown, utf8Encode } from '../kernel/abi/index.ts';
 import type { Refusal } from '../kernel/abi/index.ts';
 import { fromBase64, fromHex, joined, malformed, sameBytes, toBase64 } from './bytes.ts';
+
+// Most processes sign or verify a few times. The first time multiples of the base point are made: in windows of 4 bits 12 ms go into that,
+// in the library's of 6 bits 21, which then saves 0.2 ms of each signature.
+ed25519.Point.BASE.precompute(4);
+p256.Point.BASE.precompute(4);
 
 export type KeyKind = 'ed25519' | 'p256' | 'p384' | 'x25519';
 
