@@ -31,6 +31,7 @@ import type { Arena } from './arena.ts';
 import type { Attestor } from './attest.ts';
 import type { Clock } from './clock.ts';
 import type { Loader } from './loader.ts';
+import type { Right } from './rights.ts';
 import type { Journal } from './service.ts';
 import { isPolicy, POLICIES, type Judged, type Packages, type Seal } from './packages.ts';
 import type { Vfs } from '../vfs/vfs.ts';
@@ -53,8 +54,8 @@ export interface TrustGate {
   readonly text: (at: number, bytes: number) => string;
   readonly withFile: (fd: number, use: (file: OpenFile) => number) => number;
   readonly withPath: (at: number, bytes: number, use: (path: string) => number) => number;
-  /** Absolute, of a file that the caller may read; or -errno. */
-  readonly readable: (path: string) => string | number;
+  /** Absolute, of a file that the caller may read, or load; or -errno. */
+  readonly readable: (path: string, right?: Right) => string | number;
   readonly answer: (text: string, at: number, capacity: number) => number;
   readonly busy: () => Refusal | null;
   readonly fail: (r: Refusal) => number;
@@ -240,7 +241,7 @@ class Calls {
   replaced(op: 'swap' | 'rollback', id: number, to: { path: string } | Refusal, load: () => Refusal | null): number {
     const { gate } = this;
     const { loader, clock, journal } = this.k;
-    const allowed = isRefusal(to) ? to : gate.readable(to.path);
+    const allowed = isRefusal(to) ? to : gate.readable(to.path, 'load');
     const refused = isRefusal(allowed) || typeof allowed === 'number' ? allowed : gate.busy();
     if (refused !== null) return gate.noted(op, packageName(id), refused);
     const from = loader.current();

@@ -231,6 +231,7 @@ test('topics and labs are pages of the boot image, no wider than a screen', t =>
     'quota',
     'sessions',
     'syscalls',
+    'trust',
     'wcet',
   ]) {
     const r = m.exec(`man ${topic}`);
