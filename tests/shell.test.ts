@@ -232,6 +232,7 @@ test('topics and labs are pages of the boot image, no wider than a screen', t =>
     'rights',
     'sessions',
     'syscalls',
+    'trust',
     'wcet',
   ]) {
     const r = m.exec(`man ${topic}`);
