@@ -35,9 +35,10 @@ import { AppendFs } from '../vfs/fs-append.ts';
 import { AUDITOR_GID, AuditFs } from '../vfs/fs-audit.ts';
 import { HostFs } from '../vfs/fs-host.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
-import { ROOT } from '../vfs/permission.ts';
+import { ROOT, type Credentials } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
+import type { User } from './accounts.ts';
 import { AuditJournal, refusedFields, SILENT } from './audit/journal.ts';
 import { AuditLog } from './audit/log.ts';
 import { LogView } from './audit/view.ts';
@@ -52,15 +53,16 @@ import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
 import { Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
+import { Monitor } from './monitor.ts';
 import { makeDirectories, Mounter } from './mounter.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
 import { Pace } from './pace.ts';
 import { PagePool } from './pages.ts';
 import { Pipes } from './pipes.ts';
-import { Processes } from './process.ts';
+import { Processes, type Process } from './process.ts';
 import { Quotas } from './quota.ts';
 import { Prelinker } from './prelink.ts';
-import { parseQuotas, PASSWD_FILE, QUOTA_FILE, UserNames } from './quota-file.ts';
+import { parseQuotas, QUOTA_FILE } from './quota-file.ts';
 import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
 import type { Journal } from './service.ts';
@@ -144,7 +146,7 @@ export class Kernel {
   private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
-  private users = new UserNames('');
+  private readonly monitor: Monitor;
   private readonly proc = new ProcFs();
   private halted = false;
   /** What has interrupted the processor so far; transfers are counted by Costs. */
@@ -190,7 +192,7 @@ export class Kernel {
       text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
-    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.users.name(uid));
+    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.monitor.accounts.nameOf(uid));
     this.budget = new PeriodBudget(arena, this.lay.budgetAt, date);
     this.pace = new Pace(arena, this.lay.paceAt);
     this.pool = new PagePool(arena, this.swap);
@@ -208,6 +210,15 @@ export class Kernel {
             sha256: hw.sha256,
           });
     this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
+    this.monitor = new Monitor({
+      arena,
+      lay: this.lay,
+      vfs: this.vfs,
+      clock: this.clock,
+      journal: this.journal,
+      sha256: hw.sha256,
+      print: line => this.log.print(line),
+    });
     this.sessions = new Sessions({
       arena,
       lay: this.lay,
@@ -227,6 +238,7 @@ export class Kernel {
       trace: this.trace,
       journal: this.journal,
       breached: breach => this.breached(breach),
+      monitor: this.monitor,
     });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
     const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
@@ -251,6 +263,7 @@ export class Kernel {
       console: hw.console,
       processes: () => this.processes,
       journal: this.journal,
+      monitor: this.monitor,
       switchTarget: name => this.switchTarget(name),
       configureDisk: (name, wanted) => this.configureDisk(name, wanted),
     });
@@ -263,7 +276,8 @@ export class Kernel {
       p => calls.gateOf(p),
       p => calls.drainTrace(p),
       p => this.sessions.closeOwnedBy(p.pid),
-      (p, why) => this.log.print(`${p.argv()[0]}[${p.pid}]: crashed: ${why}`),
+      // What a program says of its end may hold what it was working on.
+      (p, why) => this.log.print(`${p.argv()[0]}[${p.pid}]: crashed: ${why}`, p.credentials.euid),
       () => this.clock.nowNs(),
     );
 
@@ -276,6 +290,7 @@ export class Kernel {
     this.mountRoot(mounter, dev);
     arena.seal(['weights', 'stream', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
+    this.monitor.begin();
     this.readQuotas();
     this.openLog();
     this.loadBootModel();
@@ -354,7 +369,7 @@ export class Kernel {
         for (const part of parts) hash.update(part);
         return Uint8Array.from(hash.digest());
       },
-      nameOf: uid => this.users.name(uid),
+      nameOf: uid => this.monitor.accounts.nameOf(uid),
     });
   }
 
@@ -422,10 +437,10 @@ export class Kernel {
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
   }
 
-  /** Whose quotas differ from the defaults, and what users are called. A wrong line is told and left out. */
+  /** Whose quotas differ from the defaults. A wrong line is told and left out. */
   private readQuotas(): void {
-    this.users = new UserNames(this.textOf(PASSWD_FILE) ?? '');
-    const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE) ?? '', name => this.users.uid(name));
+    const names = this.monitor.accounts.now();
+    const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE) ?? '', name => names.uid(name));
     for (const line of lines) {
       const refusal = this.quotas.set(line);
       if (refusal !== null) panic(refusal.message);
@@ -461,7 +476,8 @@ export class Kernel {
     dev.registerMemory(arena.u8);
     dev.registerDisk('ram0', memoryDisk(this.hw.image));
     dev.registerDisk('ram1', this.swap);
-    for (const [name, device] of this.hw.devices) dev.register(name, device);
+    // The host's own ends of a shell are inherited, and opened by nobody else: they carry what others type.
+    for (const [name, device] of this.hw.devices) dev.register(name, device, 0o600);
     const trace = this.trace.device(() => {
       const uid = this.reader();
       return id => this.sessions.isSeenBy(uid, id);
@@ -473,7 +489,7 @@ export class Kernel {
     const { arena } = this.hw;
     const proc = (path: string, text: () => string): void => this.proc.register(path, text);
     proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\nsha256 ${this.hw.buildDigest}\n`);
-    proc('kmsg', () => this.log.text());
+    proc('kmsg', () => this.log.text(this.reader()));
     proc('uptime', () => `${(this.clock.nowNs() / 1e9).toFixed(2)} ${(this.clock.nowNs() / 1e9).toFixed(2)}\n`);
     proc(
       'cpuinfo',
@@ -530,6 +546,7 @@ export class Kernel {
     proc('sched', () => figuresText({ ...this.sessions.schedule(), policy: this.sched.policy }));
     proc('budget', () => figuresText(this.budget.record()));
     proc('quotas', () => this.quotasText());
+    proc('rights', () => this.monitor.rightsText());
     proc('models', () => {
       const m = this.loader.current();
       if (m === null) return '';
@@ -575,8 +592,17 @@ export class Kernel {
    * sessions, the call that it waits in. `+`: in the terminal's foreground. The command is the rest of the line.
    */
   private processTable(): string {
+    const reader = this.reader();
+    const rows = [...this.processes.all()].map(p => this.processRow(p, isSeen(p, reader)));
+    const head = ['PID', 'PPID', 'PGID', 'UID', 'STAT', 'TTY', 'START', 'CYCLES', 'SESSIONS', 'WCHAN', 'COMMAND'];
+    return [head, ...rows].map(row => `${row.join(' ')}\n`).join('');
+  }
+
+  /** Of others than `isOwn` only what it is: prompts are given as arguments, and what its sessions take tells how long they are. */
+  private processRow(p: Process, isOwn: boolean): string[] {
     const { foreground } = this.processes;
-    const rows = [...this.processes.all()].map(p => [
+    const argv = isOwn ? p.argv() : p.argv().slice(0, 1);
+    return [
       `${p.pid}`,
       `${p.parent}`,
       `${p.group}`,
@@ -584,17 +610,12 @@ export class Kernel {
       p.state + (p.group === foreground ? '+' : ''),
       p.files.some(f => f !== null && f.ioctl(IOCTL.isatty, 0) >= 0) ? 'tty' : '?',
       `${p.startedNs}`,
-      `${p.cycles}`,
-      `${this.sessions.cyclesOf(p.pid)}`,
-      p.state === 'S' ? p.waitsIn : '-',
+      `${isOwn ? p.cycles : 0}`,
+      `${isOwn ? this.sessions.cyclesOf(p.pid) : 0}`,
+      p.state === 'S' && isOwn ? p.waitsIn : '-',
       // One process, one line, whatever its arguments are.
-      p
-        .argv()
-        .join(' ')
-        .replace(/[^ -~\u00a0-\uffff]/g, '?'), // control characters, without the engine's Unicode tables
-    ]);
-    const head = ['PID', 'PPID', 'PGID', 'UID', 'STAT', 'TTY', 'START', 'CYCLES', 'SESSIONS', 'WCHAN', 'COMMAND'];
-    return [head, ...rows].map(row => `${row.join(' ')}\n`).join('');
+      argv.join(' ').replace(/[^ -~\u00a0-\uffff]/g, '?'), // control characters, without the engine's Unicode tables
+    ];
   }
 
   /** /proc/arena: header, one line per region, totals. Peaks are each region's largest size since power-on. */
@@ -663,13 +684,24 @@ export class Kernel {
   /** Something was not as it was said to be. */
   private report(text: string): void {
     if (this.hw.strict) panic(text);
-    this.log.print(text);
+    this.log.print(text, ROOT.euid);
   }
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Starts a program whose descriptors 0, 1, 2 are these devices. Returns the pid or -errno. */
-  start(path: string, cwd: string, args: Uint8Array, devices: readonly [string, string, string]): number {
+  /** A user of /etc/passwd; undefined where there is none. */
+  user(name: string): User | undefined {
+    return this.monitor.user(name);
+  }
+
+  /** Starts a program whose descriptors 0, 1, 2 are these devices, as `user` (null: the superuser). Returns the pid or -errno. */
+  start(
+    path: string,
+    cwd: string,
+    args: Uint8Array,
+    devices: readonly [string, string, string],
+    user: User | null = null,
+  ): number {
     const files = [];
     for (const [fd, name] of devices.entries()) {
       const file = this.vfs.open('/', `/dev/${name}`, fd === 0 ? 0 : 1, 0);
@@ -679,11 +711,13 @@ export class Kernel {
       }
       files.push(file);
     }
-    const place = this.vfs.chdir('/', cwd);
+    const credentials: Credentials = user === null ? ROOT : this.monitor.enter(user);
+    const begins = this.vfs.chdir('/', cwd);
+    const place = typeof begins === 'number' && user !== null ? this.vfs.chdir('/', '/') : begins; // a home may be away
     const pid =
       typeof place === 'number'
         ? place
-        : this.processes.spawn(0, path, { cwd: place, credentials: ROOT, umask: 0o022 }, args, files, null);
+        : this.processes.spawn(0, path, { cwd: place, credentials, umask: 0o022 }, args, files, null);
     if (pid < 0) for (const f of files) f.close();
     return pid;
   }
@@ -768,6 +802,12 @@ export class Kernel {
     hash.update(bytes);
     return bytesToHex(hash.digest());
   }
+}
+
+/** Whether a user may know what a process works on: those that it has become, or came from, theirs. */
+function isSeen({ credentials }: Process, reader: number): boolean {
+  const { uid, euid } = credentials;
+  return reader === ROOT.euid || (reader === uid && reader === euid);
 }
 
 function hex(n: number): string {

@@ -237,6 +237,17 @@ export class Loader {
     return this.load(this.lastFile.path, this.lastFile.request);
   }
 
+  /** What rights to the loaded model are about: its path, or the name of a built-in engine; '' without a model. */
+  source(): string {
+    const { path, engine } = this.loaded ?? { path: '', engine: null };
+    return path === '' ? (engine?.name ?? '') : path;
+  }
+
+  /** The model file that reloadFile() loads; '' where there was none. */
+  get lastPath(): string {
+    return this.lastFile?.path ?? '';
+  }
+
   unload(): boolean {
     if (this.loaded === null) return false;
     const { file } = this.loaded;

@@ -41,6 +41,9 @@ export const LIMITS = {
   completionsUnasked: 100, // candidates that Tab lists without asking
   symlinkDepth: 40, // links followed in one path, as on Linux
   groupsMax: 16, // supplementary groups of a process
+  etcFileBytes: 64 * KiB, // of accounts and rights, each (bookkeeping, outside the arena)
+  loginDelayMs: 2000, // after a wrong password, twice as long after each that follows
+  loginDelayMaxMs: 32000,
   pagerBytes: 16 * MiB, // of a pipe that less keeps to go back in, in memory storage
   kernelLogBytes: 32 * KiB, // dmesg ring (bookkeeping, outside the arena)
 

@@ -76,6 +76,7 @@ import { cancel, poll, sessions, submit, summary } from '../lib/session-verbs.ts
 import { faultText, finishOf, lastReport, logitsText, nextEvent, reportOf } from '../lib/sessions.ts';
 import type { Report } from '../lib/sessions.ts';
 import { budget, budgetTakes, quota, quotaOptions, quotaTakes } from '../lib/quota.ts';
+import { rights } from '../lib/rights.ts';
 import {
   callSched,
   detJson,
@@ -213,6 +214,7 @@ const verbs: Readonly<Record<string, Verb>> = {
     operands: [0, 1],
     run: quota,
   },
+  rights: { usage: '[list|test USER RIGHT PATH]', takes: [], operands: [0, 4], run: rights },
   sched: {
     usage: '[--policy edf|fp|rr] [--bound PPM] [--segment-max CYCLES|TIMEms] [--batch N]',
     takes: schedTakes,
@@ -262,9 +264,10 @@ export const llmctl = define({
     '  profile     where the time of a session went: queue, prompt, tokens, sampler, swapping, waiting; what sharing passes has saved',
     '  budget      tokens that the whole machine may draw in a period, whoever asks; a period begins with its first use. A request that is no stream is refused whole, a stream is cut short',
     "  quota       what a user may take: tokens and cycles in an hour of the machine's date, bytes of KV pages and sessions at any time. USER '*' stands for everybody without limits of their own; root has none unless they are set. Without USER: one's own, and everybody's for root",
+    '  rights      who may load, run and read which models and manage the machine, a rule a line; with test whether USER has RIGHT (load, run, read, manage) to the model at PATH, and the line that decides; exit status 1 when not. Rights are explained in rights(7): man rights',
     '  sched       how sessions are served: the policy, the share of servers, the longest pass, sessions in one pass',
     '  pace        how long a paced session waits between two tokens: a percentage of what a token may take; auto: up 10 after a miss or with a queue, else down 5',
-    '  disk        the disks, how long they take and what they have done; for the superuser: another kind of storage, other retries, faults. Kinds and faults are explained in disk(7): man disk',
+    '  disk        the disks, how long they take and what they have done; with the right to manage it: another kind of storage, other retries, faults. Kinds and faults are explained in disk(7): man disk',
     '  audit       the log of what the machine was asked and did: its records, proofs of them, copies that others check, witnesses. The verbs are explained in audit(7): man audit',
     '  models      the models in /models and whether they fit (also: list)',
     '',
@@ -288,6 +291,7 @@ export const llmctl = define({
     ['llmctl quota user --tokens 500', 'give user 500 tokens an hour'],
     ['llmctl budget --period 1000 --max-tokens-per-period 8', 'draw at most 8 tokens a second'],
     ['llmctl audit list --status refused --last 5', 'the last five requests that were refused'],
+    ['llmctl rights test user load /models/fable-f16.gguf', 'may user load it, and what says so?'],
     ['llmctl perplexity /usr/share/labs/budget.md', 'how surprised the model is'],
   ],
   main: function* (ctx) {
