@@ -12,6 +12,7 @@ import { isatty } from 'node:tty';
 import { DISK_MODELS } from '../drivers/block/models.ts';
 import { Tty } from '../drivers/tty/tty.ts';
 import { isRefusal, strerror, utf8Encode, type CharDevice, type HostDirectory } from '../kernel/abi/index.ts';
+import { auditWord, type Terminal } from './audit-word.ts';
 import { directory, reason, singleFile } from './host-directory.ts';
 import { findTarget, parseCalibration, TARGET_DEFAULT, TARGETS } from '../kernel/wcet/targets.ts';
 import { boot, type Machine, type RunState } from './index.ts';
@@ -51,10 +52,13 @@ input, terminal or not, until it ends. The exit status is the last command's.
   --help         print this
 
 Options may follow SCRIPT; after -- everything is an operand.
+
+arena8 audit VERB ... reads, verifies and witnesses audit logs, and makes keys,
+without a machine: arena8 audit --help.
 `;
 
 /** First arguments that later versions give a meaning. */
-const RESERVED = ['audit', 'replay', 'simulate', 'campaign', 'serve'];
+const RESERVED = ['replay', 'simulate', 'campaign', 'serve'];
 
 const CTRL_C = 3;
 
@@ -114,6 +118,7 @@ function parse(argv: readonly string[]): CommandLine {
     disks: {},
     pace: null,
   };
+  if (argv[0] === 'audit') process.exit(auditWord(argv.slice(1), terminal()));
   if (RESERVED.includes(argv[0]!)) fail(STATUS.usage, `'${argv[0]}' is reserved; not in this build`);
   for (let i = 0; i < argv.length; i++) {
     const argument = argv[i]!;
@@ -139,6 +144,12 @@ function parse(argv: readonly string[]): CommandLine {
     else line.operands.push(argument);
   }
   return line;
+}
+
+/** Standard output and error for a word that switches no machine on. */
+function terminal(): Terminal {
+  const columns = isatty(1) ? (process.stdout.columns ?? Infinity) : Infinity;
+  return { write: writeAll, columns, watched: isatty(2) };
 }
 
 function printAndExit(text: string): never {

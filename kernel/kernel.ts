@@ -369,7 +369,7 @@ export class Kernel {
         for (const part of parts) hash.update(part);
         return Uint8Array.from(hash.digest());
       },
-      nameOf: uid => this.monitor.accounts.nameOf(uid),
+      nameOf: uid => this.monitor.accounts.now().name(uid),
     });
   }
 

@@ -74,9 +74,9 @@ export function aboutOf(record: LogRecord): string {
     [session, text('gen_ai.request.model')].filter(Boolean).join(' '),
     tokens,
     Array.isArray(finish) ? finish.join(' ') : '',
+    text('arena8.op') === 'boot' ? `arena8 ${text('arena8.version')} on ${text('arena8.target')}` : '',
     text('arena8.path'),
     setting,
-    text('arena8.op') === 'boot' ? `arena8 ${text('arena8.version')} on ${text('arena8.target')}` : '',
     [text('error.type'), text('arena8.message')].filter(Boolean).join(': '),
   ];
   return plain(words.filter(Boolean).join(', '));
