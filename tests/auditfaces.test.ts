@@ -10,7 +10,7 @@ import path from 'node:path';
 import { auditWord } from '../boot/audit-word.ts';
 import { directory } from '../boot/host-directory.ts';
 import { boot, type Machine } from '../boot/index.ts';
-import { E, errnoName, isRefusal, KIND, O } from '../kernel/abi/index.ts';
+import { BLOCKED, E, errnoName, isRefusal, KIND, O } from '../kernel/abi/index.ts';
 import { listRecords } from '../shell/lib/audit-list.ts';
 import type { Face } from '../shell/lib/audit-face.ts';
 import { openLog, type LogFiles } from '../shell/lib/audit-reader.ts';
@@ -136,6 +136,55 @@ test('/audit/log: all records as lines, whatever the pieces that it is read in',
     t.deepEqual(Buffer.from(arena.u8.slice(BUFFER_AT, BUFFER_AT + n)), whole.subarray(at, at + 50), `from ${at} on`);
   }
   file.close();
+});
+
+/** A log whose newest records are on their way to storage. */
+class Slow extends FakeLog {
+  stored = 2;
+  due = 3;
+
+  override size(): number {
+    return this.stored;
+  }
+  override expected(): number {
+    return this.due;
+  }
+}
+
+test('/audit/head, checkpoint, log: who reads them waits for what had been recorded when they were opened', t => {
+  for (const name of ['head', 'checkpoint', 'log']) {
+    const log = new Slow();
+    for (let i = 0; i < 5; i++) log.append({ 'arena8.op': 'config' });
+    const { vfs } = mounted(log);
+    const read = (file: OpenFile): string => {
+      const n = file.read(BUFFER_AT, 4096);
+      return n === BLOCKED
+        ? 'waits'
+        : n < 0
+          ? errnoName(n)
+          : Buffer.from(arena.u8.slice(BUFFER_AT, BUFFER_AT + n)).toString();
+    };
+    const [first, second] = [0, 0].map(() => opened(vfs.open('/', `/audit/${name}`, O.RDONLY, 0)));
+    t.deepEqual([read(first!), read(second!)], ['waits', 'waits'], name);
+    log.due = 5; // more has happened since
+    log.stored = 3;
+    const three =
+      name === 'log'
+        ? log.records
+            .slice(0, 3)
+            .map(r => `${Buffer.from(r).toString()}\n`)
+            .join('')
+        : log.head();
+    t.is(read(first!), three, 'no longer than for that');
+    log.due = 3; // storage has failed: nothing more is expected
+    const third = opened(vfs.open('/', `/audit/${name}`, O.RDONLY, 0));
+    t.is(read(third), three);
+    log.due = 4;
+    const fourth = opened(vfs.open('/', `/audit/${name}`, O.RDONLY, 0));
+    t.is(read(fourth), 'waits');
+    log.due = 3;
+    t.is(read(fourth), three, 'nor for what will not come');
+  }
 });
 
 test('/audit/ctl: commands a line each, by whom, until one is refused with its reason; reading tells what is in force', t => {
@@ -911,4 +960,67 @@ test('arena8 audit witness: signs a head when the log continues what it signed, 
   fs.rmSync(`${state}.lock`);
   fs.writeFileSync(state, '{"example.com/log":7}');
   t.regex(ask(log).stderr, /not what a witness remembers/);
+});
+
+// ── The kernel's own log ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('the whole way: a machine keeps its log in a directory of the host, and what it shows is what lies there', t => {
+  const folder = temporary(t);
+  const store = path.join(folder, 'store');
+  fs.mkdirSync(store);
+  const on = (): Machine =>
+    boot({
+      image,
+      mounts: [
+        { guest: '/var/audit', directory: directory(store, false) },
+        { guest: '/mnt/h', directory: directory(folder, false) },
+      ],
+    });
+  const first = on();
+  const ok = (machine: Machine, line: string): string => {
+    const { status, stdout, stderr } = machine.exec(line);
+    t.is(status, 0, `${line}: ${stderr}`);
+    return stdout;
+  };
+  ok(first, 'llminfer --seed 7 --max-tokens 4 "Once upon a time"');
+  t.is(first.exec('llmctl load fable-q8_0 --ctx 100000').status, 1);
+  t.is(
+    ok(first, 'llmctl audit list --status refused').trim().split('\n').length,
+    2,
+    'it is there as soon as it is asked for',
+  );
+  ok(first, 'llmctl audit export /mnt/h/log; cp /mnt/h/log/checkpoint /mnt/h/seen');
+  const second = on();
+  ok(second, 'llminfer --seed 8 --max-tokens 4 "The end"; llmctl audit export /mnt/h/log');
+  const [log, seen] = [path.join(folder, 'log'), path.join(folder, 'seen')];
+  for (const words of [['list'], ['list', '--json'], ['head']] as const) {
+    const inside = ok(second, `llmctl audit ${words.join(' ')}`);
+    for (const place of [log, store]) {
+      const [verb, ...options] = words;
+      const { status, stdout, stderr } = word(verb, place, ...options);
+      t.deepEqual([status, stdout, stderr], [0, inside, ''], `${words.join(' ')} of ${place}`);
+    }
+  }
+  t.is(ok(second, 'cat /audit/log'), ok(second, 'llmctl audit list --json'));
+  const key = path.join(log, 'pubkey');
+  const verified = word('verify', log, '--key', key, '--seen', seen);
+  t.regex(verified.stdout, /^ok: \d+ records of arena8\.invalid\/demonstration, 2 power-ons, /, verified.stderr);
+  t.deepEqual(word('verify', store, '--key', key, '--seen', seen), verified, 'the store as its export');
+  const file = path.join(store, 'entries/0000000000000000');
+  const bytes = fs.readFileSync(file);
+  bytes[100]! ^= 1;
+  fs.writeFileSync(file, bytes);
+  t.is(word('verify', store, '--key', key).status, 1);
+  bytes[100]! ^= 1;
+  fs.writeFileSync(file, bytes);
+
+  const witness = path.join(folder, 'w.pem');
+  const vkey = word('keygen', witness, '--cosigner').stdout.trim();
+  ok(second, `llmctl audit witness trust ${vkey}; llmctl audit export /mnt/h/log`);
+  const signed = word('witness', log, '--key', witness, '--state', path.join(folder, 'state'), '--log', key);
+  t.is(signed.status, 0, signed.stderr);
+  ok(second, `llmctl audit witness cosign '${signed.stdout.trim()}'`);
+  t.regex(ok(second, 'llmctl audit witness'), /^arena8\.invalid\/witness  \d{4}-\d\d-\d\d \d\d:\d\d UTC$/m);
+  ok(second, 'llmctl audit export /mnt/h/log');
+  t.is(word('verify', log, '--key', key, '--witness', vkey).status, 0);
 });

@@ -17,6 +17,9 @@ export class LogView implements AuditView {
   size(): number {
     return this.log.size;
   }
+  expected(): number {
+    return this.log.expected;
+  }
   record(number: number): Uint8Array | null {
     return this.log.record(number);
   }

@@ -100,6 +100,9 @@ export class FakeLog implements AuditView {
   size(): number {
     return this.records.length;
   }
+  expected(): number {
+    return this.size();
+  }
   record(number: number): Uint8Array | null {
     return this.records[number] ?? null;
   }
