@@ -33,6 +33,7 @@ import { less } from './bin/less.ts';
 import { llmcancel } from './bin/llmcancel.ts';
 import { llmctl } from './bin/llmctl.ts';
 import { llminfer } from './bin/llminfer.ts';
+import { llmjson } from './bin/llmjson.ts';
 import { llmpoll } from './bin/llmpoll.ts';
 import { llmstats } from './bin/llmstats.ts';
 import { llmstream } from './bin/llmstream.ts';
@@ -83,7 +84,7 @@ import { sh } from './sh/sh.ts';
 // prettier-ignore
 const linked: readonly Program[] = [
   basename, bracket, cat, chmod, chown, clear, cmp, cp, cut, date, dd, df, diff, dirname, dmesg, du, echo, env, falseProgram,
-  find, free, grep, head, help, hexdump, history, id, iostat, kill, less, llmcancel, llmctl, llminfer, llmpoll, llmstats, llmstream, llmsummary, ln, login, ls, lsblk, man, mkdir, mount, mv, od,
+  find, free, grep, head, help, hexdump, history, id, iostat, kill, less, llmcancel, llmctl, llminfer, llmjson, llmpoll, llmstats, llmstream, llmsummary, ln, login, ls, lsblk, man, mkdir, mount, mv, od,
   passwd, printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep, sort, stat, strace, strings, su, tail, tee, test, time,
   top, touch, tr, trueProgram, umount, uniq, uptime, watch, wc, whoami, xargs,
 ];

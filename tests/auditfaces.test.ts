@@ -427,6 +427,7 @@ test('llmctl audit list: a line a record, its end with a sign; filters; --json i
 `,
   );
   t.is(run('list'), run(''));
+  t.is(machine.exec('llmjson').stdout, run('list --json'));
   const numbers = (words: string): string =>
     run(`list --json ${words}`)
       .split('\n')
