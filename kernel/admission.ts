@@ -85,7 +85,7 @@ export class Admission {
     if (unwritten !== null) return refused(unwritten);
     const engine = loader.engine();
     if (engine === null) return refused(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE'));
-    const denied = this.k.monitor.refusal(caller, 'run', loader.source());
+    const denied = this.k.monitor.refusal(caller, 'run', loader.source()) ?? loader.denies('execute');
     if (denied !== null) return refused(denied);
     const o = SessionOptions.read(this.k.arena.u8, optionsAt);
     const bad = checkOptions(o, engine);

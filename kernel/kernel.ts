@@ -39,7 +39,9 @@ import { ROOT, type Credentials } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { User } from './accounts.ts';
+import { Attestor, type Attested } from './attest.ts';
 import { AuditJournal, refusedFields, SILENT } from './audit/journal.ts';
+import { sealerOf } from './audit/content.ts';
 import { AuditLog } from './audit/log.ts';
 import { LogView } from './audit/view.ts';
 import { PeriodBudget } from './budget.ts';
@@ -56,6 +58,7 @@ import { KernelLog } from './log.ts';
 import { Monitor } from './monitor.ts';
 import { makeDirectories, Mounter } from './mounter.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
+import { Packages } from './packages.ts';
 import { Pace } from './pace.ts';
 import { PagePool } from './pages.ts';
 import { Pipes } from './pipes.ts';
@@ -131,6 +134,7 @@ export class Kernel {
   readonly costs: Costs;
   readonly streams: Streams;
   readonly disks: Disks;
+  readonly packages: Packages;
   readonly loader: Loader;
   readonly sessions: Sessions;
   readonly sched: Scheduler;
@@ -152,8 +156,11 @@ export class Kernel {
   /** What has interrupted the processor so far; transfers are counted by Costs. */
   private readonly interrupts = { timer: 0, console: 0, plan: 0 };
 
+  private readonly imageDigest: string; // SHA-256, hex
+
   constructor(private readonly hw: Hardware) {
     const { arena } = hw;
+    this.imageDigest = this.digestOf(hw.image);
     checkTable();
     this.lay = layFixed(arena);
     this.clock = new Clock(arena, this.lay.clockAt, hw.target.hz);
@@ -176,7 +183,9 @@ export class Kernel {
 
     this.vfs = new Vfs(arena, () => this.clock.nowNs());
     const dev = new DevFs();
-    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, dev, this.proc, () =>
+    const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
+    this.packages = new Packages(images, hw.sha256, text => this.log.print(text));
+    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, this.packages, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
     this.streams = new Streams(arena, this.lay, this.clock, hw.compute);
@@ -189,6 +198,7 @@ export class Kernel {
       hw.tokenizer,
       hw.sha256,
       this.streams,
+      this.packages,
       text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
@@ -206,7 +216,7 @@ export class Kernel {
             loader: this.loader,
             quotas: this.quotas,
             table,
-            sealerOf: () => refuse('NOSYS', 0, 'texts are not stored'),
+            sealerOf: recipient => sealerOf(recipient, hw.logKey!),
             sha256: hw.sha256,
           });
     this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
@@ -241,7 +251,6 @@ export class Kernel {
       monitor: this.monitor,
     });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
-    const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
     const calls = new SystemCalls({
       arena,
       lay: this.lay,
@@ -251,6 +260,8 @@ export class Kernel {
       pipes: new Pipes(this.vfs, this.lay.pipesAt),
       mounter,
       loader: this.loader,
+      packages: this.packages,
+      attestor: new Attestor(this.attested()),
       sessions: this.sessions,
       budget: this.budget,
       quotas: this.quotas,
@@ -293,6 +304,7 @@ export class Kernel {
     this.monitor.begin();
     this.readQuotas();
     this.openLog();
+    this.packages.boot();
     this.loadBootModel();
     this.audit?.settle();
   }
@@ -324,7 +336,7 @@ export class Kernel {
     const { hw, vfs } = this;
     vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false, '/', ROOT_DISK);
     this.log.print(`image: ${hw.image.length} bytes, cpio newc, sha256`);
-    this.log.print(this.digestOf(hw.image)); // 64 digits and the time stamp fill a line
+    this.log.print(this.imageDigest); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
     if (isRefusal(made)) panic(made.message);
     this.costs.transfer(made.bytes, this.disks.boot);
@@ -406,7 +418,7 @@ export class Kernel {
       'arena8.value': audit.publicKey.trimEnd(),
       'arena8.version': hw.version,
       'arena8.kernel.digest': hexToBytes(hw.buildDigest),
-      'arena8.image.digest': hexToBytes(this.digestOf(hw.image)),
+      'arena8.image.digest': hexToBytes(this.imageDigest),
       'arena8.seed': hw.seed,
       'arena8.target': hw.target.name,
       'arena8.disks': [...hw.diskModels].map(([name, model]) => `${name}=${model}`),
@@ -553,6 +565,8 @@ export class Kernel {
       const { shape, options } = m.engine;
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
+    proc('packages', () => this.packages.packagesText());
+    proc('keys', () => this.packages.keysText());
     proc('audit', () => this.auditLines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
     proc('diskmodels', () => this.disks.modelsText());
@@ -790,6 +804,30 @@ export class Kernel {
     this.interrupts.timer++;
     this.clock.jumpTo(at);
     return true;
+  }
+
+  /** What an attestation speaks about. */
+  private attested(): Attested {
+    const { hw } = this;
+    return {
+      key: hw.logKey,
+      version: hw.version,
+      compute: hw.compute.build,
+      kernelDigest: hw.buildDigest,
+      imageDigest: this.imageDigest,
+      seed: hw.seed,
+      packages: this.packages,
+      sha256: hw.sha256,
+      nowNs: () => this.clock.nowNs(),
+      target: () => this.costs.target.name,
+      disks: () =>
+        this.disks
+          .list()
+          .filter(d => d.modelName !== 'default')
+          .map(d => `${d.name}=${d.modelName}`),
+      loaded: () => this.loader.current(),
+      head: () => this.audit?.head ?? '',
+    };
   }
 
   /** SHA-256 of everything allocated in the arena, the clock included: equal machines have equal digests, on every host. */

@@ -84,6 +84,9 @@ import type { Submitter } from './session.ts';
 import type { Sessions } from './sessions.ts';
 import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
+import type { Attestor } from './attest.ts';
+import type { Packages } from './packages.ts';
+import { TRUST_CALLS, trustCalls } from './trust-calls.ts';
 
 /** What the calls act on. */
 export interface CallContext {
@@ -95,6 +98,8 @@ export interface CallContext {
   readonly pipes: Pipes;
   readonly mounter: Mounter;
   readonly loader: Loader;
+  readonly packages: Packages;
+  readonly attestor: Attestor;
   readonly sessions: Sessions;
   readonly budget: PeriodBudget;
   readonly quotas: Quotas;
@@ -129,6 +134,11 @@ const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
   'model_diff',
   'tokenize',
   'chat',
+  'model_hash',
+  'model_verify',
+  'model_signed',
+  'model_register',
+  'attest',
 ]);
 
 /** Calls that may leave records in the audit log: they wait until its ring has room for them. */
@@ -144,6 +154,7 @@ const RECORDED: ReadonlySet<CallName> = new Set<CallName>([
   'sched',
   'budget',
   'quota',
+  ...TRUST_CALLS,
 ]);
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
@@ -775,6 +786,8 @@ export class SystemCalls {
           if (capacity < ConvertReport.bytes) return -E.RANGE;
           const full = this.readable(path);
           if (typeof full === 'number') return full;
+          const denied = k.packages.deniesFile(path, this.caller, 'export');
+          if (denied !== null) return this.fail(denied);
           const r = k.converter.convert(path, type, flags, this.caller);
           if (isRefusal(r)) return this.fail(r);
           ConvertReport.write(u8, at, r.report);
@@ -785,6 +798,8 @@ export class SystemCalls {
           if (capacity < PrelinkReport.bytes) return -E.RANGE;
           const full = this.readable(path);
           if (typeof full === 'number') return full;
+          const denied = k.packages.deniesFile(path, this.caller, 'export');
+          if (denied !== null) return this.fail(denied);
           const r = k.prelinker.prelink(path, this.caller);
           if (isRefusal(r)) return this.fail(r);
           PrelinkReport.write(u8, at, r.report);
@@ -797,6 +812,10 @@ export class SystemCalls {
               const full = this.readable(path);
               if (typeof full === 'number') return full;
             }
+            const denied =
+              k.packages.deniesFile(left, this.caller, 'inspect') ??
+              k.packages.deniesFile(right, this.caller, 'inspect');
+            if (denied !== null) return this.fail(denied);
             const r = k.converter.compare(left, right, this.caller);
             return isRefusal(r) ? this.fail(r) : this.install(r);
           }),
@@ -933,6 +952,8 @@ export class SystemCalls {
       model_ops: (from, at, capacity) => {
         const engine = loader.engine();
         if (engine === null) return this.fail(refuse('NODEV', 2001, 'no model loaded'));
+        const denied = loader.denies('inspect');
+        if (denied !== null) return this.fail(denied);
         let skip = from;
         let n = 0;
         for (const op of engine.ops()) {
@@ -986,7 +1007,8 @@ export class SystemCalls {
         if (bytes < WcetOptions.bytes) return -E.INVAL;
         const path = this.modelPath(pathAt, pathBytes);
         if (typeof path === 'number') return path;
-        const r = k.forecast.plan(path, at);
+        const denied = path === '' ? loader.denies('inspect') : null;
+        const r = denied ?? k.forecast.plan(path, at);
         return isRefusal(r) ? this.fail(r) : this.install(r);
       },
       model_speed: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
@@ -1102,6 +1124,20 @@ export class SystemCalls {
         LlmStats.write(u8, at, sessions.stats());
         return LlmStats.bytes;
       },
+
+      // ── Trust ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      ...trustCalls(k, {
+        caller: () => this.caller,
+        isRoot: () => this.caller.credentials.euid === 0,
+        text: (at, bytes) => this.text(at, bytes),
+        withFile: (fd, use) => this.withFile(fd, use),
+        withPath: (at, bytes, use) => this.withPath(at, bytes, use),
+        readable: path => this.readable(path),
+        answer: (text, at, capacity) => this.answer(text, at, capacity),
+        busy: () => this.busy(),
+        fail: r => this.fail(r),
+        noted: (op, fields, r) => this.noted(op, fields, r),
+      }),
     };
   }
 
@@ -1170,9 +1206,13 @@ export class SystemCalls {
     return place === -E.ACCES ? place : vfs.normalize(pathOf(this.caller.cwd), path);
   }
 
-  /** A model file's path, absolute; '' stands for the loaded model. */
+  /** The path of a model file that may be looked into, absolute; '' stands for the loaded model. */
   private modelPath(at: number, bytes: number): string | number {
-    return bytes === 0 ? '' : this.readable(this.text(at, bytes));
+    if (bytes === 0) return '';
+    const path = this.readable(this.text(at, bytes));
+    if (typeof path === 'number') return path;
+    const denied = this.k.packages.deniesFile(path, this.caller, 'inspect');
+    return denied === null ? path : this.fail(denied);
   }
 
   private withPath(at: number, bytes: number, use: (path: string) => number): number {

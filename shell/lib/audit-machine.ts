@@ -11,20 +11,24 @@ import type { OptionTable } from './getopt.ts';
 import { grouped, isTerminal } from './model.ts';
 import type { Context } from './program.ts';
 import { ProgressBar } from './progress.ts';
+import { replayOptions } from './replay-options.ts';
+import type { ReplayTable } from './replay-options.ts';
 
 /** Where the machine shows its own log. */
 export const AUDIT_DIRECTORY = '/audit';
 
 export const auditVerbOptions = {
   ...auditOptions,
-  log: { value: 'DIR', help: "audit list, show, diff, head: of the log in DIR instead of the machine's own" },
+  ...replayOptions,
+  log: { value: 'DIR', help: "audit list, show, diff, head, replay: of the log in DIR instead of the machine's own" },
 } as const satisfies OptionTable;
 
 export type AuditContext = Context<
-  typeof auditVerbOptions & {
-    readonly model: { readonly value: string; readonly help: string };
-    readonly json: { readonly help: string };
-  }
+  typeof auditVerbOptions &
+    ReplayTable & {
+      readonly model: { readonly value: string; readonly help: string };
+      readonly json: { readonly help: string };
+    }
 >;
 
 /** Files below `place`. A store's list of checkpoints may be long. */

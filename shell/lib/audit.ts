@@ -8,13 +8,19 @@ import { listRecords } from './audit-list.ts';
 import { AUDIT_DIRECTORY, auditVerbOptions, withLog } from './audit-machine.ts';
 import type { AuditContext } from './audit-machine.ts';
 import { prove } from './audit-prove.ts';
+import { replay } from './audit-replay.ts';
 import { diffRecords, showHead, showRecord } from './audit-show.ts';
 import { verifyWhole } from './audit-verify.ts';
+import { REPLAY_SHARED, replayOptions } from './replay-options.ts';
 
 type OptionName = Exclude<keyof AuditContext['options'], 'json'>;
 
 /** The options of all verbs together, beside --json. */
-export const auditTakes = [...(Object.keys(auditVerbOptions) as (keyof typeof auditVerbOptions)[]), 'model'] as const;
+export const auditTakes = [
+  ...(Object.keys(auditVerbOptions) as (keyof typeof auditVerbOptions)[]),
+  ...REPLAY_SHARED,
+  'model',
+] as const;
 
 interface Verb {
   readonly usage: string;
@@ -63,6 +69,13 @@ export const auditVerbs: Readonly<Record<string, Verb>> = {
   },
   witness: { usage: '[list|trust KEY|request [SIZE]|cosign LINE]', takes: [], operands: [0, 4], run: witness },
   content: { usage: '[on KEY|off|status]', takes: [], operands: [0, 2], run: content },
+  replay: {
+    usage:
+      'N|--all [--prompt TEXT|--file FILE|--ids FILE] [--stop S]... [--salt HEX] [--identity FILE] [--disclosed FILE] [--log DIR]',
+    takes: [...REPLAY_SHARED, ...(Object.keys(replayOptions) as (keyof typeof replayOptions)[])],
+    operands: [0, 1],
+    run: replay,
+  },
   disclose: { usage: 'N', takes: [], operands: [1, 1], run: disclose },
 };
 

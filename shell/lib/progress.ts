@@ -26,6 +26,12 @@ export class ProgressBar {
     yield* this.ctx.err.print(`\r[${bar.padEnd(BAR_COLUMNS)}] ${figure} `);
   }
 
+  /** Makes room for a line of output. */
+  *clear(): Generator<void, void, void> {
+    if (this.watched === true && this.shown >= 0) yield* this.ctx.err.print('\r\x1b[K');
+    this.shown = -1;
+  }
+
   /** Leaves its line, where there is one; it is not drawn again. */
   *end(): Generator<void, void, void> {
     if (this.watched === true && this.shown >= 0) yield* this.ctx.err.print('\n');
