@@ -19,6 +19,7 @@ import {
   type HostDirectory,
   type LogKey,
 } from '../kernel/abi/index.ts';
+import { auditWord, type Terminal } from './audit-word.ts';
 import { directory, reason, singleFile } from './host-directory.ts';
 import { findTarget, parseCalibration, TARGET_DEFAULT, TARGETS } from '../kernel/wcet/targets.ts';
 import { boot, nodeSigner, type Machine, type RunState } from './index.ts';
@@ -27,7 +28,7 @@ import { parsePace, Pacer } from './pace.ts';
 import { VERSION } from './version.ts';
 
 const HELP = `Usage: arena8 [-c 'COMMANDS'] [SCRIPT] [--mount HOSTPATH:GUESTPATH[:ro]]...
-              [--home DIR] [--image FILE] [--seed N] [--target NAME]
+              [--home DIR] [--user NAME] [--image FILE] [--seed N] [--target NAME]
               [--calibration FILE] [--disk NAME=MODEL]... [--pace real|max|N%]
               [--log-key FILE] [--log-name NAME] [--audit on|off]
               [--version] [--help]
@@ -42,6 +43,7 @@ input, terminal or not, until it ends. The exit status is the last command's.
                  show a directory of the host in the machine (ro: read-only)
   --home DIR     the same as --mount DIR:/home: what is kept there, the shell's
                  history too, outlives the machine
+  --user NAME    the shell is this user's of /etc/passwd, instead of root's
   --image FILE   boot another image (cpio newc)
   --seed N       seed of the machine's /dev/random (default 0)
   --target NAME  the processor whose time is simulated: ${TARGETS.map(t => t.name).join(', ')}
@@ -67,10 +69,13 @@ input, terminal or not, until it ends. The exit status is the last command's.
   --help         print this
 
 Options may follow SCRIPT; after -- everything is an operand.
+
+arena8 audit VERB ... reads, verifies and witnesses audit logs, and makes keys,
+without a machine: arena8 audit --help.
 `;
 
 /** First arguments that later versions give a meaning. */
-const RESERVED = ['audit', 'replay', 'simulate', 'campaign', 'serve'];
+const RESERVED = ['replay', 'simulate', 'campaign', 'serve'];
 
 const CTRL_C = 3;
 
@@ -98,6 +103,7 @@ interface CommandLine {
   commands: string | null;
   operands: string[];
   mounts: Mount[];
+  user: string | null;
   image: Uint8Array | null;
   seed: number;
   target: string;
@@ -124,6 +130,7 @@ function parse(argv: readonly string[]): CommandLine {
     commands: null,
     operands: [],
     mounts: [],
+    user: null,
     image: null,
     seed: 0,
     target: TARGET_DEFAULT,
@@ -134,6 +141,7 @@ function parse(argv: readonly string[]): CommandLine {
     audit: true,
     pace: null,
   };
+  if (argv[0] === 'audit') process.exit(auditWord(argv.slice(1), terminal()));
   if (RESERVED.includes(argv[0]!)) fail(STATUS.usage, `'${argv[0]}' is reserved; not in this build`);
   for (let i = 0; i < argv.length; i++) {
     const argument = argv[i]!;
@@ -145,6 +153,7 @@ function parse(argv: readonly string[]): CommandLine {
       break;
     } else if (name === '--mount') line.mounts.push(mountFrom(value()));
     else if (name === '--home') line.mounts.push(mountOf('--home', value(), '/home', false));
+    else if (name === '--user') line.user = value();
     else if (name === '--image') line.image = imageOf(value());
     else if (name === '--seed') line.seed = seedOf(value());
     else if (name === '--target') line.target = targetOf(value());
@@ -161,6 +170,12 @@ function parse(argv: readonly string[]): CommandLine {
     else line.operands.push(argument);
   }
   return line;
+}
+
+/** Standard output and error for a word that switches no machine on. */
+function terminal(): Terminal {
+  const columns = isatty(1) ? (process.stdout.columns ?? Infinity) : Infinity;
+  return { write: writeAll, columns, watched: isatty(2) };
 }
 
 function printAndExit(text: string): never {
@@ -319,6 +334,7 @@ class Host {
     try {
       return boot({
         ...(line.image === null ? {} : { image: line.image }),
+        ...(line.user === null ? {} : { user: line.user }),
         mounts: line.mounts,
         seed: line.seed,
         console: this.#tty,

@@ -189,13 +189,17 @@ interface Step {
 }
 
 function stepLines({ prices, rows }: Priced, { step, n, pos, drawAt }: Step, drawn: Bound): string[] {
-  // The sampler counts for itself: its op costs what the record does, and that.
-  const sample = prices.ops('sample', 1, drawAt).map(op => ({
-    ...op,
-    most: op.most + drawn.most,
-    least: Math.max(op.least, drawn.least),
-    compute: op.compute + drawn.most * MILLI,
-  }));
+  // The sampler counts for itself: its op, the segment's last, costs what the record does, and that.
+  const sample = prices.ops('sample', 1, drawAt).map((op, i, { length }) =>
+    i + 1 < length
+      ? op
+      : {
+          ...op,
+          most: op.most + drawn.most,
+          least: Math.max(op.least, drawn.least),
+          compute: op.compute + drawn.most * MILLI,
+        },
+  );
   const named = rows();
   const body = withWaits(prices.ops('body', n, pos), prices.waits('body', n, pos));
   const head = withWaits(prices.ops('head', 1, drawAt), prices.waits('head', 1, drawAt));

@@ -23,6 +23,7 @@ import type { Segment } from './wcet/price.ts';
 const step = StepBlock.at;
 const row = RowRecord.at;
 const EMPTY = new Uint8Array(0);
+const SUM_BYTES = 16; // logits0 … logits3
 
 /** One session's rows in a pass. */
 export interface Part {
@@ -325,10 +326,14 @@ export class Passes {
 
   // ── Segments ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** A segment for one session, charged to it. False when it has faulted. */
+  /** A segment for one session, which goes on with its checksum over logits; charged to it. False when it has faulted. */
   private priced(s: Session, what: Segment, opAt: number, pos: number): boolean {
     if (opAt === 0) return true; // an engine without this segment
+    const { arena, lay } = this.k;
+    const sumAt = lay.stepAt + step.logits0;
+    arena.u8.copyWithin(sumAt, s.logitsSumAt, s.logitsSumAt + SUM_BYTES);
     const status = this.segment(opAt);
+    arena.u8.copyWithin(s.logitsSumAt, sumAt, sumAt + SUM_BYTES);
     s.charge(this.cycles);
     const price = this.k.loader.prices().computed(what, 1, pos);
     if (status === FAULT.none && (what === 'sample' || this.charging.isCharged(s, what, pos, this.cycles, price)))

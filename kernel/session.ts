@@ -61,6 +61,10 @@ export const SessionRecord = layout({
   rngState1: 'u32',
   rngState2: 'u32',
   rngState3: 'u32',
+  logits0: 'u32', // checksum over its logits so far, see SessionReport
+  logits1: 'u32',
+  logits2: 'u32',
+  logits3: 'u32',
   nllSum: 'f64',
   cycles: 'u64', // charged so far
   wcetCycles: 'u64', // it cannot be charged more
@@ -137,6 +141,10 @@ export class Session {
   /** Its generator's state. */
   get rngAt(): number {
     return this.recordAt + at.rngState0;
+  }
+  /** Its checksum over logits, four lanes. */
+  get logitsSumAt(): number {
+    return this.recordAt + at.logits0;
   }
   get id(): number {
     return this.get('id');
@@ -217,6 +225,11 @@ export class Session {
 export interface Caller {
   readonly pid: number;
   readonly uid: number; // effective
+}
+
+/** Who asks for a session: that somebody may have one is a matter of groups too. */
+export interface Submitter extends Caller {
+  readonly groups: readonly number[]; // the effective one and the others
 }
 
 /** All sessions, by slot. */

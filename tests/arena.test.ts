@@ -156,6 +156,6 @@ test('records: written = read, fields aligned, text cut at whole characters', t 
   const m = new Uint8Array(R.bytes + 8);
   R.write(m, 8, { a: 4294967295, b: -0.1, c: 2 ** 53 - 1, d: -5, e: 'ab€d€', f: 0.5 });
   t.deepEqual(R.read(m, 8), { a: 4294967295, b: -0.1, c: 2 ** 53 - 1, d: -5, e: 'ab€d', f: 0.5 });
-  t.is(StepBlock.at.cycles, 64);
+  t.is(StepBlock.at.cycles, 80);
   t.is(SessionOptions.at.maxTokens, 0);
 });

@@ -39,6 +39,7 @@ interface Answer {
   readonly tokens: readonly number[];
   readonly steps: readonly { readonly token: number; readonly top: readonly (readonly [number, number])[] }[];
   readonly cycles: number;
+  readonly logits_sum: string;
   readonly wcet_cycles: number;
   readonly arena_peak_bytes: number;
   readonly finish_reason: string;
@@ -51,7 +52,12 @@ const ask = (machine: Machine, tokens = 6): Answer =>
     `llminfer --json --timeout 86400000 --seed 7 --max-tokens ${tokens} --logits 64 "${PROMPT}"`,
   ) as unknown as Answer;
 
-const said = ({ tokens, steps, finish_reason: finish }: Answer): unknown => ({ tokens, steps, finish });
+const said = ({ tokens, steps, logits_sum: sum, finish_reason: finish }: Answer): unknown => ({
+  tokens,
+  steps,
+  sum,
+  finish,
+});
 
 /** Every session begins from nothing. */
 const reload = (machine: Machine, command: string): string =>
@@ -262,10 +268,10 @@ test('a text is scored to the same loss', t => {
   const machine = boot({ strict: true, image });
   const text = '/usr/share/labs/shell.md';
   reload(machine, 'fable-q4_0 --stream=off --ctx 64');
-  const resident = ok(machine, `head -c 900 ${text} | llmctl perplexity -`);
+  const resident = ok(machine, `head -c 900 ${text} | llmctl perplexity --json -`);
   for (const form of ['--pin 0 --tile 20000', '--pin 200K --draws 1 --batch 5', '--pin 0 --draws 3 --batch 8']) {
     reload(machine, `fable-q4_0 --ctx 64 --stream ${form}`);
-    t.is(ok(machine, `head -c 900 ${text} | llmctl perplexity -`), resident, form);
+    t.is(ok(machine, `head -c 900 ${text} | llmctl perplexity --json -`), resident, form);
   }
 });
 

@@ -533,6 +533,7 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
   }),
   SCALE: () => ({ [ops.Scale.at]: at(0), [ops.Scale.n]: size(200), [ops.Scale.stride]: 220 }),
   CHECK: () => ({ [ops.Check.at]: at(0), [ops.Check.n]: size(3000), [ops.Check.stride]: 3000 }),
+  LOGITS_SUM: () => ({}),
   SAMPLE: () => ({}),
   SCORE: () => ({}),
 };

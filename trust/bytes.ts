@@ -19,11 +19,11 @@ export const sha256: Sha256 = (...parts) => {
 export const malformed = (message: string): Refusal => refuse('INVAL', 0, message);
 export const unproven = (message: string): Refusal => refuse('PROTO', 0, message);
 
-/** Whether two public byte strings are the same; not for secrets: it stops at the first difference. */
+/** In a time that depends on the lengths alone, so that it serves for secrets too. */
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
+  let difference = a.length ^ b.length;
+  for (let i = 0; i < a.length; i++) difference |= a[i]! ^ (b[i] ?? 0);
+  return difference === 0;
 }
 
 /** The parts one after the other. */

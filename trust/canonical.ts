@@ -2,7 +2,7 @@
 // digest speaks about the values and anyone can make the same bytes again. Reading is as strict as writing: `parseCanonical` takes
 // nothing that `canonical` would have written otherwise, and names the byte.
 
-import { isRefusal, utf8Decode, utf8Encode, utf8Length, utf8Step } from '../kernel/abi/index.ts';
+import { isRefusal, shown, utf8Decode, utf8Encode, utf8Length, utf8Step, utf8Valid } from '../kernel/abi/index.ts';
 import type { Refusal } from '../kernel/abi/index.ts';
 import { malformed } from './bytes.ts';
 
@@ -40,7 +40,7 @@ function written(value: Json, place: string, depth: number): string | Refusal {
   }
   for (const name of Object.keys(value).sort()) {
     const key = quoted(name, `${place}: a name`);
-    const text = written(value[name]!, `${place}.${name}`, depth + 1);
+    const text = written(value[name]!, `${place}.${shown(name)}`, depth + 1);
     if (isRefusal(key)) return key;
     if (isRefusal(text)) return text;
     parts.push(`${key}:${text}`);
@@ -65,6 +65,17 @@ export function parseCanonical(bytes: Uint8Array): { readonly value: Json } | Re
   const value = reader.value(0);
   reader.end();
   return reader.wrong === null ? { value } : malformed(`JSON, byte ${reader.wrongAt()}: ${reader.wrong}`);
+}
+
+/** The value of any JSON text: what others wrote need not be canonical. */
+export function parseJson(bytes: Uint8Array): { readonly value: Json } | Refusal {
+  if (bytes.length > BYTES_MOST) return malformed(`JSON of ${bytes.length} bytes; at most ${BYTES_MOST}`);
+  if (!utf8Valid(bytes)) return malformed('JSON: not UTF-8');
+  try {
+    return { value: JSON.parse(utf8Decode(bytes)) as Json };
+  } catch {
+    return malformed('not JSON'); // where, engines say in words of their own
+  }
 }
 
 /** Recursive descent; after the first thing that is wrong the text is at its end, so that every loop ends too. */

@@ -57,6 +57,7 @@ export enum Op {
   REPACK = 23, // rows of a matrix as the file has them → repack()'s layout: a streamed tile; whatever the tokens
   GET_GATHERED = 24, // GET_ROWS of a matrix that streams: from the unit of rows that was read for this row of the pass
   ADD_GATHERED = 25, // ADD_ROWS of one; row by row
+  LOGITS_SUM = 26, // logits_sum(step): logits → StepBlock.logits0 … 3, the checksum that runs on from row to row
 }
 
 // The operand words of each op.
@@ -290,8 +291,9 @@ export const STEP_CTX = 48;
 export const STEP_TARGET = 52;
 export const STEP_PICKS_AT = 56;
 export const STEP_FAILED = 60;
-export const STEP_CYCLES = 64;
-export const STEP_LOSS = 72;
+export const STEP_LOGITS_SUM = 64; // 16 bytes
+export const STEP_CYCLES = 80;
+export const STEP_LOSS = 88;
 export const ROW_TOKEN = 0;
 export const ROW_POS = 4;
 export const ROW_TABLE_AT = 8;

@@ -73,6 +73,7 @@ const WORDS = {
   [Op.REPACK]: Repack,
   [Op.GET_GATHERED]: Gathered,
   [Op.ADD_GATHERED]: Gathered,
+  [Op.LOGITS_SUM]: NONE,
 } as const;
 export type Operands<O extends Op> = { readonly [W in keyof (typeof WORDS)[O] & string]: Operand };
 
@@ -118,7 +119,7 @@ const BY_ROWS: ReadonlySet<Op> = new Set([
 const POSITIONAL: ReadonlySet<Op> = new Set([Op.ATTENTION]);
 
 /** What ops without operands write. */
-const WRITTEN: Partial<Record<Op, string>> = { [Op.SAMPLE]: 'next', [Op.SCORE]: 'loss' };
+const WRITTEN: Partial<Record<Op, string>> = { [Op.SAMPLE]: 'next', [Op.SCORE]: 'loss', [Op.LOGITS_SUM]: 'sum' };
 
 /** Those that run pick by pick in a head: rows of the pass come from anywhere in it. */
 const BY_PICKS: ReadonlySet<Op> = new Set([Op.RMS_NORM, Op.LAYER_NORM]);
@@ -326,15 +327,22 @@ class PlanLister implements PlanSink {
   }
 }
 
-/** The segments that end every engine's plan: from the logits of one pick to a token, and to the loss of one. */
-export function emitDraws(sink: PlanSink): Pick<Segments, 'sampleAt' | 'scoreAt'> {
-  const sampleAt = sink.segment('sample');
-  sink.emit(Op.SAMPLE, {}, { head: true });
-  sink.emit(Op.END, {});
-  const scoreAt = sink.segment('score');
-  sink.emit(Op.SCORE, {}, { head: true });
-  sink.emit(Op.END, {});
-  return { sampleAt, scoreAt };
+/**
+ * The segments that end every engine's plan: from the logits of one pick to a token, and to the loss of one. `sums`: both add the row to the
+ * session's checksum first, while it is as the head has left it.
+ */
+export function emitDraws(
+  sink: PlanSink,
+  { sums }: { readonly sums: boolean },
+): Pick<Segments, 'sampleAt' | 'scoreAt'> {
+  const segment = (name: string, op: Op.SAMPLE | Op.SCORE): number => {
+    const at = sink.segment(name);
+    if (sums) sink.emit(Op.LOGITS_SUM, {}, { head: true });
+    sink.emit(op, {}, { head: true });
+    sink.emit(Op.END, {});
+    return at;
+  };
+  return { sampleAt: segment('sample', Op.SAMPLE), scoreAt: segment('score', Op.SCORE) };
 }
 
 // ── A plan ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -412,6 +412,10 @@ export const SessionReport = layout({
   misses: 'u32', // of its server's deadlines
   preemptions: 'u32', // times another session's pass came between two of its steps
   consumed: 'u32', // output tokens that its reader has taken: the others can be read without waiting
+  logits0: 'u32', // logitsSum()
+  logits1: 'u32',
+  logits2: 'u32',
+  logits3: 'u32',
   nll: 'f64', // score sessions: mean natural-log loss per scored token
   arenaPeak: 'u64', // the machine's peak since submission
   kvBytes: 'u64',
@@ -430,6 +434,22 @@ export const SessionReport = layout({
   model: 's64',
   fault: 's256', // what could not be read in its turn, of a session that ended for it
 });
+
+/** A checksum over logits, lane by lane. */
+export type LogitsLanes = Pick<RecordValue<typeof SessionReport.fields>, 'logits0' | 'logits1' | 'logits2' | 'logits3'>;
+/** Before the first row: XXH32's lanes with seed 0. */
+export const LOGITS_BEGIN: LogitsLanes = { logits0: 0x24234428, logits1: 0x85ebca77, logits2: 0, logits3: 0x61c8864f };
+
+/**
+ * Checksum of every row of logits that a session drew a token from or took a loss of, in that order and as the model gave them, before penalty
+ * and temperature: the lanes of XXH32's main loop over the rows' bytes, each row filled up with zeros to 16 bytes, not folded; little-endian.
+ */
+export function logitsSum({ logits0, logits1, logits2, logits3 }: LogitsLanes): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  [logits0, logits1, logits2, logits3].forEach((lane, i) => view.setUint32(4 * i, lane, true));
+  return bytes;
+}
 
 /** No job of the session's server has ended yet. */
 export const NO_SLACK = 2 ** 53 - 1;
@@ -618,6 +638,10 @@ export const StepBlock = layout({
   target: 'i32', // score segment: the token whose loss is wanted
   picksAt: 'i32', // PickRecords
   failed: 'i32', // out: the row of the pass at which the last op ended; after a fault of an op that runs row by row, whose it is
+  logits0: 'u32', // sample and score segment, in and out: the session's checksum over logits, as SessionReport has it
+  logits1: 'u32',
+  logits2: 'u32',
+  logits3: 'u32',
   cycles: 'u64', // accumulated by the executor, op by op
   loss: 'f64', // score segment, out: -ln p(target)
 });
@@ -741,3 +765,19 @@ export const PrelinkReport = layout({
 });
 /** What model_convert may be told. Requantize: round again what is rounded already. */
 export const CONVERT = { requantize: 1 } as const;
+
+/** What was found out about a model file and its package. `size`: of the file, bytes; `digest`: SHA-256 of the file, hex. */
+export const PackageReport = layout({
+  result: 'u32', // of the specification, by number: 0 Success
+  id: 'u32', // of the package; 0: the format has none
+  version: 'u32',
+  permissions: 'u32', // a bit each; of a package that is not registered, what the policy leaves
+  ctx: 'u32', // longest context that it may be loaded with; 0: any
+  reserved: 'u32',
+  size: 'u64',
+  format: 's8', // sis or oms
+  digest: 's64',
+  key: 's64', // the trusted key's name; empty: another
+  signer: 's64', // Ed25519: the public key; else SHA-256 of its PEM; hex
+  message: 's256', // why it does not hold
+});

@@ -1,6 +1,7 @@
 // Sessions as programs see them: found by id, their output read event by event, their reports as JSON and as the specification's lines. The
 // list of all is /proc/sessions; a report, and the text, only the one who submitted gets.
 
+import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   E,
   EVENT,
@@ -13,6 +14,7 @@ import {
   SessionEvent,
   SessionReport,
   formatRefusal,
+  logitsSum,
   refuse,
 } from '../../kernel/abi/index.ts';
 import type { FinishReason, RecordValue, Sys } from '../../kernel/abi/index.ts';
@@ -79,6 +81,9 @@ export function* findSession(
   const report = yield* reportOf(sys, handle);
   return typeof report === 'number' ? yield* failAbout(ctx, '', report) : { handle, report };
 }
+
+/** The checksum over a session's logits in hexadecimal. */
+export const logitsText = (report: Report): string => bytesToHex(logitsSum(report));
 
 /** The report of an open session, or -errno. */
 export function* reportOf(sys: Sys, handle: number): Generator<void, Report | number, void> {

@@ -3,7 +3,7 @@
 
 import type { ExecutionContext } from 'ava';
 import { setImmediate } from 'node:timers/promises';
-import { SERVER } from '../../kernel/abi/index.ts';
+import { logitsSum, SERVER } from '../../kernel/abi/index.ts';
 import type { Bench, Outcome, Wish } from './service.ts';
 
 export type Next = () => number;
@@ -73,6 +73,7 @@ export function agrees(
   const { tokens, text, tops, finish, cycles } = alone;
   t.like(together, { tokens, text, tops, finish, cycles }, what);
   t.is(together.report.wcetCycles, alone.report.wcetCycles, what);
+  t.deepEqual(logitsSum(together.report), logitsSum(alone.report), what);
 }
 
 /** Options of a request that runs alone. */

@@ -10,6 +10,7 @@ import {
   TYPE_Q5_0, TYPE_Q5_1, TYPE_Q5_K, TYPE_Q6_K, TYPE_Q8_0, TYPE_TQ1_0, TYPE_TQ2_0, WORD_FLAGS, WORD_POSITIONS, WORD_TOKENS,
 } from '../ops';
 import { attention } from './attention';
+import { logits_sum } from './checksum';
 import {
   add, all_finite, gelu, gelu_f16, gelu_mul_f16, kv_store, layer_norm, rms_norm, rope, rope_halves, rope_table, rope_table_scaled, scale, silu_mul,
 } from './layers';
@@ -149,6 +150,9 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32, to: i32): i
       return 0;
     case Op.ECHO:
       echo(step, op, n);
+      return 0;
+    case Op.LOGITS_SUM:
+      logits_sum(step);
       return 0;
     default:
       return execute_streamed(step, op, n, pos, row);

@@ -146,7 +146,7 @@ export class StubDriver implements EngineDriver {
     const row = { dstAt: logits, n: count, stride: logitsBytes(count) / 4, replyAt: stateAt - tableAt };
     sink.emit(Op.ECHO, row, { head: true });
     sink.emit(Op.END, {});
-    return { bodyAt, headAt, ...emitDraws(sink) };
+    return { bodyAt, headAt, ...emitDraws(sink, { sums: false }) };
   }
 
   private echo(reply: ReplyWriter, prompt: number, promptTokens: number): void {

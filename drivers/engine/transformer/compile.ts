@@ -201,7 +201,7 @@ class Compiler {
     });
     sink.emit(Op.CHECK, { at: s.logits, n: h.vocabulary, stride }, { head: true });
     sink.emit(Op.END, {});
-    return { bodyAt, headAt, ...emitDraws(sink) };
+    return { bodyAt, headAt, ...emitDraws(sink, { sums: true }) };
   }
 
   /** Rows of a matrix that tokens or positions name, to the residual stream: by `resident` where it is in the arena. */
