@@ -154,6 +154,8 @@ const RECORDED: ReadonlySet<CallName> = new Set<CallName>([
   'sched',
   'budget',
   'quota',
+  'setuid',
+  'auth_failed',
   ...TRUST_CALLS,
 ]);
 
