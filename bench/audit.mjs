@@ -1,9 +1,10 @@
 // `npm run bench -- --audit`: what the audit log costs. Machines with and without it run the same requests in turn; of each turn the ratio of
-// times is taken, and the median of the ratios told, so that what else the host does falls on all alike. The log lies in memory, or in a
+// times is taken, time that this process has had of a processor, and the median of the ratios told: what else the host does falls on all alike. The log lies in memory, or in a
 // directory of the host. What is written is the same in every machine, and checked.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import process from 'node:process';
 import { allowRelaxedSimd } from './ceilings.mjs';
 import { percent, spread, table } from './workload.mjs';
 
@@ -26,13 +27,14 @@ function powerOn(library, options, load) {
   return run;
 }
 
-/** Seconds of the host that the workload takes once, and what was written. */
+/** Seconds of a processor that the workload takes once, and what was written. */
 function once(run, { requests, tokens, temp }, turn) {
-  const start = performance.now();
+  const start = process.cpuUsage();
   let written = '';
   for (let i = 0; i < requests; i++)
     written += run(`llminfer --temp ${temp} --max-tokens ${tokens} --timeout 3600000 'Once upon a time ${turn} ${i}'`);
-  return { seconds: (performance.now() - start) / 1000, written };
+  const { user, system } = process.cpuUsage(start);
+  return { seconds: (user + system) / 1e6, written };
 }
 
 /** Records and their bytes in a log, heads aside. */

@@ -49,9 +49,9 @@ export class AuditRing {
     const { unstored, next, unstoredBytes } = this.state;
     return { bytes: unstoredBytes, records: next - unstored, from: unstored };
   }
-  /** Bytes that may still be appended. */
+  /** Bytes that may still be appended; asked with every call, and so read alone. */
   get room(): number {
-    return LIMITS.auditRingBytes - this.state.unstoredBytes;
+    return LIMITS.auditRingBytes - this.arena.u32[(this.at + RingState.at.unstoredBytes) >> 2]!;
   }
 
   /** The log goes on behind records that are in the store already: the ring begins empty. */
