@@ -6,6 +6,7 @@ import { isRefusal, type Refusal } from '../../kernel/abi/index.ts';
 import {
   canonical,
   formatCheckpoint,
+  formatNoteKey,
   frame,
   joined,
   leafHash,
@@ -85,7 +86,10 @@ export class TestLog {
   }
 
   files(size: number, log: NoteSigner, ...witnesses: NoteSigner[]): Map<string, Uint8Array> {
-    return this.tiles(size).set('checkpoint', this.checkpoint(size, log, ...witnesses));
+    const pubkey = new Uint8Array(Buffer.from(`${formatNoteKey(log.key)}\n`));
+    return this.tiles(size)
+      .set('checkpoint', this.checkpoint(size, log, ...witnesses))
+      .set('pubkey', pubkey);
   }
 }
 
@@ -114,10 +118,10 @@ export function makeRecords(count: number, seed: number, turn = count, other = s
     const who = { 'arena8.user': user, 'arena8.uid': user === 'root' ? 0 : 1000, 'arena8.code': code };
     records.push(encoded({ ...stamp, ...who, 'arena8.op': op, ...fields }));
   };
+  const idOf = (request: JsonObject): JsonObject => ({ 'gen_ai.conversation.id': request['gen_ai.conversation.id']! });
   const powerOn = (): void => {
     power++;
     [timeNs, session] = [1_000_000, 0];
-    waiting.length = 0; // what was running is gone with the power
     put('boot', 'root', 0, {
       'arena8.version': '0.1.0',
       'arena8.kernel.digest': hex(random, 32),
@@ -126,6 +130,9 @@ export function makeRecords(count: number, seed: number, turn = count, other = s
       'arena8.target': 'cortex-a72',
       'arena8.disks': [],
     });
+    for (const { number, request } of waiting.splice(0))
+      // what was running is gone with the power
+      put('fault', 'ada', 5002, { ...idOf(request), 'arena8.submitted': number, 'arena8.message': 'switched off' });
     put('load', 'root', 0, { ...model, ...digests, 'arena8.model.path': '/models/fable-f16.gguf' });
   };
   while (records.length < count) {

@@ -72,10 +72,14 @@ export class Export {
     return `${this.bundlePath(record)}: record ${record}`;
   }
 
+  private frameBytes(record: number): number {
+    return 2 + this.log.records[record]!.length;
+  }
+
   /** Where changed bytes of a file first show. */
   placeOf(path: string, bytes: Uint8Array | null): string {
     const before = this.files.get(path);
-    if (path === 'checkpoint') return 'checkpoint: ';
+    if (path === 'checkpoint' || path === 'pubkey') return `${path}: `;
     if (before === undefined || bytes === null) return `${path}: `;
     const at = firstDifference(before, bytes);
     const name = parseTilePath(path);
@@ -83,7 +87,7 @@ export class Export {
     if (name.level !== 'entries')
       return before.length === bytes.length ? `${path}: hash ${Math.floor(at / 32)}` : `${path}: ${bytes.length} bytes`;
     let record = name.index * TILE_WIDTH;
-    for (let end = 0; (end += 2 + this.log.records[record]!.length) <= at;) record++;
+    for (let end = this.frameBytes(record); end <= at; end += this.frameBytes(record)) record++;
     return this.recordPlace(record);
   }
 
@@ -127,7 +131,7 @@ const noise = (random: Random, count: number): Uint8Array => Uint8Array.from({ l
 /** The record with one of its values changed: it may still be of the same length, and is in canonical form. */
 function edited(record: Uint8Array, random: Random): Uint8Array {
   const fields = JSON.parse(text(record)) as Record<string, string | number | boolean | string[]>;
-  const own = ['arena8.record', 'arena8.boot', 'arena8.time_ns', 'arena8.op'];
+  const own = ['arena8.record', 'arena8.boot', 'arena8.time_ns', 'arena8.op', 'arena8.submitted'];
   const name = pick(
     random,
     Object.keys(fields).filter(n => !own.includes(n)),
@@ -137,6 +141,7 @@ function edited(record: Uint8Array, random: Random): Uint8Array {
   else if (typeof value === 'boolean') fields[name] = !value;
   else if (Array.isArray(value)) fields[name] = [...value, 'more'];
   else if (/^[0-9a-f]+$/.test(value)) fields[name] = (value[0] === '1' ? '2' : '1') + value.slice(1);
+  else if (/^[0-9]+$/.test(value)) fields[name] = `1${value}`.slice(0, 15);
   else fields[name] = value === 'eve' ? 'eva' : 'eve';
   return encoded(fields);
 }
@@ -168,7 +173,7 @@ const noteParts = (e: Export): { body: string; lines: string[] } => {
   const [body, lines] = text(e.files.get('checkpoint')!).split('\n\n') as [string, string];
   return { body: `${body}\n`, lines: lines.split('\n').slice(0, -1) };
 };
-const tilePaths = (e: Export): string[] => [...e.files.keys()].filter(p => p !== 'checkpoint');
+const tilePaths = (e: Export): string[] => [...e.files.keys()].filter(p => p.startsWith('tile/'));
 const hashTiles = (e: Export): string[] => tilePaths(e).filter(p => !p.startsWith('tile/entries/'));
 
 /** A whole other log in the place of this one, signed by these. */
@@ -216,7 +221,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     const path = pick(random, [...e.files.keys()]);
     return e.changed([path, e.files.get(path)!.slice(0, random(e.files.get(path)!.length))]);
   },
-  'a file missing': (e, random) => e.changed([pick(random, [...e.files.keys()]), null]),
+  'a file missing': (e, random) => e.changed([pick(random, ['checkpoint', ...tilePaths(e)]), null]),
   'a file too many': (e, random) => {
     const [n, width] = [Math.floor(e.size / TILE_WIDTH), e.size % TILE_WIDTH];
     const digits = String(n).padStart(3, '0');
@@ -284,7 +289,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     const at = random(e.size);
     const records = [...e.log.records];
     records[at] = edited(records[at]!, random);
-    const forged = e.overlayOf(new TestLog(records).tiles(e.size).set('checkpoint', e.files.get('checkpoint')!));
+    const forged = e.overlayOf(new Map([...e.files, ...new TestLog(records).tiles(e.size)]));
     for (const path of forged.keys()) if (/^tile\/[1-9]/.test(path)) forged.delete(path);
     const above = tilePath({ level: 1, index: 0, width: Math.floor(e.size / TILE_WIDTH) || 1 });
     const isFull = at < e.size - (e.size % TILE_WIDTH);
@@ -293,8 +298,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
   },
   'rewritten from one record on, below the old checkpoint': (e, random) => {
     const turned = new TestLog(makeRecords(e.size, e.seed, random(e.size), e.seed + 1 + random(99)));
-    const files = turned.tiles(e.size).set('checkpoint', e.files.get('checkpoint')!);
-    return { overlay: e.overlayOf(files), places: ['checkpoint: its root'] };
+    return { overlay: e.overlayOf(new Map([...e.files, ...turned.tiles(e.size)])), places: ['checkpoint: its root'] };
   },
   'the last records dropped with their hashes': (e, random) => {
     const files = e.log.tiles(random(e.size)).set('checkpoint', e.files.get('checkpoint')!);
