@@ -100,13 +100,11 @@ type Random = (n: number) => number;
 const hex = (random: Random, bytes: number): string =>
   Array.from({ length: bytes }, () => random(256).toString(16).padStart(2, '0')).join('');
 
-/**
- * A day in the life of a machine: power-ons, a model, requests that come to their end, are refused or cut short. From record `turn` on the day of
- * `other` goes its own way: two days with one morning.
- */
-export function makeRecords(count: number, seed: number, turn = count, other = seed): Uint8Array[] {
-  const [morning, afternoon] = [seed, other].map(s => makeRandom(Math.imul(s + 1, 0x9e3779b1)));
-  const random: Random = n => (records.length < turn ? morning! : afternoon!)(n);
+const idOf = (request: JsonObject): JsonObject => ({ 'gen_ai.conversation.id': request['gen_ai.conversation.id']! });
+
+/** A day in the life of a machine: power-ons, a model, requests that come to their end, are refused or cut short. */
+export function makeRecords(count: number, seed: number): Uint8Array[] {
+  const random = makeRandom(Math.imul(seed + 1, 0x9e3779b1));
   const records: Uint8Array[] = [];
   const model = { 'gen_ai.provider.name': 'arena8', 'gen_ai.request.model': 'fable', 'arena8.engine': 'transformer' };
   const digests = { 'arena8.model.digest': hex(random, 32), 'arena8.plan.digest': hex(random, 32) };
@@ -118,7 +116,6 @@ export function makeRecords(count: number, seed: number, turn = count, other = s
     const who = { 'arena8.user': user, 'arena8.uid': user === 'root' ? 0 : 1000, 'arena8.code': code };
     records.push(encoded({ ...stamp, ...who, 'arena8.op': op, ...fields }));
   };
-  const idOf = (request: JsonObject): JsonObject => ({ 'gen_ai.conversation.id': request['gen_ai.conversation.id']! });
   const powerOn = (): void => {
     power++;
     [timeNs, session] = [1_000_000, 0];
