@@ -7,6 +7,7 @@ import {
   ggmlTypeName,
   isRefusal,
   LIMITS,
+  logitsSum,
   NO_SLACK,
   refuse,
   RNG,
@@ -26,6 +27,7 @@ import type { Quotas } from '../quota.ts';
 import type { Ended, Journal, Request } from '../service.ts';
 import type { Breach, Session, SessionTable } from '../session.ts';
 import { panic } from '../panic.ts';
+import type { Sealer } from './content.ts';
 import { AuditLog, FRAME_BYTES_MOST } from './log.ts';
 import type { Recovered } from './recovery.ts';
 
@@ -49,20 +51,6 @@ interface Asked {
   readonly submitted: number;
   readonly rngBegin: Uint8Array;
   readonly quotaBefore: readonly string[];
-}
-
-/** A request's texts, for whoever they are encrypted to. */
-export interface Texts {
-  readonly record: number;
-  readonly salt: Uint8Array;
-  /** Token ids, u32 little-endian. */
-  readonly prompt: Uint8Array;
-  readonly output: Uint8Array;
-}
-export interface Sealer {
-  /** Who can read them: an age recipient. */
-  readonly recipient: string;
-  seal(texts: Texts): Uint8Array;
 }
 
 const nameOf = (table: Readonly<Record<string, number>>, value: number): string =>
@@ -192,8 +180,6 @@ export class AuditJournal implements Journal {
     const endOfPrompt = historyAt + 4 * s.idCount;
     const prompt = historyAt === 0 ? this.idsOf(s.ids, s.idCount) : u8.subarray(historyAt, endOfPrompt);
     const output = u8.subarray(endOfPrompt, endOfPrompt + (historyAt === 0 ? 0 : 4 * r.outputTokens));
-    const sealed = this.sealer?.seal({ record: this.log.next, salt, prompt: prompt.slice(), output: output.slice() });
-    const isKept = sealed !== undefined && this.log.putContent(sealed) === null;
     const fields: AuditFields = {
       ...this.modelFields(),
       ...(known === undefined ? {} : this.requestFields(known.o, known.stops, salt)),
@@ -209,6 +195,7 @@ export class AuditJournal implements Journal {
       'gen_ai.response.finish_reasons': [finish],
       'gen_ai.usage.output_tokens': r.outputTokens,
       'arena8.output.digest': this.digest(salt, output),
+      'arena8.logits.sum': logitsSum(r),
       ...(s.isScore ? { 'arena8.nll': s.nllSum } : {}),
       'arena8.rng.begin': known?.rngBegin ?? new Uint8Array(16),
       'arena8.rng.end': u8.slice(s.rngAt, s.rngAt + 16),
@@ -222,7 +209,7 @@ export class AuditJournal implements Journal {
       'arena8.arena.peak_bytes': r.arenaPeak,
       'arena8.quota.before': known?.quotaBefore ?? [],
       'arena8.quota.after': this.quotaOf(s.uid),
-      ...(isKept ? { 'arena8.content.digest': this.digest(sealed, new Uint8Array(0)) } : {}),
+      ...this.seal(salt, prompt, output, known?.stops ?? []),
     };
     const ops: Readonly<Record<string, AuditOp>> = {
       cancel: 'cancel',
@@ -244,6 +231,32 @@ export class AuditJournal implements Journal {
     this.sealer = sealer;
     this.note('content', uid, { 'arena8.name': key === '' ? 'off' : 'on', 'arena8.value': key });
     return null;
+  }
+
+  /** Stores the texts of the request whose record is the next one, if they are to be; what the record says of that. */
+  private seal(salt: Uint8Array, prompt: Uint8Array, output: Uint8Array, stops: readonly Uint8Array[]): AuditFields {
+    if (this.sealer === null) return {};
+    const sealed = this.sealer.seal({
+      record: this.log.next,
+      salt,
+      prompt,
+      output,
+      stops,
+      piece: id => this.piece(id),
+    });
+    if (sealed === null) return { 'arena8.content': 'too long' };
+    if (this.log.putContent(sealed.bytes) !== null) return { 'arena8.content': 'no room' };
+    return {
+      'arena8.content': sealed.what,
+      'arena8.content.digest': this.digest(sealed.bytes, new Uint8Array(0)),
+    };
+  }
+
+  /** The bytes that a token of the loaded model stands for, special ones too. */
+  private piece(id: number): Uint8Array {
+    const { arena, lay, loader } = this.k;
+    const bytes = loader.engine()?.vocabulary.piece(id, lay.dmaAt, LIMITS.dmaBytes, true) ?? 0;
+    return arena.u8.slice(lay.dmaAt, lay.dmaAt + Math.max(0, bytes));
   }
 
   isAcknowledged(s: Session): boolean {
