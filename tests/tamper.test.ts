@@ -257,6 +257,7 @@ const LOGS: readonly { readonly size: number; readonly seenSize: number; readonl
 const CASES = soak ? 100_000 : 640;
 
 withOutsiders('three verifiers reject every tampered log, and name the place', async t => {
+  if (soak) t.timeout(4 * 3_600_000);
   const deeds = Object.keys(DEEDS);
   const counts = new Map(deeds.map(d => [d, 0]));
   const made = LOGS.map(({ size, seenSize, share }, i) => ({
