@@ -3,9 +3,12 @@
 
 import test from 'ava';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { boot, BUILD_DIGEST, type Machine } from '../boot/index.ts';
 import { isRefusal } from '../kernel/abi/index.ts';
+import { canonical, frame, joined, parseEntryBundle, type JsonObject } from '../trust/index.ts';
+import { BROWSERS, bundled, transcriptOf, type Site } from './support/browser.ts';
+import { base64, BOOT, bytesOf, carried, makeLog, mounted, replayed, type Carried } from './support/replaying.ts';
 import { Bench, SESSION_FLAG } from './support/service.ts';
 
 const ok = (m: Machine, line: string): string => {
@@ -87,3 +90,164 @@ test('ids are read in pieces, and none may be cut', t => {
   t.is(refusal(`${zeros(5000)}\0`), '4001 20001 bytes are no list of token ids of 4 bytes each');
   t.is(refusal(`${zeros(4500)}\0\0\x01\0`), '4002 token 4500 is 65536, the vocabulary has 1024');
 });
+
+// ── Records run again ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const image = readFileSync('build/boot.cpio');
+const made = (() => {
+  let files: Carried | null = null;
+  return (): Carried => {
+    if (files !== null) return files;
+    const m = boot({ ...BOOT, image, strict: true });
+    makeLog(m);
+    return (files = carried(m));
+  };
+})();
+const other = (files: Carried): Machine => boot({ image, strict: true, mounts: mounted(files) });
+
+/** What is said of the records of an operation: `agrees`, or why not. */
+const saidOf = (lines: readonly Readonly<Record<string, unknown>>[], op: string): unknown[] =>
+  lines.filter(line => line['op'] === op).map(line => line['reason'] ?? line['result']);
+
+test('everything that can become of a request is run again by another machine, and agrees', t => {
+  const m = other(made());
+  const before = ok(m, 'llmctl info; llmctl target; llmctl disk --json | cut -d, -f1-8');
+  const lines = replayed(m);
+  t.is(ok(m, 'llmctl info; llmctl target; llmctl disk --json | cut -d, -f1-8'), before, 'and it is what it was');
+  const said = (op: string): unknown[] => saidOf(lines, op);
+  t.deepEqual(new Set([...said('infer'), ...said('score'), ...said('stream')]), new Set(['agrees']));
+  t.is(said('infer').length, 7 + 1 + 32 + 1 + 1);
+  t.deepEqual([said('score'), said('cancel')], [['agrees'], ['agrees']]);
+  t.deepEqual([said('timeout'), said('exhausted'), said('fault')], [['agrees', 'agrees'], ['agrees'], ['agrees']]);
+  t.deepEqual(said('reject'), ['it was refused: nothing was run']);
+  t.deepEqual(lines.at(-1), { requests: 49, agree: 48, differ: 0, skipped: 1 });
+});
+
+/** The log with some of its records rewritten: nobody signed that, which is for `audit verify` to say. */
+function forged(files: Carried, change: (record: JsonObject, number: number) => JsonObject): Carried {
+  const path = Object.keys(files).find(name => name.startsWith('tile/entries/'))!;
+  const records = parseEntryBundle(bytesOf(files[path]!), Number(path.split('/').at(-1)));
+  if (isRefusal(records)) throw new Error(records.message);
+  const changed = records.map((bytes, number) => {
+    const record = canonical(change(JSON.parse(Buffer.from(bytes).toString('utf8')) as JsonObject, number));
+    if (isRefusal(record)) throw new Error(record.message);
+    return frame(record);
+  });
+  return { ...files, [path]: base64(joined(...changed)) };
+}
+
+/** In which figures a record differs once `change` has been made to it: the first of an operation, of `infer` the first that draws. */
+function differing(change: JsonObject, of = 'infer'): unknown {
+  let number = -1;
+  const files = forged(made(), (record, n) => {
+    if (number >= 0 || record['arena8.op'] !== of || (of === 'infer' && record['gen_ai.request.seed'] === 0))
+      return record;
+    number = n;
+    return { ...record, ...change };
+  });
+  const [line] = replayed(other(files), String(number));
+  const checks = line!['checks'] as { readonly what: string; readonly agrees: boolean | null }[];
+  return line!['reason'] ?? checks.filter(c => c.agrees === false).map(c => c.what);
+}
+
+test('what a record says that did not happen is named', t => {
+  t.deepEqual(differing({ 'arena8.logits.sum': '00'.repeat(16) }), ['logits']);
+  t.deepEqual(differing({ 'arena8.cycles': '1' }), ['cycles']);
+  t.deepEqual(differing({ 'arena8.cycles.most': '1' }), ['most cycles']);
+  t.deepEqual(differing({ 'arena8.rng.end': '00'.repeat(16) }), ['generator at last']);
+  t.deepEqual(differing({ 'arena8.output.digest': '00'.repeat(32) }), ['output']);
+  t.deepEqual(differing({ 'arena8.prompt.digest': '00'.repeat(32) }), ['prompt']);
+  t.deepEqual(differing({ 'arena8.plan.digest': '00'.repeat(32) }), ['plan']);
+  t.deepEqual(differing({ 'gen_ai.response.finish_reasons': ['eos'] }), ['finish']);
+  t.deepEqual(differing({ 'arena8.nll': 1 }, 'score'), ['loss']);
+  // Drawn with another seed or setting, every token may be another one
+  const all = differing({ 'gen_ai.request.seed': 1, 'gen_ai.request.temperature': 5 }) as string[];
+  t.deepEqual(all, ['generator at first', 'logits', 'generator at last', 'cycles', 'output']);
+  // Cut off after fewer tokens than it drew
+  t.deepEqual(differing({ 'gen_ai.usage.output_tokens': 3 }, 'cancel'), [
+    'logits',
+    'generator at last',
+    'cycles',
+    'output',
+  ]);
+});
+
+test('what cannot be run again is said with its reason', t => {
+  t.is(differing({ 'arena8.load': ['ctx=x'] }), 'it says of its load: ctx=x');
+  t.is(
+    differing({ 'arena8.load': ['ctx=512', 'kv=f16', 'batch=99', 'sessions=1', 'pages=16', 'draws=1'] }),
+    'EINVAL 7001 InvalidConfig: /models/fable-f16.gguf: batch 99 asked, 32 rows at most',
+  );
+  t.is(
+    differing({ 'arena8.model.digest': 'ab'.repeat(32) }),
+    `no model with the digest ${'ab'.repeat(8)}…: /models/fable-f16.gguf has the digest 1f178a93dfcfefcc…`,
+  );
+  t.is(
+    differing({ 'arena8.model.digest': 'ab'.repeat(32), 'arena8.model.path': '/models/gone.gguf' }),
+    `no model with the digest ${'ab'.repeat(8)}…: /models/gone.gguf is not there`,
+  );
+  t.is(differing({ 'gen_ai.request.max_tokens': 'many' }), 'it does not say gen_ai.request.max_tokens');
+
+  const elsewhere = forged(made(), record =>
+    record['arena8.op'] === 'boot' ? { ...record, 'arena8.kernel.digest': 'cd'.repeat(32) } : record,
+  );
+  t.deepEqual(saidOf(replayed(other(elsewhere)), 'cancel'), [
+    `another kernel made it: build ${'cd'.repeat(8)}…, this is ${BUILD_DIGEST.slice(0, 16)}…`,
+  ]);
+
+  // Another model under the path of the recorded one; the same model under another path is found.
+  const m = other(made());
+  ok(m, 'mv /models/fable-q4_0.gguf /models/other.gguf');
+  t.deepEqual(new Set(saidOf(replayed(m), 'score')), new Set(['agrees']));
+  ok(m, 'rm /models/other.gguf; cp /models/fable-q8_0.gguf /models/fable-q4_0.gguf');
+  t.regex(
+    String(saidOf(replayed(m), 'score')),
+    /^no model with the digest 2c1a6d57655866d0…: \/models\/fable-q4_0.gguf has/,
+  );
+});
+
+// ── Other hosts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const PAGE = `
+import { Machine, bestBuild } from './boot/machine.ts';
+import { BUILD_DIGEST } from './boot/version.ts';
+import { BOOT, carried, makeLog, mounted, replayed } from './tests/support/replaying.ts';
+const run = async () => {
+  const image = new Uint8Array(await (await fetch('/boot.cpio')).arrayBuffer());
+  const theirs = await (await fetch('/log.json')).json();
+  const build = bestBuild();
+  const lines = replayed(new Machine({ image, build, strict: true, mounts: mounted(theirs) }));
+  const own = new Machine({ ...BOOT, image, build, strict: true });
+  makeLog(own);
+  return { digest: BUILD_DIGEST, lines, files: carried(own) };
+};
+globalThis.transcript = run().catch(e => ({ error: String(e && e.stack || e) }));
+`;
+
+interface Transcript {
+  readonly error?: string;
+  readonly digest: string;
+  readonly lines: ReturnType<typeof replayed>;
+  readonly files: Carried;
+}
+
+for (const [name, file] of BROWSERS) {
+  const here = existsSync(file);
+  const declare = here || process.env['CI'] === 'true' ? test.serial : test.serial.skip;
+  declare(`${file} runs again what Node recorded, and Node what it did`, async t => {
+    t.timeout(120_000);
+    if (!here) return t.fail(`${file} is missing`);
+    const site: Site = new Map([
+      ['/page.js', ['text/javascript', await bundled(PAGE)]],
+      ['/boot.cpio', ['application/octet-stream', image]],
+      ['/log.json', ['application/json', JSON.stringify(made())]],
+    ]);
+    const page = (await transcriptOf(t, name, file, site)) as Transcript;
+    t.is(page.error, undefined);
+    t.is(page.digest, BUILD_DIGEST);
+    t.deepEqual(page.lines, replayed(other(made())), 'what it says of a log of Node');
+    t.deepEqual(page.files, made(), 'its own log, checkpoint and encrypted texts, byte for byte');
+    t.deepEqual(replayed(other(page.files)), page.lines, 'what Node says of its log');
+    return undefined;
+  });
+}
