@@ -13,7 +13,7 @@ import { table } from './workload.mjs';
 const root = new URL('..', import.meta.url).pathname;
 const BUILDS = ['simd128', 'relaxed'];
 const TOKENS = 96;
-const OWNER = { pid: 1 << 20, uid: 0 }; // no process
+const OWNER = { pid: 1 << 20, uid: 0, groups: [] }; // no process
 const SAMPLER = { temp: 0.8, topK: 40, topP: 0.95, repeatPenalty: 1 };
 const PROMPT = 'Once upon a time';
 

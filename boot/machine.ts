@@ -28,6 +28,7 @@ import { loadUnicode } from '../drivers/engine/unicode.ts';
 import { lcg } from '../drivers/rng/lcg.ts';
 import { xor128 } from '../drivers/rng/xor128.ts';
 import { Tty } from '../drivers/tty/tty.ts';
+import type { User } from '../kernel/accounts.ts';
 import { Arena } from '../kernel/arena.ts';
 import type { Pricer } from '../kernel/costs.ts';
 import { Kernel, type RunState } from '../kernel/kernel.ts';
@@ -49,6 +50,8 @@ export interface BootOptions {
   readonly image: Uint8Array;
   /** Host directories and where they appear. */
   readonly mounts?: readonly { readonly guest: string; readonly directory: HostDirectory }[];
+  /** Who the programs are that the host starts: a name of /etc/passwd (default root). */
+  readonly user?: string;
   /** Seed of /dev/random; sessions name their own. */
   readonly seed?: number;
   /** The console; without one, output of console programs goes nowhere. */
@@ -84,6 +87,8 @@ export class Machine {
   readonly kernel: Kernel;
   private readonly execDevice = new ExecDevice();
   private execPid = 0;
+  /** null: the superuser. */
+  private readonly user: User | null;
 
   constructor(options: BootOptions) {
     const memory = new WebAssembly.Memory({ initial: LIMITS.arenaBytes / 65536, maximum: LIMITS.arenaBytes / 65536 });
@@ -122,13 +127,19 @@ export class Machine {
       strict: options.strict ?? false,
       log: options.log ?? (() => {}),
     });
+    this.user = options.user === undefined ? null : (this.kernel.user(options.user) ?? noUser(options.user));
   }
 
   /** Starts a program on the console. Returns its pid, or -errno. */
-  start(argv: readonly string[], cwd = '/home'): number {
-    const block = argumentBlock(argv);
+  start(argv: readonly string[], cwd = this.home): number {
+    const block = argumentBlock(argv, this.user);
     if (block.length > LIMITS.argBytes) return -E.TOOBIG;
-    return this.kernel.start(`/bin/${argv[0]}`, cwd, block, ['console', 'console', 'console-err']);
+    return this.kernel.start(`/bin/${argv[0]}`, cwd, block, ['console', 'console', 'console-err'], this.user);
+  }
+
+  /** Where the host's programs begin. */
+  private get home(): string {
+    return this.user?.home ?? '/home';
   }
 
   /** Runs the machine: at most `slices` rounds. */
@@ -157,11 +168,9 @@ export class Machine {
    */
   exec(line: string): ExecResult {
     if (this.execPid <= 0) {
-      this.execPid = this.kernel.start('/bin/sh', '/home', argumentBlock(['sh', '--serve']), [
-        'exec',
-        'exec-out',
-        'exec-err',
-      ]);
+      const devices = ['exec', 'exec-out', 'exec-err'] as const;
+      const block = argumentBlock(['sh', '--serve'], this.user);
+      this.execPid = this.kernel.start('/bin/sh', this.home, block, devices, this.user);
       if (this.execPid < 0) throw new Error(`cannot start /bin/sh: ${strerror(this.execPid)}`);
     }
     this.execDevice.submit(line);
@@ -249,13 +258,17 @@ function processors({ target: name = TARGET_DEFAULT, calibration: text }: BootOp
   return { targets, target };
 }
 
-const ENVIRONMENT = ['PATH=/bin', 'HOME=/home', 'USER=root'];
+/** A user that is not there is no user to run as: no machine. */
+function noUser(name: string): never {
+  throw new Error(`no user '${name}' in /etc/passwd`);
+}
 
 /** A SpawnHeader block for a program that the host starts. */
-function argumentBlock(argv: readonly string[]): Uint8Array {
-  const text = utf8Encode([...argv, ...ENVIRONMENT].map(s => `${s}\0`).join(''));
+function argumentBlock(argv: readonly string[], user: User | null): Uint8Array {
+  const environment = ['PATH=/bin', `HOME=${user?.home ?? '/home'}`, `USER=${user?.name ?? 'root'}`];
+  const text = utf8Encode([...argv, ...environment].map(s => `${s}\0`).join(''));
   const block = new Uint8Array(SpawnHeader.bytes + text.length);
-  SpawnHeader.write(block, 0, { argc: argv.length, envc: ENVIRONMENT.length, trace: -1, ...spawnFds([0, 1, 2]) });
+  SpawnHeader.write(block, 0, { argc: argv.length, envc: environment.length, trace: -1, ...spawnFds([0, 1, 2]) });
   block.set(text, SpawnHeader.bytes);
   return block;
 }

@@ -27,7 +27,7 @@ import { parsePace, Pacer } from './pace.ts';
 import { VERSION } from './version.ts';
 
 const HELP = `Usage: arena8 [-c 'COMMANDS'] [SCRIPT] [--mount HOSTPATH:GUESTPATH[:ro]]...
-              [--home DIR] [--image FILE] [--seed N] [--target NAME]
+              [--home DIR] [--user NAME] [--image FILE] [--seed N] [--target NAME]
               [--calibration FILE] [--disk NAME=MODEL]... [--pace real|max|N%]
               [--log-key FILE] [--log-name NAME] [--audit on|off]
               [--version] [--help]
@@ -42,6 +42,7 @@ input, terminal or not, until it ends. The exit status is the last command's.
                  show a directory of the host in the machine (ro: read-only)
   --home DIR     the same as --mount DIR:/home: what is kept there, the shell's
                  history too, outlives the machine
+  --user NAME    the shell is this user's of /etc/passwd, instead of root's
   --image FILE   boot another image (cpio newc)
   --seed N       seed of the machine's /dev/random (default 0)
   --target NAME  the processor whose time is simulated: ${TARGETS.map(t => t.name).join(', ')}
@@ -98,6 +99,7 @@ interface CommandLine {
   commands: string | null;
   operands: string[];
   mounts: Mount[];
+  user: string | null;
   image: Uint8Array | null;
   seed: number;
   target: string;
@@ -124,6 +126,7 @@ function parse(argv: readonly string[]): CommandLine {
     commands: null,
     operands: [],
     mounts: [],
+    user: null,
     image: null,
     seed: 0,
     target: TARGET_DEFAULT,
@@ -145,6 +148,7 @@ function parse(argv: readonly string[]): CommandLine {
       break;
     } else if (name === '--mount') line.mounts.push(mountFrom(value()));
     else if (name === '--home') line.mounts.push(mountOf('--home', value(), '/home', false));
+    else if (name === '--user') line.user = value();
     else if (name === '--image') line.image = imageOf(value());
     else if (name === '--seed') line.seed = seedOf(value());
     else if (name === '--target') line.target = targetOf(value());
@@ -319,6 +323,7 @@ class Host {
     try {
       return boot({
         ...(line.image === null ? {} : { image: line.image }),
+        ...(line.user === null ? {} : { user: line.user }),
         mounts: line.mounts,
         seed: line.seed,
         console: this.#tty,

@@ -28,7 +28,7 @@ import type { Residency } from './residency.ts';
 import { utilisationPpm } from './sched.ts';
 import { dearestRun, type Segments } from './segments.ts';
 import type { Request as Asked, Service } from './service.ts';
-import { drawOf, Session, STATE, type Caller, type SessionTable } from './session.ts';
+import { drawOf, Session, STATE, type Caller, type SessionTable, type Submitter } from './session.ts';
 import type { Bound } from './wcet/price.ts';
 import { transferCycles } from './wcet/targets.ts';
 
@@ -73,7 +73,7 @@ export class Admission {
   ) {}
 
   /** Admits a request, or says why not; what is refused is written down too. */
-  open(caller: Caller, optionsAt: number, prompt: OpenFile): Session | Refusal {
+  open(caller: Submitter, optionsAt: number, prompt: OpenFile): Session | Refusal {
     const { loader, journal } = this.k;
     const refused = (r: Refusal, known: Partial<Asked> = {}): Refusal => {
       this.life.totals.rejects++;
@@ -85,6 +85,8 @@ export class Admission {
     if (unwritten !== null) return refused(unwritten);
     const engine = loader.engine();
     if (engine === null) return refused(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE'));
+    const denied = this.k.monitor.refusal(caller, 'run', loader.source()) ?? loader.denies('execute');
+    if (denied !== null) return refused(denied);
     const o = SessionOptions.read(this.k.arena.u8, optionsAt);
     const bad = checkOptions(o, engine);
     if (bad !== null) return refused(bad, { o });

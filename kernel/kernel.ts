@@ -35,9 +35,11 @@ import { AppendFs } from '../vfs/fs-append.ts';
 import { AUDITOR_GID, AuditFs } from '../vfs/fs-audit.ts';
 import { HostFs } from '../vfs/fs-host.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
-import { ROOT } from '../vfs/permission.ts';
+import { ROOT, type Credentials } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
+import type { User } from './accounts.ts';
+import { Attestor, type Attested } from './attest.ts';
 import { AuditJournal, refusedFields, SILENT } from './audit/journal.ts';
 import { sealerOf } from './audit/content.ts';
 import { AuditLog } from './audit/log.ts';
@@ -53,15 +55,17 @@ import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
 import { Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
+import { Monitor } from './monitor.ts';
 import { makeDirectories, Mounter } from './mounter.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
+import { Packages } from './packages.ts';
 import { Pace } from './pace.ts';
 import { PagePool } from './pages.ts';
 import { Pipes } from './pipes.ts';
-import { Processes } from './process.ts';
+import { Processes, type Process } from './process.ts';
 import { Quotas } from './quota.ts';
 import { Prelinker } from './prelink.ts';
-import { parseQuotas, PASSWD_FILE, QUOTA_FILE, UserNames } from './quota-file.ts';
+import { parseQuotas, QUOTA_FILE } from './quota-file.ts';
 import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
 import type { Journal } from './service.ts';
@@ -130,6 +134,7 @@ export class Kernel {
   readonly costs: Costs;
   readonly streams: Streams;
   readonly disks: Disks;
+  readonly packages: Packages;
   readonly loader: Loader;
   readonly sessions: Sessions;
   readonly sched: Scheduler;
@@ -145,14 +150,17 @@ export class Kernel {
   private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
-  private users = new UserNames('');
+  private readonly monitor: Monitor;
   private readonly proc = new ProcFs();
   private halted = false;
   /** What has interrupted the processor so far; transfers are counted by Costs. */
   private readonly interrupts = { timer: 0, console: 0, plan: 0 };
 
+  private readonly imageDigest: string; // SHA-256, hex
+
   constructor(private readonly hw: Hardware) {
     const { arena } = hw;
+    this.imageDigest = this.digestOf(hw.image);
     checkTable();
     this.lay = layFixed(arena);
     this.clock = new Clock(arena, this.lay.clockAt, hw.target.hz);
@@ -175,7 +183,9 @@ export class Kernel {
 
     this.vfs = new Vfs(arena, () => this.clock.nowNs());
     const dev = new DevFs();
-    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, dev, this.proc, () =>
+    const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
+    this.packages = new Packages(images, hw.sha256, text => this.log.print(text));
+    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, this.packages, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
     this.streams = new Streams(arena, this.lay, this.clock, hw.compute);
@@ -188,10 +198,11 @@ export class Kernel {
       hw.tokenizer,
       hw.sha256,
       this.streams,
+      this.packages,
       text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
-    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.users.name(uid));
+    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.monitor.accounts.nameOf(uid));
     this.budget = new PeriodBudget(arena, this.lay.budgetAt, date);
     this.pace = new Pace(arena, this.lay.paceAt);
     this.pool = new PagePool(arena, this.swap);
@@ -209,6 +220,15 @@ export class Kernel {
             sha256: hw.sha256,
           });
     this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
+    this.monitor = new Monitor({
+      arena,
+      lay: this.lay,
+      vfs: this.vfs,
+      clock: this.clock,
+      journal: this.journal,
+      sha256: hw.sha256,
+      print: line => this.log.print(line),
+    });
     this.sessions = new Sessions({
       arena,
       lay: this.lay,
@@ -228,9 +248,9 @@ export class Kernel {
       trace: this.trace,
       journal: this.journal,
       breached: breach => this.breached(breach),
+      monitor: this.monitor,
     });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
-    const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
     const calls = new SystemCalls({
       arena,
       lay: this.lay,
@@ -240,6 +260,8 @@ export class Kernel {
       pipes: new Pipes(this.vfs, this.lay.pipesAt),
       mounter,
       loader: this.loader,
+      packages: this.packages,
+      attestor: new Attestor(this.attested()),
       sessions: this.sessions,
       budget: this.budget,
       quotas: this.quotas,
@@ -252,6 +274,7 @@ export class Kernel {
       console: hw.console,
       processes: () => this.processes,
       journal: this.journal,
+      monitor: this.monitor,
       switchTarget: name => this.switchTarget(name),
       configureDisk: (name, wanted) => this.configureDisk(name, wanted),
     });
@@ -264,7 +287,8 @@ export class Kernel {
       p => calls.gateOf(p),
       p => calls.drainTrace(p),
       p => this.sessions.closeOwnedBy(p.pid),
-      (p, why) => this.log.print(`${p.argv()[0]}[${p.pid}]: crashed: ${why}`),
+      // What a program says of its end may hold what it was working on.
+      (p, why) => this.log.print(`${p.argv()[0]}[${p.pid}]: crashed: ${why}`, p.credentials.euid),
       () => this.clock.nowNs(),
     );
 
@@ -277,8 +301,10 @@ export class Kernel {
     this.mountRoot(mounter, dev);
     arena.seal(['weights', 'stream', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
+    this.monitor.begin();
     this.readQuotas();
     this.openLog();
+    this.packages.boot();
     this.loadBootModel();
     this.audit?.settle();
   }
@@ -310,7 +336,7 @@ export class Kernel {
     const { hw, vfs } = this;
     vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false, '/', ROOT_DISK);
     this.log.print(`image: ${hw.image.length} bytes, cpio newc, sha256`);
-    this.log.print(this.digestOf(hw.image)); // 64 digits and the time stamp fill a line
+    this.log.print(this.imageDigest); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
     if (isRefusal(made)) panic(made.message);
     this.costs.transfer(made.bytes, this.disks.boot);
@@ -355,7 +381,7 @@ export class Kernel {
         for (const part of parts) hash.update(part);
         return Uint8Array.from(hash.digest());
       },
-      nameOf: uid => this.users.name(uid),
+      nameOf: uid => this.monitor.accounts.now().name(uid),
     });
   }
 
@@ -392,7 +418,7 @@ export class Kernel {
       'arena8.value': audit.publicKey.trimEnd(),
       'arena8.version': hw.version,
       'arena8.kernel.digest': hexToBytes(hw.buildDigest),
-      'arena8.image.digest': hexToBytes(this.digestOf(hw.image)),
+      'arena8.image.digest': hexToBytes(this.imageDigest),
       'arena8.seed': hw.seed,
       'arena8.target': hw.target.name,
       'arena8.disks': [...hw.diskModels].map(([name, model]) => `${name}=${model}`),
@@ -423,10 +449,10 @@ export class Kernel {
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
   }
 
-  /** Whose quotas differ from the defaults, and what users are called. A wrong line is told and left out. */
+  /** Whose quotas differ from the defaults. A wrong line is told and left out. */
   private readQuotas(): void {
-    this.users = new UserNames(this.textOf(PASSWD_FILE) ?? '');
-    const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE) ?? '', name => this.users.uid(name));
+    const names = this.monitor.accounts.now();
+    const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE) ?? '', name => names.uid(name));
     for (const line of lines) {
       const refusal = this.quotas.set(line);
       if (refusal !== null) panic(refusal.message);
@@ -462,7 +488,8 @@ export class Kernel {
     dev.registerMemory(arena.u8);
     dev.registerDisk('ram0', memoryDisk(this.hw.image));
     dev.registerDisk('ram1', this.swap);
-    for (const [name, device] of this.hw.devices) dev.register(name, device);
+    // The host's own ends of a shell are inherited, and opened by nobody else: they carry what others type.
+    for (const [name, device] of this.hw.devices) dev.register(name, device, 0o600);
     const trace = this.trace.device(() => {
       const uid = this.reader();
       return id => this.sessions.isSeenBy(uid, id);
@@ -474,7 +501,7 @@ export class Kernel {
     const { arena } = this.hw;
     const proc = (path: string, text: () => string): void => this.proc.register(path, text);
     proc('version', () => `arena8 ${this.hw.version} ${this.hw.compute.build}\nsha256 ${this.hw.buildDigest}\n`);
-    proc('kmsg', () => this.log.text());
+    proc('kmsg', () => this.log.text(this.reader()));
     proc('uptime', () => `${(this.clock.nowNs() / 1e9).toFixed(2)} ${(this.clock.nowNs() / 1e9).toFixed(2)}\n`);
     proc(
       'cpuinfo',
@@ -531,12 +558,15 @@ export class Kernel {
     proc('sched', () => figuresText({ ...this.sessions.schedule(), policy: this.sched.policy }));
     proc('budget', () => figuresText(this.budget.record()));
     proc('quotas', () => this.quotasText());
+    proc('rights', () => this.monitor.rightsText());
     proc('models', () => {
       const m = this.loader.current();
       if (m === null) return '';
       const { shape, options } = m.engine;
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
+    proc('packages', () => this.packages.packagesText());
+    proc('keys', () => this.packages.keysText());
     proc('audit', () => this.auditLines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
     proc('diskmodels', () => this.disks.modelsText());
@@ -576,8 +606,17 @@ export class Kernel {
    * sessions, the call that it waits in. `+`: in the terminal's foreground. The command is the rest of the line.
    */
   private processTable(): string {
+    const reader = this.reader();
+    const rows = [...this.processes.all()].map(p => this.processRow(p, isSeen(p, reader)));
+    const head = ['PID', 'PPID', 'PGID', 'UID', 'STAT', 'TTY', 'START', 'CYCLES', 'SESSIONS', 'WCHAN', 'COMMAND'];
+    return [head, ...rows].map(row => `${row.join(' ')}\n`).join('');
+  }
+
+  /** Of others than `isOwn` only what it is: prompts are given as arguments, and what its sessions take tells how long they are. */
+  private processRow(p: Process, isOwn: boolean): string[] {
     const { foreground } = this.processes;
-    const rows = [...this.processes.all()].map(p => [
+    const argv = isOwn ? p.argv() : p.argv().slice(0, 1);
+    return [
       `${p.pid}`,
       `${p.parent}`,
       `${p.group}`,
@@ -585,17 +624,12 @@ export class Kernel {
       p.state + (p.group === foreground ? '+' : ''),
       p.files.some(f => f !== null && f.ioctl(IOCTL.isatty, 0) >= 0) ? 'tty' : '?',
       `${p.startedNs}`,
-      `${p.cycles}`,
-      `${this.sessions.cyclesOf(p.pid)}`,
-      p.state === 'S' ? p.waitsIn : '-',
+      `${isOwn ? p.cycles : 0}`,
+      `${isOwn ? this.sessions.cyclesOf(p.pid) : 0}`,
+      p.state === 'S' && isOwn ? p.waitsIn : '-',
       // One process, one line, whatever its arguments are.
-      p
-        .argv()
-        .join(' ')
-        .replace(/[^ -~\u00a0-\uffff]/g, '?'), // control characters, without the engine's Unicode tables
-    ]);
-    const head = ['PID', 'PPID', 'PGID', 'UID', 'STAT', 'TTY', 'START', 'CYCLES', 'SESSIONS', 'WCHAN', 'COMMAND'];
-    return [head, ...rows].map(row => `${row.join(' ')}\n`).join('');
+      argv.join(' ').replace(/[^ -~\u00a0-\uffff]/g, '?'), // control characters, without the engine's Unicode tables
+    ];
   }
 
   /** /proc/arena: header, one line per region, totals. Peaks are each region's largest size since power-on. */
@@ -664,13 +698,24 @@ export class Kernel {
   /** Something was not as it was said to be. */
   private report(text: string): void {
     if (this.hw.strict) panic(text);
-    this.log.print(text);
+    this.log.print(text, ROOT.euid);
   }
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Starts a program whose descriptors 0, 1, 2 are these devices. Returns the pid or -errno. */
-  start(path: string, cwd: string, args: Uint8Array, devices: readonly [string, string, string]): number {
+  /** A user of /etc/passwd; undefined where there is none. */
+  user(name: string): User | undefined {
+    return this.monitor.user(name);
+  }
+
+  /** Starts a program whose descriptors 0, 1, 2 are these devices, as `user` (null: the superuser). Returns the pid or -errno. */
+  start(
+    path: string,
+    cwd: string,
+    args: Uint8Array,
+    devices: readonly [string, string, string],
+    user: User | null = null,
+  ): number {
     const files = [];
     for (const [fd, name] of devices.entries()) {
       const file = this.vfs.open('/', `/dev/${name}`, fd === 0 ? 0 : 1, 0);
@@ -680,11 +725,13 @@ export class Kernel {
       }
       files.push(file);
     }
-    const place = this.vfs.chdir('/', cwd);
+    const credentials: Credentials = user === null ? ROOT : this.monitor.enter(user);
+    const begins = this.vfs.chdir('/', cwd);
+    const place = typeof begins === 'number' && user !== null ? this.vfs.chdir('/', '/') : begins; // a home may be away
     const pid =
       typeof place === 'number'
         ? place
-        : this.processes.spawn(0, path, { cwd: place, credentials: ROOT, umask: 0o022 }, args, files, null);
+        : this.processes.spawn(0, path, { cwd: place, credentials, umask: 0o022 }, args, files, null);
     if (pid < 0) for (const f of files) f.close();
     return pid;
   }
@@ -759,6 +806,30 @@ export class Kernel {
     return true;
   }
 
+  /** What an attestation speaks about. */
+  private attested(): Attested {
+    const { hw } = this;
+    return {
+      key: hw.logKey,
+      version: hw.version,
+      compute: hw.compute.build,
+      kernelDigest: hw.buildDigest,
+      imageDigest: this.imageDigest,
+      seed: hw.seed,
+      packages: this.packages,
+      sha256: hw.sha256,
+      nowNs: () => this.clock.nowNs(),
+      target: () => this.costs.target.name,
+      disks: () =>
+        this.disks
+          .list()
+          .filter(d => d.modelName !== 'default')
+          .map(d => `${d.name}=${d.modelName}`),
+      loaded: () => this.loader.current(),
+      head: () => this.audit?.head ?? '',
+    };
+  }
+
   /** SHA-256 of everything allocated in the arena, the clock included: equal machines have equal digests, on every host. */
   arenaDigest(): string {
     return this.digestOf(this.hw.arena.u8.subarray(0, this.hw.arena.usage().offset));
@@ -769,6 +840,12 @@ export class Kernel {
     hash.update(bytes);
     return bytesToHex(hash.digest());
   }
+}
+
+/** Whether a user may know what a process works on: those that it has become, or came from, theirs. */
+function isSeen({ credentials }: Process, reader: number): boolean {
+  const { uid, euid } = credentials;
+  return reader === ROOT.euid || (reader === uid && reader === euid);
 }
 
 function hex(n: number): string {

@@ -1,6 +1,7 @@
 // The kernel log: lines with virtual timestamps, as dmesg prints them. A bounded ring; bookkeeping outside the arena.
 
 import { LIMITS } from './abi/index.ts';
+import { ROOT } from '../vfs/permission.ts';
 
 /** `[    1.234567] text` from virtual nanoseconds. */
 export function stamp(ns: number, text: string): string {
@@ -10,7 +11,7 @@ export function stamp(ns: number, text: string): string {
 }
 
 export class KernelLog {
-  private readonly lines: string[] = [];
+  private readonly lines: { readonly text: string; readonly uid: number | null }[] = [];
   private bytes = 0;
 
   constructor(
@@ -19,15 +20,18 @@ export class KernelLog {
     private readonly sink: (line: string) => void,
   ) {}
 
-  print(text: string): void {
+  /** `uid`: whose business it is, beside the superuser's; null: everybody's. */
+  print(text: string, uid: number | null = null): void {
     const line = stamp(this.nowNs(), text);
-    this.lines.push(line);
+    this.lines.push({ text: line, uid });
     this.bytes += line.length + 1;
-    while (this.bytes > LIMITS.kernelLogBytes) this.bytes -= this.lines.shift()!.length + 1;
+    while (this.bytes > LIMITS.kernelLogBytes) this.bytes -= this.lines.shift()!.text.length + 1;
     this.sink(line);
   }
 
-  text(): string {
-    return this.lines.map(l => `${l}\n`).join('');
+  /** As a user sees it. */
+  text(reader: number): string {
+    const seen = this.lines.filter(({ uid }) => uid === null || uid === reader || reader === ROOT.euid);
+    return seen.map(l => `${l.text}\n`).join('');
   }
 }

@@ -17,7 +17,9 @@ export class Pipes {
     const i = this.taken.indexOf(false);
     if (i < 0) return -E.NFILE;
     this.taken[i] = true;
-    const ends = this.vfs.pipe(this.ringsAt + i * LIMITS.pipeBytes, LIMITS.pipeBytes, () => {
+    const ringAt = this.ringsAt + i * LIMITS.pipeBytes;
+    this.vfs.arena.u8.fill(0, ringAt, ringAt + LIMITS.pipeBytes); // what others wrote is nowhere
+    const ends = this.vfs.pipe(ringAt, LIMITS.pipeBytes, () => {
       this.taken[i] = false;
     });
     if (typeof ends === 'number') this.taken[i] = false;

@@ -110,6 +110,8 @@ export class Processes {
   progress = 0;
   /** The process group that has the console; 0: all have. */
   foreground = 0;
+  /** Who has given the console away and may have it back: shells within shells, the outermost first. */
+  private readonly givers: number[] = [];
   private running: Process | null = null;
 
   constructor(
@@ -146,7 +148,7 @@ export class Processes {
     files: readonly (OpenFile | null)[],
     trace: OpenFile | null,
   ): number {
-    const image = this.imageOf(view, path);
+    const image = this.imageOf(view, path, trace);
     if (typeof image === 'number') return image;
     return this.begin(parent, { ...view, credentials: image.credentials }, args, files, trace, image.entry);
   }
@@ -163,7 +165,7 @@ export class Processes {
 
   /** Makes the running process another program with these descriptors. Returns -errno, or BLOCKED: the old program is not resumed. */
   exec(p: Process, path: string, args: Uint8Array, files: readonly (OpenFile | null)[]): number {
-    const image = this.imageOf(p, path);
+    const image = this.imageOf(p, path, p.trace);
     if (typeof image === 'number') return image;
     for (const f of p.files) f?.close();
     p.files.length = 0;
@@ -173,6 +175,7 @@ export class Processes {
     p.interrupted = false;
     p.args = args;
     p.credentials = image.credentials;
+    p.lastError = { errno: 0, code: 0, message: '' };
     const { entry } = image;
     p.body = entry(this.gate(p));
     this.progress++;
@@ -201,9 +204,14 @@ export class Processes {
 
   /**
    * What a process becomes that executes `path`: the program linked into the kernel that the file names in its first line,
-   * `#!arena8 NAME`, and the rights it runs with. To run it one need not be able to read it. -errno when it is no program for this user.
+   * `#!arena8 NAME`, and the rights it runs with. To run it one need not be able to read it. -errno when it is no program for this user. What is
+   * traced shows all that it reads: traced by others than the superuser it has the rights of whoever starts it, and no more.
    */
-  private imageOf(view: View, path: string): { entry: Entry; credentials: Credentials } | number {
+  private imageOf(
+    view: View,
+    path: string,
+    trace: OpenFile | null,
+  ): { entry: Entry; credentials: Credentials } | number {
     const place = this.vfs.resolve(view, path);
     if (typeof place === 'number') return place;
     const { inode } = place;
@@ -214,8 +222,11 @@ export class Processes {
     file.close();
     if (n < 0) return n;
     const head = String.fromCharCode(...this.memory.subarray(this.headAt, this.headAt + n));
+    const isBound = trace !== null && view.credentials.uid !== ROOT.uid;
     const entry = this.programs.get(/^#!arena8 ([a-z0-9_.[-]+)\n/.exec(head)?.[1] ?? '');
-    return entry === undefined ? -E.NOEXEC : { entry, credentials: executing(inode, view.credentials) };
+    return entry === undefined
+      ? -E.NOEXEC
+      : { entry, credentials: isBound ? view.credentials : executing(inode, view.credentials) };
   }
 
   /** The process that is inside its program now; null: the kernel acts for itself. */
@@ -252,6 +263,22 @@ export class Processes {
   signalForeground(signal: number): void {
     if (this.signalGroup(this.foreground, signal) === 0)
       for (const p of Array.from(this.table.values())) this.signal(p, signal);
+  }
+
+  /**
+   * `p` gives the console to a group; who had it, or -EPERM. It may when it has the console, or had it and gave it away, or could end those who
+   * have it: what somebody has left running does not take the keys from who logs in next.
+   */
+  giveConsole(p: Process, group: number): number {
+    const { foreground, givers } = this;
+    const holders = this.inGroup(foreground);
+    const isFree = foreground === 0 || holders.length === 0 || p.group === foreground;
+    const place = givers.indexOf(p.pid);
+    if (!isFree && place < 0 && !holders.some(q => maySignal(p.credentials, q.credentials))) return -E.PERM;
+    givers.length = place < 0 ? givers.filter(pid => this.get(pid)?.status === null).length : place;
+    givers.push(p.pid);
+    this.foreground = group;
+    return foreground;
   }
 
   /** The living processes of a group. */
@@ -317,6 +344,11 @@ export class Processes {
   waitIn(calls: string): boolean {
     return [...this.table.values()].some(p => p.state === 'S' && p.waitsIn.startsWith(calls));
   }
+}
+
+/** The superuser signals anyone, others those that they run, or had run before they became somebody else. */
+export function maySignal(by: Credentials, to: Credentials): boolean {
+  return by.euid === ROOT.euid || [by.uid, by.euid].some(id => id === to.uid || id === to.suid);
 }
 
 /** Credentials of a process that runs the program `inode`: a set-user-ID program has its owner's rights, whoever starts it. */

@@ -1,10 +1,9 @@
-// /etc/quota and /etc/passwd as the kernel reads them: whose quotas differ from the defaults, and which name stands for which user. Text in,
-// records and complaints out; a line that is wrong is left out and named, and the machine boots all the same.
+// /etc/quota as the kernel reads it: whose quotas differ from the defaults. Text in, records and complaints out; a line that is wrong is left
+// out and named, and the machine boots all the same.
 
 import { LIMITS, QUOTA_DEFAULTS, QUOTA_SET, shown } from './abi/index.ts';
 
 export const QUOTA_FILE = '/etc/quota';
-export const PASSWD_FILE = '/etc/passwd';
 
 /** What a line sets: `set` has a bit of QUOTA_SET for each column that is no `-`. */
 export interface QuotaLine {
@@ -79,30 +78,3 @@ function parseLine(
     sessions: sessions!,
   };
 }
-
-/** The users of /etc/passwd: names to ids and back; a number stands for itself where no user is called so. */
-export class UserNames {
-  private readonly ids = new Map<string, number>();
-  private readonly names = new Map<number, string>();
-
-  constructor(passwd: string) {
-    for (const line of passwd.split('\n')) {
-      const [name, , id, ...rest] = line.split(':');
-      const uid = plainId(id ?? '');
-      if (name === undefined || uid === null || rest.length !== 4) continue;
-      if (!this.ids.has(name)) this.ids.set(name, uid);
-      if (!this.names.has(uid)) this.names.set(uid, name);
-    }
-  }
-
-  uid(name: string): number | null {
-    return this.ids.get(name) ?? plainId(name);
-  }
-  name(uid: number): string {
-    return this.names.get(uid) ?? `${uid}`;
-  }
-}
-
-/** Ids are 31 bits, as the other readers of /etc/passwd have it. */
-const plainId = (text: string): number | null =>
-  /^[0-9]{1,10}$/.test(text) && Number(text) <= 0x7fffffff ? Number(text) : null;

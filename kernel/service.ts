@@ -11,6 +11,7 @@ import type { Clock } from './clock.ts';
 import type { Costs } from './costs.ts';
 import type { Layout } from './layout.ts';
 import type { Loader } from './loader.ts';
+import type { Monitor } from './monitor.ts';
 import type { Pace } from './pace.ts';
 import type { PagePool } from './pages.ts';
 import type { Quotas } from './quota.ts';
@@ -93,4 +94,5 @@ export interface Service {
   readonly journal: Journal;
   /** A charge lies outside its bounds. */
   readonly breached: (breach: Breach) => void;
+  readonly monitor: Monitor;
 }

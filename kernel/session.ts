@@ -227,6 +227,11 @@ export interface Caller {
   readonly uid: number; // effective
 }
 
+/** Who asks for a session: that somebody may have one is a matter of groups too. */
+export interface Submitter extends Caller {
+  readonly groups: readonly number[]; // the effective one and the others
+}
+
 /** All sessions, by slot. */
 export class SessionTable {
   private readonly slots: (Session | null)[] = Array.from({ length: LIMITS.sessionsMax }, () => null);

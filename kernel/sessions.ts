@@ -25,7 +25,7 @@ import { Life } from './life.ts';
 import { Residency } from './residency.ts';
 import { Segments } from './segments.ts';
 import type { Report, Service } from './service.ts';
-import type { Caller, Session } from './session.ts';
+import type { Caller, Session, Submitter } from './session.ts';
 import { transferCycles } from './wcet/targets.ts';
 
 type Figures = ReturnType<typeof LlmStats.read>;
@@ -54,7 +54,7 @@ export class Sessions {
   // ── Calls ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Decodes and checks everything, then commits. Returns the session's handle. */
-  open(caller: Caller, optionsAt: number, prompt: OpenFile): number | Refusal {
+  open(caller: Submitter, optionsAt: number, prompt: OpenFile): number | Refusal {
     this.sync();
     const s = this.admission.open(caller, optionsAt, prompt);
     return isRefusal(s) ? s : s.handle;

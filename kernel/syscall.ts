@@ -58,7 +58,7 @@ import {
 } from './abi/index.ts';
 import type { AuditFields, AuditOp } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
-import { MAY, permits, type Credentials } from '../vfs/permission.ts';
+import { MAY, permits, ROOT } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { PeriodBudget } from './budget.ts';
@@ -71,17 +71,22 @@ import type { DiskRequest } from './disks.ts';
 import type { Forecast } from './forecast.ts';
 import type { Layout } from './layout.ts';
 import { streamingOf, type Loader } from './loader.ts';
+import type { Monitor } from './monitor.ts';
 import type { Mounter } from './mounter.ts';
 import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
-import { CATCH, type Process, type Processes } from './process.ts';
+import { CATCH, maySignal, type Process, type Processes } from './process.ts';
 import type { Quotas } from './quota.ts';
 import { refusedFields } from './audit/journal.ts';
+import type { Right } from './rights.ts';
 import type { Journal } from './service.ts';
-import type { Caller } from './session.ts';
+import type { Submitter } from './session.ts';
 import type { Sessions } from './sessions.ts';
 import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
+import type { Attestor } from './attest.ts';
+import type { Packages } from './packages.ts';
+import { TRUST_CALLS, trustCalls } from './trust-calls.ts';
 
 /** What the calls act on. */
 export interface CallContext {
@@ -93,6 +98,8 @@ export interface CallContext {
   readonly pipes: Pipes;
   readonly mounter: Mounter;
   readonly loader: Loader;
+  readonly packages: Packages;
+  readonly attestor: Attestor;
   readonly sessions: Sessions;
   readonly budget: PeriodBudget;
   readonly quotas: Quotas;
@@ -104,12 +111,16 @@ export interface CallContext {
   readonly processes: () => Processes;
   readonly bootEpochSeconds: number;
   readonly journal: Journal;
+  readonly monitor: Monitor;
   /** Something took longer than was said. */
   readonly breached: (text: string) => void;
   /** Another simulated processor; the loaded plan gets its prices. */
   readonly switchTarget: (name: string) => Refusal | null;
   readonly configureDisk: (name: string, wanted: DiskRequest) => Refusal | null;
 }
+
+/** Calls that a change of accounts or rights ends with: whoever makes it is told of in the log. */
+const CHANGES: ReadonlySet<CallName> = new Set<CallName>(['close', 'rename', 'unlink']);
 
 /** Calls that may take any time: they read whole files, or turn texts of any length into ids. */
 const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
@@ -123,6 +134,11 @@ const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
   'model_diff',
   'tokenize',
   'chat',
+  'model_hash',
+  'model_verify',
+  'model_signed',
+  'model_register',
+  'attest',
 ]);
 
 /** Calls that may leave records in the audit log: they wait until its ring has room for them. */
@@ -138,14 +154,15 @@ const RECORDED: ReadonlySet<CallName> = new Set<CallName>([
   'sched',
   'budget',
   'quota',
+  ...TRUST_CALLS,
 ]);
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
 interface Entry {
   readonly name: CallName;
   readonly spec: CallSpec;
-  /** Positions among the call's integers of (address, length) pairs. */
-  readonly ranges: readonly number[];
+  /** (address, length) pairs: where among the call's integers, and whether the kernel writes there. */
+  readonly ranges: readonly { readonly at: number; readonly isOut: boolean }[];
   readonly integers: number;
   readonly handler: (...integers: number[]) => number;
 }
@@ -162,11 +179,11 @@ export class SystemCalls {
   constructor(private readonly k: CallContext) {
     const handlers = this.handlers();
     for (const [name, spec] of Object.entries(SYSCALLS) as [CallName, CallSpec][]) {
-      const ranges: number[] = [];
+      const ranges: { at: number; isOut: boolean }[] = [];
       let n = 0;
       for (const [, kind] of spec.args) {
         const wide = kind === 'path' || kind === 'in' || kind === 'out';
-        if (wide) ranges.push(n);
+        if (wide) ranges.push({ at: n, isOut: kind === 'out' });
         n += wide ? 2 : 1;
       }
       const handler = handlers[name] as (...integers: number[]) => number;
@@ -174,13 +191,14 @@ export class SystemCalls {
     }
   }
 
-  /** The way into the kernel that process `p` gets. */
+  /** The way into the kernel that process `p` gets, with memory of its own: what another program left behind is nowhere in it. */
   gateOf(p: Process): Gate {
+    const memory = new Uint8Array(LIMITS.windowBytes);
     return {
-      memory: this.k.arena.u8,
+      memory,
       windowAt: this.k.lay.windowAt,
       windowBytes: LIMITS.windowBytes,
-      trap: (nr, a, b, c, d, e, f) => this.trap(p, nr, a, b, c, d, e, f),
+      trap: (nr, ...integers) => this.trap(p, memory, nr, integers),
       mustYield: () => p.callsLeft <= 0 || p.stoppedBy !== null,
       signalled: () => p.caught !== 0,
       address: entry => {
@@ -191,23 +209,27 @@ export class SystemCalls {
   }
 
   /** Whatever breaks on this side of the gate is the kernel's fault, not the program's. */
-  private trap(p: Process, nr: number, a: number, b: number, c: number, d: number, e: number, f: number): number {
+  private trap(p: Process, memory: Uint8Array, nr: number, registers: readonly number[]): number {
     try {
-      return this.serve(p, nr, a, b, c, d, e, f);
+      return this.serve(p, memory, nr, registers);
     } catch (error) {
       throw error instanceof KernelPanic ? error : new KernelPanic(String(error), { cause: error });
     }
   }
 
-  private serve(p: Process, nr: number, a: number, b: number, c: number, d: number, e: number, f: number): number {
+  private serve(p: Process, memory: Uint8Array, nr: number, registers: readonly number[]): number {
     const entry = this.entries[nr];
     if (entry === undefined) return -E.NOSYS;
     if (!this.drainTrace(p)) return BLOCKED;
     this.caller = p;
     this.refusal = null;
-    const integers = [a, b, c, d, e, f].slice(0, entry.integers);
+    const integers = registers.slice(0, entry.integers);
     let r = this.checkRanges(entry, integers);
-    if (r === 0) r = this.bounded(entry, integers);
+    if (r === 0) {
+      this.copyIn(entry, integers, memory);
+      r = this.bounded(entry, integers);
+      if (r >= 0) this.copyOut(entry, integers, memory);
+    }
     if (r === BLOCKED) {
       if (!entry.spec.blocks) return this.left(p, entry, integers);
       if (!p.interrupted || p.status !== null) {
@@ -219,6 +241,7 @@ export class SystemCalls {
       r = -E.INTR;
     }
     p.waitsIn = '';
+    if (CHANGES.has(entry.name)) this.k.monitor.refresh(p.credentials.euid);
     p.cycles += this.k.costs.call();
     p.callsLeft--;
     this.k.processes().progress++;
@@ -271,12 +294,35 @@ export class SystemCalls {
 
   private checkRanges(entry: Entry, integers: readonly number[]): number {
     const { windowAt } = this.k.lay;
-    for (const i of entry.ranges) {
-      const at = integers[i]!;
-      const length = integers[i + 1]!;
+    for (const range of entry.ranges) {
+      const at = integers[range.at]!;
+      const length = integers[range.at + 1]!;
+      if (!Number.isInteger(at) || !Number.isInteger(length)) return -E.FAULT;
       if (!(at >= windowAt && length >= 0 && at + length <= windowAt + LIMITS.windowBytes)) return -E.FAULT;
     }
     return 0;
+  }
+
+  /**
+   * What the caller names of its memory, into the kernel's window: what it gives is copied, what it gets is zeros until the call writes there. So
+   * nothing of an earlier call, or of another process, is ever answered. Its price is in that of the call.
+   */
+  private copyIn(entry: Entry, integers: readonly number[], memory: Uint8Array): void {
+    const { u8 } = this.k.arena;
+    const { windowAt } = this.k.lay;
+    for (const { at: i } of entry.ranges) u8.fill(0, integers[i]!, integers[i]! + integers[i + 1]!);
+    for (const { at: i, isOut } of entry.ranges) {
+      const from = integers[i]! - windowAt;
+      if (!isOut) u8.set(memory.subarray(from, from + integers[i + 1]!), integers[i]!);
+    }
+  }
+
+  private copyOut(entry: Entry, integers: readonly number[], memory: Uint8Array): void {
+    const { u8 } = this.k.arena;
+    for (const { at: i, isOut } of entry.ranges) {
+      const at = integers[i]!;
+      if (isOut) memory.set(u8.subarray(at, at + integers[i + 1]!), at - this.k.lay.windowAt);
+    }
   }
 
   /** True when other processes write to the same trace: lines then say whose they are. */
@@ -318,14 +364,24 @@ export class SystemCalls {
   /** For the log: what the caller has done, or was refused. The call's answer: 0, a number, or what it was refused with. */
   private noted(op: AuditOp, fields: AuditFields, r: Refusal | number | null): number {
     const refused =
-      typeof r === 'number' && r < 0 ? { errno: -r, code: 0 as const, message: strerror(r) } : isRefusal(r) ? r : null;
+      typeof r === 'number' && r < 0
+        ? (this.refusal ?? { errno: -r, code: 0 as const, message: strerror(r) })
+        : isRefusal(r)
+          ? r
+          : null;
     this.k.journal.note(op, this.requester.uid, { ...fields, ...(refused === null ? {} : refusedFields(refused)) });
     return isRefusal(r) ? this.fail(r) : (r ?? 0);
   }
 
-  /** The caller as sessions know it. */
-  private get requester(): Caller {
-    return { pid: this.caller.pid, uid: this.caller.credentials.euid };
+  /** The caller as sessions and rights know it. */
+  private get requester(): Submitter {
+    const { euid, egid, groups } = this.caller.credentials;
+    return { pid: this.caller.pid, uid: euid, groups: [egid, ...groups] };
+  }
+
+  /** Why the caller has no such right to that model's path, or to what is managed. */
+  private denied(right: Right, object: string): Refusal | null {
+    return this.k.monitor.refusal(this.requester, right, object);
   }
 
   /** A path argument; -errno when it is none. */
@@ -367,6 +423,12 @@ export class SystemCalls {
     return this.caller.status === null ? 0 : BLOCKED;
   }
 
+  /** BLOCKED until that moment of the clock, then 0. */
+  private untilNs(wakeNs: number): number {
+    this.caller.wakeNs = this.k.clock.nowNs() < wakeNs ? wakeNs : null;
+    return this.caller.wakeNs === null ? 0 : BLOCKED;
+  }
+
   /** BLOCKED until the caller has waited so long (-1: for ever), then 0. */
   private until(milliseconds: number): number {
     const { clock } = this.k;
@@ -382,13 +444,14 @@ export class SystemCalls {
     return 0;
   }
 
-  /** A process outside the foreground group that reads the console is stopped by SIGTTIN. */
-  private stopsInBackground(file: OpenFile): boolean {
+  /** A process outside the foreground group that reads the console is stopped by SIGTTIN: BLOCKED; -EIO where it ignores that. 0: it may read. */
+  private inBackground(file: OpenFile): number {
     const { foreground } = this.k.processes();
-    if (foreground === 0 || this.caller.group === foreground) return false;
-    if (file.inode.kind !== KIND.char || file.ioctl(IOCTL.isatty, 0) !== 1) return false;
+    if (foreground === 0 || this.caller.group === foreground) return 0;
+    if (file.inode.kind !== KIND.char || file.ioctl(IOCTL.isatty, 0) !== 1) return 0;
+    if (this.caller.signals.get(SIG.TTIN) === CATCH.ignore) return -E.IO;
     this.k.processes().signalGroup(this.caller.group, SIG.TTIN);
-    return this.caller.stoppedBy !== null;
+    return BLOCKED;
   }
 
   private handlers(): Handlers {
@@ -497,22 +560,25 @@ export class SystemCalls {
         const p = pid === 0 ? this.caller : k.processes().get(pid);
         if (p === undefined || (p !== this.caller && p.parent !== this.caller.pid)) return -E.SRCH;
         if (group < 0) return -E.INVAL;
-        p.group = group === 0 ? p.pid : group;
+        const wanted = group === 0 ? p.pid : group;
+        // A signal of the terminal goes to all of a group: nobody makes others' processes his own.
+        const others = wanted === p.pid ? [] : k.processes().inGroup(wanted);
+        if (others.some(q => !maySignal(this.caller.credentials, q.credentials))) return -E.PERM;
+        p.group = wanted;
         return 0;
       },
       tcsetpgrp: (fd, group) =>
         this.withFile(fd, file => {
           if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
-          const processes = k.processes();
-          const before = processes.foreground;
-          processes.foreground = group;
-          return before;
+          return k.processes().giveConsole(this.caller, group);
         }),
       poll: (fd, milliseconds) =>
         this.withFile(fd, file => {
           const ready = file.ioctl(IOCTL.waiting, 0);
           if (ready < 0) return ready;
-          if (ready === 0 || this.stopsInBackground(file)) return this.until(milliseconds);
+          const stopped = this.inBackground(file);
+          if (stopped === -E.IO) return stopped;
+          if (ready === 0 || stopped === BLOCKED) return this.until(milliseconds);
           this.caller.wakeNs = null;
           return 1;
         }),
@@ -545,8 +611,9 @@ export class SystemCalls {
       target: (nameAt, nameBytes, at, capacity) => {
         const name = this.text(nameAt, nameBytes);
         if (name !== '') {
-          const r = this.noted('config', { 'arena8.name': 'target', 'arena8.value': name }, k.switchTarget(name));
-          if (r < 0) return r;
+          const r = this.denied('manage', 'target') ?? k.switchTarget(name);
+          const status = this.noted('config', { 'arena8.name': 'target', 'arena8.value': name }, r);
+          if (status < 0) return status;
         }
         return this.answer(k.costs.target.name, at, capacity);
       },
@@ -554,7 +621,7 @@ export class SystemCalls {
       // ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
       open: (at, bytes, flags, mode) => {
         const path = this.path(at, bytes);
-        return typeof path === 'number' ? path : this.install(vfs.open(this.caller, path, flags, mode));
+        return typeof path === 'number' ? path : this.open(path, flags, mode);
       },
       close: fd =>
         this.withFile(fd, file => {
@@ -564,7 +631,8 @@ export class SystemCalls {
         }),
       read: (fd, at, capacity) =>
         this.withFile(fd, file => {
-          if (this.stopsInBackground(file)) return BLOCKED;
+          const stopped = this.inBackground(file);
+          if (stopped !== 0) return stopped;
           return file.opening.disk === '' ? this.read(file, at, capacity) : this.readStored(file, at, capacity);
         }),
       write: (fd, at, bytes) =>
@@ -616,7 +684,8 @@ export class SystemCalls {
       readline: (fd, promptAt, promptBytes, at, capacity) =>
         this.withFile(fd, file => {
           if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
-          if (this.stopsInBackground(file)) return BLOCKED;
+          const stopped = this.inBackground(file);
+          if (stopped !== 0) return stopped;
           return k.console.readline(this.text(promptAt, promptBytes), u8, at, capacity);
         }),
       complete: (fd, back, count, at, bytes) =>
@@ -637,7 +706,7 @@ export class SystemCalls {
         if (bytes < DiskOptions.bytes) return -E.INVAL;
         const name = this.text(nameAt, nameBytes);
         const wanted = DiskOptions.read(u8, at);
-        const r = this.requester.uid === 0 ? k.configureDisk(name, wanted) : -E.PERM;
+        const r = this.denied('manage', `disk/${name}`) ?? k.configureDisk(name, wanted);
         return this.noted('config', { 'arena8.name': `disk ${name}`, 'arena8.value': diskText(wanted) }, r);
       },
 
@@ -715,6 +784,10 @@ export class SystemCalls {
       model_convert: (pathAt, pathBytes, type, flags, at, capacity) =>
         this.withPath(pathAt, pathBytes, path => {
           if (capacity < ConvertReport.bytes) return -E.RANGE;
+          const full = this.readable(path);
+          if (typeof full === 'number') return full;
+          const denied = k.packages.deniesFile(path, this.caller, 'export');
+          if (denied !== null) return this.fail(denied);
           const r = k.converter.convert(path, type, flags, this.caller);
           if (isRefusal(r)) return this.fail(r);
           ConvertReport.write(u8, at, r.report);
@@ -723,6 +796,10 @@ export class SystemCalls {
       model_prelink: (pathAt, pathBytes, at, capacity) =>
         this.withPath(pathAt, pathBytes, path => {
           if (capacity < PrelinkReport.bytes) return -E.RANGE;
+          const full = this.readable(path);
+          if (typeof full === 'number') return full;
+          const denied = k.packages.deniesFile(path, this.caller, 'export');
+          if (denied !== null) return this.fail(denied);
           const r = k.prelinker.prelink(path, this.caller);
           if (isRefusal(r)) return this.fail(r);
           PrelinkReport.write(u8, at, r.report);
@@ -731,6 +808,14 @@ export class SystemCalls {
       model_diff: (leftAt, leftBytes, rightAt, rightBytes) =>
         this.withPath(leftAt, leftBytes, left =>
           this.withPath(rightAt, rightBytes, right => {
+            for (const path of [left, right]) {
+              const full = this.readable(path);
+              if (typeof full === 'number') return full;
+            }
+            const denied =
+              k.packages.deniesFile(left, this.caller, 'inspect') ??
+              k.packages.deniesFile(right, this.caller, 'inspect');
+            if (denied !== null) return this.fail(denied);
             const r = k.converter.compare(left, right, this.caller);
             return isRefusal(r) ? this.fail(r) : this.install(r);
           }),
@@ -750,8 +835,10 @@ export class SystemCalls {
       setuid: uid => {
         const c = this.caller.credentials;
         if (uid < 0) return -E.INVAL;
-        if (c.euid === 0) this.caller.credentials = { ...c, uid, euid: uid, suid: uid };
-        else if (uid === c.uid || uid === c.suid) this.caller.credentials = { ...c, euid: uid };
+        if (c.euid === 0) {
+          this.caller.credentials = { ...c, uid, euid: uid, suid: uid };
+          k.monitor.becomes(c, uid);
+        } else if (uid === c.uid || uid === c.suid) this.caller.credentials = { ...c, euid: uid };
         else return -E.PERM;
         return 0;
       },
@@ -776,19 +863,37 @@ export class SystemCalls {
         this.caller.umask = mask & 0o777;
         return old;
       },
+      auth_wait: (at, bytes) => {
+        if (this.caller.credentials.euid !== 0) return -E.PERM;
+        return this.untilNs(k.monitor.mayTryNs(this.text(at, bytes)));
+      },
+      auth_failed: (at, bytes) => {
+        const { euid, uid } = this.caller.credentials;
+        if (euid !== 0) return -E.PERM;
+        k.monitor.failed(this.text(at, bytes), uid);
+        return 0;
+      },
+      rights: (userAt, userBytes, rightAt, rightBytes, objectAt, objectBytes) => {
+        const [user, right] = [this.text(userAt, userBytes), this.text(rightAt, rightBytes)];
+        const r = k.monitor.test(user, right, this.text(objectAt, objectBytes));
+        return isRefusal(r) ? this.fail(r) : r;
+      },
 
       // ── Models ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
       model_load: (pathAt, pathBytes, at, bytes) =>
         this.withPath(pathAt, pathBytes, path => {
           if (bytes < LoadOptions.bytes) return -E.INVAL;
-          const full = this.readable(path);
+          const full = this.readable(path, 'load');
           const r = this.busy() ?? (typeof full === 'number' ? full : loader.load(full, LoadOptions.read(u8, at)));
           return this.loaded({ 'arena8.path': typeof full === 'number' ? path : full }, r);
         }),
       model_unload: () => {
         const model = k.journal.modelFields();
         const busy = this.busy();
-        const r = busy ?? (loader.unload() ? null : refuse('NODEV', 2001, 'no model loaded'));
+        const r =
+          busy ??
+          this.denied('load', loader.source()) ??
+          (loader.unload() ? null : refuse('NODEV', 2001, 'no model loaded'));
         return this.noted('unload', model, r);
       },
       model_plan: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
@@ -847,6 +952,8 @@ export class SystemCalls {
       model_ops: (from, at, capacity) => {
         const engine = loader.engine();
         if (engine === null) return this.fail(refuse('NODEV', 2001, 'no model loaded'));
+        const denied = loader.denies('inspect');
+        if (denied !== null) return this.fail(denied);
         let skip = from;
         let n = 0;
         for (const op of engine.ops()) {
@@ -867,7 +974,8 @@ export class SystemCalls {
           const [engine = '', form = ''] = name.split(':');
           const load = (): Refusal | null =>
             engine === 'transformer' ? loader.reloadFile() : loader.loadBuiltin(engine, form);
-          const r = this.loaded({ 'arena8.name': 'backend', 'arena8.value': name }, this.busy() ?? load());
+          const denied = this.denied('load', engine === 'transformer' ? loader.lastPath : engine);
+          const r = this.loaded({ 'arena8.name': 'backend', 'arena8.value': name }, denied ?? this.busy() ?? load());
           if (r < 0) return r;
         }
         return this.answer(loader.engine()?.name ?? 'none', at, capacity);
@@ -899,7 +1007,8 @@ export class SystemCalls {
         if (bytes < WcetOptions.bytes) return -E.INVAL;
         const path = this.modelPath(pathAt, pathBytes);
         if (typeof path === 'number') return path;
-        const r = k.forecast.plan(path, at);
+        const denied = path === '' ? loader.denies('inspect') : null;
+        const r = denied ?? k.forecast.plan(path, at);
         return isRefusal(r) ? this.fail(r) : this.install(r);
       },
       model_speed: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
@@ -962,7 +1071,7 @@ export class SystemCalls {
           if (bytes < SchedOptions.bytes) return -E.INVAL;
           const wanted = SchedOptions.read(u8, at);
           const told = { 'arena8.name': 'sched', 'arena8.value': schedText(wanted) };
-          const r = this.noted('config', told, this.requester.uid === 0 ? sessions.configure(wanted) : -E.PERM);
+          const r = this.noted('config', told, this.denied('manage', 'sched') ?? sessions.configure(wanted));
           if (r < 0) return r;
         }
         SchedReport.write(u8, toAt, sessions.schedule());
@@ -976,9 +1085,9 @@ export class SystemCalls {
           if (wanted.set !== 0) {
             const { wcetCycles, periodNs, maxTokens } = wanted;
             const value = `wcet_cycles=${wcetCycles} period_ns=${periodNs} max_tokens=${maxTokens}`;
-            const isRoot = this.requester.uid === 0;
-            if (isRoot) k.budget.configure(wanted);
-            const r = this.noted('budget', { 'arena8.value': value }, isRoot ? null : -E.PERM);
+            const denied = this.denied('manage', 'budget');
+            if (denied === null) k.budget.configure(wanted);
+            const r = this.noted('budget', { 'arena8.value': value }, denied);
             if (r < 0) return r;
           }
         }
@@ -990,12 +1099,13 @@ export class SystemCalls {
         if (bytes < QuotaRecord.bytes) return -E.INVAL;
         const wanted = QuotaRecord.read(u8, at);
         const { uid } = this.requester;
+        const denied = wanted.set === 0 && wanted.uid === uid ? null : this.denied('manage', 'quota');
         if (wanted.set !== 0) {
           const name = wanted.uid === QUOTA_DEFAULTS ? '*' : `${wanted.uid}`;
-          const r = uid === 0 ? k.quotas.set(wanted) : -E.PERM;
+          const r = denied ?? k.quotas.set(wanted);
           const status = this.noted('quota', { 'arena8.name': name, 'arena8.value': quotaText(wanted) }, r);
           if (status < 0) return status;
-        } else if (uid !== 0 && wanted.uid !== uid) return -E.PERM;
+        } else if (denied !== null) return this.fail(denied);
         QuotaRecord.write(u8, toAt, k.quotas.get(wanted.uid));
         return QuotaRecord.bytes;
       },
@@ -1014,12 +1124,39 @@ export class SystemCalls {
         LlmStats.write(u8, at, sessions.stats());
         return LlmStats.bytes;
       },
+
+      // ── Trust ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      ...trustCalls(k, {
+        caller: () => this.caller,
+        isRoot: () => this.caller.credentials.euid === 0,
+        text: (at, bytes) => this.text(at, bytes),
+        withFile: (fd, use) => this.withFile(fd, use),
+        withPath: (at, bytes, use) => this.withPath(at, bytes, use),
+        readable: path => this.readable(path),
+        answer: (text, at, capacity) => this.answer(text, at, capacity),
+        busy: () => this.busy(),
+        fail: r => this.fail(r),
+        noted: (op, fields, r) => this.noted(op, fields, r),
+      }),
     };
   }
 
   /** A model was loaded, or was not; what is loaded then. */
   private loaded(fields: AuditFields, r: Refusal | number | null): number {
     return this.noted('load', { ...fields, ...(r === null ? this.k.journal.modelFields() : {}) }, r);
+  }
+
+  /** Model files are what their rights say, beside their modes; those that lie behind a mounted one are that one's. */
+  private open(path: string, flags: number, mode: number): number {
+    const { vfs } = this.k;
+    const file = vfs.open(this.caller, path, flags, mode);
+    if (typeof file === 'number' || this.caller.credentials.euid === ROOT.euid) return this.install(file);
+    const mount = vfs.mounts().find(m => m.fs.type === 'gguf' && m.device === file.opening.device);
+    const model = mount?.source ?? (file.inode.kind === KIND.file && file.path.endsWith('.gguf') ? file.path : null);
+    const denied = model === null ? null : this.denied('read', model);
+    if (denied === null) return this.install(file);
+    file.close();
+    return this.fail(denied);
   }
 
   private read(file: OpenFile, at: number, capacity: number): number {
@@ -1057,17 +1194,25 @@ export class SystemCalls {
   }
 
   /** The absolute path of a file that the kernel is to read for the caller; -EACCES where the caller may not. What is not there, the loader says. */
-  private readable(path: string): string | number {
+  private readable(path: string, right: Right = 'read'): string | number {
     const { vfs } = this.k;
     const place = vfs.resolve(this.caller, path);
-    if (typeof place !== 'number')
-      return permits(place.inode, this.caller.credentials, MAY.read) ? pathOf(place) : -E.ACCES;
+    if (typeof place !== 'number') {
+      if (!permits(place.inode, this.caller.credentials, MAY.read)) return -E.ACCES;
+      const full = pathOf(place);
+      const denied = this.denied(right, full);
+      return denied === null ? full : this.fail(denied);
+    }
     return place === -E.ACCES ? place : vfs.normalize(pathOf(this.caller.cwd), path);
   }
 
-  /** A model file's path, absolute; '' stands for the loaded model. */
+  /** The path of a model file that may be looked into, absolute; '' stands for the loaded model. */
   private modelPath(at: number, bytes: number): string | number {
-    return bytes === 0 ? '' : this.readable(this.text(at, bytes));
+    if (bytes === 0) return '';
+    const path = this.readable(this.text(at, bytes));
+    if (typeof path === 'number') return path;
+    const denied = this.k.packages.deniesFile(path, this.caller, 'inspect');
+    return denied === null ? path : this.fail(denied);
   }
 
   private withPath(at: number, bytes: number, use: (path: string) => number): number {
@@ -1106,11 +1251,6 @@ function quotaText(q: ReturnType<typeof QuotaRecord.read>): string {
   if ((q.set & QUOTA_SET.kv) !== 0) words.push(`kv=${q.kvBytes}`);
   if ((q.set & QUOTA_SET.sessions) !== 0) words.push(`sessions=${q.sessions}`);
   return words.join(' ');
-}
-
-/** The superuser signals anyone, others those that they run, or had run before they became somebody else. */
-function maySignal(by: Credentials, to: Credentials): boolean {
-  return by.euid === 0 || [by.uid, by.euid].some(id => id === to.uid || id === to.suid);
 }
 
 /** Every number names one call; checked once at boot. */

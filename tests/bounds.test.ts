@@ -55,7 +55,7 @@ function submit({ kernel, arena }: Machine, text: string, settings: Settings): n
   prompt.write(lay.dmaAt, bytes.length);
   prompt.seek(0, 0);
   SessionOptions.write(arena.u8, lay.windowAt, { ...DEFAULTS, ...settings });
-  const session = sessions.open({ pid: OWNER, uid: 0 }, lay.windowAt, prompt);
+  const session = sessions.open({ pid: OWNER, uid: 0, groups: [] }, lay.windowAt, prompt);
   prompt.close();
   return given(session);
 }

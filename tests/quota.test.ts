@@ -12,7 +12,8 @@ import { BUDGET_BYTES, PeriodBudget } from '../kernel/budget.ts';
 import { Clock, ClockRecord } from '../kernel/clock.ts';
 import { PACE, PACE_BYTES, Pace } from '../kernel/pace.ts';
 import { QUOTA_BYTES, Quotas, timeOfDay } from '../kernel/quota.ts';
-import { UserNames, parseQuotas } from '../kernel/quota-file.ts';
+import { Names } from '../kernel/accounts.ts';
+import { parseQuotas } from '../kernel/quota-file.ts';
 import { readCpio, writeCpio } from '../vfs/cpio.ts';
 import { random, soak } from './harness.ts';
 import { json, ok, refused } from './support/commands.ts';
@@ -323,8 +324,9 @@ test('a full table forgets who was idle longest, never a limit, a session or wha
 
 // ── /etc/quota ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const names = new UserNames(
+const names = new Names(
   'root:x:0:0:root:/root:/bin/sh\nada::1001:1001:Ada:/:/bin/sh\n7::1002:1:seven:/:/bin/sh\nshort:x:9\n',
+  '',
 );
 
 const uidOf = (name: string): number | null => names.uid(name);
@@ -901,7 +903,8 @@ test('/etc/quota is read at boot; its mistakes are in the log', t => {
 
 test('llmctl budget, quota, sched, pace: who may, wrong command lines, what is printed', t => {
   const machine = powerOn();
-  const denied = 'llmctl: Operation not permitted';
+  const denied =
+    /^llmctl: user user may not manage (quota|budget|sched): \/etc\/llm\/rights:\d+ decides: \* run,read \*\n$/;
   for (const line of [
     'quota user --tokens 0',
     'quota root',

@@ -579,7 +579,7 @@ for (const [name, image, stream] of [
 
 // ── The whole machine ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const OWNER = { pid: 4711, uid: 0 }; // no process
+const OWNER = { pid: 4711, uid: 0, groups: [] }; // no process
 const bootImage = readFileSync('build/boot.cpio');
 const power = (): Machine => boot({ image: bootImage, strict: true });
 

@@ -25,9 +25,12 @@ const mountPoints = [
   'var/log',
 ];
 
-/** What is not root's, not 0644 or, for directories and programs, 0755. `su` runs as root: it lets into accounts without a password. */
+/** What is not root's, not 0644 or, for directories and programs, 0755. Three programs run as root: they know whose password is right. */
 const special = {
+  'bin/login': { mode: 0o4755 },
+  'bin/passwd': { mode: 0o4755 },
   'bin/su': { mode: 0o4755 },
+  'etc/shadow': { mode: 0o600 },
   'home/user': { mode: 0o700, owner: 1000 },
   'home/auditor': { mode: 0o700, owner: 1001 },
   root: { mode: 0o700 },
@@ -61,7 +64,7 @@ function contents(programs) {
   const entries = new Map(mountPoints.map(name => [name, null]));
   for (const { name, dir } of walk(path.join(root, 'images/root')))
     entries.set(name, dir ? null : readFileSync(path.join(root, 'images/root', name)));
-  for (const { name } of walk(path.join(root, 'images/models')).filter(f => f.name.endsWith('.gguf')))
+  for (const { name } of walk(path.join(root, 'images/models')).filter(f => /\.gguf(?:\.sis)?$/.test(f.name)))
     entries.set(`models/${name}`, readFileSync(path.join(root, 'images/models', name)));
   for (const name of programs) entries.set(`bin/${name}`, Buffer.from(`#!arena8 ${name}\n`));
   return entries;

@@ -8,6 +8,11 @@ export const ORACLES = [
   { package: 'dash', file: '/usr/bin/dash', why: 'the shell language on fresh scripts' },
   { package: 'babeltrace2', file: '/usr/bin/babeltrace2', why: 'reads the CTF trace' },
   { package: 'python3', file: '/usr/bin/python3', why: 'takes prelinked images apart' },
+  {
+    package: 'python3-cryptography',
+    file: '/usr/lib/python3/dist-packages/cryptography',
+    why: 'checks exported audit logs without us',
+  },
   { package: 'llvm', file: '/usr/bin/llvm-mca', why: 'the machine models that prices are compared with' },
   { package: 'golang-go', file: '/usr/bin/go', why: "runs Go's checks of notes, proofs and tiles" },
   {

@@ -42,6 +42,9 @@ export const LIMITS = {
   completionsUnasked: 100, // candidates that Tab lists without asking
   symlinkDepth: 40, // links followed in one path, as on Linux
   groupsMax: 16, // supplementary groups of a process
+  etcFileBytes: 64 * KiB, // of accounts and rights, each (bookkeeping, outside the arena)
+  loginDelayMs: 2000, // after a wrong password, twice as long after each that follows
+  loginDelayMaxMs: 32000,
   pagerBytes: 16 * MiB, // of a pipe that less keeps to go back in, in memory storage
   kernelLogBytes: 32 * KiB, // dmesg ring (bookkeeping, outside the arena)
 
@@ -84,6 +87,13 @@ export const LIMITS = {
   chatTagTokensMax: 2000,
   chatBlanksMax: 1024,
   chatMessageMax: 200, // characters of what went wrong
+
+  // Trust in models (bookkeeping, outside the arena)
+  packagesMax: 16, // registered models; the specification's 4 suited its own
+  trustedKeysMax: 16,
+  packageBytes: 64 * KiB, // of a package or signing bundle
+  keyBytes: 4 * KiB, // of a key in PEM
+  nonceBytes: 128, // of an attestation
 
   // Sessions
   sessionsMax: 32,

@@ -16,7 +16,8 @@ export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whenc
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
   | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'PrelinkReport' | 'WcetOptions' | 'WcetReport' | 'SpeedOptions' | 'SpeedReport'
-  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'DiskOptions' | 'BudgetRecord' | 'QuotaRecord';
+  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'DiskOptions' | 'BudgetRecord' | 'QuotaRecord'
+  | 'PackageReport';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
  * `entries` of a directory; of an integer, which constants it is made of. strace prints it so, docs/ABI.md names it; nothing else depends on it.
@@ -147,10 +148,25 @@ export const SYSCALLS = {
   getgid: call(92, [], 'The real group.'),
   getegid: call(93, [], 'The effective group.'),
   getgroups: call(94, [['groups', 'out', 'ids']], 'Supplementary groups as u32. Returns how many bytes.'),
-  setuid: call(95, [['uid', 'int']], 'Become a user: the superuser anyone and for good; others only their real or saved user.'),
+  setuid: call(95, [['uid', 'int']], 'Become a user: the superuser anyone and for good, which is a login in the audit log; others only their real or saved user.'),
   setgid: call(96, [['gid', 'int']], 'The same for the group.'),
   setgroups: call(97, [['groups', 'in', 'ids']], 'Set the supplementary groups, u32 each. The superuser only.'),
   umask: call(98, [['mask', 'octal']], 'Set the permission bits that new files do not get. Returns the old mask.'),
+  auth_wait: call(99, [['name', 'path']], 'Wait until a password of that user may be tried again. The superuser only, as the next.', true),
+  auth_failed: call(100, [['name', 'path']], 'A password of that user was wrong: to the audit log, and the next one has to wait longer. That somebody has become a user setuid tells the log.'),
+  rights: call(101, [['user', 'path'], ['right', 'path'], ['object', 'path']], 'Whether a user has a right (load, run, read, manage) to a model or to what is managed: the line of /etc/llm/rights that gives it, 0 for the superuser.'),
+
+  // Trust
+  model_hash: call(110, [['path', 'path'], ['digest', 'out']], 'SHA-256 of a regular file, 32 bytes.', true),
+  model_verify: call(111, [['path', 'path'], ['package', 'fd'], ['key', 'fd'], ['report', 'out', 'PackageReport']], 'Whether a package or signing bundle holds for a model, under the key in a PEM file or, with -1, under a trusted one. Returns the result.', true),
+  model_signed: call(112, [['path', 'path'], ['package', 'fd'], ['key', 'fd'], ['report', 'out', 'PackageReport']], 'The same of a signature that has just been made, which is written down when it holds; with -1 under the key that the package names.', true),
+  trusted_key: call(113, [['name', 'path'], ['pem', 'in']], 'Trust a public key, or without one trust it no more. For the superuser; /proc/keys lists them.', true),
+  policy: call(114, [['name', 'path'], ['now', 'out']], 'Set (superuser) what happens to models that nobody vouches for: off, warn or enforce; empty: ask. Writes the one in force. Returns its length.', true),
+  model_register: call(115, [['path', 'path'], ['package', 'fd'], ['permissions', 'int'], ['ctx', 'int']], 'Register a model whose package holds, with these permissions and, if not 0, this longest context. For the superuser. Returns its id; /proc/packages lists them.', true),
+  model_unregister: call(116, [['id', 'int']], 'Forget a registered model. For the superuser.', true),
+  model_swap: call(117, [['id', 'int'], ['options', 'in', 'LoadOptions']], 'Load a registered model in place of the one loaded. On any failure that one stays.', true),
+  model_rollback: call(118, [['id', 'int']], 'Load again, as it was, the model before the one loaded; with an id only if it is the registered one of that id.', true),
+  attest: call(119, [['nonce', 'path'], ['statement', 'out']], "A signed statement of what this machine is and runs: a DSSE envelope under the log's key. Returns its bytes.", true),
 } as const satisfies Record<string, CallSpec>;
 
 export type CallName = keyof typeof SYSCALLS;
@@ -281,6 +297,26 @@ export const DISK_COLUMNS = [
   'bytesWritten',
 ] as const;
 
+/** The columns of /proc/packages: a line of these names, then a line a registered model in order of ids, fields separated by tabs. */
+export const PACKAGE_COLUMNS = [
+  'id',
+  'version',
+  'size', // bytes
+  'ctx', // longest context; 0: any
+  'permissions', // words with commas between, or -
+  'key', // its name; - when it is trusted no more
+  'digest', // SHA-256, hex
+  'path',
+] as const;
+
+/** The columns of /proc/keys: a line of these names, then a line a trusted key, fields separated by tabs. */
+export const KEY_COLUMNS = [
+  'name',
+  'kind', // ed25519, p256, p384
+  'since', // boot, or added
+  'key', // hex: of an Ed25519 key itself, else SHA-256 of its PEM
+] as const;
+
 /**
  * Header of a spawn block. `fd…`: the parent's descriptors that become 0, 1, 2, … 9 (−1: none). `trace`: a descriptor strace lines go to, or −1.
  */
@@ -358,7 +394,9 @@ export type Sys = {
 
 /** The processor's trap instruction, as a program sees it: the window and one way in. */
 export interface Gate {
-  readonly memory: Uint8Array; // the arena; programs touch the window only
+  /** The process's own memory, windowBytes long. What a call's arguments name in it is copied into the kernel's window, answers are copied out of it. */
+  readonly memory: Uint8Array;
+  /** What calls name its first byte. */
   readonly windowAt: number;
   readonly windowBytes: number;
   trap(nr: number, a: number, b: number, c: number, d: number, e: number, f: number): number;

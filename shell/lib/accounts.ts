@@ -1,11 +1,14 @@
-// Users and groups as /etc/passwd and /etc/group list them: names for ids, ids for names. A file that cannot be read is empty.
+// Users and groups as /etc/passwd and /etc/group list them: names for ids, ids for names; and passwords, for those who may read /etc/shadow. A
+// file that cannot be read is empty.
 
+import { O, utf8Encode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { readText } from './files.ts';
+import { writeAll } from './stdio.ts';
 
 export interface User {
   readonly name: string;
-  readonly password: string; // '' lets anyone in; anything else is locked
+  readonly password: string; // x: what /etc/shadow says; '' lets anyone in; anything else is locked
   readonly uid: number;
   readonly gid: number;
   readonly home: string;
@@ -90,4 +93,44 @@ export function* supplementaryGroups(sys: Sys): Generator<void, number[], void> 
   const n = yield* sys.getgroups(bytes);
   const view = new DataView(bytes.buffer);
   return Array.from({ length: Math.max(0, n) >> 2 }, (_, i) => view.getUint32(i * 4, true));
+}
+
+// ── Passwords ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A user with the password that counts. */
+export interface Account extends User {
+  readonly groups: readonly number[];
+}
+
+const SHADOW = '/etc/shadow';
+const SHADOW_NEW = '/etc/shadow.new';
+
+/** What a name logs in as; null where there is no such user. Only the superuser reads passwords: for others all that lie in /etc/shadow are locked. */
+export function* readAccount(sys: Sys, name: string): Generator<void, Account | null, void> {
+  const accounts = yield* readAccounts(sys);
+  const user = accounts.users.find(u => u.name === name);
+  if (user === undefined) return null;
+  const groups = accounts.groupsOf(user);
+  if (user.password !== 'x') return { ...user, groups };
+  const shadow = yield* readText(sys, SHADOW);
+  const lines = typeof shadow === 'string' ? shadow.split('\n') : [];
+  const password = lines.find(line => line.startsWith(`${name}:`))?.split(':')[1] ?? '*';
+  return { ...user, password, groups };
+}
+
+/** Writes a user's password down, and the day; 0 or -errno. The new file takes the old one's place when it is whole; -EEXIST while another is being written. */
+export function* writePassword(sys: Sys, name: string, hash: string, day: number): Generator<void, number, void> {
+  const shadow = yield* readText(sys, SHADOW);
+  const lines = typeof shadow === 'string' ? shadow.split('\n').filter(line => line !== '') : [];
+  const line = `${name}:${hash}:${day}::::::`;
+  const at = lines.findIndex(other => other.startsWith(`${name}:`));
+  if (at < 0) lines.push(line);
+  else lines[at] = line;
+  const fd = yield* sys.open(SHADOW_NEW, O.WRONLY | O.CREAT | O.EXCL, 0o600);
+  if (fd < 0) return fd;
+  let errno = yield* writeAll(sys, fd, utf8Encode(`${lines.join('\n')}\n`));
+  yield* sys.close(fd);
+  if (errno >= 0) errno = yield* sys.rename(SHADOW_NEW, SHADOW);
+  if (errno < 0) yield* sys.unlink(SHADOW_NEW);
+  return Math.min(0, errno);
 }

@@ -1,6 +1,6 @@
 // The system-call stubs, derived from the table in kernel/abi: the C library's lowest layer. A stub lays its arguments out in the window,
-// traps, copies results back, and yields when the kernel says BLOCKED or that the quantum is used up. Because the window belongs to
-// whoever runs, a stub that was blocked lays everything out again.
+// traps, copies results back, and yields when the kernel says BLOCKED or that the quantum is used up. The memory that arguments lie in is the
+// process's own, and every call begins at its beginning: a stub that was blocked lays everything out again.
 
 import { BLOCKED, E, SYSCALLS, utf8Length, utf8Write } from '../../kernel/abi/index.ts';
 import type { CallName, CallSpec, Entry, Gate, Sys } from '../../kernel/abi/index.ts';
@@ -17,6 +17,7 @@ const countsBytes: ReadonlySet<string> = new Set<CallName>([
   'detokenize',
   'session_read',
   'session_tokens',
+  'attest',
 ]);
 
 type Value = number | string | Uint8Array | Entry;
@@ -50,9 +51,9 @@ function* leave(gate: Gate, status: number): Generator<void, number, void> {
 }
 
 function trap(gate: Gate, name: string, spec: CallSpec, values: readonly Value[]): number {
-  const end = gate.windowAt + gate.windowBytes;
+  const { memory, windowAt, windowBytes } = gate;
   const integers: number[] = [];
-  let at = gate.windowAt;
+  let at = 0; // in the memory; calls name it by windowAt + at
   let out: Uint8Array | null = null;
   let outAt = 0;
   for (let i = 0; i < spec.args.length; i++) {
@@ -61,12 +62,12 @@ function trap(gate: Gate, name: string, spec: CallSpec, values: readonly Value[]
       integers.push(typeof value === 'number' ? value : gate.address(value));
       continue;
     }
-    const room = end - at;
+    const room = windowBytes - at;
     let length: number;
     if (typeof value === 'string') {
       length = utf8Length(value);
       if (length > room) return -E.NAMETOOLONG;
-      utf8Write(value, gate.memory, at, length);
+      utf8Write(value, memory, at, length);
     } else if (spec.args[i]![1] === 'out') {
       length = Math.min(value.length, room);
       out = value;
@@ -77,16 +78,16 @@ function trap(gate: Gate, name: string, spec: CallSpec, values: readonly Value[]
         if (name !== 'write') return -E.TOOBIG;
         length = room;
       }
-      gate.memory.set(length === value.length ? value : value.subarray(0, length), at);
+      memory.set(length === value.length ? value : value.subarray(0, length), at);
     }
-    integers.push(at, length);
+    integers.push(windowAt + at, length);
     at += length;
   }
   const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = integers;
   const result = gate.trap(spec.nr, a, b, c, d, e, f);
   if (out !== null && result >= 0) {
     const bytes = countsBytes.has(name) ? Math.min(result, at - outAt) : at - outAt;
-    out.set(gate.memory.subarray(outAt, outAt + bytes));
+    out.set(memory.subarray(outAt, outAt + bytes));
   }
   return result;
 }

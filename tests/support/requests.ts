@@ -327,7 +327,7 @@ export class Subject {
     prompt.write(lay.dmaAt, bytes.length);
     prompt.seek(0, 0);
     SessionOptions.write(arena.u8, lay.windowAt, settings);
-    const id = sessions.open({ pid: OWNER, uid: 0 }, lay.windowAt, prompt);
+    const id = sessions.open({ pid: OWNER, uid: 0, groups: [] }, lay.windowAt, prompt);
     prompt.close();
     if (!isRefusal(id)) return id;
     if ([2002, 2003, 4001].includes(id.code)) return null;

@@ -154,7 +154,7 @@ export class Bench {
     prompt.seek(0, 0);
     SessionOptions.write(machine.arena.u8, lay.windowAt, { ...DEFAULTS, ...options });
     const handle = sessions.mayTake(sessions.isServing ? sessions.openingMax(prompt) : 0)
-      ? sessions.open({ pid, uid }, lay.windowAt, prompt)
+      ? sessions.open({ pid, uid, groups: [] }, lay.windowAt, prompt)
       : null;
     prompt.close();
     return handle;
