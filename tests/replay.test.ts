@@ -3,12 +3,27 @@
 
 import test from 'ava';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { generateKeyPairSync } from 'node:crypto';
+import fs, { existsSync, readFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { replayWord } from '../boot/audit-replay.ts';
 import { boot, BUILD_DIGEST, type Machine } from '../boot/index.ts';
+import { parseLogKey } from '../boot/log-key.ts';
 import { isRefusal } from '../kernel/abi/index.ts';
 import { canonical, frame, joined, parseEntryBundle, type JsonObject } from '../trust/index.ts';
 import { BROWSERS, bundled, transcriptOf, type Site } from './support/browser.ts';
-import { base64, BOOT, bytesOf, carried, makeLog, mounted, replayed, type Carried } from './support/replaying.ts';
+import {
+  base64,
+  BOOT,
+  bytesOf,
+  carried,
+  IDENTITY,
+  makeLog,
+  mounted,
+  replayed,
+  type Carried,
+} from './support/replaying.ts';
 import { Bench, SESSION_FLAG } from './support/service.ts';
 
 const ok = (m: Machine, line: string): string => {
@@ -204,6 +219,109 @@ test('what cannot be run again is said with its reason', t => {
     String(saidOf(replayed(m), 'score')),
     /^no model with the digest 2c1a6d57655866d0…: \/models\/fable-q4_0.gguf has/,
   );
+});
+
+// ── The host's word ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What `arena8 audit replay WORDS` prints, and its status. */
+function word(...words: readonly string[]): { status: number; stdout: string; stderr: string } {
+  const text = { 1: '', 2: '' };
+  const write = (fd: 1 | 2, bytes: Uint8Array): void => {
+    text[fd] += Buffer.from(bytes).toString('utf8');
+  };
+  const status = replayWord([...words, '--image', 'build/boot.cpio'], { write, watched: false });
+  return { status, stdout: text[1], stderr: text[2] };
+}
+
+function inScratch<T>(f: (directory: string) => T): T {
+  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'arena8-replay-'));
+  try {
+    return f(scratch);
+  } finally {
+    fs.rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+test('arena8 audit replay: an exported log, with stored texts', t => {
+  inScratch(scratch => {
+    for (const [name, text] of Object.entries(made())) {
+      fs.mkdirSync(path.dirname(path.join(scratch, name)), { recursive: true });
+      fs.writeFileSync(path.join(scratch, name), bytesOf(text));
+    }
+    const identity = path.join(scratch, 'key');
+    fs.writeFileSync(identity, `# an auditor's\n${IDENTITY}\n`);
+    const all = word(scratch, '--all', '--identity', identity);
+    t.is(all.stderr, '');
+    t.is(all.stdout.split('\n').at(-2), '49 requests: 48 agree, 0 differ, 1 not run again');
+    t.is(all.status, 0);
+    const one = word(scratch, '4', '--identity', identity);
+    t.regex(one.stdout, /\nlogits +agrees\n[^]*\nrecord 4: infer agrees\n$/);
+    t.deepEqual(word(scratch, '4'), {
+      status: 1,
+      stdout: '',
+      stderr:
+        'llmctl: record 4: infer not run again: its prompt is not known: it is stored, encrypted, and --identity opens it\n',
+    });
+    // Without a salt only digests stay uncompared.
+    const unsalted = word(scratch, '4', '--prompt', 'Once upon a time there was a little girl');
+    t.regex(unsalted.stdout, /^prompt +not compared: its salt is not disclosed\n/m);
+    t.is(unsalted.status, 0);
+    t.is(word(scratch, '4', '--prompt', 'Once upon').status, 1);
+  });
+});
+
+test("arena8 audit replay: a machine's own store, with the log's key", t => {
+  inScratch(scratch => {
+    const key = path.join(scratch, 'key.pem');
+    const store = path.join(scratch, 'store');
+    fs.mkdirSync(store);
+    const pem = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' });
+    fs.writeFileSync(key, pem);
+    const logKey = parseLogKey(String(pem), 'example.org/log');
+    if (isRefusal(logKey)) throw new Error(logKey.message);
+    const m = boot({ image, logKey, target: 'cortex-m7', mounts: { '/var/audit': store } });
+    ok(
+      m,
+      'llmctl load fable-q4_0; llminfer --seed 7 --max-tokens 5 Tom and Lily; llminfer --seed 8 --stop " " --max-tokens 9 Tom',
+    );
+    const numbers = ok(m, 'llmctl audit list --op infer --json').trim().split('\n');
+    const [first, second] = numbers.map(line => Number((JSON.parse(line) as JsonObject)['arena8.record']));
+
+    t.regex(word(store, `${first}`, '--log-key', key, '--prompt', 'Tom and Lily').stdout, /\noutput +agrees\n/);
+    t.regex(word(store, `${first}`, '--log-key', key, '--prompt', 'Tom and Bob').stdout, /DIFFERS in prompt\n$/);
+    t.regex(word(store, `${second}`, '--log-key', key, '--prompt', 'Tom', '--stop', ' ').stdout, /\nfinish +agrees\n/);
+    t.regex(
+      word(store, `${second}`, '--log-key', key, '--prompt', 'Tom', '--stop', 'x').stdout,
+      /DIFFERS in stop strings\n$/,
+    );
+    t.regex(
+      word(store, `${second}`, '--log-key', key, '--prompt', 'Tom').stdout,
+      /\nfinish +not compared: its stop strings are not given\n[^]*agrees\n$/,
+    );
+    const disclosed = path.join(scratch, 'known');
+    fs.writeFileSync(
+      disclosed,
+      `{"record":${first},"prompt":"Tom and Lily"}\n\n{"record":${second},"prompt":"Tom","stops":[" "]}\n`,
+    );
+    const all = word(store, '--all', '--json', '--log-key', key, '--disclosed', disclosed);
+    t.is(all.stdout.trim().split('\n').at(-1), '{"requests":2,"agree":2,"differ":0,"skipped":0}');
+  });
+});
+
+test('arena8 audit replay: what is wrong is said', t => {
+  inScratch(scratch => {
+    t.deepEqual(word(), {
+      status: 2,
+      stdout: '',
+      stderr: "arena8 audit replay: DIR and N, or --all\nTry 'arena8 audit replay --help'\n",
+    });
+    t.is(word('--help').status, 0);
+    t.is(word(scratch, '--all', '7').status, 2);
+    t.regex(word(scratch, '--all').stderr, /: no audit log: /);
+    t.regex(word(path.join(scratch, 'none'), '1').stderr, /none/);
+    fs.writeFileSync(path.join(scratch, 'checkpoint'), 'x\n');
+    t.regex(word(scratch, '1').stderr, /checkpoint: /);
+  });
 });
 
 // ── Other hosts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
