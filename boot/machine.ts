@@ -16,6 +16,7 @@ import {
   type CharDevice,
   type Hasher,
   type HostDirectory,
+  type LogKey,
   type TtyDevice,
 } from '../kernel/abi/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
@@ -41,6 +42,7 @@ import { multiplyAddIsFused } from './fused.ts';
 import * as inference from './inference.ts';
 import type { BudgetOptions, Inference, InferOptions, Submission } from './inference.ts';
 import { templateDevice } from './template.ts';
+import { demonstrationKey } from './log-key.ts';
 import { BUILD_DIGEST, VERSION } from './version.ts';
 
 export interface BootOptions {
@@ -70,6 +72,10 @@ export interface BootOptions {
   readonly sha256?: () => Hasher;
   /** What kinds of storage disks are: `{ vda: 'nvme' }`; vda holds /, vdb and so on are the mounts in their order. Default: the target's own. */
   readonly disks?: Readonly<Record<string, string>>;
+  /** Signs the audit log; see boot/log-key.ts. Default: the demonstration key, which everybody has. */
+  readonly logKey?: LogKey;
+  /** False: nothing is logged. */
+  readonly audit?: boolean;
   /** A charge outside its bounds stops the machine, instead of one session: for tests. */
   readonly strict?: boolean;
 }
@@ -117,6 +123,7 @@ export class Machine {
       seed: options.seed ?? 0,
       ...processors(options),
       pricer: pricer(),
+      logKey: options.audit === false ? null : (options.logKey ?? demonstrationKey()),
       strict: options.strict ?? false,
       log: options.log ?? (() => {}),
     });

@@ -11,16 +11,25 @@ import { performance } from 'node:perf_hooks';
 import { isatty } from 'node:tty';
 import { DISK_MODELS } from '../drivers/block/models.ts';
 import { Tty } from '../drivers/tty/tty.ts';
-import { isRefusal, strerror, utf8Encode, type CharDevice, type HostDirectory } from '../kernel/abi/index.ts';
+import {
+  isRefusal,
+  strerror,
+  utf8Encode,
+  type CharDevice,
+  type HostDirectory,
+  type LogKey,
+} from '../kernel/abi/index.ts';
 import { directory, reason, singleFile } from './host-directory.ts';
 import { findTarget, parseCalibration, TARGET_DEFAULT, TARGETS } from '../kernel/wcet/targets.ts';
-import { boot, type Machine, type RunState } from './index.ts';
+import { boot, nodeSigner, type Machine, type RunState } from './index.ts';
+import { LOG_NAME_DEFAULT, parseLogKey } from './log-key.ts';
 import { parsePace, Pacer } from './pace.ts';
 import { VERSION } from './version.ts';
 
 const HELP = `Usage: arena8 [-c 'COMMANDS'] [SCRIPT] [--mount HOSTPATH:GUESTPATH[:ro]]...
               [--home DIR] [--user NAME] [--image FILE] [--seed N] [--target NAME]
               [--calibration FILE] [--disk NAME=MODEL]... [--pace real|max|N%]
+              [--log-key FILE] [--log-name NAME] [--audit on|off]
               [--version] [--help]
 A kernel for language models in one 8 MiB arena.
 
@@ -47,6 +56,14 @@ input, terminal or not, until it ends. The exit status is the last command's.
   --pace real|max|N%
                  show output when the simulated processor would have got there,
                  or at N % of its speed (default max: at once)
+  --log-key FILE the Ed25519 key that signs the audit log: PKCS#8, as
+                 'openssl genpkey -algorithm ed25519' writes it, or a C2SP
+                 note signer's line (default: a key that everybody has)
+  --log-name NAME
+                 name of that key, and origin of the log
+                 (default ${LOG_NAME_DEFAULT})
+  --audit on|off keep an audit log, in what is mounted on /var/audit, or
+                 until power-off in memory (default on)
   --version      print the version
   --help         print this
 
@@ -88,6 +105,9 @@ interface CommandLine {
   target: string;
   calibration: string | null; // its text
   disks: Record<string, string>; // models by disk
+  logKey: string | null; // its file
+  logName: string | null;
+  audit: boolean;
   pace: number | null; // see parsePace
 }
 
@@ -112,6 +132,9 @@ function parse(argv: readonly string[]): CommandLine {
     target: TARGET_DEFAULT,
     calibration: null,
     disks: {},
+    logKey: null,
+    logName: null,
+    audit: true,
     pace: null,
   };
   if (RESERVED.includes(argv[0]!)) fail(STATUS.usage, `'${argv[0]}' is reserved; not in this build`);
@@ -131,6 +154,9 @@ function parse(argv: readonly string[]): CommandLine {
     else if (name === '--target') line.target = targetOf(value());
     else if (name === '--calibration') line.calibration = calibrationOf(value());
     else if (name === '--disk') Object.assign(line.disks, diskOf(value()));
+    else if (name === '--log-key') line.logKey = value();
+    else if (name === '--log-name') line.logName = value();
+    else if (name === '--audit') line.audit = auditOf(value());
     else if (name === '--pace') line.pace = paceOf(value());
     else if (early && argument === '-c') line.commands = value();
     else if (early && (argument === '--help' || argument === '-h')) printAndExit(HELP);
@@ -200,6 +226,24 @@ function diskOf(text: string): Readonly<Record<string, string>> {
   if (name === undefined || model === undefined) misused(`--disk: '${text}' is not NAME=MODEL`);
   if (!models.includes(model)) misused(`--disk: no disk model '${model}': ${models.join(', ')}`);
   return { [name]: model };
+}
+
+function auditOf(text: string): boolean {
+  if (text !== 'on' && text !== 'off') misused(`--audit: '${text}' is neither on nor off`);
+  return text === 'on';
+}
+
+/** The key of the audit log; null: the one that everybody has. */
+function logKeyOf({ logKey: file, logName }: CommandLine): LogKey | null {
+  if (file === null) return logName === null ? null : misused('--log-name: it is the name of a key, --log-key FILE');
+  let text: string;
+  try {
+    text = fs.readFileSync(file, 'utf8');
+  } catch (error) {
+    return fail(STATUS.usage, `--log-key: cannot read '${file}': ${reason(error)}`);
+  }
+  const key = parseLogKey(text, logName, nodeSigner);
+  return isRefusal(key) ? fail(STATUS.usage, `--log-key: ${file}: ${key.message}`) : key;
 }
 
 function paceOf(text: string): number | null {
@@ -275,6 +319,7 @@ class Host {
   }
 
   #powerOn(line: CommandLine): Machine {
+    const logKey = logKeyOf(line);
     try {
       return boot({
         ...(line.image === null ? {} : { image: line.image }),
@@ -284,6 +329,8 @@ class Host {
         console: this.#tty,
         target: line.target,
         disks: line.disks,
+        audit: line.audit,
+        ...(logKey === null ? {} : { logKey }),
         ...(line.calibration === null ? {} : { calibration: line.calibration }),
         ...(this.#interactive ? {} : { errors: this.#standardError }),
         log: text => this.#log(text),

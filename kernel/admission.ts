@@ -27,7 +27,7 @@ import { pagesOf } from './pages.ts';
 import type { Residency } from './residency.ts';
 import { utilisationPpm } from './sched.ts';
 import { dearestRun, type Segments } from './segments.ts';
-import type { Service } from './service.ts';
+import type { Request as Asked, Service } from './service.ts';
 import { drawOf, Session, STATE, type Caller, type SessionTable, type Submitter } from './session.ts';
 import type { Bound } from './wcet/price.ts';
 import { transferCycles } from './wcet/targets.ts';
@@ -75,29 +75,30 @@ export class Admission {
   /** Admits a request, or says why not; what is refused is written down too. */
   open(caller: Submitter, optionsAt: number, prompt: OpenFile): Session | Refusal {
     const { loader, journal } = this.k;
-    let counted = 0;
-    const refused = (r: Refusal): Refusal => {
+    const refused = (r: Refusal, known: Partial<Asked> = {}): Refusal => {
       this.life.totals.rejects++;
       this.k.trace.emit('reject', 0, r.code, r.errno);
-      journal.refused(caller.uid, counted, r);
+      journal.refused(caller.uid, known, r);
       return r;
     };
+    const unwritten = journal.admits();
+    if (unwritten !== null) return refused(unwritten);
     const engine = loader.engine();
     if (engine === null) return refused(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE'));
-    const denied = this.k.monitor.refusal(caller, 'run', loader.source());
+    const denied = this.k.monitor.refusal(caller, 'run', loader.source()) ?? loader.denies('execute');
     if (denied !== null) return refused(denied);
     const o = SessionOptions.read(this.k.arena.u8, optionsAt);
     const bad = checkOptions(o, engine);
-    if (bad !== null) return refused(bad);
-    const text = this.tokenize(caller, engine, o, prompt);
-    if (isRefusal(text)) return refused(text);
-    counted = text.count;
+    if (bad !== null) return refused(bad, { o });
     const stops = readStops(this.k.arena.u8, optionsAt + SessionOptions.at.stopBytes, o.stopCount);
+    const text = this.tokenize(caller, engine, o, prompt);
+    if (isRefusal(text)) return refused(text, { o, stops });
+    const quotaBefore = journal.quotaOf(caller.uid);
     const s = this.admit(this.requestOf(caller, engine, o, text, stops));
     if (isRefusal(s)) {
+      refused(s, { o, stops, ids: text.file, count: text.count });
       text.file.close();
-      return refused(s);
-    }
+    } else journal.submitted(s, { o, stops }, quotaBefore);
     return s;
   }
 

@@ -109,7 +109,7 @@ export class Charging {
   private isWithin(s: Session, what: Breach['what'], pos: number, charged: number, { most, least }: Bound): boolean {
     if (charged <= most && charged >= least) return true;
     const outputTokens = s.get('outputTokens');
-    this.k.journal.breached({ what, session: s.id, outputTokens, pos, charged, most, least });
+    this.k.breached({ what, session: s.id, outputTokens, pos, charged, most, least });
     return false;
   }
 

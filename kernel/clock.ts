@@ -6,8 +6,8 @@
 import { layout, type ArenaView } from './abi/index.ts';
 import { panic } from './panic.ts';
 
-/** What cycles are spent on: ops of plans, all other kernels, system calls, switches between processes, storage, weights that were waited for, waiting. */
-export const ACCOUNTS = ['plan', 'kernels', 'calls', 'switches', 'transfers', 'stalls', 'idle'] as const;
+/** What cycles are spent on: ops of plans, all other kernels, system calls, switches between processes, storage, weights that were waited for, the audit log, waiting. */
+export const ACCOUNTS = ['plan', 'kernels', 'calls', 'switches', 'transfers', 'stalls', 'audit', 'idle'] as const;
 export type Account = (typeof ACCOUNTS)[number];
 
 /** The clock in the kernel tables. nanoseconds = baseNs + ⌊(cycles − baseCycles) · 10⁹ / hz⌋. */
@@ -22,6 +22,7 @@ export const ClockRecord = layout({
   switches: 'u64',
   transfers: 'u64',
   stalls: 'u64',
+  audit: 'u64',
   idle: 'u64',
 });
 const field = ClockRecord.at;

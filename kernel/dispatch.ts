@@ -260,7 +260,7 @@ export class Dispatcher {
   // ── A pass ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private pass(engine: Engine, order: readonly number[]): void {
-    const { clock, trace, journal, table } = this.k;
+    const { clock, trace, breached, table } = this.k;
     const { parts, bound } = this.form(table.at(order[0]!)!, engine, order);
     const [from, fromNs] = [clock.cycles(), clock.nowNs()];
     const rows = parts.reduce((n, part) => n + part.n, 0);
@@ -272,7 +272,7 @@ export class Dispatcher {
     const [{ s: first, pos }] = parts as [Part];
     if (cycles > bound) {
       const outputTokens = first.get('outputTokens');
-      journal.breached({ what: 'pass', session: first.id, outputTokens, pos, charged: cycles, most: bound, least: 0 });
+      breached({ what: 'pass', session: first.id, outputTokens, pos, charged: cycles, most: bound, least: 0 });
     }
     const f = this.figures;
     f.passes++;

@@ -52,6 +52,26 @@ export function openImage({ arena, lay, costs, vfs }: ImageContext, path: string
   return unread ?? { ...image, message: `${file.path}: ${image.message}` };
 }
 
+/**
+ * All `bytes` bytes of a file in order through the DMA buffer, each piece given to `take` with its position; the disk's times are booked.
+ * Refused where they are not all there.
+ */
+export function readAll(
+  { arena, lay, costs }: ImageContext,
+  file: OpenFile,
+  bytes: number,
+  take: (piece: Uint8Array, at: number) => void,
+): Refusal | null {
+  const dma = arena.u8.subarray(lay.dmaAt, lay.dmaAt + LIMITS.dmaBytes);
+  for (let done = 0; done < bytes;) {
+    const n = file.readAt(done, lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));
+    if (n <= 0) return refuse('IO', 0, `I/O error reading ${bytes - done} bytes at ${done}`);
+    take(dma.subarray(0, n), done);
+    done += n;
+  }
+  return costs.readThrough(bytes, costs.disks.of(file));
+}
+
 /** The compute device's decoding, its work booked. */
 export function deviceDecode(compute: Compute, costs: Costs): Decode {
   return (type, fromAt, n, toAt) => {

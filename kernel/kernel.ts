@@ -1,7 +1,7 @@
 // The kernel, put together: lays out the arena, mounts the root, registers what /proc and /dev show, and runs the machine — processes
 // first, then one step of the running session, then the clock jumps to the next timer. It never names an engine or a host.
 
-import { bytesToHex } from '@noble/hashes/utils.js';
+import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js';
 import {
   DISK_SET,
   formatRefusal,
@@ -22,6 +22,7 @@ import {
   type EngineDriver,
   type Hasher,
   type HostDirectory,
+  type LogKey,
   type ProgramTable,
   type Refusal,
   type RngDriver,
@@ -30,13 +31,19 @@ import {
   type TtyDevice,
 } from './abi/index.ts';
 import { DevFs, memoryDisk } from '../vfs/fs-dev.ts';
+import { AppendFs } from '../vfs/fs-append.ts';
+import { AUDITOR_GID, AuditFs } from '../vfs/fs-audit.ts';
 import { HostFs } from '../vfs/fs-host.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
 import { ROOT, type Credentials } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { User } from './accounts.ts';
-import { AuditRing } from './audit.ts';
+import { Attestor, type Attested } from './attest.ts';
+import { AuditJournal, refusedFields, SILENT } from './audit/journal.ts';
+import { sealerOf } from './audit/content.ts';
+import { AuditLog } from './audit/log.ts';
+import { LogView } from './audit/view.ts';
 import { PeriodBudget } from './budget.ts';
 import { Chat } from './chat.ts';
 import { ACCOUNTS, Clock } from './clock.ts';
@@ -49,8 +56,9 @@ import { layFixed, type Layout } from './layout.ts';
 import { Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
 import { Monitor } from './monitor.ts';
-import { Mounter } from './mounter.ts';
+import { makeDirectories, Mounter } from './mounter.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
+import { Packages } from './packages.ts';
 import { Pace } from './pace.ts';
 import { PagePool } from './pages.ts';
 import { Pipes } from './pipes.ts';
@@ -103,6 +111,8 @@ export interface Hardware {
   readonly pricer: Pricer;
   /** A charge outside its bounds is a kernel panic, instead of one session's fault. */
   readonly strict: boolean;
+  /** The key of the audit log; null: nothing is logged. */
+  readonly logKey: LogKey | null;
   readonly log: (line: string) => void;
 }
 
@@ -110,6 +120,9 @@ export type RunState = 'idle' | 'busy' | 'halted';
 
 /** The machine's date at power-on, in seconds since 1970. */
 const BOOT_EPOCH_SECONDS = 0;
+
+/** Where the audit log lies. */
+const AUDIT_DIRECTORY = '/var/audit';
 
 /** Changes of a disk that change what reads take. */
 const DISK_TIMES = DISK_SET.model | DISK_SET.retries;
@@ -121,6 +134,7 @@ export class Kernel {
   readonly costs: Costs;
   readonly streams: Streams;
   readonly disks: Disks;
+  readonly packages: Packages;
   readonly loader: Loader;
   readonly sessions: Sessions;
   readonly sched: Scheduler;
@@ -129,7 +143,8 @@ export class Kernel {
   readonly budget: PeriodBudget;
   readonly forecast: Forecast;
   private readonly log: KernelLog;
-  private readonly audit: AuditRing;
+  /** Null: nothing is logged. */
+  readonly audit: AuditLog | null;
   private readonly journal: Journal;
   private readonly trace: Trace;
   private readonly swap: Swap;
@@ -141,8 +156,11 @@ export class Kernel {
   /** What has interrupted the processor so far; transfers are counted by Costs. */
   private readonly interrupts = { timer: 0, console: 0, plan: 0 };
 
+  private readonly imageDigest: string; // SHA-256, hex
+
   constructor(private readonly hw: Hardware) {
     const { arena } = hw;
+    this.imageDigest = this.digestOf(hw.image);
     checkTable();
     this.lay = layFixed(arena);
     this.clock = new Clock(arena, this.lay.clockAt, hw.target.hz);
@@ -154,7 +172,7 @@ export class Kernel {
     );
     this.costs = new Costs(arena, this.lay, this.clock, hw.compute, hw.pricer, hw.targets, hw.target, this.disks);
     this.log = new KernelLog(() => this.clock.nowNs(), hw.log);
-    this.audit = new AuditRing(arena, this.lay.auditAt, this.clock);
+    this.audit = this.makeLog();
     this.trace = new Trace(() => this.clock.nowNs());
     this.swap = new Swap(arena);
     this.log.print(`arena8 ${hw.version}: ${hw.target.name}, ${hw.target.hz / 1e6} MHz, compute ${hw.compute.build}`);
@@ -165,7 +183,9 @@ export class Kernel {
 
     this.vfs = new Vfs(arena, () => this.clock.nowNs());
     const dev = new DevFs();
-    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, dev, this.proc, () =>
+    const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
+    this.packages = new Packages(images, hw.sha256, text => this.log.print(text));
+    const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, this.packages, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
     this.streams = new Streams(arena, this.lay, this.clock, hw.compute);
@@ -178,6 +198,7 @@ export class Kernel {
       hw.tokenizer,
       hw.sha256,
       this.streams,
+      this.packages,
       text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
@@ -186,13 +207,19 @@ export class Kernel {
     this.pace = new Pace(arena, this.lay.paceAt);
     this.pool = new PagePool(arena, this.swap);
     const table = new SessionTable(arena, this.lay.sessionsAt);
+    this.journal =
+      this.audit === null
+        ? SILENT
+        : new AuditJournal(this.audit, {
+            arena,
+            lay: this.lay,
+            loader: this.loader,
+            quotas: this.quotas,
+            table,
+            sealerOf: recipient => sealerOf(recipient, hw.logKey!),
+            sha256: hw.sha256,
+          });
     this.sched = new Scheduler(arena, this.lay.schedAt, new ServerWatch(this.clock, table, this.trace));
-    this.journal = {
-      note: (op, _uid, fields) => this.audit.note(op, fields),
-      ended: (report, code, late) => this.audit.session(report, code, late),
-      refused: (uid, promptTokens, refusal) => this.audit.refused(uid, promptTokens, refusal),
-      breached: breach => this.breached(breach),
-    };
     this.monitor = new Monitor({
       arena,
       lay: this.lay,
@@ -220,10 +247,10 @@ export class Kernel {
       pace: this.pace,
       trace: this.trace,
       journal: this.journal,
+      breached: breach => this.breached(breach),
       monitor: this.monitor,
     });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
-    const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
     const calls = new SystemCalls({
       arena,
       lay: this.lay,
@@ -233,6 +260,8 @@ export class Kernel {
       pipes: new Pipes(this.vfs, this.lay.pipesAt),
       mounter,
       loader: this.loader,
+      packages: this.packages,
+      attestor: new Attestor(this.attested()),
       sessions: this.sessions,
       budget: this.budget,
       quotas: this.quotas,
@@ -246,7 +275,7 @@ export class Kernel {
       processes: () => this.processes,
       journal: this.journal,
       monitor: this.monitor,
-      switchTarget: (name, uid) => this.switchTarget(name, uid),
+      switchTarget: name => this.switchTarget(name),
       configureDisk: (name, wanted) => this.configureDisk(name, wanted),
     });
     this.processes = new Processes(
@@ -274,7 +303,10 @@ export class Kernel {
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
     this.monitor.begin();
     this.readQuotas();
+    this.openLog();
+    this.packages.boot();
     this.loadBootModel();
+    this.audit?.settle();
   }
 
   // ── Boot ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,7 +336,7 @@ export class Kernel {
     const { hw, vfs } = this;
     vfs.mount('/', vfs.tmpfs(0o755), 'rootfs', false, '/', ROOT_DISK);
     this.log.print(`image: ${hw.image.length} bytes, cpio newc, sha256`);
-    this.log.print(this.digestOf(hw.image)); // 64 digits and the time stamp fill a line
+    this.log.print(this.imageDigest); // 64 digits and the time stamp fill a line
     const made = unpackImage(vfs, hw.image, hw.arena.u8, this.lay.dmaAt);
     if (isRefusal(made)) panic(made.message);
     this.costs.transfer(made.bytes, this.disks.boot);
@@ -323,12 +355,87 @@ export class Kernel {
     }
     for (const name of ['/home', '/mnt', '/var']) vfs.mkdir('/', name, 0o755);
     for (const [i, { guest, directory }] of hw.hostDirectories.entries()) {
+      if (this.audit !== null && guest === AUDIT_DIRECTORY) continue;
       const disk = Disks.hostDisk(i);
       const r = mounter.mountHost(guest, new HostFs(directory), directory.source, directory.readOnly, disk);
       if (r < 0) panic(`cannot mount ${directory.source} on ${guest}: ${strerror(r)}`);
     }
+    if (this.audit !== null) this.mountLog(this.audit);
     for (const m of vfs.mounts())
       this.log.print(`mount: ${m.source} on ${m.target} type ${m.fs.type}${m.readOnly ? ' ro' : ''}`);
+  }
+
+  // ── The audit log ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private makeLog(): AuditLog | null {
+    const { arena, logKey: key, sha256 } = this.hw;
+    if (key === null) return null;
+    return new AuditLog({
+      arena,
+      at: this.lay.auditAt,
+      clock: this.clock,
+      costs: this.costs,
+      key,
+      sha256: (...parts) => {
+        const hash = sha256();
+        for (const part of parts) hash.update(part);
+        return Uint8Array.from(hash.digest());
+      },
+      nameOf: uid => this.monitor.accounts.now().name(uid),
+    });
+  }
+
+  /** Mounts what the log lies in: the directory that the host gave for it, or memory storage, which forgets it with power-off. */
+  private mountLog(log: AuditLog): void {
+    const { vfs } = this;
+    const given = this.hw.hostDirectories.findIndex(h => h.guest === AUDIT_DIRECTORY);
+    const directory = this.hw.hostDirectories[given]?.directory;
+    if (directory?.readOnly === true) throw new Error(`${AUDIT_DIRECTORY}: ${directory.source} cannot be written`);
+    const stored = directory === undefined ? vfs.tmpfs(0o700) : new HostFs(directory);
+    const fs = new AppendFs(stored, { gid: AUDITOR_GID });
+    const name = directory === undefined ? ROOT_DISK : Disks.hostDisk(given);
+    const made = makeDirectories(vfs, AUDIT_DIRECTORY);
+    const r = made < 0 ? made : vfs.mount(AUDIT_DIRECTORY, fs, directory?.source ?? 'audit', false, '/', name);
+    if (r < 0) panic(`cannot mount ${AUDIT_DIRECTORY}: ${strerror(r)}`);
+    vfs.mounts().at(-1)!.opens++; // the log itself: it stays mounted
+    vfs.mkdir('/', '/audit', 0o750);
+    const face = new AuditFs(new LogView(log, this.journal as AuditJournal), () => this.reader());
+    vfs.mount('/audit', face, 'audit', false);
+    const disk = this.disks.find(name);
+    log.place({ appender: fs.appender, pool: vfs.pool, disk: isRefusal(disk) ? panic(disk.message) : disk });
+  }
+
+  /** Finds the log as it was left, and writes down that the machine was switched on. Throws where the log is not whole. */
+  private openLog(): void {
+    const { audit, hw, journal } = this;
+    if (audit === null || !(journal instanceof AuditJournal)) return this.log.print('audit: off, nothing is recorded');
+    const found = audit.open();
+    if (isRefusal(found)) throw new Error(found.message);
+    const { tree, dropped, open } = found;
+    const { size } = tree;
+    journal.note('boot', ROOT.euid, {
+      'arena8.name': hw.logKey!.name,
+      'arena8.value': audit.publicKey.trimEnd(),
+      'arena8.version': hw.version,
+      'arena8.kernel.digest': hexToBytes(hw.buildDigest),
+      'arena8.image.digest': hexToBytes(this.imageDigest),
+      'arena8.seed': hw.seed,
+      'arena8.target': hw.target.name,
+      'arena8.disks': [...hw.diskModels].map(([name, model]) => `${name}=${model}`),
+    });
+    journal.recovered(found, size);
+    const refusal = audit.settle();
+    this.log.print(
+      `audit: ${hw.logKey!.name}, ${size} records found, ${dropped.records} dropped, ${open.length} requests cut off`,
+    );
+    if (hw.logKey!.isDemonstration)
+      this.log.print('audit: signed with the demonstration key: it proves order, and nobody’s word (--log-key)');
+    if (refusal !== null) this.log.print(`audit: the log has stopped: ${formatRefusal(refusal)}`);
+  }
+
+  /** /proc/audit: the ring, newest first; users see their own. */
+  private auditLines(uid: number): readonly string[] {
+    return this.audit?.lines(uid) ?? [];
   }
 
   /** The model that /etc/model names, if the image has that file. A machine without a model is a machine all the same. */
@@ -337,6 +444,8 @@ export class Kernel {
     if (path === undefined) return;
     if (path === '') return this.log.print(`model: ${LIMITS.bootModelFile} names none`);
     const refusal = this.loader.load(path, LOAD_DEFAULTS);
+    const told = refusal === null ? this.journal.modelFields() : refusedFields(refusal);
+    this.journal.note('load', ROOT.euid, { 'arena8.path': path, ...told });
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
   }
 
@@ -456,7 +565,9 @@ export class Kernel {
       const { shape, options } = m.engine;
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
-    proc('audit', () => this.audit.lines(this.reader()).join(''));
+    proc('packages', () => this.packages.packagesText());
+    proc('keys', () => this.packages.keysText());
+    proc('audit', () => this.auditLines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
     proc('diskmodels', () => this.disks.modelsText());
     proc('trace', () => this.trace.text());
@@ -539,7 +650,7 @@ export class Kernel {
   }
 
   /** Between sessions only: what runs is charged, and bounded, on one processor. */
-  switchTarget(name: string, uid: number = ROOT.euid): Refusal | null {
+  switchTarget(name: string): Refusal | null {
     const target = this.costs.find(name);
     if (isRefusal(target)) return target;
     const active = this.sessions.active();
@@ -553,7 +664,6 @@ export class Kernel {
     if (refusal !== null) return refusal;
     this.costs.drain();
     this.costs.switchTo(target);
-    this.journal.note('config', uid, { 'arena8.name': 'target', 'arena8.value': target.name });
     this.log.print(`target: ${target.name}, ${target.hz / 1e6} MHz: ${target.title}`);
     return null;
   }
@@ -579,7 +689,7 @@ export class Kernel {
 
   /** Soundness is checked while the machine runs: nothing may cost more, or less, than was said before. */
   private breached(b: Breach): void {
-    this.audit.breach(b);
+    this.journal.breached(b);
     this.report(
       `session ${b.session}, ${b.what} at position ${b.pos}, ${b.outputTokens} tokens drawn: charged ${b.charged} cycles, bounds ${b.least} to ${b.most}`,
     );
@@ -653,7 +763,7 @@ export class Kernel {
         cycles: this.clock.cycles(),
         seed: this.hw.seed,
         session: this.sessions.current(),
-        audit: this.audit.lines(ROOT.euid).map(l => l.trimEnd()),
+        audit: this.auditLines(ROOT.euid).map(l => l.trimEnd()),
       });
       for (const line of screen.split('\n')) this.hw.log(line);
       return 'halted';
@@ -694,6 +804,30 @@ export class Kernel {
     this.interrupts.timer++;
     this.clock.jumpTo(at);
     return true;
+  }
+
+  /** What an attestation speaks about. */
+  private attested(): Attested {
+    const { hw } = this;
+    return {
+      key: hw.logKey,
+      version: hw.version,
+      compute: hw.compute.build,
+      kernelDigest: hw.buildDigest,
+      imageDigest: this.imageDigest,
+      seed: hw.seed,
+      packages: this.packages,
+      sha256: hw.sha256,
+      nowNs: () => this.clock.nowNs(),
+      target: () => this.costs.target.name,
+      disks: () =>
+        this.disks
+          .list()
+          .filter(d => d.modelName !== 'default')
+          .map(d => `${d.name}=${d.modelName}`),
+      loaded: () => this.loader.current(),
+      head: () => this.audit?.head ?? '',
+    };
   }
 
   /** SHA-256 of everything allocated in the arena, the clock included: equal machines have equal digests, on every host. */

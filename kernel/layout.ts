@@ -3,6 +3,7 @@
 
 import { LIMITS, PickRecord, RowRecord, SamplerRecord, StepBlock } from './abi/index.ts';
 import { alignUp, type Arena } from './arena.ts';
+import { RingState } from './audit/ring.ts';
 import { BUDGET_BYTES } from './budget.ts';
 import { ClockRecord } from './clock.ts';
 import { PACE_BYTES } from './pace.ts';
@@ -28,8 +29,8 @@ export interface Layout {
   readonly budgetAt: number; // the period budget
   readonly paceAt: number;
   readonly samplesAt: number; // of first tokens, steps, slack and jitter, SAMPLES_BYTES each
-  readonly auditAt: number; // ring of auditRecordsMax × auditRecordBytes
   readonly pricesAt: number; // u32 prices of the metered kernels' stretches, in thousandths of a cycle
+  readonly auditAt: number; // RingState, and the ring of auditRingBytes behind it
   readonly windowAt: number; // system-call window
   readonly dmaAt: number; // storage transfers
   readonly pipesAt: number; // pipesMax × pipeBytes
@@ -56,8 +57,8 @@ export function layFixed(arena: Arena): Layout {
   const budgetAt = take('tables', BUDGET_BYTES);
   const paceAt = take('tables', PACE_BYTES);
   const samplesAt = take('tables', 4 * SAMPLES_BYTES); // 4 × 520 B = 2,080 B
-  const auditAt = take('tables', LIMITS.auditRecordsMax * LIMITS.auditRecordBytes); // 32 × 64 B = 2 KiB
   const pricesAt = take('prices', LIMITS.meterBytes);
+  const auditAt = take('audit', RingState.bytes + LIMITS.auditRingBytes);
   const windowAt = take('window', LIMITS.windowBytes);
   const dmaAt = take('dma', LIMITS.dmaBytes);
   const pipesAt = take('pipes', LIMITS.pipesMax * LIMITS.pipeBytes); // 8 × 2 KiB = 16 KiB

@@ -120,14 +120,20 @@ export class Life {
     s.setU64('endedNs', clock.nowNs());
     this.notePeaks();
     s.output.end(why);
-    s.ids.close();
     const late = this.isLate(s, why);
     this.settle(s);
     this.count(s, why, late);
     trace.emit('end', s.id, FINISH.indexOf(why), s.get('outputTokens'));
     this.traceQueue();
     this.residency.traceMemory();
-    this.k.journal.ended(this.report(s), s.fault === '' ? (CODES[why] ?? 0) : UNREADABLE, late);
+    this.k.journal.ended(s, {
+      report: this.report(s),
+      code: s.fault === '' ? (CODES[why] ?? 0) : UNREADABLE,
+      late,
+      historyAt: s.isScore ? 0 : (this.residency.slotOf(s)?.historyAt ?? 0),
+      message: s.fault,
+    });
+    s.ids.close();
   }
 
   /** Gives back what it reserved and did not use. */

@@ -32,14 +32,16 @@ import {
   type TokenizerDriver,
   type Vocabulary,
 } from './abi/index.ts';
+import { failure, refusalOf, type Permission } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { PRELINK_KEYS, prelinkOf } from '../vfs/prelink.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import { alignUp, type Arena, type Mark } from './arena.ts';
 import type { Costs, PlanPrices } from './costs.ts';
-import { openImage } from './image.ts';
+import { openImage, readAll } from './image.ts';
 import type { Disk } from './disks.ts';
 import type { Layout } from './layout.ts';
+import type { Packages } from './packages.ts';
 import { fit, type Candidate, type Fit, type LoadRequest } from './fit.ts';
 import { panic } from './panic.ts';
 import type { Streams } from './stream.ts';
@@ -59,6 +61,7 @@ export interface Loaded {
   readonly report: Report;
   readonly place: EnginePlace;
   readonly digest: string; // SHA-256 of the file
+  readonly planDigest: string; // SHA-256 of the plan as it was compiled, before it got its prices
   readonly source: string; // of a prelinked file: SHA-256 of the one it was made from; '' = it is none
   readonly fileBytes: number;
   readonly tensors: number;
@@ -152,6 +155,8 @@ export class Loader {
   generation = 0;
   private readonly base: Mark;
   private lastFile: { readonly path: string; readonly request: LoadRequest } | null = null;
+  /** The model file whose place the loaded one took. */
+  before: Pick<Loaded, 'path' | 'request' | 'digest'> | null = null;
 
   constructor(
     readonly arena: Arena,
@@ -162,6 +167,7 @@ export class Loader {
     private readonly tokenizer: TokenizerDriver,
     private readonly sha256: () => Hasher,
     private readonly streams: Streams,
+    private readonly packages: Packages,
     private readonly say: (text: string) => void,
   ) {
     this.base = arena.mark();
@@ -204,14 +210,18 @@ export class Loader {
     });
   }
 
-  /** Loads `path` in place of what is loaded. */
-  load(path: string, request: LoadRequest): Refusal | null {
+  /** Loads `path` in place of what is loaded, if it may be; `expected`: only a file with this SHA-256. */
+  load(path: string, request: LoadRequest, expected = ''): Refusal | null {
     return this.withImage(path, (image, file) => {
       const prepared = this.prepare(image, request);
       if (isRefusal(prepared)) return prepared;
       if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
       const digest = this.digest(file, image);
       if (isRefusal(digest)) return digest;
+      if (expected !== '' && digest !== expected)
+        return refusalOf(failure('HashMismatch', `the file's SHA-256 is ${digest}, not ${expected}`));
+      const denied = this.packages.admit({ path, size: image.fileBytes, digest }, prepared.options.ctx);
+      if (denied !== null) return denied;
       return this.replace(prepared, prepared.budget, { path, file }, request, digest);
     });
   }
@@ -227,6 +237,13 @@ export class Loader {
     if (isRefusal(prepared)) return prepared;
     if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
     return this.replace(prepared, prepared.budget, { path: '', file: null }, request, '');
+  }
+
+  /** Loads again, as it was, the model before the one loaded. */
+  rollBack(): Refusal | null {
+    if (this.before === null) return refuse('NODEV', 1001, 'no model was loaded before this one');
+    const { path, request, digest } = this.before;
+    return this.load(path, request, digest);
   }
 
   /** Back from a built-in engine to the model file that was loaded last. */
@@ -265,6 +282,11 @@ export class Loader {
   /** The tensors of a model in the order in which a plan of the engine that runs it first reads them. */
   order(image: ModelImage): readonly string[] | Refusal {
     return this.byEngine(driver => driver.order(image));
+  }
+
+  /** Whether the package of what is loaded rules this use out. */
+  denies(use: Permission): Refusal | null {
+    return this.packages.denies(this.loaded?.digest ?? '', use);
   }
 
   engineNames(): readonly string[] {
@@ -496,6 +518,7 @@ export class Loader {
       this.arena.release(this.base);
       return prices;
     }
+    const planDigest = this.digestOf(located.planAt, budget.plan);
     prices.fill(this.arena.u32);
     const types = new Set(p.image.tensors.map(t => ggmlTypeName(t.type) ?? String(t.type)));
     this.loaded = {
@@ -507,6 +530,7 @@ export class Loader {
       report: p.report,
       place: located,
       digest,
+      planDigest,
       source: prelinkOf(p.image)?.sourceSha256 ?? '',
       fileBytes: p.image.fileBytes,
       tensors: p.image.tensors.length,
@@ -772,6 +796,10 @@ export class Loader {
       const loaded = this.commit(prepared, budget, from, request, digest);
       if (!isRefusal(loaded)) {
         previous?.file?.close();
+        if (previous !== null && previous.path !== '') {
+          const { path, request, digest } = previous;
+          this.before = { path, request, digest };
+        }
         return null;
       }
       if (previous !== null) {
@@ -786,21 +814,22 @@ export class Loader {
     }
   }
 
+  private digestOf(at: number, bytes: number): string {
+    const hash = this.sha256();
+    hash.update(this.arena.u8.subarray(at, at + bytes));
+    return bytesToHex(hash.digest());
+  }
+
   /** SHA-256 of the file. A prelinked image whose data are not those that it was written with is refused: they are hashed on the way. */
   private digest(file: OpenFile, image: ModelImage): string | Refusal {
     const bytes = image.fileBytes;
     const prelink = prelinkOf(image);
     const dataAt = prelink?.dataAt ?? bytes;
     const [hash, dataHash] = [this.sha256(), this.sha256()];
-    const dma = this.arena.u8.subarray(this.lay.dmaAt, this.lay.dmaAt + LIMITS.dmaBytes);
-    for (let done = 0; done < bytes;) {
-      const n = file.readAt(done, this.lay.dmaAt, Math.min(LIMITS.dmaBytes, bytes - done));
-      if (n <= 0) return refuse('IO', 0, `I/O error reading ${bytes - done} bytes at ${done}`);
-      hash.update(dma.subarray(0, n));
-      if (done + n > dataAt) dataHash.update(dma.subarray(Math.max(0, dataAt - done), n));
-      done += n;
-    }
-    const unread = this.costs.readThrough(bytes, this.costs.disks.of(file));
+    const unread = readAll(this, file, bytes, (piece, at) => {
+      hash.update(piece);
+      if (at + piece.length > dataAt) dataHash.update(piece.subarray(Math.max(0, dataAt - at)));
+    });
     if (unread !== null) return unread;
     if (prelink !== null && bytesToHex(dataHash.digest()) !== prelink.dataSha256)
       return refuse(

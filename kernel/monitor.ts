@@ -6,10 +6,11 @@ import { LIMITS, refuse, type Hasher, type Refusal } from './abi/index.ts';
 import type { AuditFields } from '../trust/index.ts';
 import { credentialsOf, ROOT, type Credentials } from '../vfs/permission.ts';
 import { Accounts, type User } from './accounts.ts';
+import { refusedFields } from './audit/journal.ts';
 import type { Clock } from './clock.ts';
 import { EtcFile, type EtcContext } from './etc-file.ts';
 import { isRight, Rights, RIGHTS, RIGHTS_FILE, type Right, type Subject } from './rights.ts';
-import { refusedFields, type Journal } from './service.ts';
+import type { Journal } from './service.ts';
 
 export interface MonitorContext extends EtcContext {
   readonly clock: Clock;

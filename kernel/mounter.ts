@@ -1,8 +1,9 @@
 // mount(2): turns a type and a source into a file system. Host directories are not among the types: only the host gives those, at boot.
 
-import { E, isRefusal, refuse, type Compute, type Refusal } from './abi/index.ts';
+import { E, isRefusal, refuse, type Compute, type Dma, type Refusal } from './abi/index.ts';
 import { DevFs } from '../vfs/fs-dev.ts';
 import { GgufFs } from '../vfs/fs-gguf.ts';
+import type { GgufImage } from '../vfs/gguf.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
 import type { FileSystem } from '../vfs/inode.ts';
 import type { From, Place, Vfs } from '../vfs/vfs.ts';
@@ -11,6 +12,7 @@ import type { Costs } from './costs.ts';
 import { ROOT_DISK } from './disks.ts';
 import { deviceDecode, openImage } from './image.ts';
 import type { Layout } from './layout.ts';
+import type { Packages } from './packages.ts';
 
 export class Mounter {
   constructor(
@@ -19,6 +21,7 @@ export class Mounter {
     readonly costs: Costs,
     readonly vfs: Vfs,
     private readonly compute: Compute,
+    private readonly packages: Packages,
     private readonly dev: DevFs,
     private readonly proc: ProcFs,
     /** Working directories in use: what keeps a file system busy. */
@@ -60,16 +63,29 @@ export class Mounter {
     return r < 0 ? r : this.vfs.mount(target, fs, source, readOnly, '/', disk);
   }
 
+  /** What may not be exported is mounted without its weights. A mount keeps the rights that it was made with, as an open file does. */
   private mountGguf(source: string, target: string, from: From): number | Refusal {
+    const denied = this.packages.deniesFile(source, from, 'inspect');
+    if (denied !== null) return denied;
+    const hidden = this.packages.deniesFile(source, from, 'export') !== null;
     const opened = openImage(this, source, from);
     if (isRefusal(opened)) return opened;
-    const { image, file } = opened;
+    const { file } = opened;
+    const image = hidden ? withoutWeights(opened.image) : opened.image;
     // The file stays open as long as it is mounted, as a block device does.
     const fs = new GgufFs(image, this.arena, deviceDecode(this.compute, this.costs), () => void file.close());
     const r = this.vfs.mount(target, fs, image.path, true, from);
     if (r < 0) file.close();
     return r;
   }
+}
+
+/** The same image, of whose tensors nothing can be read. */
+function withoutWeights(image: GgufImage): GgufImage {
+  const dataAt = Math.min(...image.tensors.map(t => t.fileAt));
+  const read: Dma = (fileAt, at, length) =>
+    fileAt >= dataAt ? -E.ACCES : image.read(fileAt, at, Math.min(length, dataAt - fileAt));
+  return Object.create(image, { read: { value: read } }) as GgufImage;
 }
 
 /** `mkdir -p`. */

@@ -27,6 +27,10 @@ export class Output {
     private readonly capacity: number,
   ) {}
 
+  /** What is read next is the end. */
+  get isAtEnd(): boolean {
+    return this.events[0]?.kind === EVENT.end;
+  }
   get isFull(): boolean {
     return this.events.length >= this.capacity;
   }

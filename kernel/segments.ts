@@ -53,7 +53,9 @@ export class Segments {
   /** What servers must bear: the longest of all, of a session admitted with dearer steps too. */
   blocking(): number {
     const dearest = Math.max(0, ...this.k.table.live().map(s => s.u64('stepMaxCycles')));
-    return Math.max(this.passMax, dearest, this.residency.moveCycles(), this.k.loader.drainMost(), this.quantumMax);
+    const { loader, journal } = this.k;
+    const others = [this.residency.moveCycles(), loader.drainMost(), this.quantumMax, journal.flushLeast()];
+    return Math.max(this.passMax, dearest, ...others);
   }
 
   /** Another longest pass; 0: as long as a whole batch. Not a shorter one beside servers: what their responses were computed from is their steps. */

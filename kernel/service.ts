@@ -1,8 +1,9 @@
 // What the parts of the session service share: the machine's memory, clock and prices, the loaded model, the table of sessions, and the
 // ledgers that a request is entered in. Put together once, at boot.
 
-import { errnoName, type Compute, type Refusal, type RngDriver, type SessionReport } from './abi/index.ts';
+import type { Compute, Refusal, RngDriver, SessionOptions, SessionReport } from './abi/index.ts';
 import type { AuditFields, AuditOp } from '../trust/index.ts';
+import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { PeriodBudget } from './budget.ts';
@@ -15,27 +16,62 @@ import type { Pace } from './pace.ts';
 import type { PagePool } from './pages.ts';
 import type { Quotas } from './quota.ts';
 import type { Scheduler } from './sched.ts';
-import type { Breach, SessionTable } from './session.ts';
+import type { Breach, Session, SessionTable } from './session.ts';
 import type { Streams } from './stream.ts';
 import type { Trace } from './trace.ts';
 
 export type Report = ReturnType<typeof SessionReport.read>;
 
-/** Where what is done and refused is written down for good: the audit log. */
-export interface Journal {
-  /** Something was done, or refused, at the wish of user `uid`. */
-  note(op: AuditOp, uid: number, fields: AuditFields): void;
-  /** A session ended; `code`: of the specification, 0 when nothing went wrong; `late`: it missed its deadline. */
-  ended(report: Report, code: number, late: boolean): void;
-  /** A request was refused; `promptTokens`: 0 when they were not counted yet. */
-  refused(uid: number, promptTokens: number, refusal: Refusal): void;
-  /** A charge lies outside its bounds. */
-  breached(breach: Breach): void;
+/** A request as far as it is known: its options, stop strings, and ids that it begins with. */
+export interface Request {
+  readonly o: ReturnType<typeof SessionOptions.read>;
+  readonly stops: readonly Uint8Array[];
+  readonly ids: OpenFile;
+  readonly count: number;
 }
 
-/** What a refusal says of itself in the log. */
-export function refusedFields({ errno, code, message }: Refusal): AuditFields {
-  return { 'error.type': errnoName(errno), 'arena8.code': code, 'arena8.message': message };
+/** How a session has ended. */
+export interface Ended {
+  readonly report: Report;
+  /** Of the specification, 0 when nothing went wrong. */
+  readonly code: number;
+  /** It missed its deadline. */
+  readonly late: boolean;
+  /** Its history in the arena: ids of prompt and output. 0: it has none, its ids are still in storage. */
+  readonly historyAt: number;
+  readonly message: string;
+}
+
+/** Where what is done and refused is written down for good: the audit log. */
+export interface Journal {
+  /** Something was done, or refused, at the wish of user `uid`. Returns the number of its record. */
+  note(op: AuditOp, uid: number, fields: AuditFields): number;
+  /** A request was admitted; `quotaBefore`: quotaOf its user before it was. */
+  submitted(s: Session, request: Pick<Request, 'o' | 'stops'>, quotaBefore: readonly string[]): void;
+  /** A request was refused; the journal is told what was known of it by then. */
+  refused(uid: number, request: Partial<Request>, refusal: Refusal): void;
+  /** A session ended. */
+  ended(s: Session, end: Ended): void;
+  /** A charge lies outside its bounds. */
+  breached(breach: Breach): void;
+  /** A user's quota, as records say it. */
+  quotaOf(uid: number): readonly string[];
+  /** The loaded model, as records say it. */
+  modelFields(): AuditFields;
+  /** Whether there is room for what a call may leave; false: not before the next flush. A refusal: why not at all. */
+  gate(): boolean | Refusal;
+  /** Null when a request may be admitted: its records have room. */
+  admits(): Refusal | null;
+  /** Whether the record of a session's end can be lost no more. */
+  isAcknowledged(s: Session): boolean;
+  /** Why the log does not go on; null: it does. */
+  stopped(): Refusal | null;
+  /** Stores what waits, as far as there is time; `idle`: what nobody waits for too. True when something was done. */
+  flush(mayTake: (cycles: number) => boolean, idle: boolean): boolean;
+  /** When its disk will answer, in cycles; null: nothing is on its way. */
+  nextEvent(): number | null;
+  /** Cycles of the shortest flush at most. */
+  flushLeast(): number;
 }
 
 export interface Service {
@@ -56,5 +92,7 @@ export interface Service {
   readonly pace: Pace;
   readonly trace: Trace;
   readonly journal: Journal;
+  /** A charge lies outside its bounds. */
+  readonly breached: (breach: Breach) => void;
   readonly monitor: Monitor;
 }

@@ -122,6 +122,8 @@ export class Session {
   isGranted = false;
   /** Weights that could not be read in its turn: what, from where and why; '' = none. */
   fault = '';
+  /** Number of the audit record of its end, once it has ended. */
+  endRecord = Infinity;
   /** Charged to it since its step began. */
   stepCycles = 0;
 

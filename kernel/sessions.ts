@@ -80,12 +80,18 @@ export class Sessions {
     return s?.isSeenBy(caller.uid) ? s.handle : -E.SRCH;
   }
 
-  /** Writes the next event at `to`; bytes written, 0 after the end, null when there is none yet; -errno. */
+  /** Writes the next event at `to`; bytes written, 0 after the end, null when there is none yet; -errno. The end is there once it is recorded. */
   read(handle: number, to: number, capacity: number, caller = KERNEL): number | null {
     const s = this.own(handle, caller);
     if (typeof s === 'number') return s;
+    if (s.output.isAtEnd && !this.k.journal.isAcknowledged(s)) return null;
     const n = s.output.read(this.k.arena.u8, to, capacity);
     return n === -1 ? -E.RANGE : n;
+  }
+
+  /** It has ended, and its reader has come to the end. */
+  isOver(handle: number): boolean {
+    return this.k.table.find(handle)?.output.isAtEnd ?? false;
   }
 
   /** The session ends before its next step. */
@@ -149,15 +155,20 @@ export class Sessions {
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** One segment: a pass over the weights, or a page moved. False when nothing can run. */
+  /** One segment: a pass over the weights, or a page moved; and the audit log is flushed. False when nothing can run. */
   run(): boolean {
     this.sync();
-    return this.dispatcher.run();
+    const { journal } = this.k;
+    const mayTake = (cycles: number): boolean => this.mayTake(cycles);
+    const flushed = journal.flush(mayTake, false);
+    return this.dispatcher.run() || flushed || journal.flush(mayTake, true);
   }
 
   /** When something can run that cannot now, in cycles; null: nothing waits for time. */
   nextEvent(): number | null {
-    return this.dispatcher.nextEvent();
+    const next = this.dispatcher.nextEvent();
+    const stored = this.k.journal.nextEvent();
+    return next === null || stored === null ? (next ?? stored) : Math.min(next, stored);
   }
   /** When the first session of all will have taken too long, in cycles; null: none can. */
   nextTimeout(): number | null {

@@ -21,6 +21,7 @@ import {
   LoadOptions,
   ModelInfo,
   O,
+  PackageReport,
   PlanReport,
   PrelinkReport,
   QuotaRecord,
@@ -257,6 +258,7 @@ const RECORDS: Readonly<Record<Exclude<RecordName, 'SessionEvent'>, Shown>> = {
   SchedOptions: show(SchedOptions, 'policy', 'boundPpm', 'segmentCycles', 'batch'),
   SchedReport: show(SchedReport, 'policy', 'boundPpm', 'usedPpm', 'accepted', 'rejected', 'misses'),
   BudgetRecord: show(BudgetRecord, 'wcetCycles', 'periodNs', 'maxTokens', 'issued', 'rejects'),
+  PackageReport: show(PackageReport, 'result', 'id', 'version', 'permissions', 'size'),
   QuotaRecord: show(QuotaRecord, 'uid', 'tokensPerHour', 'tokensUsed', 'tokensReserved'),
   LlmStats: show(LlmStats, 'sessionsTotal', 'sessionsActive', 'promptTokens', 'outputTokens'),
 };

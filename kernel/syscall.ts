@@ -5,6 +5,8 @@ import {
   BLOCKED,
   BudgetRecord,
   ConvertReport,
+  DISK_FAULTS,
+  DISK_SET,
   DiskOptions,
   E,
   FsStat,
@@ -18,9 +20,13 @@ import {
   ModelInfo,
   O,
   PlanReport,
+  POLICY,
   PrelinkReport,
+  QUOTA_DEFAULTS,
+  QUOTA_SET,
   QuotaRecord,
   refuse,
+  SCHED_KEEP,
   SchedOptions,
   SchedReport,
   SessionOptions,
@@ -32,6 +38,7 @@ import {
   SPEC_CODE,
   Stat,
   STOPPED,
+  strerror,
   SYSCALLS,
   Times,
   utf8Decode,
@@ -70,12 +77,16 @@ import { KernelPanic, panic } from './panic.ts';
 import type { Pipes } from './pipes.ts';
 import { CATCH, maySignal, type Process, type Processes } from './process.ts';
 import type { Quotas } from './quota.ts';
+import { refusedFields } from './audit/journal.ts';
 import type { Right } from './rights.ts';
-import { refusedFields, type Journal } from './service.ts';
+import type { Journal } from './service.ts';
 import type { Submitter } from './session.ts';
 import type { Sessions } from './sessions.ts';
 import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
+import type { Attestor } from './attest.ts';
+import type { Packages } from './packages.ts';
+import { TRUST_CALLS, trustCalls } from './trust-calls.ts';
 
 /** What the calls act on. */
 export interface CallContext {
@@ -87,6 +98,8 @@ export interface CallContext {
   readonly pipes: Pipes;
   readonly mounter: Mounter;
   readonly loader: Loader;
+  readonly packages: Packages;
+  readonly attestor: Attestor;
   readonly sessions: Sessions;
   readonly budget: PeriodBudget;
   readonly quotas: Quotas;
@@ -102,7 +115,7 @@ export interface CallContext {
   /** Something took longer than was said. */
   readonly breached: (text: string) => void;
   /** Another simulated processor; the loaded plan gets its prices. */
-  readonly switchTarget: (name: string, uid: number) => Refusal | null;
+  readonly switchTarget: (name: string) => Refusal | null;
   readonly configureDisk: (name: string, wanted: DiskRequest) => Refusal | null;
 }
 
@@ -121,6 +134,27 @@ const UNBOUNDED: ReadonlySet<CallName> = new Set<CallName>([
   'model_diff',
   'tokenize',
   'chat',
+  'model_hash',
+  'model_verify',
+  'model_signed',
+  'model_register',
+  'attest',
+]);
+
+/** Calls that may leave records in the audit log: they wait until its ring has room for them. */
+const RECORDED: ReadonlySet<CallName> = new Set<CallName>([
+  'target',
+  'disk',
+  'mount',
+  'umount',
+  'model_load',
+  'model_unload',
+  'backend',
+  'session_open',
+  'sched',
+  'budget',
+  'quota',
+  ...TRUST_CALLS,
 ]);
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
@@ -223,7 +257,9 @@ export class SystemCalls {
    * knows its own (session_open) until there is time for it.
    */
   private bounded(entry: Entry, integers: readonly number[]): number {
-    const { sessions, clock } = this.k;
+    const { sessions, clock, journal } = this.k;
+    const room = RECORDED.has(entry.name) ? journal.gate() : true;
+    if (room !== true) return room === false ? BLOCKED : this.fail(room);
     if (!sessions.isServing) return entry.handler(...integers);
     if (UNBOUNDED.has(entry.name) || this.looksIntoModel(entry, integers)) return BLOCKED;
     const before = clock.cycles();
@@ -327,9 +363,16 @@ export class SystemCalls {
     return utf8Decode(this.k.arena.u8, at, at + length);
   }
 
-  /** For the log: what the caller has done. */
-  private note(op: AuditOp, fields: AuditFields): void {
-    this.k.journal.note(op, this.requester.uid, fields);
+  /** For the log: what the caller has done, or was refused. The call's answer: 0, a number, or what it was refused with. */
+  private noted(op: AuditOp, fields: AuditFields, r: Refusal | number | null): number {
+    const refused =
+      typeof r === 'number' && r < 0
+        ? (this.refusal ?? { errno: -r, code: 0 as const, message: strerror(r) })
+        : isRefusal(r)
+          ? r
+          : null;
+    this.k.journal.note(op, this.requester.uid, { ...fields, ...(refused === null ? {} : refusedFields(refused)) });
+    return isRefusal(r) ? this.fail(r) : (r ?? 0);
   }
 
   /** The caller as sessions and rights know it. */
@@ -338,13 +381,9 @@ export class SystemCalls {
     return { pid: this.caller.pid, uid: euid, groups: [egid, ...groups] };
   }
 
-  /** 0 where the caller has the right to that model's path, or to what is managed; -EACCES and the rule that says no. */
-  private may(right: Right, object: string): number {
-    const refusal = this.k.monitor.refusal(this.requester, right, object);
-    if (refusal === null) return 0;
-    if (right === 'load') this.note('load', { 'arena8.path': object, ...refusedFields(refusal) });
-    if (right === 'manage') this.note('config', { 'arena8.name': object, ...refusedFields(refusal) });
-    return this.fail(refusal);
+  /** Why the caller has no such right to that model's path, or to what is managed. */
+  private denied(right: Right, object: string): Refusal | null {
+    return this.k.monitor.refusal(this.requester, right, object);
   }
 
   /** A path argument; -errno when it is none. */
@@ -573,10 +612,12 @@ export class SystemCalls {
 
       target: (nameAt, nameBytes, at, capacity) => {
         const name = this.text(nameAt, nameBytes);
-        const denied = name === '' ? 0 : this.may('manage', 'target');
-        if (denied < 0) return denied;
-        const r = name === '' ? null : k.switchTarget(name, this.requester.uid);
-        return r === null ? this.answer(k.costs.target.name, at, capacity) : this.fail(r);
+        if (name !== '') {
+          const r = this.denied('manage', 'target') ?? k.switchTarget(name);
+          const status = this.noted('config', { 'arena8.name': 'target', 'arena8.value': name }, r);
+          if (status < 0) return status;
+        }
+        return this.answer(k.costs.target.name, at, capacity);
       },
 
       // ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -666,12 +707,9 @@ export class SystemCalls {
       disk: (nameAt, nameBytes, at, bytes) => {
         if (bytes < DiskOptions.bytes) return -E.INVAL;
         const name = this.text(nameAt, nameBytes);
-        const denied = this.may('manage', `disk/${name}`);
-        if (denied < 0) return denied;
-        const r = k.configureDisk(name, DiskOptions.read(u8, at));
-        if (r !== null) return this.fail(r);
-        this.note('config', { 'arena8.name': `disk ${name}` });
-        return 0;
+        const wanted = DiskOptions.read(u8, at);
+        const r = this.denied('manage', `disk/${name}`) ?? k.configureDisk(name, wanted);
+        return this.noted('config', { 'arena8.name': `disk ${name}`, 'arena8.value': diskText(wanted) }, r);
       },
 
       // ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -725,16 +763,15 @@ export class SystemCalls {
       },
       mount: (typeAt, typeBytes, sourceAt, sourceBytes, targetAt, targetBytes) =>
         this.withPath(targetAt, targetBytes, target => {
-          if (this.caller.credentials.euid !== 0) return -E.PERM;
-          const source = this.text(sourceAt, sourceBytes);
-          const r = k.mounter.mount(this.text(typeAt, typeBytes), source, target, this.caller);
-          return isRefusal(r) ? this.fail(r) : r;
+          const [type, source] = [this.text(typeAt, typeBytes), this.text(sourceAt, sourceBytes)];
+          const isRoot = this.caller.credentials.euid === 0;
+          const r = isRoot ? k.mounter.mount(type, source, target, this.caller) : -E.PERM;
+          return this.noted('mount', { 'arena8.path': target, 'arena8.name': type, 'arena8.value': source }, r);
         }),
       umount: (at, bytes) =>
         this.withPath(at, bytes, target => {
-          if (this.caller.credentials.euid !== 0) return -E.PERM;
-          const r = k.mounter.umount(target, this.caller);
-          return isRefusal(r) ? this.fail(r) : r;
+          const r = this.caller.credentials.euid === 0 ? k.mounter.umount(target, this.caller) : -E.PERM;
+          return this.noted('umount', { 'arena8.path': target }, r);
         }),
       statfs: (pathAt, pathBytes, at, capacity) =>
         this.withPath(pathAt, pathBytes, path => {
@@ -751,6 +788,8 @@ export class SystemCalls {
           if (capacity < ConvertReport.bytes) return -E.RANGE;
           const full = this.readable(path);
           if (typeof full === 'number') return full;
+          const denied = k.packages.deniesFile(path, this.caller, 'export');
+          if (denied !== null) return this.fail(denied);
           const r = k.converter.convert(path, type, flags, this.caller);
           if (isRefusal(r)) return this.fail(r);
           ConvertReport.write(u8, at, r.report);
@@ -761,6 +800,8 @@ export class SystemCalls {
           if (capacity < PrelinkReport.bytes) return -E.RANGE;
           const full = this.readable(path);
           if (typeof full === 'number') return full;
+          const denied = k.packages.deniesFile(path, this.caller, 'export');
+          if (denied !== null) return this.fail(denied);
           const r = k.prelinker.prelink(path, this.caller);
           if (isRefusal(r)) return this.fail(r);
           PrelinkReport.write(u8, at, r.report);
@@ -773,6 +814,10 @@ export class SystemCalls {
               const full = this.readable(path);
               if (typeof full === 'number') return full;
             }
+            const denied =
+              k.packages.deniesFile(left, this.caller, 'inspect') ??
+              k.packages.deniesFile(right, this.caller, 'inspect');
+            if (denied !== null) return this.fail(denied);
             const r = k.converter.compare(left, right, this.caller);
             return isRefusal(r) ? this.fail(r) : this.install(r);
           }),
@@ -842,22 +887,18 @@ export class SystemCalls {
       model_load: (pathAt, pathBytes, at, bytes) =>
         this.withPath(pathAt, pathBytes, path => {
           if (bytes < LoadOptions.bytes) return -E.INVAL;
-          const busy = this.busy();
-          if (busy !== null) return this.fail(busy);
           const full = this.readable(path, 'load');
-          if (typeof full === 'number') return full;
-          const r = loader.load(full, LoadOptions.read(u8, at));
-          this.note('load', { 'arena8.path': full, ...(r === null ? {} : refusedFields(r)) });
-          return r === null ? 0 : this.fail(r);
+          const r = this.busy() ?? (typeof full === 'number' ? full : loader.load(full, LoadOptions.read(u8, at)));
+          return this.loaded({ 'arena8.path': typeof full === 'number' ? path : full }, r);
         }),
       model_unload: () => {
+        const model = k.journal.modelFields();
         const busy = this.busy();
-        if (busy !== null) return this.fail(busy);
-        const denied = this.may('load', loader.source());
-        if (denied < 0) return denied;
-        if (!loader.unload()) return this.fail(refuse('NODEV', 2001, 'no model loaded'));
-        this.note('unload', {});
-        return 0;
+        const r =
+          busy ??
+          this.denied('load', loader.source()) ??
+          (loader.unload() ? null : refuse('NODEV', 2001, 'no model loaded'));
+        return this.noted('unload', model, r);
       },
       model_plan: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
         if (bytes < LoadOptions.bytes) return -E.INVAL;
@@ -915,6 +956,8 @@ export class SystemCalls {
       model_ops: (from, at, capacity) => {
         const engine = loader.engine();
         if (engine === null) return this.fail(refuse('NODEV', 2001, 'no model loaded'));
+        const denied = loader.denies('inspect');
+        if (denied !== null) return this.fail(denied);
         let skip = from;
         let n = 0;
         for (const op of engine.ops()) {
@@ -932,14 +975,12 @@ export class SystemCalls {
       backend: (nameAt, nameBytes, at, capacity) => {
         const name = this.text(nameAt, nameBytes);
         if (name !== '') {
-          const busy = this.busy();
-          if (busy !== null) return this.fail(busy);
           const [engine = '', form = ''] = name.split(':');
-          const denied = this.may('load', engine === 'transformer' ? loader.lastPath : engine);
-          if (denied < 0) return denied;
-          const r = engine === 'transformer' ? loader.reloadFile() : loader.loadBuiltin(engine, form);
-          if (r !== null) return this.fail(r);
-          this.note('config', { 'arena8.name': 'backend', 'arena8.value': name });
+          const load = (): Refusal | null =>
+            engine === 'transformer' ? loader.reloadFile() : loader.loadBuiltin(engine, form);
+          const denied = this.denied('load', engine === 'transformer' ? loader.lastPath : engine);
+          const r = this.loaded({ 'arena8.name': 'backend', 'arena8.value': name }, denied ?? this.busy() ?? load());
+          if (r < 0) return r;
         }
         return this.answer(loader.engine()?.name ?? 'none', at, capacity);
       },
@@ -970,7 +1011,8 @@ export class SystemCalls {
         if (bytes < WcetOptions.bytes) return -E.INVAL;
         const path = this.modelPath(pathAt, pathBytes);
         if (typeof path === 'number') return path;
-        const r = k.forecast.plan(path, at);
+        const denied = path === '' ? loader.denies('inspect') : null;
+        const r = denied ?? k.forecast.plan(path, at);
         return isRefusal(r) ? this.fail(r) : this.install(r);
       },
       model_speed: (pathAt, pathBytes, at, bytes, toAt, capacity) => {
@@ -1010,7 +1052,12 @@ export class SystemCalls {
           if (sessions.isServing) this.caller.callsLeft = 0; // a server's first period may have begun: whoever submitted it yields
           return isRefusal(r) ? this.fail(r) : r;
         }),
-      session_read: (handle, at, capacity) => sessions.read(handle, at, capacity, this.requester) ?? BLOCKED,
+      session_read: (handle, at, capacity) => {
+        const n = sessions.read(handle, at, capacity, this.requester);
+        if (n !== null) return n;
+        const unwritten = sessions.isOver(handle) ? k.journal.stopped() : null;
+        return unwritten === null ? BLOCKED : this.fail(unwritten);
+      },
       session_cancel: handle => sessions.cancel(handle, this.requester),
       session_report: (handle, at, capacity) => {
         if (capacity < SessionReport.bytes) return -E.RANGE;
@@ -1026,11 +1073,10 @@ export class SystemCalls {
         if (capacity < SchedReport.bytes) return -E.RANGE;
         if (bytes > 0) {
           if (bytes < SchedOptions.bytes) return -E.INVAL;
-          const denied = this.may('manage', 'sched');
-          if (denied < 0) return denied;
-          const refusal = sessions.configure(SchedOptions.read(u8, at));
-          if (refusal !== null) return this.fail(refusal);
-          this.note('config', { 'arena8.name': 'sched' });
+          const wanted = SchedOptions.read(u8, at);
+          const told = { 'arena8.name': 'sched', 'arena8.value': schedText(wanted) };
+          const r = this.noted('config', told, this.denied('manage', 'sched') ?? sessions.configure(wanted));
+          if (r < 0) return r;
         }
         SchedReport.write(u8, toAt, sessions.schedule());
         return SchedReport.bytes;
@@ -1041,10 +1087,12 @@ export class SystemCalls {
           if (bytes < BudgetRecord.bytes) return -E.INVAL;
           const wanted = BudgetRecord.read(u8, at);
           if (wanted.set !== 0) {
-            const denied = this.may('manage', 'budget');
-            if (denied < 0) return denied;
-            k.budget.configure(wanted);
-            this.note('budget', {});
+            const { wcetCycles, periodNs, maxTokens } = wanted;
+            const value = `wcet_cycles=${wcetCycles} period_ns=${periodNs} max_tokens=${maxTokens}`;
+            const denied = this.denied('manage', 'budget');
+            if (denied === null) k.budget.configure(wanted);
+            const r = this.noted('budget', { 'arena8.value': value }, denied);
+            if (r < 0) return r;
           }
         }
         BudgetRecord.write(u8, toAt, k.budget.record());
@@ -1055,13 +1103,13 @@ export class SystemCalls {
         if (bytes < QuotaRecord.bytes) return -E.INVAL;
         const wanted = QuotaRecord.read(u8, at);
         const { uid } = this.requester;
-        const denied = wanted.set === 0 && wanted.uid === uid ? 0 : this.may('manage', 'quota');
-        if (denied < 0) return denied;
+        const denied = wanted.set === 0 && wanted.uid === uid ? null : this.denied('manage', 'quota');
         if (wanted.set !== 0) {
-          const refusal = k.quotas.set(wanted);
-          if (refusal !== null) return this.fail(refusal);
-          this.note('quota', { 'arena8.name': `${wanted.uid}` });
-        }
+          const name = wanted.uid === QUOTA_DEFAULTS ? '*' : `${wanted.uid}`;
+          const r = denied ?? k.quotas.set(wanted);
+          const status = this.noted('quota', { 'arena8.name': name, 'arena8.value': quotaText(wanted) }, r);
+          if (status < 0) return status;
+        } else if (denied !== null) return this.fail(denied);
         QuotaRecord.write(u8, toAt, k.quotas.get(wanted.uid));
         return QuotaRecord.bytes;
       },
@@ -1080,7 +1128,26 @@ export class SystemCalls {
         LlmStats.write(u8, at, sessions.stats());
         return LlmStats.bytes;
       },
+
+      // ── Trust ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      ...trustCalls(k, {
+        caller: () => this.caller,
+        isRoot: () => this.caller.credentials.euid === 0,
+        text: (at, bytes) => this.text(at, bytes),
+        withFile: (fd, use) => this.withFile(fd, use),
+        withPath: (at, bytes, use) => this.withPath(at, bytes, use),
+        readable: path => this.readable(path),
+        answer: (text, at, capacity) => this.answer(text, at, capacity),
+        busy: () => this.busy(),
+        fail: r => this.fail(r),
+        noted: (op, fields, r) => this.noted(op, fields, r),
+      }),
     };
+  }
+
+  /** A model was loaded, or was not; what is loaded then. */
+  private loaded(fields: AuditFields, r: Refusal | number | null): number {
+    return this.noted('load', { ...fields, ...(r === null ? this.k.journal.modelFields() : {}) }, r);
   }
 
   /** Model files are what their rights say, beside their modes; those that lie behind a mounted one are that one's. */
@@ -1090,10 +1157,10 @@ export class SystemCalls {
     if (typeof file === 'number' || this.caller.credentials.euid === ROOT.euid) return this.install(file);
     const mount = vfs.mounts().find(m => m.fs.type === 'gguf' && m.device === file.opening.device);
     const model = mount?.source ?? (file.inode.kind === KIND.file && file.path.endsWith('.gguf') ? file.path : null);
-    const denied = model === null ? 0 : this.may('read', model);
-    if (denied === 0) return this.install(file);
+    const denied = model === null ? null : this.denied('read', model);
+    if (denied === null) return this.install(file);
     file.close();
-    return denied;
+    return this.fail(denied);
   }
 
   private read(file: OpenFile, at: number, capacity: number): number {
@@ -1137,15 +1204,19 @@ export class SystemCalls {
     if (typeof place !== 'number') {
       if (!permits(place.inode, this.caller.credentials, MAY.read)) return -E.ACCES;
       const full = pathOf(place);
-      const denied = this.may(right, full);
-      return denied < 0 ? denied : full;
+      const denied = this.denied(right, full);
+      return denied === null ? full : this.fail(denied);
     }
     return place === -E.ACCES ? place : vfs.normalize(pathOf(this.caller.cwd), path);
   }
 
-  /** A model file's path, absolute; '' stands for the loaded model. */
+  /** The path of a model file that may be looked into, absolute; '' stands for the loaded model. */
   private modelPath(at: number, bytes: number): string | number {
-    return bytes === 0 ? '' : this.readable(this.text(at, bytes));
+    if (bytes === 0) return '';
+    const path = this.readable(this.text(at, bytes));
+    if (typeof path === 'number') return path;
+    const denied = this.k.packages.deniesFile(path, this.caller, 'inspect');
+    return denied === null ? path : this.fail(denied);
   }
 
   private withPath(at: number, bytes: number, use: (path: string) => number): number {
@@ -1160,6 +1231,38 @@ export class SystemCalls {
  */
 function mayCall(p: Process, memory: Uint8Array): boolean {
   return p.memory === memory && p.status === null && p.returned === null && p.stoppedBy === null && p.callsLeft > 0;
+}
+
+// ── What was asked for, as records say it ────────────────────────────────────────────────────────────────────────────────────────
+
+function diskText({ set, model, retries, fault, every, next, from, to, factor }: DiskRequest): string {
+  const words: string[] = [];
+  if ((set & DISK_SET.model) !== 0) words.push(`model=${model}`);
+  if ((set & DISK_SET.retries) !== 0) words.push(`retries=${retries}`);
+  if ((set & DISK_SET.heal) !== 0) words.push('heal');
+  if ((set & DISK_SET.fault) !== 0)
+    words.push(
+      `fault=${DISK_FAULTS[fault] ?? fault}`,
+      `every=${every}`,
+      `next=${next}`,
+      `bytes=${from}-${to}`,
+      `factor=${factor}`,
+    );
+  return words.join(' ');
+}
+
+function schedText({ policy, ...others }: ReturnType<typeof SchedOptions.read>): string {
+  const words = Object.entries(others).flatMap(([name, value]) => (value === SCHED_KEEP ? [] : [`${name}=${value}`]));
+  return (policy === SCHED_KEEP ? words : [`policy=${POLICY[policy] ?? policy}`, ...words]).join(' ');
+}
+
+function quotaText(q: ReturnType<typeof QuotaRecord.read>): string {
+  const words: string[] = [];
+  if ((q.set & QUOTA_SET.tokens) !== 0) words.push(`tokens=${q.tokensPerHour}`);
+  if ((q.set & QUOTA_SET.cycles) !== 0) words.push(`cycles=${q.cyclesPerHour}`);
+  if ((q.set & QUOTA_SET.kv) !== 0) words.push(`kv=${q.kvBytes}`);
+  if ((q.set & QUOTA_SET.sessions) !== 0) words.push(`sessions=${q.sessions}`);
+  return words.join(' ');
 }
 
 /** Every number names one call; checked once at boot. */

@@ -32,11 +32,15 @@ import { kill } from './bin/kill.ts';
 import { less } from './bin/less.ts';
 import { llmcancel } from './bin/llmcancel.ts';
 import { llmctl } from './bin/llmctl.ts';
+import { llmhash } from './bin/llmhash.ts';
 import { llminfer } from './bin/llminfer.ts';
+import { llmkey } from './bin/llmkey.ts';
 import { llmpoll } from './bin/llmpoll.ts';
+import { llmsig } from './bin/llmsig.ts';
 import { llmstats } from './bin/llmstats.ts';
 import { llmstream } from './bin/llmstream.ts';
 import { llmsummary } from './bin/llmsummary.ts';
+import { llmverify } from './bin/llmverify.ts';
 import { ln } from './bin/ln.ts';
 import { login } from './bin/login.ts';
 import { ls } from './bin/ls.ts';
@@ -83,7 +87,8 @@ import { sh } from './sh/sh.ts';
 // prettier-ignore
 const linked: readonly Program[] = [
   basename, bracket, cat, chmod, chown, clear, cmp, cp, cut, date, dd, df, diff, dirname, dmesg, du, echo, env, falseProgram,
-  find, free, grep, head, help, hexdump, history, id, iostat, kill, less, llmcancel, llmctl, llminfer, llmpoll, llmstats, llmstream, llmsummary, ln, login, ls, lsblk, man, mkdir, mount, mv, od,
+  find, free, grep, head, help, hexdump, history, id, iostat, kill, less, llmcancel, llmctl, llmhash, llminfer, llmkey, llmpoll, llmsig, llmstats, llmstream, llmsummary,
+  llmverify, ln, login, ls, lsblk, man, mkdir, mount, mv, od,
   passwd, printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep, sort, stat, strace, strings, su, tail, tee, test, time,
   top, touch, tr, trueProgram, umount, uniq, uptime, watch, wc, whoami, xargs,
 ];

@@ -1,5 +1,5 @@
 // What people see of the audit log: /audit as files, the verbs of llmctl audit, and the reserved word of the host. The log itself is one that
-// the tests have written (tests/support/audit-log.ts); the kernel's own is in audit.test.ts.
+// the tests have written (tests/support/fake-log.ts); the kernel's own is in audit.test.ts.
 
 import test from 'ava';
 import { readFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import type { OpenFile } from '../vfs/file.ts';
 import { credentialsOf } from '../vfs/permission.ts';
 import { Vfs, type Place, type View } from '../vfs/vfs.ts';
 import { makeArena } from './support/arena.ts';
-import { FakeLog } from './support/audit-log.ts';
+import { FakeLog } from './support/fake-log.ts';
 import { BUFFER_AT, namesIn } from './support/file-systems.ts';
 
 const arena = makeArena();

@@ -10,7 +10,7 @@ import type { Machine } from '../boot/machine.ts';
 import { Tty } from '../drivers/tty/tty.ts';
 import { GGML_TYPE, KV_PAGE, LIMITS, logitsSum, PAGE_RECORD_BYTES } from '../kernel/abi/index.ts';
 import { exp } from '../shell/lib/exp.ts';
-import { base64, grouped, parseDecimal, parseInteger } from '../shell/lib/model.ts';
+import { grouped, parseDecimal, parseInteger } from '../shell/lib/model.ts';
 import { consume, lanesOf } from './reference/xxh32.ts';
 import { json, ok, refused } from './support/commands.ts';
 import { ggufFile } from './support/gguf.ts';
@@ -75,11 +75,7 @@ test('exp: within 1e-15 of the host, at the ends too', t => {
   t.is(exp(-745), Math.exp(-745));
 });
 
-test('base64, numbers and thousands', t => {
-  for (let n = 0; n < 70; n++) {
-    const bytes = Uint8Array.from({ length: n }, (_, i) => (i * 37 + n) & 255);
-    t.is(base64(bytes), Buffer.from(bytes).toString('base64'));
-  }
+test('numbers and thousands', t => {
   t.deepEqual(['1', '-3', '+4', '1.0', '', 'x', '1e3', '99999999999999999'].map(parseInteger), [
     1,
     -3,
@@ -606,7 +602,7 @@ test('llmctl load, info, status, unload, models, backend', t => {
       ['fable-q8_0', true],
     ],
   );
-  t.is(ok(machine, 'llmctl models'), ok(machine, 'llmctl list'));
+  t.is(ok(machine, 'llmctl list'), 'Registry: []\n');
 
   t.is(ok(machine, 'llmctl backend'), 'transformer /models/fable-f16.gguf\n');
   t.deepEqual(json(machine, 'llmctl backend --json stub'), { engine: 'stub', model: 'stub:echo' });

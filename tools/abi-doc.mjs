@@ -28,6 +28,7 @@ const groups = [
   [70, 79, 'Sessions'],
   [80, 89, 'Model files'],
   [90, 99, 'Users'],
+  [110, 119, 'Trust'],
 ];
 
 /** Of a record's heading, as GitHub makes them: `### Stat, 80 bytes` is #stat-80-bytes. */

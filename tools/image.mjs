@@ -64,7 +64,7 @@ function contents(programs) {
   const entries = new Map(mountPoints.map(name => [name, null]));
   for (const { name, dir } of walk(path.join(root, 'images/root')))
     entries.set(name, dir ? null : readFileSync(path.join(root, 'images/root', name)));
-  for (const { name } of walk(path.join(root, 'images/models')).filter(f => f.name.endsWith('.gguf')))
+  for (const { name } of walk(path.join(root, 'images/models')).filter(f => /\.gguf(?:\.sis)?$/.test(f.name)))
     entries.set(`models/${name}`, readFileSync(path.join(root, 'images/models', name)));
   for (const name of programs) entries.set(`bin/${name}`, Buffer.from(`#!arena8 ${name}\n`));
   return entries;

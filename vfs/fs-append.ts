@@ -3,7 +3,7 @@
 // it, which the kernel keeps for its audit log. After the append-only attribute of 4.4BSD's sappnd, which root cannot clear either.
 
 import { E, KIND, O } from '../kernel/abi/index.ts';
-import type { DirEntry, FileSystem, FsUsage, Handle, Ownership } from './inode.ts';
+import type { FileSystem, FsUsage, Handle, Listing, Ownership } from './inode.ts';
 import { Inode } from './inode.ts';
 import { ROOT } from './permission.ts';
 
@@ -45,7 +45,7 @@ class AppendInode extends Inode {
     const inode = this.stored.lookup(name);
     return typeof inode === 'number' ? inode : new AppendInode(inode, this.owner);
   }
-  override list(): readonly DirEntry[] | number {
+  override list(): Listing | number {
     return this.stored.list();
   }
 
@@ -141,7 +141,8 @@ export class Appender {
     if (inode === -E.NOENT) return [];
     if (typeof inode === 'number') return inode;
     const entries = inode.list();
-    return typeof entries === 'number' ? entries : entries.map(entry => entry.name).sort();
+    if (typeof entries === 'number') return entries;
+    return Array.from({ length: entries.length }, (_, i) => entries.at(i)!.name).sort();
   }
 
   /** Opens a file, and makes it, and the directory that it lies in, where there is none. */

@@ -36,12 +36,15 @@ export const E = {
   NOTEMPTY: 39,
   LOOP: 40,
   PROTO: 71,
+  BADMSG: 74,
   OVERFLOW: 75,
   ILSEQ: 84,
   NOTSUP: 95,
   TIMEDOUT: 110,
   CANCELED: 125,
   DQUOT: 122,
+  NOKEY: 126,
+  KEYREJECTED: 129,
 } as const;
 
 export type ErrnoName = keyof typeof E;
@@ -81,12 +84,15 @@ const text: Record<ErrnoName, string> = {
   NOTEMPTY: 'Directory not empty',
   LOOP: 'Too many levels of symbolic links',
   PROTO: 'Protocol error',
+  BADMSG: 'Bad message',
   OVERFLOW: 'Value too large for defined data type',
   ILSEQ: 'Invalid or incomplete multibyte or wide character',
   NOTSUP: 'Operation not supported',
   TIMEDOUT: 'Connection timed out',
   CANCELED: 'Operation canceled',
   DQUOT: 'Disk quota exceeded',
+  NOKEY: 'Required key not available',
+  KEYREJECTED: 'Key was rejected by service',
 };
 
 const byNumber = new Map<number, ErrnoName>();

@@ -15,8 +15,9 @@ export const LIMITS = {
   dmaBytes: 16 * KiB, // block-device transfers while loading; one gzip-sized piece
   pipeBytes: 2 * KiB, // capacity of one pipe
   pipesMax: 8, // 8 × 2 KiB = 16 KiB, taken from the window region when a pipe opens
-  auditRecordsMax: 32, // the ring of recent audit records
-  auditRecordBytes: 64, // 32 × 64 B = 2 KiB
+  auditRecordBytes: 3712, // the longest audit record (3,651 B): what each live session keeps of the ring for its end
+  auditRingBytes: 160 * KiB, // 32 × 3,714 B for sessions, and 44 KiB for what is not stored yet
+  auditContentBytes: 64 * KiB, // of a request's texts, before they are encrypted (storage)
 
   // Processes
   processesMax: 64, // every session may be a process of its own, beside shells and their pipelines
@@ -51,6 +52,7 @@ export const LIMITS = {
   tmpfsBytes: 64 * MiB,
   tmpfsInodes: 16384,
   mountsMax: 32,
+  auditFileRecords: 256, // in one file of /var/audit/entries
 
   // Models
   modelsDirectory: '/models',
@@ -85,6 +87,13 @@ export const LIMITS = {
   chatTagTokensMax: 2000,
   chatBlanksMax: 1024,
   chatMessageMax: 200, // characters of what went wrong
+
+  // Trust in models (bookkeeping, outside the arena)
+  packagesMax: 16, // registered models; the specification's 4 suited its own
+  trustedKeysMax: 16,
+  packageBytes: 64 * KiB, // of a package or signing bundle
+  keyBytes: 4 * KiB, // of a key in PEM
+  nonceBytes: 128, // of an attestation
 
   // Sessions
   sessionsMax: 32,

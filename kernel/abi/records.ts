@@ -765,3 +765,19 @@ export const PrelinkReport = layout({
 });
 /** What model_convert may be told. Requantize: round again what is rounded already. */
 export const CONVERT = { requantize: 1 } as const;
+
+/** What was found out about a model file and its package. `size`: of the file, bytes; `digest`: SHA-256 of the file, hex. */
+export const PackageReport = layout({
+  result: 'u32', // of the specification, by number: 0 Success
+  id: 'u32', // of the package; 0: the format has none
+  version: 'u32',
+  permissions: 'u32', // a bit each; of a package that is not registered, what the policy leaves
+  ctx: 'u32', // longest context that it may be loaded with; 0: any
+  reserved: 'u32',
+  size: 'u64',
+  format: 's8', // sis or oms
+  digest: 's64',
+  key: 's64', // the trusted key's name; empty: another
+  signer: 's64', // Ed25519: the public key; else SHA-256 of its PEM; hex
+  message: 's256', // why it does not hold
+});

@@ -16,7 +16,8 @@ export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whenc
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
   | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'PrelinkReport' | 'WcetOptions' | 'WcetReport' | 'SpeedOptions' | 'SpeedReport'
-  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'DiskOptions' | 'BudgetRecord' | 'QuotaRecord';
+  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'DiskOptions' | 'BudgetRecord' | 'QuotaRecord'
+  | 'PackageReport';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
  * `entries` of a directory; of an integer, which constants it is made of. strace prints it so, docs/ABI.md names it; nothing else depends on it.
@@ -55,7 +56,7 @@ export const SYSCALLS = {
   sched_yield: call(9, [], 'Let others run.', true),
   last_error: call(10, [['record', 'out', 'LastError']], 'The LastError record of this process.'),
   times: call(11, [['record', 'out', 'Times']], 'Clock and this process: Times record.'),
-  target: call(12, [['name', 'path'], ['record', 'out']], 'Switch the simulated processor; empty: ask. Writes the name of the one in force. Returns its length.'),
+  target: call(12, [['name', 'path'], ['record', 'out']], 'Switch the simulated processor; empty: ask. Writes the name of the one in force. Returns its length.', true),
 
   fork: call(13, [['entry', 'entry']], 'A second process with the descriptors, directory, signals and group of this one, begun at `entry`. Returns its pid.'),
   exec: call(14, [['program', 'path'], ['block', 'in', 'argv']], 'Become another program: as spawn, in this process. Ignored signals stay ignored. Returns only on failure.'),
@@ -85,7 +86,7 @@ export const SYSCALLS = {
   complete: call(33, [['fd', 'fd'], ['back', 'int'], ['count', 'int'], ['candidates', 'in']], 'Answer a completion request: what replaces the last `back` UTF-16 units before the cursor, then names to list, each ended by a zero byte; `count` names in all.'),
   remember: call(36, [['fd', 'fd'], ['keep', 'int'], ['lines', 'in']], 'Append lines, each ended by a zero byte, to the history of a terminal; the last `keep` stay.'),
 
-  disk: call(37, [['name', 'path'], ['options', 'in', 'DiskOptions']], 'Change a disk: its model, its retries, its faults. For the superuser; /proc/disks tells what they are.'),
+  disk: call(37, [['name', 'path'], ['options', 'in', 'DiskOptions']], 'Change a disk: its model, its retries, its faults. For the superuser; /proc/disks tells what they are.', true),
 
   // Names
   stat: call(40, [['path', 'path'], ['stat', 'out', 'Stat']], 'Stat record of a path.', true),
@@ -96,7 +97,7 @@ export const SYSCALLS = {
   chdir: call(45, [['path', 'path']], 'Change the working directory.'),
   getcwd: call(46, [['path', 'out']], 'The working directory as text. Returns its length.'),
   mount: call(47, [['type', 'path'], ['source', 'path'], ['target', 'path']], 'Mount a file system: types tmpfs, proc, dev, gguf.', true),
-  umount: call(48, [['target', 'path']], 'Unmount.'),
+  umount: call(48, [['target', 'path']], 'Unmount.', true),
   statfs: call(49, [['path', 'path'], ['record', 'out', 'FsStat']], 'FsStat record of the file system a path is on.', true),
   lstat: call(50, [['path', 'path'], ['stat', 'out', 'Stat']], 'As stat, of a symbolic link itself.', true),
   link: call(51, [['existing', 'path'], ['path', 'path']], 'One more name for a file of the same file system.'),
@@ -110,12 +111,12 @@ export const SYSCALLS = {
   truncate: call(59, [['path', 'path'], ['size', 'int']], 'Set the size of a file.'),
 
   // Models
-  model_load: call(60, [['path', 'path'], ['options', 'in', 'LoadOptions']], 'Load a GGUF model: LoadOptions. On any failure the previous model stays.'),
-  model_unload: call(61, [], 'Release the model region.'),
+  model_load: call(60, [['path', 'path'], ['options', 'in', 'LoadOptions']], 'Load a GGUF model: LoadOptions. On any failure the previous model stays.', true),
+  model_unload: call(61, [], 'Release the model region.', true),
   model_plan: call(62, [['path', 'path'], ['options', 'in', 'LoadOptions'], ['report', 'out', 'PlanReport']], 'What loading would take, or with an empty path what the loaded model takes: PlanReport. Allocates nothing.', true),
   model_info: call(63, [['record', 'out', 'ModelInfo']], 'ModelInfo of the loaded model.'),
   model_ops: call(64, [['from', 'int'], ['text', 'out']], 'The plan as text lines, from a byte offset on. Returns bytes; 0 at the end.'),
-  backend: call(65, [['name', 'path'], ['record', 'out']], 'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.'),
+  backend: call(65, [['name', 'path'], ['record', 'out']], 'Switch engines (transformer, stub, stub:word); empty: ask. Writes the name. Returns its length.', true),
   tokenize: call(66, [['vocabulary', 'path'], ['text', 'fd'], ['flags', 'int', 'encode']], 'A descriptor from which the token ids of `text` are read as u32; empty path: the loaded model.', true),
   model_wcet: call(68, [['path', 'path'], ['options', 'in', 'WcetOptions'], ['report', 'out', 'WcetReport']], 'Bounds of a request before it runs: WcetOptions, WcetReport. Empty path: the loaded model.', true),
   model_cost: call(69, [['path', 'path'], ['options', 'in', 'WcetOptions']], 'A descriptor from which the priced plan of a request is read, a line an op: see COST_COLUMNS. Empty path: the loaded model.', true),
@@ -130,9 +131,9 @@ export const SYSCALLS = {
   session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out', 'ids']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
   session_find: call(78, [['id', 'int']], 'A handle of the session with that id: of one that this user submitted; the superuser finds any.'),
-  sched: call(79, [['options', 'in', 'SchedOptions'], ['report', 'out', 'SchedReport']], 'Set and read the scheduler: SchedOptions (none: only read; setting is for the superuser), SchedReport.'),
-  budget: call(82, [['budget', 'in', 'BudgetRecord'], ['now', 'out', 'BudgetRecord']], 'Set (superuser) and read the period budget of the machine.'),
-  quota: call(83, [['quota', 'in', 'QuotaRecord'], ['now', 'out', 'QuotaRecord']], "Set (superuser) and read a user's quotas: QuotaRecord. Others read their own."),
+  sched: call(79, [['options', 'in', 'SchedOptions'], ['report', 'out', 'SchedReport']], 'Set and read the scheduler: SchedOptions (none: only read; setting is for the superuser), SchedReport.', true),
+  budget: call(82, [['budget', 'in', 'BudgetRecord'], ['now', 'out', 'BudgetRecord']], 'Set (superuser) and read the period budget of the machine.', true),
+  quota: call(83, [['quota', 'in', 'QuotaRecord'], ['now', 'out', 'QuotaRecord']], "Set (superuser) and read a user's quotas: QuotaRecord. Others read their own.", true),
   llm_stats: call(76, [['record', 'out', 'LlmStats']], 'LlmStats record.'),
   chat: call(77, [['template', 'path'], ['name', 'path'], ['conversation', 'fd']], "A descriptor from which a conversation is read as a chat template writes it: JSON, {messages: [{role, content}…], …}. Empty path: the loaded model's template; empty name: its default one.", true),
 
@@ -154,6 +155,18 @@ export const SYSCALLS = {
   auth_wait: call(99, [['name', 'path']], 'Wait until a password of that user may be tried again. The superuser only, as the next.', true),
   auth_failed: call(100, [['name', 'path']], 'A password of that user was wrong: to the audit log, and the next one has to wait longer. That somebody has become a user setuid tells the log.'),
   rights: call(101, [['user', 'path'], ['right', 'path'], ['object', 'path']], 'Whether a user has a right (load, run, read, manage) to a model or to what is managed: the line of /etc/llm/rights that gives it, 0 for the superuser.'),
+
+  // Trust
+  model_hash: call(110, [['path', 'path'], ['digest', 'out']], 'SHA-256 of a regular file, 32 bytes.', true),
+  model_verify: call(111, [['path', 'path'], ['package', 'fd'], ['key', 'fd'], ['report', 'out', 'PackageReport']], 'Whether a package or signing bundle holds for a model, under the key in a PEM file or, with -1, under a trusted one. Returns the result.', true),
+  model_signed: call(112, [['path', 'path'], ['package', 'fd'], ['key', 'fd'], ['report', 'out', 'PackageReport']], 'The same of a signature that has just been made, which is written down when it holds; with -1 under the key that the package names.', true),
+  trusted_key: call(113, [['name', 'path'], ['pem', 'in']], 'Trust a public key, or without one trust it no more. For the superuser; /proc/keys lists them.', true),
+  policy: call(114, [['name', 'path'], ['now', 'out']], 'Set (superuser) what happens to models that nobody vouches for: off, warn or enforce; empty: ask. Writes the one in force. Returns its length.', true),
+  model_register: call(115, [['path', 'path'], ['package', 'fd'], ['permissions', 'int'], ['ctx', 'int']], 'Register a model whose package holds, with these permissions and, if not 0, this longest context. For the superuser. Returns its id; /proc/packages lists them.', true),
+  model_unregister: call(116, [['id', 'int']], 'Forget a registered model. For the superuser.', true),
+  model_swap: call(117, [['id', 'int'], ['options', 'in', 'LoadOptions']], 'Load a registered model in place of the one loaded. On any failure that one stays.', true),
+  model_rollback: call(118, [['id', 'int']], 'Load again, as it was, the model before the one loaded; with an id only if it is the registered one of that id.', true),
+  attest: call(119, [['nonce', 'path'], ['statement', 'out']], "A signed statement of what this machine is and runs: a DSSE envelope under the log's key. Returns its bytes.", true),
 } as const satisfies Record<string, CallSpec>;
 
 export type CallName = keyof typeof SYSCALLS;
@@ -282,6 +295,26 @@ export const DISK_COLUMNS = [
   'errors', // reads that failed
   'writes',
   'bytesWritten',
+] as const;
+
+/** The columns of /proc/packages: a line of these names, then a line a registered model in order of ids, fields separated by tabs. */
+export const PACKAGE_COLUMNS = [
+  'id',
+  'version',
+  'size', // bytes
+  'ctx', // longest context; 0: any
+  'permissions', // words with commas between, or -
+  'key', // its name; - when it is trusted no more
+  'digest', // SHA-256, hex
+  'path',
+] as const;
+
+/** The columns of /proc/keys: a line of these names, then a line a trusted key, fields separated by tabs. */
+export const KEY_COLUMNS = [
+  'name',
+  'kind', // ed25519, p256, p384
+  'since', // boot, or added
+  'key', // hex: of an Ed25519 key itself, else SHA-256 of its PEM
 ] as const;
 
 /**

@@ -2,10 +2,12 @@
 // from the records. What the pool has no page for is refused before it is needed.
 
 import { LIMITS } from '../abi/index.ts';
-import { HASH_BYTES, type HashStore } from '../../trust/index.ts';
+import type { HashStore } from '../../trust/index.ts';
 import { anonymousFile, type TmpFile, type TmpPool } from '../../vfs/fs-tmp.ts';
 import { ROOT } from '../../vfs/permission.ts';
 import { panic } from '../panic.ts';
+
+const HASH_BYTES = 32; // SHA-256
 
 /** Bytes that the hashes of one flush take at most, and the page that they begin in. */
 const FLUSH_BYTES = (2 * LIMITS.auditFileRecords + 64) * HASH_BYTES + 2 * 4096;

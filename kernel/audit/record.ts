@@ -86,9 +86,14 @@ function fitting(words: readonly string[], most: number): readonly string[] {
   return kept;
 }
 
-/** What stands in a record's bytes. */
-export function decodeRecord(bytes: Uint8Array): AuditRecord {
-  return JSON.parse(utf8Decode(bytes)) as AuditRecord;
+/** What stands in a record's bytes; null where they are none. */
+export function decodeRecord(bytes: Uint8Array): AuditRecord | null {
+  try {
+    const value: unknown = JSON.parse(utf8Decode(bytes));
+    return typeof value === 'object' ? (value as AuditRecord | null) : null;
+  } catch {
+    return null; // the parser's word for what is no JSON
+  }
 }
 
 // ── The specification's text ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,12 +3,12 @@
 // may leave frames that no checkpoint covers, and half of one. Nothing is ever changed that a checkpoint covers.
 
 import { LIMITS, refuse, strerror, utf8Decode, utf8Encode, type Refusal } from '../abi/index.ts';
-import { joined } from '../../trust/index.ts';
+import { frame, joined, readFrames } from '../../trust/index.ts';
 import type { Appender, AppendFile } from '../../vfs/fs-append.ts';
-import { FRAME_BYTES } from './ring.ts';
 
 const ENTRIES = 'entries';
 const CHECKPOINTS = 'checkpoints';
+const COSIGNATURES = 'cosignatures';
 const CONTENT = 'content';
 const NUMBER_DIGITS = 16;
 
@@ -17,24 +17,6 @@ export const entriesPath = (first: number): string => `${ENTRIES}/${String(first
 
 /** Lines of a checkpoint in its file: origin, size, root, an empty one, one signature. */
 const CHECKPOINT_LINES = 5;
-
-/** Frames one behind the other, as they are stored. */
-export function framed(records: readonly Uint8Array[]): Uint8Array {
-  return joined(...records.flatMap(r => [Uint8Array.of(r.length >> 8, r.length & 0xff), r]));
-}
-
-/** The whole frames of a file, and where what is left of it begins. */
-export function unframed(bytes: Uint8Array): { readonly records: readonly Uint8Array[]; readonly ends: number } {
-  const records: Uint8Array[] = [];
-  let at = 0;
-  while (at + FRAME_BYTES <= bytes.length) {
-    const end = at + FRAME_BYTES + bytes[at]! * 256 + bytes[at + 1]!;
-    if (end > bytes.length || end === at + FRAME_BYTES) break; // a record is never empty
-    records.push(bytes.subarray(at + FRAME_BYTES, end));
-    at = end;
-  }
-  return { records, ends: at };
-}
 
 /** The whole checkpoints of their file, and where what is left of it begins. */
 function notesIn(bytes: Uint8Array): { readonly notes: readonly string[]; readonly ends: number } {
@@ -71,7 +53,8 @@ export class Store {
     const names = this.files.list(ENTRIES);
     if (typeof names === 'number') return failed(ENTRIES, names);
     for (const name of names) {
-      if (!/^[0-9]{16}$/.test(name)) return refuse('INVAL', 0, `/var/audit/${ENTRIES}/${name}: no file of the audit log`);
+      if (!/^[0-9]{16}$/.test(name))
+        return refuse('INVAL', 0, `/var/audit/${ENTRIES}/${name}: no file of the audit log`);
       this.firsts.push(Number(name));
     }
     const file = this.files.open(CHECKPOINTS);
@@ -125,7 +108,7 @@ export class Store {
       const refusal = this.begin(from);
       if (refusal !== null) return refusal;
     }
-    const status = this.entries!.append(framed(records));
+    const status = this.entries!.append(joined(...records.map(frame)));
     if (status < 0) return failed(entriesPath(this.firsts.at(-1)!), status);
     this.shelf = null;
     return null;
@@ -147,7 +130,36 @@ export class Store {
     return status < 0 ? failed(path, status) : null;
   }
 
+  /** A witness's signature line of the head of that size. */
+  appendCosignature(size: number, line: string): Refusal | null {
+    const file = this.files.open(COSIGNATURES);
+    if (typeof file === 'number') return failed(COSIGNATURES, file);
+    const status = file.append(utf8Encode(`${size} ${line}`));
+    file.close();
+    return status < 0 ? failed(COSIGNATURES, status) : null;
+  }
+
+  /** The signature lines of the head of that size; half of one at the end is cut off. */
+  cosignatures(size: number): readonly string[] | Refusal {
+    const file = this.files.open(COSIGNATURES);
+    if (typeof file === 'number') return failed(COSIGNATURES, file);
+    const bytes = file.read(0, file.bytes);
+    if (typeof bytes === 'number') return failed(COSIGNATURES, bytes);
+    const end = bytes.lastIndexOf(0x0a) + 1;
+    const cut = file.cut(end);
+    file.close();
+    if (cut < 0) return failed(COSIGNATURES, cut);
+    const lines = utf8Decode(bytes, 0, end).split('\n');
+    return lines.flatMap(line => (line.startsWith(`${size} `) ? [line.slice(`${size} `.length)] : []));
+  }
+
   // ── Reading ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Numbers of the records whose texts are there. */
+  contents(): readonly number[] {
+    const names = this.files.list(CONTENT);
+    return typeof names === 'number' ? [] : names.filter(name => /^[0-9]{16}$/.test(name)).map(Number);
+  }
 
   content(number: number): Uint8Array | null {
     const name = String(number).padStart(NUMBER_DIGITS, '0');
@@ -169,7 +181,7 @@ export class Store {
     if (this.shelf?.first !== first) {
       const bytes = this.bytesFrom(first);
       if (!(bytes instanceof Uint8Array)) return null;
-      this.shelf = { first, records: unframed(bytes).records };
+      this.shelf = { first, records: readFrames(bytes).records };
     }
     return this.shelf.records[number - first] ?? null;
   }

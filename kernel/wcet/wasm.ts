@@ -28,6 +28,7 @@ export const CLASSES = [
   'store',
   'v_int', // lanes of integers: add, shifts, comparisons, extensions; logic; the sign of floats, which is a bit
   'v_int_mul', // products of 16-bit lanes and their sums
+  'v_int_mul32', // products of 32-bit lanes
   'v_dot8', // products of 8-bit lanes and their sums
   'v_float', // lanes of floats: add, sub, comparisons
   'v_float_minmax', // and ≠, which is two instructions where = is one
@@ -270,6 +271,7 @@ const CLASS_RULES: readonly (readonly [RegExp, InstructionClass | null])[] = [
   [/^f\d+x\d\.(abs|neg)$/, 'v_int'],
   [/^f\d+x\d\./, 'v_float'],
   [/^i\d+x\d+\.(relaxed_dot|extmul_\w+_i8x16)/, 'v_dot8'],
+  [/^i32x4\.mul$/, 'v_int_mul32'],
   [/^i\d+x\d+\.(mul|extmul|q15mulr|dot|relaxed_q15mulr)/, 'v_int_mul'],
   [/x\d+\.|^v128\./, 'v_int'],
   [/\.trunc|\.(nearest|ceil|floor)$/, 'round'],

@@ -16,12 +16,14 @@ import {
   utf8Decode,
 } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
+import { toBase64 } from '../../trust/index.ts';
+import { audit, auditTakes, auditUsage } from '../lib/audit.ts';
+import { auditVerbOptions } from '../lib/audit-machine.ts';
 import { exp } from '../lib/exp.ts';
 import { join, listDirectory, readText, stat } from '../lib/files.ts';
 import { humanSize, jsonLine, table, times } from '../lib/fmt.ts';
 import type { Json } from '../lib/fmt.ts';
 import {
-  base64,
   choiceOf,
   defaultChoice,
   failAbout,
@@ -54,9 +56,33 @@ import { optionsFor } from '../lib/getopt.ts';
 import { checkMix, mixJson, mixText, parseMix } from '../lib/mix.ts';
 import type { Group } from '../lib/mix.ts';
 import { disk, diskOptions, diskTakes } from '../lib/disk-verb.ts';
+import {
+  attest,
+  attestOptions,
+  attestTakes,
+  hash,
+  packageOptions,
+  sign,
+  signTakes,
+  verify,
+  verifyTakes,
+} from '../lib/packages.ts';
 import { profile } from '../lib/profile.ts';
 import { prelink } from '../lib/prelink.ts';
 import { quantize, quantizeOptions } from '../lib/quantize.ts';
+import {
+  key,
+  list,
+  policy,
+  query,
+  register,
+  registerTakes,
+  registryOptions,
+  rollback,
+  swap,
+  swapTakes,
+  unregister,
+} from '../lib/registry.ts';
 import { requestOptions as sessionOptions } from '../lib/request.ts';
 import {
   diskModels,
@@ -123,15 +149,25 @@ const options = {
   bos: { help: 'tokenize: put the BOS token first' },
   special: { help: 'tokenize, submit: parse special tokens in the text; detokenize: print them' },
   pieces: { short: 'v', help: 'tokenize: a line per token, its id and its bytes' },
-  file: { short: 'f', value: 'FILE', help: 'tokenize, submit: the exact bytes of FILE' },
+  file: { short: 'f', value: 'FILE', help: 'tokenize, submit, audit replay: the exact bytes of FILE' },
   ...quantizeOptions,
   ...wcetOptions,
   target: { ...wcetOptions.target, help: "wcet, plan: on that processor instead of the machine's" },
   disk: { value: 'D', help: "plan: with weights from that kind of storage instead of the file's own disk" },
-  all: { help: 'plan: how fast it would go on each processor with each kind of storage' },
+  all: {
+    help: 'plan: how fast it would go on each processor with each kind of storage; audit replay: every request of the log',
+  },
   ...quotaOptions,
   ...schedOptions,
   ...diskOptions,
+  ...packageOptions,
+  ...registryOptions,
+  ...attestOptions,
+  ...auditVerbOptions,
+  key: {
+    value: 'KEY',
+    help: `${packageOptions.key.help}; ${auditVerbOptions.key.help}`,
+  },
   period: {
     value: 'MS',
     help: 'budget: the period in milliseconds; submit: run in a server with a budget of cycles every MS milliseconds',
@@ -225,8 +261,25 @@ const verbs: Readonly<Record<string, Verb>> = {
     operands: [0, 1],
     run: disk,
   },
+  audit: { usage: auditUsage, takes: auditTakes, operands: [0, Infinity], run: audit },
   models: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
-  list: { usage: '[DIRECTORY]', takes: [], operands: [0, 1], run: models },
+  hash: { usage: '[FILE]', takes: [], operands: [0, 1], run: hash },
+  sign: {
+    usage: '[FILE] [--key FILE [--id N] [--rev N] | --key FILE --oms]',
+    takes: signTakes,
+    operands: [0, 1],
+    run: sign,
+  },
+  verify: { usage: '[FILE] [--key FILE] [--oms]', takes: verifyTakes, operands: [0, 1], run: verify },
+  key: { usage: '[add FILE [NAME]|remove NAME]', takes: [], operands: [0, 3], run: key },
+  policy: { usage: '[off|warn|enforce]', takes: [], operands: [0, 1], run: policy },
+  register: { usage: 'FILE [--grant WORDS] [--ctx N] [--id N]', takes: registerTakes, operands: [1, 1], run: register },
+  unregister: { usage: 'ID', takes: [], operands: [1, 1], run: unregister },
+  list: { usage: '', takes: [], operands: [0, 0], run: list },
+  query: { usage: 'ID', takes: ['id'], operands: [0, 1], run: query },
+  swap: { usage: '[--from ID] --to ID [--ctx N] [--kv TYPE]', takes: swapTakes, operands: [0, 1], run: swap },
+  rollback: { usage: '[--to ID]', takes: ['to'], operands: [0, 0], run: rollback },
+  attest: { usage: '[--nonce TEXT]', takes: attestTakes, operands: [0, 0], run: attest },
 };
 
 export const llmctl = define({
@@ -264,13 +317,26 @@ export const llmctl = define({
     '  sched       how sessions are served: the policy, the share of servers, the longest pass, sessions in one pass',
     '  pace        how long a paced session waits between two tokens: a percentage of what a token may take; auto: up 10 after a miss or with a queue, else down 5',
     '  disk        the disks, how long they take and what they have done; with the right to manage it: another kind of storage, other retries, faults. Kinds and faults are explained in disk(7): man disk',
-    '  models      the models in /models and whether they fit (also: list)',
+    '  models      the models in /models and whether they fit',
+    '  hash        SHA-256 of a model file; without FILE, here and for sign and verify, of the loaded one',
+    '  sign        write the package FILE.sis of a model with an Ed25519 key, or with --oms the OpenSSF Model Signing bundle FILE.sig with a P-256 key; without --key print the signature that is there',
+    '  verify      whether the package or bundle beside a model holds, under a trusted key or --key; exit status 1 when it does not',
+    '  key         the public keys that the machine trusts; for the superuser: trust another, or one no more',
+    '  policy      what happens to models that nobody vouches for: off (nothing is looked at), warn (it is said), enforce (they are refused)',
+    '  register    for the superuser: register a model whose package holds, and grant it permissions: what it may be used for',
+    '  unregister  forget a registered model',
+    '  list        the registered models',
+    '  query       all that is known of one of them',
+    '  swap        load a registered model in place of the one loaded, which stays when anything fails',
+    '  rollback    load again, as it was, the model before the one loaded',
+    '  attest      a signed statement of what this machine is and runs: an in-toto Statement in a DSSE envelope under the key of the audit log',
+    '  audit       the log of what the machine was asked and did: its records, proofs of them, copies that others check, witnesses. The verbs are explained in audit(7): man audit',
     '',
-    'DRAWING, PROMISE: the options of llminfer; sessions are explained in sessions(7): man sessions. SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
+    'DRAWING, PROMISE: the options of llminfer; sessions are explained in sessions(7): man sessions. Packages, keys and permissions are explained in trust(7): man trust. SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
     '',
     'The keys of every --json form are in json(7): man json.',
     '',
-    'Exit status: 0, 1 for an error, a model that does not fit or, of poll, a session that faulted, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer. Of diff: 0 when nothing differs, 1 when something does, 2 for an error.',
+    'Exit status: 0, 1 for an error, a model that does not fit or, of poll, a session that faulted, 2 for a wrong command line, 130 after Ctrl-C. Of wcet: 1 when a limit of --check is exceeded, 2 when there is no answer. Of diff, and of audit diff: 0 when nothing differs, 1 when something does, 2 for an error.',
   ].join('\n'),
   options,
   usageStatus: 2,
@@ -283,9 +349,12 @@ export const llmctl = define({
     ['llmctl quantize fable-f16 /tmp/fable.gguf Q5_1', 'the same model at 6 bits a weight'],
     ['llmctl prelink fable-q4_0 /tmp/fable.gguf', 'the same model, as the kernels read it'],
     ['llmctl diff fable-f16 fable-q4_0', 'what quantizing has done to each tensor'],
+    ['llmctl verify fable-f16', 'is the file what its maker signed?'],
+    ['llmctl attest --nonce "$RANDOM"', 'what this machine runs, to be checked elsewhere'],
     ['llmctl quota user --tokens 500', 'give user 500 tokens an hour'],
     ['llmctl budget --period 1000 --max-tokens-per-period 8', 'draw at most 8 tokens a second'],
     ['llmctl rights test user load /models/fable-f16.gguf', 'may user load it, and what says so?'],
+    ['llmctl audit list --status refused --last 5', 'the last five requests that were refused'],
     ['llmctl perplexity /usr/share/labs/budget.md', 'how surprised the model is'],
   ],
   main: function* (ctx) {
@@ -747,7 +816,7 @@ function* detokenize(ctx: Ctx, operands: readonly string[]): Run {
   const model = yield* loadedModel(sys);
   const all = concat(pieces);
   const bytes = typeof model !== 'number' && model.spacePrefix !== 0 && all[0] === 0x20 ? all.subarray(1) : all;
-  if (ctx.options.json) yield* out.print(jsonLine({ text: utf8Decode(bytes), text_b64: base64(bytes) }));
+  if (ctx.options.json) yield* out.print(jsonLine({ text: utf8Decode(bytes), text_b64: toBase64(bytes) }));
   else yield* out.write(bytes);
   return 0;
 }

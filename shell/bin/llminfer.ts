@@ -3,12 +3,12 @@
 // was promised about its time is shown beside what it took.
 
 import { LIMITS, SIG, utf8Decode } from '../../kernel/abi/index.ts';
+import { toBase64 } from '../../trust/index.ts';
 import { readAccounts } from '../lib/accounts.ts';
 import { chatError, chatOptions, chatPrompt, openConversation, said, turnText, typedTurn } from '../lib/chat.ts';
 import { jsonLine, times } from '../lib/fmt.ts';
 import type { Json } from '../lib/fmt.ts';
 import {
-  base64,
   defaultChoice,
   failAbout,
   grouped,
@@ -262,7 +262,7 @@ function* converse(ctx: Ctx, session: number, model: Model, prompt: string | nul
         prompt_tokens: promptTokens,
         tokens: output,
         text,
-        text_b64: base64(bytes),
+        text_b64: toBase64(bytes),
         finish_reason: finishOf(report),
         arena_peak_bytes: report.arenaPeak,
         kv_bytes: report.kvBytes,

@@ -152,7 +152,8 @@ export const choiceOf = (m: Model): LoadChoice => ({
   pinBytes: m.pinned,
 });
 
-function loadOptions(choice: LoadChoice): Uint8Array {
+/** The LoadOptions record of a choice. */
+export function loadOptions(choice: LoadChoice): Uint8Array {
   const record = new Uint8Array(LoadOptions.bytes);
   LoadOptions.write(record, 0, choice);
   return record;
@@ -278,20 +279,6 @@ export function parseCycles(text: string, hz: number): number | null {
 
 /** `8,388,608`. */
 export const grouped = (n: number): string => String(n).replace(/\B(?=([0-9]{3})+$)/g, ',');
-
-/** RFC 4648 base64, padded. */
-export function base64(bytes: Uint8Array): string {
-  const digits = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
-  let text = '';
-  for (let i = 0; i < bytes.length; i += 3) {
-    const left = bytes.length - i;
-    const group = (bytes[i]! << 16) | ((bytes[i + 1] ?? 0) << 8) | (bytes[i + 2] ?? 0);
-    text += digits[group >> 18]! + digits[(group >> 12) & 63]!;
-    text += left > 1 ? digits[(group >> 6) & 63]! : '=';
-    text += left > 2 ? digits[group & 63]! : '=';
-  }
-  return text;
-}
 
 /** Token ids as they travel: little-endian u32. */
 export function idsOf(bytes: Uint8Array): number[] {

@@ -3,9 +3,10 @@
 
 import { FINISH, utf8Decode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
+import { toBase64 } from '../../trust/index.ts';
 import { readAccounts } from './accounts.ts';
 import { jsonLine, table, times } from './fmt.ts';
-import { base64, failAbout, loadedModel, modelId, openText, parseInteger, textSourceError, wrong } from './model.ts';
+import { failAbout, loadedModel, modelId, openText, parseInteger, textSourceError, wrong } from './model.ts';
 import type { Context } from './program.ts';
 import { flagsOf, requestOptions, sessionRecord } from './request.ts';
 import {
@@ -74,7 +75,7 @@ export function* poll(ctx: Ctx, [word = 'last', most = String(pollTokens)]: read
         finish_reason: report.finish === FINISH.indexOf('') ? null : finishOf(report),
         tokens,
         text: utf8Decode(bytes),
-        text_b64: base64(bytes),
+        text_b64: toBase64(bytes),
         done,
         prompt_length: report.promptTokens,
         output_length: report.outputTokens,

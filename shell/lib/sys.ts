@@ -17,6 +17,7 @@ const countsBytes: ReadonlySet<string> = new Set<CallName>([
   'detokenize',
   'session_read',
   'session_tokens',
+  'attest',
 ]);
 
 type Value = number | string | Uint8Array | Entry;

@@ -32,9 +32,12 @@ export const wcetOptions = {
   model: {
     short: 'm',
     value: 'M',
-    help: 'wcet: of M, a file or a name in /models, as it would be loaded; disk: the kind of storage, man disk',
+    help: 'wcet: of M, a file or a name in /models, as it would be loaded; disk: the kind of storage, man disk; audit list: records of that model',
   },
-  prompt: { value: 'N', help: `wcet, plan --cost: tokens of the prompt (default ${REQUEST_DEFAULTS.prompt})` },
+  prompt: {
+    value: 'N',
+    help: `wcet, plan --cost: tokens of the prompt (default ${REQUEST_DEFAULTS.prompt}); audit replay: the record's prompt, a text`,
+  },
   gen: { value: 'N', help: `wcet, plan --cost: tokens to draw at most (default ${REQUEST_DEFAULTS.generate})` },
   target: { value: 'T', help: "wcet, plan --cost: on that processor instead of the machine's" },
   cost: { help: 'plan: its price, op by op' },

@@ -4,9 +4,10 @@
 import { E, KIND, O, SEEK, SIG } from '../../kernel/abi/index.ts';
 import { dirname, fileSystem, stat } from './files.ts';
 import { humanSize } from './fmt.ts';
-import { failAbout, grouped, isTerminal } from './model.ts';
+import { failAbout, grouped } from './model.ts';
 import { signalStatus } from './program.ts';
 import type { Context } from './program.ts';
+import { ProgressBar } from './progress.ts';
 import { CHUNK_BYTES, writeAll } from './stdio.ts';
 
 /** What these helpers need of a program. */
@@ -61,8 +62,7 @@ export function* writeModel(ctx: Caller, source: string, from: number, to: strin
 class Pump {
   private readonly buffer = new Uint8Array(CHUNK_BYTES);
   private done = 0;
-  private shown = -1;
-  private watched: boolean | null = null;
+  private readonly bar: ProgressBar;
 
   constructor(
     private readonly ctx: Caller,
@@ -71,7 +71,9 @@ class Pump {
     private readonly fd: number,
     private readonly to: string,
     private readonly bytes: number,
-  ) {}
+  ) {
+    this.bar = new ProgressBar(ctx, (done, total) => `${humanSize(done)} of ${humanSize(total)}`);
+  }
 
   /** Bytes `at` to `end`. 0, or the status after a message. */
   *run(at: number, end: number): Run {
@@ -79,7 +81,7 @@ class Pump {
     const { sys } = ctx;
     for (const side of [from, fd]) yield* sys.lseek(side, at, SEEK.set);
     for (let left = end - at; left > 0;) {
-      yield* this.progress();
+      yield* this.bar.show(this.done, this.bytes);
       const n = yield* sys.read(from, this.buffer.subarray(0, Math.min(left, CHUNK_BYTES)));
       if (n <= 0) return yield* this.failed(failAbout(ctx, this.source, n === 0 ? -E.IO : n));
       const result = yield* writeAll(sys, fd, this.buffer.subarray(0, n));
@@ -95,31 +97,12 @@ class Pump {
 
   /** Leaves the line of the progress bar. */
   *end(): Generator<void, void, void> {
-    yield* this.progress();
-    if (this.watched === true) yield* this.ctx.err.print('\n');
-    this.watched = false;
+    yield* this.bar.show(this.done, this.bytes);
+    yield* this.bar.end();
   }
 
   private *failed(message: Run): Run {
     yield* this.end();
     return yield* message;
   }
-
-  private *progress(): Generator<void, void, void> {
-    this.watched ??= yield* isTerminal(this.ctx.sys, 2);
-    const percent = this.bytes === 0 ? 100 : Math.floor((100 * this.done) / this.bytes);
-    if (!this.watched || percent === this.shown) return;
-    this.shown = percent;
-    yield* this.ctx.err.print(progressLine(percent, this.done, this.bytes));
-  }
-}
-
-const BAR_COLUMNS = 40;
-
-/** `[=====>    ]  52 %  1.2M of 2.3M`, over the one before. */
-function progressLine(percent: number, done: number, bytes: number): string {
-  const bar = '='.repeat(Math.floor((BAR_COLUMNS * percent) / 100));
-  const head = percent < 100 ? '>' : '';
-  const size = `${humanSize(done)} of ${humanSize(bytes)}`;
-  return `\r[${(bar + head).padEnd(BAR_COLUMNS)}] ${String(percent).padStart(3)} %  ${size} `;
 }

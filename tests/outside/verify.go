@@ -56,6 +56,8 @@ func tilesOf(level int, size int64) (list []tlog.Tile) {
 	return list
 }
 
+func bundlePath(record int, size int64) string { return path(tilesOf(-1, size)[record>>tileHeight]) }
+
 // allTiles lists every tile and bundle of a log of so many records: the only files besides its checkpoint.
 func allTiles(size int64) (list []tlog.Tile) {
 	for level := -1; level < 1 || size>>uint(tileHeight*level) > 0; level++ {
@@ -112,6 +114,7 @@ func openCheckpoint(text []byte, keys []note.Verifier) (tree tlog.Tree, err erro
 }
 
 // readRecords takes the bundles apart: each record is its length in two bytes, the greater first, and its bytes: a JSON object that knows its number.
+// With an error come the records before it.
 func readRecords(f files, size int64) (records [][]byte, err error) {
 	for _, t := range tilesOf(-1, size) {
 		bundle := f[path(t)]
@@ -119,22 +122,22 @@ func readRecords(f files, size int64) (records [][]byte, err error) {
 		for i := 0; i < t.W; i++ {
 			at := fmt.Sprintf("%s: record %d (byte %d)", path(t), len(records), len(bundle)-len(rest))
 			if len(rest) < 2 || len(rest) < 2+int(binary.BigEndian.Uint16(rest)) {
-				return nil, fmt.Errorf("%s: cut off", at)
+				return records, fmt.Errorf("%s: cut off", at)
 			}
 			length := int(binary.BigEndian.Uint16(rest))
 			record := rest[2 : 2+length]
 			rest = rest[2+length:]
 			fields := map[string]json.RawMessage{}
 			if err := json.Unmarshal(record, &fields); err != nil {
-				return nil, fmt.Errorf("%s: %v", at, err)
+				return records, fmt.Errorf("%s: %v", at, err)
 			}
 			if number := string(fields["arena8.record"]); number != fmt.Sprint(len(records)) {
-				return nil, fmt.Errorf("%s: calls itself %q", at, number)
+				return records, fmt.Errorf("%s: calls itself %q", at, number)
 			}
 			records = append(records, record)
 		}
 		if len(rest) > 0 {
-			return nil, fmt.Errorf("%s: %d bytes behind its last record", path(t), len(rest))
+			return records, fmt.Errorf("%s: %d bytes behind its last record", path(t), len(rest))
 		}
 	}
 	return records, nil
@@ -150,16 +153,32 @@ func (s hashStore) ReadHashes(indexes []int64) (list []tlog.Hash, err error) {
 	return list, nil
 }
 
-// differs finds the first tile that the records do not give. There is none where the checkpoint is of other records.
-func differs(f files, size int64, records [][]byte) error {
-	var store hashStore
+// storeOf makes the tree of the records.
+func storeOf(records [][]byte) (store hashStore, err error) {
 	for i, record := range records {
 		hashes, err := tlog.StoredHashes(int64(i), record, store)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		store = append(store, hashes...)
 	}
+	return store, nil
+}
+
+// wrongRecord finds the first record whose hash is not the one in its tile.
+func wrongRecord(f files, size int64, records [][]byte) error {
+	for i, record := range records {
+		t := tilesOf(0, size)[i>>tileHeight]
+		at := i % (1 << tileHeight) * tlog.HashSize
+		if hash := tlog.RecordHash(record); !bytes.Equal(f[path(t)][at:at+tlog.HashSize], hash[:]) {
+			return fmt.Errorf("%s: record %d: not the one whose hash is in %s", bundlePath(i, size), i, path(t))
+		}
+	}
+	return nil
+}
+
+// wrongTile finds the first hash of a tile that is not the tree's.
+func wrongTile(f files, size int64, store hashStore) error {
 	for _, t := range allTiles(size) {
 		if t.L < 0 {
 			continue
@@ -168,14 +187,39 @@ func differs(f files, size int64, records [][]byte) error {
 		if err != nil {
 			return err
 		}
-		for i := 0; i < t.W; i++ {
-			at := i * tlog.HashSize
+		for at := 0; at < len(want); at += tlog.HashSize {
 			if !bytes.Equal(f[path(t)][at:at+tlog.HashSize], want[at:at+tlog.HashSize]) {
-				return fmt.Errorf("%s: hash %d (byte %d): not that of the records", path(t), i, at)
+				return fmt.Errorf("%s: hash %d (byte %d): not that of the records", path(t), at/tlog.HashSize, at)
 			}
 		}
 	}
-	return fmt.Errorf("checkpoint: its root is not that of the %d records", size)
+	return nil
+}
+
+// checkTree holds records, tiles and root against each other. Where records have another root than the signed one, one of them is wrong; else a tile.
+func checkTree(f files, tree tlog.Tree, records [][]byte) error {
+	store, err := storeOf(records)
+	if err != nil {
+		return err
+	}
+	root := tlog.Hash(sha256.Sum256(nil)) // of no records
+	if tree.N > 0 {
+		if root, err = tlog.TreeHash(tree.N, store); err != nil {
+			return err
+		}
+	}
+	if root != tree.Hash {
+		if err := wrongRecord(f, tree.N, records); err != nil {
+			return err
+		}
+	}
+	if err := wrongTile(f, tree.N, store); err != nil {
+		return err
+	}
+	if root != tree.Hash {
+		return fmt.Errorf("checkpoint: its root is not that of the %d records", tree.N)
+	}
+	return nil
 }
 
 // check verifies a whole log, and that it continues the head `seen` (nil: none was seen before).
@@ -213,24 +257,27 @@ func check(f files, keys []note.Verifier, seen *tlog.Tree) (tree tlog.Tree, err 
 		}
 	}
 
-	// 3. Is every record in the signed tree, under its number? x/mod makes the proof from tiles that it has hashed up to the root, and checks it.
+	// 3. Is every record in the signed tree, under its number? First by the tree of the records, which tells the place where not; then as x/mod's
+	// clients ask: a proof for each record from the tiles alone, that leads to the signed root.
 	records, err := readRecords(f, tree.N)
 	if err != nil {
+		if before := wrongRecord(f, tree.N, records); before != nil {
+			return tree, before
+		}
+		return tree, err
+	}
+	if err := checkTree(f, tree, records); err != nil {
 		return tree, err
 	}
 	reader := tlog.TileHashReader(tree, f)
 	for i, record := range records {
 		proof, err := tlog.ProveRecord(tree.N, int64(i), reader)
-		if err != nil { // the tiles are not those of the root
-			return tree, differs(f, tree.N, records)
+		if err == nil {
+			err = tlog.CheckRecord(proof, tree.N, tree.Hash, int64(i), tlog.RecordHash(record))
 		}
-		if err := tlog.CheckRecord(proof, tree.N, tree.Hash, int64(i), tlog.RecordHash(record)); err != nil {
-			t := tilesOf(-1, tree.N)[i>>tileHeight]
-			return tree, fmt.Errorf("%s: record %d: %v", path(t), i, err)
+		if err != nil {
+			return tree, fmt.Errorf("%s: record %d: %v", bundlePath(i, tree.N), i, err)
 		}
-	}
-	if tree.N == 0 && tree.Hash != sha256.Sum256(nil) {
-		return tree, fmt.Errorf("checkpoint: its root is not that of no records")
 	}
 
 	// 4. Is it the log that was seen before, longer? A log that shows two people two pasts cannot make this proof.

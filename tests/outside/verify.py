@@ -119,8 +119,7 @@ def tile_paths(level, count):
 
 
 def read_records(files, size):
-    """The bundles taken apart: two bytes of length, the greater first, then the record: a JSON object that knows its number."""
-    records = []
+    """The leaf hashes of the records. Bundles are taken apart: two bytes of length, the greater first, then a JSON object that knows its number."""
     for path, first, width in tile_paths("entries", size):
         bundle, at = files[path], 0
         for number in range(first, first + width):
@@ -135,11 +134,18 @@ def read_records(files, size):
                 raise Bad(f"{where}: no record") from e
             if type(own) is not int or own != number:
                 raise Bad(f"{where}: calls itself {own}")
-            records.append(record)
+            yield sha256(b"\0" + record)
             at += 2 + length
         if at < len(bundle):
             raise Bad(f"{path}: {len(bundle) - at} bytes behind its last record")
-    return records
+
+
+def wrong_record(files, size, leaves):
+    """The first record whose leaf hash is not in its tile, or nothing."""
+    for path, first, width in tile_paths(0, size):
+        for i, leaf in enumerate(leaves[first : first + width]):
+            if files[path][i * 32 : i * 32 + 32] != leaf:
+                return Bad(f"{tile_path('entries', first // WIDTH, width)}: record {first + i}: not the one whose hash is in {path}")
 
 
 def check(files, log, witnesses, seen):
@@ -163,20 +169,24 @@ def check(files, log, witnesses, seen):
     for path in sorted(files.keys() - expected):
         raise Bad(f"{path}: no file of a log of {size} records")
 
-    # 3. Do the records have this root? Do the tiles hold their hashes? Where both differ, the record is wrong; else the tile.
-    leaves = [sha256(b"\0" + record) for record in read_records(files, size)]
-    records_agree = tree_root(leaves) == root
+    # 3. Do the records have this root? Do the tiles hold their hashes? Where both do not, a record is wrong; else the tile.
+    leaves = []
+    try:
+        for leaf in read_records(files, size):
+            leaves.append(leaf)
+    except Bad as bad:
+        raise wrong_record(files, size, leaves) or bad
+    is_signed = tree_root(leaves) == root
+    if not is_signed and (wrong := wrong_record(files, size, leaves)):
+        raise wrong
     hashes = leaves
     for level, count in counts.items():
         for path, first, width in tile_paths(level, count):
             for i in range(width):
                 if files[path][i * 32 : i * 32 + 32] != hashes[first + i]:
-                    if level == 0 and not records_agree:
-                        bundle = tile_path("entries", first // WIDTH, width)
-                        raise Bad(f"{bundle}: record {first + i}: not the one whose hash is in {path}")
                     raise Bad(f"{path}: hash {i} (byte {i * 32}): not that of the records")
         hashes = [tree_root(hashes[i : i + WIDTH]) for i in range(0, count - count % WIDTH, WIDTH)]
-    if not records_agree:
+    if not is_signed:
         raise Bad(f"checkpoint: its root is not that of the {size} records")
 
     # 4. Is it the log that was seen before, longer?

@@ -407,9 +407,10 @@ export class Subject {
     if (!this.machine.kernel.sessions.run()) throw new Broken('nothing can run');
   }
 
-  /** Takes a session's events; true behind its last. */
+  /** Takes a session's events; true behind its last, which is there when it is recorded. */
   private ended(id: number): boolean {
-    const { sessions, lay } = this.machine.kernel;
+    const { sessions, lay, audit } = this.machine.kernel;
+    audit?.settle();
     let n: number | null;
     while ((n = sessions.read(id, lay.windowAt, LIMITS.windowBytes)) !== null && n !== 0);
     return n === 0;

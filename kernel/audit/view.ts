@@ -1,0 +1,91 @@
+// The log's face to the files of /audit: what its head covers, proofs of it, salts, and the commands that auditors give. What is asked for here
+// and matters to others (a salt that was read, a witness that was trusted) is a record of the log itself.
+
+import { bytesToHex } from '@noble/hashes/utils.js';
+import { isRefusal, refuse, type Refusal } from '../abi/index.ts';
+import { formatNoteKey } from '../../trust/index.ts';
+import type { AuditView } from '../../vfs/fs-audit.ts';
+import type { AuditJournal } from './journal.ts';
+import type { AuditLog } from './log.ts';
+
+export class LogView implements AuditView {
+  constructor(
+    private readonly log: AuditLog,
+    private readonly journal: AuditJournal,
+  ) {}
+
+  size(): number {
+    return this.log.size;
+  }
+  record(number: number): Uint8Array | null {
+    return this.log.record(number);
+  }
+  proof(number: number): string | null {
+    return this.log.proof(number);
+  }
+  content(number: number): Uint8Array | null {
+    return this.log.content(number);
+  }
+  contents(): readonly number[] {
+    return this.log.contents();
+  }
+  head(): string {
+    return this.log.head;
+  }
+  publicKey(): string {
+    return this.log.publicKey;
+  }
+  tile(level: number, index: number, width: number): Uint8Array | null {
+    return this.log.tile(level, index, width);
+  }
+
+  salt(number: number, uid: number): string | null {
+    if (number >= this.log.size || this.journal.gate() !== true) return null;
+    this.journal.note('disclose', uid, { 'arena8.name': 'salt', 'arena8.value': `${number}` });
+    return `${bytesToHex(this.log.saltOf(number))}\n`;
+  }
+
+  settings(): string {
+    const content = this.journal.sealer === null ? 'content off' : `content on ${this.journal.sealer.recipient}`;
+    return [content, ...this.log.witnesses.settings()].map(line => `${line}\n`).join('');
+  }
+
+  control(command: string, uid: number): Refusal | null {
+    const room = this.journal.gate();
+    if (room !== true)
+      return room === false ? refuse('AGAIN', 3002, 'the audit ring is full until it is flushed') : room;
+    const [, verb = '', rest = ''] = /^(\S+)\s*(.*)$/.exec(command) ?? [];
+    switch (verb) {
+      case 'witness':
+        return this.trust(rest, uid);
+      case 'cosign':
+        return this.cosign(rest, uid);
+      case 'content':
+        return this.journal.storeTexts(rest, uid);
+      default:
+        return refuse('INVAL', 7001, `no command '${verb}': content on KEY, content off, witness VKEY, cosign LINE`);
+    }
+  }
+
+  private trust(line: string, uid: number): Refusal | null {
+    const key = this.log.witnesses.trust(line);
+    if (isRefusal(key)) return key;
+    this.journal.note('witness', uid, { 'arena8.name': 'trust', 'arena8.value': formatNoteKey(key) });
+    return null;
+  }
+
+  private cosign(line: string, uid: number): Refusal | null {
+    const signed = this.log.witnesses.cosign(line);
+    if (isRefusal(signed)) return signed;
+    const refusal = this.log.keep(signed);
+    if (refusal !== null) return refusal;
+    const { witness, size, time } = signed;
+    this.log.append(
+      'witness',
+      uid,
+      { 'arena8.name': witness.name, 'arena8.value': `size=${size} time=${time}` },
+      { when: 'later' },
+    );
+    return null;
+  }
+}

@@ -1,0 +1,377 @@
+// Trust in models: which keys the machine trusts, which packages are registered with which permissions, and what happens to models that nobody
+// vouches for. The loader asks before it replaces anything, others before they look into a file. What a model may be used for goes by
+// what it is, the SHA-256 of its bytes, not by where it lies. After Linux's module signing and the capabilities of a package manager.
+
+import {
+  E,
+  isRefusal,
+  KEY_COLUMNS,
+  KIND,
+  LIMITS,
+  O,
+  PACKAGE_COLUMNS,
+  refuse,
+  shown,
+  strerror,
+  utf8Decode,
+  type Hasher,
+  type PackageReport,
+  type Refusal,
+} from './abi/index.ts';
+import {
+  ALL_PERMISSIONS,
+  bundleOf,
+  checkBundle,
+  checkPackage,
+  failure,
+  fromHex,
+  hintOf,
+  PACKAGE_RESULTS,
+  parseBundle,
+  parsePackage,
+  parsePublicPem,
+  PERMISSION,
+  permissionNames,
+  refusalOf,
+  sidecarOf,
+  toHex,
+  type ModelPackage,
+  type OmsBundle,
+  type PackageFailure,
+  type Permission,
+  type PublicKey,
+} from '../trust/index.ts';
+import type { OpenFile } from '../vfs/file.ts';
+import type { From } from '../vfs/vfs.ts';
+import { readAll, type ImageContext } from './image.ts';
+
+export const KEYS_DIRECTORY = '/etc/keys';
+export const POLICY_FILE = '/etc/llm/policy';
+
+/** What happens to a model without a package that holds: nothing is looked at, it is said, it is refused. */
+export const POLICIES = ['off', 'warn', 'enforce'] as const;
+export type Policy = (typeof POLICIES)[number];
+export const isPolicy = (word: string): word is Policy => (POLICIES as readonly string[]).includes(word);
+
+/** Of a model with a package that nobody has registered, where a package is asked for: its weights do not leave the machine. */
+const UNREGISTERED = ALL_PERMISSIONS & ~PERMISSION.export;
+
+interface TrustedKey extends PublicKey {
+  readonly name: string;
+  readonly atBoot: boolean;
+}
+
+interface Registered {
+  readonly package: ModelPackage;
+  readonly path: string;
+  readonly digest: string; // hex
+  readonly permissions: number;
+  readonly ctx: number; // longest context; 0: any
+}
+
+/** What vouches for a file: a package of the specification, or a model signing bundle. */
+export type Seal =
+  { readonly format: 'sis'; readonly package: ModelPackage } | { readonly format: 'oms'; readonly bundle: OmsBundle };
+
+/** A model file as it is judged. */
+export interface Judged {
+  readonly path: string; // absolute
+  readonly size: number;
+  readonly digest: string; // hex
+}
+
+type Report = Parameters<typeof PackageReport.write>[2];
+
+export class Packages {
+  policy: Policy = 'warn';
+  private readonly keys = new Map<string, TrustedKey>();
+  private readonly registered = new Map<number, Registered>();
+
+  constructor(
+    private readonly k: ImageContext,
+    private readonly sha256: () => Hasher,
+    private readonly say: (text: string) => void,
+  ) {}
+
+  // ── At power-on ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The keys of /etc/keys and the policy of /etc/llm/policy. A key that is none is told; a policy that is none is the strictest. */
+  boot(): void {
+    for (const file of this.namesIn(KEYS_DIRECTORY)) {
+      if (!file.endsWith('.pub')) continue;
+      const text = this.textOf(`${KEYS_DIRECTORY}/${file}`, LIMITS.keyBytes);
+      const refusal = isRefusal(text) ? text : this.addKey(file.slice(0, -'.pub'.length), text ?? '', true);
+      if (refusal !== null) this.say(`keys: ${file}: ${refusal.message}`);
+    }
+    const text = this.textOf(POLICY_FILE, LIMITS.keyBytes);
+    if (text === null) return;
+    const word = isRefusal(text) ? text.message : text.trim();
+    this.policy = isPolicy(word) ? word : 'enforce';
+    if (!isPolicy(word)) this.say(`policy: ${POLICY_FILE}: ${shown(word)} is not ${POLICIES.join(', ')}: enforce`);
+  }
+
+  private namesIn(directory: string): string[] {
+    const { vfs, arena, lay } = this.k;
+    const dir = vfs.open('/', directory, O.RDONLY | O.DIRECTORY, 0);
+    if (typeof dir === 'number') return [];
+    const names: string[] = [];
+    for (let n; (n = dir.readdir(lay.dmaAt, LIMITS.dmaBytes)) > 0;)
+      for (let at = lay.dmaAt; at < lay.dmaAt + n; at += 2 + arena.u8[at + 1]!)
+        names.push(utf8Decode(arena.u8, at + 2, at + 2 + arena.u8[at + 1]!));
+    dir.close();
+    return names.sort();
+  }
+
+  /** A small file of the machine as text; null where there is none. */
+  private textOf(path: string, most: number): string | null | Refusal {
+    const file = this.k.vfs.open('/', path, O.RDONLY, 0);
+    if (typeof file === 'number')
+      return file === -E.NOENT ? null : { errno: -file, code: 0, message: `${path}: ${strerror(file)}` };
+    const bytes = this.small(file, most);
+    file.close();
+    return isRefusal(bytes) ? bytes : utf8Decode(bytes);
+  }
+
+  /** All of a regular file of at most so many bytes. */
+  small(file: OpenFile, most: number): Uint8Array | Refusal {
+    const { kind, size } = file.stat();
+    if (kind !== KIND.file) return refuse('INVAL', 0, `${file.path}: not a regular file`);
+    if (size > most) return refuse('FBIG', 0, `${file.path}: ${size} bytes, at most ${most}`);
+    const bytes = new Uint8Array(size);
+    return readAll(this.k, file, size, (piece, at) => bytes.set(piece, at)) ?? bytes;
+  }
+
+  // ── Keys ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  addKey(name: string, pem: string, atBoot = false): Refusal | null {
+    if (!/^[A-Za-z0-9._-]{1,64}$/.test(name))
+      return refuse(
+        'INVAL',
+        7001,
+        `${shown(name)}: a key's name is 1 to 64 letters, digits, dots, dashes and underscores`,
+      );
+    const key = parsePublicPem(pem);
+    if (isRefusal(key)) return key;
+    if (key.kind === 'x25519') return refuse('INVAL', 7001, 'an X25519 key signs nothing');
+    if (this.keys.has(name)) return refuse('EXIST', 7001, `a key '${name}' is trusted already`);
+    const twin = this.keyOf(fingerprint(key));
+    if (twin !== null) return refuse('EXIST', 7001, `the same key is trusted as '${twin.name}'`);
+    if (this.keys.size === LIMITS.trustedKeysMax)
+      return refuse('NOSPC', 7001, `${LIMITS.trustedKeysMax} keys are trusted already`);
+    this.keys.set(name, { ...key, name, atBoot });
+    return null;
+  }
+
+  /** Models that only this key vouches for are trusted no more; what is loaded stays. */
+  removeKey(name: string): Refusal | null {
+    return this.keys.delete(name) ? null : refuse('NOENT', 7001, `no trusted key '${name}'`);
+  }
+
+  /** The key with that fingerprint, if it is trusted. */
+  keyOf(print: string): TrustedKey | null {
+    return [...this.keys.values()].find(k => fingerprint(k) === print) ?? null;
+  }
+
+  fingerprints(): { readonly name: string; readonly key: string }[] {
+    return [...this.keys.values()].map(k => ({ name: k.name, key: fingerprint(k) }));
+  }
+  keysText(): string {
+    const rows = [...this.keys.values()].map(k => [k.name, k.kind, k.atBoot ? 'boot' : 'added', fingerprint(k)]);
+    return tabbed([KEY_COLUMNS, ...rows]);
+  }
+
+  // ── Judging ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** SHA-256 of a whole file, hex. */
+  digestOf(file: OpenFile): string | Refusal {
+    const { kind, size } = file.stat();
+    if (kind !== KIND.file) return refuse('INVAL', 0, 'not a regular file');
+    const hash = this.sha256();
+    return readAll(this.k, file, size, piece => void hash.update(piece)) ?? toHex(hash.digest());
+  }
+
+  /** What a package's or bundle's bytes hold. A bundle is recognised by its first member. */
+  parse(bytes: Uint8Array): Seal | Refusal {
+    const isBundle = /"(?:mediaType|verificationMaterial|dsseEnvelope)"/.test(utf8Decode(bytes.subarray(0, 4096)));
+    const seal = isBundle ? parseBundle(bytes) : parsePackage(bytes);
+    if (isRefusal(seal)) return seal;
+    return 'payload' in seal ? { format: 'oms', bundle: seal } : { format: 'sis', package: seal };
+  }
+
+  /** Whether what vouches for a file holds under `key`, or without one under a trusted key. */
+  judge(seal: Seal, { path, size, digest }: Judged, key: PublicKey | null): PackageFailure | null {
+    const sha256 = fromHex(digest)!;
+    const keys = key === null ? [...this.keys.values()] : [key];
+    if (seal.format === 'oms') {
+      const name = path.slice(path.lastIndexOf('/') + 1);
+      return checkBundle(seal.bundle, { name, sha256 }, keys);
+    }
+    const prints = keys.filter(k => k.kind === 'ed25519').map(fingerprint);
+    return checkPackage(seal.package, { size, sha256 }, signer => prints.includes(toHex(signer)));
+  }
+
+  /** What system calls tell of it. */
+  report(seal: Seal, judged: Judged, why: PackageFailure | null): Report {
+    const { id, version } = seal.format === 'sis' ? seal.package : { id: 0, version: 0 };
+    const signer = signerOf(seal);
+    const found = this.byDigest(judged.digest);
+    return {
+      result: PACKAGE_RESULTS.indexOf(why?.result ?? 'Success'),
+      id,
+      version,
+      permissions: found?.permissions ?? (this.policy === 'enforce' ? UNREGISTERED : ALL_PERMISSIONS),
+      ctx: found?.ctx ?? 0,
+      size: judged.size,
+      format: seal.format,
+      digest: judged.digest,
+      key: this.keyOf(signer)?.name ?? '',
+      signer,
+      message: why?.message ?? '',
+    };
+  }
+
+  /** What lies beside a file to vouch for it: its package before its bundle; null where there is neither. */
+  private sealOf(path: string): Seal | null | Refusal {
+    for (const name of [sidecarOf(path), bundleOf(path)]) {
+      const file = this.k.vfs.open('/', name, O.RDONLY, 0);
+      if (typeof file === 'number') {
+        if (file === -E.NOENT) continue;
+        return { errno: -file, code: 0, message: `${name}: ${strerror(file)}` };
+      }
+      const bytes = this.small(file, LIMITS.packageBytes);
+      file.close();
+      const seal = isRefusal(bytes) ? bytes : this.parse(bytes);
+      return isRefusal(seal) ? refusalOf(failure('SignatureFailure', `${name}: ${seal.message}`)) : seal;
+    }
+    return null;
+  }
+
+  /**
+   * Whether a model may be loaded with context `ctx`: nothing has been replaced yet. What vouches for it must hold, under `warn` too: a seal that
+   * is broken says more than none. There it may be missing, or of a stranger, which is said; `enforce` takes neither.
+   */
+  admit(file: Judged, ctx: number): Refusal | null {
+    if (this.policy === 'off') return null;
+    const refusal = this.vouched(file, text => this.say(`model: ${text} (policy ${this.policy})`));
+    if (refusal !== null) return refusal;
+    const found = this.byDigest(file.digest);
+    if (found !== null && found.ctx !== 0 && ctx > found.ctx)
+      return refusalOf(
+        failure('ConstraintViolation', `context ${ctx}, package ${found.package.id} allows ${found.ctx}`),
+      );
+    return this.lacks('load', found);
+  }
+
+  private vouched(file: Judged, warn: (text: string) => void): Refusal | null {
+    const found = this.byDigest(file.digest);
+    const seal: Seal | null | Refusal =
+      found === null ? this.sealOf(file.path) : { format: 'sis', package: found.package };
+    if (isRefusal(seal)) return seal;
+    const strict = this.policy === 'enforce';
+    if (seal === null) {
+      if (strict) return refuse('NOKEY', 0, 'SignatureFailure: nobody has signed it (policy enforce)');
+      warn('nobody has signed it');
+      return null;
+    }
+    const stranger = this.keyOf(signerOf(seal)) === null;
+    const why = this.judge(seal, file, stranger && !strict ? strangerOf(seal) : null);
+    if (why !== null && stranger && !strict && seal.format === 'oms' && why.result === 'SignatureFailure') {
+      warn(why.message); // its key is not here to check with; the file is the one that it names
+      return null;
+    }
+    if (why !== null) return refusalOf(why);
+    const what =
+      seal.format === 'sis' ? `package ${seal.package.id} version ${seal.package.version}` : 'signing bundle';
+    if (stranger) warn(`${what}, signed by a key that is not trusted`);
+    else this.say(`model: ${what}, signed by ${this.keyOf(signerOf(seal))!.name}`);
+    return null;
+  }
+
+  // ── Permissions ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Whether the loaded model, known by its digest, may be used so; '' stands for an engine that has no file. */
+  denies(digest: string, use: Permission): Refusal | null {
+    return digest === '' || this.policy === 'off' ? null : this.lacks(use, this.byDigest(digest));
+  }
+
+  /** The same of a file that `from` names, hashed where that decides. A file that cannot be opened is for whoever opens it to refuse. */
+  deniesFile(path: string, from: From, use: Permission): Refusal | null {
+    if (this.policy === 'off') return null;
+    const file = this.k.vfs.open(from, path, O.RDONLY, 0);
+    if (typeof file === 'number') return null;
+    const { kind, size } = file.stat();
+    const decides = this.policy === 'enforce' || [...this.registered.values()].some(r => r.package.size === size);
+    const digest = kind === KIND.file && decides ? this.digestOf(file) : '';
+    const { path: absolute } = file;
+    file.close();
+    if (digest === '') return null;
+    if (isRefusal(digest)) return digest;
+    const unproven = this.policy === 'enforce' ? this.vouched({ path: absolute, size, digest }, () => {}) : null;
+    return unproven ?? this.lacks(use, this.byDigest(digest));
+  }
+
+  private lacks(use: Permission, found: Registered | null): Refusal | null {
+    const has = found?.permissions ?? (this.policy === 'enforce' ? UNREGISTERED : ALL_PERMISSIONS);
+    if ((has & PERMISSION[use]) !== 0) return null;
+    const what = found === null ? 'a model that is not registered' : `package ${found.package.id}`;
+    return refusalOf(failure('PermissionDenied', `${what} has no permission ${use.toUpperCase()}`));
+  }
+
+  // ── Registered packages ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Registers a model whose package holds under a trusted key; a package of the same id takes the place of an older version. */
+  register(seal: Seal, file: Judged, permissions: number, ctx: number): number | Refusal {
+    if (seal.format !== 'sis') return refuse('INVAL', 7001, 'a signing bundle has no id: register a package');
+    const why = this.judge(seal, file, null);
+    if (why !== null) return refusalOf(why);
+    const { id, version } = seal.package;
+    const older = this.registered.get(id);
+    const violates = (text: string): Refusal => refusalOf(failure('ConstraintViolation', text));
+    if (older !== undefined && older.package.version > version)
+      return violates(`package ${id} is registered in version ${older.package.version}, this is ${version}`);
+    const twin = this.byDigest(file.digest);
+    if (twin !== null && twin.package.id !== id)
+      return violates(`the same file is registered as package ${twin.package.id}`);
+    if (older === undefined && this.registered.size === LIMITS.packagesMax)
+      return violates(`${LIMITS.packagesMax} packages are registered already`);
+    this.registered.set(id, { package: seal.package, path: file.path, digest: file.digest, permissions, ctx });
+    return id;
+  }
+
+  unregister(id: number): Refusal | null {
+    return this.registered.delete(id) ? null : refuse('NOENT', 7001, `no package ${id} is registered`);
+  }
+
+  find(id: number): Registered | Refusal {
+    return this.registered.get(id) ?? refuse('NOENT', 1001, `no package ${id} is registered`);
+  }
+  byDigest(digest: string): Registered | null {
+    return [...this.registered.values()].find(r => r.digest === digest) ?? null;
+  }
+
+  packagesText(): string {
+    const sorted = [...this.registered.values()].sort((a, b) => a.package.id - b.package.id);
+    const rows = sorted.map(({ package: p, path, digest, permissions, ctx }) => [
+      `${p.id}`,
+      `${p.version}`,
+      `${p.size}`,
+      `${ctx}`,
+      permissionNames(permissions).join(',') || '-',
+      this.keyOf(toHex(p.key))?.name ?? '-',
+      digest,
+      path,
+    ]);
+    return tabbed([PACKAGE_COLUMNS, ...rows]);
+  }
+}
+
+/** How a key is named in packages and bundles: an Ed25519 key by itself, others by the SHA-256 of their PEM. */
+const fingerprint = (key: PublicKey): string => (key.kind === 'ed25519' ? toHex(key.bytes) : hintOf(key));
+
+const signerOf = (seal: Seal): string => (seal.format === 'sis' ? toHex(seal.package.key) : seal.bundle.hint);
+
+/** The key that a package names itself; a bundle does not hold its key. */
+const strangerOf = (seal: Seal): PublicKey | null =>
+  seal.format === 'sis' ? { kind: 'ed25519', bytes: seal.package.key } : null;
+
+const tabbed = (rows: readonly (readonly string[])[]): string => rows.map(row => `${row.join('\t')}\n`).join('');

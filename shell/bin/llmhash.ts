@@ -1,0 +1,5 @@
+// llmhash: llmctl hash.
+
+import { alias } from '../lib/alias.ts';
+
+export const llmhash = alias('llmhash', 'SHA-256 of a model file', '[FILE]', ['hash']);

@@ -1,0 +1,5 @@
+// llmkey: llmctl key.
+
+import { alias } from '../lib/alias.ts';
+
+export const llmkey = alias('llmkey', 'the public keys that the machine trusts', '', ['key']);

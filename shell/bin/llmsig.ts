@@ -1,0 +1,5 @@
+// llmsig: llmctl sign.
+
+import { alias } from '../lib/alias.ts';
+
+export const llmsig = alias('llmsig', 'the signature beside a model', '[FILE]', ['sign']);

@@ -1,0 +1,40 @@
+// A progress bar on standard error, for whoever sits at a terminal and waits: one line drawn over itself, nothing where nobody looks.
+
+import { isTerminal } from './model.ts';
+import type { Context } from './program.ts';
+
+const BAR_COLUMNS = 40;
+
+export class ProgressBar {
+  private shown = -1; // percent
+  private watched: boolean | null = null;
+
+  /** `text` says behind the bar how much of what is done. */
+  constructor(
+    private readonly ctx: Pick<Context, 'sys' | 'err'>,
+    private readonly text: (done: number, total: number) => string,
+  ) {}
+
+  /** Draws it when it has moved: `[=====>    ]  52 %  1.2M of 2.3M`. */
+  *show(done: number, total: number): Generator<void, void, void> {
+    this.watched ??= yield* isTerminal(this.ctx.sys, 2);
+    const percent = total === 0 ? 100 : Math.floor((100 * done) / total);
+    if (!this.watched || percent === this.shown) return;
+    this.shown = percent;
+    const bar = '='.repeat(Math.floor((BAR_COLUMNS * percent) / 100)) + (percent < 100 ? '>' : '');
+    const figure = `${String(percent).padStart(3)} %  ${this.text(done, total)}`;
+    yield* this.ctx.err.print(`\r[${bar.padEnd(BAR_COLUMNS)}] ${figure} `);
+  }
+
+  /** Makes room for a line of output. */
+  *clear(): Generator<void, void, void> {
+    if (this.watched === true && this.shown >= 0) yield* this.ctx.err.print('\r\x1b[K');
+    this.shown = -1;
+  }
+
+  /** Leaves its line, where there is one; it is not drawn again. */
+  *end(): Generator<void, void, void> {
+    if (this.watched === true && this.shown >= 0) yield* this.ctx.err.print('\n');
+    this.watched = false;
+  }
+}
