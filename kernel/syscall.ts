@@ -1136,7 +1136,7 @@ export class SystemCalls {
         text: (at, bytes) => this.text(at, bytes),
         withFile: (fd, use) => this.withFile(fd, use),
         withPath: (at, bytes, use) => this.withPath(at, bytes, use),
-        readable: path => this.readable(path),
+        readable: (path, right) => this.readable(path, right),
         answer: (text, at, capacity) => this.answer(text, at, capacity),
         busy: () => this.busy(),
         fail: r => this.fail(r),

@@ -30,6 +30,7 @@ import type { Arena } from './arena.ts';
 import type { Attestor } from './attest.ts';
 import type { Clock } from './clock.ts';
 import type { Loader } from './loader.ts';
+import type { Right } from './rights.ts';
 import type { Journal } from './service.ts';
 import { isPolicy, POLICIES, type Judged, type Packages, type Seal } from './packages.ts';
 import type { Vfs } from '../vfs/vfs.ts';
@@ -52,8 +53,8 @@ export interface TrustGate {
   readonly text: (at: number, bytes: number) => string;
   readonly withFile: (fd: number, use: (file: OpenFile) => number) => number;
   readonly withPath: (at: number, bytes: number, use: (path: string) => number) => number;
-  /** Absolute, of a file that the caller may read; or -errno. */
-  readonly readable: (path: string) => string | number;
+  /** Absolute, of a file that the caller may read and has that right to; or -errno. */
+  readonly readable: (path: string, right?: Right) => string | number;
   readonly answer: (text: string, at: number, capacity: number) => number;
   readonly busy: () => Refusal | null;
   readonly fail: (r: Refusal) => number;
@@ -131,8 +132,8 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
       const found = packages.find(id);
       if (isRefusal(found)) return gate.noted('swap', { 'arena8.name': `package ${id}` }, found);
       const { path, digest } = found;
-      const allowed = gate.readable(path);
-      if (typeof allowed === 'number') return allowed;
+      const allowed = gate.readable(path, 'load');
+      if (typeof allowed === 'number') return gate.noted('swap', { 'arena8.path': path }, allowed);
       return calls.replaced('swap', () => loader.load(path, LoadOptions.read(k.arena.u8, at), digest));
     },
     model_rollback: id => {
@@ -140,8 +141,8 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
       if (busy !== null) return gate.fail(busy);
       const { before } = loader;
       if (before !== null) {
-        const allowed = gate.readable(before.path);
-        if (typeof allowed === 'number') return allowed;
+        const allowed = gate.readable(before.path, 'load');
+        if (typeof allowed === 'number') return gate.noted('rollback', { 'arena8.path': before.path }, allowed);
       }
       const named = id === 0 ? null : packages.find(id);
       if (isRefusal(named)) return gate.fail(named);

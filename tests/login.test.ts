@@ -269,6 +269,10 @@ test('rights are asked wherever a model is loaded, run or read, and the machine 
   denies('llmctl load fable-q4_0', 'load', q4);
   denies('llmctl unload', 'load', '/models/fable-f16.gguf');
   denies('llmctl backend stub', 'load', 'stub');
+  ok(machine, 'llmctl register fable-q4_0');
+  denies('llmctl swap --to 2', 'load', q4);
+  ok(machine, 'llmctl load fable-q4_0; llmctl load fable-f16 > /dev/null');
+  denies('llmctl rollback', 'load', q4);
   denies('llmctl target sifive-u74', 'manage', 'target');
   denies('llmctl disk vda --heal', 'manage', 'disk/vda');
   denies('llmctl quota user --tokens 5', 'manage', 'quota');
