@@ -1060,7 +1060,7 @@ export class SystemCalls {
       session_read: (handle, at, capacity) => {
         const n = sessions.read(handle, at, capacity, this.requester);
         if (n !== null) return n;
-        const unwritten = sessions.isOver(handle) ? k.journal.stopped() : null;
+        const unwritten = sessions.unwritten(handle);
         return unwritten === null ? BLOCKED : this.fail(unwritten);
       },
       session_cancel: handle => sessions.cancel(handle, this.requester),
@@ -1068,6 +1068,8 @@ export class SystemCalls {
         if (capacity < SessionReport.bytes) return -E.RANGE;
         const r = sessions.report(handle, this.requester);
         if (typeof r === 'number') return r;
+        const unwritten = sessions.unwritten(handle);
+        if (unwritten !== null) return this.fail(unwritten);
         SessionReport.write(u8, at, r);
         return SessionReport.bytes;
       },
@@ -1230,14 +1232,6 @@ export class SystemCalls {
   }
 }
 
-/**
- * A program that has ended, has become another one (whose rights may be greater), is stopped, or has used up its quantum, is to yield: a stub does so,
- * and a program without stubs gets no further.
- */
-function mayCall(p: Process, memory: Uint8Array): boolean {
-  return p.memory === memory && p.status === null && p.returned === null && p.stoppedBy === null && p.callsLeft > 0;
-}
-
 // ── What was asked for, as records say it ────────────────────────────────────────────────────────────────────────────────────────
 
 function diskText({ set, model, retries, fault, every, next, from, to, factor }: DiskRequest): string {
@@ -1268,6 +1262,14 @@ function quotaText(q: ReturnType<typeof QuotaRecord.read>): string {
   if ((q.set & QUOTA_SET.kv) !== 0) words.push(`kv=${q.kvBytes}`);
   if ((q.set & QUOTA_SET.sessions) !== 0) words.push(`sessions=${q.sessions}`);
   return words.join(' ');
+}
+
+/**
+ * A program that has ended, has become another one (whose rights may be greater), is stopped, or has used up its quantum, is to yield: a stub does so,
+ * and a program without stubs gets no further.
+ */
+function mayCall(p: Process, memory: Uint8Array): boolean {
+  return p.memory === memory && p.status === null && p.returned === null && p.stoppedBy === null && p.callsLeft > 0;
 }
 
 /** Every number names one call; checked once at boot. */

@@ -225,6 +225,7 @@ test('topics and labs are pages of the boot image, no wider than a screen', t =>
   for (const topic of [
     'intro',
     'arena',
+    'audit',
     'fs-gguf',
     'limits',
     'line-editing',
@@ -232,6 +233,7 @@ test('topics and labs are pages of the boot image, no wider than a screen', t =>
     'rights',
     'sessions',
     'syscalls',
+    'trust',
     'wcet',
   ]) {
     const r = m.exec(`man ${topic}`);
