@@ -155,7 +155,7 @@ export class Loader {
   generation = 0;
   private readonly base: Mark;
   private lastFile: { readonly path: string; readonly request: LoadRequest } | null = null;
-  /** The model file whose place the loaded one took. */
+  /** The model file that was loaded before. */
   before: Pick<Loaded, 'path' | 'request' | 'digest'> | null = null;
 
   constructor(
@@ -266,9 +266,17 @@ export class Loader {
   unload(): boolean {
     if (this.loaded === null) return false;
     const { file } = this.loaded;
+    this.remember(this.loaded);
     this.release();
     file?.close();
     return true;
+  }
+
+  /** What was loaded is what a rollback goes back to; an engine without a file is not. */
+  private remember(previous: Loaded | null): void {
+    if (previous === null || previous.path === '') return;
+    const { path, request, digest } = previous;
+    this.before = { path, request, digest };
   }
 
   /** What `use` finds in the loaded model's file. */
@@ -795,10 +803,7 @@ export class Loader {
       const loaded = this.commit(prepared, budget, from, request, digest);
       if (!isRefusal(loaded)) {
         previous?.file?.close();
-        if (previous !== null && previous.path !== '') {
-          const { path, request, digest } = previous;
-          this.before = { path, request, digest };
-        }
+        this.remember(previous);
         return null;
       }
       if (previous !== null) {

@@ -46,7 +46,7 @@ import {
   type SecretKey,
 } from '../trust/index.ts';
 import { readCpio, writeCpio, type CpioSource } from '../vfs/cpio.ts';
-import { accepted, haveShared, shared } from './harness.ts';
+import { accepted, haveShared, random, shared } from './harness.ts';
 import { json, ok, refused } from './support/commands.ts';
 
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'packages-'));
@@ -278,6 +278,24 @@ test('a bundle of our own holds for its file under its key, and for no other', t
   for (let bit = 0; bit < 8 * bundle.payload.length; bit += 97)
     t.is(result({ ...bundle, payload: flipped(bundle.payload, bit) }), 'SignatureFailure', `payload, bit ${bit}`);
   t.true(isRefusal(signBundle('x', [], signer)), 'bundles are not signed with Ed25519');
+});
+
+test('whatever becomes of a bundle by cutting, doubling and changing bytes is refused, or is the same statement', t => {
+  const next = random(12);
+  const below = (n: number): number => Math.floor(next() * n);
+  for (let i = 0; i < 400; i++) {
+    const at = below(bundleBytes.length);
+    const n = below(40);
+    const changed = [
+      bundleBytes.slice(0, at),
+      Uint8Array.from([...bundleBytes.subarray(0, at), ...bundleBytes.subarray(at + n)]),
+      Uint8Array.from([...bundleBytes.subarray(0, at + n), ...bundleBytes.subarray(at)]),
+      bundleBytes.map((b, j) => (j === at ? below(256) : b)),
+    ][i % 4]!;
+    const bundle = parseBundle(changed);
+    if (isRefusal(bundle) || checkBundle(bundle, bundleFile, [curveKey.public]) !== null) continue;
+    t.deepEqual(bundle, accepted(parseBundle(bundleBytes)), `case ${i}`);
+  }
 });
 
 withOpenssl('openssl accepts the signature of a bundle, and we one of its own', t => {
@@ -614,6 +632,8 @@ test('swap and rollback: atomically, to registered models only, and back', t => 
     refused(t, machine, command, 1, /HashMismatch/);
     t.is(ok(machine, STORY), small, command);
   }
+  ok(machine, 'llmctl unload; llmctl rollback');
+  t.is(ok(machine, STORY), small, 'what was unloaded is the model before');
   ok(machine, 'llmctl submit --max-tokens 200 Once upon > /dev/null');
   refused(t, machine, 'llmctl swap --to 2', 1, /EBUSY/);
 });
