@@ -82,25 +82,17 @@ export class Attestor {
     };
   }
 
-  private model({ path, engine, digest, planDigest, report }: Loaded): Json {
-    const { packages } = this.k;
-    const found = packages.byDigest(digest);
+  private model({ path, engine, digest, planDigest, report, voucher }: Loaded): Json {
     const { ctx, batch, sessions, pages, tileBytes } = report;
+    const { id, version, signer, isTrusted } = voucher;
     return {
       path,
       name: engine.shape.name,
       engine: engine.name,
       plan_sha256: planDigest,
       load: { ctx, batch, sessions, pages, tile_bytes: tileBytes },
-      package:
-        found === null
-          ? null
-          : {
-              id: found.package.id,
-              version: found.package.version,
-              key: toHex(found.package.key),
-              permissions: permissionNames(found.permissions),
-            },
+      package: signer === '' ? null : { id, version, signer, trusted: isTrusted },
+      permissions: permissionNames(this.k.packages.permissionsOf(digest)),
     };
   }
 

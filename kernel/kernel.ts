@@ -444,7 +444,10 @@ export class Kernel {
     if (path === undefined) return;
     if (path === '') return this.log.print(`model: ${LIMITS.bootModelFile} names none`);
     const refusal = this.loader.load(path, LOAD_DEFAULTS);
-    const told = refusal === null ? this.journal.modelFields() : refusedFields(refusal);
+    const told =
+      refusal === null
+        ? { 'arena8.value': this.loader.vouched(), ...this.journal.modelFields() }
+        : refusedFields(refusal);
     this.journal.note('load', ROOT.euid, { 'arena8.path': path, ...told });
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
   }

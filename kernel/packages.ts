@@ -80,6 +80,17 @@ export interface Judged {
   readonly digest: string; // hex
 }
 
+/** Who was found to vouch for a model that was loaded. */
+export interface Voucher {
+  readonly text: string; // for the kernel's log
+  readonly id: number; // 0: nobody does, or by way of a bundle
+  readonly version: number;
+  readonly signer: string; // fingerprint; '': nobody
+  readonly isTrusted: boolean;
+}
+/** Of a model without a package, or which nobody has looked for. */
+export const NOBODY: Voucher = { text: 'nobody has signed it', id: 0, version: 0, signer: '', isTrusted: false };
+
 type Report = Parameters<typeof PackageReport.write>[2];
 
 export class Packages {
@@ -190,10 +201,9 @@ export class Packages {
     return readAll(this.k, file, size, piece => void hash.update(piece)) ?? toHex(hash.digest());
   }
 
-  /** What a package's or bundle's bytes hold. A bundle is recognised by its first member. */
+  /** What a package's or bundle's bytes hold. */
   parse(bytes: Uint8Array): Seal | Refusal {
-    const isBundle = /"(?:mediaType|verificationMaterial|dsseEnvelope)"/.test(utf8Decode(bytes.subarray(0, 4096)));
-    const seal = isBundle ? parseBundle(bytes) : parsePackage(bytes);
+    const seal = isBundle(bytes) ? parseBundle(bytes) : parsePackage(bytes);
     if (isRefusal(seal)) return seal;
     return 'payload' in seal ? { format: 'oms', bundle: seal } : { format: 'sis', package: seal };
   }
@@ -219,7 +229,7 @@ export class Packages {
       result: PACKAGE_RESULTS.indexOf(why?.result ?? 'Success'),
       id,
       version,
-      permissions: found?.permissions ?? (this.policy === 'enforce' ? UNREGISTERED : ALL_PERMISSIONS),
+      permissions: this.permissionsOf(judged.digest),
       ctx: found?.ctx ?? 0,
       size: judged.size,
       format: seal.format,
@@ -240,6 +250,7 @@ export class Packages {
       }
       const bytes = this.small(file, LIMITS.packageBytes);
       file.close();
+      if (name !== sidecarOf(path) && !isRefusal(bytes) && !isBundle(bytes)) continue; // a signature of another kind
       const seal = isRefusal(bytes) ? bytes : this.parse(bytes);
       return isRefusal(seal) ? refusalOf(failure('SignatureFailure', `${name}: ${seal.message}`)) : seal;
     }
@@ -250,48 +261,47 @@ export class Packages {
    * Whether a model may be loaded with context `ctx`: nothing has been replaced yet. What vouches for it must hold, under `warn` too: a seal that
    * is broken says more than none. There it may be missing, or of a stranger, which is said; `enforce` takes neither.
    */
-  admit(file: Judged, ctx: number): Refusal | null {
-    if (this.policy === 'off') return null;
-    const refusal = this.vouched(file, text => this.say(`model: ${text} (policy ${this.policy})`));
-    if (refusal !== null) return refusal;
+  admit(file: Judged, ctx: number): Voucher | Refusal {
+    if (this.policy === 'off') return NOBODY;
+    const voucher = this.vouched(file);
+    if (isRefusal(voucher)) return voucher;
     const found = this.byDigest(file.digest);
     if (found !== null && found.ctx !== 0 && ctx > found.ctx)
       return refusalOf(
         failure('ConstraintViolation', `context ${ctx}, package ${found.package.id} allows ${found.ctx}`),
       );
-    return this.lacks('load', found);
+    const denied = this.lacks('load', file.digest);
+    if (denied !== null) return denied;
+    this.say(`model: ${voucher.text}${voucher.isTrusted ? '' : ` (policy ${this.policy})`}`);
+    return voucher;
   }
 
-  private vouched(file: Judged, warn: (text: string) => void): Refusal | null {
+  private vouched(file: Judged): Voucher | Refusal {
     const found = this.byDigest(file.digest);
     const seal: Seal | null | Refusal =
       found === null ? this.sealOf(file.path) : { format: 'sis', package: found.package };
     if (isRefusal(seal)) return seal;
     const strict = this.policy === 'enforce';
-    if (seal === null) {
-      if (strict) return refuse('NOKEY', 0, 'SignatureFailure: nobody has signed it (policy enforce)');
-      warn('nobody has signed it');
-      return null;
-    }
-    const stranger = this.keyOf(signerOf(seal)) === null;
-    const why = this.judge(seal, file, stranger && !strict ? strangerOf(seal) : null);
-    if (why !== null && stranger && !strict && seal.format === 'oms' && why.result === 'SignatureFailure') {
-      warn(why.message); // its key is not here to check with; the file is the one that it names
-      return null;
-    }
-    if (why !== null) return refusalOf(why);
-    const what =
-      seal.format === 'sis' ? `package ${seal.package.id} version ${seal.package.version}` : 'signing bundle';
-    if (stranger) warn(`${what}, signed by a key that is not trusted`);
-    else this.say(`model: ${what}, signed by ${this.keyOf(signerOf(seal))!.name}`);
-    return null;
+    if (seal === null)
+      return strict ? refuse('NOKEY', 0, 'SignatureFailure: nobody has signed it (policy enforce)') : NOBODY;
+    const signer = signerOf(seal);
+    const key = this.keyOf(signer);
+    const isStranger = key === null && !strict;
+    const why = this.judge(seal, file, isStranger ? strangerOf(seal) : null);
+    // The key of a stranger's bundle is not here to check with; the file is the one that it names.
+    const unchecked = isStranger && seal.format === 'oms' && why?.result === 'SignatureFailure';
+    if (why !== null && !unchecked) return refusalOf(why);
+    const { id, version } = seal.format === 'sis' ? seal.package : { id: 0, version: 0 };
+    const what = seal.format === 'sis' ? `package ${id} version ${version}` : 'signing bundle';
+    const text = unchecked ? why!.message : `${what}, signed by ${key?.name ?? 'a key that is not trusted'}`;
+    return { text, id, version, signer, isTrusted: key !== null };
   }
 
   // ── Permissions ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Whether the loaded model, known by its digest, may be used so; '' stands for an engine that has no file. */
   denies(digest: string, use: Permission): Refusal | null {
-    return digest === '' || this.policy === 'off' ? null : this.lacks(use, this.byDigest(digest));
+    return digest === '' ? null : this.lacks(use, digest);
   }
 
   /** The same of a file that `from` names, hashed where that decides. A file that cannot be opened is for whoever opens it to refuse. */
@@ -306,13 +316,19 @@ export class Packages {
     file.close();
     if (digest === '') return null;
     if (isRefusal(digest)) return digest;
-    const unproven = this.policy === 'enforce' ? this.vouched({ path: absolute, size, digest }, () => {}) : null;
-    return unproven ?? this.lacks(use, this.byDigest(digest));
+    const voucher = this.policy === 'enforce' ? this.vouched({ path: absolute, size, digest }) : NOBODY;
+    return isRefusal(voucher) ? voucher : this.lacks(use, digest);
   }
 
-  private lacks(use: Permission, found: Registered | null): Refusal | null {
-    const has = found?.permissions ?? (this.policy === 'enforce' ? UNREGISTERED : ALL_PERMISSIONS);
-    if ((has & PERMISSION[use]) !== 0) return null;
+  /** What the model with that digest may be used for. */
+  permissionsOf(digest: string): number {
+    const otherwise = this.policy === 'enforce' ? UNREGISTERED : ALL_PERMISSIONS;
+    return this.policy === 'off' ? ALL_PERMISSIONS : (this.byDigest(digest)?.permissions ?? otherwise);
+  }
+
+  private lacks(use: Permission, digest: string): Refusal | null {
+    if ((this.permissionsOf(digest) & PERMISSION[use]) !== 0) return null;
+    const found = this.byDigest(digest);
     const what = found === null ? 'a model that is not registered' : `package ${found.package.id}`;
     return refusalOf(failure('PermissionDenied', `${what} has no permission ${use.toUpperCase()}`));
   }
@@ -367,6 +383,10 @@ export class Packages {
 
 /** How a key is named in packages and bundles: an Ed25519 key by itself, others by the SHA-256 of their PEM. */
 const fingerprint = (key: PublicKey): string => (key.kind === 'ed25519' ? toHex(key.bytes) : hintOf(key));
+
+/** Tells a bundle from a package: by one of its members' names, near its beginning. */
+const isBundle = (bytes: Uint8Array): boolean =>
+  /"(?:mediaType|verificationMaterial|dsseEnvelope)"/.test(utf8Decode(bytes.subarray(0, 4096)));
 
 const signerOf = (seal: Seal): string => (seal.format === 'sis' ? toHex(seal.package.key) : seal.bundle.hint);
 

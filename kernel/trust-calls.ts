@@ -248,7 +248,7 @@ class Calls {
     const was = from === null ? 'nothing' : from.path || from.engine.name;
     const began = clock.nowNs();
     const refusal = load();
-    const value = `from ${was}, ${clock.nowNs() - began} ns`;
+    const value = `from ${was}, ${clock.nowNs() - began} ns, ${loader.vouched()}`;
     const now = { 'arena8.path': isRefusal(to) ? '' : to.path, 'arena8.value': value, ...journal.modelFields() };
     return gate.noted(op, refusal === null ? now : packageName(id), refusal);
   }
