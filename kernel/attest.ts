@@ -15,6 +15,7 @@ import {
 } from '../trust/index.ts';
 import type { Loaded } from './loader.ts';
 import type { Packages } from './packages.ts';
+import { fingerprint } from './trusted-keys.ts';
 
 export const ATTESTATION_TYPE = 'https://arena8.invalid/attestation/v1';
 
@@ -74,7 +75,7 @@ export class Attestor {
           seed: k.seed,
           disks: k.disks(),
           policy: k.packages.policy,
-          keys: k.packages.fingerprints(),
+          keys: k.packages.keys.list().map(key => ({ name: key.name, key: fingerprint(key) })),
           limits_sha256: this.digestOf(LIMITS),
         },
         log: { origin: key.name, demonstration: key.isDemonstration, checkpoint: k.head() },

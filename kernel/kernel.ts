@@ -571,7 +571,7 @@ export class Kernel {
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
     proc('packages', () => this.packages.packagesText());
-    proc('keys', () => this.packages.keysText());
+    proc('keys', () => this.packages.keys.text());
     proc('audit', () => this.auditLines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
     proc('diskmodels', () => this.disks.modelsText());

@@ -5,7 +5,6 @@
 import {
   E,
   isRefusal,
-  KEY_COLUMNS,
   KIND,
   LIMITS,
   O,
@@ -25,11 +24,9 @@ import {
   checkPackage,
   failure,
   fromHex,
-  hintOf,
   PACKAGE_RESULTS,
   parseBundle,
   parsePackage,
-  parsePublicPem,
   PERMISSION,
   permissionNames,
   refusalOf,
@@ -44,9 +41,11 @@ import {
 import type { OpenFile } from '../vfs/file.ts';
 import type { From } from '../vfs/vfs.ts';
 import { readAll, type ImageContext } from './image.ts';
+import { contentsOf, namesIn, textOf } from './small-files.ts';
+import { fingerprint, TrustedKeys } from './trusted-keys.ts';
 
-export const KEYS_DIRECTORY = '/etc/keys';
-export const POLICY_FILE = '/etc/llm/policy';
+const KEYS_DIRECTORY = '/etc/keys';
+const POLICY_FILE = '/etc/llm/policy';
 
 /** What happens to a model without a package that holds: nothing is looked at, it is said, it is refused. */
 export const POLICIES = ['off', 'warn', 'enforce'] as const;
@@ -55,11 +54,6 @@ export const isPolicy = (word: string): word is Policy => (POLICIES as readonly 
 
 /** Of a model with a package that nobody has registered, where a package is asked for: its weights do not leave the machine. */
 const UNREGISTERED = ALL_PERMISSIONS & ~PERMISSION.export;
-
-interface TrustedKey extends PublicKey {
-  readonly name: string;
-  readonly atBoot: boolean;
-}
 
 interface Registered {
   readonly package: ModelPackage;
@@ -88,14 +82,15 @@ export interface Voucher {
   readonly signer: string; // fingerprint; '': nobody
   readonly isTrusted: boolean;
 }
-/** Of a model without a package, or which nobody has looked for. */
+/** Of a model without a package, and of one whose package nobody has looked for. */
 export const NOBODY: Voucher = { text: 'nobody has signed it', id: 0, version: 0, signer: '', isTrusted: false };
+const UNSEEN: Voucher = { ...NOBODY, text: 'not looked at (policy off)' };
 
 type Report = Parameters<typeof PackageReport.write>[2];
 
 export class Packages {
   policy: Policy = 'warn';
-  private readonly keys = new Map<string, TrustedKey>();
+  readonly keys = new TrustedKeys();
   private readonly registered = new Map<number, Registered>();
 
   constructor(
@@ -108,87 +103,17 @@ export class Packages {
 
   /** The keys of /etc/keys and the policy of /etc/llm/policy. A key that is none is told; a policy that is none is the strictest. */
   boot(): void {
-    for (const file of this.namesIn(KEYS_DIRECTORY)) {
+    for (const file of namesIn(this.k, KEYS_DIRECTORY)) {
       if (!file.endsWith('.pub')) continue;
-      const text = this.textOf(`${KEYS_DIRECTORY}/${file}`, LIMITS.keyBytes);
-      const refusal = isRefusal(text) ? text : this.addKey(file.slice(0, -'.pub'.length), text ?? '', true);
+      const text = textOf(this.k, `${KEYS_DIRECTORY}/${file}`, LIMITS.keyBytes);
+      const refusal = isRefusal(text) ? text : this.keys.add(file.slice(0, -'.pub'.length), text ?? '', true);
       if (refusal !== null) this.say(`keys: ${file}: ${refusal.message}`);
     }
-    const text = this.textOf(POLICY_FILE, LIMITS.keyBytes);
+    const text = textOf(this.k, POLICY_FILE, LIMITS.keyBytes);
     if (text === null) return;
     const word = isRefusal(text) ? text.message : text.trim();
     this.policy = isPolicy(word) ? word : 'enforce';
     if (!isPolicy(word)) this.say(`policy: ${POLICY_FILE}: ${shown(word)} is not ${POLICIES.join(', ')}: enforce`);
-  }
-
-  private namesIn(directory: string): string[] {
-    const { vfs, arena, lay } = this.k;
-    const dir = vfs.open('/', directory, O.RDONLY | O.DIRECTORY, 0);
-    if (typeof dir === 'number') return [];
-    const names: string[] = [];
-    for (let n; (n = dir.readdir(lay.dmaAt, LIMITS.dmaBytes)) > 0;)
-      for (let at = lay.dmaAt; at < lay.dmaAt + n; at += 2 + arena.u8[at + 1]!)
-        names.push(utf8Decode(arena.u8, at + 2, at + 2 + arena.u8[at + 1]!));
-    dir.close();
-    return names.sort();
-  }
-
-  /** A small file of the machine as text; null where there is none. */
-  private textOf(path: string, most: number): string | null | Refusal {
-    const file = this.k.vfs.open('/', path, O.RDONLY, 0);
-    if (typeof file === 'number')
-      return file === -E.NOENT ? null : { errno: -file, code: 0, message: `${path}: ${strerror(file)}` };
-    const bytes = this.small(file, most);
-    file.close();
-    return isRefusal(bytes) ? bytes : utf8Decode(bytes);
-  }
-
-  /** All of a regular file of at most so many bytes. */
-  small(file: OpenFile, most: number): Uint8Array | Refusal {
-    const { kind, size } = file.stat();
-    if (kind !== KIND.file) return refuse('INVAL', 0, `${file.path}: not a regular file`);
-    if (size > most) return refuse('FBIG', 0, `${file.path}: ${size} bytes, at most ${most}`);
-    const bytes = new Uint8Array(size);
-    return readAll(this.k, file, size, (piece, at) => bytes.set(piece, at)) ?? bytes;
-  }
-
-  // ── Keys ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  addKey(name: string, pem: string, atBoot = false): Refusal | null {
-    if (!/^[A-Za-z0-9._-]{1,64}$/.test(name))
-      return refuse(
-        'INVAL',
-        7001,
-        `${shown(name)}: a key's name is 1 to 64 letters, digits, dots, dashes and underscores`,
-      );
-    const key = parsePublicPem(pem);
-    if (isRefusal(key)) return key;
-    if (key.kind === 'x25519') return refuse('INVAL', 7001, 'an X25519 key signs nothing');
-    if (this.keys.has(name)) return refuse('EXIST', 7001, `a key '${name}' is trusted already`);
-    const twin = this.keyOf(fingerprint(key));
-    if (twin !== null) return refuse('EXIST', 7001, `the same key is trusted as '${twin.name}'`);
-    if (this.keys.size === LIMITS.trustedKeysMax)
-      return refuse('NOSPC', 7001, `${LIMITS.trustedKeysMax} keys are trusted already`);
-    this.keys.set(name, { ...key, name, atBoot });
-    return null;
-  }
-
-  /** Models that only this key vouches for are trusted no more; what is loaded stays. */
-  removeKey(name: string): Refusal | null {
-    return this.keys.delete(name) ? null : refuse('NOENT', 7001, `no trusted key '${name}'`);
-  }
-
-  /** The key with that fingerprint, if it is trusted. */
-  keyOf(print: string): TrustedKey | null {
-    return [...this.keys.values()].find(k => fingerprint(k) === print) ?? null;
-  }
-
-  fingerprints(): { readonly name: string; readonly key: string }[] {
-    return [...this.keys.values()].map(k => ({ name: k.name, key: fingerprint(k) }));
-  }
-  keysText(): string {
-    const rows = [...this.keys.values()].map(k => [k.name, k.kind, k.atBoot ? 'boot' : 'added', fingerprint(k)]);
-    return tabbed([KEY_COLUMNS, ...rows]);
   }
 
   // ── Judging ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -211,7 +136,7 @@ export class Packages {
   /** Whether what vouches for a file holds under `key`, or without one under a trusted key. */
   judge(seal: Seal, { path, size, digest }: Judged, key: PublicKey | null): PackageFailure | null {
     const sha256 = fromHex(digest)!;
-    const keys = key === null ? [...this.keys.values()] : [key];
+    const keys = key === null ? this.keys.list() : [key];
     if (seal.format === 'oms') {
       const name = path.slice(path.lastIndexOf('/') + 1);
       return checkBundle(seal.bundle, { name, sha256 }, keys);
@@ -234,7 +159,7 @@ export class Packages {
       size: judged.size,
       format: seal.format,
       digest: judged.digest,
-      key: this.keyOf(signer)?.name ?? '',
+      key: this.keys.find(signer)?.name ?? '',
       signer,
       message: why?.message ?? '',
     };
@@ -248,7 +173,7 @@ export class Packages {
         if (file === -E.NOENT) continue;
         return { errno: -file, code: 0, message: `${name}: ${strerror(file)}` };
       }
-      const bytes = this.small(file, LIMITS.packageBytes);
+      const bytes = contentsOf(this.k, file, LIMITS.packageBytes);
       file.close();
       if (name !== sidecarOf(path) && !isRefusal(bytes) && !isBundle(bytes)) continue; // a signature of another kind
       const seal = isRefusal(bytes) ? bytes : this.parse(bytes);
@@ -262,7 +187,7 @@ export class Packages {
    * is broken says more than none. There it may be missing, or of a stranger, which is said; `enforce` takes neither.
    */
   admit(file: Judged, ctx: number): Voucher | Refusal {
-    if (this.policy === 'off') return NOBODY;
+    if (this.policy === 'off') return UNSEEN;
     const voucher = this.vouched(file);
     if (isRefusal(voucher)) return voucher;
     const found = this.byDigest(file.digest);
@@ -285,7 +210,7 @@ export class Packages {
     if (seal === null)
       return strict ? refuse('NOKEY', 0, 'SignatureFailure: nobody has signed it (policy enforce)') : NOBODY;
     const signer = signerOf(seal);
-    const key = this.keyOf(signer);
+    const key = this.keys.find(signer);
     const isStranger = key === null && !strict;
     const why = this.judge(seal, file, isStranger ? strangerOf(seal) : null);
     // The key of a stranger's bundle is not here to check with; the file is the one that it names.
@@ -373,16 +298,13 @@ export class Packages {
       `${p.size}`,
       `${ctx}`,
       permissionNames(permissions).join(',') || '-',
-      this.keyOf(toHex(p.key))?.name ?? '-',
+      this.keys.find(toHex(p.key))?.name ?? '-',
       digest,
       path,
     ]);
     return tabbed([PACKAGE_COLUMNS, ...rows]);
   }
 }
-
-/** How a key is named in packages and bundles: an Ed25519 key by itself, others by the SHA-256 of their PEM. */
-const fingerprint = (key: PublicKey): string => (key.kind === 'ed25519' ? toHex(key.bytes) : hintOf(key));
 
 /** Tells a bundle from a package: by one of its members' names, near its beginning. */
 const isBundle = (bytes: Uint8Array): boolean =>
