@@ -1051,7 +1051,7 @@ export class SystemCalls {
       session_read: (handle, at, capacity) => {
         const n = sessions.read(handle, at, capacity, this.requester);
         if (n !== null) return n;
-        const unwritten = sessions.isOver(handle) ? k.journal.stopped() : null;
+        const unwritten = sessions.unwritten(handle);
         return unwritten === null ? BLOCKED : this.fail(unwritten);
       },
       session_cancel: handle => sessions.cancel(handle, this.requester),
@@ -1059,6 +1059,8 @@ export class SystemCalls {
         if (capacity < SessionReport.bytes) return -E.RANGE;
         const r = sessions.report(handle, this.requester);
         if (typeof r === 'number') return r;
+        const unwritten = sessions.unwritten(handle);
+        if (unwritten !== null) return this.fail(unwritten);
         SessionReport.write(u8, at, r);
         return SessionReport.bytes;
       },

@@ -216,7 +216,8 @@ export class AuditLog {
 
   /** Everything at once, whatever it takes: at power-on, when nobody is served. */
   settle(): Refusal | null {
-    while (this.flush(() => true, true)) if (this.doneAt !== null) this.k.clock.jumpTo(this.doneAt);
+    do if (this.doneAt !== null) this.k.clock.jumpTo(this.doneAt);
+    while (this.flush(() => true, true));
     return this.failure;
   }
 
