@@ -586,6 +586,9 @@ test('llmctl audit prove, head: the proof and the checkpoint alone on standard o
   const facts = JSON.parse(machine.exec('llmctl audit prove 3 --json').stdout);
   t.is(facts.leaf, log.leaves[3]!.toString('hex'));
   t.is(facts.proof, log.proof(3));
+  machine.exec('llmctl audit export /tmp/copy');
+  t.is(machine.exec('llmctl audit prove 3 --log /tmp/copy').stdout, log.proof(3)!, 'made from the tiles');
+  t.is(machine.exec(`llmctl audit prove 3 --key ${verifierKey('example.com/log', keyOf('another'))}`).status, 1);
   const other = new FakeLog('example.com/log', keyOf('another'));
   for (const record of log.records) other.append(JSON.parse(Buffer.from(record).toString()));
   const forged = machineWith(other);
@@ -640,6 +643,11 @@ test('llmctl audit export: the files of a static log; it grows, and never overwr
   t.is(run('export /mnt/h/out')[0], 0);
   t.deepEqual(filesIn(out), filesOf(log), 'tiles that were not full then are gone');
   t.is(run(`verify /mnt/h/out --key ${log.publicKey().trim()} --seen /mnt/h/seen`)[0], 0);
+  fs.mkdirSync(path.join(out, 'tile/0/000.p'));
+  for (const left of ['tile/0/000.p/9', 'tile/0/001.part', 'checkpoint.part'])
+    fs.writeFileSync(path.join(out, left), 'x');
+  t.is(run('export /mnt/h/out')[0], 0);
+  t.deepEqual(filesIn(out), filesOf(log), 'nor what an export left that was cut off');
   t.deepEqual(JSON.parse(run('export /mnt/h/out --json')[1]), {
     directory: '/mnt/h/out',
     origin: 'example.com/log',
@@ -846,6 +854,8 @@ test('arena8 audit says of an export what llmctl audit says, and verifies it', t
     ['diff', '3 7'],
     ['head', ''],
     ['head', '--json'],
+    ['prove', '3'],
+    ['prove', '3 --json'],
   ] as const) {
     const inside = machine.exec(`llmctl audit ${verb} ${words}`);
     const outside = word(verb, folder, ...words.split(' ').filter(Boolean));
@@ -876,7 +886,10 @@ test('arena8 audit says of an export what llmctl audit says, and verifies it', t
 test('arena8 audit: wrong command lines, and files that are not there', t => {
   const folder = temporary(t);
   for (const [argv, message] of [
-    [['nonesuch'], "unknown verb 'nonesuch': list, show, diff, head, verify, witness, keygen, vkey"],
+    [
+      ['nonesuch'],
+      "unknown verb 'nonesuch': list, show, diff, head, prove, export, verify, witness, keygen, vkey, replay",
+    ],
     [['list'], 'list: missing operand: DIR [FILTER]...'],
     [['head', folder, 'more'], "head: extra operand 'more'"],
     [['head', folder, '--last', '2'], 'head takes no --last'],
@@ -1012,8 +1025,19 @@ test('the whole way: a machine keeps its log in a directory of the host, and wha
   bytes[100]! ^= 1;
   fs.writeFileSync(file, bytes);
   t.is(word('verify', store, '--key', key).status, 1);
+  t.regex(
+    word('export', store, path.join(folder, 'x')).stderr,
+    /its records are not those of its checkpoint: nothing is exported/,
+  );
   bytes[100]! ^= 1;
   fs.writeFileSync(file, bytes);
+  const out = path.join(folder, 'out');
+  t.is(word('export', store, out).status, 0);
+  const { pubkey, ...exported } = filesIn(log);
+  t.truthy(pubkey);
+  t.deepEqual(filesIn(out), exported, 'the store as it would have been exported from within');
+  t.deepEqual(JSON.parse(word('export', store, out, '--json').stdout).written, 0);
+  t.is(word('prove', store, '1', '--key', key).stdout, ok(second, 'llmctl audit prove 1'));
 
   const witness = path.join(folder, 'w.pem');
   const vkey = word('keygen', witness, '--cosigner').stdout.trim();
