@@ -22,6 +22,7 @@ import { Vfs, type Place, type View } from '../vfs/vfs.ts';
 import { makeArena } from './support/arena.ts';
 import { cosign, FakeLog, keyOf, verifierKey, type Fields } from './support/fake-log.ts';
 import { BUFFER_AT, namesIn } from './support/file-systems.ts';
+import { Seat } from './support/seat.ts';
 
 const arena = makeArena();
 
@@ -812,6 +813,24 @@ test('llmctl audit list is no wider than the terminal, whatever the characters',
     t.true(Math.max(...widths) <= columns, `${Math.max(...widths)} of ${columns}`);
     t.is(text.trimEnd().split('\n').length, 12);
   }
+});
+
+test('at a terminal: tables as wide as it, and how far a long piece of work is', async t => {
+  const log = dayOf();
+  for (let i = 0; i < 3000; i++)
+    log.append({ 'arena8.op': 'config', 'arena8.boot': 1, 'arena8.time_ns': `${2e9 + i}` });
+  const folder = put(log, path.join(temporary(t), 'log'));
+  const seat = new Seat(66, 12, { mounts: [{ guest: '/mnt/h', directory: directory(folder, true) }] });
+  await seat.type('clear; llmctl audit list --status refused --log /mnt/h\r');
+  t.deepEqual(seat.screen().slice(0, 2), [
+    'record          time user     what       end       about',
+    '     4    0:2.000000 user     reject     - refused 4 tokens, EDQU>',
+  ]);
+  await seat.type('clear; llmctl audit verify /mnt/h --key /mnt/h/pubkey\r');
+  t.deepEqual(seat.screen().slice(0, 2), [
+    `[${'='.repeat(40)}] 100 %  27 of 27 files`,
+    'ok: 3,010 records of example.com/log, 2 power-ons, root ' + log.body().split('\n')[2]!.slice(0, 10),
+  ]);
 });
 
 // ── arena8 audit ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
