@@ -230,8 +230,10 @@ test('topics and labs are pages of the boot image, no wider than a screen', t =>
     'limits',
     'line-editing',
     'quota',
+    'rights',
     'sessions',
     'syscalls',
+    'trust',
     'wcet',
   ]) {
     const r = m.exec(`man ${topic}`);
