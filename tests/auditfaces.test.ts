@@ -362,13 +362,13 @@ function dayOf(log = new FakeLog()): FakeLog {
     });
   const request = (session: number, more: Fields = {}): Fields => ({
     'gen_ai.conversation.id': `${session}`,
-    'gen_ai.request.model': 'fable-f16',
-    'arena8.model.digest': 'ab'.repeat(32),
     'gen_ai.usage.input_tokens': 4,
     ...more,
   });
   const ended = (session: number, tokens: number, finish: string, more: Fields = {}): Fields =>
     request(session, {
+      'gen_ai.request.model': 'fable-f16',
+      'arena8.model.digest': 'ab'.repeat(32),
       'gen_ai.usage.output_tokens': tokens,
       'gen_ai.response.finish_reasons': [finish],
       'arena8.cycles': '2500000',
@@ -417,7 +417,7 @@ test('llmctl audit list: a line a record, its end with a sign; filters; --json i
     `record          time user     what       end       about
      0    0:0.100000 root     boot       + ok      arena8 0.7.0 on cortex-a72
      1    0:0.200000 root     load       + ok      fable-f16, /models/fable-f16.gguf
-     2    0:0.500000 user     submit     + ok      #1 fable-f16, 4 tokens
+     2    0:0.500000 user     submit     + ok      #1, 4 tokens
      3    0:1.250000 user     infer      + ok      #1 fable-f16, 4 > 12 tokens, length
      4    0:2.000000 user     reject     - refused 4 tokens, EDQUOT: user asked 512 tokens, 37 left
      5    0:2.500000 root     cancel     ~ cut     #2 fable-f16, 4 > 3 tokens, cancel
@@ -441,8 +441,8 @@ test('llmctl audit list: a line a record, its end with a sign; filters; --json i
     ['--user 1000', '2 3 4 7 8'],
     ['--user nobody', ''],
     ['--session 2', '5 8'],
-    ['--model fable-f16', '1 2 3 5 7 8'],
-    ['--model abababab', '2 3 5 7 8'],
+    ['--model fable-f16', '1 3 5 7 8'],
+    ['--model abababab', '3 5 7 8'],
     ['--model abab', ''],
     ['--model /models/fable-f16.gguf', ''],
     ['--status refused,cut', '4 5'],
