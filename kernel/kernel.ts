@@ -399,7 +399,9 @@ export class Kernel {
     if (r < 0) panic(`cannot mount ${AUDIT_DIRECTORY}: ${strerror(r)}`);
     vfs.mounts().at(-1)!.opens++; // the log itself: it stays mounted
     vfs.mkdir('/', '/audit', 0o750);
-    const face = new AuditFs(new LogView(log, this.journal as AuditJournal), () => this.reader());
+    const face = new AuditFs(new LogView(log, this.journal as AuditJournal, () => !this.sessions.isServing), () =>
+      this.reader(),
+    );
     vfs.mount('/audit', face, 'audit', false);
     const disk = this.disks.find(name);
     log.place({ appender: fs.appender, pool: vfs.pool, disk: isRefusal(disk) ? panic(disk.message) : disk });

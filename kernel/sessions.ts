@@ -89,9 +89,11 @@ export class Sessions {
     return n === -1 ? -E.RANGE : n;
   }
 
-  /** It has ended, and its reader has come to the end. */
-  isOver(handle: number): boolean {
-    return this.k.table.find(handle)?.output.isAtEnd ?? false;
+  /** Why the end of a session, to which its reader has come, will not be recorded; null: it is, or will be. */
+  unwritten(handle: number): Refusal | null {
+    const { table, journal } = this.k;
+    const s = table.find(handle);
+    return s === null || !s.output.isAtEnd || journal.isAcknowledged(s) ? null : journal.stopped();
   }
 
   /** The session ends before its next step. */

@@ -3,9 +3,27 @@
 
 import test from 'ava';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { generateKeyPairSync } from 'node:crypto';
+import fs, { existsSync, readFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { replayWord } from '../boot/audit-replay.ts';
 import { boot, BUILD_DIGEST, type Machine } from '../boot/index.ts';
+import { parseLogKey } from '../boot/log-key.ts';
 import { isRefusal } from '../kernel/abi/index.ts';
+import { canonical, frame, joined, parseEntryBundle, type JsonObject } from '../trust/index.ts';
+import { BROWSERS, bundled, transcriptOf, type Site } from './support/browser.ts';
+import {
+  base64,
+  BOOT,
+  bytesOf,
+  carried,
+  IDENTITY,
+  makeLog,
+  mounted,
+  replayed,
+  type Carried,
+} from './support/replaying.ts';
 import { Bench, SESSION_FLAG } from './support/service.ts';
 
 const ok = (m: Machine, line: string): string => {
@@ -87,3 +105,267 @@ test('ids are read in pieces, and none may be cut', t => {
   t.is(refusal(`${zeros(5000)}\0`), '4001 20001 bytes are no list of token ids of 4 bytes each');
   t.is(refusal(`${zeros(4500)}\0\0\x01\0`), '4002 token 4500 is 65536, the vocabulary has 1024');
 });
+
+// ── Records run again ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const image = readFileSync('build/boot.cpio');
+const made = (() => {
+  let files: Carried | null = null;
+  return (): Carried => {
+    if (files !== null) return files;
+    const m = boot({ ...BOOT, image, strict: true });
+    makeLog(m);
+    return (files = carried(m));
+  };
+})();
+const other = (files: Carried): Machine => boot({ image, strict: true, mounts: mounted(files) });
+
+/** What is said of the records of an operation: `agrees`, or why not. */
+const saidOf = (lines: readonly Readonly<Record<string, unknown>>[], op: string): unknown[] =>
+  lines.filter(line => line['op'] === op).map(line => line['reason'] ?? line['result']);
+
+test('everything that can become of a request is run again by another machine, and agrees', t => {
+  const m = other(made());
+  const before = ok(m, 'llmctl info; llmctl target; llmctl disk --json | cut -d, -f1-8');
+  const lines = replayed(m);
+  t.is(ok(m, 'llmctl info; llmctl target; llmctl disk --json | cut -d, -f1-8'), before, 'and it is what it was');
+  const said = (op: string): unknown[] => saidOf(lines, op);
+  t.deepEqual(new Set([...said('infer'), ...said('score'), ...said('stream')]), new Set(['agrees']));
+  t.is(said('infer').length, 7 + 1 + 32 + 1 + 1);
+  t.deepEqual([said('score'), said('cancel')], [['agrees'], ['agrees']]);
+  t.deepEqual([said('timeout'), said('exhausted'), said('fault')], [['agrees', 'agrees'], ['agrees'], ['agrees']]);
+  t.deepEqual(said('reject'), ['it was refused: nothing was run']);
+  t.deepEqual(lines.at(-1), { requests: 49, agree: 48, differ: 0, skipped: 1 });
+});
+
+/** The log with some of its records rewritten: nobody signed that, which is for `audit verify` to say. */
+function forged(files: Carried, change: (record: JsonObject, number: number) => JsonObject): Carried {
+  const path = Object.keys(files).find(name => name.startsWith('tile/entries/'))!;
+  const records = parseEntryBundle(bytesOf(files[path]!), Number(path.split('/').at(-1)));
+  if (isRefusal(records)) throw new Error(records.message);
+  const changed = records.map((bytes, number) => {
+    const record = canonical(change(JSON.parse(Buffer.from(bytes).toString('utf8')) as JsonObject, number));
+    if (isRefusal(record)) throw new Error(record.message);
+    return frame(record);
+  });
+  return { ...files, [path]: base64(joined(...changed)) };
+}
+
+/** In which figures a record differs once `change` has been made to it: the first of an operation, of `infer` the first that draws. */
+function differing(change: JsonObject, of = 'infer'): unknown {
+  let number = -1;
+  const files = forged(made(), (record, n) => {
+    if (number >= 0 || record['arena8.op'] !== of || (of === 'infer' && record['gen_ai.request.seed'] === 0))
+      return record;
+    number = n;
+    return { ...record, ...change };
+  });
+  const [line] = replayed(other(files), String(number));
+  const checks = line!['checks'] as { readonly what: string; readonly agrees: boolean | null }[];
+  return line!['reason'] ?? checks.filter(c => c.agrees === false).map(c => c.what);
+}
+
+test('what a record says that did not happen is named', t => {
+  t.deepEqual(differing({ 'arena8.logits.sum': '00'.repeat(16) }), ['logits']);
+  t.deepEqual(differing({ 'arena8.cycles': '1' }), ['cycles']);
+  t.deepEqual(differing({ 'arena8.cycles.most': '1' }), ['most cycles']);
+  t.deepEqual(differing({ 'arena8.rng.end': '00'.repeat(16) }), ['generator at last']);
+  t.deepEqual(differing({ 'arena8.output.digest': '00'.repeat(32) }), ['output']);
+  t.deepEqual(differing({ 'arena8.prompt.digest': '00'.repeat(32) }), ['prompt']);
+  t.deepEqual(differing({ 'arena8.plan.digest': '00'.repeat(32) }), ['plan']);
+  t.deepEqual(differing({ 'gen_ai.response.finish_reasons': ['eos'] }), ['finish']);
+  t.deepEqual(differing({ 'arena8.nll': 1 }, 'score'), ['loss']);
+  // Drawn with another seed or setting, every token may be another one
+  const all = differing({ 'gen_ai.request.seed': 1, 'gen_ai.request.temperature': 5 }) as string[];
+  t.deepEqual(all, ['generator at first', 'logits', 'generator at last', 'cycles', 'output']);
+  // Cut off after fewer tokens than it drew
+  t.deepEqual(differing({ 'gen_ai.usage.output_tokens': 3 }, 'cancel'), [
+    'logits',
+    'generator at last',
+    'cycles',
+    'output',
+  ]);
+});
+
+test('what cannot be run again is said with its reason', t => {
+  t.is(differing({ 'arena8.load': ['ctx=x'] }), 'it says of its load: ctx=x');
+  t.is(
+    differing({ 'arena8.load': ['ctx=512', 'kv=f16', 'batch=99', 'sessions=1', 'pages=16', 'draws=1'] }),
+    'EINVAL 7001 InvalidConfig: /models/fable-f16.gguf: batch 99 asked, 32 rows at most',
+  );
+  t.is(
+    differing({ 'arena8.model.digest': 'ab'.repeat(32) }),
+    `no model with the digest ${'ab'.repeat(8)}…: /models/fable-f16.gguf has the digest 1f178a93dfcfefcc…`,
+  );
+  t.is(
+    differing({ 'arena8.model.digest': 'ab'.repeat(32), 'arena8.model.path': '/models/gone.gguf' }),
+    `no model with the digest ${'ab'.repeat(8)}…: /models/gone.gguf is not there`,
+  );
+  t.is(differing({ 'gen_ai.request.max_tokens': 'many' }), 'it does not say gen_ai.request.max_tokens');
+
+  const elsewhere = forged(made(), record =>
+    record['arena8.op'] === 'boot' ? { ...record, 'arena8.kernel.digest': 'cd'.repeat(32) } : record,
+  );
+  t.deepEqual(saidOf(replayed(other(elsewhere)), 'cancel'), [
+    `another kernel made it: build ${'cd'.repeat(8)}…, this is ${BUILD_DIGEST.slice(0, 16)}…`,
+  ]);
+
+  // Another model under the path of the recorded one; the same model under another path is found.
+  const m = other(made());
+  ok(m, 'mv /models/fable-q4_0.gguf /models/other.gguf');
+  t.deepEqual(new Set(saidOf(replayed(m), 'score')), new Set(['agrees']));
+  ok(m, 'rm /models/other.gguf; cp /models/fable-q8_0.gguf /models/fable-q4_0.gguf');
+  t.regex(
+    String(saidOf(replayed(m), 'score')),
+    /^no model with the digest 2c1a6d57655866d0…: \/models\/fable-q4_0.gguf has/,
+  );
+});
+
+// ── The host's word ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What `arena8 audit replay WORDS` prints, and its status. */
+function word(...words: readonly string[]): { status: number; stdout: string; stderr: string } {
+  const text = { 1: '', 2: '' };
+  const write = (fd: 1 | 2, bytes: Uint8Array): void => {
+    text[fd] += Buffer.from(bytes).toString('utf8');
+  };
+  const status = replayWord([...words, '--image', 'build/boot.cpio'], { write, watched: false });
+  return { status, stdout: text[1], stderr: text[2] };
+}
+
+function inScratch<T>(f: (directory: string) => T): T {
+  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'arena8-replay-'));
+  try {
+    return f(scratch);
+  } finally {
+    fs.rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+test('arena8 audit replay: an exported log, with stored texts', t => {
+  inScratch(scratch => {
+    for (const [name, text] of Object.entries(made())) {
+      fs.mkdirSync(path.dirname(path.join(scratch, name)), { recursive: true });
+      fs.writeFileSync(path.join(scratch, name), bytesOf(text));
+    }
+    const identity = path.join(scratch, 'key');
+    fs.writeFileSync(identity, `# an auditor's\n${IDENTITY}\n`);
+    const all = word(scratch, '--all', '--identity', identity);
+    t.is(all.stderr, '');
+    t.is(all.stdout.split('\n').at(-2), '49 requests: 48 agree, 0 differ, 1 not run again');
+    t.is(all.status, 0);
+    const one = word(scratch, '4', '--identity', identity);
+    t.regex(one.stdout, /\nlogits +agrees\n[^]*\nrecord 4: infer agrees\n$/);
+    t.deepEqual(word(scratch, '4'), {
+      status: 1,
+      stdout: '',
+      stderr:
+        'llmctl: record 4: infer not run again: its prompt is not known: it is stored, encrypted, and --identity opens it\n',
+    });
+    // Without a salt only digests stay uncompared.
+    const unsalted = word(scratch, '4', '--prompt', 'Once upon a time there was a little girl');
+    t.regex(unsalted.stdout, /^prompt +not compared: its salt is not disclosed\n/m);
+    t.is(unsalted.status, 0);
+    t.is(word(scratch, '4', '--prompt', 'Once upon').status, 1);
+  });
+});
+
+test("arena8 audit replay: a machine's own store, with the log's key", t => {
+  inScratch(scratch => {
+    const key = path.join(scratch, 'key.pem');
+    const store = path.join(scratch, 'store');
+    fs.mkdirSync(store);
+    const pem = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' });
+    fs.writeFileSync(key, pem);
+    const logKey = parseLogKey(String(pem), 'example.org/log');
+    if (isRefusal(logKey)) throw new Error(logKey.message);
+    const m = boot({ image, logKey, target: 'cortex-m7', mounts: { '/var/audit': store } });
+    ok(
+      m,
+      'llmctl load fable-q4_0; llminfer --seed 7 --max-tokens 5 Tom and Lily; llminfer --seed 8 --stop " " --max-tokens 9 Tom',
+    );
+    const numbers = ok(m, 'llmctl audit list --op infer --json').trim().split('\n');
+    const [first, second] = numbers.map(line => Number((JSON.parse(line) as JsonObject)['arena8.record']));
+
+    t.regex(word(store, `${first}`, '--log-key', key, '--prompt', 'Tom and Lily').stdout, /\noutput +agrees\n/);
+    t.regex(word(store, `${first}`, '--log-key', key, '--prompt', 'Tom and Bob').stdout, /DIFFERS in prompt\n$/);
+    t.regex(word(store, `${second}`, '--log-key', key, '--prompt', 'Tom', '--stop', ' ').stdout, /\nfinish +agrees\n/);
+    t.regex(
+      word(store, `${second}`, '--log-key', key, '--prompt', 'Tom', '--stop', 'x').stdout,
+      /DIFFERS in stop strings\n$/,
+    );
+    t.regex(
+      word(store, `${second}`, '--log-key', key, '--prompt', 'Tom').stdout,
+      /\nfinish +not compared: its stop strings are not given\n[^]*agrees\n$/,
+    );
+    const disclosed = path.join(scratch, 'known');
+    fs.writeFileSync(
+      disclosed,
+      `{"record":${first},"prompt":"Tom and Lily"}\n\n{"record":${second},"prompt":"Tom","stops":[" "]}\n`,
+    );
+    const all = word(store, '--all', '--json', '--log-key', key, '--disclosed', disclosed);
+    t.is(all.stdout.trim().split('\n').at(-1), '{"requests":2,"agree":2,"differ":0,"skipped":0}');
+  });
+});
+
+test('arena8 audit replay: what is wrong is said', t => {
+  inScratch(scratch => {
+    t.deepEqual(word(), {
+      status: 2,
+      stdout: '',
+      stderr: "arena8 audit replay: DIR and N, or --all\nTry 'arena8 audit replay --help'\n",
+    });
+    t.is(word('--help').status, 0);
+    t.is(word(scratch, '--all', '7').status, 2);
+    t.regex(word(scratch, '--all').stderr, /: no audit log: /);
+    t.regex(word(path.join(scratch, 'none'), '1').stderr, /none/);
+    fs.writeFileSync(path.join(scratch, 'checkpoint'), 'x\n');
+    t.regex(word(scratch, '1').stderr, /checkpoint: /);
+  });
+});
+
+// ── Other hosts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const PAGE = `
+import { Machine, bestBuild } from './boot/machine.ts';
+import { BUILD_DIGEST } from './boot/version.ts';
+import { BOOT, carried, makeLog, mounted, replayed } from './tests/support/replaying.ts';
+const run = async () => {
+  const image = new Uint8Array(await (await fetch('/boot.cpio')).arrayBuffer());
+  const theirs = await (await fetch('/log.json')).json();
+  const build = bestBuild();
+  const lines = replayed(new Machine({ image, build, strict: true, mounts: mounted(theirs) }));
+  const own = new Machine({ ...BOOT, image, build, strict: true });
+  makeLog(own);
+  return { digest: BUILD_DIGEST, lines, files: carried(own) };
+};
+globalThis.transcript = run().catch(e => ({ error: String(e && e.stack || e) }));
+`;
+
+interface Transcript {
+  readonly error?: string;
+  readonly digest: string;
+  readonly lines: ReturnType<typeof replayed>;
+  readonly files: Carried;
+}
+
+for (const [name, file] of BROWSERS) {
+  const here = existsSync(file);
+  const declare = here || process.env['CI'] === 'true' ? test.serial : test.serial.skip;
+  declare(`${file} runs again what Node recorded, and Node what it did`, async t => {
+    t.timeout(120_000);
+    if (!here) return t.fail(`${file} is missing`);
+    const site: Site = new Map([
+      ['/page.js', ['text/javascript', await bundled(PAGE)]],
+      ['/boot.cpio', ['application/octet-stream', image]],
+      ['/log.json', ['application/json', JSON.stringify(made())]],
+    ]);
+    const page = (await transcriptOf(t, name, file, site)) as Transcript;
+    t.is(page.error, undefined);
+    t.is(page.digest, BUILD_DIGEST);
+    t.deepEqual(page.lines, replayed(other(made())), 'what it says of a log of Node');
+    t.deepEqual(page.files, made(), 'its own log, checkpoint and encrypted texts, byte for byte');
+    t.deepEqual(replayed(other(page.files)), page.lines, 'what Node says of its log');
+    return undefined;
+  });
+}

@@ -16,8 +16,8 @@ export const LIMITS = {
   pipeBytes: 2 * KiB, // capacity of one pipe
   pipesMax: 8, // 8 × 2 KiB = 16 KiB, taken from the window region when a pipe opens
   auditRecordBytes: 3712, // the longest audit record (3,651 B): what each live session keeps of the ring for its end
-  auditRingBytes: 160 * KiB, // 32 × 3,714 B for sessions, and 44 KiB for what is not stored yet
   auditContentBytes: 64 * KiB, // of a request's texts, before they are encrypted (storage)
+  auditRingBytes: 160 * KiB, // 32 × 3,714 B for sessions, and 44 KiB for what is not stored yet
 
   // Processes
   processesMax: 64, // every session may be a process of its own, beside shells and their pipelines

@@ -216,7 +216,8 @@ export class AuditLog {
 
   /** Everything at once, whatever it takes: at power-on, when nobody is served. */
   settle(): Refusal | null {
-    while (this.flush(() => true, true)) if (this.doneAt !== null) this.k.clock.jumpTo(this.doneAt);
+    do if (this.doneAt !== null) this.k.clock.jumpTo(this.doneAt);
+    while (this.flush(() => true, true));
     return this.failure;
   }
 
@@ -262,6 +263,11 @@ export class AuditLog {
   /** How many records the head covers. */
   get size(): number {
     return this.acknowledged.size;
+  }
+  /** What the size will be when all is stored that does not wait for another record; as it is where storage has failed. */
+  get expected(): number {
+    if (this.failure !== null) return this.acknowledged.size;
+    return this.due === 'later' ? this.written.size : this.ring.next;
   }
   /** The newest checkpoint with the witnesses' signatures. */
   get head(): string {

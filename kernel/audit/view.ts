@@ -12,10 +12,16 @@ export class LogView implements AuditView {
   constructor(
     private readonly log: AuditLog,
     private readonly journal: AuditJournal,
+    /** While it is true there is time to store what waits: who reads the log then reads all that has been done. */
+    private readonly hasTime: () => boolean,
   ) {}
 
   size(): number {
+    if (this.hasTime()) this.log.settle();
     return this.log.size;
+  }
+  expected(): number {
+    return this.log.expected;
   }
   record(number: number): Uint8Array | null {
     return this.log.record(number);
@@ -30,6 +36,7 @@ export class LogView implements AuditView {
     return this.log.contents();
   }
   head(): string {
+    this.size();
     return this.log.head;
   }
   publicKey(): string {

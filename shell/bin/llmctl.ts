@@ -164,6 +164,10 @@ const options = {
   ...registryOptions,
   ...attestOptions,
   ...auditVerbOptions,
+  key: {
+    value: 'KEY',
+    help: `${packageOptions.key.help}; ${auditVerbOptions.key.help}`,
+  },
   period: {
     value: 'MS',
     help: 'budget: the period in milliseconds; submit: run in a server with a budget of cycles every MS milliseconds',

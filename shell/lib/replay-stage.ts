@@ -20,11 +20,17 @@ type Why = Generator<void, string | null, void>;
 /** The kind of storage that a disk is where nobody said otherwise. */
 const DEFAULT_DISK = 'default';
 
+/** What kind of storage a disk is; attempts beyond the first, null: as many as that kind has. */
+interface Kind {
+  readonly model: string;
+  readonly retries: number | null;
+}
+
 /** What was in force when a record was made: of the power-on it follows, and of the changes since. */
 export class Circumstances {
   kernel = '';
   target = '';
-  disks = new Map<string, string>();
+  disks = new Map<string, Kind>();
 
   /** Takes in what a record changes; to be called for every record from a power-on to the one in question, in order. */
   apply(record: Said): void {
@@ -33,10 +39,20 @@ export class Circumstances {
     if (op === 'boot') {
       this.kernel = record.text('arena8.kernel.digest');
       this.target = record.text('arena8.target');
-      this.disks = new Map(record.words('arena8.disks').map(word => word.split('=') as [string, string]));
+      const disks = record.words('arena8.disks').map(word => word.split('='));
+      this.disks = new Map(disks.map(([disk = '', model = '']) => [disk, { model, retries: null }]));
     } else if (op !== 'config' || record.has('error.type')) return;
     else if (name === 'target') this.target = value;
-    else if (name.startsWith('disk ') && value !== '') this.disks.set(name.slice('disk '.length), value);
+    else if (name.startsWith('disk ')) this.change(name.slice('disk '.length), value);
+  }
+
+  /** `model=nvme retries=2`, or other words. */
+  private change(disk: string, words: string): void {
+    const [, model] = /(?:^| )model=(\S+)/.exec(words) ?? [];
+    const [, retries] = /(?:^| )retries=([0-9]+)/.exec(words) ?? [];
+    const was = model === undefined ? this.disks.get(disk) : { model, retries: null };
+    const kind = was ?? { model: DEFAULT_DISK, retries: null };
+    this.disks.set(disk, retries === undefined ? kind : { ...kind, retries: Number(retries) });
   }
 
   /** Those of record `number`, or what is wrong with the log. */
@@ -61,7 +77,7 @@ export class Circumstances {
 export class Stage {
   private readonly target: string;
   private readonly model: Model | null;
-  private readonly changedDisks = new Map<string, string>(); // what they were
+  private readonly changedDisks = new Map<string, Kind>(); // what they were
   /** What is loaded, by file and options. */
   private loaded: string;
   /** Digests of files that were looked at. */
@@ -112,7 +128,7 @@ export class Stage {
   *restore(): Generator<void, void, void> {
     const { sys, model } = this;
     const was = model === null ? '' : loadName(model);
-    for (const [name, kind] of this.changedDisks) yield* changeDisk(sys, name, { set: DISK_SET.model, model: kind });
+    for (const [name, kind] of this.changedDisks) yield* become(sys, name, kind);
     yield* this.switchTo(this.target);
     if (this.loaded === was) return;
     if (model === null) yield* sys.model_unload();
@@ -167,7 +183,10 @@ export class Stage {
     const wanted = JSON.stringify([path, choice]);
     if (wanted === this.loaded) return null;
     const result = yield* loadModel(sys, path, choice);
-    if (result < 0) return `${path}: ${yield* lastError(sys, result)}`;
+    if (result < 0) {
+      const text = yield* lastError(sys, result);
+      return text.includes(path) ? text : `${path}: ${text}`;
+    }
     this.loaded = wanted;
     return null;
   }
@@ -187,18 +206,25 @@ export class Stage {
   }
 
   /** What reading weights costs depends on the kind of storage that the file lies on. */
-  private *plug(path: string, disks: ReadonlyMap<string, string>): Why {
+  private *plug(path: string, disks: ReadonlyMap<string, Kind>): Why {
     const { sys } = this;
     const all = yield* readDisks(sys);
     const disk = typeof all === 'number' ? undefined : diskOf(all, path);
     if (disk === undefined) return null;
-    const wanted = disks.get(disk.name) ?? DEFAULT_DISK;
-    if (wanted === disk.model) return null;
-    const result = yield* changeDisk(sys, disk.name, { set: DISK_SET.model, model: wanted });
-    if (result < 0) return `disk ${disk.name} was ${wanted}, it is ${disk.model}: ${yield* lastError(sys, result)}`;
-    if (!this.changedDisks.has(disk.name)) this.changedDisks.set(disk.name, disk.model);
+    const { name, model, retries } = disk;
+    const wanted = disks.get(name) ?? { model: DEFAULT_DISK, retries: null };
+    if (wanted.model === model && (wanted.retries ?? retries) === retries) return null;
+    const result = yield* become(sys, name, wanted);
+    if (result < 0) return `disk ${name} was ${wanted.model}, it is ${model}: ${yield* lastError(sys, result)}`;
+    if (!this.changedDisks.has(name)) this.changedDisks.set(name, { model, retries });
     return null;
   }
+}
+
+/** Makes a disk one of a kind: 0, or -errno. */
+function* become(sys: Sys, name: string, { model, retries }: Kind): Generator<void, number, void> {
+  const set = DISK_SET.model | (retries === null ? 0 : DISK_SET.retries);
+  return yield* changeDisk(sys, name, { set, model, retries: retries ?? 0 });
 }
 
 /** A model by file and options, or an engine that needs no file, as `backend` takes it. */

@@ -102,11 +102,12 @@ export class Bench {
   segments = 0;
   private missed = 0;
 
-  constructor(build?: 'simd128' | 'relaxed', target?: string) {
+  constructor(build?: 'simd128' | 'relaxed', target?: string, more: Parameters<typeof boot>[0] = {}) {
     const image = readFileSync('build/boot.cpio');
     const options = {
       image,
       strict: true,
+      ...more,
       ...(build === undefined ? {} : { build }),
       ...(target === undefined ? {} : { target }),
     };

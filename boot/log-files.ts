@@ -1,0 +1,31 @@
+// The files of an audit log in a directory of the host, for the readers that the machine's programs use.
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { refuse } from '../kernel/abi/index.ts';
+import type { LogFiles } from '../shell/lib/audit-reader.ts';
+import { reason } from './host-directory.ts';
+
+/** Those below `place`. */
+export const hostFiles = (place: string): LogFiles => ({
+  place,
+  *read(name) {
+    const file = path.join(place, name);
+    try {
+      return new Uint8Array(fs.readFileSync(file));
+    } catch (error) {
+      const missing = ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
+      return missing ? null : refuse('IO', 0, `${file}: ${reason(error)}`);
+    }
+  },
+  *paths() {
+    try {
+      return fs
+        .readdirSync(place, { recursive: true, withFileTypes: true })
+        .filter(entry => !entry.isDirectory())
+        .map(entry => path.relative(place, path.join(entry.parentPath, entry.name)).split(path.sep).join('/'));
+    } catch (error) {
+      return refuse('IO', 0, `${place}: ${reason(error)}`);
+    }
+  },
+});
