@@ -1,7 +1,7 @@
 // The library: `import { boot } from 'arena8'`. boot() returns a running machine; machine.exec(line) runs a shell command line in it,
 // machine.infer(prompt) lets its model continue a text.
 
-import { createHash, createPrivateKey, sign } from 'node:crypto';
+import { createHash, createPrivateKey, createPublicKey, sign } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import v8 from 'node:v8';
@@ -31,11 +31,12 @@ export function allowRelaxedSimd(): void {
   v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
 }
 
-/** Ed25519 by node:crypto, some ten times as fast as in JavaScript; the signatures are the same. */
+/** Ed25519 by node:crypto, some ten times as fast as in JavaScript; the bytes are the same. */
 export const nodeSigner: SignerOf = seed => {
   const der = Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), seed]); // PKCS#8 (RFC 8410)
   const key = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
-  return message => sign(null, message, key);
+  const spki = createPublicKey(key).export({ format: 'der', type: 'spki' });
+  return { publicKey: new Uint8Array(spki.subarray(-32)), sign: message => sign(null, message, key) };
 };
 
 /** Powers a machine on. Throws when the image is unusable: there is no machine then. */

@@ -18,22 +18,20 @@ export const LOG_NAME_DEFAULT = 'arena8.invalid/log';
 
 const DEMONSTRATION_NAME = 'arena8.invalid/demonstration';
 
-/** Signs with a 32-byte Ed25519 seed: a host's own code, where it is faster. The bytes are the same. */
-export type SignerOf = (seed: Uint8Array) => (message: Uint8Array) => Uint8Array;
+/** Ed25519 with a 32-byte seed by a host's own code, where it is faster. The bytes are the same. */
+export type SignerOf = (seed: Uint8Array) => Pick<LogKey, 'publicKey' | 'sign'>;
 
 /** A log key from its seed. */
 export function logKey(name: string, seed: Uint8Array, signerOf?: SignerOf): LogKey | Refusal {
   const pair = secretKey('ed25519', seed);
   if (isRefusal(pair)) return pair;
-  const known = noteKey(name, pair.public.bytes);
-  if (isRefusal(known)) return known;
-  return {
-    name,
+  const signer = signerOf?.(seed) ?? {
     publicKey: pair.public.bytes,
-    isDemonstration: false,
-    sign: signerOf?.(seed) ?? (message => sign(pair, message) as Uint8Array),
-    mac: (label, message) => labelMac(seed, label, message),
+    sign: (message: Uint8Array) => sign(pair, message) as Uint8Array,
   };
+  const known = noteKey(name, signer.publicKey);
+  if (isRefusal(known)) return known;
+  return { name, isDemonstration: false, ...signer, mac: (label, message) => labelMac(seed, label, message) };
 }
 
 /** A log key from the text of its file; `name` where the file has none, or another is wanted. */

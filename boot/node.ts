@@ -19,6 +19,7 @@ import {
   type HostDirectory,
   type LogKey,
 } from '../kernel/abi/index.ts';
+import { auditWord, type Terminal } from './audit-word.ts';
 import { directory, reason, singleFile } from './host-directory.ts';
 import { findTarget, parseCalibration, TARGET_DEFAULT, TARGETS } from '../kernel/wcet/targets.ts';
 import { boot, nodeSigner, type Machine, type RunState } from './index.ts';
@@ -68,10 +69,13 @@ input, terminal or not, until it ends. The exit status is the last command's.
   --help         print this
 
 Options may follow SCRIPT; after -- everything is an operand.
+
+arena8 audit VERB ... reads, verifies and witnesses audit logs, and makes keys,
+without a machine: arena8 audit --help.
 `;
 
 /** First arguments that later versions give a meaning. */
-const RESERVED = ['audit', 'replay', 'simulate', 'campaign', 'serve'];
+const RESERVED = ['replay', 'simulate', 'campaign', 'serve'];
 
 const CTRL_C = 3;
 
@@ -137,6 +141,7 @@ function parse(argv: readonly string[]): CommandLine {
     audit: true,
     pace: null,
   };
+  if (argv[0] === 'audit') process.exit(auditWord(argv.slice(1), terminal()));
   if (RESERVED.includes(argv[0]!)) fail(STATUS.usage, `'${argv[0]}' is reserved; not in this build`);
   for (let i = 0; i < argv.length; i++) {
     const argument = argv[i]!;
@@ -165,6 +170,12 @@ function parse(argv: readonly string[]): CommandLine {
     else line.operands.push(argument);
   }
   return line;
+}
+
+/** Standard output and error for a word that switches no machine on. */
+function terminal(): Terminal {
+  const columns = isatty(1) ? (process.stdout.columns ?? Infinity) : Infinity;
+  return { write: writeAll, columns, watched: isatty(2) };
 }
 
 function printAndExit(text: string): never {

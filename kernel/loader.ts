@@ -241,8 +241,7 @@ export class Loader {
 
   /** Loads again, as it was, the model before the one loaded. */
   rollBack(): Refusal | null {
-    if (this.before === null) return refuse('NODEV', 1001, 'no model was loaded before this one');
-    const { path, request, digest } = this.before;
+    const { path, request, digest } = this.before ?? panic('no model to roll back to');
     return this.load(path, request, digest);
   }
 

@@ -112,13 +112,16 @@ export class Monitor {
     return credentialsOf(user.uid, user.gid, this.accounts.now().groupsOf(user));
   }
 
-  /** A process of the superuser's rights has become another user than the one who started it: a login, whoever wrote the program. */
-  becomes({ uid: from }: Credentials, to: number): void {
+  /**
+   * A process of the superuser's rights has become another user than the one who started it: a login, whoever wrote the program. Where it had asked
+   * whether the password of `tried` may be judged, that was right.
+   */
+  becomes({ uid: from }: Credentials, to: number, tried: string): void {
+    if (tried !== '' && this.keyOf(tried) === to) this.failures.delete(to);
     if (from !== to) this.loggedIn(from, to, this.accounts.now().name(from));
   }
 
   private loggedIn(from: number, to: number, whence: string): void {
-    this.failures.delete(to);
     this.k.journal.note('login', from, {
       'arena8.name': this.accounts.now().name(to),
       'arena8.value': `from ${whence}`,

@@ -47,6 +47,8 @@ export class Process implements View {
   group: number; // gets the terminal's signals together
   stoppedBy: number | null = null; // the signal that stopped it; it is not resumed until SIGCONT
   stopTold = false; // its parent has been told so
+  memory: Uint8Array | null = null; // of the program that it is; another one's calls are not its own
+  tried = ''; // whose password it is about to judge
   code: Entry | null = null; // where its next fork begins
   callsLeft = QUANTUM_CALLS;
   wakeNs: number | null = null; // inside sleep or poll: until then

@@ -194,6 +194,7 @@ export class SystemCalls {
   /** The way into the kernel that process `p` gets, with memory of its own: what another program left behind is nowhere in it. */
   gateOf(p: Process): Gate {
     const memory = new Uint8Array(LIMITS.windowBytes);
+    p.memory = memory;
     return {
       memory,
       windowAt: this.k.lay.windowAt,
@@ -218,13 +219,14 @@ export class SystemCalls {
   }
 
   private serve(p: Process, memory: Uint8Array, nr: number, registers: readonly number[]): number {
+    if (!mayCall(p, memory)) return BLOCKED;
     const entry = this.entries[nr];
     if (entry === undefined) return -E.NOSYS;
     if (!this.drainTrace(p)) return BLOCKED;
     this.caller = p;
     this.refusal = null;
     const integers = registers.slice(0, entry.integers);
-    let r = this.checkRanges(entry, integers);
+    let r = this.checkRegisters(entry, integers);
     if (r === 0) {
       this.copyIn(entry, integers, memory);
       r = this.bounded(entry, integers);
@@ -292,15 +294,15 @@ export class SystemCalls {
     this.drainTrace(p);
   }
 
-  private checkRanges(entry: Entry, integers: readonly number[]): number {
+  private checkRegisters(entry: Entry, integers: readonly number[]): number {
     const { windowAt } = this.k.lay;
     for (const range of entry.ranges) {
       const at = integers[range.at]!;
       const length = integers[range.at + 1]!;
-      if (!Number.isInteger(at) || !Number.isInteger(length)) return -E.FAULT;
-      if (!(at >= windowAt && length >= 0 && at + length <= windowAt + LIMITS.windowBytes)) return -E.FAULT;
+      const isWhole = Number.isInteger(at) && Number.isInteger(length);
+      if (!(isWhole && at >= windowAt && length >= 0 && at + length <= windowAt + LIMITS.windowBytes)) return -E.FAULT;
     }
-    return 0;
+    return integers.every(Number.isSafeInteger) ? 0 : -E.INVAL; // a register holds nothing else
   }
 
   /**
@@ -837,7 +839,7 @@ export class SystemCalls {
         if (uid < 0) return -E.INVAL;
         if (c.euid === 0) {
           this.caller.credentials = { ...c, uid, euid: uid, suid: uid };
-          k.monitor.becomes(c, uid);
+          k.monitor.becomes(c, uid, this.caller.tried);
         } else if (uid === c.uid || uid === c.suid) this.caller.credentials = { ...c, euid: uid };
         else return -E.PERM;
         return 0;
@@ -865,11 +867,13 @@ export class SystemCalls {
       },
       auth_wait: (at, bytes) => {
         if (this.caller.credentials.euid !== 0) return -E.PERM;
-        return this.untilNs(k.monitor.mayTryNs(this.text(at, bytes)));
+        this.caller.tried = this.text(at, bytes);
+        return this.untilNs(k.monitor.mayTryNs(this.caller.tried));
       },
       auth_failed: (at, bytes) => {
         const { euid, uid } = this.caller.credentials;
         if (euid !== 0) return -E.PERM;
+        this.caller.tried = '';
         k.monitor.failed(this.text(at, bytes), uid);
         return 0;
       },
@@ -1134,7 +1138,7 @@ export class SystemCalls {
         text: (at, bytes) => this.text(at, bytes),
         withFile: (fd, use) => this.withFile(fd, use),
         withPath: (at, bytes, use) => this.withPath(at, bytes, use),
-        readable: path => this.readable(path),
+        readable: (path, right) => this.readable(path, right),
         answer: (text, at, capacity) => this.answer(text, at, capacity),
         busy: () => this.busy(),
         fail: r => this.fail(r),
@@ -1253,6 +1257,14 @@ function quotaText(q: ReturnType<typeof QuotaRecord.read>): string {
   if ((q.set & QUOTA_SET.kv) !== 0) words.push(`kv=${q.kvBytes}`);
   if ((q.set & QUOTA_SET.sessions) !== 0) words.push(`sessions=${q.sessions}`);
   return words.join(' ');
+}
+
+/**
+ * A program that has ended, has become another one (whose rights may be greater), is stopped, or has used up its quantum, is to yield: a stub does so,
+ * and a program without stubs gets no further.
+ */
+function mayCall(p: Process, memory: Uint8Array): boolean {
+  return p.memory === memory && p.status === null && p.returned === null && p.stoppedBy === null && p.callsLeft > 0;
 }
 
 /** Every number names one call; checked once at boot. */

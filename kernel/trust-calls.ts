@@ -3,6 +3,7 @@
 // written down. No private key ever comes this way: programs sign, the kernel checks what they made before it says so.
 
 import {
+  E,
   isRefusal,
   LIMITS,
   LoadOptions,
@@ -30,6 +31,7 @@ import type { Arena } from './arena.ts';
 import type { Attestor } from './attest.ts';
 import type { Clock } from './clock.ts';
 import type { Loader } from './loader.ts';
+import type { Right } from './rights.ts';
 import type { Journal } from './service.ts';
 import { isPolicy, POLICIES, type Judged, type Packages, type Seal } from './packages.ts';
 import type { Vfs } from '../vfs/vfs.ts';
@@ -52,8 +54,8 @@ export interface TrustGate {
   readonly text: (at: number, bytes: number) => string;
   readonly withFile: (fd: number, use: (file: OpenFile) => number) => number;
   readonly withPath: (at: number, bytes: number, use: (path: string) => number) => number;
-  /** Absolute, of a file that the caller may read; or -errno. */
-  readonly readable: (path: string) => string | number;
+  /** Absolute, of a file that the caller may read, or load; or -errno. */
+  readonly readable: (path: string, right?: Right) => string | number;
   readonly answer: (text: string, at: number, capacity: number) => number;
   readonly busy: () => Refusal | null;
   readonly fail: (r: Refusal) => number;
@@ -80,7 +82,8 @@ const NOT_ROOT = refuse('PERM', 0, 'Operation not permitted');
 export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
   const { packages, loader } = k;
   const calls = new Calls(k, gate);
-  const rooted = (use: () => number): number => (gate.isRoot() ? use() : gate.fail(NOT_ROOT));
+  const rooted = (op: AuditOp, fields: AuditFields, use: () => number): number =>
+    gate.isRoot() ? use() : gate.noted(op, fields, NOT_ROOT);
   return {
     model_hash: (pathAt, pathBytes, at, capacity) =>
       capacity < 32
@@ -93,61 +96,54 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
       calls.verify('verify', pathAt, pathBytes, packageFd, keyFd, at, capacity),
     model_signed: (pathAt, pathBytes, packageFd, keyFd, at, capacity) =>
       calls.verify('sign', pathAt, pathBytes, packageFd, keyFd, at, capacity),
-    trusted_key: (nameAt, nameBytes, at, bytes) =>
-      rooted(() => {
-        const name = gate.text(nameAt, nameBytes);
+    trusted_key: (nameAt, nameBytes, at, bytes) => {
+      const name = gate.text(nameAt, nameBytes);
+      const fields = { 'arena8.name': name, 'arena8.value': bytes === 0 ? 'removed' : 'added' };
+      return rooted('key', fields, () => {
         const pem = utf8Decode(k.arena.u8, at, at + Math.min(bytes, LIMITS.keyBytes));
-        const r = bytes === 0 ? packages.removeKey(name) : packages.addKey(name, pem);
-        const done = { 'arena8.name': name, 'arena8.value': bytes === 0 ? 'removed' : 'added' };
-        return gate.noted('key', done, r);
-      }),
+        return gate.noted('key', fields, bytes === 0 ? packages.removeKey(name) : packages.addKey(name, pem));
+      });
+    },
     policy: (nameAt, nameBytes, at, capacity) => {
       const name = gate.text(nameAt, nameBytes);
       if (name === '') return gate.answer(packages.policy, at, capacity);
-      return rooted(() => {
+      return rooted('policy', { 'arena8.value': name }, () => {
         if (!isPolicy(name)) return gate.fail(refuse('INVAL', 7001, `policy is ${POLICIES.join(', ')}`));
         packages.policy = name;
         return gate.noted('policy', { 'arena8.value': name }, gate.answer(name, at, capacity));
       });
     },
     model_register: (pathAt, pathBytes, packageFd, permissions, ctx) =>
-      rooted(() => {
+      rooted('register', {}, () => {
         if ((permissions & ~ALL_PERMISSIONS) !== 0 || ctx < 0)
           return gate.fail(refuse('INVAL', 7001, 'permissions are five bits, a context is not negative'));
         return calls.judged(pathAt, pathBytes, 'register', file => {
           const seal = calls.seal(packageFd);
           const id = isRefusal(seal) ? seal : packages.register(seal, file, permissions, ctx);
           const value = permissionNames(permissions).join(' ');
-          const done = { ...facts(file), 'arena8.name': isRefusal(id) ? '' : `package ${id}`, 'arena8.value': value };
+          const done = { ...facts(file), ...packageName(isRefusal(id) ? 0 : id), 'arena8.value': value };
           return gate.noted('register', done, id);
         });
       }),
-    model_unregister: id =>
-      rooted(() => gate.noted('unregister', { 'arena8.name': `package ${id}` }, packages.unregister(id))),
+    model_unregister: id => {
+      return rooted('unregister', packageName(id), () =>
+        gate.noted('unregister', packageName(id), packages.unregister(id)),
+      );
+    },
     model_swap: (id, at, bytes) => {
-      const busy = gate.busy();
-      if (busy !== null) return gate.fail(busy);
-      if (bytes < LoadOptions.bytes) return gate.fail(refuse('INVAL', 0, 'no LoadOptions'));
+      if (bytes < LoadOptions.bytes) return gate.noted('swap', packageName(id), -E.INVAL);
       const found = packages.find(id);
-      if (isRefusal(found)) return gate.noted('swap', { 'arena8.name': `package ${id}` }, found);
-      const { path, digest } = found;
-      const allowed = gate.readable(path);
-      if (typeof allowed === 'number') return allowed;
-      return calls.replaced('swap', () => loader.load(path, LoadOptions.read(k.arena.u8, at), digest));
+      const { path, digest } = isRefusal(found) ? { path: '', digest: '' } : found;
+      const load = () => loader.load(path, LoadOptions.read(k.arena.u8, at), digest);
+      return calls.replaced('swap', id, found, load);
     },
     model_rollback: id => {
-      const busy = gate.busy();
-      if (busy !== null) return gate.fail(busy);
       const { before } = loader;
-      if (before !== null) {
-        const allowed = gate.readable(before.path);
-        if (typeof allowed === 'number') return allowed;
-      }
-      const named = id === 0 ? null : packages.find(id);
-      if (isRefusal(named)) return gate.fail(named);
-      if (named !== null && before !== null && named.digest !== before.digest)
-        return gate.fail(refuse('INVAL', 7001, `the model before is ${before.path}, not package ${id}`));
-      return calls.replaced('rollback', () => loader.rollBack());
+      const found = before ?? refuse('NODEV', 1001, 'no model was loaded before this one');
+      const named = id === 0 ? before : packages.find(id);
+      const other = !isRefusal(named) && !isRefusal(found) && named?.digest !== found.digest;
+      const to = other ? refuse('INVAL', 7001, `the model before is ${found.path}, not package ${id}`) : found;
+      return calls.replaced('rollback', id, isRefusal(named) ? named : to, () => loader.rollBack());
     },
     attest: (nonceAt, nonceBytes, at, capacity) => {
       if (nonceBytes > LIMITS.nonceBytes)
@@ -164,6 +160,8 @@ const facts = ({ path, digest }: Judged): AuditFields => ({
   'arena8.path': path,
   'arena8.digest': fromHex(digest)!,
 });
+
+const packageName = (id: number): AuditFields => (id === 0 ? {} : { 'arena8.name': `package ${id}` });
 
 /** What the calls have in common. */
 class Calls {
@@ -239,17 +237,19 @@ class Calls {
     return bytes;
   }
 
-  /** Another model in place of the loaded one: what it took is written down, or why the old one stays. */
-  replaced(op: 'swap' | 'rollback', load: () => Refusal | null): number {
+  /** Another model in place of the loaded one, if it may be: what it took is written down, or why the old one stays. */
+  replaced(op: 'swap' | 'rollback', id: number, to: { path: string } | Refusal, load: () => Refusal | null): number {
     const { gate } = this;
     const { loader, clock, journal } = this.k;
+    const allowed = isRefusal(to) ? to : gate.readable(to.path, 'load');
+    const refused = isRefusal(allowed) || typeof allowed === 'number' ? allowed : gate.busy();
+    if (refused !== null) return gate.noted(op, packageName(id), refused);
     const from = loader.current();
+    const was = from === null ? 'nothing' : from.path || from.engine.name;
     const began = clock.nowNs();
     const refusal = load();
-    const now = loader.current();
-    const was = from === null ? 'nothing' : from.path || from.engine.name;
-    if (refusal !== null || now === null) return gate.noted(op, { 'arena8.name': was }, refusal);
     const value = `from ${was}, ${clock.nowNs() - began} ns`;
-    return gate.noted(op, { 'arena8.path': now.path, 'arena8.value': value, ...journal.modelFields() }, 0);
+    const now = { 'arena8.path': isRefusal(to) ? '' : to.path, 'arena8.value': value, ...journal.modelFields() };
+    return gate.noted(op, refusal === null ? now : packageName(id), refusal);
   }
 }

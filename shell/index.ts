@@ -34,6 +34,7 @@ import { llmcancel } from './bin/llmcancel.ts';
 import { llmctl } from './bin/llmctl.ts';
 import { llmhash } from './bin/llmhash.ts';
 import { llminfer } from './bin/llminfer.ts';
+import { llmjson } from './bin/llmjson.ts';
 import { llmkey } from './bin/llmkey.ts';
 import { llmpoll } from './bin/llmpoll.ts';
 import { llmsig } from './bin/llmsig.ts';
@@ -87,7 +88,7 @@ import { sh } from './sh/sh.ts';
 // prettier-ignore
 const linked: readonly Program[] = [
   basename, bracket, cat, chmod, chown, clear, cmp, cp, cut, date, dd, df, diff, dirname, dmesg, du, echo, env, falseProgram,
-  find, free, grep, head, help, hexdump, history, id, iostat, kill, less, llmcancel, llmctl, llmhash, llminfer, llmkey, llmpoll, llmsig, llmstats, llmstream, llmsummary,
+  find, free, grep, head, help, hexdump, history, id, iostat, kill, less, llmcancel, llmctl, llmhash, llminfer, llmjson, llmkey, llmpoll, llmsig, llmstats, llmstream, llmsummary,
   llmverify, ln, login, ls, lsblk, man, mkdir, mount, mv, od,
   passwd, printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep, sort, stat, strace, strings, su, tail, tee, test, time,
   top, touch, tr, trueProgram, umount, uniq, uptime, watch, wc, whoami, xargs,

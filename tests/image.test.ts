@@ -32,9 +32,17 @@ function inScratch<T>(f: (dir: string) => T): T {
   }
 }
 
+const isFile =
+  (dir: string) =>
+  (name: string): boolean =>
+    fs.statSync(path.join(dir, name)).isFile();
+
 /** Modes that are not the usual ones. */
 const special: Readonly<Record<string, number>> = {
+  'bin/login': 0o4755,
+  'bin/passwd': 0o4755,
   'bin/su': 0o4755,
+  'etc/shadow': 0o600,
   'home/auditor': 0o700,
   'home/user': 0o700,
   root: 0o700,
@@ -56,9 +64,10 @@ test('the image holds what images/ and shell/bin hold', t => {
     t.is(e.uid, owners[e.name] ?? 0, e.name);
     t.true(!e.name.includes('/') || entries.has(path.posix.dirname(e.name)), `${e.name} has its directory`);
   }
-  for (const file of fs.readdirSync('images/root/etc', { recursive: true, encoding: 'utf8' }))
-    if (fs.statSync(`images/root/etc/${file}`).isFile())
-      t.deepEqual(dataOf(image, entries.get(`etc/${file}`)!), fs.readFileSync(`images/root/etc/${file}`));
+  for (const file of fs
+    .readdirSync('images/root/etc', { recursive: true, encoding: 'utf8' })
+    .filter(isFile('images/root/etc')))
+    t.deepEqual(dataOf(image, entries.get(`etc/${file}`)!), fs.readFileSync(`images/root/etc/${file}`));
   const card = fs.readFileSync('images/models/fable.md', 'utf8');
   for (const file of fs.readdirSync('images/models').filter(f => f.endsWith('.gguf'))) {
     const digest = sha256(dataOf(image, entries.get(`models/${file}`)!));

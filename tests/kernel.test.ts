@@ -363,7 +363,18 @@ test('the window is the only memory a call may name', t => {
   });
   const calls = (r.kernel as unknown as { processes: { gate: (p: unknown) => abi.Gate } }).processes;
   gates.push(
-    calls.gate({ files: [], signals: new Map(), callsLeft: 9, lastError: {}, trace: null, traceLines: '', cycles: 0 }),
+    calls.gate({
+      files: [],
+      signals: new Map(),
+      status: null,
+      returned: null,
+      stoppedBy: null,
+      callsLeft: 9,
+      lastError: {},
+      trace: null,
+      traceLines: '',
+      cycles: 0,
+    }),
   );
   const [gate] = gates;
   const nr = abi.SYSCALLS.getcwd.nr;

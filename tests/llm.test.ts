@@ -829,6 +829,7 @@ for (const lab of [
   'quantize',
   'prelink',
   'quotas',
+  'separation',
   'trace',
   'pages',
   'disks',
@@ -837,6 +838,8 @@ for (const lab of [
   'deadlines',
   'scheduler',
   'streaming',
+  'trust',
+  'audit',
 ])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');

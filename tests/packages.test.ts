@@ -1,7 +1,7 @@
 // Trust in models: packages of the specification's §12 and OpenSSF Model Signing bundles, against node:crypto, openssl and the published cases, bit by
 // bit; then the machine: what is loaded under which policy, what permissions rule out, and that whatever is refused changes nothing.
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   createHash,
   createPrivateKey,
@@ -10,13 +10,15 @@ import {
   verify as nodeVerify,
   X509Certificate,
 } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import test from 'ava';
 
-import { isRefusal, utf8Encode } from '../kernel/abi/index.ts';
+import { boot, type Machine } from '../boot/index.ts';
+import { parseLogKey } from '../boot/log-key.ts';
+import { isRefusal, LIMITS, utf8Encode } from '../kernel/abi/index.ts';
 import {
   checkBundle,
   checkBundleSignature,
@@ -43,7 +45,9 @@ import {
   type OmsBundle,
   type SecretKey,
 } from '../trust/index.ts';
+import { readCpio, writeCpio, type CpioSource } from '../vfs/cpio.ts';
 import { accepted, haveShared, shared } from './harness.ts';
+import { json, ok, refused } from './support/commands.ts';
 
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'packages-'));
 test.after.always(() => rmSync(scratch, { recursive: true }));
@@ -294,3 +298,402 @@ withOpenssl('openssl accepts the signature of a bundle, and we one of its own', 
   openssl('dgst', '-sha256', '-sign', 'ec.pem', '-out', 'theirs.sig', 'pae');
   t.true(verify(key, new Uint8Array(message), new Uint8Array(readFileSync(inScratch('theirs.sig')))));
 });
+
+// ── The default models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+withOpenssl('openssl alone verifies the packages of the default models', t => {
+  const key = path.resolve('images/root/etc/keys/arena8.pub');
+  const models = readdirSync('images/models').filter(f => f.endsWith('.gguf'));
+  t.true(models.length > 0);
+  const ids = new Set<number>();
+  for (const model of models) {
+    const p = JSON.parse(readFileSync(`images/models/${model}.sis`, 'utf8'));
+    const digest = openssl('dgst', '-sha256', '-r', path.resolve('images/models', model)).toString().slice(0, 64);
+    t.is(p.sha256, digest, model);
+    const numbers = Buffer.alloc(16);
+    numbers.writeUInt32LE(p.id, 0);
+    numbers.writeUInt32LE(p.version, 4);
+    numbers.writeBigUInt64LE(BigInt(readFileSync(`images/models/${model}`).length), 8);
+    writeFileSync(
+      inScratch('m'),
+      Buffer.concat([Buffer.from('SIS-MODEL-V1\0'), numbers, Buffer.from(p.sha256, 'hex')]),
+    );
+    writeFileSync(inScratch('s'), Buffer.from(p.signature, 'hex'));
+    const said = openssl('pkeyutl', '-verify', '-rawin', '-pubin', '-inkey', key, '-in', 'm', '-sigfile', 's');
+    t.regex(said.toString(), /Verified Successfully/, model);
+    ids.add(p.id);
+  }
+  t.is(ids.size, models.length, 'each has a number of its own');
+});
+
+// ── The machine ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const image = new Uint8Array(readFileSync('build/boot.cpio'));
+
+/** The image with these files, or without those that are null. */
+function imageWith(files: Readonly<Record<string, Uint8Array | string | null>>): Uint8Array {
+  const kept: CpioSource[] = accepted(readCpio(image))
+    .filter(e => !(e.name in files))
+    .map(({ name, kind, mode, uid, dataAt, bytes }) => ({
+      name,
+      kind,
+      mode,
+      owner: uid,
+      data: new Uint8Array(image.subarray(dataAt, dataAt + bytes)),
+    }));
+  const added: CpioSource[] = Object.entries(files).flatMap<CpioSource>(([name, data]) =>
+    data === null ? [] : [{ name, kind: 8, mode: 0o644, data: typeof data === 'string' ? utf8Encode(data) : data }],
+  );
+  const directories: CpioSource[] = [...new Set(added.map(f => path.posix.dirname(f.name)))]
+    .filter(dir => !kept.some(e => e.name === dir))
+    .map(name => ({ name, kind: 4, mode: 0o755, data: new Uint8Array(0) }));
+  return writeCpio([...kept, ...directories, ...added].sort((a, b) => (a.name < b.name ? -1 : 1)));
+}
+
+function powerOn(files?: Parameters<typeof imageWith>[0]): { machine: Machine; log: string[] } {
+  const log: string[] = [];
+  const line = (text: string): void => void log.push(text.replace(/^\[ *[0-9.]+\] /, ''));
+  return { machine: boot({ strict: true, image: files === undefined ? image : imageWith(files), log: line }), log };
+}
+
+/** A file of the machine with this text. */
+function put(machine: Machine, file: string, text: string): void {
+  ok(machine, `printf '%s' '${text}' > ${file}`);
+}
+/** Keys of a test's own: the private one in /tmp/key.pem. */
+function ownKey(machine: Machine): void {
+  put(machine, '/tmp/key.pem', formatSecretPem(signer));
+  put(machine, '/tmp/test.pub', formatPublicPem(signer.public));
+}
+const STORY = 'llminfer --temp 0 --max-tokens 8 Once upon a time';
+const loadedFile = (machine: Machine): unknown => json(machine, 'llmctl info --json')['path'];
+/** The operation, result and message of the newest audit record. */
+const newest = (machine: Machine): string => ok(machine, 'head -n 1 /proc/audit');
+
+test('the default models are signed by the key of the image; the boot log says so', t => {
+  const { machine, log } = powerOn();
+  t.true(log.includes('model: package 1 version 1, signed by arena8'));
+  t.is(ok(machine, 'llmctl policy'), 'warn\n');
+  for (const name of ['fable-f16', 'fable-q8_0', 'fable-q4_0'])
+    t.regex(
+      ok(machine, `llmverify ${name}`),
+      /^\[LLM\]\[MODEL\] verify ok: package [0-9] version 1, signed by arena8\n$/,
+    );
+  t.regex(ok(machine, 'llmkey'), /^LLM PUBKEY: 0x[0-9a-f]{64} ed25519 arena8 boot\n$/);
+  const digest = createHash('sha256').update(readFileSync('images/models/fable-f16.gguf')).digest('hex');
+  t.is(ok(machine, 'llmhash'), `LLM HASH: 0x${digest}\n`);
+  t.regex(newest(machine), /what=hash user=0 code=0 path=\/models\/fable-f16.gguf/);
+  const { signature } = JSON.parse(readFileSync('images/models/fable-f16.gguf.sis', 'utf8'));
+  t.is(ok(machine, 'llmsig fable-f16'), `LLM SIG: 0x${signature}\n`);
+});
+
+test('what is signed with a key of PEM verifies under it, and under no other; each is recorded', t => {
+  const { machine } = powerOn();
+  ownKey(machine);
+  ok(machine, 'cp /models/fable-q4_0.gguf /tmp/m.gguf');
+  t.regex(
+    ok(machine, 'llmctl sign /tmp/m.gguf --key /tmp/key.pem --id 9 --rev 4'),
+    /^\/tmp\/m.gguf.sis: package 9 version 4, signed by d75a980182/,
+  );
+  t.regex(newest(machine), /what=sign .*path=\/tmp\/m.gguf .*value="Success: package 9 version 4"/);
+  t.like(json(machine, 'llmctl verify /tmp/m.gguf --key /tmp/test.pub --json'), {
+    result: 'Success',
+    id: 9,
+    version: 4,
+  });
+  const stranger = machine.exec('llmctl verify /tmp/m.gguf');
+  t.is(stranger.status, 1);
+  t.regex(stranger.stdout, /verify FAILED: SignatureFailure: key d75a9801.* is not trusted/);
+  t.regex(newest(machine), /what=verify .*value="SignatureFailure: package 9 version 4"/);
+  ok(machine, 'llmctl key add /tmp/test.pub');
+  t.like(json(machine, 'llmctl verify /tmp/m.gguf --json'), { result: 'Success', key: 'test' });
+  ok(machine, 'llmctl key remove test');
+  t.is(machine.exec('llmctl verify /tmp/m.gguf').status, 1);
+  t.regex(newest(machine), /SignatureFailure/);
+
+  put(machine, '/tmp/ec.pem', formatSecretPem(curveKey));
+  put(machine, '/tmp/ec.pub', formatPublicPem(curveKey.public));
+  ok(machine, 'llmctl sign /tmp/m.gguf --oms --key /tmp/ec.pem');
+  t.is(machine.exec('llmctl verify --oms /tmp/m.gguf').status, 1, 'nobody trusts that key yet');
+  t.like(json(machine, 'llmctl verify --oms /tmp/m.gguf --key /tmp/ec.pub --json'), {
+    format: 'oms',
+    result: 'Success',
+  });
+  ok(machine, 'llmctl key add /tmp/ec.pub curve');
+  t.like(json(machine, 'llmctl verify --oms /tmp/m.gguf --json'), { result: 'Success', key: 'curve' });
+  ok(machine, 'llmctl policy enforce; rm /tmp/m.gguf.sis');
+  t.is(machine.exec('llmctl load /tmp/m.gguf').status, 0, 'a bundle vouches for a model too');
+  ok(machine, 'printf x | dd of=/tmp/m.gguf bs=1 seek=700000 conv=notrunc 2> /dev/null');
+  refused(t, machine, 'llmctl load /tmp/m.gguf', 1, /HashMismatch/);
+  refused(t, machine, 'llmctl sign /tmp/m.gguf --key /tmp/ec.pem', 1, /signed with Ed25519, not with a key of p256/);
+  refused(t, machine, 'llmctl sign /tmp/m.gguf --key /tmp/test.pub', 1, /PRIVATE KEY is wanted/);
+});
+
+test('under warn a model may be unsigned or of a stranger, which is said; what is broken is refused and leaves the old one running', t => {
+  const { machine, log } = powerOn();
+  const story = ok(machine, STORY);
+  ownKey(machine);
+  ok(machine, 'cp /models/fable-q4_0.gguf /tmp/m.gguf');
+  ok(machine, 'llmctl load /tmp/m.gguf');
+  t.true(log.includes('model: nobody has signed it (policy warn)'));
+  ok(machine, 'llmctl sign /tmp/m.gguf --key /tmp/key.pem; llmctl load /tmp/m.gguf');
+  t.true(log.includes('model: package 1 version 1, signed by a key that is not trusted (policy warn)'));
+  ok(machine, 'llmctl load fable-f16');
+  const stays = (command: string, why: RegExp): void => {
+    refused(t, machine, command, 1, why);
+    t.is(loadedFile(machine), '/models/fable-f16.gguf', command);
+    t.is(ok(machine, STORY), story, command);
+  };
+  const sidecar = ok(machine, 'cat /models/fable-q4_0.gguf.sis');
+  const p = accepted(parsePackage(utf8Encode(sidecar)));
+  put(
+    machine,
+    '/tmp/m.gguf.sis',
+    new TextDecoder().decode(formatPackage({ ...p, signature: flipped(p.signature, 3) })),
+  );
+  stays('llmctl load /tmp/m.gguf', /SignatureFailure: package 2 version 1 is not signed by e454f8c6/);
+  put(machine, '/tmp/m.gguf.sis', new TextDecoder().decode(formatPackage({ ...p, version: 2 })));
+  stays('llmctl load /tmp/m.gguf', /SignatureFailure: package 2 version 2 is not signed/);
+  put(machine, '/tmp/m.gguf.sis', '{}');
+  stays('llmctl load /tmp/m.gguf', /SignatureFailure: .*\/tmp\/m.gguf.sis: not the members/);
+  t.regex(newest(machine), /what=infer/);
+  put(machine, '/tmp/m.gguf.sis', sidecar.trimEnd());
+  ok(machine, 'llmctl load /tmp/m.gguf; llmctl load fable-f16');
+  ok(machine, 'printf x | dd of=/tmp/m.gguf bs=1 seek=500000 conv=notrunc 2> /dev/null');
+  stays('llmctl load /tmp/m.gguf', /HashMismatch: the file's SHA-256 is /);
+  ok(machine, 'printf x >> /tmp/m.gguf');
+  stays('llmctl load /tmp/m.gguf', /HashMismatch: the package is of a file of 774816 bytes, this one has 774817/);
+  ok(machine, 'llmctl policy off; llmctl load /tmp/m.gguf');
+  t.is(loadedFile(machine), '/tmp/m.gguf', 'off: nothing is looked at');
+});
+
+test('under enforce every model needs a package that holds; a policy file that says nothing known is enforce', t => {
+  const strict = powerOn({ 'etc/llm/policy': 'enforce\n' });
+  t.true(strict.log.includes('model: package 1 version 1, signed by arena8'));
+  ok(strict.machine, 'cp /models/fable-q4_0.gguf /tmp/m.gguf');
+  refused(t, strict.machine, 'llmctl load /tmp/m.gguf', 1, /nobody has signed it \(policy enforce\)/);
+  t.regex(newest(strict.machine), /what=load .*(?:errno|error)?.*nobody has signed it/);
+  refused(t, strict.machine, 'llmctl plan /tmp/m.gguf', 1, /nobody has signed it/);
+  refused(
+    t,
+    strict.machine,
+    'llmctl quantize fable-f16 /tmp/x.gguf q8_0',
+    1,
+    /PermissionDenied: a model that is not registered has no permission EXPORT/,
+  );
+  ownKey(strict.machine);
+  ok(strict.machine, 'llmctl sign /tmp/m.gguf --key /tmp/key.pem');
+  refused(t, strict.machine, 'llmctl load /tmp/m.gguf', 1, /SignatureFailure: key d75a98.* is not trusted/);
+  ok(strict.machine, 'llmctl key add /tmp/test.pub; llmctl load /tmp/m.gguf');
+
+  const odd = powerOn({ 'etc/llm/policy': 'perhaps', 'models/fable-f16.gguf.sis': null });
+  t.true(odd.log.includes('policy: /etc/llm/policy: perhaps is not off, warn, enforce: enforce'));
+  t.true(
+    odd.log.some(l => /^model: SignatureFailure: .*nobody has signed it|^model: .*nobody has signed it/.test(l)),
+    odd.log.join('\n'),
+  );
+  t.is(odd.machine.exec('llmctl info').status, 1, 'a machine without a model is a machine all the same');
+  const keyless = powerOn({ 'etc/keys/arena8.pub': null, 'etc/keys/bad.pub': 'x' });
+  t.true(keyless.log.some(l => l.startsWith('keys: bad.pub: PEM: no block')));
+  t.is(ok(keyless.machine, 'llmctl key'), 'LLM PUBKEY: <unset>\n');
+  t.true(keyless.log.includes('model: package 1 version 1, signed by a key that is not trusted (policy warn)'));
+});
+
+test('permissions are granted at registration, and bind every use', t => {
+  const { machine } = powerOn();
+  const grant = (words: string): string => ok(machine, `llmctl register fable-q4_0 --grant ${words}`);
+  t.is(grant('none'), 'Model registered: 2 (757KB, ctx=0)\n');
+  t.regex(newest(machine), /what=register .*path=\/models\/fable-q4_0.gguf name="package 2"/);
+  const denied = (command: string, permission: string, status = 1): void =>
+    refused(t, machine, command, status, new RegExp(`PermissionDenied: package 2 has no permission ${permission}`));
+  denied('llmctl load fable-q4_0', 'LOAD');
+  denied('llmctl plan fable-q4_0', 'INSPECT');
+  denied('llmctl wcet --model fable-q4_0', 'INSPECT', 2);
+  denied('llmctl diff fable-f16 fable-q4_0', 'INSPECT', 2);
+  denied('mount -t gguf /models/fable-q4_0.gguf /mnt', 'INSPECT', 32);
+  denied('llmctl quantize fable-q4_0 /tmp/x.gguf f16', 'EXPORT');
+  denied('llmctl prelink fable-q4_0 /tmp/x.gguf', 'EXPORT');
+  ok(machine, 'cp /models/fable-q4_0.gguf /tmp/copy.gguf');
+  denied('llmctl load /tmp/copy.gguf', 'LOAD'); // by what it is, not by where it lies
+
+  grant('load,inspect');
+  ok(machine, 'llmctl load fable-q4_0; llmctl plan > /dev/null; llmctl plan --ops > /dev/null');
+  denied(STORY, 'EXECUTE');
+  t.regex(newest(machine), /what=reject .*PermissionDenied/);
+  denied('llmctl attest', 'ATTEST');
+  t.regex(newest(machine), /what=attest .*PermissionDenied/);
+  ok(machine, 'mount -t gguf /models/fable-q4_0.gguf /mnt; cat /mnt/metadata/general.architecture > /dev/null');
+  t.is(ok(machine, 'od -A n -t u1 -N 4 /mnt/metadata/tokenizer.ggml.tokens').length > 0, true, 'arrays are metadata');
+  refused(t, machine, 'cat /mnt/tensors/output_norm.weight/f32', 1, /Permission denied/);
+  refused(t, machine, 'cat /mnt/tensors/output_norm.weight/data', 1, /Permission denied/);
+  ok(machine, 'umount /mnt');
+
+  grant('load,execute');
+  ok(machine, STORY);
+  denied('llmctl plan --ops', 'INSPECT');
+  denied('llmctl plan --cost', 'INSPECT');
+  grant('all');
+  ok(
+    machine,
+    'mount -t gguf /models/fable-q4_0.gguf /mnt; cat /mnt/tensors/output_norm.weight/f32 > /dev/null; umount /mnt',
+  );
+  ok(machine, 'llmctl unregister 2; llmctl plan fable-q4_0 > /dev/null');
+  refused(t, machine, 'llmctl unregister 2', 1, /no package 2 is registered/);
+  for (const command of ['register fable-q4_0', 'unregister 1', 'policy off', 'key remove arena8'])
+    refused(t, machine, `su user -c 'llmctl ${command}'`, 1, /not permitted/);
+  t.regex(newest(machine), /what=key user=1000 .*not permitted/);
+});
+
+test('registered: as many as there is room for, no version backwards, no context beyond the one allowed', t => {
+  const { machine } = powerOn();
+  ownKey(machine);
+  ok(machine, 'llmctl key add /tmp/test.pub');
+  const made = (id: number, rev = 1, text = String(id)): void => {
+    put(machine, `/tmp/${id}`, text);
+    ok(machine, `llmctl sign /tmp/${id} --key /tmp/key.pem --id ${id} --rev ${rev}`);
+  };
+  for (let id = 1; id <= LIMITS.packagesMax; id++) {
+    made(id);
+    ok(machine, `llmctl register /tmp/${id}`);
+  }
+  const ids = Array.from({ length: LIMITS.packagesMax }, (_, i) => i + 1);
+  t.true(ok(machine, 'llmctl list').startsWith(`Registry: [${ids.join(', ')}]\n`));
+  made(99);
+  refused(t, machine, 'llmctl register /tmp/99', 1, /ConstraintViolation: 16 packages are registered already/);
+  made(3, 2, 'newer');
+  ok(machine, 'llmctl register /tmp/3');
+  t.like(json(machine, 'llmctl query 3 --json'), { id: 3, version: 2, size: 5 });
+  made(3);
+  refused(
+    t,
+    machine,
+    'llmctl register /tmp/3',
+    1,
+    /ConstraintViolation: package 3 is registered in version 2, this is 1/,
+  );
+  made(98, 1, '4');
+  refused(t, machine, 'llmctl register /tmp/98', 1, /ConstraintViolation: the same file is registered as package 4/);
+  refused(t, machine, 'llmctl register /tmp/4 --id 5', 1, /not package 5/);
+  ok(machine, 'llmctl unregister 1; llmctl unregister 2; llmctl key remove test');
+  t.regex(ok(machine, 'llmctl query --id 4'), /^Model info: 4 its key is not trusted any more\n/);
+  refused(t, machine, 'llmctl register /tmp/5', 1, /SignatureFailure: key .* is not trusted/);
+  ok(machine, 'llmctl register fable-f16 --ctx 256');
+  refused(t, machine, 'llmctl load fable-f16', 1, /ConstraintViolation: context 512, package 1 allows 256/);
+  ok(machine, 'llmctl load fable-f16 --ctx 256');
+});
+
+test('swap and rollback: atomically, to registered models only, and back', t => {
+  const { machine } = powerOn();
+  const story = ok(machine, STORY);
+  refused(t, machine, 'llmctl swap --to 2', 1, /no package 2 is registered/);
+  refused(t, machine, 'llmctl rollback', 1, /no model was loaded before this one/);
+  ok(machine, 'llmctl register fable-f16; llmctl register fable-q4_0; llmctl register fable-q8_0 --grant inspect');
+  t.regex(
+    ok(machine, 'llmctl swap --from 1 --to 2'),
+    /^Hot-swap initiated: 1 → 2\nSwap complete. Downtime: [0-9.]+ms\n$/,
+  );
+  t.regex(
+    newest(machine),
+    /what=swap .*path=\/models\/fable-q4_0.gguf value="from \/models\/fable-f16.gguf, [0-9]+ ns"/,
+  );
+  t.is(loadedFile(machine), '/models/fable-q4_0.gguf');
+  const small = ok(machine, STORY);
+  refused(t, machine, 'llmctl swap --from 1 --to 3', 1, /package 1 is not loaded: 2 is/);
+  refused(t, machine, 'llmctl swap --to 3', 1, /PermissionDenied: package 3 has no permission LOAD/);
+  t.regex(newest(machine), /what=swap .*PermissionDenied/);
+  t.is(ok(machine, STORY), small, 'the old one goes on');
+  refused(t, machine, 'llmctl rollback --to 3', 1, /the model before is \/models\/fable-f16.gguf, not package 3/);
+  const back = json<{ id: number; downtime_ns: number }>(machine, 'llmctl rollback --to 1 --json');
+  t.is(back.id, 1);
+  t.true(back.downtime_ns > 0);
+  t.is(ok(machine, STORY), story);
+  ok(machine, 'llmctl rollback');
+  t.is(ok(machine, STORY), small, 'and to the one before that');
+  ok(machine, 'printf x | dd of=/models/fable-f16.gguf bs=1 seek=600000 conv=notrunc 2> /dev/null');
+  for (const command of ['llmctl rollback', 'llmctl swap --to 1']) {
+    refused(t, machine, command, 1, /HashMismatch/);
+    t.is(ok(machine, STORY), small, command);
+  }
+  ok(machine, 'llmctl submit --max-tokens 200 Once upon > /dev/null');
+  refused(t, machine, 'llmctl swap --to 2', 1, /EBUSY/);
+});
+
+// ── Attestation ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Attestation {
+  readonly subject: readonly { readonly name: string; readonly digest: { readonly sha256: string } }[];
+  readonly predicate: Readonly<Record<string, Readonly<Record<string, unknown>>>> & { readonly nonce: string };
+}
+
+function attested(
+  machine: Machine,
+  nonce: string,
+): { envelope: string; message: Buffer; sig: Buffer; says: Attestation } {
+  const envelope = ok(machine, `llmctl attest --nonce ${nonce}`);
+  const { payload, payloadType, signatures } = JSON.parse(envelope);
+  const body = Buffer.from(payload, 'base64');
+  const message = Buffer.concat([Buffer.from(`DSSEv1 ${payloadType.length} ${payloadType} ${body.length} `), body]);
+  return { envelope, message, sig: Buffer.from(signatures[0].sig, 'base64'), says: JSON.parse(body.toString()) };
+}
+
+test('an attestation says what the machine is and runs, under the key of its log', t => {
+  const logKey = accepted(parseLogKey(formatSecretPem(signer), 'test.invalid/log'));
+  const machine = boot({ strict: true, image, logKey });
+  ok(machine, 'llmctl register fable-f16 --grant execute,attest');
+  const { message, sig, says } = attested(machine, 'n-1');
+  t.true(nodeVerify(null, message, createPublicKey(formatPublicPem(signer.public)), sig));
+  const digests = Object.fromEntries(says.subject.map(s => [s.name, s.digest.sha256]));
+  t.is(digests['model'], createHash('sha256').update(readFileSync('images/models/fable-f16.gguf')).digest('hex'));
+  t.is(digests['image'], createHash('sha256').update(image).digest('hex'));
+  t.true(ok(machine, 'cat /proc/version').includes(digests['kernel']!));
+  const { nonce, model, configuration, log } = says.predicate;
+  t.is(nonce, 'n-1');
+  t.like(model, { path: '/models/fable-f16.gguf', engine: 'transformer', name: 'fable' });
+  t.like(model!['package'], { id: 1, version: 1, permissions: ['EXECUTE', 'ATTEST'] });
+  t.like(configuration, { target: 'cortex-a72', policy: 'warn', seed: 0, disks: [] });
+  t.like(log, { origin: 'test.invalid/log', demonstration: false });
+  t.regex(log!['checkpoint'] as string, /^test\.invalid\/log\n[0-9]+\n[A-Za-z0-9+/=]+\n\n— test\.invalid\/log /);
+  t.regex(newest(machine), /what=attest user=0 code=0 value=n-1/);
+  t.is(attested(machine, 'n-2').says.predicate.nonce, 'n-2');
+  refused(t, machine, `llmctl attest --nonce ${'x'.repeat(129)}`, 1, /at most 128 bytes/);
+  refused(t, boot({ image, audit: false }), 'llmctl attest', 1, /no log, no key to sign with/);
+});
+
+const PYTHON = '/usr/bin/python3';
+const havePython = existsSync('/usr/lib/python3/dist-packages/cryptography') || process.env['CI'] === 'true';
+(havePython ? withOpenssl : test.skip)(
+  'openssl and a Python program of ten lines verify an attestation, and refuse another',
+  t => {
+    const machine = boot({ strict: true, image, logKey: accepted(parseLogKey(formatSecretPem(signer), null)) });
+    const { envelope, message, sig } = attested(machine, 'fresh');
+    writeFileSync(inScratch('a.json'), envelope);
+    writeFileSync(inScratch('a.msg'), message);
+    writeFileSync(inScratch('a.sig'), sig);
+    writeFileSync(inScratch('log.pub'), formatPublicPem(signer.public));
+    const said = openssl(
+      'pkeyutl',
+      '-verify',
+      '-rawin',
+      '-pubin',
+      '-inkey',
+      'log.pub',
+      '-in',
+      'a.msg',
+      '-sigfile',
+      'a.sig',
+    );
+    t.regex(said.toString(), /Verified Successfully/);
+    const python = (file: string, nonce: string): number | null =>
+      spawnSync(PYTHON, ['tests/outside/attest.py', inScratch(file), inScratch('log.pub'), nonce]).status;
+    t.is(python('a.json', 'fresh'), 0);
+    t.not(python('a.json', 'stale'), 0);
+    const parsed = JSON.parse(envelope);
+    const forge = (change: object): number | null => {
+      writeFileSync(inScratch('b.json'), JSON.stringify({ ...parsed, ...change }));
+      return python('b.json', 'fresh');
+    };
+    t.not(forge({ payload: Buffer.from(message).subarray(60).toString('base64') }), 0);
+    t.not(forge({ signatures: [{ keyid: '', sig: Buffer.from(flipped(sig, 77)).toString('base64') }] }), 0);
+    t.not(forge({ payloadType: 'application/json' }), 0);
+  },
+);

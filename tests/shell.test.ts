@@ -225,12 +225,15 @@ test('topics and labs are pages of the boot image, no wider than a screen', t =>
   for (const topic of [
     'intro',
     'arena',
+    'audit',
     'fs-gguf',
     'limits',
     'line-editing',
     'quota',
+    'rights',
     'sessions',
     'syscalls',
+    'trust',
     'wcet',
   ]) {
     const r = m.exec(`man ${topic}`);

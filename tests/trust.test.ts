@@ -48,6 +48,7 @@ import {
   parseCheckpoint,
   parseEnvelope,
   parseIdentity,
+  parseJson,
   parseNote,
   parseNoteKey,
   parseNoteSecret,
@@ -80,13 +81,16 @@ import {
 } from '../trust/index.ts';
 import type { Json, KeyKind, PublicKey, SecretKey } from '../trust/index.ts';
 import { soak } from './harness.ts';
+import { BROWSERS, bundled, transcriptOf } from './support/browser.ts';
+import { formatsTranscript } from './support/formats.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-const text = (value: Json): string => Buffer.from(good(canonical(value))).toString();
+const text = (value: Json): string => asText(good(canonical(value)));
 const sha256 = (...parts: Uint8Array[]): Buffer => createHash('sha256').update(Buffer.concat(parts)).digest();
 const flip = (bytes: Uint8Array, bit: number): Uint8Array =>
   bytes.map((b, i) => (i === (bit >> 3) % bytes.length ? b ^ (1 << (bit & 7)) : b));
 const bytesOf = (hexText: string): Uint8Array => new Uint8Array(Buffer.from(hexText, 'hex'));
+const asText = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
 const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 
 /** The value, where a refusal would be a mistake of the test. */
@@ -388,6 +392,17 @@ test('Ed25519: the vectors of RFC 8032, and ECDSA those of RFC 6979', t => {
     hex(good(sign(key, utf8('test')))),
     '3045022100f1abb023518351cd71d881567b1ea663ed3efcf6c5132b354f28d3b0b7d38367' +
       '0220019f4113742a2b14bd25926b49c649155f267e60d3814b4c0cc84250e46f0083',
+  );
+  const longer = good(
+    secretKey(
+      'p384',
+      bytesOf('6B9D3DAD2E1B8C1C05B19875B6659F4DE23C3B667BF297BA9AA47740787137D896D5724E4C70A825F872C9EA60D2EDF5'),
+    ),
+  );
+  t.is(
+    hex(good(sign(longer, utf8('sample')))),
+    '306602310094edbb92a5ecb8aad4736e56c691916b3f88140666ce9fa73d64c4ea95ad133c81a648152e44acf96e36dd1e80fabe46' +
+      '02310099ef4aeb15f178cea1fe40db2603138f130e740a19624526203b6351d0a3a94fa329c145786e679e7b82c71a38628ac8',
   );
   // RFC 7748 §6.1
   const alice = good(secretKey('x25519', bytesOf('77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a')));
@@ -847,6 +862,7 @@ withOpenssl('openssl agrees: its keys are read and written as it does, each veri
     ['ed25519', ['ed25519']],
     ['x25519', ['x25519']],
     ['p256', ['EC', '-pkeyopt', 'ec_paramgen_curve:P-256']],
+    ['p384', ['EC', '-pkeyopt', 'ec_paramgen_curve:P-384']],
   ] as const) {
     const secretPem = openssl('genpkey', '-algorithm', ...algorithm).stdout.toString();
     writeFileSync(file('secret.pem'), secretPem);
@@ -858,7 +874,7 @@ withOpenssl('openssl agrees: its keys are read and written as it does, each veri
     if (kind === 'x25519') continue;
     writeFileSync(file('public.pem'), publicPem);
     writeFileSync(file('ours'), good(sign(key, message)));
-    const digest = kind === 'p256' ? ['-digest', 'sha256'] : [];
+    const digest = HASH[kind] === null ? [] : ['-digest', HASH[kind]];
     const raw = ['-rawin', '-in', 'message', ...digest];
     t.is(openssl('pkeyutl', '-verify', '-pubin', '-inkey', 'public.pem', ...raw, '-sigfile', 'ours').status, 0);
     t.is(openssl('pkeyutl', '-sign', '-inkey', 'secret.pem', ...raw, '-out', 'theirs').status, 0);
@@ -1054,3 +1070,66 @@ test('in-toto: a statement is read as it was written', t => {
   refusedAs(t, parseStatement(changed('"predicate":', '"predicate":1,"x":')), /predicate is not an object/);
   refusedAs(t, parseStatement(changed('"predicateType"', '"type"')), /predicateType is not a string/);
 });
+
+// ---- All of them ----
+
+test('no bytes make a reader throw, and what is refused has one line', t => {
+  const identity = good(secretKey('x25519', new Uint8Array(32).fill(5)));
+  const { tree } = treeOf(9);
+  const note = signNote(formatCheckpoint({ origin: LOG.key.name, size: 9, root: tree.root() }), LOG);
+  const pemText = formatSecretPem(good(secretKey('p256', new Uint8Array(32).fill(5))));
+  const readers: readonly (readonly [Uint8Array, (bytes: Uint8Array) => unknown])[] = [
+    [utf8('{"a":[1,true,"\\n"]}'), parseCanonical],
+    [utf8('{"a":[1,true,"\\n"]}'), parseJson],
+    [utf8(note), parseNote],
+    [utf8(note), bytes => openCheckpoint(bytes, LOG.key, [WITNESS.key])],
+    [utf8(formatProof({ index: 3, hashes: good(tree.inclusion(3)), checkpoint: note })), parseProof],
+    [utf8(formatNoteKey(LOG.key)), bytes => parseNoteKey(asText(bytes))],
+    [utf8(NEUMANN_SECRET), bytes => parseNoteSecret(asText(bytes))],
+    [utf8(pemText), bytes => parseSecretPem(asText(bytes))],
+    [utf8(formatPublicPem(identity.public)), bytes => parsePublicPem(asText(bytes))],
+    [utf8(formatRecipient(identity.public)), bytes => parseRecipient(asText(bytes))],
+    [utf8(formatIdentity(identity)), bytes => parseIdentity(asText(bytes))],
+    [good(ageEncrypt(utf8('text'), [identity.public], new Uint8Array(32))), bytes => ageDecrypt(bytes, identity)],
+    [good(signEnvelope('x', utf8('y'), [{ keyid: '', sign: LOG.sign }])), parseEnvelope],
+    [
+      good(formatStatement({ subject: [{ name: 'a', digest: { sha256: '00' } }], predicateType: 'b', predicate: {} })),
+      parseStatement,
+    ],
+    [joined(frame(utf8('one')), frame(utf8('two'))), bytes => parseEntryBundle(bytes, 2)],
+    [utf8('tile/1/x001/002.p/3'), bytes => parseTilePath(asText(bytes))],
+  ];
+  const edit = fc.record({ at: fc.nat(), cut: fc.nat(8), put: fc.uint8Array({ maxLength: 8 }) });
+  for (const [valid, read] of readers) {
+    t.false(isRefusal(read(valid)));
+    fc.assert(
+      fc.property(fc.array(edit, { minLength: 1, maxLength: 4 }), edits => {
+        const bytes = [...valid];
+        for (const { at, cut, put } of edits) bytes.splice(at % (bytes.length + 1), cut, ...put);
+        const answer = read(Uint8Array.from(bytes));
+        if (isRefusal(answer)) t.regex(answer.message, /^[^\n]{1,250}$/);
+      }),
+      { numRuns: soak ? 5000 : 150 },
+    );
+  }
+  for (const kind of KINDS)
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 80 }), fc.uint8Array({ maxLength: 80 }), (key, signature) => {
+        publicKey(kind, key);
+        secretKey(kind, key);
+        t.false(verify({ kind, bytes: key }, utf8('m'), signature));
+      }),
+    );
+});
+
+for (const [name, file] of BROWSERS) {
+  const declare = existsSync(file) || process.env['CI'] === 'true' ? test.serial : test.serial.skip;
+  declare(`${file} writes the same bytes as Node`, async t => {
+    t.timeout(120_000);
+    const page = await bundled(
+      "import { formatsTranscript } from './tests/support/formats.ts'; globalThis.transcript = formatsTranscript();",
+    );
+    const theirs = await transcriptOf(t, name, file, new Map([['/page.js', ['text/javascript', page]]]));
+    t.deepEqual(theirs, formatsTranscript());
+  });
+}

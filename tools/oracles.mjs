@@ -7,6 +7,7 @@ export const ORACLES = [
   { package: 'cpio', file: '/usr/bin/cpio', why: 'lists and unpacks the boot image' },
   { package: 'dash', file: '/usr/bin/dash', why: 'the shell language on fresh scripts' },
   { package: 'babeltrace2', file: '/usr/bin/babeltrace2', why: 'reads the CTF trace' },
+  { package: 'perl-base', file: '/usr/bin/perl', why: "asks libxcrypt's crypt(3) for passwords" },
   { package: 'python3', file: '/usr/bin/python3', why: 'takes prelinked images apart' },
   {
     package: 'python3-cryptography',

@@ -2,7 +2,7 @@
 // digest speaks about the values and anyone can make the same bytes again. Reading is as strict as writing: `parseCanonical` takes
 // nothing that `canonical` would have written otherwise, and names the byte.
 
-import { isRefusal, utf8Decode, utf8Encode, utf8Length, utf8Step, utf8Valid } from '../kernel/abi/index.ts';
+import { isRefusal, shown, utf8Decode, utf8Encode, utf8Length, utf8Step, utf8Valid } from '../kernel/abi/index.ts';
 import type { Refusal } from '../kernel/abi/index.ts';
 import { malformed } from './bytes.ts';
 
@@ -40,7 +40,7 @@ function written(value: Json, place: string, depth: number): string | Refusal {
   }
   for (const name of Object.keys(value).sort()) {
     const key = quoted(name, `${place}: a name`);
-    const text = written(value[name]!, `${place}.${name}`, depth + 1);
+    const text = written(value[name]!, `${place}.${shown(name)}`, depth + 1);
     if (isRefusal(key)) return key;
     if (isRefusal(text)) return text;
     parts.push(`${key}:${text}`);

@@ -16,6 +16,7 @@ export {
 export type { Sha256 } from './bytes.ts';
 export { canonical, parseCanonical, parseJson } from './canonical.ts';
 export type { Json, JsonObject } from './canonical.ts';
+export * from './checkpoint.ts';
 export * from './dsse.ts';
 export * from './keys.ts';
 export * from './note.ts';

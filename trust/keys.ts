@@ -2,6 +2,7 @@
 // openssl. No result is random: who makes a key brings its bytes, and nonces are derived. Verification is strict, so that no two verifiers
 // can be told different things: what Go and openssl refuse is refused, and keys of small order besides.
 
+import { mulAddUnsafe } from '@noble/curves/abstract/curve.js';
 import { ed25519, x25519 } from '@noble/curves/ed25519.js';
 import { p256, p384 } from '@noble/curves/nist.js';
 import { hkdf } from '@noble/hashes/hkdf.js';
@@ -11,10 +12,9 @@ import { isRefusal, shown, utf8Encode } from '../kernel/abi/index.ts';
 import type { Refusal } from '../kernel/abi/index.ts';
 import { fromBase64, fromHex, joined, malformed, sameBytes, toBase64 } from './bytes.ts';
 
-// Most processes sign or verify a few times. The first time multiples of the base point are made: in windows of 4 bits 12 ms go into that,
-// in the library's of 6 bits 21, which then saves 0.2 ms of each signature.
-ed25519.Point.BASE.precompute(4);
-p256.Point.BASE.precompute(4);
+// Most processes sign a few times. The first time multiples of the base point are made: in windows of 4 bits 12 ms go into that, in the
+// library's of 6 bits 21, which would save 0.2 ms of each signature.
+for (const { Point } of [ed25519, p256, p384]) Point.BASE.precompute(4);
 
 export type KeyKind = 'ed25519' | 'p256' | 'p384' | 'x25519';
 
@@ -44,10 +44,21 @@ export function secretKey(kind: KeyKind, secret: Uint8Array): SecretKey | Refusa
   if (secret.length !== want) return malformed(`${NAMES[kind]} secret key of ${secret.length} bytes, not ${want}`);
   if (isCurve(kind) && !CURVES[kind].utils.isValidSecretKey(secret))
     return malformed(`${NAMES[kind]} secret key is out of range`);
-  const bytes = isCurve(kind)
-    ? CURVES[kind].getPublicKey(secret, false)
-    : (kind === 'ed25519' ? ed25519 : x25519).getPublicKey(secret);
-  return { kind, secret, public: { kind, bytes } };
+  let made: PublicKey | null = null;
+  return {
+    kind,
+    secret,
+    // Made when it is asked for: a host that signs with code of its own never does.
+    get public() {
+      made ??= { kind, bytes: publicBytes(kind, secret) };
+      return made;
+    },
+  };
+}
+
+function publicBytes(kind: KeyKind, secret: Uint8Array): Uint8Array {
+  if (isCurve(kind)) return CURVES[kind].getPublicKey(secret, false);
+  return (kind === 'ed25519' ? ed25519 : x25519).getPublicKey(secret);
 }
 
 export function publicKey(kind: KeyKind, bytes: Uint8Array): PublicKey | Refusal {
@@ -87,7 +98,7 @@ function verifyEd25519(key: Uint8Array, message: Uint8Array, signature: Uint8Arr
   const s = littleEndian(signature.subarray(32));
   if (s >= Fn.ORDER) return false;
   const k = littleEndian(sha512(joined(r, key, message))) % Fn.ORDER;
-  return sameBytes(BASE.multiplyUnsafe(s).subtract(a.multiplyUnsafe(k)).toBytes(), r);
+  return sameBytes(mulAddUnsafe(ed25519.Point, [BASE, a.negate()], [s, k]).toBytes(), r); // nothing of it is secret
 }
 
 /** Either of the two S that every signature has is taken, as everywhere; the DER must be the only one for its numbers. */

@@ -10,7 +10,7 @@ import type { Tree } from './tree.ts';
 export const TILE_WIDTH = 256;
 
 /** A record's length is a u16. */
-export const RECORD_BYTES_MOST = 65535;
+const RECORD_BYTES_MOST = 65535;
 
 /** `level` 0 holds leaf hashes, each level above the roots of full tiles below; `entries` the records themselves. */
 export interface TileName {
@@ -67,7 +67,7 @@ export function tileHashes(tree: Tree, level: number, index: number, width: numb
   return tree.level(8 * level, index * TILE_WIDTH, width);
 }
 
-/** One record of a bundle: its length, big-endian, and its bytes. The log is kept in such frames too. */
+/** One record of a bundle, at most 65,535 bytes: its length, big-endian, and they. The log is kept in such frames too. */
 export function frame(record: Uint8Array): Uint8Array {
   return joined(Uint8Array.of(record.length >> 8, record.length), record);
 }

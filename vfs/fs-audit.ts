@@ -3,7 +3,7 @@
 // commands as Plan 9's do. Everything is made when it is opened and directories when they are listed: a log of a hundred thousand records
 // costs nothing to mount. Nothing can be written but ctl.
 
-import { E, KIND, O, utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
+import { BLOCKED, E, KIND, O, utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
 import type { Kind, Refusal } from '../kernel/abi/index.ts';
 import type { DirEntry, FileSystem, FsUsage, Handle, Listing } from './inode.ts';
 import { Inode, readBytes, StaticDir } from './inode.ts';
@@ -12,6 +12,8 @@ import { Inode, readBytes, StaticDir } from './inode.ts';
 export interface AuditView {
   /** How many records the head covers. */
   size(): number;
+  /** How many it will cover once what is on its way is stored; its size where nothing is, and where the log has stopped. */
+  expected(): number;
   /** A record in canonical JSON, as it was hashed; null where there is none. */
   record(number: number): Uint8Array | null;
   /** Why record `number` is in the log: C2SP tlog-proof v1. */
@@ -90,23 +92,52 @@ class MadeFile extends AuditInode {
   }
 }
 
-const textFile = (number: number, text: () => string | null): MadeFile =>
-  new MadeFile(number, () => {
-    const made = text();
-    return made === null ? null : utf8Encode(made);
-  });
+/** True until the head covers what had been recorded when this was made: whoever reads the log finds what he has seen happen. */
+function settling(view: AuditView): () => boolean {
+  const wanted = view.expected();
+  return () => view.size() < Math.min(wanted, view.expected());
+}
 
-/** All records as lines, those that were there when it was opened. Reading on is cheap; reading back starts over. */
+/** The head, which its reader waits for. */
+class HeadFile extends AuditInode {
+  readonly kind = KIND.file;
+
+  constructor(
+    number: number,
+    private readonly view: AuditView,
+  ) {
+    super(number, MODE.file);
+  }
+  override open(flags: number): Handle | number {
+    if ((flags & O.ACCMODE) !== O.RDONLY) return -E.PERM;
+    const isSettling = settling(this.view);
+    let bytes = isSettling() ? null : utf8Encode(this.view.head());
+    return {
+      read: (memory, position, at, length) => {
+        if (bytes === null && isSettling()) return BLOCKED;
+        bytes ??= utf8Encode(this.view.head());
+        return readBytes(bytes, memory, position, at, length);
+      },
+      write: () => -E.BADF,
+    };
+  }
+}
+
+/** All records as lines, those that had been made when it was opened. Reading on is cheap; reading back starts over. */
 class LogLines implements Handle {
-  private readonly size: number;
+  private readonly isSettling: () => boolean;
+  private size = -1; // not known yet
   private number = 0; // the next record
   private line: Uint8Array = new Uint8Array(); // the one before it
   private lineAt = 0;
 
   constructor(private readonly view: AuditView) {
-    this.size = view.size();
+    this.isSettling = settling(view);
+    if (!this.isSettling()) this.size = view.size();
   }
   read(memory: Uint8Array, position: number, at: number, length: number): number {
+    if (this.size < 0 && this.isSettling()) return BLOCKED;
+    if (this.size < 0) this.size = this.view.size();
     if (position < this.lineAt) this.rewind();
     let done = 0;
     while (done < length) {
@@ -351,9 +382,9 @@ export class AuditFs implements FileSystem {
     const all = (): Listing => numbersBelow(view.size());
     const files: Readonly<Record<string, Inode>> = {
       log: new LogFile(view),
-      head: textFile(NUMBER.head, () => view.head()),
-      pubkey: textFile(NUMBER.publicKey, () => view.publicKey()),
-      checkpoint: textFile(NUMBER.checkpoint, () => view.head()),
+      head: new HeadFile(NUMBER.head, view),
+      pubkey: new MadeFile(NUMBER.publicKey, () => utf8Encode(view.publicKey())),
+      checkpoint: new HeadFile(NUMBER.checkpoint, view),
       ctl: new ControlFile(view, caller),
       tile: new TileRoot(view),
       record: this.numbered(0, all, n => view.record(n)),

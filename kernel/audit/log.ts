@@ -275,6 +275,11 @@ export class AuditLog {
   get size(): number {
     return this.acknowledged.size;
   }
+  /** What the size will be when all is stored that does not wait for another record; as it is where storage has failed. */
+  get expected(): number {
+    if (this.failure !== null) return this.acknowledged.size;
+    return this.due === 'later' ? this.written.size : this.ring.next;
+  }
   /** The newest checkpoint with the witnesses' signatures. */
   get head(): string {
     return this.witnesses.signed(this.acknowledged);

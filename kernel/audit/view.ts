@@ -20,6 +20,9 @@ export class LogView implements AuditView {
     if (this.hasTime()) this.log.settle();
     return this.log.size;
   }
+  expected(): number {
+    return this.log.expected;
+  }
   record(number: number): Uint8Array | null {
     return this.log.record(number);
   }

@@ -2,4 +2,4 @@
 
 import { alias } from '../lib/alias.ts';
 
-export const llmhash = alias('llmhash', 'SHA-256 of a model file', '[FILE]', ['hash']);
+export const llmhash = alias('llmhash', 'print the SHA-256 of a model file', '[FILE]', ['hash']);

@@ -2,4 +2,4 @@
 
 import { alias } from '../lib/alias.ts';
 
-export const llmkey = alias('llmkey', 'the public keys that the machine trusts', '', ['key']);
+export const llmkey = alias('llmkey', 'list the public keys that the machine trusts', '', ['key']);

@@ -2,4 +2,4 @@
 
 import { alias } from '../lib/alias.ts';
 
-export const llmsig = alias('llmsig', 'the signature beside a model', '[FILE]', ['sign']);
+export const llmsig = alias('llmsig', 'print the signature beside a model', '[FILE]', ['sign']);

@@ -2,4 +2,4 @@
 
 import { alias } from '../lib/alias.ts';
 
-export const llmverify = alias('llmverify', 'whether the package beside a model holds', '[FILE]', ['verify']);
+export const llmverify = alias('llmverify', 'check the package beside a model', '[FILE]', ['verify']);

@@ -1,7 +1,9 @@
 // passwd: sets a password. A set-user-ID program: /etc/shadow is the superuser's to read and write, and users change their own line through
 // here, having given the one before. After passwd(1) of shadow.
 
-import { E, O, SIG } from '../../kernel/abi/index.ts';
+import { sha256 } from '@noble/hashes/sha2.js';
+import { E, O, SIG, utf8Encode } from '../../kernel/abi/index.ts';
+import type { Sys } from '../../kernel/abi/index.ts';
 import { readAccount, readAccounts, writePassword } from '../lib/accounts.ts';
 import type { Account } from '../lib/accounts.ts';
 import { times } from '../lib/fmt.ts';
@@ -28,7 +30,7 @@ export const passwd = define({
   description: [
     'Sets the password of USER, without one of whoever types it. Root sets any; others their own, after the one they have, of 8 characters at least. What is typed is not shown, and asked for twice.',
     '',
-    'Passwords lie in /etc/shadow, which root alone may read, nine fields between colons: name, password, the day of its last change since 1970, and six that are not used. The password is in the form $7$ of crypt(5): scrypt with N = 8192, r = 8, p = 1 and a salt of 16 bytes from /dev/random, which any libxcrypt can check. That takes 8 MiB, as much as the machine has: an attacker who has the file pays as much for each guess, less than servers ask for today (128 MiB). An empty field lets everybody in, as user has it in a new machine; what is no such form, as * or !, is right for no password. /etc/passwd has x in its second field where /etc/shadow counts.',
+    'Passwords lie in /etc/shadow, which root alone may read, nine fields between colons: name, password, the day of its last change since 1970, and six that are not used. The password is in the form $7$ of crypt(5): scrypt with N = 8192, r = 8, p = 1 and a salt of 16 bytes, which any libxcrypt can check. That takes 8 MiB, as much as the machine has: an attacker who has the file pays as much for each guess, less than servers ask for today (128 MiB). An empty field lets everybody in, as user has it in a new machine; what is no such form, as * or !, is right for no password. /etc/passwd has x in its second field where /etc/shadow counts.',
   ].join('\n'),
   examples: [
     ['passwd', "a new password of one's own"],
@@ -66,12 +68,26 @@ function* newHash(ctx: Passwd, account: Account, by: number): Generator<void, st
   if (first === '') return yield* ctx.fail('No password was given: nothing is changed.');
   if (by !== 0 && [...first].length < SHORTEST)
     return yield* ctx.fail(`You must choose a longer password: ${SHORTEST} characters at least.`);
-  const salt = new Uint8Array(SALT_BYTES);
-  const fd = yield* ctx.sys.open('/dev/random', O.RDONLY, 0);
-  const n = fd < 0 ? fd : yield* ctx.sys.read(fd, salt);
-  if (n !== SALT_BYTES) return yield* ctx.fail('/dev/random', -Math.min(n, -E.IO));
-  yield* ctx.sys.close(fd);
-  return hashPassword(first, salt);
+  const salt = yield* saltFor(ctx.sys, account.name);
+  return typeof salt === 'number' ? yield* ctx.fail('/dev/random', salt) : hashPassword(first, salt);
+}
+
+/**
+ * A salt need not be secret, but nobody else's, and not the one before: /dev/random, which gives the same bytes to every machine of one seed, with
+ * the name and the time. Or an errno.
+ */
+function* saltFor(sys: Sys, name: string): Generator<void, Uint8Array | number, void> {
+  const random = new Uint8Array(SALT_BYTES);
+  const fd = yield* sys.open('/dev/random', O.RDONLY, 0);
+  const n = fd < 0 ? fd : yield* sys.read(fd, random);
+  if (n !== SALT_BYTES) return n < 0 ? -n : E.IO;
+  yield* sys.close(fd);
+  const { cycles } = yield* times(sys);
+  const hash = sha256
+    .create()
+    .update(random)
+    .update(utf8Encode(`${cycles} ${name}`));
+  return hash.digest().subarray(0, SALT_BYTES);
 }
 
 function* keep(ctx: Passwd, account: Account, hash: string): Generator<void, number, void> {

@@ -6,9 +6,9 @@ import { auditOptions, refused } from './audit-face.ts';
 import type { Face, Run } from './audit-face.ts';
 import { openLog } from './audit-reader.ts';
 import type { LogFiles, OpenLog } from './audit-reader.ts';
-import { join, listDirectory, readFile } from './files.ts';
+import { join, listDirectory, readFile, stat } from './files.ts';
 import type { OptionTable } from './getopt.ts';
-import { grouped } from './model.ts';
+import { grouped, isTerminal } from './model.ts';
 import type { Context } from './program.ts';
 import { ProgressBar } from './progress.ts';
 import { replayOptions } from './replay-options.ts';
@@ -79,7 +79,7 @@ const QUICK_STEPS = 16;
 export function* faceOf(ctx: AuditContext): Generator<void, Face, void> {
   const { sys } = ctx;
   const bar = new ProgressBar(ctx, (done, total) => `${grouped(done)} of ${grouped(total)} files`);
-  const columns = yield* sys.ioctl(1, IOCTL.columns, 0);
+  const columns = (yield* isTerminal(sys, 1)) ? yield* sys.ioctl(1, IOCTL.columns, 0) : 0;
   return {
     options: ctx.options,
     out: ctx.out,
@@ -108,6 +108,8 @@ export function* withLog(
   verb: (face: Face, log: OpenLog, files: LogFiles) => Run,
 ): Run {
   const face = yield* faceOf(ctx);
+  if (directory === AUDIT_DIRECTORY && (yield* stat(ctx.sys, directory)) === -E.NOENT)
+    return yield* face.fail(`${directory}: this machine keeps no audit log (--audit off)`);
   const files = machineFiles(ctx.sys, directory);
   const log = yield* openLog(files);
   return isRefusal(log) ? yield* refused(face, log) : yield* verb(face, log, files);

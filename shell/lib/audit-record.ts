@@ -69,15 +69,19 @@ export function aboutOf(record: LogRecord): string {
   const output = has('gen_ai.usage.output_tokens') ? ` > ${text('gen_ai.usage.output_tokens')}` : '';
   const tokens = has('gen_ai.usage.input_tokens') ? `${text('gen_ai.usage.input_tokens')}${output} tokens` : '';
   const finish = record['gen_ai.response.finish_reasons'];
-  const setting = has('arena8.value') ? `${text('arena8.name')}=${text('arena8.value')}` : text('arena8.name');
+  const isBoot = text('arena8.op') === 'boot'; // its value is the log's key
+  const setting =
+    has('arena8.value') && !isBoot ? `${text('arena8.name')}=${text('arena8.value')}` : text('arena8.name');
+  const path = text('arena8.path');
+  const message = text('arena8.message').replace(path === '' ? path : `${path}: `, '');
   const words = [
     [session, text('gen_ai.request.model')].filter(Boolean).join(' '),
     tokens,
     Array.isArray(finish) ? finish.join(' ') : '',
-    text('arena8.path'),
+    isBoot ? `arena8 ${text('arena8.version')} on ${text('arena8.target')}` : '',
+    path,
     setting,
-    text('arena8.op') === 'boot' ? `arena8 ${text('arena8.version')} on ${text('arena8.target')}` : '',
-    [text('error.type'), text('arena8.message')].filter(Boolean).join(': '),
+    [text('error.type'), message].filter(Boolean).join(': '),
   ];
   return plain(words.filter(Boolean).join(', '));
 }

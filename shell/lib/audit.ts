@@ -10,6 +10,7 @@ import type { AuditContext } from './audit-machine.ts';
 import { prove } from './audit-prove.ts';
 import { replay } from './audit-replay.ts';
 import { diffRecords, showHead, showRecord } from './audit-show.ts';
+import { verifyWhole } from './audit-verify.ts';
 import { REPLAY_SHARED, replayOptions } from './replay-options.ts';
 
 type OptionName = Exclude<keyof AuditContext['options'], 'json'>;
@@ -60,6 +61,12 @@ export const auditVerbs: Readonly<Record<string, Verb>> = {
     run: (ctx, words) => withLog(ctx, AUDIT_DIRECTORY, (face, log, files) => prove(face, log, files, words)),
   },
   export: { usage: 'DIR', takes: [], operands: [1, 1], run: exportLog },
+  verify: {
+    usage: 'DIR [--key VKEY] [--seen FILE]... [--witness VKEY]...',
+    takes: ['key', 'seen', 'witness'],
+    operands: [1, 1],
+    run: (ctx, [directory = '']) => withLog(ctx, directory, verifyWhole),
+  },
   witness: { usage: '[list|trust KEY|request [SIZE]|cosign LINE]', takes: [], operands: [0, 4], run: witness },
   content: { usage: '[on KEY|off|status]', takes: [], operands: [0, 2], run: content },
   replay: {

@@ -72,7 +72,9 @@ export class FakeLog implements AuditView {
   readonly commands: { readonly command: string; readonly uid: number }[] = [];
   /** Whose salts were read by whom. */
   readonly disclosed: { readonly number: number; readonly uid: number }[] = [];
+  /** Lines of witnesses under the head. */
   cosignatures = '';
+  inForce = 'content off\n';
 
   constructor(
     readonly name = 'example.com/log',
@@ -80,7 +82,7 @@ export class FakeLog implements AuditView {
   ) {}
 
   append(fields: Fields): this {
-    const record = canonicalOf({ 'arena8.record': this.records.length, ...fields });
+    const record = canonicalOf({ 'arena8.record': this.records.length, 'arena8.boot': 0, ...fields });
     this.records.push(record);
     this.leaves.push(sha256(Buffer.of(0), record));
     return this;
@@ -97,6 +99,9 @@ export class FakeLog implements AuditView {
 
   size(): number {
     return this.records.length;
+  }
+  expected(): number {
+    return this.size();
   }
   record(number: number): Uint8Array | null {
     return this.records[number] ?? null;
@@ -122,6 +127,22 @@ export class FakeLog implements AuditView {
   publicKey(): string {
     return `${verifierKey(this.name, this.key)}\n`;
   }
+  /** The files of an export, by their paths. */
+  files(): ReadonlyMap<string, Uint8Array> {
+    const files = new Map<string, Uint8Array>([
+      ['checkpoint', Buffer.from(this.head())],
+      ['pubkey', Buffer.from(this.publicKey())],
+    ]);
+    for (let level = -1; level <= 0 || 256 ** level <= this.size(); level++) {
+      const hashes = Math.floor(this.size() / 256 ** Math.max(0, level));
+      for (let index = 0; index * 256 < hashes; index++) {
+        const width = Math.min(256, hashes - index * 256);
+        const name = `${String(index).padStart(3, '0')}${width < 256 ? `.p/${width}` : ''}`; // of a log below 256,000
+        files.set(`tile/${level < 0 ? 'entries' : level}/${name}`, this.tile(level, index, width)!);
+      }
+    }
+    return files;
+  }
   tile(level: number, index: number, width: number): Uint8Array | null {
     const span = 256 ** Math.max(0, level);
     if ((index * 256 + width) * span > this.size()) return null;
@@ -139,10 +160,10 @@ export class FakeLog implements AuditView {
     );
   }
   settings(): string {
-    return 'content off\n';
+    return this.inForce;
   }
   control(command: string, uid: number): Refusal | null {
-    if (command.startsWith('bad')) return refuse('INVAL', 0, `no command '${command}'`);
+    if (command.includes('bad')) return refuse('INVAL', 0, `no command '${command}'`);
     this.commands.push({ command, uid });
     return null;
   }
