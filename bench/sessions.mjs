@@ -167,7 +167,9 @@ function sessionsThatFit(machine, model, kv) {
   let n = 32;
   while (
     n > 0 &&
-    !machine.allows(`llmctl plan ${model} --kv ${kv} --ctx ${CONTEXT_CAPACITY} --sessions ${n} --pages ${n * pages}`)
+    !machine.allows(
+      `llmctl plan ${model} --stream=off --kv ${kv} --ctx ${CONTEXT_CAPACITY} --sessions ${n} --pages ${n * pages}`,
+    )
   )
     n--;
   return n;

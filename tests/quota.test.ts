@@ -9,7 +9,6 @@ import type { Machine } from '../boot/index.ts';
 import { LIMITS, QUOTA_DEFAULTS, QUOTA_SET, isRefusal } from '../kernel/abi/index.ts';
 import { Arena } from '../kernel/arena.ts';
 import { BUDGET_BYTES, PeriodBudget } from '../kernel/budget.ts';
-import { Clock, ClockRecord } from '../kernel/clock.ts';
 import { PACE, PACE_BYTES, Pace } from '../kernel/pace.ts';
 import { QUOTA_BYTES, Quotas, timeOfDay } from '../kernel/quota.ts';
 import { Names } from '../kernel/accounts.ts';

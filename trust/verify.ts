@@ -2,7 +2,7 @@
 // altered, dropped, reordered or added unseen, or the first place where something was. One pass over the files, one bundle and one tile a level
 // in memory. Records are believed where they give the signed root; a tile is then at fault, else the record whose leaf is not in its tile.
 
-import { isRefusal, shown, utf8Length } from '../kernel/abi/index.ts';
+import { isRefusal, shown, utf8Encode, utf8Length } from '../kernel/abi/index.ts';
 import type { Refusal } from '../kernel/abi/index.ts';
 import { HASH_BYTES, malformed, sameBytes, sha256, unproven } from './bytes.ts';
 import type { Sha256 } from './bytes.ts';
@@ -10,9 +10,10 @@ import { parseCanonical } from './canonical.ts';
 import type { Json, JsonObject } from './canonical.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import type { OpenedCheckpoint } from './checkpoint.ts';
+import { formatNoteKey } from './note.ts';
 import type { NoteKey } from './note.ts';
-import { ATTRIBUTES, AUDIT_OPS } from './record.ts';
-import type { AttributeKind } from './record.ts';
+import { ATTRIBUTES, AUDIT_OPS, groupsOf, isEnding } from './record.ts';
+import type { AttributeKind, AuditOp } from './record.ts';
 import { TILE_WIDTH, parseTilePath, readFrames, rowLength, tilePath } from './tiles.ts';
 import type { TileName } from './tiles.ts';
 import { leafHash, nodeHash } from './tree.ts';
@@ -31,8 +32,10 @@ export interface LogTrust {
 
 export interface VerifiedLog {
   readonly checkpoint: OpenedCheckpoint;
-  /** Power-ons that left a record. */
+  /** Power-ons. */
   readonly boots: number;
+  /** Requests that were admitted and had not ended: they were running, or the power was cut. */
+  readonly open: number;
 }
 
 /**
@@ -52,8 +55,13 @@ export function* verifyLog(
     return unproven(`${CHECKPOINT}: not cosigned by ${missing.map(w => shown(w.name)).join(', ')}`);
   const heads = openHeads(seen, key, head, hash);
   if (isRefusal(heads)) return heads;
-  for (const path of paths)
+  for (const path of paths) {
     if (!belongs(path, head.size)) return unproven(`${shown(path)}: no file of a log of ${head.size} records`);
+    if (path !== PUBLIC_KEY) continue;
+    const told = yield PUBLIC_KEY;
+    if (told === null || !sameBytes(told, utf8Encode(`${formatNoteKey(key)}\n`)))
+      return unproven(`${PUBLIC_KEY}: not the key that was given`);
+  }
 
   const walk = new Walk(head.size, heads, hash);
   while (walk.size < head.size) {
@@ -64,7 +72,7 @@ export function* verifyLog(
       if (wrong !== null) return walk.firstDifference() ?? wrong;
     }
   }
-  return walk.verdict(head) ?? { checkpoint: head, boots: walk.boots };
+  return walk.verdict(head) ?? { checkpoint: head, ...walk.order.counts };
 }
 
 /** `verifyLog` where files can be read at once. */
@@ -80,6 +88,8 @@ export function verifyFiles(
 }
 
 const CHECKPOINT = 'checkpoint';
+/** What the log says its key is: not believed, but it must not say another. */
+const PUBLIC_KEY = 'pubkey';
 
 const within = (place: string, { message, ...rest }: Refusal): Refusal => ({
   ...rest,
@@ -88,7 +98,7 @@ const within = (place: string, { message, ...rest }: Refusal): Refusal => ({
 
 /** Whether an export of a log of `size` has this file. */
 function belongs(path: string, size: number): boolean {
-  if (path === CHECKPOINT) return true;
+  if (path === CHECKPOINT || path === PUBLIC_KEY) return true;
   const name = parseTilePath(path);
   if (isRefusal(name)) return false;
   return name.width === widthOf(name, size);
@@ -135,7 +145,7 @@ class Walk {
   readonly #waiting: Uint8Array[] = [];
   /** The tile of each level that the next hash of the level should be found in. */
   readonly #tiles: { readonly path: string; readonly bytes: Uint8Array }[] = [];
-  readonly #order = new Order();
+  readonly order = new Order();
   #difference: Difference | null = null;
   #headsKept = 0;
   #forked = false;
@@ -146,10 +156,6 @@ class Walk {
     this.#heads = heads;
     this.#hash = hash;
     this.#headsKept = heads.filter(h => h.size === 0).length;
-  }
-
-  get boots(): number {
-    return this.#order.boots;
   }
 
   /** The tiles that begin with the next bundle, and the bundle. */
@@ -177,7 +183,7 @@ class Walk {
     let at = 0;
     for (const record of records.slice(0, width)) {
       const place = `${path}: record ${this.size} (byte ${at})`;
-      const fault = this.#order.fault(record, this.size);
+      const fault = this.order.fault(record, this.size);
       if (fault !== null) return within(place, fault);
       this.#append(leafHash(record, this.#hash), place);
       at += 2 + record.length;
@@ -251,11 +257,19 @@ class Walk {
   }
 }
 
-/** What records say about their own place: numbers without a gap, power-ons in order, time that does not go back within one. */
+/**
+ * What records say about their own place: numbers without a gap; power-ons numbered from 0, each beginning with a record `boot`; time that does not
+ * go back within one; every request admitted once and ended once, what the power cut off before anything else is admitted.
+ */
 class Order {
   #boot = -1;
   #timeNs = '';
-  boots = 0;
+  /** Submit records without an end, by the power-on they are of. */
+  readonly #open = new Map<number, number>();
+
+  get counts(): Pick<VerifiedLog, 'boots' | 'open'> {
+    return { boots: this.#boot + 1, open: this.#open.size };
+  }
 
   /** What is wrong with the record's form or place, or null. */
   fault(bytes: Uint8Array, number: number): Refusal | null {
@@ -269,18 +283,29 @@ class Order {
   #placeFault(record: JsonObject, number: number): Refusal | null {
     const own = record['arena8.record'];
     if (own !== number) return unproven(`it calls itself ${JSON.stringify(own)}`);
-    const [boot, time] = [record['arena8.boot'] as number, record['arena8.time_ns'] as string];
-    if (boot < this.#boot) return unproven(`of power-on ${boot}, after one of ${this.#boot}`);
-    if (boot === this.#boot && isLess(time, this.#timeNs))
-      return unproven(`at ${time} ns, after one at ${this.#timeNs}`);
-    if (boot > this.#boot) this.boots++;
-    [this.#boot, this.#timeNs] = [boot, time];
+    const [op, boot, time] = [record['arena8.op'], record['arena8.boot'], record['arena8.time_ns'] as string];
+    const expected = op === 'boot' ? this.#boot + 1 : this.#boot;
+    if (boot !== expected) return unproven(`${op} of power-on ${boot}, where that of ${expected} is to be`);
+    if (op !== 'boot' && isLess(time, this.#timeNs)) return unproven(`at ${time} ns, after one at ${this.#timeNs}`);
+    [this.#boot, this.#timeNs] = [expected, time];
+    if (op === 'submit') return this.#submitFault(number);
+    const submitted = record['arena8.submitted'] as number | undefined;
+    if (submitted === undefined || !isEnding(op as AuditOp) || this.#open.delete(submitted)) return null;
+    return unproven(`${op} of the request of record ${submitted}, which was not waiting for its end`);
+  }
+
+  #submitFault(number: number): Refusal | null {
+    for (const [submitted, boot] of this.#open) {
+      if (boot === this.#boot) break; // in order: so are the others
+      return unproven(`admits a request before that of record ${submitted}, of power-on ${boot}, has its end`);
+    }
+    this.#open.set(number, this.#boot);
     return null;
   }
 }
 
-/** Of decimal numbers without leading zeros. */
-const isLess = (a: string, b: string): boolean => (a.length === b.length ? a < b : a.length < b.length);
+/** Of decimal numbers to 2⁵³. */
+const isLess = (a: string, b: string): boolean => Number(a) < Number(b);
 
 const ALWAYS = ['arena8.record', 'arena8.op', 'arena8.boot', 'arena8.time_ns'] as const;
 
@@ -288,23 +313,29 @@ const ALWAYS = ['arena8.record', 'arena8.op', 'arena8.boot', 'arena8.time_ns'] a
 function attributesFault(record: JsonObject): Refusal | null {
   const absent = ALWAYS.find(name => record[name] === undefined);
   if (absent !== undefined) return malformed(`no ${absent}`);
+  const op = record['arena8.op'] as AuditOp;
+  if (!AUDIT_OPS.includes(op)) return malformed(`unknown operation ${shown(String(op))}`);
+  const groups = groupsOf(op);
   for (const [name, value] of Object.entries(record)) {
     const attribute = Object.hasOwn(ATTRIBUTES, name) ? ATTRIBUTES[name as keyof typeof ATTRIBUTES] : null;
     if (attribute === null) return malformed(`unknown attribute ${shown(name)}`);
-    const { kind } = attribute;
-    if (!IS_KIND[kind](value, 'most' in attribute ? attribute.most : Infinity))
+    const { kind, most = Infinity }: { readonly kind: AttributeKind; readonly most?: number } = attribute;
+    if (!groups.includes(attribute.in)) return malformed(`${op} does not say ${name}`);
+    if (!IS_KIND[kind](value, most))
       return malformed(`${name} is not what it should be: ${shown(JSON.stringify(value))}`);
   }
-  const op = record['arena8.op'] as (typeof AUDIT_OPS)[number];
-  return AUDIT_OPS.includes(op) ? null : malformed(`unknown operation ${shown(op)}`);
+  return null;
 }
 
+/** Bytes of a value in JSON, without its quotes or brackets. */
+const innerBytes = (value: Json): number => utf8Length(JSON.stringify(value)) - 2;
+
 const IS_KIND: Record<AttributeKind, (value: Json, most: number) => boolean> = {
-  count: v => Number.isSafeInteger(v) && (v as number) >= 0,
-  u64: v => typeof v === 'string' && /^(0|[1-9][0-9]{0,19})$/.test(v),
+  count: v => Number.isSafeInteger(v),
+  u64: v => typeof v === 'string' && /^(0|[1-9][0-9]{0,15})$/.test(v) && Number.isSafeInteger(Number(v)),
   real: v => typeof v === 'number',
   flag: v => typeof v === 'boolean',
-  text: (v, most) => typeof v === 'string' && utf8Length(v) <= most,
+  text: (v, most) => typeof v === 'string' && innerBytes(v) <= most,
   hex: (v, most) => typeof v === 'string' && v.length === 2 * most && /^[0-9a-f]*$/.test(v),
-  words: v => Array.isArray(v) && v.every(w => typeof w === 'string'),
+  words: (v, most) => Array.isArray(v) && v.every(w => typeof w === 'string') && innerBytes(v) <= most,
 };

@@ -222,8 +222,8 @@ func checkTree(f files, tree tlog.Tree, records [][]byte) error {
 	return nil
 }
 
-// check verifies a whole log, and that it continues the head `seen` (nil: none was seen before).
-func check(f files, keys []note.Verifier, seen *tlog.Tree) (tree tlog.Tree, err error) {
+// check verifies a whole log, and that it continues the head `seen` (nil: none was seen before). The first key is the log's, also written vkey.
+func check(f files, vkey string, keys []note.Verifier, seen *tlog.Tree) (tree tlog.Tree, err error) {
 	// 1. Who says so? The checkpoint is signed: size and root are the log's word.
 	tree, err = openCheckpoint(f["checkpoint"], keys)
 	if err != nil {
@@ -234,7 +234,10 @@ func check(f files, keys []note.Verifier, seen *tlog.Tree) (tree tlog.Tree, err 
 	}
 
 	// 2. Are all the files there, and no others? A file too many could be shown to somebody else.
-	known := map[string]bool{"checkpoint": true}
+	known := map[string]bool{"checkpoint": true, "pubkey": true}
+	if said, there := f["pubkey"]; there && string(said) != vkey+"\n" { // the log's own word is worth nothing, but it must not say another key
+		return tree, fmt.Errorf("pubkey: not the key that was given")
+	}
 	for _, t := range allTiles(tree.N) {
 		name := path(t)
 		known[name] = true
@@ -413,14 +416,14 @@ func main() {
 	}
 	if *isBatch {
 		fail(batch(log, func(f files) string {
-			if _, err := check(f, keys, seen); err != nil {
+			if _, err := check(f, flag.Arg(1), keys, seen); err != nil {
 				return err.Error()
 			}
 			return "ok"
 		}))
 		return
 	}
-	tree, err := check(log, keys, seen)
+	tree, err := check(log, flag.Arg(1), keys, seen)
 	fail(err)
 	fmt.Printf("ok %d records, root %s\n", tree.N, tree.Hash)
 }

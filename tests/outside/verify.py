@@ -58,7 +58,7 @@ def read_vkey(vkey, algorithm):
     key = b64(key)
     if key[0] != algorithm or sha256(name.encode() + b"\n" + key)[:4].hex() != key_hash:
         raise Bad(f"{vkey}: not such a key")
-    return name, bytes.fromhex(key_hash), Ed25519PublicKey.from_public_bytes(key[1:])
+    return name, bytes.fromhex(key_hash), Ed25519PublicKey.from_public_bytes(key[1:]), vkey.encode() + b"\n"
 
 
 def open_checkpoint(what, data, log, witnesses):
@@ -77,7 +77,7 @@ def open_checkpoint(what, data, log, witnesses):
     except ValueError as e:
         raise Bad(f"{what}: malformed note") from e
     for key in [log, *witnesses]:
-        name, key_hash, public = key
+        name, key_hash, public, _ = key
         found = [s[4:] for n, s in lines if n == name and s[:4] == key_hash]
         if not found:
             raise Bad(f"{what}: not signed by {name}")
@@ -158,7 +158,9 @@ def check(files, log, witnesses, seen):
     counts = {0: size}  # hashes at each level of tiles: 256 of one level make one of the next
     while counts[len(counts) - 1] >= WIDTH:
         counts[len(counts)] = counts[len(counts) - 1] // WIDTH
-    expected = {"checkpoint"}
+    expected = {"checkpoint", "pubkey"}
+    if files.get("pubkey", log[3]) != log[3]:  # the log's own word is worth nothing, but it must not say another key
+        raise Bad("pubkey: not the key that was given")
     for level, count in [("entries", size), *counts.items()]:
         for path, _, width in tile_paths(level, count):
             expected.add(path)

@@ -6,6 +6,7 @@ import { isRefusal, type Refusal } from '../../kernel/abi/index.ts';
 import {
   canonical,
   formatCheckpoint,
+  formatNoteKey,
   frame,
   joined,
   leafHash,
@@ -85,7 +86,10 @@ export class TestLog {
   }
 
   files(size: number, log: NoteSigner, ...witnesses: NoteSigner[]): Map<string, Uint8Array> {
-    return this.tiles(size).set('checkpoint', this.checkpoint(size, log, ...witnesses));
+    const pubkey = new Uint8Array(Buffer.from(`${formatNoteKey(log.key)}\n`));
+    return this.tiles(size)
+      .set('checkpoint', this.checkpoint(size, log, ...witnesses))
+      .set('pubkey', pubkey);
   }
 }
 
@@ -96,13 +100,11 @@ type Random = (n: number) => number;
 const hex = (random: Random, bytes: number): string =>
   Array.from({ length: bytes }, () => random(256).toString(16).padStart(2, '0')).join('');
 
-/**
- * A day in the life of a machine: power-ons, a model, requests that come to their end, are refused or cut short. From record `turn` on the day of
- * `other` goes its own way: two days with one morning.
- */
-export function makeRecords(count: number, seed: number, turn = count, other = seed): Uint8Array[] {
-  const [morning, afternoon] = [seed, other].map(s => makeRandom(Math.imul(s + 1, 0x9e3779b1)));
-  const random: Random = n => (records.length < turn ? morning! : afternoon!)(n);
+const idOf = (request: JsonObject): JsonObject => ({ 'gen_ai.conversation.id': request['gen_ai.conversation.id']! });
+
+/** A day in the life of a machine: power-ons, a model, requests that come to their end, are refused or cut short. */
+export function makeRecords(count: number, seed: number): Uint8Array[] {
+  const random = makeRandom(Math.imul(seed + 1, 0x9e3779b1));
   const records: Uint8Array[] = [];
   const model = { 'gen_ai.provider.name': 'arena8', 'gen_ai.request.model': 'fable', 'arena8.engine': 'transformer' };
   const digests = { 'arena8.model.digest': hex(random, 32), 'arena8.plan.digest': hex(random, 32) };
@@ -117,7 +119,6 @@ export function makeRecords(count: number, seed: number, turn = count, other = s
   const powerOn = (): void => {
     power++;
     [timeNs, session] = [1_000_000, 0];
-    waiting.length = 0; // what was running is gone with the power
     put('boot', 'root', 0, {
       'arena8.version': '0.1.0',
       'arena8.kernel.digest': hex(random, 32),
@@ -126,6 +127,9 @@ export function makeRecords(count: number, seed: number, turn = count, other = s
       'arena8.target': 'cortex-a72',
       'arena8.disks': [],
     });
+    for (const { number, request } of waiting.splice(0))
+      // what was running is gone with the power
+      put('fault', 'ada', 5002, { ...idOf(request), 'arena8.submitted': number, 'arena8.message': 'switched off' });
     put('load', 'root', 0, { ...model, ...digests, 'arena8.model.path': '/models/fable-f16.gguf' });
   };
   while (records.length < count) {

@@ -4,8 +4,8 @@
 
 import { isRefusal } from '../../kernel/abi/index.ts';
 import { frame, joined, parseTilePath, tilePath, TILE_WIDTH } from '../../trust/index.ts';
-import type { NoteSigner } from '../../trust/index.ts';
-import { encoded, makeRecords, makeSigner, signed, TestLog, type Files } from './exported-log.ts';
+import type { JsonObject, NoteSigner } from '../../trust/index.ts';
+import { encoded, makeSigner, signed, TestLog, type Files } from './exported-log.ts';
 
 export type Random = (n: number) => number;
 /** Files in place of those of the log; null: removed. */
@@ -23,23 +23,21 @@ const WITNESS = makeSigner('witness.example/w1', 2, 4);
 const OTHER = makeSigner(ORIGIN, 3);
 const OTHER_WITNESS = makeSigner('witness.example/w1', 4, 4);
 const OTHER_ORIGIN = makeSigner('arena8.invalid/other', 1);
-export const VKEYS = { log: LOG.key, witness: WITNESS.key };
+export const SIGNERS = { log: LOG, witness: WITNESS, otherWitness: makeSigner('witness.example/w2', 5, 4) };
 
-/** A log of `size` records, exported and cosigned, and the head that its reader has seen: of the first `seenSize`. */
+/** A log of these records, exported and cosigned, and the head that its reader has seen: of the first `seenSize`. */
 export class Export {
   readonly size: number;
   readonly seenSize: number;
-  readonly seed: number;
   readonly log: TestLog;
   readonly files: Files;
   readonly seen: Uint8Array;
 
-  constructor(size: number, seenSize: number, seed: number) {
-    this.size = size;
+  constructor(records: readonly Uint8Array[], seenSize: number) {
+    this.size = records.length;
     this.seenSize = seenSize;
-    this.seed = seed;
-    this.log = new TestLog(makeRecords(size, seed));
-    this.files = this.log.files(size, LOG, WITNESS);
+    this.log = new TestLog(records);
+    this.files = this.log.files(this.size, LOG, WITNESS);
     this.seen = this.log.checkpoint(seenSize, LOG);
   }
 
@@ -72,10 +70,14 @@ export class Export {
     return `${this.bundlePath(record)}: record ${record}`;
   }
 
+  private frameBytes(record: number): number {
+    return 2 + this.log.records[record]!.length;
+  }
+
   /** Where changed bytes of a file first show. */
   placeOf(path: string, bytes: Uint8Array | null): string {
     const before = this.files.get(path);
-    if (path === 'checkpoint') return 'checkpoint: ';
+    if (path === 'checkpoint' || path === 'pubkey') return `${path}: `;
     if (before === undefined || bytes === null) return `${path}: `;
     const at = firstDifference(before, bytes);
     const name = parseTilePath(path);
@@ -83,7 +85,7 @@ export class Export {
     if (name.level !== 'entries')
       return before.length === bytes.length ? `${path}: hash ${Math.floor(at / 32)}` : `${path}: ${bytes.length} bytes`;
     let record = name.index * TILE_WIDTH;
-    for (let end = 0; (end += 2 + this.log.records[record]!.length) <= at;) record++;
+    for (let end = this.frameBytes(record); end <= at; end += this.frameBytes(record)) record++;
     return this.recordPlace(record);
   }
 
@@ -127,7 +129,7 @@ const noise = (random: Random, count: number): Uint8Array => Uint8Array.from({ l
 /** The record with one of its values changed: it may still be of the same length, and is in canonical form. */
 function edited(record: Uint8Array, random: Random): Uint8Array {
   const fields = JSON.parse(text(record)) as Record<string, string | number | boolean | string[]>;
-  const own = ['arena8.record', 'arena8.boot', 'arena8.time_ns', 'arena8.op'];
+  const own = ['arena8.record', 'arena8.boot', 'arena8.time_ns', 'arena8.op', 'arena8.submitted'];
   const name = pick(
     random,
     Object.keys(fields).filter(n => !own.includes(n)),
@@ -135,13 +137,27 @@ function edited(record: Uint8Array, random: Random): Uint8Array {
   const value = fields[name]!;
   if (typeof value === 'number') fields[name] = value + 1 + random(3);
   else if (typeof value === 'boolean') fields[name] = !value;
-  else if (Array.isArray(value)) fields[name] = [...value, 'more'];
+  else if (Array.isArray(value)) fields[name] = value.length > 0 ? value.slice(1) : ['eve'];
   else if (/^[0-9a-f]+$/.test(value)) fields[name] = (value[0] === '1' ? '2' : '1') + value.slice(1);
   else fields[name] = value === 'eve' ? 'eva' : 'eve';
   return encoded(fields);
 }
 
-/** The records from `first` on, each with its number put right. */
+/**
+ * Records that have the first `turn` in common with these and go another way from there, each of them fit to stand in a log; beyond the last one the
+ * machine is configured again and again.
+ */
+export function turned(records: readonly Uint8Array[], size: number, turn: number, random: Random): Uint8Array[] {
+  const last = JSON.parse(text(records.at(-1)!)) as JsonObject;
+  const kept = Object.fromEntries(['arena8.boot', 'arena8.time_ns', 'arena8.user'].map(name => [name, last[name]!]));
+  const more = (number: number): JsonObject => ({ ...kept, 'arena8.op': 'config', 'arena8.record': number });
+  return Array.from({ length: size }, (_, i) => {
+    const record = records[i] ?? encoded(more(i));
+    return i < turn ? record : edited(record, random);
+  });
+}
+
+/** The records, each with its number put right. */
 const renumbered = (records: readonly Uint8Array[]): Uint8Array[] =>
   records.map((r, i) => encoded({ ...(JSON.parse(text(r)) as object), 'arena8.record': i }));
 
@@ -168,7 +184,7 @@ const noteParts = (e: Export): { body: string; lines: string[] } => {
   const [body, lines] = text(e.files.get('checkpoint')!).split('\n\n') as [string, string];
   return { body: `${body}\n`, lines: lines.split('\n').slice(0, -1) };
 };
-const tilePaths = (e: Export): string[] => [...e.files.keys()].filter(p => p !== 'checkpoint');
+const tilePaths = (e: Export): string[] => [...e.files.keys()].filter(p => p.startsWith('tile/'));
 const hashTiles = (e: Export): string[] => tilePaths(e).filter(p => !p.startsWith('tile/entries/'));
 
 /** A whole other log in the place of this one, signed by these. */
@@ -216,7 +232,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     const path = pick(random, [...e.files.keys()]);
     return e.changed([path, e.files.get(path)!.slice(0, random(e.files.get(path)!.length))]);
   },
-  'a file missing': (e, random) => e.changed([pick(random, [...e.files.keys()]), null]),
+  'a file missing': (e, random) => e.changed([pick(random, ['checkpoint', ...tilePaths(e)]), null]),
   'a file too many': (e, random) => {
     const [n, width] = [Math.floor(e.size / TILE_WIDTH), e.size % TILE_WIDTH];
     const digits = String(n).padStart(3, '0');
@@ -243,7 +259,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
   },
   'a file of another log': (e, random) => {
     const path = pick(random, tilePaths(e));
-    const other = new TestLog(makeRecords(e.size, e.seed + 1 + random(99)));
+    const other = new TestLog(turned(e.log.records, e.size, 0, random));
     return e.changed([path, other.tiles(e.size).get(path)!]);
   },
 
@@ -284,7 +300,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     const at = random(e.size);
     const records = [...e.log.records];
     records[at] = edited(records[at]!, random);
-    const forged = e.overlayOf(new TestLog(records).tiles(e.size).set('checkpoint', e.files.get('checkpoint')!));
+    const forged = e.overlayOf(new Map([...e.files, ...new TestLog(records).tiles(e.size)]));
     for (const path of forged.keys()) if (/^tile\/[1-9]/.test(path)) forged.delete(path);
     const above = tilePath({ level: 1, index: 0, width: Math.floor(e.size / TILE_WIDTH) || 1 });
     const isFull = at < e.size - (e.size % TILE_WIDTH);
@@ -292,9 +308,8 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     return { overlay: forged, places: [place] };
   },
   'rewritten from one record on, below the old checkpoint': (e, random) => {
-    const turned = new TestLog(makeRecords(e.size, e.seed, random(e.size), e.seed + 1 + random(99)));
-    const files = turned.tiles(e.size).set('checkpoint', e.files.get('checkpoint')!);
-    return { overlay: e.overlayOf(files), places: ['checkpoint: its root'] };
+    const other = new TestLog(turned(e.log.records, e.size, random(e.size), random));
+    return { overlay: e.overlayOf(new Map([...e.files, ...other.tiles(e.size)])), places: ['checkpoint: its root'] };
   },
   'the last records dropped with their hashes': (e, random) => {
     const files = e.log.tiles(random(e.size)).set('checkpoint', e.files.get('checkpoint')!);
@@ -362,10 +377,6 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
   },
   'signed again with another key': (e, random) => {
     const body = noteParts(e).body;
-    const posing = (signer: NoteSigner, as: NoteSigner): NoteSigner => ({
-      ...signer,
-      key: { ...signer.key, id: as.key.id },
-    });
     const isPosing = random(2) === 0; // with the key id of the true one
     const log = isPosing ? posing(OTHER, LOG) : OTHER;
     const witness = isPosing ? posing(OTHER_WITNESS, WITNESS) : OTHER_WITNESS;
@@ -406,8 +417,8 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     e.seenSize < 2 ? null : replaced(e, e.log, 1 + random(e.seenSize - 1), [LOG, WITNESS], 'checkpoint: rollback'),
   'another past, signed by the log': (e, random) => {
     const size = e.seenSize + random(e.size - e.seenSize + 8);
-    const turned = new TestLog(makeRecords(size, e.seed, random(e.seenSize), e.seed + 1 + random(99)));
-    return replaced(e, turned, size, [LOG, WITNESS], 'checkpoint: fork');
+    const other = new TestLog(turned(e.log.records, size, random(e.seenSize), random));
+    return replaced(e, other, size, [LOG, WITNESS], 'checkpoint: fork');
   },
   'one record of the past edited, signed by the log': (e, random) => {
     const records = [...e.log.records];
@@ -417,10 +428,16 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
   },
   'another future, without the witness': (e, random) => {
     const turn = e.seenSize + random(e.size - e.seenSize + 1);
-    const turned = new TestLog(makeRecords(e.size + 5, e.seed, turn, e.seed + 1 + random(99)));
-    return replaced(e, turned, e.size + 5, [LOG], 'checkpoint: ');
+    const other = new TestLog(turned(e.log.records, e.size + 5, turn, random));
+    return replaced(e, other, e.size + 5, [LOG], 'checkpoint: ');
   },
 };
+
+/** A signer whose lines carry the key id of another. */
+const posing = (signer: NoteSigner, as: NoteSigner): NoteSigner => ({
+  ...signer,
+  key: { ...signer.key, id: as.key.id },
+});
 
 function flipped(e: Export, random: Random, path: string): Tampered {
   const bytes = e.files.get(path)!.slice();
