@@ -63,6 +63,8 @@ export class Accounts {
   private readonly passwd: EtcFile;
   private readonly group: EtcFile;
   private names = new Names('', '');
+  /** Files that have changed and that nobody has been told of. */
+  private readonly news = new Set<EtcFile>();
 
   constructor(k: EtcContext) {
     this.passwd = new EtcFile(k, PASSWD_FILE);
@@ -71,14 +73,17 @@ export class Accounts {
 
   /** The accounts of now. */
   now(): Names {
-    this.refresh();
+    const changed = [this.passwd, this.group].filter(file => file.refresh());
+    if (changed.length > 0) this.names = new Names(this.passwd.text, this.group.text);
+    for (const file of changed) this.news.add(file);
     return this.names;
   }
 
-  /** Reads what has changed; the files that did. */
+  /** Reads what has changed; the files that did since this was asked last, whoever has looked at the accounts meanwhile. */
   refresh(): readonly EtcFile[] {
-    const changed = [this.passwd, this.group].filter(file => file.refresh());
-    if (changed.length > 0) this.names = new Names(this.passwd.text, this.group.text);
+    this.now();
+    const changed = [...this.news];
+    this.news.clear();
     return changed;
   }
 
