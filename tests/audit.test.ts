@@ -399,11 +399,23 @@ test('host options: --log-key, --log-name, --audit', t => {
       );
       t.is(r.stdout, `${boots + 1}\n`, r.stderr);
     }
-    t.deepEqual(readdirSync(`${dir}/log/entries`), ['0000000000000000', '0000000000000002', '0000000000000005']);
+    // What the last command did is stored before the machine is off.
+    const last = host(
+      '--mount',
+      `${dir}/log:/var/audit`,
+      '-c',
+      'llmctl quota user --tokens 1; llmctl quota user --tokens 2',
+    );
+    t.is(last.status, 0);
+    t.is(host('--mount', `${dir}/log:/var/audit`, '-c', 'grep -c op.:.quota /audit/log').stdout, '2\n');
+    t.deepEqual(
+      readdirSync(`${dir}/log/entries`),
+      [0, 2, 5, 8, 12].map(n => String(n).padStart(16, '0')),
+    );
     t.regex(host('--mount', `${dir}/log:/var/audit:ro`, '-c', 'true').stderr, /cannot be written/);
     t.regex(
       host('--mount', `${dir}/log:/var/audit`, '--log-key', `${dir}/key.pem`, '-c', 'true').stderr,
-      /checkpoint 6: /,
+      /checkpoint \d+: /,
     );
   } finally {
     rmSync(dir, { recursive: true, force: true });
@@ -600,6 +612,47 @@ test('storage that does not take the log: nothing runs unrecorded, and when it d
   const { list } = outside(directory);
   pairs(t, list);
   t.is(list.filter(r => isEnding(r['arena8.op'] as AuditOp)).length, 5);
+});
+
+test('a ring full of records that cannot be stored: what would leave one more is refused, and none is lost', t => {
+  const directory = new PowerDirectory();
+  const bench = new Bench(undefined, undefined, { mounts: [{ guest: '/var/audit', directory }], image });
+  bench.load('stub', { ctx: 64 });
+  const { machine, kernel } = bench;
+  const audit = kernel.audit!;
+  // While nothing is flushed, as in the middle of a round: a request is refused that would find no room for its end.
+  const live = Array.from({ length: 20 }, () => bench.accepted('one', { maxTokens: 1 }, 1000));
+  let refused = 0;
+  let refusal: ReturnType<Bench['submit']> = null;
+  do {
+    refusal = bench.submit('two', { parent: 77 }, 1000);
+    refused++;
+  } while (isRefusal(refusal) && refusal.errno === E.SRCH);
+  if (!isRefusal(refusal)) return t.fail('admitted');
+  t.like(refusal, { errno: E.AGAIN, code: 3002 });
+  t.regex(refusal.message, /^the audit ring has \d+ of 163840 bytes left until it is flushed, a request reserves \d+$/);
+  for (const handle of live) bench.finish(handle);
+  t.is(audit.settle(), null);
+  // Where storage refuses for good, calls fail before they do anything.
+  directory.failure = -E.NOSPC;
+  let more = 0;
+  while (audit.room(0) >= 6 * 3714) {
+    bench.submit('three', { parent: 77 }, 1000);
+    more++;
+    bench.step();
+  }
+  const { next } = audit;
+  for (const line of ['llminfer four', 'llmctl load /models/none.gguf', "su user -c 'true'"])
+    t.regex(machine.exec(line).stderr, /the audit log has stopped/, line);
+  t.is(audit.next, next);
+  directory.failure = 0;
+  machine.exec('llminfer five');
+  ok(machine, 'llminfer --max-tokens 1 six');
+  t.is(audit.settle(), null);
+  const { list } = outside(directory);
+  const ends = list.filter(r => r['arena8.uid'] === 1000 && isEnding(r['arena8.op'] as AuditOp));
+  t.is(ends.length, live.length + refused + more);
+  pairs(t, list);
 });
 
 test('N requests, N endings: 32 sessions, refused, cancelled and timed out, while the power goes', t => {
