@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { boot, nodeSigner, type Machine } from '../boot/index.ts';
+import { boot, logKeyFrom, nodeSigner, type Machine } from '../boot/index.ts';
 import { demonstrationKey, logKey, parseLogKey } from '../boot/log-key.ts';
 import { opfsLogDirectory, type DirectoryHandle } from '../boot/opfs.ts';
 import { E, isRefusal, LIMITS, O, refuse, type LogKey } from '../kernel/abi/index.ts';
@@ -360,6 +360,8 @@ test('a log key comes from PKCS#8 or a note signer’s line, and signs the same 
   const line = parseLogKey(formatNoteSecret(known, seed), null) as LogKey;
   t.is(line.name, 'example.org/other');
   t.deepEqual(line.publicKey, plain.publicKey);
+  t.deepEqual(logKeyFrom(pem, 'example.org/log').publicKey, plain.publicKey);
+  t.throws(() => logKeyFrom('nonsense'), { message: /PEM/ });
   t.true(isRefusal(parseLogKey('nonsense', null)));
   t.true(isRefusal(logKey('a b', seed)));
   t.true(demonstrationKey().isDemonstration);
