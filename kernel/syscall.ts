@@ -154,6 +154,8 @@ const RECORDED: ReadonlySet<CallName> = new Set<CallName>([
   'sched',
   'budget',
   'quota',
+  'setuid',
+  'auth_failed',
   ...TRUST_CALLS,
 ]);
 
@@ -894,7 +896,8 @@ export class SystemCalls {
           if (bytes < LoadOptions.bytes) return -E.INVAL;
           const full = this.readable(path, 'load');
           const r = this.busy() ?? (typeof full === 'number' ? full : loader.load(full, LoadOptions.read(u8, at)));
-          return this.loaded({ 'arena8.path': typeof full === 'number' ? path : full }, r);
+          const value = r === null ? loader.vouched() : '';
+          return this.loaded({ 'arena8.path': typeof full === 'number' ? path : full, 'arena8.value': value }, r);
         }),
       model_unload: () => {
         const model = k.journal.modelFields();
