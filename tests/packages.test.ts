@@ -724,6 +724,40 @@ test('swap and rollback: atomically, to registered models only, and back', t => 
   refused(t, machine, 'llmctl swap --to 2', 1, /EBUSY/);
 });
 
+test('a wrong command line changes nothing, and says what is wrong', t => {
+  const { machine } = powerOn();
+  const records = ok(machine, 'wc -l < /proc/audit');
+  for (const [command, status, why] of [
+    ['sign fable-f16 --key /nowhere', 1, /\/nowhere: No such file/],
+    ['sign fable-f16 --key /etc/passwd', 1, /PEM: no block/],
+    ['sign fable-f16 --key /etc/passwd --id 0', 2, /--id and --rev are integers/],
+    ['sign fable-f16 --key /etc/passwd --oms --rev 2', 2, /has no --id and no --rev/],
+    ['sign /etc/passwd', 1, /passwd\.sis: No such file/],
+    ['verify /etc/passwd', 1, /passwd\.sis: No such file/],
+    ['verify fable-f16 --key /nowhere', 1, /\/nowhere: No such file/],
+    ['hash --oms', 2, /hash takes no --oms/],
+    ['key bogus', 2, /key: nothing, add FILE \[NAME\], or remove NAME/],
+    ['key add /nowhere', 1, /\/nowhere: No such file/],
+    ['register fable-f16 --grant fly', 2, /'fly' is not of load,execute,inspect,export,attest/],
+    ['register fable-f16 --ctx -1', 2, /is not an integer from 0/],
+    ['register /etc/passwd', 1, /passwd\.sis: No such file/],
+    ['unregister one', 2, /'one' is not the id of a package/],
+    ['query', 2, /query: missing ID/],
+    ['query 1', 1, /no package 1 is registered/],
+    ['swap', 2, /swap: which package\? --to ID/],
+    ['rollback --to x', 2, /'x' is not the id of a package/],
+    ['policy a b', 2, /policy: extra operand 'b'/],
+  ] as const)
+    refused(t, machine, `llmctl ${command}`, status, why);
+  t.is(ok(machine, 'wc -l < /proc/audit'), records, 'nothing was asked of the kernel that it writes down');
+  refused(t, machine, 'llmctl policy strict', 1, /policy is off, warn, enforce/);
+  refused(t, machine, 'llmctl key add /etc/passwd', 1, /PEM: no block/);
+  refused(t, machine, 'llmctl key remove nobody', 1, /no trusted key 'nobody'/);
+  refused(t, machine, 'llmctl key add /etc/keys/arena8.pub', 1, /a key 'arena8' is trusted already/);
+  refused(t, machine, 'llmctl key add /etc/keys/arena8.pub again', 1, /the same key is trusted as 'arena8'/);
+  refused(t, machine, 'llmctl key add /etc/keys/arena8.pub "a b"', 1, /a key's name is 1 to 64 letters/);
+});
+
 // ── Attestation ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 interface Attestation {
