@@ -941,6 +941,12 @@ test('arena8 audit keygen, vkey: a key that openssl reads, once, for its owner a
   t.is(word('keygen', file).stderr, `arena8 audit: ${file}: file already exists\n`);
   t.not(word('keygen', `${file}2`).stdout, word('keygen', `${file}3`).stdout);
   t.is(word('keygen', `${file}4`, '--name', 'two words').status, 1);
+  const age = word('keygen', `${file}5`, '--age');
+  t.regex(age.stdout, /^age1[a-z0-9]{58}\n$/);
+  t.is(fs.statSync(`${file}5`).mode & 0o777, 0o600);
+  t.is(fs.readFileSync(`${file}5`, 'utf8').split('\n')[0], `# public key: ${age.stdout.trim()}`);
+  const keygen = spawnSync('age-keygen', ['-y', `${file}5`], { encoding: 'utf8' });
+  if (keygen.status === 0) t.is(keygen.stdout, age.stdout, 'age reads it');
   const openssl = spawnSync('openssl', ['pkey', '-in', file, '-pubout', '-outform', 'DER']);
   if (openssl.status === 0) {
     const raw = Buffer.from(made.stdout.trim().split('+').slice(2).join('+'), 'base64').subarray(1);
@@ -1065,6 +1071,8 @@ test('the whole way: a machine keeps its log in a directory of the host, and wha
   t.is(signed.status, 0, signed.stderr);
   ok(second, `llmctl audit witness cosign '${signed.stdout.trim()}'`);
   t.regex(ok(second, 'llmctl audit witness'), /^arena8\.invalid\/witness  \d{4}-\d\d-\d\d \d\d:\d\d UTC$/m);
+  const beside = word('verify', store, '--key', key, '--witness', vkey);
+  t.is(beside.status, 0, `the store has the line beside it: ${beside.stderr}`);
   ok(second, 'llmctl audit export /mnt/h/log');
   t.is(word('verify', log, '--key', key, '--witness', vkey).status, 0);
 });
