@@ -13,6 +13,7 @@ import { boot, type Machine } from '../boot/index.ts';
 import { BLOCKED, E, errnoName, isRefusal, KIND, O } from '../kernel/abi/index.ts';
 import { listRecords } from '../shell/lib/audit-list.ts';
 import type { Face } from '../shell/lib/audit-face.ts';
+import { auditVerbs } from '../shell/lib/audit.ts';
 import { openLog, type LogFiles } from '../shell/lib/audit-reader.ts';
 import { ATTRIBUTES, fromBase64, verifyConsistency } from '../trust/index.ts';
 import { AUDITOR_GID, AuditFs } from '../vfs/fs-audit.ts';
@@ -765,6 +766,31 @@ test('llmctl audit content, disclose: what is asked of the log, and what it says
   t.deepEqual(JSON.parse(ok('content --json')), { content: true, recipients: ['age1qqq'] });
   t.is(ok('disclose 3'), log.salt(3, 0)!);
   t.deepEqual(JSON.parse(ok('disclose 3 --json')), { record: 3, salt: log.salt(3, 0)!.trim() });
+});
+
+test('man audit names every verb, at the host too; json(7) has the keys of every --json form, in their order', t => {
+  const page = fs.readFileSync('images/root/usr/share/man/audit.md', 'utf8');
+  for (const verb of Object.keys(auditVerbs)) t.regex(page, new RegExp(`^ {4}${verb}\\b`, 'm'), verb);
+  for (const verb of word('nonesuch').stderr.split(': ').at(-1)!.split('\n')[0]!.split(', '))
+    t.regex(page, new RegExp(`(?:arena8 audit|,)\\s+${verb} (?:DIR|FILE)`), verb);
+  const machine = machineWith(dayOf());
+  machine.exec('llmctl audit export /tmp/log');
+  const json = fs.readFileSync('images/root/usr/share/man/json.md', 'utf8');
+  for (const [form, command] of [
+    ['diff A B', 'diff 3 7'],
+    ['head', 'head'],
+    ['prove N', 'prove 3'],
+    ['export DIR', 'export /tmp/log'],
+    ['verify DIR', 'verify /tmp/log'],
+    ['witness', 'witness'],
+    ['content', 'content'],
+    ['disclose N', 'disclose 3'],
+  ] as const) {
+    const [, section = ''] = json.split(`\nllmctl audit ${form} --json\n`);
+    const rows = section.slice(0, section.indexOf('\nllmctl ')).matchAll(/^ {2}(\S+(?:, \S+)*) {2,}/gm);
+    const keys = [...rows].flatMap(([, names]) => names!.split(', '));
+    t.deepEqual(keys, Object.keys(JSON.parse(machine.exec(`llmctl audit ${command} --json`).stdout)), form);
+  }
 });
 
 // ── Width ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
