@@ -354,13 +354,13 @@ export class Kernel {
       if (isRefusal(r) || r < 0) panic(`cannot mount ${type} on ${target}`);
     }
     for (const name of ['/home', '/mnt', '/var']) vfs.mkdir('/', name, 0o755);
+    if (this.audit !== null) this.mountLog(this.audit);
     for (const [i, { guest, directory }] of hw.hostDirectories.entries()) {
-      if (this.audit !== null && guest === AUDIT_DIRECTORY) continue;
+      if (this.audit !== null && guest === AUDIT_DIRECTORY) continue; // it is mounted
       const disk = Disks.hostDisk(i);
       const r = mounter.mountHost(guest, new HostFs(directory), directory.source, directory.readOnly, disk);
       if (r < 0) panic(`cannot mount ${directory.source} on ${guest}: ${strerror(r)}`);
     }
-    if (this.audit !== null) this.mountLog(this.audit);
     for (const m of vfs.mounts())
       this.log.print(`mount: ${m.source} on ${m.target} type ${m.fs.type}${m.readOnly ? ' ro' : ''}`);
   }
@@ -393,9 +393,11 @@ export class Kernel {
     if (directory?.readOnly === true) throw new Error(`${AUDIT_DIRECTORY}: ${directory.source} cannot be written`);
     const stored = directory === undefined ? vfs.tmpfs(0o700) : new HostFs(directory);
     const fs = new AppendFs(stored, { gid: AUDITOR_GID });
-    const name = directory === undefined ? ROOT_DISK : Disks.hostDisk(given);
+    const disk = directory === undefined ? this.disks.memory : this.disks.find(Disks.hostDisk(given));
+    if (isRefusal(disk)) panic(disk.message);
     const made = makeDirectories(vfs, AUDIT_DIRECTORY);
-    const r = made < 0 ? made : vfs.mount(AUDIT_DIRECTORY, fs, directory?.source ?? 'audit', false, '/', name);
+    const [source, name] = directory === undefined ? ['audit', ''] : [directory.source, disk.name];
+    const r = made < 0 ? made : vfs.mount(AUDIT_DIRECTORY, fs, source, false, '/', name);
     if (r < 0) panic(`cannot mount ${AUDIT_DIRECTORY}: ${strerror(r)}`);
     vfs.mounts().at(-1)!.opens++; // the log itself: it stays mounted
     vfs.mkdir('/', '/audit', 0o750);
@@ -403,8 +405,7 @@ export class Kernel {
       this.reader(),
     );
     vfs.mount('/audit', face, 'audit', false);
-    const disk = this.disks.find(name);
-    log.place({ appender: fs.appender, pool: vfs.pool, disk: isRefusal(disk) ? panic(disk.message) : disk });
+    log.place({ appender: fs.appender, pool: vfs.pool, disk });
   }
 
   /** Finds the log as it was left, and writes down that the machine was switched on. Throws where the log is not whole. */
@@ -446,7 +447,10 @@ export class Kernel {
     if (path === undefined) return;
     if (path === '') return this.log.print(`model: ${LIMITS.bootModelFile} names none`);
     const refusal = this.loader.load(path, LOAD_DEFAULTS);
-    const told = refusal === null ? this.journal.modelFields() : refusedFields(refusal);
+    const told =
+      refusal === null
+        ? { 'arena8.value': this.loader.vouched(), ...this.journal.modelFields() }
+        : refusedFields(refusal);
     this.journal.note('load', ROOT.euid, { 'arena8.path': path, ...told });
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
   }
@@ -568,7 +572,7 @@ export class Kernel {
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
     proc('packages', () => this.packages.packagesText());
-    proc('keys', () => this.packages.keysText());
+    proc('keys', () => this.packages.keys.text());
     proc('audit', () => this.auditLines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
     proc('diskmodels', () => this.disks.modelsText());

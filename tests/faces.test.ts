@@ -558,7 +558,7 @@ test('a mix that does not fit is told how to load the model so that it does', t 
 
 test('sessions of a mix that fits never wait for pages; of one page more somebody does', t => {
   for (const more of [0, 1]) {
-    const machine = withModel();
+    const machine = withModel('--pages 80');
     const { pages } = json<{ pages: { total: number } }>(machine, 'llmstats --json');
     t.is(pages.total % 8, 0);
     // 225 + 24 − 1 positions are 8 pages, all taken by the end of the prompt; 257 + 15 − 1 are 9.

@@ -840,6 +840,7 @@ for (const lab of [
   'streaming',
   'trust',
   'audit',
+  'replay',
 ])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');

@@ -56,7 +56,7 @@ export type AttributeKind = 'count' | 'u64' | 'real' | 'flag' | 'text' | 'hex' |
 /** Attributes that come together; see OP_GROUPS. */
 export type AttributeGroup = 'all' | 'object' | 'machine' | 'model' | 'request' | 'end';
 
-interface Attribute {
+export interface Attribute {
   readonly in: AttributeGroup;
   readonly kind: AttributeKind;
   /** Bytes: of text and words at most, as JSON has them between quotes or brackets (escapes and commas counted); of hex exactly. */
@@ -141,7 +141,7 @@ export const ATTRIBUTES = {
   'arena8.arena.peak_bytes': { in: 'end', kind: 'u64', help: "the machine's memory at most while it was there" },
   'arena8.quota.before': { in: 'end', kind: 'words', most: 192, help: "its user's quota at submission: tokens=USED/LIMIT and cycles=…, kv=…, sessions=…" },
   'arena8.quota.after': { in: 'end', kind: 'words', most: 192, help: 'and when it had ended' },
-  'arena8.content': { in: 'end', kind: 'text', most: 8, help: 'of its texts, where they are to be stored: all, ids (token ids alone), too long, no room' },
+  'arena8.content': { in: 'end', kind: 'text', most: 8, help: 'of its texts, where they are to be stored: all, ids (token ids alone), too long, failed' },
   'arena8.content.digest': { in: 'end', kind: 'hex', most: 32, help: 'SHA-256 of the encrypted texts, where they are stored' },
 } as const satisfies Record<string, Attribute>;
 export type AttributeName = keyof typeof ATTRIBUTES;

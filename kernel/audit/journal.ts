@@ -27,7 +27,7 @@ import type { Quotas } from '../quota.ts';
 import type { Ended, Journal, Request } from '../service.ts';
 import type { Breach, Session, SessionTable } from '../session.ts';
 import { panic } from '../panic.ts';
-import type { Sealer } from './content.ts';
+import { sealingBytes, type Sealer } from './content.ts';
 import { AuditLog, FRAME_BYTES_MOST } from './log.ts';
 import type { Recovered } from './recovery.ts';
 
@@ -53,8 +53,13 @@ interface Asked {
   readonly quotaBefore: readonly string[];
 }
 
+/** Records that a call may leave at most: four files of /etc that it is found to have changed, and its own. */
+const CALL_RECORDS = 6;
+
 const nameOf = (table: Readonly<Record<string, number>>, value: number): string =>
   Object.keys(table).find(name => table[name] === value) ?? `${value}`;
+
+const NOTHING = new Uint8Array(0);
 
 /** What a refusal says of itself. */
 export function refusedFields({ errno, code, message }: Refusal): AuditFields {
@@ -74,6 +79,8 @@ export class AuditJournal implements Journal {
   // ── System calls ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   note(op: AuditOp, uid: number, fields: AuditFields): number {
+    // Calls that leave records have passed the gate; what else is noted in a full ring cannot wait.
+    if (this.log.room(this.k.table.live().length) < FRAME_BYTES_MOST) this.log.settle();
     return this.log.append(op, uid, fields);
   }
 
@@ -113,7 +120,7 @@ export class AuditJournal implements Journal {
 
   /** Whether a call can leave its records; a reason why it never will. Ends of live sessions have their room already. */
   gate(): boolean | Refusal {
-    if (this.log.room(this.k.table.live().length) >= 2 * FRAME_BYTES_MOST) return true;
+    if (this.log.room(this.k.table.live().length) >= CALL_RECORDS * FRAME_BYTES_MOST) return true;
     return this.log.stopped === null ? false : AuditLog.why(this.log.stopped);
   }
 
@@ -160,16 +167,18 @@ export class AuditJournal implements Journal {
 
   refused(uid: number, { o, stops = [], ids, count = 0 }: Partial<Request>, refusal: Refusal): void {
     const salt = this.log.saltOf(this.log.next);
-    const prompt = ids === undefined ? {} : { 'arena8.prompt.digest': this.digest(salt, this.idsOf(ids, count)) };
+    const prompt = ids === undefined ? NOTHING : this.idsOf(ids, count);
+    const texts = ids === undefined ? { fields: {}, hashed: 0 } : this.seal(salt, prompt, NOTHING, stops);
     const fields: AuditFields = {
       ...this.modelFields(),
       ...(o === undefined ? {} : this.requestFields(o, stops, salt)),
-      ...prompt,
+      ...(ids === undefined ? {} : { 'arena8.prompt.digest': this.digest(salt, prompt) }),
+      ...texts.fields,
       ...refusedFields(refusal),
       'gen_ai.usage.input_tokens': count,
       'gen_ai.usage.output_tokens': 0,
     };
-    this.log.append('reject', uid, fields, { hashed: 4 * count });
+    this.log.append('reject', uid, fields, { hashed: texts.hashed });
   }
 
   ended(s: Session, { report: r, code, late, historyAt, message }: Ended): void {
@@ -180,6 +189,7 @@ export class AuditJournal implements Journal {
     const endOfPrompt = historyAt + 4 * s.idCount;
     const prompt = historyAt === 0 ? this.idsOf(s.ids, s.idCount) : u8.subarray(historyAt, endOfPrompt);
     const output = u8.subarray(endOfPrompt, endOfPrompt + (historyAt === 0 ? 0 : 4 * r.outputTokens));
+    const texts = this.seal(salt, prompt, output, known?.stops ?? []);
     const fields: AuditFields = {
       ...this.modelFields(),
       ...(known === undefined ? {} : this.requestFields(known.o, known.stops, salt)),
@@ -209,7 +219,7 @@ export class AuditJournal implements Journal {
       'arena8.arena.peak_bytes': r.arenaPeak,
       'arena8.quota.before': known?.quotaBefore ?? [],
       'arena8.quota.after': this.quotaOf(s.uid),
-      ...this.seal(salt, prompt, output, known?.stops ?? []),
+      ...texts.fields,
     };
     const ops: Readonly<Record<string, AuditOp>> = {
       cancel: 'cancel',
@@ -218,7 +228,7 @@ export class AuditJournal implements Journal {
       fault: 'fault',
     };
     const op = ops[finish] ?? (s.isScore ? 'score' : s.has(SESSION_FLAG.stream) ? 'stream' : 'infer');
-    s.endRecord = this.log.append(op, s.uid, fields, { hashed: prompt.length + output.length });
+    s.endRecord = this.log.append(op, s.uid, fields, { hashed: texts.hashed });
     this.asked.delete(s);
   }
 
@@ -233,22 +243,25 @@ export class AuditJournal implements Journal {
     return null;
   }
 
-  /** Stores the texts of the request whose record is the next one, if they are to be; what the record says of that. */
-  private seal(salt: Uint8Array, prompt: Uint8Array, output: Uint8Array, stops: readonly Uint8Array[]): AuditFields {
-    if (this.sealer === null) return {};
-    const sealed = this.sealer.seal({
-      record: this.log.next,
-      salt,
-      prompt,
-      output,
-      stops,
-      piece: id => this.piece(id),
-    });
-    if (sealed === null) return { 'arena8.content': 'too long' };
-    if (this.log.putContent(sealed.bytes) !== null) return { 'arena8.content': 'no room' };
+  /** Stores the texts of the request whose record is the next one, if they are to be: what the record says of that, and the work, as bytes hashed. */
+  private seal(
+    salt: Uint8Array,
+    prompt: Uint8Array,
+    output: Uint8Array,
+    stops: readonly Uint8Array[],
+  ): { readonly fields: AuditFields; readonly hashed: number } {
+    const hashed = prompt.length + output.length;
+    if (this.sealer === null) return { fields: {}, hashed };
+    const piece = (id: number): Uint8Array => this.piece(id);
+    const sealed = this.sealer.seal({ record: this.log.next, salt, prompt, output, stops, piece });
+    if (sealed === null) return { fields: { 'arena8.content': 'too long' }, hashed };
+    const { bytes, what } = sealed;
+    const isStored = this.log.putContent(bytes) === null;
     return {
-      'arena8.content': sealed.what,
-      'arena8.content.digest': this.digest(sealed.bytes, new Uint8Array(0)),
+      fields: isStored
+        ? { 'arena8.content': what, 'arena8.content.digest': this.digest(bytes, NOTHING) }
+        : { 'arena8.content': 'failed' },
+      hashed: hashed + sealingBytes(bytes.length),
     };
   }
 

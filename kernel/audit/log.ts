@@ -80,6 +80,8 @@ export class AuditLog {
   private acknowledged: Head = { size: 0, note: '' };
   /** When the disk will have it all; null: it is idle. */
   private doneAt: number | null = null;
+  /** Of texts in the store that no write to the disk has counted yet. */
+  private contentBytes = 0;
   /** Prices' worth of each record that is not stored yet. */
   private readonly weights: number[] = [];
   /** When they are to be stored: somebody waits for one of them; when nothing else is to be done; with the next that is. */
@@ -194,20 +196,27 @@ export class AuditLog {
     const answered = this.doneAt !== null;
     this.doneAt = null;
     this.acknowledged = this.written;
+    if (this.weights.length === 0 && this.written.size === this.tree.size) return answered;
     const { bytes, records, from } = this.ring.unstored;
-    const isBehind = records > 0 || this.written.size < this.tree.size;
     const isTime = this.due === 'now' || (idle && this.due === 'soon') || 2 * bytes > LIMITS.auditRingBytes;
-    if (!isBehind || !isTime || this.ring.next === this.failedAt) return answered;
+    if (!isTime || this.ring.next === this.failedAt) return answered;
     const room = LIMITS.auditFileRecords - (from % LIMITS.auditFileRecords);
-    let [count, cycles] = [0, this.k.costs.target.overhead.auditCheckpointCycles];
-    if (!mayTake(cycles)) return answered;
+    const { auditRecordCycles, auditCheckpointCycles } = this.k.costs.target.overhead;
+    if (!mayTake(auditCheckpointCycles)) return answered;
+    let [count, spent] = [0, 0];
+    const takesMore = (): boolean => {
+      if (!mayTake(auditCheckpointCycles + spent + auditRecordCycles)) return false;
+      spent += auditRecordCycles;
+      return true;
+    };
+    // What is done of a record that is worth several prices need not be done again: the shortest flush is one price long.
     for (; count < Math.min(records, room); count++) {
-      const more = cycles + this.weights[count]! * this.k.costs.target.overhead.auditRecordCycles;
-      if (!mayTake(more)) break;
-      cycles = more;
+      while (this.weights[count]! > 0 && takesMore()) this.weights[count]!--;
+      if (this.weights[count]! > 0) break;
     }
-    if (count === 0 && records > 0) return answered;
-    clock.advance(cycles, 'audit');
+    const isReady = count > 0 || records === 0;
+    clock.advance(spent + (isReady ? auditCheckpointCycles : 0), 'audit');
+    if (!isReady) return answered || spent > 0;
     this.failure = this.write(this.ring.pending(count), from);
     this.failedAt = this.failure === null ? -1 : this.ring.next;
     if (this.failure === null && this.ring.unstored.records === 0) this.due = 'later';
@@ -237,7 +246,9 @@ export class AuditLog {
     if (unsigned !== null) return unsigned;
     this.written = { size, note };
     this.witnesses.add(this.written);
-    const bytes = records.reduce((sum, r) => sum + FRAME_BYTES + r.length, 0) + utf8Encode(note).length;
+    const bytes =
+      records.reduce((sum, r) => sum + FRAME_BYTES + r.length, 0) + utf8Encode(note).length + this.contentBytes;
+    this.contentBytes = 0;
     this.disk.wrote(bytes);
     const { latency, transfer } = this.disk.times(costs.target).read(bytes, 'typical');
     this.doneAt = clock.cycles() + latency + transfer;
@@ -291,9 +302,12 @@ export class AuditLog {
     return this.store.contents().filter(number => number < this.size);
   }
 
-  /** Texts of the next record, encrypted. */
+  /** Texts of the next record, encrypted: in the store before it is; their way to the disk is counted with that of the record. */
   putContent(bytes: Uint8Array): Refusal | null {
-    return this.store.putContent(this.next, bytes);
+    if (this.disk.isGone) return refuse('NODEV', 0, `disk ${this.disk.name} is gone`);
+    const refusal = this.store.putContent(this.next, bytes);
+    if (refusal === null) this.contentBytes += bytes.length;
+    return refusal;
   }
   /** A witness's signature. */
   keep({ size, line }: Cosigned): Refusal | null {

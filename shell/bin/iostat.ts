@@ -53,7 +53,7 @@ export const iostat = define({
   description: [
     'Prints what the processor spent its time on and what each disk did, since power-on; with INTERVAL again every so many seconds of virtual time, each report about the time since the one before, COUNT reports in all or until Ctrl-C.',
     '',
-    'Of the processor: %user, plans and other kernels; %system, calls and switches; %iowait, transfers and weights that were waited for; %idle.',
+    'Of the processor: %user, plans and other kernels; %system, calls, switches and the audit log; %iowait, transfers and weights that were waited for; %idle.',
     '',
     'Of a disk: tps, requests a second; kB_read/s, kB_wrtn/s, kB_read, kB_wrtn. With -x: r/s, rkB/s; r_await, milliseconds from a request to its end, and r_wait, how many of them it stood behind others; rareq-sz, kilobytes a request; w/s, wkB/s, wareq-sz for writing, which takes no time; aqu-sz, requests in flight on average; %util, the share of the time in which there was one; retry/s, err/s.',
     '',
@@ -177,7 +177,7 @@ function processor(now: Readonly<Record<string, number>>, before: Readonly<Recor
   const share = (cycles: number): number => (total === 0 ? 0 : (100 * cycles) / total);
   return {
     user: share(since('plan', 'kernels')),
-    system: share(since('calls', 'switches')),
+    system: share(since('calls', 'switches', 'audit')),
     iowait: share(since('transfers', 'stalls')),
     idle: share(since('idle')),
   };

@@ -30,7 +30,7 @@ const orders = {
 type Order = keyof typeof orders;
 const orderKeys: Readonly<Record<string, Order>> = { P: 'cpu', T: 'time', N: 'pid' };
 /** Accounts of the clock as the third line names them. */
-const accounts = ['plan', 'kernels', 'calls', 'switches', 'transfers', 'stalls', 'idle'] as const;
+const accounts = ['plan', 'kernels', 'calls', 'switches', 'transfers', 'stalls', 'audit', 'idle'] as const;
 
 /** A process, and the cycles it took since the screen before. */
 interface Taken extends ProcessRow {

@@ -9,7 +9,7 @@ import { AUDIT_DIRECTORY } from './audit-machine.ts';
 import { ReplayLog } from './replay-log.ts';
 import type { Said } from './replay-log.ts';
 import { jsonLine, table } from './fmt.ts';
-import { loadedModel, parseInteger } from './model.ts';
+import { loadedModel } from './model.ts';
 import { signalStatus } from './program.ts';
 import type { ReplayContext } from './replay-options.ts';
 import { ProgressBar } from './progress.ts';
@@ -32,14 +32,15 @@ interface Outcome {
 /** Exit status 1: one differs, or the one that was asked for cannot be run again. */
 export function* replay(ctx: ReplayContext, [word]: readonly string[]): Run {
   const { all, log: directory = AUDIT_DIRECTORY } = ctx.options;
-  const number = word === undefined ? null : parseInteger(word);
-  if (all !== (word === undefined)) return yield* ctx.usage('replay: the number of a record, or --all');
-  if (word !== undefined && (number === null || number < 0))
-    return yield* ctx.usage(`replay: '${word}' is not a number of a record`);
+  if (all !== (word === undefined)) return yield* ctx.usage('audit replay: the number of a record, or --all');
+  if (word !== undefined && word !== 'last' && !/^[0-9]{1,15}$/.test(word))
+    return yield* ctx.usage(`audit replay: '${word}' is not the number of a record, nor last`);
   const known = yield* Knowledge.gather(ctx);
   if (typeof known === 'number') return known;
   const log = yield* ReplayLog.open(ctx.sys, directory);
   if (typeof log === 'string') return yield* ctx.fail(log);
+  const number = word === undefined ? null : word === 'last' ? yield* lastRequest(log) : Number(word);
+  if (typeof number === 'string') return yield* ctx.fail(number);
   const stage = yield* Stage.open(ctx.sys);
   if (typeof stage === 'string') return yield* ctx.fail(stage);
   yield* ctx.sys.signal(SIG.INT, 1);
@@ -47,6 +48,16 @@ export function* replay(ctx: ReplayContext, [word]: readonly string[]): Run {
   const status = yield* number === null ? replayer.all() : replayer.one(number);
   yield* stage.restore();
   return status;
+}
+
+/** The newest record of a request's end; or why there is none. */
+function* lastRequest(log: ReplayLog): Generator<void, number | string, void> {
+  for (let n = log.size - 1; n >= 0; n--) {
+    const record = yield* log.record(n);
+    if (typeof record === 'string') return record;
+    if (isEnding(record.text('arena8.op') as AuditOp)) return n;
+  }
+  return 'the log has no request';
 }
 
 class Replayer {

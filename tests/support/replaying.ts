@@ -37,7 +37,7 @@ export const COMMANDS: readonly string[] = [
   'llminfer --period 400 --seed 12 --max-tokens 4 A server',
   'llminfer --max-tokens 512 Too long',
   // Weights that cannot be read any more
-  'llmctl load fable-q8_0 --ctx 64 --stream --tile 32K --pin 0; llmctl disk vda --fault gone; llminfer --max-tokens 3 Lily; llmctl disk vda --heal',
+  'llmctl load fable-q8_0 --ctx 64 --stream --tile 32K --pin 0; llmctl disk vda --fault error; llminfer --max-tokens 3 Lily; llmctl disk vda --heal',
   // A batch of 32
   'llmctl load fable-q4_0 --ctx 64 --sessions 32; for i in $(seq 32); do llmctl submit --seed $i --max-tokens 24 Child number $i; done',
   'for i in $(seq 100); do [ $(llmctl sessions --json | grep -c -e QUEUED -e PREFILL -e DECODE) = 0 ] && break; sleep 1; done',
