@@ -4,7 +4,7 @@
 // everything as JSON. Instead of all that, --calibrate measures single steps (bench/calibrate.mjs), --accounting what it costs to count
 // cycles (bench/accounting.mjs), --sessions what several sessions at once bring and types of keys and values cost (bench/sessions.mjs), --pages
 // what pages bring (bench/pages.mjs), --kernels each compute kernel beside native code (bench/kernels.mjs; --only NAME: those of that name),
-// --startup how long a process takes to its first token (bench/startup.mjs).
+// --startup how long a process takes to its first token (bench/startup.mjs), --audit what the audit log costs (bench/audit.mjs).
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import path from 'node:path';
@@ -38,6 +38,7 @@ export function options() {
       pages: flag,
       kernels: flag,
       startup: flag,
+      audit: flag,
       only: { type: 'string' },
       json: { type: 'string' },
     },
@@ -54,6 +55,7 @@ export function options() {
     pages: values.pages,
     kernels: values.kernels,
     startup: values.startup,
+    audit: values.audit,
     only: values.only,
     json: values.json,
   };
@@ -212,6 +214,9 @@ if (import.meta.url === `file://${process.argv[1]}`) {
   } else if (chosen.startup) {
     const { startup, print } = await import('./startup.mjs');
     print(await startup(chosen), chosen);
+  } else if (chosen.audit) {
+    const { audit, print } = await import('./audit.mjs');
+    print(await audit(chosen), chosen);
   } else if (chosen.kernels) {
     const { kernels, print } = await import('./kernels.mjs');
     print(await kernels(chosen), chosen);

@@ -4,10 +4,11 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import fs from 'node:fs';
-import path from 'node:path';
 import { isRefusal, refuse, utf8Encode, type Refusal } from '../kernel/abi/index.ts';
 import { auditOptions, modelHelp, refused, type Face, type Run } from '../shell/lib/audit-face.ts';
+import { exportLog } from '../shell/lib/audit-export.ts';
 import { listRecords } from '../shell/lib/audit-list.ts';
+import { prove } from '../shell/lib/audit-prove.ts';
 import { openLog, type LogFiles, type OpenLog } from '../shell/lib/audit-reader.ts';
 import { diffRecords, showHead, showRecord } from '../shell/lib/audit-show.ts';
 import { verifyWhole } from '../shell/lib/audit-verify.ts';
@@ -26,7 +27,9 @@ import {
   type SecretKey,
   type Sha256,
 } from '../trust/index.ts';
+import { replayWord } from './audit-replay.ts';
 import { reason } from './host-directory.ts';
+import { hostFiles, hostTarget } from './log-files.ts';
 import { LOG_NAME_DEFAULT } from './log-key.ts';
 import { cosign } from './witness.ts';
 
@@ -44,7 +47,7 @@ const WITNESS_NAME_DEFAULT = 'arena8.invalid/witness';
 
 const ours = (help: string): string => help.replace(/^audit /, '');
 const options = {
-  json: { help: 'list, show: the records as they are, one a line; diff, head, verify: one object on one line' },
+  json: { help: 'list, show: the records as they are, one a line; others: one object on one line' },
   ...(Object.fromEntries(
     Object.entries(auditOptions).map(([name, option]) => [name, { ...option, help: ours(option.help) }]),
   ) as typeof auditOptions),
@@ -92,6 +95,20 @@ const verbs: Readonly<Record<string, Verb>> = {
     operands: 1,
     run: (host, [directory = '']) => withLog(host, directory, showHead),
   },
+  prove: {
+    usage: 'DIR N [--key VKEY]',
+    takes: ['json', 'key'],
+    operands: 2,
+    run: (host, [directory = '', ...words]) =>
+      withLog(host, directory, (face, log, files) => prove(face, log, files, words)),
+  },
+  export: {
+    usage: 'DIR TO',
+    takes: ['json'],
+    operands: 2,
+    run: (host, [directory = '', to = '']) =>
+      withLog(host, directory, (face, log, files) => exportLog(face, log, files, hostTarget(to))),
+  },
   verify: {
     usage: 'DIR [--key VKEY] [--seen FILE]... [--witness VKEY]...',
     takes: ['json', 'key', 'seen', 'witness'],
@@ -111,18 +128,21 @@ const verbs: Readonly<Record<string, Verb>> = {
 const PAGE: Page = {
   name: 'arena8 audit',
   summary: 'read, verify and witness audit logs',
-  usage: Object.entries(verbs).map(([name, { usage }]) => `${name} ${usage}`),
+  usage: [...Object.entries(verbs).map(([name, { usage }]) => `${name} ${usage}`), 'replay DIR N|--all [OPTION]...'],
   description: [
-    'DIR is what `llmctl audit export` wrote, or the host directory of a machine with --mount DIR:/var/audit. No machine is switched on.',
+    'DIR is what `llmctl audit export` wrote, or the host directory of a machine with --mount DIR:/var/audit. No machine is switched on, but for replay.',
     '',
     '  list     its records, one a line; FILTERs are the options below',
     '  show     record N with all its attributes',
     '  diff     two records, attribute by attribute',
     '  head     the newest checkpoint',
+    '  prove    a proof of record N (C2SP tlog-proof) on standard output, what it shows on standard error',
+    '  export   the log as a static one (C2SP tlog-tiles) in the directory TO, as llmctl audit export does: of a store too',
     '  verify   the whole log against a key, checkpoints seen before, and witnesses',
     '  witness  signs its head with the time, when the whole log is in order and continues what was signed before. Prints the line for `llmctl audit witness cosign`',
     '  keygen   writes a new Ed25519 key to FILE (PEM, mode 0600), as `openssl genpkey -algorithm ed25519` does, and prints its verifier key',
     '  vkey     the verifier key of a secret key in FILE',
+    '  replay   requests run again, on a machine that is switched on for it: arena8 audit replay --help',
     '',
     'Exit status: 0; 1 where a log is not in order or something cannot be done (diff: where something differs); 2 for a wrong command line (diff: or an error).',
   ].join('\n'),
@@ -131,6 +151,7 @@ const PAGE: Page = {
 
 /** Runs the words behind `arena8 audit`. Returns the exit status. */
 export function auditWord(argv: readonly string[], terminal: Terminal): number {
+  if (argv[0] === 'replay') return replayWord(argv.slice(1), terminal);
   const parsed = getopt(options, argv, 'gnu');
   const host = new Host(terminal, parsed.options as Options);
   if (parsed.help || argv.length === 0) {
@@ -147,7 +168,7 @@ export function auditWord(argv: readonly string[], terminal: Terminal): number {
 }
 
 function mistakeIn(name: string, verb: Verb | null, operands: readonly string[], given: Options): string | null {
-  if (verb === null) return `unknown verb '${name}': ${Object.keys(verbs).join(', ')}`;
+  if (verb === null) return `unknown verb '${name}': ${Object.keys(verbs).join(', ')}, replay`;
   const isGiven = (value: Options[keyof Options]): boolean => Boolean(Array.isArray(value) ? value.length : value);
   const stray = (Object.keys(options) as (keyof Options)[]).find(o => !verb.takes.includes(o) && isGiven(given[o]));
   if (stray !== undefined) return `${name} takes no --${stray}`;
@@ -236,29 +257,6 @@ function readWhole(file: string): Uint8Array | Refusal {
     return refuse('NOENT', 0, `${file}: ${reason(error)}`);
   }
 }
-
-const hostFiles = (place: string): LogFiles => ({
-  place,
-  *read(name) {
-    const file = path.join(place, name);
-    try {
-      return new Uint8Array(fs.readFileSync(file));
-    } catch (error) {
-      const missing = ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
-      return missing ? null : refuse('IO', 0, `${file}: ${reason(error)}`);
-    }
-  },
-  *paths() {
-    try {
-      return fs
-        .readdirSync(place, { recursive: true, withFileTypes: true })
-        .filter(entry => !entry.isDirectory())
-        .map(entry => path.relative(place, path.join(entry.parentPath, entry.name)).split(path.sep).join('/'));
-    } catch (error) {
-      return refuse('IO', 0, `${place}: ${reason(error)}`);
-    }
-  },
-});
 
 function* withLog(host: Host, directory: string, verb: (face: Face, log: OpenLog, files: LogFiles) => Run): Run {
   const files = hostFiles(directory);

@@ -1,8 +1,9 @@
-// The files of an audit log in a directory of the host, for the readers that the machine's programs use.
+// The files of an audit log in a directory of the host, for the readers that the machine's programs use, and for exports.
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { refuse } from '../kernel/abi/index.ts';
+import { refuse, type Refusal } from '../kernel/abi/index.ts';
+import { PART, type ExportTarget } from '../shell/lib/audit-export.ts';
 import type { LogFiles } from '../shell/lib/audit-reader.ts';
 import { reason } from './host-directory.ts';
 
@@ -29,3 +30,33 @@ export const hostFiles = (place: string): LogFiles => ({
     }
   },
 });
+
+/** A directory to export to; it need not be there yet. */
+export const hostTarget = (place: string): ExportTarget => {
+  const change = (name: string, make: (file: string) => void): Refusal | null => {
+    const file = path.join(place, name);
+    try {
+      make(file);
+      return null;
+    } catch (error) {
+      return refuse('IO', 0, `${file}: ${reason(error)}`);
+    }
+  };
+  return {
+    ...hostFiles(place),
+    *put(name, bytes) {
+      return change(name, file => {
+        fs.mkdirSync(path.dirname(file), { recursive: true });
+        fs.writeFileSync(file + PART, bytes);
+        fs.renameSync(file + PART, file);
+      });
+    },
+    *remove(name) {
+      return change(name, file => {
+        fs.rmSync(file);
+        const folder = path.dirname(file);
+        if (fs.readdirSync(folder).length === 0) fs.rmdirSync(folder);
+      });
+    },
+  };
+};

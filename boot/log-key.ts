@@ -3,7 +3,8 @@
 
 import { isRefusal, utf8Encode, type LogKey, type Refusal } from '../kernel/abi/index.ts';
 import {
-  labelMac,
+  hmacSha256,
+  labelSecret,
   malformed,
   noteKey,
   parseNoteSecret,
@@ -31,7 +32,13 @@ export function logKey(name: string, seed: Uint8Array, signerOf?: SignerOf): Log
   };
   const known = noteKey(name, signer.publicKey);
   if (isRefusal(known)) return known;
-  return { name, isDemonstration: false, ...signer, mac: (label, message) => labelMac(seed, label, message) };
+  const secrets = new Map<string, Uint8Array>(); // by label: each is derived once
+  const mac = (label: string, message: Uint8Array): Uint8Array => {
+    const secret = secrets.get(label) ?? labelSecret(seed, label);
+    secrets.set(label, secret);
+    return hmacSha256(secret, message);
+  };
+  return { name, isDemonstration: false, ...signer, mac };
 }
 
 /** A log key from the text of its file; `name` where the file has none, or another is wanted. */

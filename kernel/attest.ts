@@ -15,6 +15,7 @@ import {
 } from '../trust/index.ts';
 import type { Loaded } from './loader.ts';
 import type { Packages } from './packages.ts';
+import { fingerprint } from './trusted-keys.ts';
 
 export const ATTESTATION_TYPE = 'https://arena8.invalid/attestation/v1';
 
@@ -74,7 +75,7 @@ export class Attestor {
           seed: k.seed,
           disks: k.disks(),
           policy: k.packages.policy,
-          keys: k.packages.fingerprints(),
+          keys: k.packages.keys.list().map(key => ({ name: key.name, key: fingerprint(key) })),
           limits_sha256: this.digestOf(LIMITS),
         },
         log: { origin: key.name, demonstration: key.isDemonstration, checkpoint: k.head() },
@@ -82,25 +83,17 @@ export class Attestor {
     };
   }
 
-  private model({ path, engine, digest, planDigest, report }: Loaded): Json {
-    const { packages } = this.k;
-    const found = packages.byDigest(digest);
+  private model({ path, engine, digest, planDigest, report, voucher }: Loaded): Json {
     const { ctx, batch, sessions, pages, tileBytes } = report;
+    const { id, version, signer, isTrusted } = voucher;
     return {
       path,
       name: engine.shape.name,
       engine: engine.name,
       plan_sha256: planDigest,
       load: { ctx, batch, sessions, pages, tile_bytes: tileBytes },
-      package:
-        found === null
-          ? null
-          : {
-              id: found.package.id,
-              version: found.package.version,
-              key: toHex(found.package.key),
-              permissions: permissionNames(found.permissions),
-            },
+      package: signer === '' ? null : { id, version, signer, trusted: isTrusted },
+      permissions: permissionNames(this.k.packages.permissionsOf(digest)),
     };
   }
 

@@ -447,7 +447,10 @@ export class Kernel {
     if (path === undefined) return;
     if (path === '') return this.log.print(`model: ${LIMITS.bootModelFile} names none`);
     const refusal = this.loader.load(path, LOAD_DEFAULTS);
-    const told = refusal === null ? this.journal.modelFields() : refusedFields(refusal);
+    const told =
+      refusal === null
+        ? { 'arena8.value': this.loader.vouched(), ...this.journal.modelFields() }
+        : refusedFields(refusal);
     this.journal.note('load', ROOT.euid, { 'arena8.path': path, ...told });
     if (refusal !== null) this.log.print(`model: ${formatRefusal(refusal)}`);
   }
@@ -569,7 +572,7 @@ export class Kernel {
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
     proc('packages', () => this.packages.packagesText());
-    proc('keys', () => this.packages.keysText());
+    proc('keys', () => this.packages.keys.text());
     proc('audit', () => this.auditLines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
     proc('diskmodels', () => this.disks.modelsText());

@@ -41,7 +41,7 @@ import type { Costs, PlanPrices } from './costs.ts';
 import { openImage, readAll } from './image.ts';
 import type { Disk } from './disks.ts';
 import type { Layout } from './layout.ts';
-import type { Packages } from './packages.ts';
+import { NOBODY, type Packages, type Voucher } from './packages.ts';
 import { fit, type Candidate, type Fit, type LoadRequest } from './fit.ts';
 import { panic } from './panic.ts';
 import type { Streams } from './stream.ts';
@@ -61,6 +61,8 @@ export interface Loaded {
   readonly report: Report;
   readonly place: EnginePlace;
   readonly digest: string; // SHA-256 of the file
+  /** Who vouched for the file when it was loaded. */
+  readonly voucher: Voucher;
   readonly planDigest: string; // SHA-256 of the plan as it was compiled, before it got its prices
   readonly source: string; // of a prelinked file: SHA-256 of the one it was made from; '' = it is none
   readonly fileBytes: number;
@@ -106,8 +108,7 @@ export interface TextSize {
 }
 
 /** The file a model is loaded from; an engine that needs none has path ''. */
-interface ModelFile {
-  readonly path: string;
+interface ModelFile extends Pick<Loaded, 'path' | 'digest' | 'voucher'> {
   readonly file: OpenFile | null;
 }
 
@@ -155,7 +156,7 @@ export class Loader {
   generation = 0;
   private readonly base: Mark;
   private lastFile: { readonly path: string; readonly request: LoadRequest } | null = null;
-  /** The model file whose place the loaded one took. */
+  /** The model file that was loaded before. */
   before: Pick<Loaded, 'path' | 'request' | 'digest'> | null = null;
 
   constructor(
@@ -220,9 +221,9 @@ export class Loader {
       if (isRefusal(digest)) return digest;
       if (expected !== '' && digest !== expected)
         return refusalOf(failure('HashMismatch', `the file's SHA-256 is ${digest}, not ${expected}`));
-      const denied = this.packages.admit({ path, size: image.fileBytes, digest }, prepared.options.ctx);
-      if (denied !== null) return denied;
-      return this.replace(prepared, prepared.budget, { path, file }, request, digest);
+      const voucher = this.packages.admit({ path, size: image.fileBytes, digest }, prepared.options.ctx);
+      if (isRefusal(voucher)) return voucher;
+      return this.replace(prepared, prepared.budget, { path, file, digest, voucher }, request);
     });
   }
 
@@ -236,7 +237,7 @@ export class Loader {
     const prepared = this.prepareWith(driver, image, request);
     if (isRefusal(prepared)) return prepared;
     if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-    return this.replace(prepared, prepared.budget, { path: '', file: null }, request, '');
+    return this.replace(prepared, prepared.budget, { path: '', file: null, digest: '', voucher: NOBODY }, request);
   }
 
   /** Loads again, as it was, the model before the one loaded. */
@@ -266,9 +267,17 @@ export class Loader {
   unload(): boolean {
     if (this.loaded === null) return false;
     const { file } = this.loaded;
+    this.remember(this.loaded);
     this.release();
     file?.close();
     return true;
+  }
+
+  /** What was loaded is what a rollback goes back to; an engine without a file is not. */
+  private remember(previous: Loaded | null): void {
+    if (previous === null || previous.path === '') return;
+    const { path, request, digest } = previous;
+    this.before = { path, request, digest };
   }
 
   /** What `use` finds in the loaded model's file. */
@@ -286,6 +295,11 @@ export class Loader {
   /** Whether the package of what is loaded rules this use out. */
   denies(use: Permission): Refusal | null {
     return this.packages.denies(this.loaded?.digest ?? '', use);
+  }
+
+  /** Who vouches for what is loaded, in words. */
+  vouched(): string {
+    return this.loaded?.voucher.text ?? '';
   }
 
   engineNames(): readonly string[] {
@@ -494,9 +508,8 @@ export class Loader {
   private commit(
     p: Prepared,
     budget: EngineBudget,
-    { path, file }: ModelFile,
+    { path, file, digest, voucher }: ModelFile,
     request: LoadRequest,
-    digest: string,
   ): Loaded | Refusal {
     const place: Record<string, number> = {};
     for (const region of ENGINE_REGIONS) place[`${region}At`] = this.take(region, budget[region]);
@@ -529,6 +542,7 @@ export class Loader {
       report: p.report,
       place: located,
       digest,
+      voucher,
       planDigest,
       source: prelinkOf(p.image)?.sourceSha256 ?? '',
       fileBytes: p.image.fileBytes,
@@ -776,13 +790,7 @@ export class Loader {
   }
 
   /** Commits in place of what is loaded, which is kept in memory storage meanwhile: weights that turn out bad leave it as it was. */
-  private replace(
-    prepared: Prepared,
-    budget: EngineBudget,
-    from: ModelFile,
-    request: LoadRequest,
-    digest: string,
-  ): Refusal | null {
+  private replace(prepared: Prepared, budget: EngineBudget, from: ModelFile, request: LoadRequest): Refusal | null {
     const swap = this.vfs.memfd('swap');
     if (typeof swap === 'number')
       return refuse('NFILE', 3001, `no file to keep the loaded model in: ${strerror(swap)}`);
@@ -792,13 +800,10 @@ export class Loader {
       if (bytes > 0 && swap.write(this.base.offset, bytes) !== bytes)
         return refuse('NOSPC', 3001, `memory storage has no ${bytes} bytes to keep the loaded model in: llmctl unload`);
       this.release();
-      const loaded = this.commit(prepared, budget, from, request, digest);
+      const loaded = this.commit(prepared, budget, from, request);
       if (!isRefusal(loaded)) {
         previous?.file?.close();
-        if (previous !== null && previous.path !== '') {
-          const { path, request, digest } = previous;
-          this.before = { path, request, digest };
-        }
+        this.remember(previous);
         return null;
       }
       if (previous !== null) {

@@ -56,8 +56,10 @@ export class Monitor {
     if (isOwn) changed.push(this.rightsFile);
     const refusal = changed.length > 0 ? this.takeRights() : null;
     for (const file of changed) {
-      const fields: AuditFields = { 'arena8.name': 'file', 'arena8.path': file.path, ...this.digestOf(file) };
-      const failed = file === this.rightsFile && refusal !== null ? refusedFields(refusal) : {};
+      const isRights = file === this.rightsFile;
+      const name = isRights ? 'rights' : 'accounts';
+      const fields: AuditFields = { 'arena8.name': name, 'arena8.path': file.path, ...this.digestOf(file) };
+      const failed = isRights && refusal !== null ? refusedFields(refusal) : {};
       this.k.journal.note('config', uid, { ...fields, ...failed });
     }
   }

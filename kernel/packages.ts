@@ -5,7 +5,6 @@
 import {
   E,
   isRefusal,
-  KEY_COLUMNS,
   KIND,
   LIMITS,
   O,
@@ -25,11 +24,9 @@ import {
   checkPackage,
   failure,
   fromHex,
-  hintOf,
   PACKAGE_RESULTS,
   parseBundle,
   parsePackage,
-  parsePublicPem,
   PERMISSION,
   permissionNames,
   refusalOf,
@@ -44,9 +41,11 @@ import {
 import type { OpenFile } from '../vfs/file.ts';
 import type { From } from '../vfs/vfs.ts';
 import { readAll, type ImageContext } from './image.ts';
+import { contentsOf, namesIn, textOf } from './small-files.ts';
+import { fingerprint, TrustedKeys } from './trusted-keys.ts';
 
-export const KEYS_DIRECTORY = '/etc/keys';
-export const POLICY_FILE = '/etc/llm/policy';
+const KEYS_DIRECTORY = '/etc/keys';
+const POLICY_FILE = '/etc/llm/policy';
 
 /** What happens to a model without a package that holds: nothing is looked at, it is said, it is refused. */
 export const POLICIES = ['off', 'warn', 'enforce'] as const;
@@ -55,11 +54,6 @@ export const isPolicy = (word: string): word is Policy => (POLICIES as readonly 
 
 /** Of a model with a package that nobody has registered, where a package is asked for: its weights do not leave the machine. */
 const UNREGISTERED = ALL_PERMISSIONS & ~PERMISSION.export;
-
-interface TrustedKey extends PublicKey {
-  readonly name: string;
-  readonly atBoot: boolean;
-}
 
 interface Registered {
   readonly package: ModelPackage;
@@ -80,11 +74,23 @@ export interface Judged {
   readonly digest: string; // hex
 }
 
+/** Who was found to vouch for a model that was loaded. */
+export interface Voucher {
+  readonly text: string; // for the kernel's log
+  readonly id: number; // 0: nobody does, or by way of a bundle
+  readonly version: number;
+  readonly signer: string; // fingerprint; '': nobody
+  readonly isTrusted: boolean;
+}
+/** Of a model without a package, and of one whose package nobody has looked for. */
+export const NOBODY: Voucher = { text: 'nobody has signed it', id: 0, version: 0, signer: '', isTrusted: false };
+const UNSEEN: Voucher = { ...NOBODY, text: 'not looked at (policy off)' };
+
 type Report = Parameters<typeof PackageReport.write>[2];
 
 export class Packages {
   policy: Policy = 'warn';
-  private readonly keys = new Map<string, TrustedKey>();
+  readonly keys = new TrustedKeys();
   private readonly registered = new Map<number, Registered>();
 
   constructor(
@@ -97,87 +103,17 @@ export class Packages {
 
   /** The keys of /etc/keys and the policy of /etc/llm/policy. A key that is none is told; a policy that is none is the strictest. */
   boot(): void {
-    for (const file of this.namesIn(KEYS_DIRECTORY)) {
+    for (const file of namesIn(this.k, KEYS_DIRECTORY)) {
       if (!file.endsWith('.pub')) continue;
-      const text = this.textOf(`${KEYS_DIRECTORY}/${file}`, LIMITS.keyBytes);
-      const refusal = isRefusal(text) ? text : this.addKey(file.slice(0, -'.pub'.length), text ?? '', true);
+      const text = textOf(this.k, `${KEYS_DIRECTORY}/${file}`, LIMITS.keyBytes);
+      const refusal = isRefusal(text) ? text : this.keys.add(file.slice(0, -'.pub'.length), text ?? '', true);
       if (refusal !== null) this.say(`keys: ${file}: ${refusal.message}`);
     }
-    const text = this.textOf(POLICY_FILE, LIMITS.keyBytes);
+    const text = textOf(this.k, POLICY_FILE, LIMITS.keyBytes);
     if (text === null) return;
     const word = isRefusal(text) ? text.message : text.trim();
     this.policy = isPolicy(word) ? word : 'enforce';
     if (!isPolicy(word)) this.say(`policy: ${POLICY_FILE}: ${shown(word)} is not ${POLICIES.join(', ')}: enforce`);
-  }
-
-  private namesIn(directory: string): string[] {
-    const { vfs, arena, lay } = this.k;
-    const dir = vfs.open('/', directory, O.RDONLY | O.DIRECTORY, 0);
-    if (typeof dir === 'number') return [];
-    const names: string[] = [];
-    for (let n; (n = dir.readdir(lay.dmaAt, LIMITS.dmaBytes)) > 0;)
-      for (let at = lay.dmaAt; at < lay.dmaAt + n; at += 2 + arena.u8[at + 1]!)
-        names.push(utf8Decode(arena.u8, at + 2, at + 2 + arena.u8[at + 1]!));
-    dir.close();
-    return names.sort();
-  }
-
-  /** A small file of the machine as text; null where there is none. */
-  private textOf(path: string, most: number): string | null | Refusal {
-    const file = this.k.vfs.open('/', path, O.RDONLY, 0);
-    if (typeof file === 'number')
-      return file === -E.NOENT ? null : { errno: -file, code: 0, message: `${path}: ${strerror(file)}` };
-    const bytes = this.small(file, most);
-    file.close();
-    return isRefusal(bytes) ? bytes : utf8Decode(bytes);
-  }
-
-  /** All of a regular file of at most so many bytes. */
-  small(file: OpenFile, most: number): Uint8Array | Refusal {
-    const { kind, size } = file.stat();
-    if (kind !== KIND.file) return refuse('INVAL', 0, `${file.path}: not a regular file`);
-    if (size > most) return refuse('FBIG', 0, `${file.path}: ${size} bytes, at most ${most}`);
-    const bytes = new Uint8Array(size);
-    return readAll(this.k, file, size, (piece, at) => bytes.set(piece, at)) ?? bytes;
-  }
-
-  // ── Keys ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  addKey(name: string, pem: string, atBoot = false): Refusal | null {
-    if (!/^[A-Za-z0-9._-]{1,64}$/.test(name))
-      return refuse(
-        'INVAL',
-        7001,
-        `${shown(name)}: a key's name is 1 to 64 letters, digits, dots, dashes and underscores`,
-      );
-    const key = parsePublicPem(pem);
-    if (isRefusal(key)) return key;
-    if (key.kind === 'x25519') return refuse('INVAL', 7001, 'an X25519 key signs nothing');
-    if (this.keys.has(name)) return refuse('EXIST', 7001, `a key '${name}' is trusted already`);
-    const twin = this.keyOf(fingerprint(key));
-    if (twin !== null) return refuse('EXIST', 7001, `the same key is trusted as '${twin.name}'`);
-    if (this.keys.size === LIMITS.trustedKeysMax)
-      return refuse('NOSPC', 7001, `${LIMITS.trustedKeysMax} keys are trusted already`);
-    this.keys.set(name, { ...key, name, atBoot });
-    return null;
-  }
-
-  /** Models that only this key vouches for are trusted no more; what is loaded stays. */
-  removeKey(name: string): Refusal | null {
-    return this.keys.delete(name) ? null : refuse('NOENT', 7001, `no trusted key '${name}'`);
-  }
-
-  /** The key with that fingerprint, if it is trusted. */
-  keyOf(print: string): TrustedKey | null {
-    return [...this.keys.values()].find(k => fingerprint(k) === print) ?? null;
-  }
-
-  fingerprints(): { readonly name: string; readonly key: string }[] {
-    return [...this.keys.values()].map(k => ({ name: k.name, key: fingerprint(k) }));
-  }
-  keysText(): string {
-    const rows = [...this.keys.values()].map(k => [k.name, k.kind, k.atBoot ? 'boot' : 'added', fingerprint(k)]);
-    return tabbed([KEY_COLUMNS, ...rows]);
   }
 
   // ── Judging ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,10 +126,9 @@ export class Packages {
     return readAll(this.k, file, size, piece => void hash.update(piece)) ?? toHex(hash.digest());
   }
 
-  /** What a package's or bundle's bytes hold. A bundle is recognised by its first member. */
+  /** What a package's or bundle's bytes hold. */
   parse(bytes: Uint8Array): Seal | Refusal {
-    const isBundle = /"(?:mediaType|verificationMaterial|dsseEnvelope)"/.test(utf8Decode(bytes.subarray(0, 4096)));
-    const seal = isBundle ? parseBundle(bytes) : parsePackage(bytes);
+    const seal = isBundle(bytes) ? parseBundle(bytes) : parsePackage(bytes);
     if (isRefusal(seal)) return seal;
     return 'payload' in seal ? { format: 'oms', bundle: seal } : { format: 'sis', package: seal };
   }
@@ -201,7 +136,7 @@ export class Packages {
   /** Whether what vouches for a file holds under `key`, or without one under a trusted key. */
   judge(seal: Seal, { path, size, digest }: Judged, key: PublicKey | null): PackageFailure | null {
     const sha256 = fromHex(digest)!;
-    const keys = key === null ? [...this.keys.values()] : [key];
+    const keys = key === null ? this.keys.list() : [key];
     if (seal.format === 'oms') {
       const name = path.slice(path.lastIndexOf('/') + 1);
       return checkBundle(seal.bundle, { name, sha256 }, keys);
@@ -219,12 +154,12 @@ export class Packages {
       result: PACKAGE_RESULTS.indexOf(why?.result ?? 'Success'),
       id,
       version,
-      permissions: found?.permissions ?? (this.policy === 'enforce' ? UNREGISTERED : ALL_PERMISSIONS),
+      permissions: this.permissionsOf(judged.digest),
       ctx: found?.ctx ?? 0,
       size: judged.size,
       format: seal.format,
       digest: judged.digest,
-      key: this.keyOf(signer)?.name ?? '',
+      key: this.keys.find(signer)?.name ?? '',
       signer,
       message: why?.message ?? '',
     };
@@ -238,8 +173,9 @@ export class Packages {
         if (file === -E.NOENT) continue;
         return { errno: -file, code: 0, message: `${name}: ${strerror(file)}` };
       }
-      const bytes = this.small(file, LIMITS.packageBytes);
+      const bytes = contentsOf(this.k, file, LIMITS.packageBytes);
       file.close();
+      if (name !== sidecarOf(path) && !isRefusal(bytes) && !isBundle(bytes)) continue; // a signature of another kind
       const seal = isRefusal(bytes) ? bytes : this.parse(bytes);
       return isRefusal(seal) ? refusalOf(failure('SignatureFailure', `${name}: ${seal.message}`)) : seal;
     }
@@ -250,48 +186,47 @@ export class Packages {
    * Whether a model may be loaded with context `ctx`: nothing has been replaced yet. What vouches for it must hold, under `warn` too: a seal that
    * is broken says more than none. There it may be missing, or of a stranger, which is said; `enforce` takes neither.
    */
-  admit(file: Judged, ctx: number): Refusal | null {
-    if (this.policy === 'off') return null;
-    const refusal = this.vouched(file, text => this.say(`model: ${text} (policy ${this.policy})`));
-    if (refusal !== null) return refusal;
+  admit(file: Judged, ctx: number): Voucher | Refusal {
+    if (this.policy === 'off') return UNSEEN;
+    const voucher = this.vouched(file);
+    if (isRefusal(voucher)) return voucher;
     const found = this.byDigest(file.digest);
     if (found !== null && found.ctx !== 0 && ctx > found.ctx)
       return refusalOf(
         failure('ConstraintViolation', `context ${ctx}, package ${found.package.id} allows ${found.ctx}`),
       );
-    return this.lacks('load', found);
+    const denied = this.lacks('load', file.digest);
+    if (denied !== null) return denied;
+    this.say(`model: ${voucher.text}${voucher.isTrusted ? '' : ` (policy ${this.policy})`}`);
+    return voucher;
   }
 
-  private vouched(file: Judged, warn: (text: string) => void): Refusal | null {
+  private vouched(file: Judged): Voucher | Refusal {
     const found = this.byDigest(file.digest);
     const seal: Seal | null | Refusal =
       found === null ? this.sealOf(file.path) : { format: 'sis', package: found.package };
     if (isRefusal(seal)) return seal;
     const strict = this.policy === 'enforce';
-    if (seal === null) {
-      if (strict) return refuse('NOKEY', 0, 'SignatureFailure: nobody has signed it (policy enforce)');
-      warn('nobody has signed it');
-      return null;
-    }
-    const stranger = this.keyOf(signerOf(seal)) === null;
-    const why = this.judge(seal, file, stranger && !strict ? strangerOf(seal) : null);
-    if (why !== null && stranger && !strict && seal.format === 'oms' && why.result === 'SignatureFailure') {
-      warn(why.message); // its key is not here to check with; the file is the one that it names
-      return null;
-    }
-    if (why !== null) return refusalOf(why);
-    const what =
-      seal.format === 'sis' ? `package ${seal.package.id} version ${seal.package.version}` : 'signing bundle';
-    if (stranger) warn(`${what}, signed by a key that is not trusted`);
-    else this.say(`model: ${what}, signed by ${this.keyOf(signerOf(seal))!.name}`);
-    return null;
+    if (seal === null)
+      return strict ? refuse('NOKEY', 0, 'SignatureFailure: nobody has signed it (policy enforce)') : NOBODY;
+    const signer = signerOf(seal);
+    const key = this.keys.find(signer);
+    const isStranger = key === null && !strict;
+    const why = this.judge(seal, file, isStranger ? strangerOf(seal) : null);
+    // The key of a stranger's bundle is not here to check with; the file is the one that it names.
+    const unchecked = isStranger && seal.format === 'oms' && why?.result === 'SignatureFailure';
+    if (why !== null && !unchecked) return refusalOf(why);
+    const { id, version } = seal.format === 'sis' ? seal.package : { id: 0, version: 0 };
+    const what = seal.format === 'sis' ? `package ${id} version ${version}` : 'signing bundle';
+    const text = unchecked ? why!.message : `${what}, signed by ${key?.name ?? 'a key that is not trusted'}`;
+    return { text, id, version, signer, isTrusted: key !== null };
   }
 
   // ── Permissions ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Whether the loaded model, known by its digest, may be used so; '' stands for an engine that has no file. */
   denies(digest: string, use: Permission): Refusal | null {
-    return digest === '' || this.policy === 'off' ? null : this.lacks(use, this.byDigest(digest));
+    return digest === '' ? null : this.lacks(use, digest);
   }
 
   /** The same of a file that `from` names, hashed where that decides. A file that cannot be opened is for whoever opens it to refuse. */
@@ -306,13 +241,19 @@ export class Packages {
     file.close();
     if (digest === '') return null;
     if (isRefusal(digest)) return digest;
-    const unproven = this.policy === 'enforce' ? this.vouched({ path: absolute, size, digest }, () => {}) : null;
-    return unproven ?? this.lacks(use, this.byDigest(digest));
+    const voucher = this.policy === 'enforce' ? this.vouched({ path: absolute, size, digest }) : NOBODY;
+    return isRefusal(voucher) ? voucher : this.lacks(use, digest);
   }
 
-  private lacks(use: Permission, found: Registered | null): Refusal | null {
-    const has = found?.permissions ?? (this.policy === 'enforce' ? UNREGISTERED : ALL_PERMISSIONS);
-    if ((has & PERMISSION[use]) !== 0) return null;
+  /** What the model with that digest may be used for. */
+  permissionsOf(digest: string): number {
+    const otherwise = this.policy === 'enforce' ? UNREGISTERED : ALL_PERMISSIONS;
+    return this.policy === 'off' ? ALL_PERMISSIONS : (this.byDigest(digest)?.permissions ?? otherwise);
+  }
+
+  private lacks(use: Permission, digest: string): Refusal | null {
+    if ((this.permissionsOf(digest) & PERMISSION[use]) !== 0) return null;
+    const found = this.byDigest(digest);
     const what = found === null ? 'a model that is not registered' : `package ${found.package.id}`;
     return refusalOf(failure('PermissionDenied', `${what} has no permission ${use.toUpperCase()}`));
   }
@@ -357,7 +298,7 @@ export class Packages {
       `${p.size}`,
       `${ctx}`,
       permissionNames(permissions).join(',') || '-',
-      this.keyOf(toHex(p.key))?.name ?? '-',
+      this.keys.find(toHex(p.key))?.name ?? '-',
       digest,
       path,
     ]);
@@ -365,8 +306,9 @@ export class Packages {
   }
 }
 
-/** How a key is named in packages and bundles: an Ed25519 key by itself, others by the SHA-256 of their PEM. */
-const fingerprint = (key: PublicKey): string => (key.kind === 'ed25519' ? toHex(key.bytes) : hintOf(key));
+/** Tells a bundle from a package: by one of its members' names, near its beginning. */
+const isBundle = (bytes: Uint8Array): boolean =>
+  /"(?:mediaType|verificationMaterial|dsseEnvelope)"/.test(utf8Decode(bytes.subarray(0, 4096)));
 
 const signerOf = (seal: Seal): string => (seal.format === 'sis' ? toHex(seal.package.key) : seal.bundle.hint);
 

@@ -273,14 +273,19 @@ export class Processes {
    */
   giveConsole(p: Process, group: number): number {
     const { foreground, givers } = this;
-    const holders = this.inGroup(foreground);
-    const isFree = foreground === 0 || holders.length === 0 || p.group === foreground;
     const place = givers.indexOf(p.pid);
-    if (!isFree && place < 0 && !holders.some(q => maySignal(p.credentials, q.credentials))) return -E.PERM;
+    if (place < 0 && this.isOthersConsole(p)) return -E.PERM;
     givers.length = place < 0 ? givers.filter(pid => this.get(pid)?.status === null).length : place;
     givers.push(p.pid);
     this.foreground = group;
     return foreground;
+  }
+
+  /** True while people of another user, whom `p` could not end, have the console: its keys, its line and its mode are theirs. */
+  isOthersConsole(p: Process): boolean {
+    if (this.foreground === 0 || p.group === this.foreground) return false;
+    const holders = this.inGroup(this.foreground);
+    return holders.length > 0 && !holders.some(q => maySignal(p.credentials, q.credentials));
   }
 
   /** The living processes of a group. */

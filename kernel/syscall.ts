@@ -154,6 +154,8 @@ const RECORDED: ReadonlySet<CallName> = new Set<CallName>([
   'sched',
   'budget',
   'quota',
+  'setuid',
+  'auth_failed',
   ...TRUST_CALLS,
 ]);
 
@@ -681,7 +683,10 @@ export class SystemCalls {
         return 0;
       },
       memfd: (at, bytes) => this.install(vfs.memfd(this.text(at, bytes), this.caller.credentials)),
-      ioctl: (fd, command, argument) => this.withFile(fd, file => file.ioctl(command, argument)),
+      ioctl: (fd, command, argument) =>
+        this.withFile(fd, file =>
+          command === IOCTL.raw && k.processes().isOthersConsole(this.caller) ? -E.IO : file.ioctl(command, argument),
+        ),
       readdir: (fd, at, capacity) => this.withFile(fd, file => file.readdir(at, capacity)),
       readline: (fd, promptAt, promptBytes, at, capacity) =>
         this.withFile(fd, file => {
@@ -693,6 +698,7 @@ export class SystemCalls {
       complete: (fd, back, count, at, bytes) =>
         this.withFile(fd, file => {
           if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
+          if (k.processes().isOthersConsole(this.caller)) return -E.IO;
           const [text = '', ...names] = this.text(at, bytes).split('\0').slice(0, -1);
           k.console.complete(text, back, names, count);
           return 0;
@@ -700,6 +706,7 @@ export class SystemCalls {
       remember: (fd, keep, at, bytes) =>
         this.withFile(fd, file => {
           if (file.ioctl(IOCTL.isatty, 0) < 0) return -E.NOTTY;
+          if (k.processes().isOthersConsole(this.caller)) return -E.IO;
           k.console.remember(this.text(at, bytes).split('\0').slice(0, -1), keep);
           return 0;
         }),
@@ -889,7 +896,8 @@ export class SystemCalls {
           if (bytes < LoadOptions.bytes) return -E.INVAL;
           const full = this.readable(path, 'load');
           const r = this.busy() ?? (typeof full === 'number' ? full : loader.load(full, LoadOptions.read(u8, at)));
-          return this.loaded({ 'arena8.path': typeof full === 'number' ? path : full }, r);
+          const value = r === null ? loader.vouched() : '';
+          return this.loaded({ 'arena8.path': typeof full === 'number' ? path : full, 'arena8.value': value }, r);
         }),
       model_unload: () => {
         const model = k.journal.modelFields();

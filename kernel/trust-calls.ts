@@ -27,20 +27,18 @@ import {
 } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { From } from '../vfs/vfs.ts';
-import type { Arena } from './arena.ts';
 import type { Attestor } from './attest.ts';
 import type { Clock } from './clock.ts';
+import type { ImageContext } from './image.ts';
 import type { Loader } from './loader.ts';
 import type { Right } from './rights.ts';
+import { contentsOf } from './small-files.ts';
 import type { Journal } from './service.ts';
 import { isPolicy, POLICIES, type Judged, type Packages, type Seal } from './packages.ts';
-import type { Vfs } from '../vfs/vfs.ts';
 
 /** What these calls act on. */
-export interface TrustContext {
-  readonly arena: Arena;
+export interface TrustContext extends ImageContext {
   readonly clock: Clock;
-  readonly vfs: Vfs;
   readonly loader: Loader;
   readonly packages: Packages;
   readonly attestor: Attestor;
@@ -101,7 +99,7 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
       const fields = { 'arena8.name': name, 'arena8.value': bytes === 0 ? 'removed' : 'added' };
       return rooted('key', fields, () => {
         const pem = utf8Decode(k.arena.u8, at, at + Math.min(bytes, LIMITS.keyBytes));
-        return gate.noted('key', fields, bytes === 0 ? packages.removeKey(name) : packages.addKey(name, pem));
+        return gate.noted('key', fields, bytes === 0 ? packages.keys.remove(name) : packages.keys.add(name, pem));
       });
     },
     policy: (nameAt, nameBytes, at, capacity) => {
@@ -231,7 +229,7 @@ class Calls {
   private contents(fd: number, most: number): Uint8Array | Refusal {
     let bytes: Uint8Array | Refusal = refuse('BADF', 0, 'Bad file descriptor');
     this.gate.withFile(fd, file => {
-      bytes = this.k.packages.small(file, most);
+      bytes = contentsOf(this.k, file, most);
       return 0;
     });
     return bytes;
@@ -248,7 +246,7 @@ class Calls {
     const was = from === null ? 'nothing' : from.path || from.engine.name;
     const began = clock.nowNs();
     const refusal = load();
-    const value = `from ${was}, ${clock.nowNs() - began} ns`;
+    const value = `from ${was}, ${clock.nowNs() - began} ns, ${loader.vouched()}`;
     const now = { 'arena8.path': isRefusal(to) ? '' : to.path, 'arena8.value': value, ...journal.modelFields() };
     return gate.noted(op, refusal === null ? now : packageName(id), refusal);
   }

@@ -22,6 +22,7 @@ import { Vfs, type Place, type View } from '../vfs/vfs.ts';
 import { makeArena } from './support/arena.ts';
 import { cosign, FakeLog, keyOf, verifierKey, type Fields } from './support/fake-log.ts';
 import { BUFFER_AT, namesIn } from './support/file-systems.ts';
+import { Seat } from './support/seat.ts';
 
 const arena = makeArena();
 
@@ -361,13 +362,13 @@ function dayOf(log = new FakeLog()): FakeLog {
     });
   const request = (session: number, more: Fields = {}): Fields => ({
     'gen_ai.conversation.id': `${session}`,
-    'gen_ai.request.model': 'fable-f16',
-    'arena8.model.digest': 'ab'.repeat(32),
     'gen_ai.usage.input_tokens': 4,
     ...more,
   });
   const ended = (session: number, tokens: number, finish: string, more: Fields = {}): Fields =>
     request(session, {
+      'gen_ai.request.model': 'fable-f16',
+      'arena8.model.digest': 'ab'.repeat(32),
       'gen_ai.usage.output_tokens': tokens,
       'gen_ai.response.finish_reasons': [finish],
       'arena8.cycles': '2500000',
@@ -416,7 +417,7 @@ test('llmctl audit list: a line a record, its end with a sign; filters; --json i
     `record          time user     what       end       about
      0    0:0.100000 root     boot       + ok      arena8 0.7.0 on cortex-a72
      1    0:0.200000 root     load       + ok      fable-f16, /models/fable-f16.gguf
-     2    0:0.500000 user     submit     + ok      #1 fable-f16, 4 tokens
+     2    0:0.500000 user     submit     + ok      #1, 4 tokens
      3    0:1.250000 user     infer      + ok      #1 fable-f16, 4 > 12 tokens, length
      4    0:2.000000 user     reject     - refused 4 tokens, EDQUOT: user asked 512 tokens, 37 left
      5    0:2.500000 root     cancel     ~ cut     #2 fable-f16, 4 > 3 tokens, cancel
@@ -440,8 +441,8 @@ test('llmctl audit list: a line a record, its end with a sign; filters; --json i
     ['--user 1000', '2 3 4 7 8'],
     ['--user nobody', ''],
     ['--session 2', '5 8'],
-    ['--model fable-f16', '1 2 3 5 7 8'],
-    ['--model abababab', '2 3 5 7 8'],
+    ['--model fable-f16', '1 3 5 7 8'],
+    ['--model abababab', '3 5 7 8'],
     ['--model abab', ''],
     ['--model /models/fable-f16.gguf', ''],
     ['--status refused,cut', '4 5'],
@@ -586,6 +587,9 @@ test('llmctl audit prove, head: the proof and the checkpoint alone on standard o
   const facts = JSON.parse(machine.exec('llmctl audit prove 3 --json').stdout);
   t.is(facts.leaf, log.leaves[3]!.toString('hex'));
   t.is(facts.proof, log.proof(3));
+  machine.exec('llmctl audit export /tmp/copy');
+  t.is(machine.exec('llmctl audit prove 3 --log /tmp/copy').stdout, log.proof(3)!, 'made from the tiles');
+  t.is(machine.exec(`llmctl audit prove 3 --key ${verifierKey('example.com/log', keyOf('another'))}`).status, 1);
   const other = new FakeLog('example.com/log', keyOf('another'));
   for (const record of log.records) other.append(JSON.parse(Buffer.from(record).toString()));
   const forged = machineWith(other);
@@ -640,6 +644,11 @@ test('llmctl audit export: the files of a static log; it grows, and never overwr
   t.is(run('export /mnt/h/out')[0], 0);
   t.deepEqual(filesIn(out), filesOf(log), 'tiles that were not full then are gone');
   t.is(run(`verify /mnt/h/out --key ${log.publicKey().trim()} --seen /mnt/h/seen`)[0], 0);
+  fs.mkdirSync(path.join(out, 'tile/0/000.p'));
+  for (const left of ['tile/0/000.p/9', 'tile/0/001.part', 'checkpoint.part'])
+    fs.writeFileSync(path.join(out, left), 'x');
+  t.is(run('export /mnt/h/out')[0], 0);
+  t.deepEqual(filesIn(out), filesOf(log), 'nor what an export left that was cut off');
   t.deepEqual(JSON.parse(run('export /mnt/h/out --json')[1]), {
     directory: '/mnt/h/out',
     origin: 'example.com/log',
@@ -806,6 +815,24 @@ test('llmctl audit list is no wider than the terminal, whatever the characters',
   }
 });
 
+test('at a terminal: tables as wide as it, and how far a long piece of work is', async t => {
+  const log = dayOf();
+  for (let i = 0; i < 3000; i++)
+    log.append({ 'arena8.op': 'config', 'arena8.boot': 1, 'arena8.time_ns': `${2e9 + i}` });
+  const folder = put(log, path.join(temporary(t), 'log'));
+  const seat = new Seat(66, 12, { mounts: [{ guest: '/mnt/h', directory: directory(folder, true) }] });
+  await seat.type('clear; llmctl audit list --status refused --log /mnt/h\r');
+  t.deepEqual(seat.screen().slice(0, 2), [
+    'record          time user     what       end       about',
+    '     4    0:2.000000 user     reject     - refused 4 tokens, EDQU>',
+  ]);
+  await seat.type('clear; llmctl audit verify /mnt/h --key /mnt/h/pubkey\r');
+  t.deepEqual(seat.screen().slice(0, 2), [
+    `[${'='.repeat(40)}] 100 %  27 of 27 files`,
+    'ok: 3,010 records of example.com/log, 2 power-ons, root ' + log.body().split('\n')[2]!.slice(0, 10),
+  ]);
+});
+
 // ── arena8 audit ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 interface Said {
@@ -846,6 +873,8 @@ test('arena8 audit says of an export what llmctl audit says, and verifies it', t
     ['diff', '3 7'],
     ['head', ''],
     ['head', '--json'],
+    ['prove', '3'],
+    ['prove', '3 --json'],
   ] as const) {
     const inside = machine.exec(`llmctl audit ${verb} ${words}`);
     const outside = word(verb, folder, ...words.split(' ').filter(Boolean));
@@ -876,7 +905,10 @@ test('arena8 audit says of an export what llmctl audit says, and verifies it', t
 test('arena8 audit: wrong command lines, and files that are not there', t => {
   const folder = temporary(t);
   for (const [argv, message] of [
-    [['nonesuch'], "unknown verb 'nonesuch': list, show, diff, head, verify, witness, keygen, vkey"],
+    [
+      ['nonesuch'],
+      "unknown verb 'nonesuch': list, show, diff, head, prove, export, verify, witness, keygen, vkey, replay",
+    ],
     [['list'], 'list: missing operand: DIR [FILTER]...'],
     [['head', folder, 'more'], "head: extra operand 'more'"],
     [['head', folder, '--last', '2'], 'head takes no --last'],
@@ -1012,8 +1044,19 @@ test('the whole way: a machine keeps its log in a directory of the host, and wha
   bytes[100]! ^= 1;
   fs.writeFileSync(file, bytes);
   t.is(word('verify', store, '--key', key).status, 1);
+  t.regex(
+    word('export', store, path.join(folder, 'x')).stderr,
+    /its records are not those of its checkpoint: nothing is exported/,
+  );
   bytes[100]! ^= 1;
   fs.writeFileSync(file, bytes);
+  const out = path.join(folder, 'out');
+  t.is(word('export', store, out).status, 0);
+  const { pubkey, ...exported } = filesIn(log);
+  t.truthy(pubkey);
+  t.deepEqual(filesIn(out), exported, 'the store as it would have been exported from within');
+  t.deepEqual(JSON.parse(word('export', store, out, '--json').stdout).written, 0);
+  t.is(word('prove', store, '1', '--key', key).stdout, ok(second, 'llmctl audit prove 1'));
 
   const witness = path.join(folder, 'w.pem');
   const vkey = word('keygen', witness, '--cosigner').stdout.trim();

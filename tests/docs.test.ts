@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { boot } from '../boot/index.ts';
+import { ATTRIBUTES, AUDIT_OPS, groupsOf, type Attribute } from '../trust/index.ts';
 
 const read = (file: string) => readFileSync(file, 'utf8');
 const documents = ['README.md', 'images/README.md', ...readdirSync('docs').map(f => `docs/${f}`)];
@@ -25,6 +26,23 @@ function tableAfter(text: string, heading: string): string[][] {
 test('docs/ABI.md is what kernel/abi says', t => {
   const r = spawnSync(process.execPath, ['tools/abi-doc.mjs', '--check'], { encoding: 'utf8' });
   t.is(r.status, 0, r.stderr);
+});
+
+test('docs/AUDIT.md has every operation and attribute of the audit log as trust/ has them', t => {
+  const text = read('docs/AUDIT.md');
+  const attributes = Object.entries(ATTRIBUTES).map(([name, a]: [string, Attribute]) => [
+    `\`${name}\``,
+    a.in,
+    a.kind,
+    `${a.most ?? ''}`,
+    a.help,
+  ]);
+  t.deepEqual(tableAfter(text, '#### Attributes'), attributes);
+  const operations = tableAfter(text, '#### Operations').flatMap(([ops, groups]) =>
+    ops!.split(' ').map(op => `${op} ${groups}`),
+  );
+  const known = AUDIT_OPS.map(op => `\`${op}\` ${groupsOf(op).slice(1).join(', ')}`);
+  t.deepEqual(operations.toSorted(), known.toSorted());
 });
 
 const number = (cell: string) => Number(cell.replaceAll(',', ''));

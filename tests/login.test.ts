@@ -68,12 +68,14 @@ withPerl("libxcrypt's crypt(3), asked by perl, gives what we keep", t => {
 
 // ── Becoming somebody ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What the audit ring says of logins, oldest first. */
+/** What the audit log says of logins, oldest first: who, from whom, and what was wrong. */
 const logins = (machine: Machine): string[] =>
-  ok(machine, 'cat /proc/audit')
-    .split('\n')
-    .filter(line => / login /.test(line))
-    .map(line => / login (.*) ts_ns=/.exec(line)![1]!)
+  machine.kernel
+    .audit!.lines(0)
+    .flatMap(
+      line =>
+        / what=login .* name=(\S+) value="(.*?)"(?: message="(.*)")?$/m.exec(line)?.slice(1).join(' ').trim() ?? [],
+    )
     .reverse();
 
 const nowSeconds = (machine: Machine): number => machine.nowNs() / 1e9;
@@ -169,7 +171,7 @@ test('the host begins as a user', t => {
   t.regex(ok(machine, 'llminfer --temp 0 -n 4 Once'), /\w/);
   refused(t, machine, 'llmctl unload', 1, /may not load \/models\/fable-f16\.gguf: \/etc\/llm\/rights:\d+ decides/);
   t.throws(() => power({ user: 'eve' }), { message: "no user 'eve' in /etc/passwd" });
-  t.deepEqual(logins(power({ user: 'user' })), ['user from the host']);
+  t.deepEqual(logins(machine), ['user from the host']);
 });
 
 test('at a terminal the password is not shown, and Ctrl-C gives it up', async t => {
@@ -267,6 +269,10 @@ test('rights are asked wherever a model is loaded, run or read, and the machine 
   denies('llmctl load fable-q4_0', 'load', q4);
   denies('llmctl unload', 'load', '/models/fable-f16.gguf');
   denies('llmctl backend stub', 'load', 'stub');
+  ok(machine, 'llmctl register fable-q4_0');
+  denies('llmctl swap --to 2', 'load', q4);
+  ok(machine, 'llmctl load fable-q4_0; llmctl load fable-f16 > /dev/null');
+  denies('llmctl rollback', 'load', q4);
   denies('llmctl target sifive-u74', 'manage', 'target');
   denies('llmctl disk vda --heal', 'manage', 'disk/vda');
   denies('llmctl quota user --tokens 5', 'manage', 'quota');
@@ -304,8 +310,8 @@ test('rights are asked wherever a model is loaded, run or read, and the machine 
   t.is(machine.exec(asUser('llmctl target sifive-u74')).status, 0, 'and manages');
   t.is(machine.exec(asUser('llmctl load fable-q4_0')).status, 1);
   const audit = ok(machine, 'cat /proc/audit');
-  t.regex(audit, / config \/etc\/llm\/rights /);
-  t.regex(audit, / config \/etc\/group /);
+  t.regex(audit, / what=config user=0 code=0 path=\/etc\/llm\/rights name=rights\n/);
+  t.regex(audit, / what=config user=0 code=0 path=\/etc\/group name=accounts\n/);
 });
 
 test('llmctl rights: list and test; a mistake leaves the rules before in force, at power-on none', t => {

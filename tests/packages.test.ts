@@ -10,12 +10,22 @@ import {
   verify as nodeVerify,
   X509Certificate,
 } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import test from 'ava';
 
+import { directory } from '../boot/host-directory.ts';
 import { boot, type Machine } from '../boot/index.ts';
 import { parseLogKey } from '../boot/log-key.ts';
 import { isRefusal, LIMITS, utf8Encode } from '../kernel/abi/index.ts';
@@ -46,7 +56,7 @@ import {
   type SecretKey,
 } from '../trust/index.ts';
 import { readCpio, writeCpio, type CpioSource } from '../vfs/cpio.ts';
-import { accepted, haveShared, shared } from './harness.ts';
+import { accepted, haveShared, random, shared, soak } from './harness.ts';
 import { json, ok, refused } from './support/commands.ts';
 
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'packages-'));
@@ -280,6 +290,24 @@ test('a bundle of our own holds for its file under its key, and for no other', t
   t.true(isRefusal(signBundle('x', [], signer)), 'bundles are not signed with Ed25519');
 });
 
+test('whatever becomes of a bundle by cutting, doubling and changing bytes is refused, or is the same statement', t => {
+  const next = random(12);
+  const below = (n: number): number => Math.floor(next() * n);
+  for (let i = 0; i < 400; i++) {
+    const at = below(bundleBytes.length);
+    const n = below(40);
+    const changed = [
+      bundleBytes.slice(0, at),
+      Uint8Array.from([...bundleBytes.subarray(0, at), ...bundleBytes.subarray(at + n)]),
+      Uint8Array.from([...bundleBytes.subarray(0, at + n), ...bundleBytes.subarray(at)]),
+      bundleBytes.map((b, j) => (j === at ? below(256) : b)),
+    ][i % 4]!;
+    const bundle = parseBundle(changed);
+    if (isRefusal(bundle) || checkBundle(bundle, bundleFile, [curveKey.public]) !== null) continue;
+    t.deepEqual(bundle, accepted(parseBundle(bundleBytes)), `case ${i}`);
+  }
+});
+
 withOpenssl('openssl accepts the signature of a bundle, and we one of its own', t => {
   const bundle = accepted(parseBundle(bundleBytes));
   const type = 'application/vnd.in-toto+json';
@@ -374,6 +402,7 @@ test('the default models are signed by the key of the image; the boot log says s
   const { machine, log } = powerOn();
   t.true(log.includes('model: package 1 version 1, signed by arena8'));
   t.is(ok(machine, 'llmctl policy'), 'warn\n');
+  t.regex(ok(machine, 'grep what=load /proc/audit'), /value="package 1 version 1, signed by arena8"/);
   for (const name of ['fable-f16', 'fable-q8_0', 'fable-q4_0'])
     t.regex(
       ok(machine, `llmverify ${name}`),
@@ -438,6 +467,11 @@ test('under warn a model may be unsigned or of a stranger, which is said; what i
   t.true(log.includes('model: nobody has signed it (policy warn)'));
   ok(machine, 'llmctl sign /tmp/m.gguf --key /tmp/key.pem; llmctl load /tmp/m.gguf');
   t.true(log.includes('model: package 1 version 1, signed by a key that is not trusted (policy warn)'));
+  ok(machine, 'cp /models/fable-q4_0.gguf /tmp/n.gguf; echo something > /tmp/n.gguf.sig; llmctl load /tmp/n.gguf');
+  t.is(log.at(-5), 'model: nobody has signed it (policy warn)', 'a signature of another kind');
+  put(machine, '/tmp/ec.pem', formatSecretPem(curveKey));
+  ok(machine, 'llmctl sign /tmp/n.gguf --oms --key /tmp/ec.pem; llmctl load /tmp/n.gguf');
+  t.regex(log.at(-5)!, /^model: key [0-9a-f]{64} is not trusted \(policy warn\)$/);
   ok(machine, 'llmctl load fable-f16');
   const stays = (command: string, why: RegExp): void => {
     refused(t, machine, command, 1, why);
@@ -465,6 +499,23 @@ test('under warn a model may be unsigned or of a stranger, which is said; what i
   stays('llmctl load /tmp/m.gguf', /HashMismatch: the package is of a file of 774816 bytes, this one has 774817/);
   ok(machine, 'llmctl policy off; llmctl load /tmp/m.gguf');
   t.is(loadedFile(machine), '/tmp/m.gguf', 'off: nothing is looked at');
+});
+
+test('a bit of a sidecar that is flipped is found by the machine too: nothing is loaded', t => {
+  const host = inScratch('flips');
+  mkdirSync(host);
+  copyFileSync('images/models/fable-q4_0.gguf', path.join(host, 'm.gguf'));
+  const sidecar = new Uint8Array(readFileSync('images/models/fable-q4_0.gguf.sis'));
+  const machine = boot({ strict: true, image, mounts: [{ guest: '/h', directory: directory(host, false) }] });
+  ok(machine, 'llmctl policy enforce');
+  const bits = 8 * (sidecar.length - 1);
+  for (let bit = 0; bit < bits; bit += soak ? 1 : 101) {
+    writeFileSync(path.join(host, 'm.gguf.sis'), flipped(sidecar, bit));
+    refused(t, machine, 'llmctl load /h/m.gguf', 1, /SignatureFailure|HashMismatch/);
+  }
+  t.is(loadedFile(machine), '/models/fable-f16.gguf');
+  writeFileSync(path.join(host, 'm.gguf.sis'), sidecar);
+  ok(machine, 'llmctl load /h/m.gguf');
 });
 
 test('under enforce every model needs a package that holds; a policy file that says nothing known is enforce', t => {
@@ -594,7 +645,7 @@ test('swap and rollback: atomically, to registered models only, and back', t => 
   );
   t.regex(
     newest(machine),
-    /what=swap .*path=\/models\/fable-q4_0.gguf value="from \/models\/fable-f16.gguf, [0-9]+ ns"/,
+    /what=swap .*path=\/models\/fable-q4_0.gguf value="from \/models\/fable-f16.gguf, [0-9]+ ns, package 2 version 1, signed by arena8"/,
   );
   t.is(loadedFile(machine), '/models/fable-q4_0.gguf');
   const small = ok(machine, STORY);
@@ -614,6 +665,8 @@ test('swap and rollback: atomically, to registered models only, and back', t => 
     refused(t, machine, command, 1, /HashMismatch/);
     t.is(ok(machine, STORY), small, command);
   }
+  ok(machine, 'llmctl unload; llmctl rollback');
+  t.is(ok(machine, STORY), small, 'what was unloaded is the model before');
   ok(machine, 'llmctl submit --max-tokens 200 Once upon > /dev/null');
   refused(t, machine, 'llmctl swap --to 2', 1, /EBUSY/);
 });
@@ -649,7 +702,8 @@ test('an attestation says what the machine is and runs, under the key of its log
   const { nonce, model, configuration, log } = says.predicate;
   t.is(nonce, 'n-1');
   t.like(model, { path: '/models/fable-f16.gguf', engine: 'transformer', name: 'fable' });
-  t.like(model!['package'], { id: 1, version: 1, permissions: ['EXECUTE', 'ATTEST'] });
+  t.like(model!['package'], { id: 1, version: 1, trusted: true });
+  t.deepEqual(model!['permissions'], ['EXECUTE', 'ATTEST']);
   t.like(configuration, { target: 'cortex-a72', policy: 'warn', seed: 0, disks: [] });
   t.like(log, { origin: 'test.invalid/log', demonstration: false });
   t.regex(log!['checkpoint'] as string, /^test\.invalid\/log\n[0-9]+\n[A-Za-z0-9+/=]+\n\n— test\.invalid\/log /);

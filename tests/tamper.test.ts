@@ -46,8 +46,10 @@ const soak = process.env['ARENA8_SOAK'] === '1';
 const PYTHON = '/usr/bin/python3';
 const GO = '/usr/bin/go';
 const MOD = '/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog';
+const OPENSSL = '/usr/bin/openssl';
 const haveOracles =
-  [PYTHON, '/usr/lib/python3/dist-packages/cryptography', GO, MOD].every(existsSync) || process.env['CI'] === 'true';
+  [OPENSSL, PYTHON, '/usr/lib/python3/dist-packages/cryptography', GO, MOD].every(existsSync) ||
+  process.env['CI'] === 'true';
 const withOutsiders = haveOracles ? test : test.skip;
 
 const scratch = mkdtempSync(path.join(tmpdir(), 'arena8-tamper-'));
@@ -164,6 +166,8 @@ test.before(() => {
     'llminfer nothing --max-tokens 100000',
     'llminfer "the cat" --max-tokens 400 &',
     'llminfer "a dog" --max-tokens 3 --temp 0.8 --seed 7',
+    'for i in 1 2 3 4 5 6 7 8 9; do llminfer --detach "day $i" --max-tokens 90; done',
+    'llmcancel 5; llmcancel 7; llminfer --timeout 1 "too late" --max-tokens 200',
   );
   machineLog.day('llmctl load /models/nothing.gguf', 'llmstream "once" --max-tokens 4', 'llmctl unload');
 });
@@ -191,6 +195,29 @@ withOutsiders('a machine’s own log stands before all three, on the command lin
   bytes[bytes.length - 3]! ^= 1;
   writeFileSync(path.join(dir, bundle), bytes);
   for (const answer of answers()) t.true(answer.startsWith(`1 ${bundle}: record ${size - 1}`), answer);
+});
+
+withOutsiders('what docs/AUDIT.md tells a stranger to type works', t => {
+  const { files, heads } = machineLog;
+  const cwd = path.join(scratch, 'stranger');
+  written(files, path.join(cwd, 'log'));
+  writeFileSync(path.join(cwd, 'vkey'), files.get('pubkey')!);
+  writeFileSync(path.join(cwd, 'seen'), heads[0]!);
+  const blocks = [...readFileSync('docs/AUDIT.md', 'utf8').matchAll(/```sh\n([^]*?)```/g)].map(([, block]) => block!);
+  const env = { ...process.env, ARENA8: process.cwd(), GOCACHE: path.join(scratch, 'go') };
+  const typed = () =>
+    blocks.map(block => spawnSync('bash', ['-euo', 'pipefail', '-c', block], { cwd, env, encoding: 'utf8' }));
+  t.deepEqual(
+    typed().map(({ status, stderr }) => (status === 0 ? '' : `${status}: ${stderr}`)),
+    ['', '', ''],
+  );
+  // Somebody else's signature and records are told apart by each of them.
+  const checkpoint = Buffer.from(files.get('checkpoint')!).toString();
+  writeFileSync(
+    path.join(cwd, 'log/checkpoint'),
+    checkpoint.replace(/\n\d+\n./, found => `${found.slice(0, -1)}=`),
+  );
+  t.true(typed().every(({ status }) => status !== 0));
 });
 
 // ── Tampering ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -254,7 +281,7 @@ const LOGS: readonly { readonly size: number; readonly seenSize: number; readonl
   { size: 40, seenSize: 1, share: 1 },
   { size: 600, seenSize: 300, share: 0.5 },
 ];
-const CASES = soak ? 100_000 : 640;
+const CASES = soak ? 100_000 : 510;
 
 withOutsiders('three verifiers reject every tampered log, and name the place', async t => {
   if (soak) t.timeout(4 * 3_600_000);

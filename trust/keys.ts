@@ -139,9 +139,13 @@ export function derived(secret: Uint8Array, salt: Uint8Array, info: string): Uin
 
 export const hmacSha256 = (key: Uint8Array, message: Uint8Array): Uint8Array => hmac(sha256, key, message);
 
-/** What LogKey.mac promises, of a key's 32 secret bytes: HMAC-SHA256 under a secret derived for `label` alone. */
+/** The secret that a log key's 32 bytes have for `label` alone. */
+export const labelSecret = (secret: Uint8Array, label: string): Uint8Array =>
+  derived(secret, new Uint8Array(0), `arena8/log-key/v1 ${label}`);
+
+/** What LogKey.mac promises: HMAC-SHA256 under that secret. */
 export function labelMac(secret: Uint8Array, label: string, message: Uint8Array): Uint8Array {
-  return hmacSha256(derived(secret, new Uint8Array(0), `arena8/log-key/v1 ${label}`), message);
+  return hmacSha256(labelSecret(secret, label), message);
 }
 
 // ---- PEM (RFC 7468) with PKCS#8 (RFC 5958, RFC 8410) and SubjectPublicKeyInfo (RFC 5280), as openssl writes them ----

@@ -2,10 +2,10 @@
 // DSSE envelope, that an in-toto statement, and that the model's files with their SHA-256. Certificates and keyless signatures need a
 // certificate authority and a transparency log of others: they are told apart and refused by name.
 
-import { isRefusal, shown, utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
+import { isRefusal, shown, utf8Encode } from '../kernel/abi/index.ts';
 import type { Refusal } from '../kernel/abi/index.ts';
 import { fromBase64, fromHex, joined, malformed, sha256, toBase64, toHex } from './bytes.ts';
-import { canonical } from './canonical.ts';
+import { canonical, parseJson } from './canonical.ts';
 import type { Json } from './canonical.ts';
 import { formatStatement, parseStatement, preAuthentication, STATEMENT_PAYLOAD } from './dsse.ts';
 import { formatPublicPem, isCurve, sign, verify } from './keys.ts';
@@ -136,11 +136,9 @@ function object(
   let found = value;
   if (value instanceof Uint8Array) {
     if (value.length === 0) return malformed(`${place} is empty`);
-    try {
-      found = JSON.parse(utf8Decode(value)) as unknown;
-    } catch {
-      return malformed(`${place} is not JSON`);
-    }
+    const parsed = parseJson(value);
+    if (isRefusal(parsed)) return malformed(`${place}: ${parsed.message}`);
+    found = parsed.value;
   }
   if (typeof found !== 'object' || found === null || Array.isArray(found))
     return malformed(`${place} is not an object`);

@@ -56,7 +56,7 @@ export type AttributeKind = 'count' | 'u64' | 'real' | 'flag' | 'text' | 'hex' |
 /** Attributes that come together; see OP_GROUPS. */
 export type AttributeGroup = 'all' | 'object' | 'machine' | 'model' | 'request' | 'end';
 
-interface Attribute {
+export interface Attribute {
   readonly in: AttributeGroup;
   readonly kind: AttributeKind;
   /** Bytes: of text and words at most, as JSON has them between quotes or brackets (escapes and commas counted); of hex exactly. */

@@ -139,17 +139,18 @@ interface Difference {
 
 /** The way through the records: their tree, as the one hash a level that still waits for its right sibling, beside the tiles. */
 class Walk {
+  readonly order = new Order();
+  size = 0;
   readonly #end: number;
   readonly #heads: readonly Head[];
   readonly #hash: Sha256;
   readonly #waiting: Uint8Array[] = [];
   /** The tile of each level that the next hash of the level should be found in. */
   readonly #tiles: { readonly path: string; readonly bytes: Uint8Array }[] = [];
-  readonly order = new Order();
   #difference: Difference | null = null;
-  #headsKept = 0;
+  /** How many of the heads the records have been found to continue. */
+  #headsKept: number;
   #forked = false;
-  size = 0;
 
   constructor(end: number, heads: readonly Head[], hash: Sha256) {
     this.#end = end;
@@ -295,10 +296,9 @@ class Order {
   }
 
   #submitFault(number: number): Refusal | null {
-    for (const [submitted, boot] of this.#open) {
-      if (boot === this.#boot) break; // in order: so are the others
-      return unproven(`admits a request before that of record ${submitted}, of power-on ${boot}, has its end`);
-    }
+    const [oldest] = this.#open;
+    if (oldest !== undefined && oldest[1] < this.#boot)
+      return unproven(`admits a request before that of record ${oldest[0]}, of power-on ${oldest[1]}, has its end`);
     this.#open.set(number, this.#boot);
     return null;
   }

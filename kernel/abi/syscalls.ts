@@ -148,12 +148,12 @@ export const SYSCALLS = {
   getgid: call(92, [], 'The real group.'),
   getegid: call(93, [], 'The effective group.'),
   getgroups: call(94, [['groups', 'out', 'ids']], 'Supplementary groups as u32. Returns how many bytes.'),
-  setuid: call(95, [['uid', 'int']], 'Become a user: the superuser anyone and for good, which is a login in the audit log; others only their real or saved user.'),
+  setuid: call(95, [['uid', 'int']], 'Become a user: the superuser anyone and for good, which is a login in the audit log; others only their real or saved user.', true),
   setgid: call(96, [['gid', 'int']], 'The same for the group.'),
   setgroups: call(97, [['groups', 'in', 'ids']], 'Set the supplementary groups, u32 each. The superuser only.'),
   umask: call(98, [['mask', 'octal']], 'Set the permission bits that new files do not get. Returns the old mask.'),
   auth_wait: call(99, [['name', 'path']], 'Wait until a password of that user may be tried again. The superuser only, as the next.', true),
-  auth_failed: call(100, [['name', 'path']], 'A password of that user was wrong: to the audit log, and the next one has to wait longer. That somebody has become a user setuid tells the log.'),
+  auth_failed: call(100, [['name', 'path']], 'A password of that user was wrong: to the audit log, and the next one has to wait longer. That somebody has become a user setuid tells the log.', true),
   rights: call(101, [['user', 'path'], ['right', 'path'], ['object', 'path']], 'Whether a user has a right (load, run, read, manage) to a model or to what is managed: the line of /etc/llm/rights that gives it, 0 for the superuser.'),
 
   // Trust

@@ -53,6 +53,9 @@ interface Asked {
   readonly quotaBefore: readonly string[];
 }
 
+/** Records that a call may leave at most: four files of /etc that it is found to have changed, and its own. */
+const CALL_RECORDS = 6;
+
 const nameOf = (table: Readonly<Record<string, number>>, value: number): string =>
   Object.keys(table).find(name => table[name] === value) ?? `${value}`;
 
@@ -76,6 +79,8 @@ export class AuditJournal implements Journal {
   // ── System calls ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   note(op: AuditOp, uid: number, fields: AuditFields): number {
+    // Calls that leave records have passed the gate; what else is noted in a full ring cannot wait.
+    if (this.log.room(this.k.table.live().length) < FRAME_BYTES_MOST) this.log.settle();
     return this.log.append(op, uid, fields);
   }
 
@@ -115,7 +120,7 @@ export class AuditJournal implements Journal {
 
   /** Whether a call can leave its records; a reason why it never will. Ends of live sessions have their room already. */
   gate(): boolean | Refusal {
-    if (this.log.room(this.k.table.live().length) >= 2 * FRAME_BYTES_MOST) return true;
+    if (this.log.room(this.k.table.live().length) >= CALL_RECORDS * FRAME_BYTES_MOST) return true;
     return this.log.stopped === null ? false : AuditLog.why(this.log.stopped);
   }
 

@@ -196,10 +196,10 @@ export class AuditLog {
     const answered = this.doneAt !== null;
     this.doneAt = null;
     this.acknowledged = this.written;
+    if (this.weights.length === 0 && this.written.size === this.tree.size) return answered;
     const { bytes, records, from } = this.ring.unstored;
-    const isBehind = records > 0 || this.written.size < this.tree.size;
     const isTime = this.due === 'now' || (idle && this.due === 'soon') || 2 * bytes > LIMITS.auditRingBytes;
-    if (!isBehind || !isTime || this.ring.next === this.failedAt) return answered;
+    if (!isTime || this.ring.next === this.failedAt) return answered;
     const room = LIMITS.auditFileRecords - (from % LIMITS.auditFileRecords);
     const { auditRecordCycles, auditCheckpointCycles } = this.k.costs.target.overhead;
     if (!mayTake(auditCheckpointCycles)) return answered;

@@ -13,11 +13,11 @@ import {
   sameBytes,
   Tree,
   type AuditOp,
-  type HashStore,
   type NoteKey,
   type OpenedCheckpoint,
   type Sha256,
 } from '../../trust/index.ts';
+import type { HashFile } from './hashes.ts';
 import { decodeRecord } from './record.ts';
 import { entriesPath, type Store } from './store.ts';
 
@@ -42,7 +42,7 @@ export interface Recovered {
   readonly dropped: { readonly records: number; readonly bytes: number; readonly digest: Uint8Array };
 }
 
-export function recover(store: Store, key: NoteKey, hashes: HashStore, sha256: Sha256): Recovered | Refusal {
+export function recover(store: Store, key: NoteKey, hashes: HashFile, sha256: Sha256): Recovered | Refusal {
   const opened = store.open();
   if (opened !== null) return opened;
   const notes = store.notes();
@@ -56,6 +56,12 @@ export function recover(store: Store, key: NoteKey, hashes: HashStore, sha256: S
   if (size > 0 && starts[0] !== 0) return missing(entriesPath(0), 0, size);
   let tail: Uint8Array = new Uint8Array(0);
   for (const [i, first] of starts.entries()) {
+    if (!hashes.hasRoom)
+      return refuse(
+        'NOSPC',
+        0,
+        `memory storage has no room for the hashes of more than ${first} records of the audit log`,
+      );
     const bytes = store.bytesFrom(first);
     if (isRefusal(bytes)) return bytes;
     const wanted = Math.max(0, Math.min(starts[i + 1] ?? size, size) - first);

@@ -17,7 +17,7 @@ export const RingState = layout({
   unstoredBytes: 'u32', // of those that are not in the store
   reserved: 'u32',
 });
-type State = ReturnType<typeof RingState.read>;
+type Field = keyof (typeof RingState)['fields'];
 
 /** Bytes in front of a record. */
 export const FRAME_BYTES = 2;
@@ -33,25 +33,29 @@ export class AuditRing {
     this.ringAt = at + RingState.bytes;
   }
 
-  private get state(): State {
-    return RingState.read(this.arena.u8, this.at);
+  private get(field: Field): number {
+    const i = (this.at + RingState.at[field]) >> 2;
+    const low = this.arena.u32[i]!;
+    return RingState.fields[field] === 'u64' ? low + this.arena.u32[i + 1]! * 4294967296 : low;
   }
-  private store(state: State): void {
-    RingState.write(this.arena.u8, this.at, state);
+  private set(field: Field, value: number): void {
+    const i = (this.at + RingState.at[field]) >> 2;
+    this.arena.u32[i] = value % 4294967296;
+    if (RingState.fields[field] === 'u64') this.arena.u32[i + 1] = Math.floor(value / 4294967296);
   }
 
   /** Number of the next record. */
   get next(): number {
-    return this.state.next;
+    return this.get('next');
   }
-  /** Bytes of frames that are not in the store, and how many there are. */
-  get unstored(): { readonly bytes: number; readonly records: number; readonly from: number } {
-    const { unstored, next, unstoredBytes } = this.state;
-    return { bytes: unstoredBytes, records: next - unstored, from: unstored };
+  /** Number of the first record that is not in the store, how many there are, and bytes of their frames. */
+  get unstored(): { readonly from: number; readonly records: number; readonly bytes: number } {
+    const from = this.get('unstored');
+    return { from, records: this.next - from, bytes: this.get('unstoredBytes') };
   }
   /** Bytes that may still be appended. */
   get room(): number {
-    return LIMITS.auditRingBytes - this.state.unstoredBytes;
+    return LIMITS.auditRingBytes - this.get('unstoredBytes');
   }
 
   /** The log goes on behind records that are in the store already: the ring begins empty. */
@@ -61,46 +65,46 @@ export class AuditRing {
 
   /** Appends the next record; the oldest ones make room. */
   append(record: Uint8Array): void {
-    const s = this.state;
     const bytes = FRAME_BYTES + record.length;
-    if (s.unstoredBytes + bytes > LIMITS.auditRingBytes) panic('the audit ring is full of records that are not stored');
-    while (s.bytes + bytes > LIMITS.auditRingBytes) {
-      const oldest = FRAME_BYTES + this.lengthAt(s.firstAt);
-      s.firstAt = wrapped(s.firstAt + oldest);
-      s.bytes -= oldest;
-      s.first++;
+    if (bytes > this.room) panic('the audit ring is full of records that are not stored');
+    let kept = this.get('bytes');
+    while (kept + bytes > LIMITS.auditRingBytes) {
+      kept -= this.step('firstAt');
+      this.set('first', this.get('first') + 1);
     }
-    this.write(s.nextAt, Uint8Array.of(record.length >> 8, record.length & 0xff));
-    this.write(wrapped(s.nextAt + FRAME_BYTES), record);
-    s.nextAt = wrapped(s.nextAt + bytes);
-    s.bytes += bytes;
-    s.unstoredBytes += bytes;
-    s.next++;
-    this.store(s);
+    const at = this.get('nextAt');
+    this.write(at, Uint8Array.of(record.length >> 8, record.length & 0xff));
+    this.write(wrapped(at + FRAME_BYTES), record);
+    this.set('nextAt', wrapped(at + bytes));
+    this.set('bytes', kept + bytes);
+    this.set('unstoredBytes', this.get('unstoredBytes') + bytes);
+    this.set('next', this.next + 1);
+  }
+
+  /** A position goes on to the next frame; returns the bytes of this one. */
+  private step(position: 'firstAt' | 'unstoredAt'): number {
+    const at = this.get(position);
+    const bytes = FRAME_BYTES + this.lengthAt(at);
+    this.set(position, wrapped(at + bytes));
+    return bytes;
   }
 
   /** The first `count` records that are not in the store, oldest first. */
   pending(count: number): Uint8Array[] {
-    const { unstoredAt } = this.state;
-    return this.read(unstoredAt, count);
+    return this.read(this.get('unstoredAt'), count);
   }
 
   /** The first `count` of them are in the store now. */
   stored(count: number): void {
-    const s = this.state;
-    for (let i = 0; i < count; i++) {
-      const bytes = FRAME_BYTES + this.lengthAt(s.unstoredAt);
-      s.unstoredAt = wrapped(s.unstoredAt + bytes);
-      s.unstoredBytes -= bytes;
-      s.unstored++;
-    }
-    this.store(s);
+    let bytes = 0;
+    for (let i = 0; i < count; i++) bytes += this.step('unstoredAt');
+    this.set('unstoredBytes', this.get('unstoredBytes') - bytes);
+    this.set('unstored', this.get('unstored') + count);
   }
 
   /** All that are here, oldest first. */
   all(): Uint8Array[] {
-    const { firstAt, first, next } = this.state;
-    return this.read(firstAt, next - first);
+    return this.read(this.get('firstAt'), this.next - this.get('first'));
   }
 
   private read(from: number, count: number): Uint8Array[] {

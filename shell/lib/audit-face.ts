@@ -21,7 +21,7 @@ export const auditOptions = {
   since: { value: 'TIME', help: "audit list: from then on, [BOOT:]SECONDS of the machine's clock" },
   until: { value: 'TIME', help: 'audit list: up to then' },
   last: { value: 'N', help: 'audit list: of those the last N' },
-  key: { value: 'VKEY', help: "audit verify: the log's verifier key, NAME+ID+KEY, or a file that holds it" },
+  key: { value: 'VKEY', help: "audit verify, prove: the log's verifier key, NAME+ID+KEY, or a file that holds it" },
   seen: { value: 'FILE', many: true, help: 'audit verify: a checkpoint seen before, which the log must continue' },
   witness: { value: 'VKEY', many: true, help: 'audit verify: the key of a witness who must have cosigned, or a file' },
 } as const satisfies OptionTable;

@@ -1,16 +1,19 @@
 // The audit log for programs of the machine: files over system calls, a terminal's width, and the kernel's own log where it shows it, /audit.
 
-import { E, IOCTL, isRefusal, KIND, refuse, strerror } from '../../kernel/abi/index.ts';
+import { E, IOCTL, isRefusal, KIND, O, refuse, strerror } from '../../kernel/abi/index.ts';
 import type { Refusal, Sys } from '../../kernel/abi/index.ts';
+import { PART } from './audit-export.ts';
+import type { ExportTarget } from './audit-export.ts';
 import { auditOptions, refused } from './audit-face.ts';
 import type { Face, Run } from './audit-face.ts';
 import { openLog } from './audit-reader.ts';
 import type { LogFiles, OpenLog } from './audit-reader.ts';
-import { join, listDirectory, readFile, stat } from './files.ts';
+import { dirname, join, listDirectory, readFile, stat } from './files.ts';
 import type { OptionTable } from './getopt.ts';
 import { grouped, isTerminal } from './model.ts';
 import type { Context } from './program.ts';
 import { ProgressBar } from './progress.ts';
+import { writeAll } from './stdio.ts';
 import { replayOptions } from './replay-options.ts';
 import type { ReplayTable } from './replay-options.ts';
 
@@ -30,6 +33,43 @@ export type AuditContext = Context<
       readonly json: { readonly help: string };
     }
 >;
+
+/** Where `llmctl audit export` goes. */
+export function machineTarget(sys: Sys, place: string): ExportTarget {
+  const directories = new Set<string>();
+  const wrong = (path: string, errno: number): Refusal | null => (errno < 0 ? failed(path, errno) : null);
+  return {
+    ...machineFiles(sys, place),
+    *put(name, bytes) {
+      const path = join(place, name);
+      const part = path + PART;
+      const made = yield* makeDirectories(sys, dirname(path), directories);
+      const fd = made < 0 ? made : yield* sys.open(part, O.WRONLY | O.CREAT | O.TRUNC, 0o666);
+      if (fd < 0) return failed(path, fd);
+      let status = yield* writeAll(sys, fd, bytes);
+      yield* sys.close(fd);
+      if (status === 0) status = yield* sys.rename(part, path);
+      if (status < 0) yield* sys.unlink(part);
+      return wrong(path, status);
+    },
+    *remove(name) {
+      const path = join(place, name);
+      const status = yield* sys.unlink(path);
+      if (status === 0) yield* sys.rmdir(dirname(path)); // something may be left there
+      return wrong(path, status);
+    },
+  };
+}
+
+/** `mkdir -p`; `known` are there. */
+function* makeDirectories(sys: Sys, path: string, known: Set<string>): Generator<void, number, void> {
+  if (known.has(path) || path === '/' || path === '.') return 0;
+  const above = yield* makeDirectories(sys, dirname(path), known);
+  const status = above < 0 ? above : yield* sys.mkdir(path, 0o777);
+  if (status < 0 && status !== -E.EXIST) return status;
+  known.add(path);
+  return 0;
+}
 
 /** Files below `place`. A store's list of checkpoints may be long. */
 export function machineFiles(sys: Sys, place: string): LogFiles {

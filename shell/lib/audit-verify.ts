@@ -14,8 +14,13 @@ import { jsonLine } from './fmt.ts';
 import { grouped } from './model.ts';
 
 export function* verifyWhole(face: Face, log: OpenLog, files: LogFiles): Run {
-  const key = yield* logKey(face, files);
-  if (isRefusal(key)) return yield* refused(face, key);
+  const given = yield* logKey(face, files);
+  if (isRefusal(given)) return yield* refused(face, given);
+  const { key, isBeside } = given;
+  if (isBeside)
+    yield* face.err.print(
+      `the key is the one beside the log, ${shown(key.name)}: that shows order and integrity, not whose log it is (--key)\n`,
+    );
   const witnesses: NoteKey[] = [];
   for (const text of face.options.witness) {
     const witness = yield* keyFrom(face, text);
@@ -34,23 +39,24 @@ export function* verifyWhole(face: Face, log: OpenLog, files: LogFiles): Run {
   return 0;
 }
 
-/** The key that --key gives, or the one that lies beside the log, with a word about what that is worth. */
-function* logKey(face: Face, files: LogFiles): Generator<void, NoteKey | Refusal, void> {
-  if (face.options.key !== undefined) return yield* keyFrom(face, face.options.key);
+/** The log's key: the one that --key gives, or the one that lies beside the log. */
+export function* logKey(
+  face: Face,
+  files: LogFiles,
+): Generator<void, { readonly key: NoteKey; readonly isBeside: boolean } | Refusal, void> {
+  if (face.options.key !== undefined) {
+    const key = yield* keyFrom(face, face.options.key);
+    return isRefusal(key) ? key : { key, isBeside: false };
+  }
   const bytes = yield* files.read(PUBLIC_KEY_FILE);
   if (isRefusal(bytes)) return bytes;
-  if (bytes === null)
-    return refuse(
-      'INVAL',
-      0,
-      `${files.place}: whose log is it? --key VKEY gives its key, from somebody other than the log`,
-    );
+  if (bytes === null) {
+    const message = `${files.place}: whose log is it? --key VKEY gives its key, from somebody other than the log`;
+    return refuse('INVAL', 0, message);
+  }
   const key = parseNoteKey(utf8Decode(bytes));
   if (isRefusal(key)) return { ...key, message: `${files.place}/${PUBLIC_KEY_FILE}: ${key.message}` };
-  yield* face.err.print(
-    `the key is the one beside the log, ${shown(key.name)}: that shows order and integrity, not whose log it is (--key)\n`,
-  );
-  return key;
+  return { key, isBeside: true };
 }
 
 /** A verifier key as it is, or in a file. */

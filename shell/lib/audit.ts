@@ -5,7 +5,7 @@ import { content, disclose, witness } from './audit-control.ts';
 import { exportLog } from './audit-export.ts';
 import type { Run } from './audit-face.ts';
 import { listRecords } from './audit-list.ts';
-import { AUDIT_DIRECTORY, auditVerbOptions, withLog } from './audit-machine.ts';
+import { AUDIT_DIRECTORY, auditVerbOptions, machineTarget, withLog } from './audit-machine.ts';
 import type { AuditContext } from './audit-machine.ts';
 import { prove } from './audit-prove.ts';
 import { replay } from './audit-replay.ts';
@@ -55,12 +55,20 @@ export const auditVerbs: Readonly<Record<string, Verb>> = {
   },
   head: { usage: '[--log DIR]', takes: ['log'], operands: [0, 0], run: ctx => withLog(ctx, logOf(ctx), showHead) },
   prove: {
-    usage: 'N',
+    usage: 'N [--key VKEY] [--log DIR]',
+    takes: ['key', 'log'],
+    operands: [1, 1],
+    run: (ctx, words) => withLog(ctx, logOf(ctx), (face, log, files) => prove(face, log, files, words)),
+  },
+  export: {
+    usage: 'DIR',
     takes: [],
     operands: [1, 1],
-    run: (ctx, words) => withLog(ctx, AUDIT_DIRECTORY, (face, log, files) => prove(face, log, files, words)),
+    run: (ctx, [directory = '']) =>
+      withLog(ctx, AUDIT_DIRECTORY, (face, log, files) =>
+        exportLog(face, log, files, machineTarget(ctx.sys, directory)),
+      ),
   },
-  export: { usage: 'DIR', takes: [], operands: [1, 1], run: exportLog },
   verify: {
     usage: 'DIR [--key VKEY] [--seen FILE]... [--witness VKEY]...',
     takes: ['key', 'seen', 'witness'],

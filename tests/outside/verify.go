@@ -167,8 +167,9 @@ func storeOf(records [][]byte) (store hashStore, err error) {
 
 // wrongRecord finds the first record whose hash is not the one in its tile.
 func wrongRecord(f files, size int64, records [][]byte) error {
+	tiles := tilesOf(0, size)
 	for i, record := range records {
-		t := tilesOf(0, size)[i>>tileHeight]
+		t := tiles[i>>tileHeight]
 		at := i % (1 << tileHeight) * tlog.HashSize
 		if hash := tlog.RecordHash(record); !bytes.Equal(f[path(t)][at:at+tlog.HashSize], hash[:]) {
 			return fmt.Errorf("%s: record %d: not the one whose hash is in %s", bundlePath(i, size), i, path(t))
@@ -234,6 +235,9 @@ func check(f files, vkey string, keys []note.Verifier, seen *tlog.Tree) (tree tl
 	}
 
 	// 2. Are all the files there, and no others? A file too many could be shown to somebody else.
+	if tree.N>>tileHeight > int64(len(f)) {
+		return tree, fmt.Errorf("checkpoint: %d records are not in %d files", tree.N, len(f))
+	}
 	known := map[string]bool{"checkpoint": true, "pubkey": true}
 	if said, there := f["pubkey"]; there && string(said) != vkey+"\n" { // the log's own word is worth nothing, but it must not say another key
 		return tree, fmt.Errorf("pubkey: not the key that was given")

@@ -96,7 +96,7 @@ def open_checkpoint(what, data, log, witnesses):
     except ValueError as e:
         raise Bad(f"{what}: text is not origin, size, root") from e
     if origin != log[0] or size < 0 or len(root) != 32 or end != "":
-        raise Bad(f"{what}: origin {origin}, size or root of another log than {log[0]}")
+        raise Bad(f"{what}: origin {origin!r}, size or root of another log than {log[0]}")
     return size, root
 
 
@@ -133,7 +133,7 @@ def read_records(files, size):
             except (ValueError, TypeError, KeyError, RecursionError) as e:
                 raise Bad(f"{where}: no record") from e
             if type(own) is not int or own != number:
-                raise Bad(f"{where}: calls itself {own}")
+                raise Bad(f"{where}: calls itself {own!r}")
             yield sha256(b"\0" + record)
             at += 2 + length
         if at < len(bundle):
