@@ -68,6 +68,7 @@ test('the digest of the build is what sha256sum says of the sources, the kernels
   const byHand = execFileSync('bash', ['-c', tools.recipe], { encoding: 'utf8' }).split(' ')[0]!;
   t.is(tools.buildDigest(), byHand);
   t.is(BUILD_DIGEST, byHand);
+  t.true(readFileSync('docs/AUDIT.md', 'utf8').includes(`    ${tools.recipe}\n`));
   const m = machine();
   t.regex(ok(m, 'cat /proc/version'), new RegExp(`^arena8 .*\nsha256 ${byHand}\n$`));
   t.true(ok(m, 'dmesg').includes(byHand));
