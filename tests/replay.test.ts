@@ -199,6 +199,10 @@ test('what a record says that did not happen is named', t => {
   // Drawn with another seed or setting, every token may be another one
   const all = differing({ 'gen_ai.request.seed': 1, 'gen_ai.request.temperature': 5 }) as string[];
   t.deepEqual(all, ['generator at first', 'logits', 'generator at last', 'cycles', 'output']);
+  // Cut off before its first token, or by a quota behind its last: charged less than that took, or more than the whole may
+  t.deepEqual(differing({ 'arena8.cycles': '1' }, 'exhausted'), ['cycles']);
+  t.deepEqual(differing({ 'arena8.cycles': '9007199254740991' }, 'exhausted'), ['cycles']);
+  t.deepEqual(differing({ 'arena8.output.digest': '00'.repeat(32) }, 'fault'), ['output']);
   // Cut off after fewer tokens than it drew
   t.deepEqual(differing({ 'gen_ai.usage.output_tokens': 3 }, 'cancel'), [
     'logits',
@@ -413,6 +417,24 @@ test('arena8 audit replay: an exported log, with stored texts', t => {
     t.regex(unsalted.stdout, /^prompt +not compared: its salt is not disclosed\n/m);
     t.is(unsalted.status, 0);
     t.is(word(scratch, '4', '--prompt', 'Once upon').status, 1);
+    // A text is tokenized as the request had it: with special tokens, or as what is scored. A continued one has no text of its own.
+    const given = (number: string, text: string): string =>
+      word(scratch, number, '--identity', identity, '--prompt', text).stdout.split('\n').at(-2) ?? '';
+    t.is(given('12', '<|endoftext|>Hello'), 'record 12: infer agrees');
+    t.regex(
+      word(scratch, '14', '--identity', identity, '--prompt', ' and then').stderr,
+      /: it continues session 3: its prompt is known by all its token ids only\n$/,
+    );
+    const scored = path.join(scratch, 'scored');
+    fs.writeFileSync(
+      scored,
+      fs.readFileSync('images/root/usr/share/labs/budget.md', 'utf8').split('\n').slice(0, 6).join('\n'),
+    );
+    fs.appendFileSync(scored, '\n');
+    t.regex(
+      word(scratch, '17', '--identity', identity, '--file', scored).stdout,
+      /\nloss +agrees\n[^]*score agrees\n$/,
+    );
   });
 });
 
