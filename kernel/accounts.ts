@@ -60,19 +60,14 @@ export class Names {
 }
 
 export class Accounts {
+  /** As they were read last. */
+  names = new Names('', '');
   private readonly passwd: EtcFile;
   private readonly group: EtcFile;
-  private names = new Names('', '');
 
   constructor(k: EtcContext) {
     this.passwd = new EtcFile(k, PASSWD_FILE);
     this.group = new EtcFile(k, GROUP_FILE);
-  }
-
-  /** The accounts of now. */
-  now(): Names {
-    this.refresh();
-    return this.names;
   }
 
   /** Reads what has changed; the files that did. */
@@ -80,11 +75,6 @@ export class Accounts {
     const changed = [this.passwd, this.group].filter(file => file.refresh());
     if (changed.length > 0) this.names = new Names(this.passwd.text, this.group.text);
     return changed;
-  }
-
-  /** As they were read last, by those who may not touch the DMA buffer: in the middle of a transfer, or of a panic. */
-  nameOf(uid: number): string {
-    return this.names.name(uid);
   }
 }
 

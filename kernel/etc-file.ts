@@ -1,5 +1,6 @@
 // A file of /etc that the kernel keeps in mind: read at boot and again whenever it has become another one. What says so is the inode and the
-// time of its last change, which no program sets; looking costs a walk of two names. Text goes through the DMA buffer, as every file's.
+// time of its last change, which no program sets; looking costs a walk of two names. Text goes through the DMA buffer, as every file's, and is
+// part of the price of the call that found the change: beside servers no call takes more than was promised.
 
 import { LIMITS, O, utf8Decode, type ArenaView } from './abi/index.ts';
 import type { Vfs } from '../vfs/vfs.ts';

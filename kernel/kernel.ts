@@ -202,7 +202,7 @@ export class Kernel {
       text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
-    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.monitor.accounts.nameOf(uid));
+    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.monitor.nameOf(uid));
     this.budget = new PeriodBudget(arena, this.lay.budgetAt, date);
     this.pace = new Pace(arena, this.lay.paceAt);
     this.pool = new PagePool(arena, this.swap);
@@ -381,7 +381,7 @@ export class Kernel {
         for (const part of parts) hash.update(part);
         return Uint8Array.from(hash.digest());
       },
-      nameOf: uid => this.monitor.accounts.now().name(uid),
+      nameOf: uid => this.monitor.nameOf(uid),
     });
   }
 
@@ -457,7 +457,7 @@ export class Kernel {
 
   /** Whose quotas differ from the defaults. A wrong line is told and left out. */
   private readQuotas(): void {
-    const names = this.monitor.accounts.now();
+    const { names } = this.monitor.accounts;
     const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE) ?? '', name => names.uid(name));
     for (const line of lines) {
       const refusal = this.quotas.set(line);
