@@ -161,9 +161,9 @@ export class Sessions {
   run(): boolean {
     this.sync();
     const { journal } = this.k;
-    const mayTake = (cycles: number): boolean => this.mayTake(cycles);
-    const flushed = journal.flush(mayTake, false);
-    return this.dispatcher.run() || flushed || journal.flush(mayTake, true);
+    const slack = (): number => this.dispatcher.slack();
+    const flushed = journal.flush(slack, false);
+    return this.dispatcher.run() || flushed || journal.flush(slack, true);
   }
 
   /** When something can run that cannot now, in cycles; null: nothing waits for time. */

@@ -280,8 +280,8 @@ export class AuditJournal implements Journal {
   stopped(): Refusal | null {
     return this.log.stopped === null ? null : AuditLog.why(this.log.stopped);
   }
-  flush(mayTake: (cycles: number) => boolean, idle: boolean): boolean {
-    return this.log.flush(mayTake, idle);
+  flush(slack: () => number, idle: boolean): boolean {
+    return this.log.flush(slack, idle);
   }
   nextEvent(): number | null {
     return this.log.nextEvent();

@@ -28,7 +28,6 @@ import type { Arena } from '../arena.ts';
 import type { Clock } from '../clock.ts';
 import type { Costs } from '../costs.ts';
 import type { Disk } from '../disks.ts';
-import { panic } from '../panic.ts';
 import { HashFile } from './hashes.ts';
 import { decodeRecord, encodeRecord, recordLine } from './record.ts';
 import { recover, type Recovered } from './recovery.ts';
@@ -157,8 +156,6 @@ export class AuditLog {
       'arena8.code': 0,
       ...fields,
     });
-    if (record.length > LIMITS.auditRecordBytes)
-      panic(`a record of ${op} takes ${record.length} of ${LIMITS.auditRecordBytes} bytes`);
     this.ring.append(record);
     this.weights.push(1 + Math.floor(hashed / HASHED_BYTES));
     if (when === 'now' || (when === 'soon' && this.due === 'later')) this.due = when;
@@ -191,10 +188,10 @@ export class AuditLog {
   }
 
   /**
-   * Takes the disk's answer, and gives it what waits: as many records as there is time for. Records that nobody waits for yet go with others,
+   * Takes the disk's answer, and gives it what waits: as many records as `slack` cycles go for. Records that nobody waits for yet go with others,
    * or when the ring is half full, or when the machine is `idle`. True when something was done.
    */
-  flush(mayTake: (cycles: number) => boolean, idle: boolean): boolean {
+  flush(slack: () => number, idle: boolean): boolean {
     const { clock } = this.k;
     if (this.doneAt !== null && clock.cycles() < this.doneAt) return false;
     const answered = this.doneAt !== null;
@@ -206,10 +203,11 @@ export class AuditLog {
     if (!isTime || this.ring.next === this.failedAt) return answered;
     const room = LIMITS.auditFileRecords - (from % LIMITS.auditFileRecords);
     const { auditRecordCycles, auditCheckpointCycles } = this.k.costs.target.overhead;
-    if (!mayTake(auditCheckpointCycles)) return answered;
+    const most = slack() - auditCheckpointCycles;
+    if (most < 0) return answered;
     let [count, spent] = [0, 0];
     const takesMore = (): boolean => {
-      if (!mayTake(auditCheckpointCycles + spent + auditRecordCycles)) return false;
+      if (spent + auditRecordCycles > most) return false;
       spent += auditRecordCycles;
       return true;
     };
@@ -230,7 +228,7 @@ export class AuditLog {
   /** Everything at once, whatever it takes: at power-on, when nobody is served. */
   settle(): Refusal | null {
     do if (this.doneAt !== null) this.k.clock.jumpTo(this.doneAt);
-    while (this.flush(() => true, true));
+    while (this.flush(() => Infinity, true));
     return this.failure;
   }
 
