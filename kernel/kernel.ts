@@ -755,6 +755,12 @@ export class Kernel {
     this.processes.signalForeground(SIG.INT);
   }
 
+  /** Before the host switches the machine off: what the audit log has not stored yet is stored. A machine that has halted stores nothing. */
+  powerOff(): void {
+    if (!this.halted) this.audit?.settle();
+    this.halted = true;
+  }
+
   /** At most `slices` rounds. 'idle': everything waits for input from outside. */
   run(slices: number): RunState {
     if (this.halted) return 'halted';

@@ -121,7 +121,9 @@ export class AuditJournal implements Journal {
   /** Whether a call can leave its records; a reason why it never will. Ends of live sessions have their room already. */
   gate(): boolean | Refusal {
     if (this.log.room(this.k.table.live().length) >= CALL_RECORDS * FRAME_BYTES_MOST) return true;
-    return this.log.stopped === null ? false : AuditLog.why(this.log.stopped);
+    if (this.log.stopped === null) return false;
+    this.log.retry();
+    return AuditLog.why(this.log.stopped);
   }
 
   admits(): Refusal | null {

@@ -169,6 +169,10 @@ export class AuditLog {
   get stopped(): Refusal | null {
     return this.failure;
   }
+  /** The next flush tries again, though nothing is new. */
+  retry(): void {
+    this.failedAt = -1;
+  }
   isAcknowledged(number: number): boolean {
     return number < this.acknowledged.size;
   }

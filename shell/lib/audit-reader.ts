@@ -148,13 +148,24 @@ function* openStore(files: LogFiles, checkpoints: Uint8Array): Generator<void, O
   if (head === null) return refuse('NOENT', 0, `${place}/checkpoints: not one whole checkpoint`);
   const paths = yield* files.paths();
   if (isRefusal(paths)) return paths;
+  const cosigned = yield* files.read('cosignatures');
+  if (isRefusal(cosigned)) return cosigned;
+  const text = head.text + witnessLines(cosigned ?? new Uint8Array(), head.checkpoint.size);
   const starts = paths.flatMap(path => /^entries\/([0-9]{16})$/.exec(path)?.slice(1).map(Number) ?? []);
   return new StoredLog(
     files,
-    head.text,
+    text,
     head.checkpoint,
     starts.toSorted((a, b) => a - b),
   );
+}
+
+/** What witnesses have signed the head of that size with, the last line of each: `SIZE — NAME SIGNATURE` in the store. */
+function witnessLines(bytes: Uint8Array, size: number): string {
+  const lines = utf8Decode(bytes).split('\n').slice(0, -1);
+  const own = lines.filter(line => line.startsWith(`${size} — `)).map(line => line.slice(`${size} `.length));
+  const byName = new Map(own.map(line => [line.split(' ')[1], `${line}\n`]));
+  return [...byName.values()].join('');
 }
 
 /** Signed notes stand one after the other; each ends with lines of signatures. What is torn at the end is not there. */
