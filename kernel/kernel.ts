@@ -150,7 +150,7 @@ export class Kernel {
   private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
-  private readonly monitor: Monitor;
+  readonly monitor: Monitor;
   private readonly proc = new ProcFs();
   private halted = false;
   /** What has interrupted the processor so far; transfers are counted by Costs. */

@@ -1135,7 +1135,7 @@ export class SystemCalls {
         }),
       llm_stats: (at, capacity) => {
         if (capacity < LlmStats.bytes) return -E.RANGE;
-        LlmStats.write(u8, at, sessions.stats());
+        LlmStats.write(u8, at, sessions.stats(this.requester.uid));
         return LlmStats.bytes;
       },
 

@@ -165,6 +165,21 @@ test('who is in /etc/passwd is known as soon as the line is', t => {
   refused(t, machine, 'llmctl quota ada --tokens 3', 1, "llmctl: no user 'ada'");
 });
 
+test('rights that cannot be read just now are those that were read last', t => {
+  const machine = power();
+  const { kernel } = machine;
+  ok(machine, "printf '* run *\\n' > /etc/llm/rights; llmctl rights test user run x");
+  ok(machine, "printf '* read *\\n' > /tmp/new; cp /tmp/new /etc/llm/rights.new");
+  const held: { close(): void }[] = [];
+  const ask = (): string | undefined => kernel.monitor.refusal({ uid: 1000, groups: [] }, 'run', 'x')?.message;
+  kernel.vfs.rename('/', '/etc/llm/rights.new', '/etc/llm/rights');
+  for (let f; typeof (f = kernel.vfs.open('/', '/etc/motd', 0, 0)) !== 'number';) held.push(f);
+  t.true(held.length > 100);
+  t.is(ask(), undefined, 'the table of files is full: the rules before');
+  for (const f of held) f.close();
+  t.regex(ask()!, /rights:1 decides: \* read \*/, 'then those that are there');
+});
+
 test('a password file that was left half written is taken away, and one that cannot be read is not replaced', t => {
   const machine = power();
   ok(machine, 'touch /etc/shadow.new');

@@ -12,6 +12,7 @@ import { boot, BUILD_DIGEST, type Machine } from '../boot/index.ts';
 import { demonstrationKey, parseLogKey } from '../boot/log-key.ts';
 import { Tty } from '../drivers/tty/tty.ts';
 import { isRefusal } from '../kernel/abi/index.ts';
+import { random, soak } from './harness.ts';
 import { sealerOf } from '../kernel/audit/content.ts';
 import {
   ageDecrypt,
@@ -36,6 +37,7 @@ import {
   type Carried,
 } from './support/replaying.ts';
 import { Bench, SESSION_FLAG } from './support/service.ts';
+import { below, oneOf } from './support/wishes.ts';
 
 const ok = (m: Machine, line: string): string => {
   const { status, stdout, stderr } = m.exec(line);
@@ -260,6 +262,36 @@ test('the 32 of the batch were there at once', t => {
   return undefined;
 });
 
+test('random requests, many at once, on models of all kinds: all are run again to the same', t => {
+  t.timeout(3_600_000);
+  const next = random(2026);
+  const m = boot({ image, strict: true, disks: { vda: 'nvme' } });
+  ok(m, `llmctl audit content on ${RECIPIENT}`);
+  for (let round = 0; round < (soak ? 60 : 3); round++) {
+    const model = oneOf(next, ['fable-f16', 'fable-q8_0', 'fable-q4_0']);
+    const stream = oneOf(next, ['', '', '--stream --tile 32K --pin 64K']);
+    const kv = oneOf(next, ['f32', 'f16', 'q8_0', 'q4_0']);
+    const batch = 1 + below(next, 16);
+    ok(m, `llmctl target ${oneOf(next, ['cortex-a72', 'sifive-u74', 'cortex-m7'])}`);
+    ok(m, `llmctl load ${model} --ctx ${oneOf(next, [64, 128])} --kv ${kv} --batch ${batch} ${stream}`);
+    const ids = Array.from({ length: 1 + below(next, 8) }, () => {
+      const options = [
+        `--seed ${below(next, 1000)} --temp ${oneOf(next, [0, 0.5, 0.8, 2])} --max-tokens ${1 + below(next, 12)}`,
+        `--top-k ${oneOf(next, [0, 1, 20])} --top-p ${oneOf(next, [1, 0.9])} --min-p ${oneOf(next, [0, 0.05])}`,
+        `--repeat-penalty ${oneOf(next, [1, 1.3])} --rng ${oneOf(next, ['xor128', 'lcg'])}`,
+        oneOf(next, ['', '--stop a', '--timeout 60']),
+      ];
+      const words = Array.from({ length: 1 + below(next, 12) }, () => oneOf(next, ['Tom', 'Lily', 'the', 'dog', '.']));
+      return ok(m, `llmctl submit ${options.join(' ')} ${words.join(' ')}`).trim();
+    });
+    for (const id of ids) m.exec(`llminfer --attach ${id}`);
+  }
+  const lines = replayed(other(carried(m)));
+  const wrong = lines.filter(line => line['op'] !== undefined && line['result'] !== 'agrees');
+  t.deepEqual(wrong, []);
+  t.log(JSON.stringify(lines.at(-1)));
+});
+
 test('whoever may read the log can run it again, where the stage is set already; others cannot', t => {
   const m = machine();
   ok(m, 'llminfer --seed 7 --max-tokens 4 Once upon');
@@ -473,6 +505,19 @@ test("arena8 audit replay: a machine's own store, with the log's key", t => {
     );
     const all = word(store, '--all', '--json', '--log-key', key, '--disclosed', disclosed);
     t.is(all.stdout.trim().split('\n').at(-1), '{"requests":2,"agree":2,"differ":0,"skipped":0}');
+
+    // The log goes on with another power-on, on another processor and disk.
+    const next = boot({ image, logKey, target: 'sifive-u74', disks: { vda: 'emmc' }, mounts: { '/var/audit': store } });
+    ok(next, 'llmctl load fable-q4_0 --ctx 64 --stream --tile 32K; llminfer --seed 9 --max-tokens 3 Lily');
+    const third = Number(
+      (JSON.parse(ok(next, 'llmctl audit list --op infer --last 1 --json')) as JsonObject)['arena8.record'],
+    );
+    fs.appendFileSync(disclosed, `{"record":${third},"prompt":"Lily"}\n`);
+    t.is(
+      word(store, '--all', '--log-key', key, '--disclosed', disclosed).stdout,
+      [first, second, third].map(n => `record ${n}: infer agrees\n`).join('') +
+        '3 requests: 3 agree, 0 differ, 0 not run again\n',
+    );
   });
 });
 
