@@ -432,10 +432,11 @@ export class Kernel {
     journal.recovered(found, size);
     const refusal = audit.settle();
     this.log.print(
-      `audit: ${hw.logKey!.name}, ${size} records found, ${dropped.records} dropped, ${open.length} requests cut off`,
+      `audit: ${size} records found, ${dropped.records} dropped, ${open.length} requests cut off; signed by`,
     );
+    this.log.print(`audit: ${hw.logKey!.name}`);
     if (hw.logKey!.isDemonstration)
-      this.log.print('audit: signed with the demonstration key: it proves order, and nobody’s word (--log-key)');
+      this.log.print('audit: everybody has that key; it proves order, not whose (--log-key)');
     if (refusal !== null) this.log.print(`audit: the log has stopped: ${formatRefusal(refusal)}`);
   }
 
