@@ -436,7 +436,7 @@ export class Kernel {
     );
     this.log.print(`audit: ${hw.logKey!.name}`);
     if (hw.logKey!.isDemonstration)
-      this.log.print('audit: everybody has that key; it proves order, not whose (--log-key)');
+      this.log.print('audit: a key everybody has: proves order, not whose (--log-key)');
     if (refusal !== null) this.log.print(`audit: the log has stopped: ${formatRefusal(refusal)}`);
   }
 

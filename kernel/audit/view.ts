@@ -12,13 +12,18 @@ export class LogView implements AuditView {
   constructor(
     private readonly log: AuditLog,
     private readonly journal: AuditJournal,
-    /** While it is true there is time to store what waits: who reads the log then reads all that has been done. */
+    /** Nobody is served: there is time to store what waits. */
     private readonly hasTime: () => boolean,
   ) {}
 
-  size(): number {
+  /** What was done before somebody reads is in what they read, where there is time. */
+  private catchUp(): AuditLog {
     if (this.hasTime()) this.log.settle();
-    return this.log.size;
+    return this.log;
+  }
+
+  size(): number {
+    return this.catchUp().size;
   }
   expected(): number {
     return this.log.expected;
@@ -36,8 +41,7 @@ export class LogView implements AuditView {
     return this.log.contents();
   }
   head(): string {
-    this.size();
-    return this.log.head;
+    return this.catchUp().head;
   }
   publicKey(): string {
     return this.log.publicKey;
