@@ -141,12 +141,17 @@ export class AuditLog {
   }
 
   /**
-   * Adds a record and returns its number. `hashed`: bytes of ids in its digests. `when` it is stored: `now`, for somebody waits; `soon`, with the
+   * Adds a record of these attributes and returns its number. `hashed`: bytes of ids in its digests. `when` it is stored: `now`, for somebody waits; `soon`, with the
    * next one or when there is nothing else to do; `later`, with the next one.
    */
-  append(op: AuditOp, uid: number, fields: AuditFields, { hashed = 0, when = 'now' }: AppendOptions = {}): number {
+  append(
+    op: AuditOp,
+    uid: number,
+    parts: readonly AuditFields[],
+    { hashed = 0, when = 'now' }: AppendOptions = {},
+  ): number {
     const number = this.ring.next;
-    const record = encodeRecord(op, {
+    const every: AuditFields = {
       'arena8.record': number,
       'arena8.op': op,
       'arena8.boot': this.boot,
@@ -154,9 +159,8 @@ export class AuditLog {
       'arena8.user': this.k.nameOf(uid),
       'arena8.uid': uid,
       'arena8.code': 0,
-      ...fields,
-    });
-    this.ring.append(record);
+    };
+    this.ring.append(encodeRecord(op, every, ...parts));
     this.weights.push(1 + Math.floor(hashed / HASHED_BYTES));
     if (when === 'now' || (when === 'soon' && this.due === 'later')) this.due = when;
     return number;

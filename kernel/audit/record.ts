@@ -41,13 +41,14 @@ const scratch = new Uint8Array(LIMITS.auditRecordBytes);
 
 /**
  * The bytes that are hashed and stored: what trust/canonical.ts writes of the same values, in a fifth of the time, their names and kinds being
- * known. A value that its attribute cannot have, or an attribute that is not the operation's, is a bug.
+ * known. What a later part says counts. A value that its attribute cannot have, or an attribute that is not the operation's, is a bug.
  */
-export function encodeRecord(op: AuditOp, fields: AuditFields): Uint8Array {
+export function encodeRecord(op: AuditOp, ...parts: readonly AuditFields[]): Uint8Array {
   const groups = groupsOf(op);
   let text = '';
   for (const { name, key, in: group, kind, most } of COLUMNS) {
-    const value = fields[name];
+    let value: AuditFields[AttributeName];
+    for (let part = parts.length - 1; part >= 0 && value === undefined; part--) value = parts[part]![name];
     if (value === undefined) continue;
     if (!groups.includes(group)) panic(`a record of ${op} does not say ${name}`);
     text += `${text === '' ? '{' : ','}${key}${written(name, kind, most, value)}`;

@@ -87,12 +87,9 @@ export class LogView implements AuditView {
     const refusal = this.log.keep(signed);
     if (refusal !== null) return refusal;
     const { witness, size, time } = signed;
-    this.log.append(
-      'witness',
-      uid,
-      { 'arena8.name': witness.name, 'arena8.value': `size=${size} time=${time}` },
-      { when: 'later' },
-    );
+    this.log.append('witness', uid, [{ 'arena8.name': witness.name, 'arena8.value': `size=${size} time=${time}` }], {
+      when: 'later',
+    });
     return null;
   }
 }
