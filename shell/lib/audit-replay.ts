@@ -112,7 +112,7 @@ class Replayer {
     yield* ctx.out.print(
       ctx.options.json
         ? jsonLine(count)
-        : `${count.requests} requests: ${count.agree} agree, ${count.differ} differ, ${count.skipped} not run again\n`,
+        : `${count.requests} request${count.requests === 1 ? '' : 's'}: ${count.agree} agree, ${count.differ} differ, ${count.skipped} not run again\n`,
     );
     return status || Number(count.differ > 0);
   }
