@@ -4,7 +4,7 @@
 
 import fs from 'node:fs';
 import { Tty } from '../drivers/tty/tty.ts';
-import { E, IOCTL, isRefusal, utf8Decode, utf8Encode, type CharDevice } from '../kernel/abi/index.ts';
+import { E, IOCTL, isRefusal, utf8Decode, utf8Encode, type CharDevice, type LogKey } from '../kernel/abi/index.ts';
 import { openLog, readRecord, type OpenLog } from '../shell/lib/audit-reader.ts';
 import { getopt, type OptionTable, type ParsedOptions } from '../shell/lib/getopt.ts';
 import { helpText, type Page } from '../shell/lib/program.ts';
@@ -14,7 +14,7 @@ import { directory, reason } from './host-directory.ts';
 import { boot, type Machine } from './index.ts';
 import { listedDirectory, memoryFile, type ListedFile } from './listed-directory.ts';
 import { hostFiles } from './log-files.ts';
-import { parseLogKey } from './log-key.ts';
+import { demonstrationKey, parseLogKey } from './log-key.ts';
 
 /** Where text goes; `watched`: somebody looks at standard error. */
 export interface ReplayTerminal {
@@ -167,17 +167,26 @@ function knownFiles(log: OpenLog, number: number | null, given: Options): Map<st
     const path = given[name];
     if (path !== undefined) files.set(name, memoryFile(read(path)));
   }
-  const key = given['log-key'];
-  if (key === undefined) return files;
+  const key = keyOf(log, given['log-key']);
+  if (key === null) return files;
   const salts = saltsOf(log, number, key);
   const disclosed = given.disclosed === undefined ? '' : `${utf8Decode(read(given.disclosed))}\n`;
   return files.set('disclosed', memoryFile(utf8Encode(disclosed + salts)));
 }
 
-/** `{"record":7,"salt":"…"}`, a line for each record of a request. */
-function saltsOf(log: OpenLog, number: number | null, file: string): string {
+/** The log's key from its file; or the one that everybody has, where the log says that it is signed with that. */
+function keyOf(log: OpenLog, file: string | undefined): LogKey | null {
+  if (file === undefined) {
+    const key = demonstrationKey();
+    return log.checkpoint.origin === key.name ? key : null;
+  }
   const key = parseLogKey(utf8Decode(read(file)), null);
   if (isRefusal(key)) throw new Failure(`${file}: ${key.message}`);
+  return key;
+}
+
+/** `{"record":7,"salt":"…"}`, a line for each record of a request. */
+function saltsOf(log: OpenLog, number: number | null, key: LogKey): string {
   const lines: string[] = [];
   const { size } = log.checkpoint;
   const message = new Uint8Array(8);

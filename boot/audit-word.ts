@@ -15,7 +15,9 @@ import { verifyWhole } from '../shell/lib/audit-verify.ts';
 import { getopt, type ParsedOptions } from '../shell/lib/getopt.ts';
 import { helpText, type Page } from '../shell/lib/program.ts';
 import {
+  formatIdentity,
   formatNoteKey,
+  formatRecipient,
   formatSecretPem,
   malformed,
   NOTE_TYPE,
@@ -60,6 +62,7 @@ const options = {
     help: `witness, keygen, vkey: what the key is called (default ${LOG_NAME_DEFAULT}, as a cosigner ${WITNESS_NAME_DEFAULT})`,
   },
   cosigner: { help: 'keygen, vkey: the verifier key of a witness, not of a log' },
+  age: { help: 'keygen: the key of an auditor, to whom texts are encrypted (llmctl audit content on)' },
 } as const;
 type Options = ParsedOptions<typeof options>;
 
@@ -121,7 +124,12 @@ const verbs: Readonly<Record<string, Verb>> = {
     operands: 1,
     run: beWitness,
   },
-  keygen: { usage: 'FILE [--name NAME] [--cosigner]', takes: ['name', 'cosigner'], operands: 1, run: keygen },
+  keygen: {
+    usage: 'FILE [--name NAME] [--cosigner] [--age]',
+    takes: ['name', 'cosigner', 'age'],
+    operands: 1,
+    run: keygen,
+  },
   vkey: { usage: 'FILE [--name NAME] [--cosigner]', takes: ['name', 'cosigner'], operands: 1, run: vkey },
 };
 
@@ -140,7 +148,7 @@ const PAGE: Page = {
     '  export   the log as a static one (C2SP tlog-tiles) in the directory TO, as llmctl audit export does: of a store too',
     '  verify   the whole log against a key, checkpoints seen before, and witnesses',
     '  witness  signs its head with the time, when the whole log is in order and continues what was signed before. Prints the line for `llmctl audit witness cosign`',
-    '  keygen   writes a new Ed25519 key to FILE (PEM, mode 0600), as `openssl genpkey -algorithm ed25519` does, and prints its verifier key',
+    '  keygen   writes a new Ed25519 key to FILE (PEM, mode 0600), as `openssl genpkey -algorithm ed25519` does, and prints its verifier key; with --age one that age(1) reads, and who it is',
     '  vkey     the verifier key of a secret key in FILE',
     '  replay   requests run again, on a machine that is switched on for it: arena8 audit replay --help',
     '',
@@ -290,18 +298,39 @@ function signerOf(secret: Uint8Array, { name, cosigner }: KeyOptions): NoteSigne
   return noteSigner(name ?? usual, secret, cosigner ? NOTE_TYPE.cosignature : NOTE_TYPE.ed25519);
 }
 
+/** A new key in a file of its own, and how others call it. */
 function* keygen(host: Host, [file = '']: readonly string[]): Run {
-  const pair = secretKey('ed25519', new Uint8Array(randomBytes(32)));
-  if (isRefusal(pair)) return yield* refused(host, pair);
-  const signer = signerOf(pair.secret, host.options);
-  if (isRefusal(signer)) return yield* refused(host, signer);
+  const secret = new Uint8Array(randomBytes(32));
+  const made = host.options.age ? ageKey(secret) : noteKeyOf(secret, host.options);
+  if (isRefusal(made)) return yield* refused(host, made);
   try {
-    fs.writeFileSync(file, formatSecretPem(pair), { flag: 'wx', mode: 0o600 });
+    fs.writeFileSync(file, made.text, { flag: 'wx', mode: 0o600 });
   } catch (error) {
     return yield* host.fail(`${file}: ${reason(error)}`);
   }
-  yield* host.out.print(`${formatNoteKey(signer.key)}\n`);
+  yield* host.out.print(`${made.name}\n`);
   return 0;
+}
+
+interface NewKey {
+  /** Of the file. */
+  readonly text: string;
+  readonly name: string;
+}
+
+function noteKeyOf(secret: Uint8Array, options: KeyOptions): NewKey | Refusal {
+  const pair = secretKey('ed25519', secret);
+  const signer = signerOf(secret, options);
+  if (isRefusal(pair)) return pair;
+  return isRefusal(signer) ? signer : { text: formatSecretPem(pair), name: formatNoteKey(signer.key) };
+}
+
+/** As age-keygen writes it. */
+function ageKey(secret: Uint8Array): NewKey | Refusal {
+  const pair = secretKey('x25519', secret);
+  if (isRefusal(pair)) return pair;
+  const name = formatRecipient(pair.public);
+  return { text: `# public key: ${name}\n${formatIdentity(pair)}\n`, name };
 }
 
 function* vkey(host: Host, [file = '']: readonly string[]): Run {

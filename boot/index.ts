@@ -6,7 +6,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import v8 from 'node:v8';
 import { directory } from './host-directory.ts';
-import { demonstrationKey, type SignerOf } from './log-key.ts';
+import { isRefusal, type LogKey } from '../kernel/abi/index.ts';
+import { demonstrationKey, parseLogKey, type SignerOf } from './log-key.ts';
 import { Machine, type BootOptions as MachineOptions } from './machine.ts';
 
 export interface BootOptions extends Partial<Omit<MachineOptions, 'mounts'>> {
@@ -38,6 +39,13 @@ export const nodeSigner: SignerOf = seed => {
   const spki = createPublicKey(key).export({ format: 'der', type: 'spki' });
   return { publicKey: new Uint8Array(spki.subarray(-32)), sign: message => sign(null, message, key) };
 };
+
+/** A log key from the text of its file, PKCS#8 or a note signer's line; a name of its own where none is given. Throws when it is none. */
+export function logKeyFrom(text: string, name?: string): LogKey {
+  const key = parseLogKey(text, name ?? null, nodeSigner);
+  if (isRefusal(key)) throw new Error(key.message);
+  return key;
+}
 
 /** Powers a machine on. Throws when the image is unusable: there is no machine then. */
 export function boot(options: BootOptions = {}): Machine {

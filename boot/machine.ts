@@ -157,6 +157,11 @@ export class Machine {
     return this.kernel.clock.nowNs();
   }
 
+  /** Stores what the audit log holds, and halts. Without it the power has just gone: what was acknowledged is there, the last records are not. */
+  powerOff(): void {
+    this.kernel.powerOff();
+  }
+
   /** Ctrl-C from outside. */
   interrupt(): void {
     this.kernel.interrupt();

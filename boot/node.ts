@@ -327,6 +327,7 @@ class Host {
     if (this.#interactive) this.#takeTerminal();
     this.#takeSignals();
     this.#machine = this.#powerOn({ ...line, mounts });
+    process.once('exit', () => this.#machine.powerOff());
   }
 
   #powerOn(line: CommandLine): Machine {

@@ -3,6 +3,7 @@
 // stay open as long as the machine runs. https://fs.spec.whatwg.org/#api-filesystemsyncaccesshandle
 
 import { E, type HostDirectory, type HostFile } from '../kernel/abi/index.ts';
+import { growingDirectory, slotsTaken } from './growing-directory.ts';
 import { listedDirectory, type ListedFile } from './listed-directory.ts';
 
 /** FileSystemSyncAccessHandle, which the library of types has for workers only. */
@@ -24,6 +25,7 @@ export interface DirectoryHandle {
   readonly kind: 'directory';
   readonly name: string;
   entries(): AsyncIterable<[string, FileHandle | DirectoryHandle]>;
+  getFileHandle(name: string, options: { readonly create: boolean }): Promise<FileHandle>;
 }
 
 /** Files that are open at once, at most: each holds a descriptor of the browser. */
@@ -57,6 +59,31 @@ export async function opfsDirectory(root: DirectoryHandle, readOnly: boolean): P
   try {
     await walk(root, '');
     return { directory: listedDirectory(`opfs:/${root.name}`, files, readOnly), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/**
+ * The same for an audit log, which makes files as it grows: `root` holds them under numbers, with room for `more` than there are. One is taken at
+ * each power-on, and for every 256 records. Rejects where a file cannot be opened.
+ */
+export async function opfsLogDirectory(root: DirectoryHandle, more = 64): Promise<OpfsDirectory> {
+  const open: SyncAccessHandle[] = [];
+  const close = (): void => open.forEach(handle => handle.close());
+  const file = async (name: string): Promise<ListedFile> => {
+    const entry = await root.getFileHandle(name, { create: true });
+    const handle = await entry.createSyncAccessHandle({ mode: 'readwrite' });
+    open.push(handle);
+    return fileOf(handle);
+  };
+  try {
+    const names = await file('names');
+    const slots: ListedFile[] = [];
+    const count = Math.min(slotsTaken(names) + more, FILES_MAX - 1);
+    for (let slot = 0; slot < count; slot++) slots.push(await file(String(slot).padStart(4, '0')));
+    return { directory: growingDirectory(`opfs:/${root.name}`, names, slots), close };
   } catch (error) {
     close();
     throw error;

@@ -60,36 +60,21 @@ export class Names {
 }
 
 export class Accounts {
+  /** As they were read last. */
+  names = new Names('', '');
   private readonly passwd: EtcFile;
   private readonly group: EtcFile;
-  private names = new Names('', '');
-  /** Files that have changed and that nobody has been told of. */
-  private readonly news = new Set<EtcFile>();
 
   constructor(k: EtcContext) {
     this.passwd = new EtcFile(k, PASSWD_FILE);
     this.group = new EtcFile(k, GROUP_FILE);
   }
 
-  /** The accounts of now. */
-  now(): Names {
+  /** Reads what has changed; the files that did. */
+  refresh(): readonly EtcFile[] {
     const changed = [this.passwd, this.group].filter(file => file.refresh());
     if (changed.length > 0) this.names = new Names(this.passwd.text, this.group.text);
-    for (const file of changed) this.news.add(file);
-    return this.names;
-  }
-
-  /** Reads what has changed; the files that did since this was asked last, whoever has looked at the accounts meanwhile. */
-  refresh(): readonly EtcFile[] {
-    this.now();
-    const changed = [...this.news];
-    this.news.clear();
     return changed;
-  }
-
-  /** As they were read last, by those who may not touch the DMA buffer: in the middle of a transfer, or of a panic. */
-  nameOf(uid: number): string {
-    return this.names.name(uid);
   }
 }
 

@@ -80,10 +80,15 @@ export class Dispatcher {
 
   /** Whether work that is nobody's step may take the processor for so long, and no server misses a deadline for it. */
   mayTake(cycles: number): boolean {
+    return cycles <= this.slack();
+  }
+
+  /** For how long it may; Infinity where nobody is served. */
+  slack(): number {
     const engine = this.k.loader.engine();
-    if (engine === null || this.k.table.servers === 0) return true;
+    if (engine === null || this.k.table.servers === 0) return Infinity;
     this.order(engine);
-    return cycles <= this.k.sched.slack(this.k.clock.cycles());
+    return this.k.sched.slack(this.k.clock.cycles());
   }
 
   /** Who has a step to run, in order, as of now. */

@@ -34,6 +34,7 @@ import { DevFs, memoryDisk } from '../vfs/fs-dev.ts';
 import { AppendFs } from '../vfs/fs-append.ts';
 import { AUDITOR_GID, AuditFs } from '../vfs/fs-audit.ts';
 import { HostFs } from '../vfs/fs-host.ts';
+import { TmpFs, TmpPool } from '../vfs/fs-tmp.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
 import { ROOT, type Credentials } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
@@ -150,7 +151,7 @@ export class Kernel {
   private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
-  private readonly monitor: Monitor;
+  readonly monitor: Monitor;
   private readonly proc = new ProcFs();
   private halted = false;
   /** What has interrupted the processor so far; transfers are counted by Costs. */
@@ -202,7 +203,7 @@ export class Kernel {
       text => this.log.print(text),
     );
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
-    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.monitor.accounts.nameOf(uid));
+    this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.monitor.nameOf(uid));
     this.budget = new PeriodBudget(arena, this.lay.budgetAt, date);
     this.pace = new Pace(arena, this.lay.paceAt);
     this.pool = new PagePool(arena, this.swap);
@@ -384,7 +385,7 @@ export class Kernel {
         for (const part of parts) hash.update(part);
         return Uint8Array.from(hash.digest());
       },
-      nameOf: uid => this.monitor.accounts.nameOf(uid),
+      nameOf: uid => this.monitor.nameOf(uid),
     });
   }
 
@@ -394,7 +395,9 @@ export class Kernel {
     const given = this.hw.hostDirectories.findIndex(h => h.guest === AUDIT_DIRECTORY);
     const directory = this.hw.hostDirectories[given]?.directory;
     if (directory?.readOnly === true) throw new Error(`${AUDIT_DIRECTORY}: ${directory.source} cannot be written`);
-    const stored = directory === undefined ? vfs.tmpfs(0o700) : new HostFs(directory);
+    // Storage of its own: whoever fills /tmp stops no log.
+    const pool = new TmpPool(() => this.clock.nowNs(), LIMITS.auditStoreBytes);
+    const stored = directory === undefined ? new TmpFs(pool, 0o700) : new HostFs(directory);
     const fs = new AppendFs(stored, { gid: AUDITOR_GID });
     const disk = directory === undefined ? this.disks.memory : this.disks.find(Disks.hostDisk(given));
     if (isRefusal(disk)) panic(disk.message);
@@ -408,7 +411,7 @@ export class Kernel {
       this.reader(),
     );
     vfs.mount('/audit', face, 'audit', false);
-    log.place({ appender: fs.appender, pool: vfs.pool, disk });
+    log.place({ appender: fs.appender, pool, disk });
   }
 
   /** Finds the log as it was left, and writes down that the machine was switched on. Throws where the log is not whole. */
@@ -432,10 +435,11 @@ export class Kernel {
     journal.recovered(found, size);
     const refusal = audit.settle();
     this.log.print(
-      `audit: ${hw.logKey!.name}, ${size} records found, ${dropped.records} dropped, ${open.length} requests cut off`,
+      `audit: ${size} records found, ${dropped.records} dropped, ${open.length} requests cut off; signed by`,
     );
+    this.log.print(`audit: ${hw.logKey!.name}`);
     if (hw.logKey!.isDemonstration)
-      this.log.print('audit: signed with the demonstration key: it proves order, and nobody’s word (--log-key)');
+      this.log.print('audit: a key everybody has: proves order, not whose (--log-key)');
     if (refusal !== null) this.log.print(`audit: the log has stopped: ${formatRefusal(refusal)}`);
   }
 
@@ -460,7 +464,7 @@ export class Kernel {
 
   /** Whose quotas differ from the defaults. A wrong line is told and left out. */
   private readQuotas(): void {
-    const names = this.monitor.accounts.now();
+    const { names } = this.monitor.accounts;
     const { lines, complaints } = parseQuotas(this.textOf(QUOTA_FILE) ?? '', name => names.uid(name));
     for (const line of lines) {
       const refusal = this.quotas.set(line);
@@ -756,6 +760,12 @@ export class Kernel {
 
   interrupt(): void {
     this.processes.signalForeground(SIG.INT);
+  }
+
+  /** Before the host switches the machine off: what the audit log has not stored yet is stored. A machine that has halted stores nothing. */
+  powerOff(): void {
+    if (!this.halted) this.audit?.settle();
+    this.halted = true;
   }
 
   /** At most `slices` rounds. 'idle': everything waits for input from outside. */

@@ -7,6 +7,7 @@ import { panic } from './panic.ts';
 import type { Residency } from './residency.ts';
 import { Samples } from './samples.ts';
 import type { Report, Service } from './service.ts';
+import { ROOT } from '../vfs/permission.ts';
 import { SessionRecord, STATE, type Session } from './session.ts';
 
 /** What has been since power-on, of ended sessions where nothing else is said. */
@@ -18,6 +19,7 @@ export interface SessionTotals {
   faulted: number;
   deadlineMisses: number; // requests that came too late: time-outs, deadlines of their own, the machine's bound
   rejects: number;
+  lastUid: number; // whose the last was
   lastLatencyNs: number;
   lastFirstTokenNs: number;
   cycles: number;
@@ -39,6 +41,7 @@ export class Life {
     faulted: 0,
     deadlineMisses: 0,
     rejects: 0,
+    lastUid: ROOT.euid,
     lastLatencyNs: 0,
     lastFirstTokenNs: 0,
     cycles: 0,
@@ -164,6 +167,7 @@ export class Life {
     t.promptTokens += s.get('promptTokens');
     t.outputTokens += s.get('outputTokens');
     t.cycles += s.u64('cycles');
+    t.lastUid = s.uid;
     t.lastLatencyNs = s.u64('endedNs') - submitted;
     t.lastFirstTokenNs = first === 0 ? 0 : first - submitted;
     if (why === 'cancel') t.cancelled++;

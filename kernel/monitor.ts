@@ -65,7 +65,7 @@ export class Monitor {
   }
 
   private takeRights(): Refusal | null {
-    const refusal = this.rights.take(this.rightsFile.text, this.accounts.now());
+    const refusal = this.rights.take(this.rightsFile.text, this.accounts.names);
     if (refusal !== null) this.k.print(`rights: ${refusal.message}: the rules before stay in force`);
     return refusal;
   }
@@ -83,12 +83,13 @@ export class Monitor {
   refusal(subject: Subject, right: Right, object: string): Refusal | null {
     if (subject.uid === ROOT.euid) return null;
     this.refresh(subject.uid);
-    return this.rights.refusal(subject, this.accounts.nameOf(subject.uid), right, object);
+    return this.rights.refusal(subject, this.nameOf(subject.uid), right, object);
   }
 
   /** What the rules say of a user who is not here: the line that gives the right, 0 where none is needed, or why not. */
-  test(name: string, right: string, object: string): number | Refusal {
-    const names = this.accounts.now();
+  test(by: number, name: string, right: string, object: string): number | Refusal {
+    this.refresh(by);
+    const { names } = this.accounts;
     const user = names.user(name);
     if (user === undefined) return refuse('INVAL', 7001, `no user ${name}`);
     if (!isRight(right)) return refuse('INVAL', 7001, `no right ${right}: ${RIGHTS.join(', ')}`);
@@ -104,14 +105,21 @@ export class Monitor {
 
   // ── Identity ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** A user as /etc/passwd has it now. */
   user(name: string): User | undefined {
-    return this.accounts.now().user(name);
+    this.refresh(ROOT.euid);
+    return this.accounts.names.user(name);
+  }
+
+  /** What a user is called, as it was read last: the answer needs no file. */
+  nameOf(uid: number): string {
+    return this.accounts.names.name(uid);
   }
 
   /** What a process of this user runs with when the machine starts it for the host. */
   enter(user: User): Credentials {
     this.loggedIn(ROOT.euid, user.uid, 'the host');
-    return credentialsOf(user.uid, user.gid, this.accounts.now().groupsOf(user));
+    return credentialsOf(user.uid, user.gid, this.accounts.names.groupsOf(user));
   }
 
   /**
@@ -120,12 +128,13 @@ export class Monitor {
    */
   becomes({ uid: from }: Credentials, to: number, tried: string): void {
     if (tried !== '' && this.keyOf(tried) === to) this.failures.delete(to);
-    if (from !== to) this.loggedIn(from, to, this.accounts.now().name(from));
+    this.refresh(from);
+    if (from !== to) this.loggedIn(from, to, this.nameOf(from));
   }
 
   private loggedIn(from: number, to: number, whence: string): void {
     this.k.journal.note('login', from, {
-      'arena8.name': this.accounts.now().name(to),
+      'arena8.name': this.nameOf(to),
       'arena8.value': `from ${whence}`,
     });
   }
@@ -143,7 +152,7 @@ export class Monitor {
     this.failures.set(key, { count, untilNs: this.k.clock.nowNs() + delayMs * 1e6 });
     this.k.journal.note('login', by, {
       'arena8.name': key === UNKNOWN_UID ? UNKNOWN : name,
-      'arena8.value': `from ${this.accounts.now().name(by)}`,
+      'arena8.value': `from ${this.nameOf(by)}`,
       ...refusedFields(refuse('ACCES', 0, 'wrong password')),
     });
   }

@@ -66,8 +66,8 @@ export interface Journal {
   isAcknowledged(s: Session): boolean;
   /** Why the log does not go on; null: it does. */
   stopped(): Refusal | null;
-  /** Stores what waits, as far as there is time; `idle`: what nobody waits for too. True when something was done. */
-  flush(mayTake: (cycles: number) => boolean, idle: boolean): boolean;
+  /** Stores what waits, as far as `slack` cycles go; `idle`: what nobody waits for too. True when something was done. */
+  flush(slack: () => number, idle: boolean): boolean;
   /** When its disk will answer, in cycles; null: nothing is on its way. */
   nextEvent(): number | null;
   /** Cycles of the shortest flush at most. */

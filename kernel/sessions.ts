@@ -161,9 +161,9 @@ export class Sessions {
   run(): boolean {
     this.sync();
     const { journal } = this.k;
-    const mayTake = (cycles: number): boolean => this.mayTake(cycles);
-    const flushed = journal.flush(mayTake, false);
-    return this.dispatcher.run() || flushed || journal.flush(mayTake, true);
+    const slack = (): number => this.dispatcher.slack();
+    const flushed = journal.flush(slack, false);
+    return this.dispatcher.run() || flushed || journal.flush(slack, true);
   }
 
   /** When something can run that cannot now, in cycles; null: nothing waits for time. */
@@ -234,14 +234,16 @@ export class Sessions {
     return cycles;
   }
 
-  stats(): Figures {
+  /** The machine's figures as a user sees them: of single requests, and of those that run, only their own are in it. */
+  stats(uid: number = ROOT.euid): Figures {
     const t = this.life.totals;
     const { passes, rows, spent, busyNs } = this.dispatcher.figures;
     const { firstTokenNs } = this.life;
     const { stepNs, slackNs, jitterNs } = this.dispatcher;
     const pool = this.k.pool.figures();
     // Those that run count with what they have so far: what was saved is known at once.
-    const live = this.k.table.live();
+    const live = this.k.table.live().filter(s => s.isSeenBy(uid));
+    const isLastSeen = uid === ROOT.euid || uid === t.lastUid;
     const sum = (ended: number, of: (s: Session) => number): number => live.reduce((n, s) => n + of(s), ended);
     const charged = sum(t.cycles, s => s.u64('cycles'));
     return {
@@ -255,8 +257,8 @@ export class Sessions {
       faulted: t.faulted,
       deadlineMisses: t.deadlineMisses,
       rejects: t.rejects,
-      lastLatencyNs: t.lastLatencyNs,
-      lastFirstTokenNs: t.lastFirstTokenNs,
+      lastLatencyNs: isLastSeen ? t.lastLatencyNs : 0,
+      lastFirstTokenNs: isLastSeen ? t.lastFirstTokenNs : 0,
       cyclesTotal: charged,
       passes,
       rows,

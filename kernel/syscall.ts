@@ -886,7 +886,7 @@ export class SystemCalls {
       },
       rights: (userAt, userBytes, rightAt, rightBytes, objectAt, objectBytes) => {
         const [user, right] = [this.text(userAt, userBytes), this.text(rightAt, rightBytes)];
-        const r = k.monitor.test(user, right, this.text(objectAt, objectBytes));
+        const r = k.monitor.test(this.requester.uid, user, right, this.text(objectAt, objectBytes));
         return isRefusal(r) ? this.fail(r) : r;
       },
 
@@ -1135,7 +1135,7 @@ export class SystemCalls {
         }),
       llm_stats: (at, capacity) => {
         if (capacity < LlmStats.bytes) return -E.RANGE;
-        LlmStats.write(u8, at, sessions.stats());
+        LlmStats.write(u8, at, sessions.stats(this.requester.uid));
         return LlmStats.bytes;
       },
 

@@ -76,6 +76,9 @@ export const TRUST_CALLS = [
 ] as const satisfies readonly CallName[];
 type TrustHandlers = { readonly [N in (typeof TRUST_CALLS)[number]]: Handler<N> };
 
+/** The longest name of a policy. */
+const POLICY_BYTES = Math.max(...POLICIES.map(name => name.length));
+
 const NOT_ROOT = refuse('PERM', 0, 'Operation not permitted');
 
 export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
@@ -110,6 +113,7 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
     },
     policy: (nameAt, nameBytes, at, capacity) => {
       const name = gate.text(nameAt, nameBytes);
+      if (capacity < POLICY_BYTES) return gate.fail(refuse('RANGE', 0, `a policy's name has ${POLICY_BYTES} bytes`));
       if (name === '') return gate.answer(packages.policy, at, capacity);
       return rooted('policy', { 'arena8.value': name }, () => {
         if (!isPolicy(name)) return gate.fail(refuse('INVAL', 7001, `policy is ${POLICIES.join(', ')}`));
@@ -129,11 +133,8 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
           return gate.noted('register', done, id);
         });
       }),
-    model_unregister: id => {
-      return rooted('unregister', packageName(id), () =>
-        gate.noted('unregister', packageName(id), packages.unregister(id)),
-      );
-    },
+    model_unregister: id =>
+      rooted('unregister', packageName(id), () => gate.noted('unregister', packageName(id), packages.unregister(id))),
     model_swap: (id, at, bytes) => {
       if (bytes < LoadOptions.bytes) return gate.noted('swap', packageName(id), -E.INVAL);
       const found = packages.find(id);

@@ -6,8 +6,9 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { boot, nodeSigner, type Machine } from '../boot/index.ts';
+import { boot, logKeyFrom, nodeSigner, type Machine } from '../boot/index.ts';
 import { demonstrationKey, logKey, parseLogKey } from '../boot/log-key.ts';
+import { opfsLogDirectory, type DirectoryHandle } from '../boot/opfs.ts';
 import { E, isRefusal, LIMITS, O, refuse, type LogKey } from '../kernel/abi/index.ts';
 import { Arena } from '../kernel/arena.ts';
 import { refusedFields } from '../kernel/audit/journal.ts';
@@ -362,6 +363,8 @@ test('a log key comes from PKCS#8 or a note signer’s line, and signs the same 
   const line = parseLogKey(formatNoteSecret(known, seed), null) as LogKey;
   t.is(line.name, 'example.org/other');
   t.deepEqual(line.publicKey, plain.publicKey);
+  t.deepEqual(logKeyFrom(pem, 'example.org/log').publicKey, plain.publicKey);
+  t.throws(() => logKeyFrom('nonsense'), { message: /PEM/ });
   t.true(isRefusal(parseLogKey('nonsense', null)));
   t.true(isRefusal(logKey('a b', seed)));
   t.true(demonstrationKey().isDemonstration);
@@ -402,11 +405,23 @@ test('host options: --log-key, --log-name, --audit', t => {
       );
       t.is(r.stdout, `${boots + 1}\n`, r.stderr);
     }
-    t.deepEqual(readdirSync(`${dir}/log/entries`), ['0000000000000000', '0000000000000002', '0000000000000005']);
+    // What the last command did is stored before the machine is off.
+    const last = host(
+      '--mount',
+      `${dir}/log:/var/audit`,
+      '-c',
+      'llmctl quota user --tokens 1; llmctl quota user --tokens 2',
+    );
+    t.is(last.status, 0);
+    t.is(host('--mount', `${dir}/log:/var/audit`, '-c', 'grep -c op.:.quota /audit/log').stdout, '2\n');
+    t.deepEqual(
+      readdirSync(`${dir}/log/entries`),
+      [0, 2, 5, 8, 12].map(n => String(n).padStart(16, '0')),
+    );
     t.regex(host('--mount', `${dir}/log:/var/audit:ro`, '-c', 'true').stderr, /cannot be written/);
     t.regex(
       host('--mount', `${dir}/log:/var/audit`, '--log-key', `${dir}/key.pem`, '-c', 'true').stderr,
-      /checkpoint 6: /,
+      /checkpoint \d+: /,
     );
   } finally {
     rmSync(dir, { recursive: true, force: true });
@@ -639,6 +654,47 @@ test('storage that does not take the log: nothing runs unrecorded, and when it d
   t.is(list.filter(r => isEnding(r['arena8.op'] as AuditOp)).length, 5);
 });
 
+test('a ring full of records that cannot be stored: what would leave one more is refused, and none is lost', t => {
+  const directory = new PowerDirectory();
+  const bench = new Bench(undefined, undefined, { mounts: [{ guest: '/var/audit', directory }], image });
+  bench.load('stub', { ctx: 64 });
+  const { machine, kernel } = bench;
+  const audit = kernel.audit!;
+  // While nothing is flushed, as in the middle of a round: a request is refused that would find no room for its end.
+  const live = Array.from({ length: 20 }, () => bench.accepted('one', { maxTokens: 1 }, 1000));
+  let refused = 0;
+  let refusal: ReturnType<Bench['submit']> = null;
+  do {
+    refusal = bench.submit('two', { parent: 77 }, 1000);
+    refused++;
+  } while (isRefusal(refusal) && refusal.errno === E.SRCH);
+  if (!isRefusal(refusal)) return t.fail('admitted');
+  t.like(refusal, { errno: E.AGAIN, code: 3002 });
+  t.regex(refusal.message, /^the audit ring has \d+ of 163840 bytes left until it is flushed, a request reserves \d+$/);
+  for (const handle of live) bench.finish(handle);
+  t.is(audit.settle(), null);
+  // Where storage refuses for good, calls fail before they do anything.
+  directory.failure = -E.NOSPC;
+  let more = 0;
+  while (audit.room(0) >= 6 * 3714) {
+    bench.submit('three', { parent: 77 }, 1000);
+    more++;
+    bench.step();
+  }
+  const { next } = audit;
+  for (const line of ['llminfer four', 'llmctl load /models/none.gguf', "su user -c 'true'"])
+    t.regex(machine.exec(line).stderr, /the audit log has stopped/, line);
+  t.is(audit.next, next);
+  directory.failure = 0;
+  machine.exec('llminfer five');
+  ok(machine, 'llminfer --max-tokens 1 six');
+  t.is(audit.settle(), null);
+  const { list } = outside(directory);
+  const ends = list.filter(r => r['arena8.uid'] === 1000 && isEnding(r['arena8.op'] as AuditOp));
+  t.is(ends.length, live.length + refused + more);
+  pairs(t, list);
+});
+
 test('N requests, N endings: 32 sessions, refused, cancelled and timed out, while the power goes', t => {
   const next = random(11);
   for (let round = 0; round < (SOAK ? 40 : 4); round++) {
@@ -726,4 +782,56 @@ test('witnesses: whom the machine trusts, and what they have signed, outlive the
     }
     t.is(ok(m, 'cat /audit/ctl'), `content off\nwitness ${vkey}\n`);
   }
+});
+
+/** A directory of a browser's file system, as far as a log needs it. */
+function opfs(files: Map<string, Uint8Array>): DirectoryHandle {
+  const handleOf = (name: string) => ({
+    read: (into: Uint8Array, { at }: { at: number }) => {
+      const piece = files.get(name)!.subarray(at, at + into.length);
+      into.set(piece);
+      return piece.length;
+    },
+    write: (from: Uint8Array, { at }: { at: number }) => {
+      const old = files.get(name)!;
+      const now = new Uint8Array(Math.max(old.length, at + from.length));
+      now.set(old);
+      now.set(from, at);
+      files.set(name, now);
+      return from.length;
+    },
+    truncate: (size: number) => void files.set(name, files.get(name)!.slice(0, size)),
+    getSize: () => files.get(name)!.length,
+    flush: () => {},
+    close: () => {},
+  });
+  return {
+    kind: 'directory',
+    name: 'log',
+    async *entries() {},
+    getFileHandle: name => {
+      if (!files.has(name)) files.set(name, new Uint8Array(0));
+      return Promise.resolve({ kind: 'file', createSyncAccessHandle: () => Promise.resolve(handleOf(name)) });
+    },
+  };
+}
+
+test('a log in a browser’s file system, where files are open from the beginning, goes on from one machine to the next', async t => {
+  const files = new Map<string, Uint8Array>();
+  for (const boots of [1, 2, 3]) {
+    const { directory, close } = await opfsLogDirectory(opfs(files), 8);
+    const machine = boot({ image, strict: true, mounts: [{ guest: '/var/audit', directory }] });
+    ok(machine, 'llmctl backend stub');
+    ok(machine, 'llminfer --max-tokens 2 hello');
+    t.is(opsOf(records(machine)).filter(op => op === 'boot').length, boots);
+    t.deepEqual(ok(machine, 'ls /var/audit').split('\n'), ['checkpoints', 'cosignatures', 'entries', '']);
+    t.is(directory.create('checkpoints', 0), -E.EXIST);
+    t.is(directory.remove('checkpoints'), -E.PERM);
+    machine.powerOff();
+    close();
+    // Half a line in the list, as a power cut leaves it: the file that it names is not there.
+    files.set('names', Uint8Array.from([...files.get('names')!, ...Buffer.from('9 entr')]));
+  }
+  const { directory } = await opfsLogDirectory(opfs(files), 0);
+  t.throws(() => boot({ image, mounts: [{ guest: '/var/audit', directory }] }), { message: /No space left/ });
 });

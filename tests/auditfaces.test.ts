@@ -13,6 +13,7 @@ import { boot, type Machine } from '../boot/index.ts';
 import { BLOCKED, E, errnoName, isRefusal, KIND, O } from '../kernel/abi/index.ts';
 import { listRecords } from '../shell/lib/audit-list.ts';
 import type { Face } from '../shell/lib/audit-face.ts';
+import { auditVerbs } from '../shell/lib/audit.ts';
 import { openLog, type LogFiles } from '../shell/lib/audit-reader.ts';
 import { ATTRIBUTES, fromBase64, verifyConsistency } from '../trust/index.ts';
 import { AUDITOR_GID, AuditFs } from '../vfs/fs-audit.ts';
@@ -767,6 +768,31 @@ test('llmctl audit content, disclose: what is asked of the log, and what it says
   t.deepEqual(JSON.parse(ok('disclose 3 --json')), { record: 3, salt: log.salt(3, 0)!.trim() });
 });
 
+test('man audit names every verb, at the host too; json(7) has the keys of every --json form, in their order', t => {
+  const page = fs.readFileSync('images/root/usr/share/man/audit.md', 'utf8');
+  for (const verb of Object.keys(auditVerbs)) t.regex(page, new RegExp(`^ {4}${verb}\\b`, 'm'), verb);
+  for (const verb of word('nonesuch').stderr.split(': ').at(-1)!.split('\n')[0]!.split(', '))
+    t.regex(page, new RegExp(`(?:arena8 audit|,)\\s+${verb} (?:DIR|FILE)`), verb);
+  const machine = machineWith(dayOf());
+  machine.exec('llmctl audit export /tmp/log');
+  const json = fs.readFileSync('images/root/usr/share/man/json.md', 'utf8');
+  for (const [form, command] of [
+    ['diff A B', 'diff 3 7'],
+    ['head', 'head'],
+    ['prove N', 'prove 3'],
+    ['export DIR', 'export /tmp/log'],
+    ['verify DIR', 'verify /tmp/log'],
+    ['witness', 'witness'],
+    ['content', 'content'],
+    ['disclose N', 'disclose 3'],
+  ] as const) {
+    const [, section = ''] = json.split(`\nllmctl audit ${form} --json\n`);
+    const rows = section.slice(0, section.indexOf('\nllmctl ')).matchAll(/^ {2}(\S+(?:, \S+)*) {2,}/gm);
+    const keys = [...rows].flatMap(([, names]) => names!.split(', '));
+    t.deepEqual(keys, Object.keys(JSON.parse(machine.exec(`llmctl audit ${command} --json`).stdout)), form);
+  }
+});
+
 // ── Width ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Runs a generator that waits for nothing. */
@@ -957,6 +983,12 @@ test('arena8 audit keygen, vkey: a key that openssl reads, once, for its owner a
   t.is(word('keygen', file).stderr, `arena8 audit: ${file}: file already exists\n`);
   t.not(word('keygen', `${file}2`).stdout, word('keygen', `${file}3`).stdout);
   t.is(word('keygen', `${file}4`, '--name', 'two words').status, 1);
+  const age = word('keygen', `${file}5`, '--age');
+  t.regex(age.stdout, /^age1[a-z0-9]{58}\n$/);
+  t.is(fs.statSync(`${file}5`).mode & 0o777, 0o600);
+  t.is(fs.readFileSync(`${file}5`, 'utf8').split('\n')[0], `# public key: ${age.stdout.trim()}`);
+  const keygen = spawnSync('age-keygen', ['-y', `${file}5`], { encoding: 'utf8' });
+  if (keygen.status === 0) t.is(keygen.stdout, age.stdout, 'age reads it');
   const openssl = spawnSync('openssl', ['pkey', '-in', file, '-pubout', '-outform', 'DER']);
   if (openssl.status === 0) {
     const raw = Buffer.from(made.stdout.trim().split('+').slice(2).join('+'), 'base64').subarray(1);
@@ -1081,6 +1113,8 @@ test('the whole way: a machine keeps its log in a directory of the host, and wha
   t.is(signed.status, 0, signed.stderr);
   ok(second, `llmctl audit witness cosign '${signed.stdout.trim()}'`);
   t.regex(ok(second, 'llmctl audit witness'), /^arena8\.invalid\/witness  \d{4}-\d\d-\d\d \d\d:\d\d UTC$/m);
+  const beside = word('verify', store, '--key', key, '--witness', vkey);
+  t.is(beside.status, 0, `the store has the line beside it: ${beside.stderr}`);
   ok(second, 'llmctl audit export /mnt/h/log');
   t.is(word('verify', log, '--key', key, '--witness', vkey).status, 0);
 });

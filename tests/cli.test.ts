@@ -256,6 +256,13 @@ testBuilt('--version, --help, reserved words', t => {
     '--help',
   ])
     t.true(help.stdout.includes(option));
+  t.true(help.stdout.includes('arena8 audit'));
+  t.regex(arena8(['audit', '--help']).stdout, /^Usage: arena8 audit list DIR/);
+  t.deepEqual(arena8(['audit', 'head']), {
+    status: 2,
+    stdout: '',
+    stderr: "arena8 audit: head: missing operand: DIR\nTry 'arena8 audit --help'\n",
+  });
   for (const word of ['replay', 'simulate', 'campaign', 'serve']) {
     t.deepEqual(arena8([word]), {
       status: 2,

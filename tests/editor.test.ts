@@ -475,7 +475,7 @@ test('a sitting: completion, search, a new width, a paste', async t => {
   t.deepEqual(last.slice(0, 4), ['sis> ▮', 'sis> cat /usr/share/labs/shell.md ▮', 'sis> llmctl load ▮', 'sis> ▮']);
   t.deepEqual(screens[2]!.slice(-3), [
     'sis> llmctl load',
-    'fable-f16   fable-q4_0  fable-q8_0  user/',
+    'auditor/    fable-f16   fable-q4_0  fable-q8_0  user/',
     'sis> llmctl load ▮',
   ]);
   t.deepEqual(screens[4], ["sis> echo 'one", "> two'", 'one', 'two', 'sis> ▮']);

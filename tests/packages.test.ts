@@ -58,6 +58,7 @@ import {
 import { readCpio, writeCpio, type CpioSource } from '../vfs/cpio.ts';
 import { accepted, haveShared, random, shared, soak } from './harness.ts';
 import { json, ok, refused } from './support/commands.ts';
+import { schemaError } from './support/json-schema.ts';
 
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'packages-'));
 test.after.always(() => rmSync(scratch, { recursive: true }));
@@ -247,6 +248,58 @@ withShared('the published bundles: what is invalid is refused with its reason', 
     t.true(isRefusal(bundle), name);
     if (isRefusal(bundle)) t.regex(bundle.message, reason);
   }
+});
+
+/** What the published schemas say of a bundle and of the statement in it; null: nothing is wrong. */
+function schemasSay(bytes: Uint8Array): string | null {
+  const all = ['bundle', 'envelope', 'statement', 'predicate'].map(
+    name => JSON.parse(readFileSync(`${OMS}/schemas/${name}.schema.json`, 'utf8')) as Readonly<Record<string, unknown>>,
+  );
+  const schemas = new Map(all.map(schema => [schema['$id'] as string, schema]));
+  let bundle: { readonly dsseEnvelope: { readonly payload: string } };
+  try {
+    bundle = JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    return 'not JSON';
+  }
+  const wrong = schemaError(bundle, all[0]!, schemas);
+  if (wrong !== null) return wrong;
+  return schemaError(JSON.parse(Buffer.from(bundle.dsseEnvelope.payload, 'base64').toString()), all[2]!, schemas);
+}
+
+withShared('the published schemas take our bundles, and refuse none that we take', t => {
+  t.is(schemasSay(bundleBytes), null);
+  const cases = ['valid', 'invalid', 'invalid-payload'].flatMap(dir =>
+    readdirSync(`${OMS}/${dir}`).map(file => `${dir}/${file.replace('.bundle.json', '')}`),
+  );
+  t.is(cases.length, 8);
+  for (const name of cases) {
+    t.is(schemasSay(oms(name)) === null, name.startsWith('valid/'), name);
+    t.is(isRefusal(parseBundle(oms(name))), !name.startsWith('valid/'), name);
+  }
+  const next = random(5);
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)]!;
+  /** Takes something out, puts something else in its place, or adds to it, somewhere in a value of JSON. */
+  const spoiled = (value: unknown): unknown => {
+    if (typeof value !== 'object' || value === null || next() < 0.2) return pick([null, 7, 'x', [], {}, true, [value]]);
+    const at = pick([...Object.keys(value), 'more']);
+    const copy = (Array.isArray(value) ? [...value] : { ...value }) as Record<string, unknown>;
+    if (next() < 0.3) delete copy[at];
+    else copy[at] = spoiled(copy[at]);
+    return copy;
+  };
+  const whole = JSON.parse(new TextDecoder().decode(bundleBytes));
+  const statement = JSON.parse(Buffer.from(whole.dsseEnvelope.payload, 'base64').toString());
+  let taken = 0;
+  for (let i = 0; i < 1000; i++) {
+    const payload = Buffer.from(JSON.stringify(spoiled(statement))).toString('base64');
+    const bundle = i % 2 === 0 ? spoiled(whole) : { ...whole, dsseEnvelope: { ...whole.dsseEnvelope, payload } };
+    const bytes = utf8Encode(JSON.stringify(bundle));
+    if (isRefusal(parseBundle(bytes))) continue;
+    taken++;
+    t.is(schemasSay(bytes), null, JSON.stringify(bundle));
+  }
+  t.true(taken > 10 && taken < 500, `${taken}`);
 });
 
 withShared('the published bundle of a key holds under that key, which the published certificate has', t => {
@@ -671,6 +724,40 @@ test('swap and rollback: atomically, to registered models only, and back', t => 
   t.is(ok(machine, STORY), small, 'what was unloaded is the model before');
   ok(machine, 'llmctl submit --max-tokens 200 Once upon > /dev/null');
   refused(t, machine, 'llmctl swap --to 2', 1, /EBUSY/);
+});
+
+test('a wrong command line changes nothing, and says what is wrong', t => {
+  const { machine } = powerOn();
+  const records = ok(machine, 'wc -l < /proc/audit');
+  for (const [command, status, why] of [
+    ['sign fable-f16 --key /nowhere', 1, /\/nowhere: No such file/],
+    ['sign fable-f16 --key /etc/passwd', 1, /PEM: no block/],
+    ['sign fable-f16 --key /etc/passwd --id 0', 2, /--id and --rev are integers/],
+    ['sign fable-f16 --key /etc/passwd --oms --rev 2', 2, /has no --id and no --rev/],
+    ['sign /etc/passwd', 1, /passwd\.sis: No such file/],
+    ['verify /etc/passwd', 1, /passwd\.sis: No such file/],
+    ['verify fable-f16 --key /nowhere', 1, /\/nowhere: No such file/],
+    ['hash --oms', 2, /hash takes no --oms/],
+    ['key bogus', 2, /key: nothing, add FILE \[NAME\], or remove NAME/],
+    ['key add /nowhere', 1, /\/nowhere: No such file/],
+    ['register fable-f16 --grant fly', 2, /'fly' is not of load,execute,inspect,export,attest/],
+    ['register fable-f16 --ctx -1', 2, /is not an integer from 0/],
+    ['register /etc/passwd', 1, /passwd\.sis: No such file/],
+    ['unregister one', 2, /'one' is not the id of a package/],
+    ['query', 2, /query: missing ID/],
+    ['query 1', 1, /no package 1 is registered/],
+    ['swap', 2, /swap: which package\? --to ID/],
+    ['rollback --to x', 2, /'x' is not the id of a package/],
+    ['policy a b', 2, /policy: extra operand 'b'/],
+  ] as const)
+    refused(t, machine, `llmctl ${command}`, status, why);
+  t.is(ok(machine, 'wc -l < /proc/audit'), records, 'nothing was asked of the kernel that it writes down');
+  refused(t, machine, 'llmctl policy strict', 1, /policy is off, warn, enforce/);
+  refused(t, machine, 'llmctl key add /etc/passwd', 1, /PEM: no block/);
+  refused(t, machine, 'llmctl key remove nobody', 1, /no trusted key 'nobody'/);
+  refused(t, machine, 'llmctl key add /etc/keys/arena8.pub', 1, /a key 'arena8' is trusted already/);
+  refused(t, machine, 'llmctl key add /etc/keys/arena8.pub again', 1, /the same key is trusted as 'arena8'/);
+  refused(t, machine, 'llmctl key add /etc/keys/arena8.pub "a b"', 1, /a key's name is 1 to 64 letters/);
 });
 
 // ── Attestation ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -155,7 +155,7 @@ test('less and man without a terminal copy; top -b prints', t => {
   t.is(m.exec('man 2 ls').stderr, 'man: No manual entry for ls in section 2\n');
   const [, , cycles] = m.exec('top -b -n 1').stdout.split('\n');
   const shares = [...cycles!.matchAll(/[\d.]+(?= [a-z])/g)].map(([n]) => Number(n));
-  t.is(shares.length, 7);
+  t.is(shares.length, 8);
   t.true(Math.abs(shares.reduce((sum, n) => sum + n, 0) - 100) < 0.4);
   t.is(m.exec('top').stderr, 'top: standard output is not a terminal; use -b\n');
 });

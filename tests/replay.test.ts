@@ -3,15 +3,26 @@
 
 import test from 'ava';
 import { execFileSync } from 'node:child_process';
-import { generateKeyPairSync } from 'node:crypto';
+import { createHash, generateKeyPairSync } from 'node:crypto';
 import fs, { existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { replayWord } from '../boot/audit-replay.ts';
 import { boot, BUILD_DIGEST, type Machine } from '../boot/index.ts';
-import { parseLogKey } from '../boot/log-key.ts';
+import { demonstrationKey, parseLogKey } from '../boot/log-key.ts';
+import { Tty } from '../drivers/tty/tty.ts';
 import { isRefusal } from '../kernel/abi/index.ts';
-import { canonical, frame, joined, parseEntryBundle, type JsonObject } from '../trust/index.ts';
+import { random, soak } from './harness.ts';
+import { sealerOf } from '../kernel/audit/content.ts';
+import {
+  ageDecrypt,
+  canonical,
+  frame,
+  joined,
+  parseEntryBundle,
+  parseIdentity,
+  type JsonObject,
+} from '../trust/index.ts';
 import { BROWSERS, bundled, transcriptOf, type Site } from './support/browser.ts';
 import {
   base64,
@@ -19,12 +30,14 @@ import {
   bytesOf,
   carried,
   IDENTITY,
+  RECIPIENT,
   makeLog,
   mounted,
   replayed,
   type Carried,
 } from './support/replaying.ts';
 import { Bench, SESSION_FLAG } from './support/service.ts';
+import { below, oneOf } from './support/wishes.ts';
 
 const ok = (m: Machine, line: string): string => {
   const { status, stdout, stderr } = m.exec(line);
@@ -38,6 +51,15 @@ const failed = (m: Machine, line: string): string => {
 };
 const machine = (): Machine => boot({ image: readFileSync('build/boot.cpio'), strict: true });
 
+function inScratch<T>(f: (directory: string) => T): T {
+  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'arena8-replay-'));
+  try {
+    return f(scratch);
+  } finally {
+    fs.rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
 // ── The build ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test('the digest of the build is what sha256sum says of the sources, the kernels and the certificates', async t => {
@@ -48,6 +70,7 @@ test('the digest of the build is what sha256sum says of the sources, the kernels
   const byHand = execFileSync('bash', ['-c', tools.recipe], { encoding: 'utf8' }).split(' ')[0]!;
   t.is(tools.buildDigest(), byHand);
   t.is(BUILD_DIGEST, byHand);
+  t.true(readFileSync('docs/AUDIT.md', 'utf8').includes(`    ${tools.recipe}\n`));
   const m = machine();
   t.regex(ok(m, 'cat /proc/version'), new RegExp(`^arena8 .*\nsha256 ${byHand}\n$`));
   t.true(ok(m, 'dmesg').includes(byHand));
@@ -178,6 +201,10 @@ test('what a record says that did not happen is named', t => {
   // Drawn with another seed or setting, every token may be another one
   const all = differing({ 'gen_ai.request.seed': 1, 'gen_ai.request.temperature': 5 }) as string[];
   t.deepEqual(all, ['generator at first', 'logits', 'generator at last', 'cycles', 'output']);
+  // Cut off before its first token, or by a quota behind its last: charged less than that took, or more than the whole may
+  t.deepEqual(differing({ 'arena8.cycles': '1' }, 'exhausted'), ['cycles']);
+  t.deepEqual(differing({ 'arena8.cycles': '9007199254740991' }, 'exhausted'), ['cycles']);
+  t.deepEqual(differing({ 'arena8.output.digest': '00'.repeat(32) }, 'fault'), ['output']);
   // Cut off after fewer tokens than it drew
   t.deepEqual(differing({ 'gen_ai.usage.output_tokens': 3 }, 'cancel'), [
     'logits',
@@ -221,6 +248,170 @@ test('what cannot be run again is said with its reason', t => {
   );
 });
 
+test('the 32 of the batch were there at once', t => {
+  const path = Object.keys(made()).find(name => name.startsWith('tile/entries/'))!;
+  const records = parseEntryBundle(bytesOf(made()[path]!), Number(path.split('/').at(-1)));
+  if (isRefusal(records)) return t.fail(records.message);
+  const spans = records
+    .map(bytes => JSON.parse(Buffer.from(bytes).toString('utf8')) as JsonObject)
+    .filter(r => r['gen_ai.request.max_tokens'] === 24 && r['arena8.op'] === 'infer')
+    .map(r => [Number(r['arena8.began_ns']), Number(r['arena8.time_ns'])] as const);
+  t.is(spans.length, 32);
+  const atOnce = Math.max(...spans.map(([at]) => spans.filter(([from, to]) => from <= at && at < to).length));
+  t.true(atOnce >= 16, `${atOnce} at once`);
+  return undefined;
+});
+
+test('random requests, many at once, on models of all kinds: all are run again to the same', t => {
+  t.timeout(3_600_000);
+  const next = random(2026);
+  const m = boot({ image, strict: true, disks: { vda: 'nvme' } });
+  ok(m, `llmctl audit content on ${RECIPIENT}`);
+  for (let round = 0; round < (soak ? 60 : 3); round++) {
+    const model = oneOf(next, ['fable-f16', 'fable-q8_0', 'fable-q4_0']);
+    const stream = oneOf(next, ['', '', '--stream --tile 32K --pin 64K']);
+    const kv = oneOf(next, ['f32', 'f16', 'q8_0', 'q4_0']);
+    const batch = 1 + below(next, 16);
+    ok(m, `llmctl target ${oneOf(next, ['cortex-a72', 'sifive-u74', 'cortex-m7'])}`);
+    ok(m, `llmctl load ${model} --ctx ${oneOf(next, [64, 128])} --kv ${kv} --batch ${batch} ${stream}`);
+    const ids = Array.from({ length: 1 + below(next, 8) }, () => {
+      const options = [
+        `--seed ${below(next, 1000)} --temp ${oneOf(next, [0, 0.5, 0.8, 2])} --max-tokens ${1 + below(next, 12)}`,
+        `--top-k ${oneOf(next, [0, 1, 20])} --top-p ${oneOf(next, [1, 0.9])} --min-p ${oneOf(next, [0, 0.05])}`,
+        `--repeat-penalty ${oneOf(next, [1, 1.3])} --rng ${oneOf(next, ['xor128', 'lcg'])}`,
+        oneOf(next, ['', '--stop a', '--timeout 60']),
+      ];
+      const words = Array.from({ length: 1 + below(next, 12) }, () => oneOf(next, ['Tom', 'Lily', 'the', 'dog', '.']));
+      return ok(m, `llmctl submit ${options.join(' ')} ${words.join(' ')}`).trim();
+    });
+    for (const id of ids) m.exec(`llminfer --attach ${id}`);
+  }
+  const lines = replayed(other(carried(m)));
+  const wrong = lines.filter(line => line['op'] !== undefined && line['result'] !== 'agrees');
+  t.deepEqual(wrong, []);
+  t.log(JSON.stringify(lines.at(-1)));
+});
+
+test('whoever may read the log can run it again, where the stage is set already; others cannot', t => {
+  const m = machine();
+  ok(m, 'llminfer --seed 7 --max-tokens 4 Once upon');
+  const again = 'llmctl audit replay 3 --prompt "Once upon"';
+  t.regex(ok(m, `su auditor -c '${again}'`), /record 3: infer agrees\n$/);
+  t.regex(failed(m, `su user -c '${again}'`), /Permission denied/);
+  ok(m, 'llmctl target sifive-u74');
+  t.regex(failed(m, `su auditor -c '${again}'`), /not run again: target cortex-a72: /);
+});
+
+test('Ctrl-C ends it, and the machine is what it was', t => {
+  let shown = '';
+  const console = new Tty({
+    interactive: true,
+    output: bytes => {
+      shown += Buffer.from(bytes).toString('utf8');
+    },
+  });
+  const m = boot({ image, strict: true, console, mounts: mounted(made()) });
+  const words = ['--all', '--log', '/mnt/log', '--identity', '/mnt/log/identity'];
+  const pid = m.start(['llmctl', 'audit', 'replay', ...words]);
+  while (!shown.includes('score agrees')) m.run(1);
+  m.interrupt();
+  while (m.statusOf(pid) === undefined) m.run(1);
+  t.is(m.statusOf(pid), 130);
+  t.regex(shown, /\r\[=+> *\] +[0-9]+ % {2}[0-9]+ of [0-9]+ records /);
+  t.regex(ok(m, 'llmctl info'), /^path +\/models\/fable-f16.gguf$/m);
+});
+
+// ── Stored texts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const digestOf = (...parts: readonly (Uint8Array | string)[]): string => {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest('hex');
+};
+
+test('texts are stored for the auditor alone, and the record says how', t => {
+  const m = machine();
+  const stored = (): string => ok(m, 'ls /audit/content');
+  ok(m, 'llminfer --max-tokens 2 Once');
+  t.is(stored(), '', 'off by default');
+  t.regex(failed(m, 'llmctl audit content on age1x'), /not an age recipient/);
+  ok(m, `llmctl audit content on ${RECIPIENT}`);
+  const said = JSON.parse(ok(m, 'llminfer --json --seed 3 --max-tokens 5 --stop zz Once upon')) as JsonObject;
+  m.exec('llminfer --max-tokens 512 Refused');
+  ok(m, 'llmctl audit content off; llminfer --max-tokens 2 Once');
+  const [ended, refused] = stored().trim().split('\n').map(Number);
+  t.is(stored(), `${ended}\n${refused}\n`);
+
+  const file = m.exec(`cat /audit/content/${ended}`).stdoutBytes;
+  const record = JSON.parse(ok(m, `cat /audit/record/${ended}`)) as JsonObject;
+  t.is(record['arena8.content'], 'all');
+  t.is(record['arena8.content.digest'], digestOf(file));
+  const identity = parseIdentity(IDENTITY);
+  if (isRefusal(identity)) return t.fail(identity.message);
+  const plain = ageDecrypt(file, identity);
+  if (isRefusal(plain)) return t.fail(plain.message);
+  const texts = JSON.parse(Buffer.from(plain).toString('utf8')) as JsonObject;
+  t.deepEqual(texts, {
+    record: ended!,
+    salt: ok(m, `cat /audit/salt/${ended}`).trim(),
+    prompt_ids: said['prompt_tokens']!,
+    output_ids: said['tokens']!,
+    prompt: '<|endoftext|>Once upon',
+    output: said['text']!,
+    stops: ['zz'],
+  });
+  const ids = Uint32Array.from(texts['output_ids'] as number[]);
+  t.is(record['arena8.output.digest'], digestOf(Buffer.from(String(texts['salt']), 'hex'), new Uint8Array(ids.buffer)));
+  t.is((JSON.parse(ok(m, `cat /audit/record/${refused}`)) as JsonObject)['arena8.op'], 'reject');
+  return undefined;
+});
+
+const hasAge = existsSync('/usr/bin/age');
+const withAge = hasAge || process.env['CI'] === 'true' ? test : test.skip;
+
+withAge("Debian's age opens what a record's texts were stored as", t => {
+  inScratch(scratch => {
+    const identity = path.join(scratch, 'key');
+    fs.writeFileSync(identity, `${IDENTITY}\n`);
+    const files = Object.entries(made()).filter(([name]) => name.startsWith('content/'));
+    for (const [name, text] of files.slice(0, 3)) {
+      const plain = execFileSync('/usr/bin/age', ['-d', '-i', identity], { input: bytesOf(text) });
+      t.is(`content/${String((JSON.parse(plain.toString('utf8')) as JsonObject)['record'])}`, name);
+    }
+  });
+});
+
+test('texts that are too long leave their ids, and ids that are too long leave nothing', t => {
+  const sealer = sealerOf(RECIPIENT, demonstrationKey());
+  if (isRefusal(sealer)) return t.fail(sealer.message);
+  const texts = (ids: number, pieceBytes: number): Parameters<typeof sealer.seal>[0] => ({
+    record: 7,
+    salt: new Uint8Array(32),
+    prompt: new Uint8Array(4 * ids),
+    output: new Uint8Array(0),
+    stops: [],
+    piece: () => new Uint8Array(pieceBytes).fill(0x61),
+  });
+  t.is(sealer.seal(texts(2048, 8))?.what, 'all');
+  t.is(sealer.seal(texts(2048, 1024))?.what, 'ids');
+  t.is(sealer.seal(texts(20_000, 4))?.what, 'ids');
+  t.is(sealer.seal(texts(40_000, 4)), null);
+  const bytes = (): Uint8Array => sealer.seal(texts(9, 3))!.bytes;
+  t.deepEqual(bytes(), bytes(), 'the same every time');
+  return undefined;
+});
+
+test('servers miss no deadline while texts are sealed', t => {
+  const m = machine();
+  ok(m, `llmctl load fable-q4_0 --ctx 128; llmctl sched --segment-max 60ms; llmctl audit content on ${RECIPIENT}`);
+  ok(m, 'llminfer --json --period 120 --max-tokens 60 --seed 2 Tom > /tmp/served &');
+  for (let i = 1; i <= 6; i++) ok(m, `llminfer --seed ${i} --max-tokens 6 Lily`);
+  ok(m, 'wait');
+  const served = JSON.parse(ok(m, 'cat /tmp/served')) as JsonObject;
+  t.like(served, { finish_reason: 'length', server: 'hard', deadline_misses: 0 });
+  t.is(ok(m, 'ls /audit/content').trim().split('\n').length, 7);
+});
+
 // ── The host's word ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What `arena8 audit replay WORDS` prints, and its status. */
@@ -231,15 +422,6 @@ function word(...words: readonly string[]): { status: number; stdout: string; st
   };
   const status = replayWord([...words, '--image', 'build/boot.cpio'], { write, watched: false });
   return { status, stdout: text[1], stderr: text[2] };
-}
-
-function inScratch<T>(f: (directory: string) => T): T {
-  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'arena8-replay-'));
-  try {
-    return f(scratch);
-  } finally {
-    fs.rmSync(scratch, { recursive: true, force: true });
-  }
 }
 
 test('arena8 audit replay: an exported log, with stored texts', t => {
@@ -262,11 +444,28 @@ test('arena8 audit replay: an exported log, with stored texts', t => {
       stderr:
         'llmctl: record 4: infer not run again: its prompt is not known: it is stored, encrypted, and --identity opens it\n',
     });
-    // Without a salt only digests stay uncompared.
-    const unsalted = word(scratch, '4', '--prompt', 'Once upon a time there was a little girl');
-    t.regex(unsalted.stdout, /^prompt +not compared: its salt is not disclosed\n/m);
-    t.is(unsalted.status, 0);
+    // Salts of a log that is signed with everybody's key everybody knows.
+    const salted = word(scratch, '4', '--prompt', 'Once upon a time there was a little girl');
+    t.regex(salted.stdout, /^prompt +agrees\n/m);
     t.is(word(scratch, '4', '--prompt', 'Once upon').status, 1);
+    // A text is tokenized as the request had it: with special tokens, or as what is scored. A continued one has no text of its own.
+    const given = (number: string, text: string): string =>
+      word(scratch, number, '--identity', identity, '--prompt', text).stdout.split('\n').at(-2) ?? '';
+    t.is(given('12', '<|endoftext|>Hello'), 'record 12: infer agrees');
+    t.regex(
+      word(scratch, '14', '--identity', identity, '--prompt', ' and then').stderr,
+      /: it continues session 3: its prompt is known by all its token ids only\n$/,
+    );
+    const scored = path.join(scratch, 'scored');
+    fs.writeFileSync(
+      scored,
+      fs.readFileSync('images/root/usr/share/labs/budget.md', 'utf8').split('\n').slice(0, 6).join('\n'),
+    );
+    fs.appendFileSync(scored, '\n');
+    t.regex(
+      word(scratch, '17', '--identity', identity, '--file', scored).stdout,
+      /\nloss +agrees\n[^]*score agrees\n$/,
+    );
   });
 });
 
@@ -287,6 +486,10 @@ test("arena8 audit replay: a machine's own store, with the log's key", t => {
     const numbers = ok(m, 'llmctl audit list --op infer --json').trim().split('\n');
     const [first, second] = numbers.map(line => Number((JSON.parse(line) as JsonObject)['arena8.record']));
 
+    // Without a salt only digests stay uncompared.
+    const unsalted = word(store, `${first}`, '--prompt', 'Tom and Lily');
+    t.regex(unsalted.stdout, /^prompt +not compared: its salt is not disclosed\n[^]*\nlogits +agrees\n/m);
+    t.is(unsalted.status, 0);
     t.regex(word(store, `${first}`, '--log-key', key, '--prompt', 'Tom and Lily').stdout, /\noutput +agrees\n/);
     t.regex(word(store, `${first}`, '--log-key', key, '--prompt', 'Tom and Bob').stdout, /DIFFERS in prompt\n$/);
     t.regex(word(store, `${second}`, '--log-key', key, '--prompt', 'Tom', '--stop', ' ').stdout, /\nfinish +agrees\n/);
@@ -305,6 +508,19 @@ test("arena8 audit replay: a machine's own store, with the log's key", t => {
     );
     const all = word(store, '--all', '--json', '--log-key', key, '--disclosed', disclosed);
     t.is(all.stdout.trim().split('\n').at(-1), '{"requests":2,"agree":2,"differ":0,"skipped":0}');
+
+    // The log goes on with another power-on, on another processor and disk.
+    const next = boot({ image, logKey, target: 'sifive-u74', disks: { vda: 'emmc' }, mounts: { '/var/audit': store } });
+    ok(next, 'llmctl load fable-q4_0 --ctx 64 --stream --tile 32K; llminfer --seed 9 --max-tokens 3 Lily');
+    const third = Number(
+      (JSON.parse(ok(next, 'llmctl audit list --op infer --last 1 --json')) as JsonObject)['arena8.record'],
+    );
+    fs.appendFileSync(disclosed, `{"record":${third},"prompt":"Lily"}\n`);
+    t.is(
+      word(store, '--all', '--log-key', key, '--disclosed', disclosed).stdout,
+      [first, second, third].map(n => `record ${n}: infer agrees\n`).join('') +
+        '3 requests: 3 agree, 0 differ, 0 not run again\n',
+    );
   });
 });
 

@@ -496,6 +496,20 @@ test('what one user has left running does not get the keys of the next', async t
   t.false(seat.screen().join().includes('horse'), 'nor does the screen show them');
 });
 
+test('how far a request of others is, and how long the last one took, is not told', t => {
+  const machine = power();
+  const stats = (line: string): Record<string, number> => JSON.parse(ok(machine, line)) as Record<string, number>;
+  ok(machine, `llminfer --temp 0 -n 8 ${PROMPT} > /dev/null; llmctl submit --temp 0 -n 60 ${PROMPT} > /dev/null`);
+  ok(machine, 'llmctl poll 2 4 > /dev/null; sleep 1');
+  const [roots, others] = [stats('llmstats --json'), stats('su user -c "llmstats --json"')];
+  t.true(roots['output_tokens']! > 8);
+  t.is(others['output_tokens'], 8, 'of those that run nothing');
+  t.true(roots['last_latency_ns']! > 0);
+  t.is(others['last_latency_ns'], 0);
+  ok(machine, 'su user -c "llminfer --temp 0 -n 2 Once" > /dev/null');
+  t.true(stats('su user -c "llmstats --json"')['last_latency_ns']! > 0, 'their own is');
+});
+
 // ── Noninterference ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Calls that tell the time, or how much the machine does: they differ where one prompt takes longer than another. */

@@ -602,9 +602,10 @@ function submit(machine: Machine, prompt: string, settings: Partial<ReturnType<t
 
 /** Runs until all of them have ended. Returns what the clock booked in each pass. */
 function runAll(machine: Machine, ids: readonly number[]): number[] {
-  const { sessions, clock, lay } = machine.kernel;
+  const { sessions, clock, lay, audit } = machine.kernel;
   const took: number[] = [];
   const ended = (id: number): boolean => {
+    audit?.settle(); // an end is there when it is recorded
     let n: number | null;
     while ((n = sessions.read(id, lay.windowAt, 4096)) !== null && n !== 0);
     return n === 0;

@@ -61,6 +61,8 @@ export function parseBundle(bytes: Uint8Array): OmsBundle | Refusal {
   if (!Array.isArray(signatures) || signatures.length !== 1) return malformed('signatures is not a list of one');
   const signed = object(signatures[0], 'signatures[0]', ['sig'], ['keyid']);
   if (isRefusal(signed)) return signed;
+  const { keyid = null } = signed;
+  if (keyid !== null && typeof keyid !== 'string') return malformed('keyid is not a string');
   const signature = decoded(signed['sig']);
   if (signature === null) return malformed('sig is not base64');
   const statement = statementOf(payload);
@@ -79,19 +81,25 @@ function signerOf(material: unknown): Pick<OmsBundle, 'method' | 'hint'> | Refus
       : { method: 'sigstore', hint: '' };
   const key = object(publicKey, 'publicKey', [], null);
   if (isRefusal(key)) return malformed('verificationMaterial has no publicKey, x509CertificateChain or certificate');
-  const { hint, rawBytes } = key;
-  if (typeof hint !== 'string' && typeof rawBytes !== 'string') return malformed('publicKey has no hint');
-  return { method: 'key', hint: typeof hint === 'string' ? hint : '' };
+  if (tlogEntries.length > 0 || fields['timestampVerificationData'] !== undefined)
+    return malformed('a bare key has no entries of a log and no time stamps');
+  const { hint = '', rawBytes = '' } = key;
+  if (typeof hint !== 'string' || typeof rawBytes !== 'string' || hint + rawBytes === '')
+    return malformed('publicKey has no hint');
+  return { method: 'key', hint };
 }
 
 function statementOf(payload: Uint8Array): Pick<OmsBundle, 'subject' | 'rootSha256' | 'resources'> | Refusal {
+  const members = object(payload, 'the payload', ['_type', 'subject', 'predicateType', 'predicate'], []);
+  if (isRefusal(members)) return members;
   const statement = parseStatement(payload);
   if (isRefusal(statement)) return statement;
   const { subject: subjects, predicateType, predicate } = statement;
   if (predicateType !== PREDICATE_TYPE)
     return malformed(`predicateType ${shown(predicateType)} is not ${PREDICATE_TYPE}`);
   const [subject, ...more] = subjects;
-  if (subject === undefined || more.length > 0) return malformed('subject is not a list of one');
+  if (subject === undefined || subject.name === '' || more.length > 0)
+    return malformed('subject is not a list of one, with a name');
   const rootSha256 = sha256Text(subject.digest['sha256']);
   if (rootSha256 === null) return malformed('subject[0].digest.sha256 is not 64 digits of hex');
   const resources = resourcesOf(predicate);
@@ -110,6 +118,10 @@ function resourcesOf(predicate: unknown): OmsResource[] | Refusal {
   if (isRefusal(how)) return how;
   if (how['method'] !== 'files') return malformed(`serialization by ${shown(String(how['method']))}: only files`);
   if (how['shard_size'] !== undefined) return malformed('shard_size without shards');
+  if (typeof how['allow_symlinks'] !== 'boolean') return malformed('allow_symlinks is not true or false');
+  const { ignore_paths: ignored = [] } = how;
+  if (!Array.isArray(ignored) || ignored.some(name => typeof name !== 'string' || name === ''))
+    return malformed('ignore_paths is not a list of names');
   if (how['hash_type'] !== 'sha256') return malformed(`hash_type ${shown(String(how['hash_type']))}: only sha256`);
   if (!Array.isArray(fields['resources'])) return malformed('resources is not a list');
   const resources: OmsResource[] = [];

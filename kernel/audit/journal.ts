@@ -68,6 +68,8 @@ export function refusedFields({ errno, code, message }: Refusal): AuditFields {
 
 export class AuditJournal implements Journal {
   private readonly asked = new WeakMap<Session, Asked>();
+  /** What records say of the loaded model. */
+  private model: { readonly loaded: Loaded; readonly fields: AuditFields } | null = null;
   /** Encrypts texts, where they are to be stored. */
   sealer: Sealer | null = null;
 
@@ -81,7 +83,7 @@ export class AuditJournal implements Journal {
   note(op: AuditOp, uid: number, fields: AuditFields): number {
     // Calls that leave records have passed the gate; what else is noted in a full ring cannot wait.
     if (this.log.room(this.k.table.live().length) < FRAME_BYTES_MOST) this.log.settle();
-    return this.log.append(op, uid, fields);
+    return this.log.append(op, uid, [fields]);
   }
 
   /** What has been found at power-on: what was dropped, and the requests that the power cut has ended. */
@@ -121,7 +123,9 @@ export class AuditJournal implements Journal {
   /** Whether a call can leave its records; a reason why it never will. Ends of live sessions have their room already. */
   gate(): boolean | Refusal {
     if (this.log.room(this.k.table.live().length) >= CALL_RECORDS * FRAME_BYTES_MOST) return true;
-    return this.log.stopped === null ? false : AuditLog.why(this.log.stopped);
+    if (this.log.stopped === null) return false;
+    this.log.retry();
+    return AuditLog.why(this.log.stopped);
   }
 
   admits(): Refusal | null {
@@ -152,7 +156,6 @@ export class AuditJournal implements Journal {
   submitted(s: Session, { o, stops }: Pick<Request, 'o' | 'stops'>, quotaBefore: readonly string[]): void {
     const salt = this.log.saltOf(this.log.next);
     const fields: AuditFields = {
-      ...this.requestFields(o, stops, salt),
       'gen_ai.conversation.id': `${s.id}`,
       'gen_ai.request.max_tokens': s.get('maxTokens'),
       'gen_ai.usage.input_tokens': s.idCount,
@@ -160,7 +163,8 @@ export class AuditJournal implements Journal {
       'arena8.cycles.most': s.u64('wcetCycles'),
       'arena8.prompt.digest': this.digest(salt, this.idsOf(s.ids, s.idCount)),
     };
-    const submitted = this.log.append('submit', s.uid, fields, { hashed: 4 * s.idCount, when: 'soon' });
+    const parts = [this.requestFields(o, stops, salt), fields];
+    const submitted = this.log.append('submit', s.uid, parts, { hashed: 4 * s.idCount, when: 'soon' });
     const rngBegin = this.k.arena.u8.slice(s.rngAt, s.rngAt + 16);
     this.asked.set(s, { o, stops, submitted, rngBegin, quotaBefore });
   }
@@ -169,16 +173,15 @@ export class AuditJournal implements Journal {
     const salt = this.log.saltOf(this.log.next);
     const prompt = ids === undefined ? NOTHING : this.idsOf(ids, count);
     const texts = ids === undefined ? { fields: {}, hashed: 0 } : this.seal(salt, prompt, NOTHING, stops);
-    const fields: AuditFields = {
-      ...this.modelFields(),
-      ...(o === undefined ? {} : this.requestFields(o, stops, salt)),
-      ...(ids === undefined ? {} : { 'arena8.prompt.digest': this.digest(salt, prompt) }),
-      ...texts.fields,
-      ...refusedFields(refusal),
-      'gen_ai.usage.input_tokens': count,
-      'gen_ai.usage.output_tokens': 0,
-    };
-    this.log.append('reject', uid, fields, { hashed: texts.hashed });
+    const parts: readonly AuditFields[] = [
+      this.modelFields(),
+      o === undefined ? {} : this.requestFields(o, stops, salt),
+      ids === undefined ? {} : { 'arena8.prompt.digest': this.digest(salt, prompt) },
+      texts.fields,
+      refusedFields(refusal),
+      { 'gen_ai.usage.input_tokens': count, 'gen_ai.usage.output_tokens': 0 },
+    ];
+    this.log.append('reject', uid, parts, { hashed: texts.hashed });
   }
 
   ended(s: Session, { report: r, code, late, historyAt, message }: Ended): void {
@@ -191,10 +194,7 @@ export class AuditJournal implements Journal {
     const output = u8.subarray(endOfPrompt, endOfPrompt + (historyAt === 0 ? 0 : 4 * r.outputTokens));
     const texts = this.seal(salt, prompt, output, known?.stops ?? []);
     const fields: AuditFields = {
-      ...this.modelFields(),
-      ...(known === undefined ? {} : this.requestFields(known.o, known.stops, salt)),
       'arena8.code': code,
-      ...(message === '' ? {} : { 'arena8.message': message }),
       'gen_ai.conversation.id': `${s.id}`,
       'arena8.submitted': known?.submitted ?? 0,
       'gen_ai.request.max_tokens': s.get('maxTokens'),
@@ -206,7 +206,6 @@ export class AuditJournal implements Journal {
       'gen_ai.usage.output_tokens': r.outputTokens,
       'arena8.output.digest': this.digest(salt, output),
       'arena8.logits.sum': logitsSum(r),
-      ...(s.isScore ? { 'arena8.nll': s.nllSum } : {}),
       'arena8.rng.begin': known?.rngBegin ?? new Uint8Array(16),
       'arena8.rng.end': u8.slice(s.rngAt, s.rngAt + 16),
       'arena8.cycles': r.cycles,
@@ -214,13 +213,20 @@ export class AuditJournal implements Journal {
       'arena8.began_ns': r.beganNs,
       'arena8.first_token_ns': r.firstTokenNs,
       'arena8.late': late,
-      ...(r.slackNs === NO_SLACK ? {} : { 'arena8.slack_ns': r.slackNs }),
       'arena8.kv.peak_bytes': r.kvBytes,
       'arena8.arena.peak_bytes': r.arenaPeak,
       'arena8.quota.before': known?.quotaBefore ?? [],
       'arena8.quota.after': this.quotaOf(s.uid),
-      ...texts.fields,
     };
+    const parts: readonly AuditFields[] = [
+      this.modelFields(),
+      known === undefined ? {} : this.requestFields(known.o, known.stops, salt),
+      fields,
+      message === '' ? {} : { 'arena8.message': message },
+      s.isScore ? { 'arena8.nll': s.nllSum } : {},
+      r.slackNs === NO_SLACK ? {} : { 'arena8.slack_ns': r.slackNs },
+      texts.fields,
+    ];
     const ops: Readonly<Record<string, AuditOp>> = {
       cancel: 'cancel',
       timeout: 'timeout',
@@ -228,7 +234,7 @@ export class AuditJournal implements Journal {
       fault: 'fault',
     };
     const op = ops[finish] ?? (s.isScore ? 'score' : s.has(SESSION_FLAG.stream) ? 'stream' : 'infer');
-    s.endRecord = this.log.append(op, s.uid, fields, { hashed: texts.hashed });
+    s.endRecord = this.log.append(op, s.uid, parts, { hashed: texts.hashed });
     this.asked.delete(s);
   }
 
@@ -278,8 +284,8 @@ export class AuditJournal implements Journal {
   stopped(): Refusal | null {
     return this.log.stopped === null ? null : AuditLog.why(this.log.stopped);
   }
-  flush(mayTake: (cycles: number) => boolean, idle: boolean): boolean {
-    return this.log.flush(mayTake, idle);
+  flush(slack: () => number, idle: boolean): boolean {
+    return this.log.flush(slack, idle);
   }
   nextEvent(): number | null {
     return this.log.nextEvent();
@@ -291,18 +297,10 @@ export class AuditJournal implements Journal {
   // ── Fields ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** The model that is loaded. */
-  modelFields(loaded: Loaded | null = this.k.loader.current()): AuditFields {
-    if (loaded === null) return {};
-    const { engine, path, digest, planDigest } = loaded;
-    return {
-      'gen_ai.provider.name': 'arena8',
-      'gen_ai.request.model': engine.shape.name,
-      'arena8.model.path': path,
-      ...(digest === '' ? {} : { 'arena8.model.digest': bytesOf(digest) }),
-      'arena8.engine': engine.name,
-      'arena8.plan.digest': bytesOf(planDigest),
-      'arena8.load': loadWords(loaded),
-    };
+  modelFields(): AuditFields {
+    const loaded = this.k.loader.current();
+    if (this.model?.loaded !== loaded) this.model = loaded === null ? null : { loaded, fields: fieldsOf(loaded) };
+    return this.model?.fields ?? {};
   }
 
   /** As it was asked for. */
@@ -355,6 +353,19 @@ export class AuditJournal implements Journal {
     }
     return ids;
   }
+}
+
+function fieldsOf(loaded: Loaded): AuditFields {
+  const { engine, path, digest, planDigest } = loaded;
+  return {
+    'gen_ai.provider.name': 'arena8',
+    'gen_ai.request.model': engine.shape.name,
+    'arena8.model.path': path,
+    ...(digest === '' ? {} : { 'arena8.model.digest': bytesOf(digest) }),
+    'arena8.engine': engine.name,
+    'arena8.plan.digest': bytesOf(planDigest),
+    'arena8.load': loadWords(loaded),
+  };
 }
 
 /** Options of the load as the plan has them. */

@@ -28,7 +28,6 @@ import type { Arena } from '../arena.ts';
 import type { Clock } from '../clock.ts';
 import type { Costs } from '../costs.ts';
 import type { Disk } from '../disks.ts';
-import { panic } from '../panic.ts';
 import { HashFile } from './hashes.ts';
 import { decodeRecord, encodeRecord, recordLine } from './record.ts';
 import { recover, type Recovered } from './recovery.ts';
@@ -142,12 +141,17 @@ export class AuditLog {
   }
 
   /**
-   * Adds a record and returns its number. `hashed`: bytes of ids in its digests. `when` it is stored: `now`, for somebody waits; `soon`, with the
+   * Adds a record of these attributes and returns its number. `hashed`: bytes of ids in its digests. `when` it is stored: `now`, for somebody waits; `soon`, with the
    * next one or when there is nothing else to do; `later`, with the next one.
    */
-  append(op: AuditOp, uid: number, fields: AuditFields, { hashed = 0, when = 'now' }: AppendOptions = {}): number {
+  append(
+    op: AuditOp,
+    uid: number,
+    parts: readonly AuditFields[],
+    { hashed = 0, when = 'now' }: AppendOptions = {},
+  ): number {
     const number = this.ring.next;
-    const record = encodeRecord(op, {
+    const every: AuditFields = {
       'arena8.record': number,
       'arena8.op': op,
       'arena8.boot': this.boot,
@@ -155,11 +159,8 @@ export class AuditLog {
       'arena8.user': this.k.nameOf(uid),
       'arena8.uid': uid,
       'arena8.code': 0,
-      ...fields,
-    });
-    if (record.length > LIMITS.auditRecordBytes)
-      panic(`a record of ${op} takes ${record.length} of ${LIMITS.auditRecordBytes} bytes`);
-    this.ring.append(record);
+    };
+    this.ring.append(encodeRecord(op, every, ...parts));
     this.weights.push(1 + Math.floor(hashed / HASHED_BYTES));
     if (when === 'now' || (when === 'soon' && this.due === 'later')) this.due = when;
     return number;
@@ -168,6 +169,10 @@ export class AuditLog {
   /** Why nothing is acknowledged any more; null while the log goes on. */
   get stopped(): Refusal | null {
     return this.failure;
+  }
+  /** The next flush tries again, though nothing is new. */
+  retry(): void {
+    this.failedAt = -1;
   }
   isAcknowledged(number: number): boolean {
     return number < this.acknowledged.size;
@@ -187,10 +192,10 @@ export class AuditLog {
   }
 
   /**
-   * Takes the disk's answer, and gives it what waits: as many records as there is time for. Records that nobody waits for yet go with others,
+   * Takes the disk's answer, and gives it what waits: as many records as `slack` cycles go for. Records that nobody waits for yet go with others,
    * or when the ring is half full, or when the machine is `idle`. True when something was done.
    */
-  flush(mayTake: (cycles: number) => boolean, idle: boolean): boolean {
+  flush(slack: () => number, idle: boolean): boolean {
     const { clock } = this.k;
     if (this.doneAt !== null && clock.cycles() < this.doneAt) return false;
     const answered = this.doneAt !== null;
@@ -204,10 +209,11 @@ export class AuditLog {
     const owesHead = this.written.size < this.tree.size;
     const room = owesHead ? 0 : LIMITS.auditFileRecords - (from % LIMITS.auditFileRecords);
     const { auditRecordCycles, auditCheckpointCycles } = this.k.costs.target.overhead;
-    if (!mayTake(auditCheckpointCycles)) return answered;
+    const most = slack() - auditCheckpointCycles;
+    if (most < 0) return answered;
     let [count, spent] = [0, 0];
     const takesMore = (): boolean => {
-      if (!mayTake(auditCheckpointCycles + spent + auditRecordCycles)) return false;
+      if (spent + auditRecordCycles > most) return false;
       spent += auditRecordCycles;
       return true;
     };
@@ -228,7 +234,7 @@ export class AuditLog {
   /** Everything at once, whatever it takes: at power-on, when nobody is served. */
   settle(): Refusal | null {
     do if (this.doneAt !== null) this.k.clock.jumpTo(this.doneAt);
-    while (this.flush(() => true, true));
+    while (this.flush(() => Infinity, true));
     return this.failure;
   }
 

@@ -2,7 +2,7 @@
 // text (SIS §11). What is too long for its attribute is cut; what is cut, and so the longest record there can be, follows from the table alone.
 
 import { bytesToHex } from '@noble/hashes/utils.js';
-import { utf8Decode, utf8Encode, utf8Length } from '../abi/index.ts';
+import { LIMITS, utf8Decode, utf8Length, utf8Write } from '../abi/index.ts';
 import {
   ATTRIBUTES,
   groupsOf,
@@ -36,20 +36,25 @@ const COLUMNS: readonly Column[] = (Object.keys(ATTRIBUTES) as AttributeName[]).
   return { name, key: `${JSON.stringify(name)}:`, in: attribute.in, kind: attribute.kind, most: attribute.most ?? 0 };
 });
 
+/** Where a record is written before its length is known. */
+const scratch = new Uint8Array(LIMITS.auditRecordBytes);
+
 /**
  * The bytes that are hashed and stored: what trust/canonical.ts writes of the same values, in a fifth of the time, their names and kinds being
- * known. A value that its attribute cannot have, or an attribute that is not the operation's, is a bug.
+ * known. What a later part says counts. A value that its attribute cannot have, or an attribute that is not the operation's, is a bug.
  */
-export function encodeRecord(op: AuditOp, fields: AuditFields): Uint8Array {
+export function encodeRecord(op: AuditOp, ...parts: readonly AuditFields[]): Uint8Array {
   const groups = groupsOf(op);
   let text = '';
   for (const { name, key, in: group, kind, most } of COLUMNS) {
-    const value = fields[name];
+    let value: AuditFields[AttributeName];
+    for (let part = parts.length - 1; part >= 0 && value === undefined; part--) value = parts[part]![name];
     if (value === undefined) continue;
     if (!groups.includes(group)) panic(`a record of ${op} does not say ${name}`);
     text += `${text === '' ? '{' : ','}${key}${written(name, kind, most, value)}`;
   }
-  return utf8Encode(`${text}}`);
+  const bytes = utf8Write(`${text}}`, scratch, 0, scratch.length);
+  return bytes < 0 ? panic(`a record of ${op} takes more than ${scratch.length} bytes`) : scratch.slice(0, bytes);
 }
 
 function written(name: string, kind: AttributeKind, most: number, value: unknown): string {

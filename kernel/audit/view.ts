@@ -14,13 +14,18 @@ export class LogView implements AuditView {
   constructor(
     private readonly log: AuditLog,
     private readonly journal: AuditJournal,
-    /** While it is true there is time to store what waits: who reads the log then reads all that has been done. */
+    /** Nobody is served: there is time to store what waits. */
     private readonly hasTime: () => boolean,
   ) {}
 
-  size(): number {
+  /** What was done before somebody reads is in what they read, where there is time. */
+  private catchUp(): AuditLog {
     if (this.hasTime()) this.log.settle();
-    return this.log.size;
+    return this.log;
+  }
+
+  size(): number {
+    return this.catchUp().size;
   }
   expected(): number {
     return this.log.expected;
@@ -38,8 +43,7 @@ export class LogView implements AuditView {
     return this.log.contents();
   }
   head(): string {
-    this.size();
-    return this.log.head;
+    return this.catchUp().head;
   }
   publicKey(): string {
     return this.log.publicKey;
@@ -94,12 +98,9 @@ export class LogView implements AuditView {
     const refusal = this.log.keep(signed);
     if (refusal !== null) return refusal;
     const { witness, size, time } = signed;
-    this.log.append(
-      'witness',
-      uid,
-      { 'arena8.name': witness.name, 'arena8.value': `size=${size} time=${time}` },
-      { when: 'later' },
-    );
+    this.log.append('witness', uid, [{ 'arena8.name': witness.name, 'arena8.value': `size=${size} time=${time}` }], {
+      when: 'later',
+    });
     return null;
   }
 }

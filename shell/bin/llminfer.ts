@@ -128,7 +128,11 @@ function* run(ctx: Ctx): Generator<void, number, void> {
     if (status !== 0) return status;
   }
   const model = yield* loadedModel(sys);
-  if (typeof model === 'number') return yield* failAbout(ctx, '', model);
+  if (typeof model === 'number') {
+    // Asked all the same: the kernel refuses it, and writes that down.
+    if (typeof prompt === 'number') yield* sys.session_open(record, prompt);
+    return yield* failAbout(ctx, '', model);
+  }
 
   yield* sys.signal(SIG.INT, 1);
   if (typeof prompt === 'string') return yield* conversation(ctx, record, model, typed ? null : prompt);

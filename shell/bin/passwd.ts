@@ -13,7 +13,6 @@ import type { Context } from '../lib/program.ts';
 
 /** Characters of a password that a user chooses; root chooses any. */
 const SHORTEST = 8;
-const DAY_SECONDS = 86400;
 
 const options = {
   delete: { short: 'd', help: 'no password: everybody is let in (root only)' },
@@ -94,8 +93,7 @@ function* keep(ctx: Passwd, account: Account, hash: string): Generator<void, num
   const { sys } = ctx;
   yield* sys.signal(SIG.INT, 2); // a file half written is nobody's
   const { bootEpochSeconds, nowNs } = yield* times(sys);
-  const day = Math.floor((bootEpochSeconds + nowNs / 1e9) / DAY_SECONDS);
-  const errno = yield* writePassword(sys, account.name, hash, day);
+  const errno = yield* writePassword(sys, account.name, hash, bootEpochSeconds * 1e9 + nowNs);
   if (errno === -E.EXIST) return yield* ctx.fail('/etc/shadow is being changed by somebody else; try again later.');
   if (errno < 0) return yield* ctx.fail('/etc/shadow', -errno);
   yield* ctx.out.print(`passwd: password of ${account.name} changed\n`);

@@ -1,9 +1,9 @@
 // Users and groups as /etc/passwd and /etc/group list them: names for ids, ids for names; and passwords, for those who may read /etc/shadow. A
 // file that cannot be read is empty.
 
-import { O, utf8Encode } from '../../kernel/abi/index.ts';
+import { E, O, utf8Encode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
-import { readText } from './files.ts';
+import { readText, stat } from './files.ts';
 import { writeAll } from './stdio.ts';
 
 export interface User {
@@ -104,6 +104,8 @@ export interface Account extends User {
 
 const SHADOW = '/etc/shadow';
 const SHADOW_NEW = '/etc/shadow.new';
+const ABANDONED_NS = 10e9; // writing takes some microseconds
+const DAY_NS = 86400e9;
 
 /** What a name logs in as; null where there is no such user. Only the superuser reads passwords: for others all that lie in /etc/shadow are locked. */
 export function* readAccount(sys: Sys, name: string): Generator<void, Account | null, void> {
@@ -118,10 +120,17 @@ export function* readAccount(sys: Sys, name: string): Generator<void, Account | 
   return { ...user, password, groups };
 }
 
-/** Writes a user's password down, and the day; 0 or -errno. The new file takes the old one's place when it is whole; -EEXIST while another is being written. */
-export function* writePassword(sys: Sys, name: string, hash: string, day: number): Generator<void, number, void> {
+/**
+ * Writes a user's password down, and the day; 0 or -errno. The new file takes the old one's place when it is whole; -EEXIST while another is being
+ * written. One that nobody has gone on with for a while is of a program that was ended.
+ */
+export function* writePassword(sys: Sys, name: string, hash: string, nowNs: number): Generator<void, number, void> {
+  const left = yield* stat(sys, SHADOW_NEW);
+  if (typeof left !== 'number' && nowNs - left.changedNs > ABANDONED_NS) yield* sys.unlink(SHADOW_NEW);
   const shadow = yield* readText(sys, SHADOW);
+  if (typeof shadow === 'number' && shadow !== -E.NOENT) return shadow; // the others' lines are not to be lost
   const lines = typeof shadow === 'string' ? shadow.split('\n').filter(line => line !== '') : [];
+  const day = Math.floor(nowNs / DAY_NS);
   const line = `${name}:${hash}:${day}::::::`;
   const at = lines.findIndex(other => other.startsWith(`${name}:`));
   if (at < 0) lines.push(line);

@@ -151,6 +151,9 @@ function* openStore(files: LogFiles, checkpoints: Uint8Array): Generator<void, O
   if (head === null) return refuse('NOENT', 0, `${place}/checkpoints: not one whole checkpoint`);
   const paths = yield* files.paths();
   if (isRefusal(paths)) return paths;
+  const cosigned = yield* files.read('cosignatures');
+  if (isRefusal(cosigned)) return cosigned;
+  const text = head.text + witnessLines(cosigned ?? new Uint8Array(), head.checkpoint.size);
   const starts = paths.flatMap(path => /^entries\/([0-9]{16})$/.exec(path)?.slice(1).map(Number) ?? []);
   const { size } = head.checkpoint;
   const most = starts.length * LIMITS.auditFileRecords;
@@ -158,10 +161,18 @@ function* openStore(files: LogFiles, checkpoints: Uint8Array): Generator<void, O
     return refuse('PROTO', 0, `${place}/checkpoints: of ${size} records; ${starts.length} files hold ${most} at most`);
   return new StoredLog(
     files,
-    head.text,
+    text,
     head.checkpoint,
     starts.toSorted((a, b) => a - b),
   );
+}
+
+/** What witnesses have signed the head of that size with, the last line of each: `SIZE — NAME SIGNATURE` in the store. */
+function witnessLines(bytes: Uint8Array, size: number): string {
+  const lines = utf8Decode(bytes).split('\n').slice(0, -1);
+  const own = lines.filter(line => line.startsWith(`${size} — `)).map(line => line.slice(`${size} `.length));
+  const byName = new Map(own.map(line => [line.split(' ')[1], `${line}\n`]));
+  return [...byName.values()].join('');
 }
 
 /** Lines of a checkpoint in a store: origin, size, root, an empty one, the log's signature. */

@@ -112,7 +112,7 @@ class Replayer {
     yield* ctx.out.print(
       ctx.options.json
         ? jsonLine(count)
-        : `${count.requests} requests: ${count.agree} agree, ${count.differ} differ, ${count.skipped} not run again\n`,
+        : `${count.requests} request${count.requests === 1 ? '' : 's'}: ${count.agree} agree, ${count.differ} differ, ${count.skipped} not run again\n`,
     );
     return status || Number(count.differ > 0);
   }
@@ -124,6 +124,8 @@ class Replayer {
     if (op === 'submit') return outcome([], 'it is the submission of a request, whose end has a record of its own');
     if (!isEnding(op)) return outcome([], `it is no request, but ${op}`);
     if (op === 'reject') return outcome([], 'it was refused: nothing was run');
+    if (!record.has('arena8.prompt.digest'))
+      return outcome([], `it does not say of what: ${record.shown('arena8.message')}`);
     const known = yield* this.known.of(this.log, number, record);
     if (typeof known === 'string') return outcome([], known);
     const unset = yield* this.stage.set(record, circumstances);

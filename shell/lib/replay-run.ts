@@ -125,18 +125,21 @@ export function* runAgain(ctx: Ctx, request: Request): Generator<void, readonly 
     const { beginning, tokens, end } = COMPARED;
     return [prompt, ...compared(request, again, [...beginning, ...tokens, ...end]), output(request, again)];
   }
-  if (op === 'score') return 'the text was not scored to its end';
+  if (isScored(record)) return 'the text was not scored to its end';
   // Bounds are those of the whole request; the tokens those of one that ends by itself where this one was ended.
   const begun = yield* run(ctx, request, 'begun');
   if (typeof begun === 'string') return begun;
-  const checks = [prompt, ...compared(request, begun, COMPARED.beginning)];
-  if (drawn > 0) {
-    const again = yield* run(ctx, request, drawn);
-    if (typeof again === 'string') return again;
-    checks.push(...compared(request, again, COMPARED.tokens, BEHIND_LAST[op]), output(request, again));
-  }
+  const again = drawn === 0 ? begun : yield* run(ctx, request, drawn);
+  if (typeof again === 'string') return again;
+  const loose = [...(BEHIND_LAST[op] ?? []), ...(drawn === 0 ? ['cycles'] : [])];
   const why = unknownStop ? 'its stop strings are not given' : 'it was ended from outside';
-  return [...checks, { what: 'finish', recorded: finish, replayed: '', agrees: null, why }];
+  return [
+    prompt,
+    ...compared(request, begun, COMPARED.beginning),
+    ...compared(request, again, COMPARED.tokens, loose),
+    output(request, again),
+    { what: 'finish', recorded: finish, replayed: '', agrees: null, why },
+  ];
 }
 
 /** `whole`: to its end; `begun`: cancelled at once; a number: for so many tokens. */
@@ -210,13 +213,17 @@ function* recordOf(sys: Sys, session: number): Generator<void, Said | string, vo
 
 // ── Comparing ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Attributes of both records; those in `loose` may differ: the request went on behind its last token. */
+/**
+ * Attributes of both records. Those in `loose` may differ, the request having gone on behind its last token: of cycles there can be more then,
+ * up to their bound.
+ */
 function compared({ record }: Request, again: Run, names: Compared, loose: readonly string[] = []): Check[] {
   return names
     .filter(([, name]) => record.has(name) || again.record.has(name))
     .map(([what, name]) => {
       const [recorded, replayed] = [record.shown(name), again.record.shown(name)];
-      if (recorded === replayed || !loose.includes(what))
+      const isCharge = name !== 'arena8.cycles' || isBetween(Number(recorded), Number(replayed), record);
+      if (recorded === replayed || !loose.includes(what) || !isCharge)
         return { what, recorded, replayed, agrees: recorded === replayed };
       return {
         what,
@@ -227,6 +234,9 @@ function compared({ record }: Request, again: Run, names: Compared, loose: reado
       };
     });
 }
+
+const isBetween = (cycles: number, least: number, record: Said): boolean =>
+  cycles >= least && cycles <= record.number('arena8.cycles.most');
 
 function output(request: Request, again: Run): Check {
   return idsCheck('output', 'arena8.output.digest', request, again.output);

@@ -272,10 +272,13 @@ class Completer {
 
   /** Names in /models as llmctl takes them, and model files here. */
   *#models(): Find<Offer> {
-    if (this.#word.slash.valueAt > 0) return yield* this.#paths(all);
+    const offer = yield* this.#paths(all);
+    // What lies beside a model, its package and its bundle, is none.
+    if (this.#word.slash.valueAt > 0)
+      return { ...offer, candidates: offer.candidates.filter(c => !/\.gguf\.(sis|sig)$/.test(c.text)) };
     const listed = yield* listDirectory(this.#sys, LIMITS.modelsDirectory);
     const names = typeof listed === 'number' ? [] : listed.map(e => /^(.*)\.gguf$/.exec(e.name)?.[1] ?? '');
-    const here = (yield* this.#paths(all)).candidates.filter(c => c.tail === '/' || c.text.endsWith('.gguf'));
+    const here = offer.candidates.filter(c => c.tail === '/' || c.text.endsWith('.gguf'));
     const models = names.filter(name => name !== '').map(text => ({ text, tail: ' ' }));
     return { from: this.#start(), candidates: [...models, ...here] };
   }

@@ -42,6 +42,6 @@ export function pricesOf(target: Target): string {
     ...levels,
     '',
     `Block device: ${block.name}; ${block.setupCyclesLower} to ${block.setupCyclesUpper} cycles a transfer, ${cycles(block.byteLower)} to ${cycles(block.byteUpper)} a byte (${block.source}: ${block.why}).`,
-    `Overhead: ${overhead.recordCycles} cycles a record of the plan, ${overhead.syscallCycles} a system call, ${overhead.switchCycles} a switch (${overhead.source}: ${overhead.why}).`,
+    `Overhead: ${overhead.recordCycles} cycles a record of the plan, ${overhead.syscallCycles} a system call, ${overhead.switchCycles} a switch, ${overhead.auditRecordCycles} an audit record, ${overhead.auditCheckpointCycles} a signed head of the log (${overhead.source}: ${overhead.why}).`,
   ].join('\n');
 }
