@@ -34,6 +34,7 @@ import { DevFs, memoryDisk } from '../vfs/fs-dev.ts';
 import { AppendFs } from '../vfs/fs-append.ts';
 import { AUDITOR_GID, AuditFs } from '../vfs/fs-audit.ts';
 import { HostFs } from '../vfs/fs-host.ts';
+import { TmpFs, TmpPool } from '../vfs/fs-tmp.ts';
 import { ProcFs } from '../vfs/fs-proc.ts';
 import { ROOT, type Credentials } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
@@ -391,7 +392,9 @@ export class Kernel {
     const given = this.hw.hostDirectories.findIndex(h => h.guest === AUDIT_DIRECTORY);
     const directory = this.hw.hostDirectories[given]?.directory;
     if (directory?.readOnly === true) throw new Error(`${AUDIT_DIRECTORY}: ${directory.source} cannot be written`);
-    const stored = directory === undefined ? vfs.tmpfs(0o700) : new HostFs(directory);
+    // Storage of its own: whoever fills /tmp stops no log.
+    const pool = new TmpPool(() => this.clock.nowNs(), LIMITS.auditStoreBytes);
+    const stored = directory === undefined ? new TmpFs(pool, 0o700) : new HostFs(directory);
     const fs = new AppendFs(stored, { gid: AUDITOR_GID });
     const disk = directory === undefined ? this.disks.memory : this.disks.find(Disks.hostDisk(given));
     if (isRefusal(disk)) panic(disk.message);
@@ -405,7 +408,7 @@ export class Kernel {
       this.reader(),
     );
     vfs.mount('/audit', face, 'audit', false);
-    log.place({ appender: fs.appender, pool: vfs.pool, disk });
+    log.place({ appender: fs.appender, pool, disk });
   }
 
   /** Finds the log as it was left, and writes down that the machine was switched on. Throws where the log is not whole. */

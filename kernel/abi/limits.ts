@@ -104,6 +104,7 @@ export const LIMITS = {
   utilisationPpm: 850000, // of the processor, for servers; the rest is the system's
   tokensPerHour: 10000, // of one user, by default
   quotaUsersMax: 16, // users with figures of their own
+  auditStoreBytes: 64 * MiB, // of the audit log where no directory of the host holds it, and of its tree's hashes (storage, as a disk is)
   swapBytes: 32 * MiB, // the swap device: pages of sessions that wait (storage, as a disk is)
   traceRecords: 16384, // what the kernel did last, for llmctl trace (bookkeeping, outside the arena)
 } as const;
