@@ -336,6 +336,11 @@ test('a bundle of our own holds for its file under its key, and for no other', t
   t.is(result(bundle, { ...bundleFile, sha256: sha(utf8Encode('abc')) }), 'HashMismatch');
   t.is(result(bundle, bundleFile, accepted(secretKey('p256', sha(utf8Encode('another'))))), 'SignatureFailure');
   t.is(result({ ...bundle, rootSha256: toHex(sha(MODEL)) }), 'HashMismatch');
+  t.is(
+    checkBundle({ ...bundle, hint: '\u001b[2J' }, bundleFile, [curveKey.public])?.message,
+    'key "\\u{1b}[2J" is not trusted',
+    'what a stranger wrote is no order to a terminal',
+  );
   for (let bit = 0; bit < 8 * bundle.signature.length; bit++)
     t.is(result({ ...bundle, signature: flipped(bundle.signature, bit) }), 'SignatureFailure', `signature, bit ${bit}`);
   for (let bit = 0; bit < 8 * bundle.payload.length; bit += 97)
