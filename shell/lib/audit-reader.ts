@@ -171,7 +171,7 @@ function witnessLines(bytes: Uint8Array, size: number): string {
 /** Signed notes stand one after the other; each ends with lines of signatures. What is torn at the end is not there. */
 function lastHead(bytes: Uint8Array): Head | null {
   const text = utf8Decode(bytes);
-  const notes = text.match(/[^\n]+\n[0-9]+\n[^\n]+\n\n(?:— [^\n]+\n)+/g) ?? [];
+  const notes = text.match(/[^\n]+\n[0-9]+\n[^\n]+\n\n(?:\u2014 [^\n]+\n)+/g) ?? []; // escaped: a program that is all ASCII starts sooner
   for (const note of notes.toReversed()) {
     const checkpoint = parseCheckpoint(note.slice(0, note.indexOf('\n\n') + 1));
     if (!isRefusal(checkpoint)) return { text: note, checkpoint };
