@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { refuse, type Refusal } from '../kernel/abi/index.ts';
 import { PART, type ExportTarget } from '../shell/lib/audit-export.ts';
-import type { LogFiles } from '../shell/lib/audit-reader.ts';
+import { LOG_FILE_BYTES_MOST, type LogFiles } from '../shell/lib/audit-reader.ts';
 import { reason } from './host-directory.ts';
 
 /** Those below `place`. */
@@ -13,6 +13,10 @@ export const hostFiles = (place: string): LogFiles => ({
   *read(name) {
     const file = path.join(place, name);
     try {
+      const found = fs.statSync(file);
+      if (!found.isFile()) return refuse('INVAL', 0, `${file}: not a regular file`);
+      if (found.size > LOG_FILE_BYTES_MOST)
+        return refuse('FBIG', 0, `${file}: ${found.size} bytes, at most ${LOG_FILE_BYTES_MOST}`);
       return new Uint8Array(fs.readFileSync(file));
     } catch (error) {
       const missing = ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');

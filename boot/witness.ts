@@ -56,6 +56,9 @@ function* cosignLocked(face: Face, log: OpenLog, files: LogFiles, options: Witne
   const seen = known === null ? [] : [utf8Encode(known.checkpoint)];
   const verified = yield* verifyFiles(face, log, { key, seen, ...(face.hash && { hash: face.hash }) });
   if (isRefusal(verified)) return yield* face.fail(`not signed: ${log.place}: ${verified.message}`);
+  // The checkpoint was read twice: what is remembered must be what is signed, or a fork of it could be signed later.
+  if (!log.head.startsWith(`${verified.checkpoint.text}\n`))
+    return yield* face.fail(`not signed: ${log.place}: the log has changed meanwhile: try again`);
   const time = options.now();
   const line = signatureLine(verified.checkpoint.text, options.signer, time);
   const wrong = writeState(options.state, { ...state, [origin]: { key: formatNoteKey(key), checkpoint: log.head } });

@@ -287,7 +287,10 @@ export class Kernel {
       this.lay.dmaAt,
       p => calls.gateOf(p),
       p => calls.drainTrace(p),
-      p => this.sessions.closeOwnedBy(p.pid),
+      p => {
+        this.sessions.closeOwnedBy(p.pid);
+        this.monitor.refresh(p.credentials.euid); // what it wrote and did not close is its change all the same
+      },
       // What a program says of its end may hold what it was working on.
       (p, why) => this.log.print(`${p.argv()[0]}[${p.pid}]: crashed: ${why}`, p.credentials.euid),
       () => this.clock.nowNs(),

@@ -316,4 +316,6 @@ const signerOf = (seal: Seal): string => (seal.format === 'sis' ? toHex(seal.pac
 const strangerOf = (seal: Seal): PublicKey | null =>
   seal.format === 'sis' ? { kind: 'ed25519', bytes: seal.package.key } : null;
 
-const tabbed = (rows: readonly (readonly string[])[]): string => rows.map(row => `${row.join('\t')}\n`).join('');
+/** One row, one line, whatever characters a path has. */
+const tabbed = (rows: readonly (readonly string[])[]): string =>
+  rows.map(row => `${row.map(cell => cell.replace(/[^ -~\u00a0-\uffff]/g, '?')).join('\t')}\n`).join('');

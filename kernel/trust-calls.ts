@@ -34,6 +34,7 @@ import type { Loader } from './loader.ts';
 import type { Right } from './rights.ts';
 import { contentsOf } from './small-files.ts';
 import type { Journal } from './service.ts';
+import { fingerprint } from './trusted-keys.ts';
 import { isPolicy, POLICIES, type Judged, type Packages, type Seal } from './packages.ts';
 
 /** What these calls act on. */
@@ -99,10 +100,15 @@ export function trustCalls(k: TrustContext, gate: TrustGate): TrustHandlers {
       calls.verify('sign', pathAt, pathBytes, packageFd, keyFd, at, capacity),
     trusted_key: (nameAt, nameBytes, at, bytes) => {
       const name = gate.text(nameAt, nameBytes);
-      const fields = { 'arena8.name': name, 'arena8.value': bytes === 0 ? 'removed' : 'added' };
-      return rooted('key', fields, () => {
+      const { keys } = packages;
+      const done = bytes === 0 ? 'removed' : 'added';
+      return rooted('key', { 'arena8.name': name, 'arena8.value': done }, () => {
         const pem = utf8Decode(k.arena.u8, at, at + Math.min(bytes, LIMITS.keyBytes));
-        return gate.noted('key', fields, bytes === 0 ? packages.keys.remove(name) : packages.keys.add(name, pem));
+        const before = keys.named(name);
+        const refusal = bytes === 0 ? keys.remove(name) : keys.add(name, pem);
+        const key = refusal === null ? (before ?? keys.named(name)) : null;
+        const value = key === null ? done : `${done} ${fingerprint(key)}`;
+        return gate.noted('key', { 'arena8.name': name, 'arena8.value': value }, refusal);
       });
     },
     policy: (nameAt, nameBytes, at, capacity) => {

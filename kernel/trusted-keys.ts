@@ -44,6 +44,10 @@ export class TrustedKeys {
     return this.list().find(k => fingerprint(k) === print) ?? null;
   }
 
+  named(name: string): TrustedKey | null {
+    return this.keys.get(name) ?? null;
+  }
+
   list(): readonly TrustedKey[] {
     return [...this.keys.values()];
   }

@@ -19,6 +19,7 @@ import {
   AUDIT_OPS,
   formatNoteKey,
   formatNoteSecret,
+  formatRecipient,
   groupsOf,
   isEnding,
   leafHash,
@@ -31,12 +32,14 @@ import {
   parseNoteKey,
   recordBytesMost,
   readFrames,
+  secretKey,
   sha256,
   signatureLine,
   Tree,
   type AuditFields,
   type AuditOp,
   type NoteKey,
+  type SecretKey,
 } from '../trust/index.ts';
 import { readCpio, writeCpio } from '../vfs/cpio.ts';
 import { random } from './harness.ts';
@@ -591,6 +594,40 @@ test('a log that does not hold together is not gone on with, and the first bad p
   const other = logKey('arena8.invalid/demonstration', new Uint8Array(32)) as LogKey;
   refused(() => {}, /checkpoint \d+: .*not signed by a known key/, other);
   t.notThrows(() => powerOn(whole.survivor()));
+
+  // Checkpoints that were there and are gone: records that somebody has seen acknowledged would be dropped.
+  const first = (files: Map<string, Uint8Array>, notes: number): Uint8Array => {
+    const lines = Buffer.from(files.get('checkpoints')!).toString().split('\n');
+    return Buffer.from(`${lines.slice(0, 5 * notes).join('\n')}\n`);
+  };
+  refused(
+    files => files.set('checkpoints', first(files, 1)),
+    /the last one is of 1 records, later ones are missing \(entries\/0000000000000004: begun at a power-on with 4 records\)/,
+  );
+  const many = new Uint8Array(LIMITS.auditRingBytes + 1);
+  refused(files => {
+    files.delete('checkpoints');
+    files.delete(names[1]!);
+    files.set(names[0]!, many);
+  }, /the last one is of 0 records, later ones are missing \(entries: \d+ bytes behind it, a power cut leaves \d+\)/);
+});
+
+test('what lay behind the last checkpoint is counted over all files, and told once', t => {
+  const directory = new PowerDirectory();
+  ok(powerOn(directory), 'llmctl backend stub');
+  const [last = ''] = [...directory.files.keys()].filter(n => /^entries\/\d/.test(n)).sort();
+  const frames = [Buffer.from([0, 3, 1, 2, 3]), Buffer.from([0, 1, 7, 0, 1, 8])];
+  directory.files.set(last, Buffer.concat([directory.files.get(last)!, frames[0]!]));
+  directory.files.set('entries/0000000000000256', frames[1]!);
+  const again = powerOn(directory);
+  const told = records(again).find(r => r['arena8.op'] === 'recover');
+  t.is(told?.['arena8.value'], '3');
+  t.is(told?.['arena8.digest'], Buffer.from(sha256(...frames)).toString('hex'));
+  const third = records(powerOn(directory.survivor())).filter(r => r['arena8.op'] === 'recover');
+  t.deepEqual(
+    third.map(r => r['arena8.value']),
+    ['3', '0'],
+  );
 });
 
 test('storage that does not take the log: nothing runs unrecorded, and when it does again all goes on', t => {
@@ -715,20 +752,33 @@ test('witnesses: whom the machine trusts, and what they have signed, outlive the
   const witness = noteSigner('witness.example', new Uint8Array(32).fill(9), NOTE_TYPE.cosignature);
   if (isRefusal(witness)) return t.fail(witness.message);
   const vkey = formatNoteKey(witness.key);
+  const reader = formatRecipient((secretKey('x25519', new Uint8Array(32).fill(5)) as SecretKey).public);
   t.is(machine.exec(`echo 'cosign — witness.example AAAA' > /audit/ctl`).status, 1);
   ok(machine, `echo 'witness ${vkey}' > /audit/ctl`);
   t.is(machine.exec(`echo 'witness ${vkey}' > /audit/ctl`).status, 1); // once
   t.is(ok(machine, 'cat /audit/ctl'), `content off\nwitness ${vkey}\n`);
+  for (const line of [`witness ${vkey}`, 'content off', `content on ${reader}`])
+    t.regex(machine.exec(`su auditor -c "echo '${line}' | tee /audit/ctl"`).stderr, /Operation not permitted/);
+  const long = noteSigner('w'.repeat(120), new Uint8Array(32).fill(9), NOTE_TYPE.cosignature);
+  if (isRefusal(long)) return t.fail(long.message);
+  t.regex(machine.exec(`echo 'witness ${formatNoteKey(long.key)}' | tee /audit/ctl`).stderr, /too long/);
   ok(machine, 'true');
   const head = ok(machine, 'cat /audit/head');
   const text = head.slice(0, head.indexOf('\n\n') + 1);
-  ok(machine, `echo 'cosign ${signatureLine(text, witness, 1_700_000_000).trim()}' > /audit/ctl`);
+  const cosign = (time: number): string =>
+    `echo 'cosign ${signatureLine(text, witness, time).trim()}' | tee /audit/ctl > /dev/null`;
+  ok(machine, cosign(1_699_999_999));
+  ok(machine, cosign(1_700_000_000)); // the newer one in its place
+  t.regex(machine.exec(cosign(1_700_000_000)).stderr, /File exists/);
   for (const m of [machine, powerOn(directory.survivor())]) {
     const signed = m === machine ? ok(m, 'cat /audit/head') : null;
     if (signed !== null) {
       const opened = openCheckpoint(Buffer.from(signed), demonstration, [witness.key]);
       if (isRefusal(opened)) return t.fail(opened.message);
-      t.is(opened.witnessed[0]?.time, 1_700_000_000);
+      t.deepEqual(
+        opened.witnessed.map(w => w.time),
+        [1_700_000_000],
+      );
     }
     t.is(ok(m, 'cat /audit/ctl'), `content off\nwitness ${vkey}\n`);
   }

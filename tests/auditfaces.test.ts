@@ -956,6 +956,22 @@ test('arena8 audit: wrong command lines, and files that are not there', t => {
   t.is(word('vkey', nowhere).stderr, `arena8 audit: ${nowhere}: no such file or directory\n`);
 });
 
+test('arena8 audit: whatever lies in a directory, reading it ends', t => {
+  const folder = temporary(t);
+  const checkpoints = path.join(folder, 'checkpoints');
+  fs.mkdirSync(path.join(folder, 'entries'));
+  fs.writeFileSync(path.join(folder, 'entries', '0'.repeat(16)), '');
+  const root = Buffer.alloc(32).toString('base64');
+  fs.writeFileSync(checkpoints, `a\n9007199254740991\n${root}\n\n— a ${root}\n`);
+  t.regex(word('head', folder).stderr, /checkpoints: of 9007199254740991 records; 1 files hold 256 at most\n$/);
+  fs.writeFileSync(checkpoints, 'a'.repeat(1 << 20)); // a line without an end
+  t.regex(word('head', folder).stderr, /not one whole checkpoint\n$/);
+  fs.truncateSync(checkpoints, (1 << 26) + 1);
+  t.regex(word('head', folder).stderr, /checkpoints: 67108865 bytes, at most 67108864\n$/);
+  fs.symlinkSync('/dev/zero', path.join(folder, 'checkpoint'));
+  t.regex(word('head', folder).stderr, /checkpoint: not a regular file\n$/);
+});
+
 test('arena8 audit keygen, vkey: a key that openssl reads, once, for its owner alone', t => {
   const file = path.join(temporary(t), 'key.pem');
   const made = word('keygen', file, '--name', 'example.com/a');

@@ -201,6 +201,10 @@ test('the log knows of every change of user, whatever program makes it; a progra
   t.is(logins(machine).length, before + 1, 'the one by root');
   ok(machine, 'su -s /bin/true nobody');
   t.is(logins(machine).at(-1), 'nobody from root');
+  // A change of accounts that a login is the first to find: it is told all the same, and the rights are read again.
+  ok(machine, "sh -c 'exec >> /etc/passwd; echo new:x:1009:100::/home:/bin/sh; su -s /bin/true new'");
+  t.is(logins(machine).at(-1), 'new from root');
+  t.regex(ok(machine, 'cat /proc/audit'), / what=config user=0 code=0 path=\/etc\/passwd name=accounts\n/);
 });
 
 test('the host begins as a user', t => {

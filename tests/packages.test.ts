@@ -652,6 +652,8 @@ test('registered: as many as there is room for, no version backwards, no context
   const { machine } = powerOn();
   ownKey(machine);
   ok(machine, 'llmctl key add /tmp/test.pub');
+  const [, fingerprint = ''] = /^test\t.*\t([0-9a-f]{64})$/m.exec(ok(machine, 'cat /proc/keys')) ?? [];
+  t.true(newest(machine).includes(` name=test value="added ${fingerprint}"`), 'which key it is stands in the log');
   const made = (id: number, rev = 1, text = String(id)): void => {
     put(machine, `/tmp/${id}`, text);
     ok(machine, `llmctl sign /tmp/${id} --key /tmp/key.pem --id ${id} --rev ${rev}`);

@@ -957,6 +957,7 @@ test('age: keys as the specification writes them; what is written is read, and n
     [`${header}-> other\n\n--- ${'A'.repeat(42)}\n`, /^age, line 4: not a MAC/],
     [`${header}-> other\n\n--- ${'A'.repeat(43)}\n`, /not encrypted to this key/],
     [`${header}${'-> other\n\n'.repeat(33)}--- ${'A'.repeat(43)}\n`, /^age, line 66: .*one too many/],
+    [`${header}-> other\n---${'A'.repeat(61)}\n`, /^age, line \d: not the end of a stanza/],
     [`${header}-> other\n${`${'A'.repeat(64)}\n`.repeat(300)}`, /^age, line 254/],
   ] as const)
     refusedAs(t, ageDecrypt(utf8(text), other), message);

@@ -134,8 +134,8 @@ function parseHeader(file: Uint8Array): Header | Refusal {
   while (lines[at]?.startsWith('-> ') && stanzas.length < STANZAS_MOST) {
     const words = lines[at]!.slice(3).split(' ');
     let text = '';
-    do text += lines[++at]!;
-    while (lines[at]!.length === 64); // a shorter line ends the stanza: at the latest the header's last
+    do text += lines[++at] ?? '';
+    while (lines[at]?.length === 64); // a shorter line ends the stanza; behind the header's last there is none
     const body = fromUnpadded(text);
     if (words.includes('') || body === null) return malformed(`age, line ${at + 1}: not the end of a stanza`);
     stanzas.push({ words, body });

@@ -205,7 +205,9 @@ export class AuditLog {
     const { bytes, records, from } = this.ring.unstored;
     const isTime = this.due === 'now' || (idle && this.due === 'soon') || 2 * bytes > LIMITS.auditRingBytes;
     if (!isTime || this.ring.next === this.failedAt) return answered;
-    const room = LIMITS.auditFileRecords - (from % LIMITS.auditFileRecords);
+    // A head that could not be stored comes before more records: what no head covers never exceeds the ring.
+    const owesHead = this.written.size < this.tree.size;
+    const room = owesHead ? 0 : LIMITS.auditFileRecords - (from % LIMITS.auditFileRecords);
     const { auditRecordCycles, auditCheckpointCycles } = this.k.costs.target.overhead;
     const most = slack() - auditCheckpointCycles;
     if (most < 0) return answered;
@@ -220,7 +222,7 @@ export class AuditLog {
       while (this.weights[count]! > 0 && takesMore()) this.weights[count]!--;
       if (this.weights[count]! > 0) break;
     }
-    const isReady = count > 0 || records === 0;
+    const isReady = count > 0 || owesHead;
     clock.advance(spent + (isReady ? auditCheckpointCycles : 0), 'audit');
     if (!isReady) return answered || spent > 0;
     this.failure = this.write(this.ring.pending(count), from);

@@ -84,7 +84,7 @@ function quoted(text: string, most: number): string {
 }
 
 /** Bytes of a text between its quotes in JSON. */
-const quotedBytes = (text: string): number => utf8Length(JSON.stringify(text)) - 2;
+export const quotedBytes = (text: string): number => utf8Length(JSON.stringify(text)) - 2;
 
 /** The beginning of a text that takes no more than `most` bytes there, whole characters; half a surrogate pair is none. */
 function cut(text: string, most: number): string {
@@ -169,5 +169,6 @@ export function recordLine(record: AuditRecord): string {
   return `${words.join(' ')}\n`;
 }
 
-/** A word as it is, a text with blanks in quotes: one record is one line. */
-const shownText = (s: string): string => (/^[!#-~]*$/.test(s) ? s : JSON.stringify(s));
+/** A word as it is, a text with blanks in quotes: one record is one line, and nothing in it is an order to a terminal. */
+const shownText = (s: string): string =>
+  /^[!#-~]*$/.test(s) ? s : JSON.stringify(s).replace(/[\x7f-\x9f\u2028\u2029]/g, '?');

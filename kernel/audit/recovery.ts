@@ -2,8 +2,9 @@
 // own key over the root of the very records that lie there; frames behind it were on their way when the power went, and are dropped. A
 // store in which something is missing, changed or signed by others is refused, and the first bad place is named. After littlefs' mount.
 
-import { isRefusal, refuse, utf8Encode, type Refusal } from '../abi/index.ts';
+import { isRefusal, LIMITS, refuse, utf8Encode, type Refusal } from '../abi/index.ts';
 import {
+  formatNoteKey,
   isEnding,
   leafHash,
   openCheckpoint,
@@ -19,7 +20,7 @@ import {
 } from '../../trust/index.ts';
 import type { HashFile } from './hashes.ts';
 import { decodeRecord } from './record.ts';
-import { entriesPath, type Store } from './store.ts';
+import { ENTRIES, entriesPath, type Store } from './store.ts';
 
 /** A request that had been submitted and not ended when the power went. */
 export interface OpenRequest {
@@ -51,10 +52,12 @@ export function recover(store: Store, key: NoteKey, hashes: HashFile, sha256: Sh
   const checkpoint = head === null ? null : openHead(head, notes.length, key);
   if (isRefusal(checkpoint)) return checkpoint;
   const size = checkpoint?.size ?? 0;
+  const lost = store.starts.find(first => first > size && first % LIMITS.auditFileRecords !== 0);
+  if (lost !== undefined) return headsMissing(`${entriesPath(lost)}: begun at a power-on with ${lost} records`, size);
   const reader = new Reader(new Tree(hashes, sha256), sha256);
   const starts = store.starts;
   if (size > 0 && starts[0] !== 0) return missing(entriesPath(0), 0, size);
-  let tail: Uint8Array = new Uint8Array(0);
+  const tails: Uint8Array[] = [];
   for (const [i, first] of starts.entries()) {
     if (!hashes.hasRoom)
       return refuse(
@@ -67,11 +70,23 @@ export function recover(store: Store, key: NoteKey, hashes: HashFile, sha256: Sh
     const wanted = Math.max(0, Math.min(starts[i + 1] ?? size, size) - first);
     const taken = reader.take(bytes, wanted);
     if (taken < wanted) return missing(entriesPath(first), taken, wanted);
-    tail = bytes.subarray(reader.at);
+    // What lies behind the head, in its file and in those that had been begun; in files before, a later one has taken its place.
+    if ((starts[i + 1] ?? Infinity) > size) tails.push(bytes.subarray(reader.at));
   }
   if (reader.tree.size < size) return missing(entriesPath(reader.tree.size), 0, size - reader.tree.size);
   if (checkpoint !== null && !sameBytes(reader.tree.root(), checkpoint.root)) return firstChange(notes, reader.tree);
-  const dropped = { records: readFrames(tail).records.length, bytes: tail.length, digest: sha256(tail) };
+  const dropped = {
+    records: tails.reduce((sum, tail) => sum + readFrames(tail).records.length, 0),
+    bytes: tails.reduce((sum, tail) => sum + tail.length, 0),
+    digest: sha256(...tails),
+  };
+  if (dropped.bytes > LIMITS.auditRingBytes)
+    return headsMissing(
+      `${ENTRIES}: ${dropped.bytes} bytes behind it, a power cut leaves ${LIMITS.auditRingBytes}`,
+      size,
+    );
+  const uncut = store.dropBehind(size);
+  if (uncut !== null) return uncut;
   const { tree, boots, open, witnesses, recipient } = reader;
   return { tree, head, boots, open: [...open.values()], witnesses, recipient, dropped };
 }
@@ -81,9 +96,15 @@ const bad = (message: string): Refusal => refuse('PROTO', 0, `the audit log does
 const missing = (path: string, there: number, wanted: number): Refusal =>
   bad(`/var/audit/${path}: ${there} of ${wanted} records`);
 
+/** Checkpoints that were there are gone: to go on would be to drop acknowledged records. */
+const headsMissing = (what: string, size: number): Refusal =>
+  bad(`/var/audit/checkpoints: the last one is of ${size} records, later ones are missing (${what})`);
+
 function openHead(head: string, count: number, key: NoteKey): OpenedCheckpoint | Refusal {
   const opened = openCheckpoint(utf8Encode(head), key);
-  return isRefusal(opened) ? bad(`/var/audit/checkpoints, checkpoint ${count}: ${opened.message}`) : opened;
+  if (!isRefusal(opened)) return opened;
+  const own = `this machine signs as ${formatNoteKey(key)}, and a log goes on only with the key that it began with`;
+  return bad(`/var/audit/checkpoints, checkpoint ${count}: ${opened.message} (${own})`);
 }
 
 /** The first checkpoint whose root is not that of the records: what has been changed is new in it. */

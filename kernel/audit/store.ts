@@ -6,7 +6,7 @@ import { LIMITS, refuse, strerror, utf8Decode, utf8Encode, type Refusal } from '
 import { frame, joined, readFrames } from '../../trust/index.ts';
 import type { Appender, AppendFile } from '../../vfs/fs-append.ts';
 
-const ENTRIES = 'entries';
+export const ENTRIES = 'entries';
 const CHECKPOINTS = 'checkpoints';
 const COSIGNATURES = 'cosignatures';
 const CONTENT = 'content';
@@ -48,7 +48,7 @@ export class Store {
 
   // ── Reading it at power-on ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Names and first numbers of the files of records; what is there by another name is nobody's. */
+  /** Finds the files of records. One of another name is refused, by what is to be done: nothing else belongs there. */
   open(): Refusal | null {
     const names = this.files.list(ENTRIES);
     if (typeof names === 'number') return failed(ENTRIES, names);
@@ -85,6 +85,18 @@ export class Store {
     const bytes = file.read(0, file.bytes);
     file.close();
     return typeof bytes === 'number' ? failed(path, bytes) : bytes;
+  }
+
+  /** Files that were begun behind the last checkpoint are emptied: what lay in them has been told, and is not to be told again. */
+  dropBehind(size: number): Refusal | null {
+    for (const first of this.firsts.filter(number => number > size)) {
+      const file = this.files.open(entriesPath(first));
+      if (typeof file === 'number') return failed(entriesPath(first), file);
+      const cut = file.cut(0);
+      file.close();
+      if (cut < 0) return failed(entriesPath(first), cut);
+    }
+    return null;
   }
 
   // ── Writing ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,10 +3,12 @@
 
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { isRefusal, refuse, type Refusal } from '../abi/index.ts';
-import { formatNoteKey } from '../../trust/index.ts';
+import { ATTRIBUTES, formatNoteKey } from '../../trust/index.ts';
 import type { AuditView } from '../../vfs/fs-audit.ts';
+import { ROOT } from '../../vfs/permission.ts';
 import type { AuditJournal } from './journal.ts';
 import type { AuditLog } from './log.ts';
+import { quotedBytes } from './record.ts';
 
 export class LogView implements AuditView {
   constructor(
@@ -66,6 +68,9 @@ export class LogView implements AuditView {
     if (room !== true)
       return room === false ? refuse('AGAIN', 3002, 'the audit ring is full until it is flushed') : room;
     const [, verb = '', rest = ''] = /^(\S+)\s*(.*)$/.exec(command) ?? [];
+    // Whom texts are stored for and which witnesses count is the superuser's to say; a witness's line speaks for itself.
+    if (verb !== 'cosign' && uid !== ROOT.euid)
+      return refuse('PERM', 0, `${verb}: only the superuser tells the log this; cosign LINE is for its auditors too`);
     switch (verb) {
       case 'witness':
         return this.trust(rest, uid);
@@ -79,6 +84,8 @@ export class LogView implements AuditView {
   }
 
   private trust(line: string, uid: number): Refusal | null {
+    const most = ATTRIBUTES['arena8.value'].most; // the record is where power-on finds it again
+    if (quotedBytes(line) > most) return refuse('NAMETOOLONG', 0, `a witness's key of more than ${most} bytes`);
     const key = this.log.witnesses.trust(line);
     if (isRefusal(key)) return key;
     this.journal.note('witness', uid, { 'arena8.name': 'trust', 'arena8.value': formatNoteKey(key) });

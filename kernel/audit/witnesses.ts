@@ -25,8 +25,8 @@ export interface Cosigned {
 export class Witnesses {
   private readonly trusted: NoteKey[] = [];
   private readonly heads: Head[] = [];
-  /** Lines by the size of the head. */
-  private readonly lines = new Map<number, string[]>();
+  /** By the size of the head, its witnesses' newest lines by their keys: no more than a note may have. */
+  private readonly lines = new Map<number, Map<NoteKey, Cosigned>>();
 
   /** As the commands of ctl have them. */
   settings(): readonly string[] {
@@ -67,16 +67,19 @@ export class Witnesses {
       }
       const [{ key, time } = { key: null, time: null }] = signed.signed;
       if (key === null || time === null) continue;
-      const known = this.lines.get(size) ?? [];
-      if (!known.includes(whole)) this.lines.set(size, [...known, whole]);
-      return { witness: key, size, time, line: whole };
+      const known = this.lines.get(size) ?? new Map<NoteKey, Cosigned>();
+      const last = known.get(key)?.time ?? -1;
+      if (time <= last) return refuse('EXIST', 0, `${key.name} has signed this head already, at ${last}`);
+      const cosigned = { witness: key, size, time, line: whole };
+      this.lines.set(size, known.set(key, cosigned));
+      return cosigned;
     }
     return { ...wrong, message: `not a signature of a trusted witness over one of the last heads: ${wrong.message}` };
   }
 
   /** A head's note with what has been signed of it. */
   signed({ size, note }: Head): string {
-    return note + (this.lines.get(size) ?? []).join('');
+    return note + Array.from(this.lines.get(size)?.values() ?? [], ({ line }) => line).join('');
   }
 }
 

@@ -6,7 +6,7 @@ import { PART } from './audit-export.ts';
 import type { ExportTarget } from './audit-export.ts';
 import { auditOptions, refused } from './audit-face.ts';
 import type { Face, Run } from './audit-face.ts';
-import { openLog } from './audit-reader.ts';
+import { LOG_FILE_BYTES_MOST, openLog } from './audit-reader.ts';
 import type { LogFiles, OpenLog } from './audit-reader.ts';
 import { dirname, join, listDirectory, readFile, stat } from './files.ts';
 import type { OptionTable } from './getopt.ts';
@@ -71,12 +71,12 @@ function* makeDirectories(sys: Sys, path: string, known: Set<string>): Generator
   return 0;
 }
 
-/** Files below `place`. A store's list of checkpoints may be long. */
+/** Files below `place`. */
 export function machineFiles(sys: Sys, place: string): LogFiles {
   return {
     place,
     *read(path) {
-      const bytes = yield* readFile(sys, join(place, path), Infinity);
+      const bytes = yield* readFile(sys, join(place, path), LOG_FILE_BYTES_MOST);
       if (typeof bytes !== 'number') return bytes;
       return bytes === -E.NOENT || bytes === -E.NOTDIR ? null : failed(join(place, path), bytes);
     },

@@ -2,7 +2,7 @@
 // the kernel keeps it (/var/audit), frames with checkpoints beside them. One way of reading for programs of the machine and for the host's
 // `arena8 audit`: files come through an interface, and what waits for them is a generator. Nothing here is believed or checked: that is verify's.
 
-import { isRefusal, refuse, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
+import { isRefusal, LIMITS, refuse, utf8Decode, utf8Encode } from '../../kernel/abi/index.ts';
 import type { Refusal } from '../../kernel/abi/index.ts';
 import {
   frame,
@@ -48,6 +48,9 @@ export interface OpenLog {
   /** The files of the log as C2SP tlog-tiles lays it out: those that lie there, or for a store those that its records give. */
   readonly tiled: LogFiles;
 }
+
+/** Bytes of a file at most, a store's checkpoints being the longest; whoever made the directory may have put anything there. */
+export const LOG_FILE_BYTES_MOST = 1 << 26;
 
 /** Beside the log in an export: the verifier key that it says is its own. */
 export const PUBLIC_KEY_FILE = 'pubkey';
@@ -152,6 +155,10 @@ function* openStore(files: LogFiles, checkpoints: Uint8Array): Generator<void, O
   if (isRefusal(cosigned)) return cosigned;
   const text = head.text + witnessLines(cosigned ?? new Uint8Array(), head.checkpoint.size);
   const starts = paths.flatMap(path => /^entries\/([0-9]{16})$/.exec(path)?.slice(1).map(Number) ?? []);
+  const { size } = head.checkpoint;
+  const most = starts.length * LIMITS.auditFileRecords;
+  if (size > most)
+    return refuse('PROTO', 0, `${place}/checkpoints: of ${size} records; ${starts.length} files hold ${most} at most`);
   return new StoredLog(
     files,
     text,
@@ -168,13 +175,18 @@ function witnessLines(bytes: Uint8Array, size: number): string {
   return [...byName.values()].join('');
 }
 
-/** Signed notes stand one after the other; each ends with lines of signatures. What is torn at the end is not there. */
+/** Lines of a checkpoint in a store: origin, size, root, an empty one, the log's signature. */
+const CHECKPOINT_LINES = 5;
+
+/** Signed notes stand one after the other. What is torn at the end is not there. */
 function lastHead(bytes: Uint8Array): Head | null {
-  const text = utf8Decode(bytes);
-  const notes = text.match(/[^\n]+\n[0-9]+\n[^\n]+\n\n(?:\u2014 [^\n]+\n)+/g) ?? []; // escaped: a program that is all ASCII starts sooner
-  for (const note of notes.toReversed()) {
-    const checkpoint = parseCheckpoint(note.slice(0, note.indexOf('\n\n') + 1));
-    if (!isRefusal(checkpoint)) return { text: note, checkpoint };
+  const lines = utf8Decode(bytes).split('\n');
+  const whole = Math.floor((lines.length - 1) / CHECKPOINT_LINES);
+  for (let end = whole * CHECKPOINT_LINES; end > 0; end -= CHECKPOINT_LINES) {
+    const text = `${lines.slice(end - CHECKPOINT_LINES, end).join('\n')}\n`;
+    const note = parseNote(utf8Encode(text));
+    const checkpoint = isRefusal(note) ? note : parseCheckpoint(note.text);
+    if (!isRefusal(checkpoint)) return { text, checkpoint };
   }
   return null;
 }
