@@ -9,7 +9,7 @@ import { openLog, readRecord, type OpenLog } from '../shell/lib/audit-reader.ts'
 import { getopt, type OptionTable, type ParsedOptions } from '../shell/lib/getopt.ts';
 import { helpText, type Page } from '../shell/lib/program.ts';
 import { replayOptions } from '../shell/lib/replay-options.ts';
-import { isEnding, toHex, type AuditOp } from '../trust/index.ts';
+import { isEnding, noteKey, openNote, toHex, type AuditOp } from '../trust/index.ts';
 import { directory, reason } from './host-directory.ts';
 import { boot, type Machine } from './index.ts';
 import { listedDirectory, memoryFile, type ListedFile } from './listed-directory.ts';
@@ -180,8 +180,10 @@ function keyOf(log: OpenLog, file: string | undefined): LogKey | null {
     const key = demonstrationKey();
     return log.checkpoint.origin === key.name ? key : null;
   }
-  const key = parseLogKey(utf8Decode(read(file)), null);
+  const key = parseLogKey(utf8Decode(read(file)), log.checkpoint.origin);
   if (isRefusal(key)) throw new Failure(`${file}: ${key.message}`);
+  const signed = openNote(utf8Encode(log.head), [valueOf(noteKey(key.name, key.publicKey))]);
+  if (isRefusal(signed)) throw new Failure(`${file}: not the key of ${log.place}: ${signed.message}`);
   return key;
 }
 

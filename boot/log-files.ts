@@ -35,6 +35,13 @@ export const hostFiles = (place: string): LogFiles => ({
   },
 });
 
+/** A directory and those above it that are missing. (`recursive: true` never comes back where the one above takes none, as in /proc.) */
+function makeDirectories(directory: string): void {
+  if (fs.existsSync(directory)) return;
+  makeDirectories(path.dirname(directory));
+  fs.mkdirSync(directory);
+}
+
 /** A directory to export to; it need not be there yet. */
 export const hostTarget = (place: string): ExportTarget => {
   const change = (name: string, make: (file: string) => void): Refusal | null => {
@@ -50,7 +57,7 @@ export const hostTarget = (place: string): ExportTarget => {
     ...hostFiles(place),
     *put(name, bytes) {
       return change(name, file => {
-        fs.mkdirSync(path.dirname(file), { recursive: true });
+        makeDirectories(path.dirname(file));
         fs.writeFileSync(file + PART, bytes);
         fs.renameSync(file + PART, file);
       });

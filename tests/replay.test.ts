@@ -501,6 +501,14 @@ test("arena8 audit replay: a machine's own store, with the log's key", t => {
       word(store, `${second}`, '--log-key', key, '--prompt', 'Tom').stdout,
       /\nfinish +not compared: its stop strings are not given\n[^]*agrees\n$/,
     );
+    const other = path.join(scratch, 'other.pem');
+    fs.writeFileSync(other, generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }));
+    const wrong = word(store, `${first}`, '--log-key', other, '--prompt', 'Tom and Lily');
+    t.regex(
+      wrong.stderr,
+      /^arena8 audit replay: .*other\.pem: not the key of .*store: note: not signed by a known key\n$/,
+    );
+    t.is(wrong.status, 1);
     const disclosed = path.join(scratch, 'known');
     fs.writeFileSync(
       disclosed,

@@ -174,7 +174,13 @@ test('the package is complete', t => {
   for (const f of p.files) t.true(existsSync(path.join(root, f)), `${f} is published but missing`);
   t.true(existsSync(path.join(root, p.exports['.'].default)));
   t.true(existsSync(path.join(root, p.exports['.'].types)), 'types of the library');
-  t.regex(readFileSync(path.join(root, p.bin.arena8), 'utf8'), /^#!\/usr\/bin\/env node\n/);
+  const program = readFileSync(path.join(root, p.bin.arena8), 'utf8');
+  t.regex(program, /^#!\/usr\/bin\/env node\n/);
+  t.regex(
+    program,
+    /^[\0-\x7f]*$/,
+    'all ASCII: V8 keeps and reads it in half the bytes, some 20 ms sooner (escape what stands in patterns)',
+  );
   for (const [name, version] of Object.entries({ ...p.dependencies, ...p.devDependencies }))
     t.regex(String(version), /^\d/, `${name} is pinned`);
 });

@@ -58,7 +58,7 @@ export function* key(ctx: Ctx, [verb, ...rest]: readonly string[]): Run {
   if (verb === 'add' && rest.length > 0) return yield* addKey(ctx, rest[0]!, rest[1]);
   if (verb !== 'remove' || rest.length !== 1) return yield* ctx.usage('key: nothing, add FILE [NAME], or remove NAME');
   const r = yield* ctx.sys.trusted_key(rest[0]!, new Uint8Array(0));
-  return r < 0 ? yield* failAbout(ctx, '', r) : 0;
+  return r < 0 ? yield* failAbout(ctx, rest[0]!, r) : 0;
 }
 
 /** Without a name it is called as its file is, without .pub or .pem. */
@@ -82,7 +82,7 @@ function* listKeys(ctx: Ctx): Run {
 export function* policy(ctx: Ctx, [wanted = '']: readonly string[]): Run {
   const text = new Uint8Array(16);
   const bytes = yield* ctx.sys.policy(wanted, text);
-  if (bytes < 0) return yield* failAbout(ctx, '', bytes);
+  if (bytes < 0) return yield* failAbout(ctx, 'policy', bytes);
   const now = utf8Decode(text, 0, bytes);
   yield* ctx.out.print(ctx.options.json ? jsonLine({ policy: now }) : `${now}\n`);
   return 0;
@@ -130,7 +130,7 @@ export function* unregister(ctx: Ctx, [id = '']: readonly string[]): Run {
   const n = parseInteger(id);
   if (n === null) return yield* wrong(ctx, `'${id}' is not the id of a package`);
   const r = yield* ctx.sys.model_unregister(n);
-  return r < 0 ? yield* failAbout(ctx, '', r) : 0;
+  return r < 0 ? yield* failAbout(ctx, `package ${n}`, r) : 0;
 }
 
 export function* list(ctx: Ctx): Run {
