@@ -649,7 +649,13 @@ test('permissions are granted at registration, and bind every use', t => {
   ok(machine, 'llmctl unregister 2; llmctl plan fable-q4_0 > /dev/null');
   refused(t, machine, 'llmctl unregister 2', 1, /no package 2 is registered/);
   for (const command of ['register fable-q4_0', 'unregister 1', 'policy off', 'key remove arena8'])
-    refused(t, machine, `su user -c 'llmctl ${command}'`, 1, /not permitted/);
+    refused(
+      t,
+      machine,
+      `su user -c 'llmctl ${command}'`,
+      1,
+      /^llmctl: (?:\/models\/fable-q4_0.gguf|package 1|policy|arena8): Operation not permitted$/m,
+    );
   t.regex(newest(machine), /what=key user=1000 .*not permitted/);
 });
 

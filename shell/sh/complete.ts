@@ -366,7 +366,7 @@ function optionCandidates(page: Page): Candidate[] {
 function usageAt(usage: readonly string[], operands: readonly string[]): { literals: string[]; kinds: Kind[] } {
   const literals = new Set<string>();
   const kinds = new Set<Kind>();
-  for (const form of usage) {
+  for (const form of usage.flatMap(alternatives)) {
     const tokens = operandTokens(form);
     if (!operands.every((o, i) => isLiteral(tokens[i] ?? '') !== true || tokens[i]!.split('|').includes(o))) continue;
     const repeated = tokens.findIndex(t => t.endsWith('...'));
@@ -383,6 +383,21 @@ function usageAt(usage: readonly string[], operands: readonly string[]): { liter
 }
 
 const isLiteral = (token: string): boolean => /^[a-z]/.test(token);
+
+/** The forms that one stands for, where all behind its first words is a choice: `key [add FILE|remove NAME]` is two. */
+function alternatives(form: string): string[] {
+  const [, words, choice] = /^([a-z ]+ )\[(.* .*)\]$/.exec(form) ?? [];
+  if (words === undefined || choice === undefined) return [form];
+  const parts = [''];
+  let depth = 0;
+  for (const c of choice) {
+    if (c === '[') depth++;
+    else if (c === ']' && --depth < 0) return [form]; // two brackets, not one
+    if (c === '|' && depth === 0) parts.push('');
+    else parts[parts.length - 1] += c;
+  }
+  return parts.length === 1 ? [form] : parts.flatMap(part => alternatives(words + part));
+}
 
 /** The operands of one form: options and their values are left out, brackets dropped. */
 function operandTokens(form: string): string[] {
