@@ -98,6 +98,10 @@ class NodeDirectory implements HostDirectory {
     cache.refresh();
   }
 
+  overlaps(other: HostDirectory): boolean {
+    return other instanceof NodeDirectory && (this.#contains(other.root) || other.#contains(this.root));
+  }
+
   /** The real path of something that exists, inside the directory; or -errno. */
   #real(p: string): string | number {
     return attempt(() => {

@@ -395,6 +395,13 @@ export class Kernel {
     const given = this.hw.hostDirectories.findIndex(h => h.guest === AUDIT_DIRECTORY);
     const directory = this.hw.hostDirectories[given]?.directory;
     if (directory?.readOnly === true) throw new Error(`${AUDIT_DIRECTORY}: ${directory.source} cannot be written`);
+    const other = this.hw.hostDirectories.find(
+      ({ directory: d }, i) => i !== given && !d.readOnly && directory?.overlaps?.(d) === true,
+    );
+    if (other !== undefined)
+      throw new Error(
+        `${AUDIT_DIRECTORY}: what lies in it could be written through ${other.guest}, a mount of the same directory`,
+      );
     // Storage of its own: whoever fills /tmp stops no log.
     const pool = new TmpPool(() => this.clock.nowNs(), LIMITS.auditStoreBytes);
     const stored = directory === undefined ? new TmpFs(pool, 0o700) : new HostFs(directory);

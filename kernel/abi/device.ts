@@ -177,6 +177,8 @@ export interface HostDirectory {
   removeDirectory(path: string): number;
   rename(from: string, to: string): number;
   truncate(path: string, size: number): number;
+  /** True when something of one lies in the other too. Where it is missing, nothing does. */
+  overlaps?(other: HostDirectory): boolean;
   /** A round of the machine begins: within one, open files may be taken to stay as they are, but for what the machine itself does to them. */
   refresh?(): void;
 }
