@@ -3,8 +3,8 @@
 
 import { EtcFile, type EtcContext } from './etc-file.ts';
 
-export const PASSWD_FILE = '/etc/passwd';
-export const GROUP_FILE = '/etc/group';
+const PASSWD_FILE = '/etc/passwd';
+const GROUP_FILE = '/etc/group';
 
 export interface User {
   readonly name: string;

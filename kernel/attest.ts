@@ -17,7 +17,7 @@ import type { Loaded } from './loader.ts';
 import type { Packages } from './packages.ts';
 import { fingerprint } from './trusted-keys.ts';
 
-export const ATTESTATION_TYPE = 'https://arena8.invalid/attestation/v1';
+const ATTESTATION_TYPE = 'https://arena8.invalid/attestation/v1';
 
 /** What an attestation speaks about. */
 export interface Attested {

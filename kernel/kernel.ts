@@ -438,8 +438,7 @@ export class Kernel {
       `audit: ${size} records found, ${dropped.records} dropped, ${open.length} requests cut off; signed by`,
     );
     this.log.print(`audit: ${hw.logKey!.name}`);
-    if (hw.logKey!.isDemonstration)
-      this.log.print('audit: a key everybody has: proves order, not whose (--log-key)');
+    if (hw.logKey!.isDemonstration) this.log.print('audit: a key everybody has: proves order, not whose (--log-key)');
     if (refusal !== null) this.log.print(`audit: the log has stopped: ${formatRefusal(refusal)}`);
   }
 

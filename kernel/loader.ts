@@ -292,6 +292,12 @@ export class Loader {
     return this.byEngine(driver => driver.order(image));
   }
 
+  /** Whether the weights of what is loaded stream from that inode of that device. */
+  streamsFrom(device: number, inode: number): boolean {
+    const file = this.loaded?.file ?? null;
+    return file !== null && file.opening.device === device && file.inode.number === inode;
+  }
+
   /** Whether the package of what is loaded rules this use out. */
   denies(use: Permission): Refusal | null {
     return this.packages.denies(this.loaded?.digest ?? '', use);

@@ -310,7 +310,11 @@ export class Packages {
 const isBundle = (bytes: Uint8Array): boolean =>
   /"(?:mediaType|verificationMaterial|dsseEnvelope)"/.test(utf8Decode(bytes.subarray(0, 4096)));
 
-const signerOf = (seal: Seal): string => (seal.format === 'sis' ? toHex(seal.package.key) : seal.bundle.hint);
+/** A fingerprint; '' where a bundle names its key otherwise, with which nothing can be found. */
+function signerOf(seal: Seal): string {
+  if (seal.format === 'sis') return toHex(seal.package.key);
+  return /^[0-9a-f]{64}$/.test(seal.bundle.hint) ? seal.bundle.hint : '';
+}
 
 /** The key that a package names itself; a bundle does not hold its key. */
 const strangerOf = (seal: Seal): PublicKey | null =>

@@ -119,6 +119,9 @@ export interface CallContext {
   readonly configureDisk: (name: string, wanted: DiskRequest) => Refusal | null;
 }
 
+/** What streams must be what was hashed, and what its package was checked for, as long as it is loaded. */
+const STREAMS = refuse('TXTBSY', 0, 'the weights of the loaded model stream from this file: llmctl unload');
+
 /** Calls that a change of accounts or rights ends with: whoever makes it is told of in the log. */
 const CHANGES: ReadonlySet<CallName> = new Set<CallName>(['close', 'rename', 'unlink']);
 
@@ -643,6 +646,7 @@ export class SystemCalls {
         this.withFile(fd, file => {
           const disk = k.costs.disks.of(file);
           if (disk.isGone) return this.fail(refuse('NODEV', 0, `disk ${disk.name} is gone`));
+          if (loader.streamsFrom(file.opening.device, file.inode.number)) return this.fail(STREAMS);
           const r = file.write(at, bytes, this.caller.credentials);
           if (r > 0 && file.opening.disk !== '') disk.wrote(r);
           // A writer nobody reads any more ends, as on Unix, unless it asked not to.
@@ -662,7 +666,12 @@ export class SystemCalls {
           Stat.write(u8, at, file.stat());
           return 0;
         }),
-      ftruncate: (fd, size) => this.withFile(fd, file => file.truncate(size, this.caller.credentials)),
+      ftruncate: (fd, size) =>
+        this.withFile(fd, file =>
+          loader.streamsFrom(file.opening.device, file.inode.number)
+            ? this.fail(STREAMS)
+            : file.truncate(size, this.caller.credentials),
+        ),
       dup: fd => this.withFile(fd, file => this.install(file.retain())),
       pipe: (at, capacity) => {
         if (capacity < 8) return -E.RANGE;
@@ -751,7 +760,10 @@ export class SystemCalls {
         this.withPath(pathAt, pathBytes, path =>
           bytes < Utimes.bytes ? -E.INVAL : vfs.utimens(this.caller, path, Utimes.read(u8, at)),
         ),
-      truncate: (at, bytes, size) => this.withPath(at, bytes, path => vfs.truncate(this.caller, path, size)),
+      truncate: (at, bytes, size) =>
+        this.withPath(at, bytes, path =>
+          this.isStreamed(path) ? this.fail(STREAMS) : vfs.truncate(this.caller, path, size),
+        ),
       mkdir: (at, bytes, mode) => this.withPath(at, bytes, path => vfs.mkdir(this.caller, path, mode)),
       rmdir: (at, bytes) => this.withPath(at, bytes, path => vfs.rmdir(this.caller, path)),
       unlink: (at, bytes) => this.withPath(at, bytes, path => vfs.unlink(this.caller, path)),
@@ -1163,6 +1175,7 @@ export class SystemCalls {
   /** Model files are what their rights say, beside their modes; those that lie behind a mounted one are that one's. */
   private open(path: string, flags: number, mode: number): number {
     const { vfs } = this.k;
+    if ((flags & O.TRUNC) !== 0 && this.isStreamed(path)) return this.fail(STREAMS);
     const file = vfs.open(this.caller, path, flags, mode);
     if (typeof file === 'number' || this.caller.credentials.euid === ROOT.euid) return this.install(file);
     const mount = vfs.mounts().find(m => m.fs.type === 'gguf' && m.device === file.opening.device);
@@ -1171,6 +1184,11 @@ export class SystemCalls {
     if (denied === null) return this.install(file);
     file.close();
     return this.fail(denied);
+  }
+
+  private isStreamed(path: string): boolean {
+    const place = this.k.vfs.resolve(this.caller, path);
+    return typeof place !== 'number' && this.k.loader.streamsFrom(place.mount.device, place.inode.number);
   }
 
   private read(file: OpenFile, at: number, capacity: number): number {

@@ -336,6 +336,11 @@ test('a bundle of our own holds for its file under its key, and for no other', t
   t.is(result(bundle, { ...bundleFile, sha256: sha(utf8Encode('abc')) }), 'HashMismatch');
   t.is(result(bundle, bundleFile, accepted(secretKey('p256', sha(utf8Encode('another'))))), 'SignatureFailure');
   t.is(result({ ...bundle, rootSha256: toHex(sha(MODEL)) }), 'HashMismatch');
+  t.is(
+    checkBundle({ ...bundle, hint: '\u001b[2J' }, bundleFile, [curveKey.public])?.message,
+    'key "\\u{1b}[2J" is not trusted',
+    'what a stranger wrote is no order to a terminal',
+  );
   for (let bit = 0; bit < 8 * bundle.signature.length; bit++)
     t.is(result({ ...bundle, signature: flipped(bundle.signature, bit) }), 'SignatureFailure', `signature, bit ${bit}`);
   for (let bit = 0; bit < 8 * bundle.payload.length; bit += 97)
@@ -846,3 +851,21 @@ const havePython = existsSync('/usr/lib/python3/dist-packages/cryptography') || 
     t.not(forge({ payloadType: 'application/json' }), 0);
   },
 );
+
+test('a file that weights stream from is not written to by anybody, however it was opened', t => {
+  const { machine } = powerOn();
+  ok(machine, 'cp /models/fable-q4_0.gguf /tmp/m.gguf; llmctl load --stream --tile 32K --ctx 64 /tmp/m.gguf');
+  const story = ok(machine, STORY);
+  for (const line of ['printf x | dd of=/tmp/m.gguf bs=1 seek=600000 conv=notrunc', 'printf x >> /tmp/m.gguf'])
+    refused(t, machine, line, 1, /Text file busy/);
+  refused(t, machine, 'true > /tmp/m.gguf', 2, /Text file busy/);
+  refused(
+    t,
+    machine,
+    "sh -c 'exec 3<> /tmp/m.gguf; llmctl load fable-f16 >/dev/null; llmctl rollback >/dev/null; printf x >&3'",
+    1,
+    /Text file busy/,
+  );
+  t.is(ok(machine, STORY), story);
+  ok(machine, 'llmctl unload; : > /tmp/m.gguf');
+});

@@ -192,7 +192,11 @@ export function checkBundleSignature(bundle: OmsBundle, keys: readonly PublicKey
   if (root !== bundle.rootSha256)
     return failure('HashMismatch', `the files' digests add up to ${root}, not ${bundle.rootSha256}`);
   const key = keys.find(k => isCurve(k.kind) && hintOf(k) === bundle.hint);
-  if (key === undefined) return failure('SignatureFailure', `key ${bundle.hint || 'without a hint'} is not trusted`);
+  if (key === undefined)
+    return failure(
+      'SignatureFailure',
+      `key ${bundle.hint === '' ? 'without a hint' : shown(bundle.hint)} is not trusted`,
+    );
   const misshapen = shapeOf(bundle.signature, key);
   if (misshapen !== null) return failure('SignatureFailure', misshapen);
   return verify(key, preAuthentication(STATEMENT_PAYLOAD, bundle.payload), bundle.signature)

@@ -55,6 +55,7 @@ export class LogView implements AuditView {
   salt(number: number, uid: number): string | null {
     if (number >= this.log.size || this.journal.gate() !== true) return null;
     this.journal.note('disclose', uid, { 'arena8.name': 'salt', 'arena8.value': `${number}` });
+    if (this.catchUp().stopped !== null) return null; // it is not told where nobody can know that it was
     return `${bytesToHex(this.log.saltOf(number))}\n`;
   }
 
