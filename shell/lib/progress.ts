@@ -2,7 +2,9 @@
 
 import { isTerminal } from './model.ts';
 import type { Context } from './program.ts';
+import { screenSize } from './screen.ts';
 
+/** On a screen that is wide enough. */
 const BAR_COLUMNS = 40;
 
 export class ProgressBar {
@@ -21,9 +23,11 @@ export class ProgressBar {
     const percent = total === 0 ? 100 : Math.floor((100 * done) / total);
     if (!this.watched || percent === this.shown) return;
     this.shown = percent;
-    const bar = '='.repeat(Math.floor((BAR_COLUMNS * percent) / 100)) + (percent < 100 ? '>' : '');
     const figure = `${String(percent).padStart(3)} %  ${this.text(done, total)}`;
-    yield* this.ctx.err.print(`\r[${bar.padEnd(BAR_COLUMNS)}] ${figure} `);
+    const { columns } = yield* screenSize(this.ctx.sys, 2);
+    const width = Math.min(BAR_COLUMNS, columns - figure.length - 5); // brackets, two blanks, the cursor: what wraps cannot be drawn over
+    const bar = '='.repeat(Math.floor((Math.max(0, width) * percent) / 100)) + (percent < 100 ? '>' : '');
+    yield* this.ctx.err.print(width > 0 ? `\r[${bar.padEnd(width)}] ${figure} ` : `\r${figure} `);
   }
 
   /** Makes room for a line of output. */
