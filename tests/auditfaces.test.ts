@@ -30,7 +30,11 @@ const arena = makeArena();
 /** A log of `count` plain records. */
 function logOf(count: number): FakeLog {
   const log = new FakeLog();
-  for (let i = 0; i < count; i++) log.append({ 'arena8.op': i === 0 ? 'boot' : 'infer', 'arena8.time_ns': `${i}` });
+  for (let i = 0; i < count; i++)
+    log.append({
+      'arena8.time_ns': `${i}`,
+      ...(i === 0 ? { 'arena8.op': 'boot' } : { 'arena8.op': 'config', 'arena8.name': 'pace' }),
+    });
   return log;
 }
 
@@ -366,8 +370,9 @@ function dayOf(log = new FakeLog()): FakeLog {
     'gen_ai.usage.input_tokens': 4,
     ...more,
   });
-  const ended = (session: number, tokens: number, finish: string, more: Fields = {}): Fields =>
+  const ended = (session: number, submitted: number, tokens: number, finish: string, more: Fields = {}): Fields =>
     request(session, {
+      'arena8.submitted': submitted,
       'gen_ai.request.model': 'fable-f16',
       'arena8.model.digest': 'ab'.repeat(32),
       'gen_ai.usage.output_tokens': tokens,
@@ -380,12 +385,15 @@ function dayOf(log = new FakeLog()): FakeLog {
   at(0, 0.1, 'boot', 'root', { 'arena8.version': '0.7.0', 'arena8.target': 'cortex-a72' });
   at(0, 0.2, 'load', 'root', { 'gen_ai.request.model': 'fable-f16', 'arena8.path': '/models/fable-f16.gguf' });
   at(0, 0.5, 'submit', 'user', request(1));
-  at(0, 1.25, 'infer', 'user', ended(1, 12, 'length'));
+  at(0, 1.25, 'infer', 'user', ended(1, 2, 12, 'length'));
   at(0, 2, 'reject', 'user', { ...refusal, 'gen_ai.usage.input_tokens': 4 });
-  at(0, 2.5, 'cancel', 'root', ended(2, 3, 'cancel'));
+  at(0, 2.25, 'submit', 'root', request(2));
+  at(0, 2.5, 'cancel', 'root', ended(2, 5, 3, 'cancel'));
   at(1, 0.1, 'boot', 'root', { 'arena8.version': '0.7.0', 'arena8.target': 'sifive-u74' });
-  at(1, 0.75, 'infer', 'user', ended(1, 12, 'eos', { 'arena8.late': true, 'arena8.cycles': '2600000' }));
-  at(1, 0.8, 'fault', 'user', ended(2, 0, 'fault', { 'arena8.message': 'not a number\u001b[2J in the logits' }));
+  at(1, 0.5, 'submit', 'user', request(1));
+  at(1, 0.75, 'infer', 'user', ended(1, 8, 12, 'eos', { 'arena8.late': true, 'arena8.cycles': '2600000' }));
+  at(1, 0.76, 'submit', 'user', request(2));
+  at(1, 0.8, 'fault', 'user', ended(2, 10, 0, 'fault', { 'arena8.message': 'not a number\u001b[2J in the logits' }));
   at(1, 0.9, 'config', 'root', { 'arena8.name': 'target', 'arena8.value': 'sifive-u74' });
   return log;
 }
@@ -421,11 +429,14 @@ test('llmctl audit list: a line a record, its end with a sign; filters; --json i
      2    0:0.500000 user     submit     + ok      #1, 4 tokens
      3    0:1.250000 user     infer      + ok      #1 fable-f16, 4 > 12 tokens, length
      4    0:2.000000 user     reject     - refused 4 tokens, EDQUOT: user asked 512 tokens, 37 left
-     5    0:2.500000 root     cancel     ~ cut     #2 fable-f16, 4 > 3 tokens, cancel
-     6    1:0.100000 root     boot       + ok      arena8 0.7.0 on sifive-u74
-     7    1:0.750000 user     infer      ! late    #1 fable-f16, 4 > 12 tokens, eos
-     8    1:0.800000 user     fault      x fault   #2 fable-f16, 4 > 0 tokens, fault, not a number?[2J in the logits
-     9    1:0.900000 root     config     + ok      target=sifive-u74
+     5    0:2.250000 root     submit     + ok      #2, 4 tokens
+     6    0:2.500000 root     cancel     ~ cut     #2 fable-f16, 4 > 3 tokens, cancel
+     7    1:0.100000 root     boot       + ok      arena8 0.7.0 on sifive-u74
+     8    1:0.500000 user     submit     + ok      #1, 4 tokens
+     9    1:0.750000 user     infer      ! late    #1 fable-f16, 4 > 12 tokens, eos
+    10    1:0.760000 user     submit     + ok      #2, 4 tokens
+    11    1:0.800000 user     fault      x fault   #2 fable-f16, 4 > 0 tokens, fault, not a number?[2J in the logits
+    12    1:0.900000 root     config     + ok      target=sifive-u74
 `,
   );
   t.is(run('list'), run(''));
@@ -438,27 +449,27 @@ test('llmctl audit list: a line a record, its end with a sign; filters; --json i
       .join(' ');
   t.is(run('list --json'), log.records.map(record => `${Buffer.from(record).toString()}\n`).join(''));
   for (const [words, wanted] of [
-    ['--user user', '2 3 4 7 8'],
-    ['--user 1000', '2 3 4 7 8'],
+    ['--user user', '2 3 4 8 9 10 11'],
+    ['--user 1000', '2 3 4 8 9 10 11'],
     ['--user nobody', ''],
-    ['--session 2', '5 8'],
-    ['--model fable-f16', '1 3 5 7 8'],
-    ['--model abababab', '3 5 7 8'],
+    ['--session 2', '5 6 10 11'],
+    ['--model fable-f16', '1 3 6 9 11'],
+    ['--model abababab', '3 6 9 11'],
     ['--model abab', ''],
     ['--model /models/fable-f16.gguf', ''],
-    ['--status refused,cut', '4 5'],
-    ['--status late', '7'],
-    ['--status fault', '8'],
-    ['--op infer,boot', '0 3 6 7'],
-    ['--since 0.75', '7 8 9'],
-    ['--since 0:2', '4 5 6 7 8 9'],
+    ['--status refused,cut', '4 6'],
+    ['--status late', '9'],
+    ['--status fault', '11'],
+    ['--op infer,boot', '0 3 7 9'],
+    ['--since 0.75', '9 10 11 12'],
+    ['--since 0:2', '4 5 6 7 8 9 10 11 12'],
     ['--until 0:1.25', '0 1 2 3'],
-    ['--until 0.1', '0 1 2 3 4 5 6'],
+    ['--until 0.1', '0 1 2 3 4 5 6 7'],
     ['--since 0:0.2 --until 0:2 --user user', '2 3 4'],
-    ['--last 2', '8 9'],
+    ['--last 2', '11 12'],
     ['--last 0', ''],
-    ['--last 99', '0 1 2 3 4 5 6 7 8 9'],
-    ['--status ok --last 3', '3 6 9'],
+    ['--last 99', '0 1 2 3 4 5 6 7 8 9 10 11 12'],
+    ['--status ok --last 3', '8 10 12'],
   ] as const)
     t.is(numbers(words), wanted, words);
   t.is(
@@ -473,11 +484,11 @@ test('llmctl audit: what is wrong is said in one line, with its status', t => {
     ['list --last x', 2, "--last 'x' is not a number of records"],
     ['list --status good', 2, "--status 'good' is none of ok, late, refused, cut, fault"],
     ['list --since noon', 2, "--since 'noon' is not a time: [BOOT:]SECONDS of the machine's clock, as 12.5 or 2:12.5"],
-    ['show 10', 1, '/audit: no record 10: the log has 10'],
+    ['show 13', 1, '/audit: no record 13: the log has 13'],
     ['show -- -1', 2, "'-1' is not the number of a record, nor last"],
     ['show x', 2, "'x' is not the number of a record, nor last"],
     ['diff 1 x', 2, "'x' is not the number of a record, nor last"],
-    ['prove 99', 1, '/audit: no record 99: the log has 10'],
+    ['prove 99', 1, '/audit: no record 99: the log has 13'],
     ['verify /tmp', 1, '/tmp: no audit log: neither `checkpoint` and `tile/`, nor `checkpoints` and `entries/`'],
     [
       'list --log /nowhere',
@@ -485,7 +496,7 @@ test('llmctl audit: what is wrong is said in one line, with its status', t => {
       '/nowhere: no audit log: neither `checkpoint` and `tile/`, nor `checkpoints` and `entries/`',
     ],
     ['witness trust badkey', 1, "no command 'witness badkey'"],
-    ['witness request 11', 1, "'11' is no size that the log has had: it has 10 records"],
+    ['witness request 14', 1, "'14' is no size that the log has had: it has 13 records"],
   ] as const) {
     const { stderr, status: was } = machine.exec(`llmctl audit ${words}`);
     t.is(was, status, words);
@@ -518,9 +529,9 @@ test('llmctl audit: what is wrong is said in one line, with its status', t => {
 test('llmctl audit show: all attributes in the order of the table, with units and what they mean', t => {
   const log = dayOf();
   const machine = machineWith(log);
-  const { stdout } = machine.exec('llmctl audit show 7');
+  const { stdout } = machine.exec('llmctl audit show 9');
   const lines = stdout.split('\n');
-  t.is(lines[0], 'record 7 of example.com/log: ! late');
+  t.is(lines[0], 'record 9 of example.com/log: ! late');
   const shown = lines
     .slice(1)
     .flatMap(
@@ -532,7 +543,7 @@ test('llmctl audit show: all attributes in the order of the table, with units an
     )
     .flat();
   const names = shown.filter((_, i) => i % 2 === 0);
-  const wanted = Object.keys(JSON.parse(Buffer.from(log.records[7]!).toString()));
+  const wanted = Object.keys(JSON.parse(Buffer.from(log.records[9]!).toString()));
   t.deepEqual(
     names,
     Object.keys(ATTRIBUTES).filter(name => wanted.includes(name)),
@@ -541,36 +552,36 @@ test('llmctl audit show: all attributes in the order of the table, with units an
   t.regex(stdout, /^arena8\.cycles +2,600,000 cycles$/m);
   t.regex(stdout, /^arena8\.time_ns +750,000,000 ns \(0\.75 s\)$/m);
   t.regex(stdout, /^gen_ai\.usage\.output_tokens +12 tokens$/m);
-  t.is(machine.exec('llmctl audit show 7 --json').stdout, `${Buffer.from(log.records[7]!).toString()}\n`);
-  t.is(machine.exec('llmctl audit show last --json').stdout, `${Buffer.from(log.records[9]!).toString()}\n`);
-  t.false(machine.exec('llmctl audit show 8').stdout.includes('\x1b'), 'a record moves no cursor');
+  t.is(machine.exec('llmctl audit show 9 --json').stdout, `${Buffer.from(log.records[9]!).toString()}\n`);
+  t.is(machine.exec('llmctl audit show last --json').stdout, `${Buffer.from(log.records[12]!).toString()}\n`);
+  t.false(machine.exec('llmctl audit show 11').stdout.includes('\x1b'), 'a record moves no cursor');
 });
 
 test('llmctl audit diff: what two records differ in, and apart from it what any two do', t => {
   const machine = machineWith(dayOf());
-  const { stdout, status } = machine.exec('llmctl audit diff 3 7');
+  const { stdout, status } = machine.exec('llmctl audit diff 3 9');
   t.is(status, 1);
   t.is(
     stdout,
     `gen_ai.response.finish_reasons
   3  length
-  7  eos
+  9  eos
 arena8.cycles
   3  2,500,000 cycles
-  7  2,600,000 cycles
+  9  2,600,000 cycles
 arena8.late
   3  false
-  7  true
-of the occasion: arena8.record arena8.boot arena8.time_ns
+  9  true
+of the occasion: arena8.record arena8.boot arena8.time_ns arena8.submitted
 `,
   );
   t.is(machine.exec('llmctl audit diff 3 3').status, 0);
-  t.deepEqual(JSON.parse(machine.exec('llmctl audit diff 0 6 --json').stdout), {
+  t.deepEqual(JSON.parse(machine.exec('llmctl audit diff 0 7 --json').stdout), {
     a: 0,
-    b: 6,
+    b: 7,
     differs: [{ attribute: 'arena8.target', a: 'cortex-a72', b: 'sifive-u74' }],
     occasion: [
-      { attribute: 'arena8.record', a: 0, b: 6 },
+      { attribute: 'arena8.record', a: 0, b: 7 },
       { attribute: 'arena8.boot', a: 0, b: 1 },
     ],
   });
@@ -582,7 +593,7 @@ test('llmctl audit prove, head: the proof and the checkpoint alone on standard o
   const { stdout, stderr, status } = machine.exec('llmctl audit prove 3');
   t.is(status, 0, stderr);
   t.is(stdout, log.proof(3)!);
-  t.regex(stderr, /number\s+3\s+of\s+the\s+10\s+records/);
+  t.regex(stderr, /number\s+3\s+of\s+the\s+13\s+records/);
   t.regex(stderr, /tlog\.CheckRecord/);
   t.is(machine.exec('llmctl audit head').stdout, log.head());
   const facts = JSON.parse(machine.exec('llmctl audit prove 3 --json').stdout);
@@ -632,12 +643,12 @@ test('llmctl audit export: the files of a static log; it grows, and never overwr
   };
   t.deepEqual(run('export /mnt/h/out'), [
     0,
-    '/mnt/h/out: 260 records of example.com/log, 260 of them new, 7 files written\n',
+    '/mnt/h/out: 263 records of example.com/log, 263 of them new, 7 files written\n',
   ]);
   t.deepEqual(filesIn(out), filesOf(log), 'and nothing else');
   t.deepEqual(run('export /mnt/h/out'), [
     0,
-    '/mnt/h/out: 260 records of example.com/log, 0 of them new, 0 files written\n',
+    '/mnt/h/out: 263 records of example.com/log, 0 of them new, 0 files written\n',
   ]);
   const before = log.checkpoint();
   fs.writeFileSync(path.join(folder, 'seen'), before);
@@ -653,18 +664,18 @@ test('llmctl audit export: the files of a static log; it grows, and never overwr
   t.deepEqual(JSON.parse(run('export /mnt/h/out --json')[1]), {
     directory: '/mnt/h/out',
     origin: 'example.com/log',
-    size: 560,
-    was: 560,
+    size: 563,
+    was: 563,
     written: 0,
   });
 
   const kept = filesIn(out);
   const refusals: [FakeLog, string][] = [
-    [dayOf(), '/mnt/h/out: holds 560 records, this log only 10: nothing is overwritten'],
+    [dayOf(), '/mnt/h/out: holds 563 records, this log only 13: nothing is overwritten'],
     [dayOf(new FakeLog('example.com/other')), '/mnt/h/out: a log of example.com/log, this is example.com/other'],
   ];
   const fork = dayOf();
-  for (const record of log.records.slice(10))
+  for (const record of log.records.slice(13))
     fork.append({ ...JSON.parse(Buffer.from(record).toString()), ...(fork.size() === 300 && { 'arena8.op': 'key' }) });
   fork.append({ 'arena8.op': 'config' });
   refusals.push([fork, '/mnt/h/out: another log: record 300 differs']);
@@ -714,7 +725,7 @@ test('llmctl audit witness: whom the log trusts, what a witness is asked, and it
   t.is(ok('witness'), 'no witness is trusted: llmctl audit witness trust KEY\n');
   ok(`witness trust ${vkey}`);
   log.inForce = `content off\nwitness ${vkey}\n`;
-  t.is(ok('witness list'), 'witness            has seen the head of 10\nwitness.example/w  not yet\n');
+  t.is(ok('witness list'), 'witness            has seen the head of 13\nwitness.example/w  not yet\n');
   const line = cosign(log.body(), 'witness.example/w', key, 1_795_000_000);
   ok(`witness cosign '${line.trim()}'`);
   t.deepEqual(
@@ -722,14 +733,14 @@ test('llmctl audit witness: whom the log trusts, what a witness is asked, and it
     [`witness ${vkey}`, `cosign ${line.trim()}`],
   );
   log.cosignatures = line;
-  t.is(ok('witness list'), 'witness            has seen the head of 10\nwitness.example/w  2026-11-18 11:06 UTC\n');
+  t.is(ok('witness list'), 'witness            has seen the head of 13\nwitness.example/w  2026-11-18 11:06 UTC\n');
   t.deepEqual(JSON.parse(ok('witness --json')), {
-    size: 10,
+    size: 13,
     witnesses: [{ name: 'witness.example/w', time: 1_795_000_000 }],
   });
 
   t.is(ok('witness request'), `old 0\n\n${log.head()}`);
-  t.is(ok('witness request 10'), `old 10\n\n${log.head()}`);
+  t.is(ok('witness request 13'), `old 13\n\n${log.head()}`);
   const [asked = ''] = ok('witness request 6').split('\n\n');
   const [old, ...hashes] = asked.split('\n');
   t.is(old, 'old 6');
@@ -738,8 +749,8 @@ test('llmctl audit witness: whom the log trusts, what a witness is asked, and it
     verifyConsistency(
       6,
       rootOf(6),
-      10,
-      rootOf(10),
+      13,
+      rootOf(13),
       hashes.map(hash => fromBase64(hash)!),
     ),
     null,
@@ -777,7 +788,7 @@ test('man audit names every verb, at the host too; json(7) has the keys of every
   machine.exec('llmctl audit export /tmp/log');
   const json = fs.readFileSync('images/root/usr/share/man/json.md', 'utf8');
   for (const [form, command] of [
-    ['diff A B', 'diff 3 7'],
+    ['diff A B', 'diff 3 9'],
     ['head', 'head'],
     ['prove N', 'prove 3'],
     ['export DIR', 'export /tmp/log'],
@@ -837,7 +848,7 @@ test('llmctl audit list is no wider than the terminal, whatever the characters',
     t.is(drain(listRecords(face, opened)), 0);
     const widths = text.split('\n').map(line => [...line].reduce((sum, c) => sum + (c > '\u2e80' ? 2 : 1), 0));
     t.true(Math.max(...widths) <= columns, `${Math.max(...widths)} of ${columns}`);
-    t.is(text.trimEnd().split('\n').length, 12);
+    t.is(text.trimEnd().split('\n').length, 15);
   }
 });
 
@@ -855,7 +866,7 @@ test('at a terminal: tables as wide as it, and how far a long piece of work is',
   await seat.type('clear; llmctl audit verify /mnt/h --key /mnt/h/pubkey\r');
   t.deepEqual(seat.screen().slice(0, 2), [
     `[${'='.repeat(40)}] 100 %  27 of 27 files`,
-    'ok: 3,010 records of example.com/log, 2 power-ons, root ' + log.body().split('\n')[2]!.slice(0, 10),
+    'ok: 3,013 records of example.com/log, 2 power-ons, root ' + log.body().split('\n')[2]!.slice(0, 10),
   ]);
 });
 
@@ -896,7 +907,7 @@ test('arena8 audit says of an export what llmctl audit says, and verifies it', t
     ['list', '--since 0:1 --last 3'],
     ['show', '3'],
     ['show', '3 --json'],
-    ['diff', '3 7'],
+    ['diff', '3 9'],
     ['head', ''],
     ['head', '--json'],
     ['prove', '3'],
@@ -912,11 +923,11 @@ test('arena8 audit says of an export what llmctl audit says, and verifies it', t
   }
   const verified = word('verify', folder, '--key', log.publicKey().trim());
   t.deepEqual([verified.status, verified.stderr], [0, '']);
-  t.regex(verified.stdout, /^ok: 10 records of example\.com\/log, 2 power-ons, root \S+\n$/);
+  t.regex(verified.stdout, /^ok: 13 records of example\.com\/log, 2 power-ons, root \S+\n$/);
   t.regex(word('verify', folder).stderr, /the key is the one beside the log, example\.com\/log/);
   const stranger = verifierKey('example.com/log', keyOf('stranger'));
   t.deepEqual(word('verify', folder, '--key', stranger).status, 1);
-  const bundle = path.join(folder, 'tile/entries/000.p/10');
+  const bundle = path.join(folder, 'tile/entries/000.p/13');
   const bytes = fs.readFileSync(bundle);
   bytes[bytes.indexOf('"length"') + 1]! ^= 1;
   fs.writeFileSync(bundle, bytes);
@@ -924,7 +935,7 @@ test('arena8 audit says of an export what llmctl audit says, and verifies it', t
   t.is(tampered.status, 1);
   t.regex(
     tampered.stderr,
-    /^arena8 audit: \S+: tile\/entries\/000\.p\/10: record 3 \(byte \d+\): its leaf hash differs/,
+    /^arena8 audit: \S+: tile\/entries\/000\.p\/13: record 3 \(byte \d+\): its leaf hash differs/,
   );
 });
 
@@ -1017,7 +1028,7 @@ test('arena8 audit witness: signs a head when the log continues what it signed, 
   t.is(ask(log).status, 0, 'it is as it was');
   const kept = fs.readFileSync(state, 'utf8');
   const refusals: [string, FakeLog, RegExp][] = [
-    ['rolled back', dayOf(), /not signed: .*rollback: 10 records, 11 were seen/],
+    ['rolled back', dayOf(), /not signed: .*rollback: 13 records, 14 were seen/],
     ['another past', new FakeLog(), /not signed: .*fork/],
     ['another key', new FakeLog('example.com/log', keyOf('thief')), /not signed: .*checkpoint: /],
   ];

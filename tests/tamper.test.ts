@@ -342,7 +342,8 @@ const records = (...list: JsonObject[]): Uint8Array[] =>
   list.map((fields, i) => encoded({ 'arena8.record': i, ...fields }));
 
 test('a log that its own key has signed is read critically all the same', t => {
-  t.like(read(records(power, submit, infer)), { boots: 1, open: 0 });
+  const reject = { ...config, 'arena8.op': 'reject' }; // was never admitted, so it ends no other record
+  t.like(read(records(power, submit, reject, infer)), { boots: 1, open: 0 });
   const cases: [string, Uint8Array[]][] = [
     ['it calls itself 7', records(power, { ...config, 'arena8.record': 7 })],
     ['no arena8.boot', records({ 'arena8.op': 'boot', 'arena8.time_ns': '5' })],
@@ -353,6 +354,12 @@ test('a log that its own key has signed is read critically all the same', t => {
     ['at 4 ns, after one at 7', records(power, config, { ...config, 'arena8.time_ns': '4' })],
     ['infer of the request of record 1, which was not waiting', records(power, config, infer)],
     ['infer of the request of record 1, which was not waiting', records(power, submit, infer, infer)],
+    ...(['infer', 'stream', 'score', 'cancel', 'timeout', 'exhausted', 'fault'] as const).map(
+      (op): [string, Uint8Array[]] => [
+        `${op} does not say which request it ends`,
+        records(power, submit, { ...config, 'arena8.op': op }),
+      ],
+    ),
     [
       'admits a request before that of record 1, of power-on 0, has its end',
       records(power, submit, { ...power, 'arena8.boot': 1 }, { ...submit, 'arena8.boot': 1 }),

@@ -291,7 +291,9 @@ class Order {
     [this.#boot, this.#timeNs] = [expected, time];
     if (op === 'submit') return this.#submitFault(number);
     const submitted = record['arena8.submitted'] as number | undefined;
-    if (submitted === undefined || !isEnding(op as AuditOp) || this.#open.delete(submitted)) return null;
+    if (!isEnding(op as AuditOp)) return null;
+    if (submitted === undefined) return op === 'reject' ? null : unproven(`${op} does not say which request it ends`);
+    if (this.#open.delete(submitted)) return null;
     return unproven(`${op} of the request of record ${submitted}, which was not waiting for its end`);
   }
 
