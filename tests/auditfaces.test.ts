@@ -1058,8 +1058,7 @@ test('arena8 audit witness: signs a head when the log continues what it signed, 
 
 test('the whole way: a machine keeps its log in a directory of the host, and what it shows is what lies there', t => {
   const folder = temporary(t);
-  const store = path.join(folder, 'store');
-  fs.mkdirSync(store);
+  const store = temporary(t);
   const on = (): Machine =>
     boot({
       image,
