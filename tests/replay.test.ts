@@ -159,6 +159,14 @@ test('everything that can become of a request is run again by another machine, a
   t.deepEqual([said('timeout'), said('exhausted'), said('fault')], [['agrees', 'agrees'], ['agrees'], ['agrees']]);
   t.deepEqual(said('reject'), ['it was refused: nothing was run']);
   t.deepEqual(lines.at(-1), { requests: 49, agree: 48, differ: 0, skipped: 1 });
+  t.regex(
+    ok(
+      m,
+      'mkdir /tmp/log; cp -r /mnt/log/checkpoint /mnt/log/tile /tmp/log; llmctl audit verify /tmp/log --key /audit/pubkey',
+    ),
+    /^ok: /,
+    'each of these endings names the admission that it ends',
+  );
 });
 
 /** The log with some of its records rewritten: nobody signed that, which is for `audit verify` to say. */
