@@ -127,12 +127,13 @@ test.before(t => {
 
 /** What a machine with a store on the host exports, after each of some power-ons that end without a word. */
 class MachineLog {
-  readonly #host = path.join(scratch, 'machine');
+  readonly #store = path.join(scratch, 'store');
+  readonly #host = path.join(scratch, 'copies');
   readonly heads: Uint8Array[] = [];
   files: Files = new Map();
 
   constructor() {
-    mkdirSync(path.join(this.#host, 'store'), { recursive: true });
+    for (const folder of [this.#store, this.#host]) mkdirSync(folder, { recursive: true });
   }
 
   /** Switches the machine on, has it do this, and copies the log out. */
@@ -140,7 +141,7 @@ class MachineLog {
     const machine = boot({
       image: readFileSync('build/boot.cpio'),
       mounts: [
-        { guest: '/var/audit', directory: directory(path.join(this.#host, 'store'), false) },
+        { guest: '/var/audit', directory: directory(this.#store, false) },
         { guest: '/o', directory: directory(this.#host, false) },
       ],
     });
