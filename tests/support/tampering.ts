@@ -312,9 +312,11 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     return { overlay: e.overlayOf(new Map([...e.files, ...other.tiles(e.size)])), places: ['checkpoint: its root'] };
   },
   'the last records dropped with their hashes': (e, random) => {
-    const files = e.log.tiles(random(e.size)).set('checkpoint', e.files.get('checkpoint')!);
-    const overlay = e.overlayOf(files);
-    return { overlay, places: [...overlay.keys()].map(path => `${path}: `) };
+    const left = random(e.size);
+    const overlay = e.overlayOf(e.log.tiles(left).set('checkpoint', e.files.get('checkpoint')!));
+    // Where nothing is left the head is the only place there is: it speaks of more records than there are files for.
+    const shows = left === 0 ? [...overlay.keys(), 'checkpoint'] : [...overlay.keys()];
+    return { overlay, places: shows.map(path => `${path}: `) };
   },
 
   'size, root or origin edited': (e, random) => {
