@@ -11,6 +11,7 @@ import type { Said } from './replay-log.ts';
 import { idBytes, openBytes } from './model.ts';
 import { lastError } from './program.ts';
 import type { Context } from './program.ts';
+import { writeStops } from './request.ts';
 import { finishOf, nextEvent, reportOf, tokensOf } from './sessions.ts';
 import { CHUNK_BYTES } from './stdio.ts';
 
@@ -186,12 +187,7 @@ function optionsOf({ record, prompt, stops, ctx }: Request, extent: 'whole' | 'b
     timeoutMs: PATIENCE_MS,
     stopCount: given.length,
   });
-  let at = SessionOptions.at.stopBytes;
-  for (const stop of given) {
-    bytes[at] = stop.length;
-    bytes.set(stop, at + 1);
-    at += 1 + stop.length;
-  }
+  writeStops(bytes, given);
   return bytes;
 }
 

@@ -108,13 +108,18 @@ export function sessionRecord(given: RequestValues, hz: number, extras: RequestE
     budgetCycles: budget,
     stopCount: stops.length,
   });
+  writeStops(record, stops);
+  return record;
+}
+
+/** Stop strings into a SessionOptions record. */
+export function writeStops(record: Uint8Array, stops: readonly Uint8Array[]): void {
   let at = SessionOptions.at.stopBytes;
   for (const stop of stops) {
     record[at] = stop.length;
     record.set(stop, at + 1);
     at += 1 + stop.length;
   }
-  return record;
 }
 
 /** The bytes of --stop's values, or what is wrong with them. */
