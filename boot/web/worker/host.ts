@@ -20,6 +20,21 @@ export interface Ground {
   readonly tell: (news: News) => void;
 }
 
+/** Who looks after the machine between its rounds. */
+export interface Attendant {
+  /** It has moved, or has come to rest. */
+  readonly moved: () => void;
+  /** Everything in it waits for a person. */
+  readonly rested: () => void;
+  /** Null: on with the next round; otherwise when to go on. */
+  readonly holdUp: () => Promise<void> | null;
+  /** It is switched off, or has halted: nothing of it will move again. */
+  readonly ended: () => void;
+}
+
+/** Nobody does. */
+export const UNATTENDED: Attendant = { moved: () => {}, rested: () => {}, holdUp: () => null, ended: () => {} };
+
 /** Programs that the host starts, one after the other. */
 const PROGRAMS = [['sh', '/etc/rc'], ['sh']] as const;
 
@@ -44,8 +59,7 @@ export class Host {
   readonly #outflow: Outflow;
   /** A program that redraws the screen as time goes by is shown in real time. */
   readonly #live: Pacer;
-  /** Called whenever the machine has moved, or has come to rest. */
-  readonly #moved: () => void;
+  readonly #attendant: Attendant;
 
   #programs: readonly (readonly string[])[] = PROGRAMS;
   #pid = 0;
@@ -71,10 +85,10 @@ export class Host {
     ground: Ground,
     size: { readonly columns: number; readonly rows: number },
     powerOn: (console: Tty, log: (line: string) => void) => Machine,
-    moved: () => void = () => {},
+    attendant = UNATTENDED,
   ) {
     this.#ground = ground;
-    this.#moved = moved;
+    this.#attendant = attendant;
     this.#outflow = new Outflow(ground.nowMs, bytes => ground.tell({ news: 'output', bytes }));
     this.#live = new Pacer(1, ground.nowMs);
     this.tty = new Tty({ interactive: true, output: bytes => this.#outflow.write(bytes), ...size });
@@ -210,6 +224,12 @@ export class Host {
       if (this.tty.raw) this.#outflow.flush(); // its time has come: what follows is another moment's
       const waitMs = this.#round();
       if (this.#isOver) return undefined;
+      const holdUp = this.#attendant.holdUp();
+      if (holdUp !== null) {
+        this.#due = { takeBack: () => {} };
+        void holdUp.then(this.#turn);
+        return this.#report();
+      }
       if (waitMs > 0) {
         if (!this.tty.raw) this.#send();
         this.#due = { takeBack: this.#ground.later(waitMs, this.#turn) };
@@ -244,7 +264,10 @@ export class Host {
   #settle(rest: Rest): void {
     this.#interruptRounds = 0;
     this.#outflow.flush();
-    if (rest === 'idle') this.#prompted();
+    if (rest === 'idle') {
+      this.#attendant.rested();
+      this.#prompted();
+    }
     this.#report();
   }
 
@@ -293,6 +316,7 @@ export class Host {
     this.#due = null;
     this.#input = new Uint8Array(0);
     this.#outflow.flush();
+    this.#attendant.ended();
     this.#prompted();
     this.#report();
   }
@@ -342,7 +366,7 @@ export class Host {
 
   /** The state, when it is another one and the last news of it are not too fresh. */
   #report(): void {
-    this.#moved();
+    this.#attendant.moved();
     const state = { run: this.kind, nowNs: this.machine.nowNs(), cycles: this.machine.kernel.clock.cycles(), raw: this.tty.raw };
     const text = JSON.stringify(state);
     if (text === this.#toldState) return;
