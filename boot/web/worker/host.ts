@@ -54,7 +54,7 @@ type Rest = 'paused' | 'unseen' | 'idle' | 'over';
 
 export class Host {
   readonly tty: Tty;
-  readonly machine: Machine;
+  readonly machine: Machine & { stopAt?: StopAt | null };
   readonly #ground: Ground;
   readonly #outflow: Outflow;
   /** A program that redraws the screen as time goes by is shown in real time. */
@@ -68,7 +68,7 @@ export class Host {
   #speed: Speed = { mode: 'run' };
   #step: StopAt | null = null; // asked for and not yet come to
   #paceDueMs = 0; // of the next op
-  #state: RunState = 'busy';
+  #state: RunState | 'stopped' = 'busy';
   #isOver = false;
   #input: Uint8Array = new Uint8Array(0); // typed, and no room for it in the terminal yet
   #interruptRounds = 0;
