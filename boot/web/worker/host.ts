@@ -276,7 +276,7 @@ export class Host {
     const { machine, tty } = this;
     const wasRaw = tty.raw;
     machine.stopAt = this.#stopAt();
-    this.#state = machine.run(1);
+    this.#state = machine.run(1) as RunState | 'stopped';
     if (!wasRaw && tty.raw) this.#live.meet(machine.nowNs());
     if (this.#feed() && this.#state === 'idle') this.#state = 'busy';
     if (this.#interruptRounds > 0) this.#interruptRounds = this.#state === 'idle' ? 0 : this.#interruptRounds - 1;
@@ -367,7 +367,12 @@ export class Host {
   /** The state, when it is another one and the last news of it are not too fresh. */
   #report(): void {
     this.#attendant.moved();
-    const state = { run: this.kind, nowNs: this.machine.nowNs(), cycles: this.machine.kernel.clock.cycles(), raw: this.tty.raw };
+    const state = {
+      run: this.kind,
+      nowNs: this.machine.nowNs(),
+      cycles: this.machine.kernel.clock.cycles(),
+      raw: this.tty.raw,
+    };
     const text = JSON.stringify(state);
     if (text === this.#toldState) return;
     const waitMs = this.#stateMs + STATE_MS - this.#ground.nowMs();
