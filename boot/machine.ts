@@ -30,6 +30,8 @@ import { Arena } from '../kernel/arena.ts';
 import type { Pricer } from '../kernel/costs.ts';
 import { Kernel, type RunState } from '../kernel/kernel.ts';
 import { LIMITS } from '../kernel/abi/index.ts';
+import type { ObservedEntry } from '../kernel/observe.ts';
+import type { TraceNews } from '../kernel/trace.ts';
 import { Certificates, type CertificateFile } from '../kernel/wcet/certificate.ts';
 import { meterTable, Prices } from '../kernel/wcet/price.ts';
 import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } from '../kernel/wcet/targets.ts';
@@ -86,7 +88,7 @@ export interface BootOptions {
   readonly strict?: boolean;
 }
 
-export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, Submission };
+export type { BudgetOptions, ExecResult, Inference, InferOptions, ObservedEntry, RunState, Submission, TraceNews };
 
 export class Machine {
   readonly arena: Arena;
@@ -166,6 +168,36 @@ export class Machine {
   /** Stores what the audit log holds, and halts. Without it the power has just gone: what was acknowledged is there, the last records are not. */
   powerOff(): void {
     this.kernel.powerOff();
+  }
+
+  // ── From outside ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Up to `length` bytes of any file from `from` on, as the superuser reads it, or -errno; the machine does not notice (kernel/observe.ts), and
+   * need not be idle: not even between two steps.
+   */
+  observe(path: string, from = 0, length = Infinity): Uint8Array | number {
+    return this.kernel.observer.read(path, from, length);
+  }
+
+  /** What a directory holds, or -errno; the machine does not notice. */
+  observeList(path: string): readonly ObservedEntry[] | number {
+    return this.kernel.observer.list(path);
+  }
+
+  /** Records of /dev/trace behind the first `total` events since power-on. */
+  traceSince(total: number): TraceNews {
+    return this.kernel.trace.since(total);
+  }
+
+  /** Puts a file into the machine, as the boot image does: 0 or -errno, and then nothing has changed. */
+  store(path: string, bytes: Uint8Array): number {
+    return this.kernel.observer.store(path, bytes);
+  }
+
+  /** SHA-256 of the machine's state: what the same commands come to on every host. docs/DESIGN.md says what it covers. */
+  stateDigest(): string {
+    return this.kernel.observer.stateDigest();
   }
 
   /** Ctrl-C from outside. */

@@ -58,6 +58,7 @@ import { Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
 import { Monitor } from './monitor.ts';
 import { makeDirectories, Mounter } from './mounter.ts';
+import { Observer } from './observe.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
 import { Packages } from './packages.ts';
 import { Pace } from './pace.ts';
@@ -147,7 +148,8 @@ export class Kernel {
   /** Null: nothing is logged. */
   readonly audit: AuditLog | null;
   private readonly journal: Journal;
-  private readonly trace: Trace;
+  readonly trace: Trace;
+  readonly observer: Observer;
   private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
@@ -183,6 +185,12 @@ export class Kernel {
     if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
 
     this.vfs = new Vfs(arena, () => this.clock.nowNs());
+    this.observer = new Observer(this.vfs, {
+      arena: () => this.arenaDigest(),
+      cycles: () => this.clock.cycles(),
+      head: () => this.audit?.head ?? '',
+      sha256: hw.sha256,
+    });
     const dev = new DevFs();
     const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
     this.packages = new Packages(images, hw.sha256, text => this.log.print(text));
@@ -414,10 +422,10 @@ export class Kernel {
     if (r < 0) panic(`cannot mount ${AUDIT_DIRECTORY}: ${strerror(r)}`);
     vfs.mounts().at(-1)!.opens++; // the log itself: it stays mounted
     vfs.mkdir('/', '/audit', 0o750);
-    const face = new AuditFs(new LogView(log, this.journal as AuditJournal, () => !this.sessions.isServing), () =>
-      this.reader(),
-    );
-    vfs.mount('/audit', face, 'audit', false);
+    this.observer.alsoOf(pool);
+    const hasTime = (): boolean => !this.sessions.isServing;
+    const view = new LogView(log, this.journal as AuditJournal, hasTime, () => this.observer.isLooking);
+    vfs.mount('/audit', new AuditFs(view, () => this.reader()), 'audit', false);
     log.place({ appender: fs.appender, pool, disk });
   }
 
@@ -577,7 +585,7 @@ export class Kernel {
     proc('sched', () => figuresText({ ...this.sessions.schedule(), policy: this.sched.policy }));
     proc('budget', () => figuresText(this.budget.record()));
     proc('quotas', () => this.quotasText());
-    proc('rights', () => this.monitor.rightsText());
+    proc('rights', () => this.monitor.rightsText(!this.observer.isLooking));
     proc('models', () => {
       const m = this.loader.current();
       if (m === null) return '';
@@ -607,8 +615,9 @@ export class Kernel {
     };
   }
 
-  /** Whose eyes a file of /proc is for: users see requests of their own, the superuser and the kernel all. */
+  /** Whose eyes a file of /proc is for: users see requests of their own, the superuser, the kernel and the host all. */
   private reader(): number {
+    if (this.observer.isLooking) return ROOT.euid;
     return this.processes.current?.credentials.euid ?? ROOT.euid;
   }
 
