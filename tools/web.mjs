@@ -3,7 +3,16 @@
 // of two builds never meet; the service worker knows every file by its SHA-256. What each weighs is printed, models apart.
 import { build } from 'esbuild';
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -36,7 +45,10 @@ const bundle = {
 /** Scripts and style sheets from these entries: name → bytes. */
 async function bundled(entryPoints, options = {}) {
   const { outputFiles } = await build({ ...bundle, entryPoints, ...options });
-  return outputFiles.map(({ path: file, contents }) => [path.relative(path.join(root, 'out'), file), Buffer.from(contents)]);
+  return outputFiles.map(({ path: file, contents }) => [
+    path.relative(path.join(root, 'out'), file),
+    Buffer.from(contents),
+  ]);
 }
 
 /** The boot image as the page fetches it: its pieces in their order, and the files that they are taken from. */
@@ -55,12 +67,11 @@ async function imagePieces() {
     pieces.push(['image.cpio.gz', end - at]);
     at = end;
   };
-  for (const { name, data } of models) {
-    const from = data.byteOffset - image.byteOffset;
-    upTo(from);
-    files.push([path.basename(name), Buffer.from(data)]);
-    pieces.push([path.basename(name), data.length]);
-    at += data.length;
+  for (const { name, dataAt, bytes } of models) {
+    upTo(dataAt);
+    at += bytes;
+    files.push([path.basename(name), image.subarray(dataAt, at)]);
+    pieces.push([path.basename(name), bytes]);
   }
   upTo(image.length);
   files.push(['image.cpio.gz', gzipSync(Buffer.concat(rest), { level: 9 })]);
@@ -87,7 +98,10 @@ function pageOf(version) {
   return html
     .replace('href="page.css"', `href="${version}/page.css"`)
     .replace('src="page.js"', `src="${version}/page.js"`)
-    .replace('<link rel="stylesheet"', `<script type="module" src="${version}/start.js" async></script>\n    <link rel="stylesheet"`);
+    .replace(
+      '<link rel="stylesheet"',
+      `<script type="module" src="${version}/start.js" async></script>\n    <link rel="stylesheet"`,
+    );
 }
 
 /**
@@ -200,7 +214,9 @@ export function serve({ folder = FOLDER, port = 0, base = '/' } = {}) {
     if (range !== null) headers['content-range'] = `bytes ${from}-${to}/${size}`;
     response.writeHead(range === null ? 200 : 206, { ...headers, 'content-length': to - from + 1 });
     if (request.method === 'HEAD') return response.end();
-    return createReadStream(file, { start: from, end: to }).on('error', () => response.destroy()).pipe(response);
+    return createReadStream(file, { start: from, end: to })
+      .on('error', () => response.destroy())
+      .pipe(response);
   });
   return new Promise((resolve, reject) => {
     server.once('error', reject);
@@ -246,8 +262,9 @@ async function main() {
   if (help) return process.stdout.write(HELP);
   const folder = path.resolve(given ?? FOLDER);
   if (given === undefined) console.log(weightReport(await buildWeb({ folder })));
-  else if (!existsSync(path.join(folder, 'index.html'))) fail(`${folder} has no page: node tools/web.mjs builds one`, 1);
-  if (!isServed && given === undefined) return undefined;
+  else if (!existsSync(path.join(folder, 'index.html')))
+    fail(`${folder} has no page: node tools/web.mjs builds one`, 1);
+  if (!isServed) return undefined;
   try {
     const server = await serve({ folder, port, base });
     console.log(`arena8 is at http://127.0.0.1:${server.address().port}${base} until Ctrl-C`);

@@ -62,7 +62,8 @@ self.addEventListener('fetch', event => {
   const { request } = event;
   const { origin, pathname } = new URL(request.url);
   const scope = new URL(self.registration.scope);
-  const isPage = request.mode !== 'navigate' || pathname === scope.pathname || pathname === `${scope.pathname}index.html`;
+  const isPage =
+    request.mode !== 'navigate' || pathname === scope.pathname || pathname === `${scope.pathname}index.html`;
   if (request.method === 'GET' && origin === scope.origin && pathname.startsWith(scope.pathname) && isPage)
     event.respondWith(answer(request));
 });
