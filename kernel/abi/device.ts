@@ -153,6 +153,9 @@ export interface HostStat {
   readonly kind: number; // KIND.file or KIND.dir
   readonly size: number;
   readonly mode: number;
+  /** Where the host keeps owners; elsewhere everything is the superuser's. */
+  readonly uid?: number;
+  readonly gid?: number;
 }
 
 /** A file of the host, open: it stays the one that was opened, whatever comes to lie under its name. Positions to 2⁵³ − 1; numbers < 0 are -errno. */
@@ -171,8 +174,10 @@ export interface HostDirectory {
   list(path: string): readonly { name: string; kind: number }[] | number;
   /** `access`: O.RDONLY, O.WRONLY or O.RDWR. */
   open(path: string, access: number): HostFile | number;
-  create(path: string, mode: number): number;
-  mkdir(path: string, mode: number): number;
+  create(path: string, mode: number, uid?: number, gid?: number): number;
+  mkdir(path: string, mode: number, uid?: number, gid?: number): number;
+  /** Mode and owner. Where it is missing, they stay as they are. */
+  change?(path: string, attributes: { readonly mode: number; readonly uid: number; readonly gid: number }): number;
   remove(path: string): number;
   removeDirectory(path: string): number;
   rename(from: string, to: string): number;
