@@ -33,6 +33,7 @@ import { Arena } from '../kernel/arena.ts';
 import type { Pricer } from '../kernel/costs.ts';
 import { Kernel, type RunState } from '../kernel/kernel.ts';
 import { LIMITS } from '../kernel/abi/index.ts';
+import type { StopAt } from '../kernel/step.ts';
 import { Certificates } from '../kernel/wcet/certificate.ts';
 import { meterTable, Prices } from '../kernel/wcet/price.ts';
 import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } from '../kernel/wcet/targets.ts';
@@ -80,7 +81,7 @@ export interface BootOptions {
   readonly strict?: boolean;
 }
 
-export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, Submission };
+export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, StopAt, Submission };
 
 export class Machine {
   readonly arena: Arena;
@@ -142,9 +143,20 @@ export class Machine {
     return this.user?.home ?? '/home';
   }
 
-  /** Runs the machine: at most `slices` rounds. */
+  /** Runs the machine: at most `slices` rounds, or up to where stopAt says. */
   run(slices: number): RunState {
     return this.kernel.run(slices);
+  }
+
+  /**
+   * Where run() stops and says 'stopped', to go on from there when it is called again; null: nowhere. 'op': before every op of a plan that runs;
+   * 'layer': before the first of a segment and of each layer in it; 'token': behind every pass. Nothing in the machine can tell.
+   */
+  get stopAt(): StopAt | null {
+    return this.kernel.stopAt;
+  }
+  set stopAt(at: StopAt | null) {
+    this.kernel.stopAt = at;
   }
 
   /** Exit status of a program given to start(), once it has ended. */
@@ -169,7 +181,7 @@ export class Machine {
 
   /**
    * Runs one shell command line to its end. Working directory and variables last from one call to the next. A command that waits for
-   * input that cannot come is interrupted (status 130).
+   * input that cannot come is interrupted (status 130). It goes on over stops.
    */
   exec(line: string): ExecResult {
     if (this.execPid <= 0) {
