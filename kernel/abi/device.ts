@@ -24,6 +24,8 @@ export interface Compute {
   readonly build: 'simd128' | 'relaxed';
   /** hot: runs the plan's op records from `opAt` to the segment's end. Returns StepBlock.status. */
   run(stepAt: number, opAt: number): number;
+  /** One record of a plan, no END, as run() runs it. Returns its FAULT and writes no StepBlock.status. */
+  run_op(stepAt: number, opAt: number): number;
   /** Expands `n` values (whole blocks) of a ggml type to f32. Returns 0, or -1 when the type is not known to this build. */
   dequantize(type: number, fromAt: number, n: number, toAt: number): number;
   /**
