@@ -11,6 +11,7 @@ import {
   LIMITS,
   LOAD_DEFAULTS,
   O,
+  printable,
   QuotaRecord,
   refuse,
   SIG,
@@ -592,12 +593,34 @@ export class Kernel {
       const { shape, options } = m.engine;
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
+    proc('tensors', () => this.tensorsText());
+    proc('pages', () => this.sessions.pages(this.reader()));
     proc('packages', () => this.packages.packagesText());
     proc('keys', () => this.packages.keys.text());
     proc('audit', () => this.auditLines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
     proc('diskmodels', () => this.disks.modelsText());
     proc('trace', () => this.trace.text());
+  }
+
+  /** /proc/tensors: a header, then a line a tensor of the loaded model; empty when none is loaded. */
+  private tensorsText(): string {
+    const engine = this.loader.engine();
+    if (engine === null) return '';
+    const titles = ['name', 'type', 'shape', 'at', 'bytes', 'fileType', 'fileAt', 'fileBytes'];
+    const rows = engine
+      .tensors()
+      .map(t => [
+        printable(t.name),
+        ggmlTypeName(t.type),
+        t.shape.join('x'),
+        t.at,
+        t.bytes,
+        ggmlTypeName(t.fileType),
+        t.fileAt,
+        t.fileBytes,
+      ]);
+    return [titles, ...rows].map(row => `${row.join('\t')}\n`).join('');
   }
 
   /** What lies on a disk, for /proc/disks. */

@@ -426,6 +426,18 @@ export interface PlanImage {
   readonly rows: readonly PlanRow[];
 }
 
+/** A tensor of a loaded model: what the arena keeps of it, and where the file has it. */
+export interface TensorPlace {
+  readonly name: string;
+  readonly shape: readonly number[]; // ne[0] first
+  readonly type: number; // GGML_TYPE as kept in the arena
+  readonly at: number; // in the arena, in the kernels' layout; 0: it streams
+  readonly bytes: number; // there
+  readonly fileType: number; // GGML_TYPE as stored
+  readonly fileAt: number;
+  readonly fileBytes: number;
+}
+
 /** A loaded model. */
 export interface Engine {
   readonly name: string;
@@ -452,6 +464,8 @@ export interface Engine {
   begin(slotAt: number, promptTokens: number, maxTokens: number): void;
   /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */
   ops(): readonly PlanRow[];
+  /** Its tensors in the order of the weights region. */
+  tensors(): readonly TensorPlace[];
 }
 
 export const ENCODE = { bos: 1, special: 2 } as const;
