@@ -22,11 +22,12 @@ export async function putFiles(client: Client, files: readonly File[]): Promise<
   }
 }
 
+const carriesFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') === true;
+
 /** Files may be dropped anywhere on the page. */
 export function takeDrops(client: Client): void {
   const veil = el('div', { class: 'drop', hidden: true }, el('p', {}, 'Drop to put it into /home'));
   document.body.append(veil);
-  const carriesFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') === true;
   addEventListener('dragover', event => {
     if (!carriesFiles(event)) return;
     event.preventDefault();

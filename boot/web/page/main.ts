@@ -12,7 +12,7 @@ import { keepOffline } from './offline.ts';
 import { restartDialog, settingsDialog } from './power-dialogs.ts';
 import { settings } from './settings.ts';
 import { shareDialog, shared, sayWhatCame } from './share-dialog.ts';
-import { makeWorker } from './start.ts';
+import { refusal, takeWorker } from './start.ts';
 import { TerminalPane } from './terminal.ts';
 import { followTheme } from './theme.ts';
 import './page.css';
@@ -49,13 +49,8 @@ class Page {
   #digestCycles = -1; // of what is shown; -1: nothing
   #cycles = 0;
 
-  constructor(firstWorker: Worker | null) {
-    let first = firstWorker;
-    this.#client = new Client(() => {
-      const worker = first ?? makeWorker();
-      first = null;
-      return worker;
-    });
+  constructor() {
+    this.#client = new Client(takeWorker);
     followTheme();
     this.#terminal = new TerminalPane({
       input: bytes => this.#input(bytes),
@@ -237,9 +232,9 @@ function fact(name: string): HTMLElement {
   return el('span', { 'data-fact': name });
 }
 
-const started = globalThis.arena8;
-if (started !== undefined && 'refusal' in started) {
-  byId('veil').textContent = started.refusal;
+if (refusal === null) void new Page().begin();
+else {
+  byId('veil').textContent = refusal;
   byId('lamp').dataset['run'] = 'dead';
   byId('run').textContent = 'Not started';
-} else void new Page(started?.worker ?? null).begin();
+}

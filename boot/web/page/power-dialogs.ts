@@ -17,8 +17,14 @@ export function restartDialog(targets: PoweredOn['targets'], restart: () => void
   openDialog('Restart the machine', dialog => {
     let chosen: Pick<Settings, 'seed' | 'target' | 'home' | 'log'> = settings();
     const seed = el('input', {
-      ...{ type: 'number', min: SEED.least, max: SEED.most, step: 1, required: true },
-      ...{ value: chosen.seed, autofocus: true, class: 'figures' },
+      type: 'number',
+      min: SEED.least,
+      max: SEED.most,
+      step: 1,
+      required: true,
+      value: chosen.seed,
+      autofocus: true,
+      class: 'figures',
     });
     const names = targets.map(({ name, title }) => [name, title === '' ? name : `${name} – ${title}`] as const);
     const form = el(
