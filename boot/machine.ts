@@ -195,6 +195,11 @@ export class Machine {
     return this.kernel.observer.store(path, bytes);
   }
 
+  /** The newest checkpoint of the audit log with its signatures; '' where nothing is logged. */
+  auditHead(): string {
+    return this.kernel.audit?.head ?? '';
+  }
+
   /** SHA-256 of the machine's state: what the same commands come to on every host. docs/DESIGN.md says what it covers. */
   stateDigest(): string {
     return this.kernel.observer.stateDigest();

@@ -97,12 +97,13 @@ export class TerminalPane {
   }
 
   #buttons(): void {
-    const pressed = (text: string, label: string, press: () => void) =>
-      button(text, press, { class: 'quiet', 'aria-label': label });
+    const words = [
+      ['Find', 'Find in the terminal', () => this.#find.open()],
+      ['Copy', 'Copy the selection, or the screen', () => void this.copy()],
+      ['Paste', 'Paste into the terminal', () => void this.paste()],
+    ] as const;
     byId('strip').append(
-      pressed('Find', 'Find in the terminal', () => this.#find.open()),
-      pressed('Copy', 'Copy the selection, or the screen', () => void this.copy()),
-      pressed('Paste', 'Paste into the terminal', () => void this.paste()),
+      ...words.map(([text, label, press]) => button(text, press, { class: 'quiet', 'aria-label': label })),
     );
   }
 
