@@ -4,6 +4,7 @@
 
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { E, KIND, O, utf8Encode, type Hasher, type Kind } from './abi/index.ts';
+import { makeDirectories } from './mounter.ts';
 import { TmpFs, type TmpPool } from '../vfs/fs-tmp.ts';
 import type { Inode } from '../vfs/inode.ts';
 import { ROOT } from '../vfs/permission.ts';
@@ -87,7 +88,7 @@ export class Observer {
 
   /**
    * A file of these bytes at `path`, belonging to whom the directory belongs to, in place of one that is there: that one stays what it is until the
-   * new one is whole. 0 or -errno. It takes no time, as nothing does that the host has done before power-on.
+   * new one is whole. Directories above it are made where they are missing. 0 or -errno. It takes no time, as nothing does that the host has done before power-on.
    */
   store(path: string, bytes: Uint8Array): number {
     const { vfs } = this;
@@ -97,7 +98,9 @@ export class Observer {
     if (typeof old !== 'number' && old.inode.kind !== KIND.file)
       return old.inode.kind === KIND.dir ? -E.ISDIR : -E.INVAL;
     const at = typeof old === 'number' ? vfs.normalize('/', path) : pathOf(old);
-    const directory = vfs.resolve('/', at.slice(0, at.lastIndexOf('/') + 1));
+    const above = at.slice(0, at.lastIndexOf('/') + 1);
+    const made = makeDirectories(vfs, above);
+    const directory = made < 0 ? made : vfs.resolve('/', above);
     if (typeof directory === 'number') return directory;
     const whole = `${at}~`;
     const file = vfs.open('/', whole, O.WRONLY | O.CREAT | O.EXCL, STORED_MODE);
