@@ -2,7 +2,16 @@
 // that are asked for. So a worker of a browser, where opening is asynchronous and reading and writing are not, keeps a home or an audit log. The
 // names lie in a journal (slot-journal.ts); a power cut at any moment leaves each file under its old name or its new one.
 
-import { E, isRefusal, KIND, O, type HostDirectory, type HostFile, type HostStat, type Refusal } from '../kernel/abi/index.ts';
+import {
+  E,
+  isRefusal,
+  KIND,
+  O,
+  type HostDirectory,
+  type HostFile,
+  type HostStat,
+  type Refusal,
+} from '../kernel/abi/index.ts';
 import { Journal, type Change, type Entry, type SlotFile } from './slot-journal.ts';
 
 export type { SlotFile };

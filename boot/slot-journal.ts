@@ -113,7 +113,7 @@ export class Names {
     return true;
   }
 
-  private add(change: Change & (readonly ['dir' | 'file', ...unknown[]])): boolean {
+  private add(change: Change & readonly ['dir' | 'file', ...unknown[]]): boolean {
     const [word, id, parentId, name, mode, uid, gid] = change;
     const parent = this.entries.get(parentId);
     if (this.entries.has(id) || parent?.children == null || parent.children.has(name)) return false;
@@ -159,7 +159,9 @@ function directory(id: number, parent: number, name: string, mode: number, uid: 
 
 /** The change that makes an entry. */
 function made({ id, parent, name, mode, uid, gid, slot, children }: Entry): Change {
-  return children !== null ? ['dir', id, parent, name, mode, uid, gid] : ['file', id, parent, name, mode, uid, gid, slot];
+  return children !== null
+    ? ['dir', id, parent, name, mode, uid, gid]
+    : ['file', id, parent, name, mode, uid, gid, slot];
 }
 
 // ── The journal ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -202,7 +204,9 @@ export class Journal {
     if (best === undefined && !isNew) return refuse('IO', 0, 'the list of files is damaged');
     const journal = new Journal(files, best ?? { generation: 0, names: new Names(), end: 0, crc: 0 }, capacity);
     const status = journal.begin(best === undefined);
-    return status < 0 ? refuse(status === -E.NOSPC ? 'NOSPC' : 'IO', 0, 'the list of files cannot be written') : journal;
+    return status < 0
+      ? refuse(status === -E.NOSPC ? 'NOSPC' : 'IO', 0, 'the list of files cannot be written')
+      : journal;
   }
 
   get names(): Names {

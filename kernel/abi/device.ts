@@ -24,6 +24,8 @@ export interface Compute {
   readonly build: 'simd128' | 'relaxed';
   /** hot: runs the plan's op records from `opAt` to the segment's end. Returns StepBlock.status. */
   run(stepAt: number, opAt: number): number;
+  /** One record of a plan, no END, as run() runs it. Returns its FAULT and writes no StepBlock.status. */
+  run_op(stepAt: number, opAt: number): number;
   /** Expands `n` values (whole blocks) of a ggml type to f32. Returns 0, or -1 when the type is not known to this build. */
   dequantize(type: number, fromAt: number, n: number, toAt: number): number;
   /**
@@ -431,6 +433,18 @@ export interface PlanImage {
   readonly rows: readonly PlanRow[];
 }
 
+/** A tensor of a loaded model: what the arena keeps of it, and where the file has it. */
+export interface TensorPlace {
+  readonly name: string;
+  readonly shape: readonly number[]; // ne[0] first
+  readonly type: number; // GGML_TYPE as kept in the arena
+  readonly at: number; // in the arena, in the kernels' layout; 0: it streams
+  readonly bytes: number; // there
+  readonly fileType: number; // GGML_TYPE as stored
+  readonly fileAt: number;
+  readonly fileBytes: number;
+}
+
 /** A loaded model. */
 export interface Engine {
   readonly name: string;
@@ -457,6 +471,8 @@ export interface Engine {
   begin(slotAt: number, promptTokens: number, maxTokens: number): void;
   /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */
   ops(): readonly PlanRow[];
+  /** Its tensors in the order of the weights region. */
+  tensors(): readonly TensorPlace[];
 }
 
 export const ENCODE = { bos: 1, special: 2 } as const;
