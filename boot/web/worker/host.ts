@@ -331,6 +331,7 @@ export class Host {
   #wake(): void {
     if (this.#isOver) return;
     if (this.#state === 'idle') this.#state = 'busy'; // unless the next round finds nothing to do
+    this.#toldState = ''; // whoever did something is told when the machine is through with it, should it be what it was
     if (this.#due !== null) return;
     this.#live.meet(this.machine.nowNs());
     this.#continue();
