@@ -260,7 +260,7 @@ class Find {
       if (event.key === 'Escape') this.close();
       else if (event.key === 'Enter' && event.target === this.#text) void this.#next(!event.shiftKey);
     });
-    this.#text.addEventListener('input', () => void this.#next(true, true));
+    this.#text.addEventListener('input', () => void this.#first());
   }
 
   open(): void {
@@ -277,7 +277,7 @@ class Find {
   }
 
   recolour(): void {
-    if (!this.#bar.hidden) void this.#next(true, true);
+    if (!this.#bar.hidden) void this.#first();
   }
 
   #load(): Promise<SearchAddon> {
@@ -295,17 +295,23 @@ class Find {
     return this.#addon;
   }
 
-  /** On to the next match, from the newest back; `incremental`: while it is being typed. */
-  async #next(isBackward: boolean, incremental = false): Promise<void> {
+  /** The newest match of what has just been typed. */
+  #first(): Promise<void> {
+    this.#xterm.clearSelection();
+    return this.#next(true);
+  }
+
+  /** On to the next match in that direction. */
+  async #next(isBackward: boolean): Promise<void> {
     const addon = await this.#load();
     const decorations = {
       matchBackground: colour('--select'),
       matchOverviewRuler: colour('--accent'),
-      activeMatchBackground: colour('--accent'),
+      activeMatchBackground: colour('--select'),
+      activeMatchBorder: colour('--accent'),
       activeMatchColorOverviewRuler: colour('--accent'),
     };
-    const options = { decorations, incremental };
-    if (isBackward) addon.findPrevious(this.#text.value, options);
-    else addon.findNext(this.#text.value, options);
+    if (isBackward) addon.findPrevious(this.#text.value, { decorations });
+    else addon.findNext(this.#text.value, { decorations });
   }
 }
