@@ -2,13 +2,13 @@
 // every byte of the terminal, the digest of the whole state, the head of the audit log. The page here is a cable and nothing else: messages of
 // boot/web/protocol go to the worker that people get.
 import test, { type ExecutionContext } from 'ava';
-import { build } from 'esbuild';
 import { existsSync, readFileSync } from 'node:fs';
-import { BROWSERS, opened, type Site } from './support/browser.ts';
+import { BROWSERS } from './support/browser.ts';
 import { Sitter } from './support/ground.ts';
+import { launched, servedPage } from './support/page.ts';
 import { ctrl, up } from './support/terminal.ts';
 import { utf8Decode } from '../kernel/abi/index.ts';
-import type { PoweredOn, PowerOn } from '../boot/web/protocol/messages.ts';
+import type { Answer, News, PoweredOn, PowerOn, RunKind, ToPage } from '../boot/web/protocol/messages.ts';
 
 /** What is typed, each when everything in the machine waits. */
 const KEYS: readonly string[] = [
@@ -52,58 +52,54 @@ function inNode(compute: string): Golden {
   return { texts, digest: machine.stateDigest(), head: utf8Decode(head, 0, head.length) };
 }
 
-/** The page: asks are answered by number, output is acknowledged at once, and kept. */
-const PAGE = `
-const worker = new Worker('/worker.js', { type: 'module' });
-const waiting = new Map();
-const decoder = new TextDecoder();
-let output = '', run = 'off', changed = () => {};
-worker.onerror = e => { globalThis.trouble = e.message ?? 'the worker cannot be loaded'; };
-worker.onmessage = ({ data }) => {
-  if ('id' in data) {
-    const { resolve, reject } = waiting.get(data.id);
-    waiting.delete(data.id);
-    if ('refusal' in data) reject(new Error(data.refusal)); else resolve(data.value);
-  } else if (data.news === 'output') {
-    output += decoder.decode(data.bytes, { stream: true });
-    void ask('shown', data.bytes.length).catch(() => {});
-  } else if (data.news === 'state') {
-    run = data.run;
-    changed();
-  }
-};
-let id = 0;
-const ask = (call, ...args) => new Promise((resolve, reject) => {
-  waiting.set(++id, { resolve, reject });
-  worker.postMessage({ id, call, args });
-});
-const taken = () => { const text = output; output = ''; return text; };
-const enter = async keys => {
-  run = 'busy';
-  await ask('type', new TextEncoder().encode(keys));
-  run = 'busy';
-  await new Promise(done => { changed = () => { if (run === 'idle') done(); }; });
-  return taken();
-};
-globalThis.machine = { ask, taken, enter };
-`;
-
-async function site(): Promise<Site> {
-  const worker = await build({
-    entryPoints: ['boot/web/worker/main.ts'],
-    bundle: true,
-    write: false,
-    format: 'esm',
-    platform: 'browser',
-    target: 'es2023',
-    loader: { '.wasm': 'binary' },
+/** In the page: asks are answered by number, output is acknowledged at once, and kept. */
+const cable = (script: string): void => {
+  const worker = new Worker(script, { type: 'module' });
+  const waiting = new Map<number, (answer: Answer) => void>();
+  const decoder = new TextDecoder();
+  let output = '';
+  let run: RunKind = 'off';
+  let changed = (): void => {};
+  let asked = 0;
+  const ask = async (call: string, ...args: readonly unknown[]): Promise<unknown> => {
+    const answer = await new Promise<Answer>(resolve => {
+      waiting.set(++asked, resolve);
+      worker.postMessage({ id: asked, call, args });
+    });
+    if ('refusal' in answer) throw new Error(answer.refusal);
+    return answer.value;
+  };
+  const hear = (news: News): void => {
+    if (news.news === 'output') {
+      output += decoder.decode(news.bytes, { stream: true });
+      void ask('shown', news.bytes.length).catch(() => {});
+    } else if (news.news === 'state') {
+      ({ run } = news);
+      changed();
+    }
+  };
+  worker.addEventListener('message', ({ data }: MessageEvent<ToPage>) => {
+    if (!('id' in data)) return hear(data);
+    waiting.get(data.id)!(data);
+    return undefined;
   });
-  return new Map([
-    ['/page.js', ['text/javascript', PAGE]],
-    ['/worker.js', ['text/javascript', worker.outputFiles[0]!.contents]],
-    ['/boot.cpio', ['application/octet-stream', readFileSync('build/boot.cpio')]],
-  ]);
-}
+  const taken = (): string => {
+    const text = output;
+    output = '';
+    return text;
+  };
+  const enter = async (keys: string): Promise<string> => {
+    await ask('type', new TextEncoder().encode(keys));
+    run = 'busy';
+    await new Promise<void>(done => {
+      changed = () => {
+        if (run === 'idle') done();
+      };
+    });
+    return taken();
+  };
+  Object.assign(globalThis, { machine: { ask, taken, enter } });
+};
 
 /** In the page. */
 interface Cable {
@@ -113,8 +109,11 @@ interface Cable {
 }
 
 async function inBrowser(t: ExecutionContext, name: 'chrome' | 'firefox', file: string): Promise<[PoweredOn, Golden]> {
-  const { page } = await opened(t, name, file, await site());
-  await page.waitForFunction('globalThis.machine !== undefined');
+  const { url } = await servedPage(t);
+  const page = await (await launched(t, name, file)).newPage();
+  await page.goto(`${url}nothing`); // of the same origin, and empty
+  const [version] = /[0-9a-f]{16}(?=\/page\.js)/.exec(readFileSync('build/web/index.html', 'utf8'))!;
+  await page.evaluate(cable, `${url}${version}/worker.js`);
   return page.evaluate(
     async (options, keys) => {
       const { machine } = globalThis as unknown as { machine: Cable };
