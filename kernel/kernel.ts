@@ -11,6 +11,7 @@ import {
   LIMITS,
   LOAD_DEFAULTS,
   O,
+  printable,
   QuotaRecord,
   refuse,
   SIG,
@@ -59,6 +60,7 @@ import { Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
 import { Monitor } from './monitor.ts';
 import { makeDirectories, Mounter } from './mounter.ts';
+import { Observer } from './observe.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
 import { Packages } from './packages.ts';
 import { Pace } from './pace.ts';
@@ -153,7 +155,8 @@ export class Kernel {
   /** Null: nothing is logged. */
   readonly audit: AuditLog | null;
   private readonly journal: Journal;
-  private readonly trace: Trace;
+  readonly trace: Trace;
+  readonly observer: Observer;
   private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
@@ -191,6 +194,12 @@ export class Kernel {
     if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
 
     this.vfs = new Vfs(arena, () => this.clock.nowNs());
+    this.observer = new Observer(this.vfs, {
+      arena: () => this.arenaDigest(),
+      cycles: () => this.clock.cycles(),
+      head: () => this.audit?.head ?? '',
+      sha256: hw.sha256,
+    });
     const dev = new DevFs();
     const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
     this.packages = new Packages(images, hw.sha256, text => this.log.print(text));
@@ -427,10 +436,10 @@ export class Kernel {
     if (r < 0) panic(`cannot mount ${AUDIT_DIRECTORY}: ${strerror(r)}`);
     vfs.mounts().at(-1)!.opens++; // the log itself: it stays mounted
     vfs.mkdir('/', '/audit', 0o750);
-    const face = new AuditFs(new LogView(log, this.journal as AuditJournal, () => !this.sessions.isServing), () =>
-      this.reader(),
-    );
-    vfs.mount('/audit', face, 'audit', false);
+    this.observer.alsoOf(pool);
+    const hasTime = (): boolean => !this.sessions.isServing;
+    const view = new LogView(log, this.journal as AuditJournal, hasTime, () => this.observer.isLooking);
+    vfs.mount('/audit', new AuditFs(view, () => this.reader()), 'audit', false);
     log.place({ appender: fs.appender, pool, disk });
   }
 
@@ -590,13 +599,15 @@ export class Kernel {
     proc('sched', () => figuresText({ ...this.sessions.schedule(), policy: this.sched.policy }));
     proc('budget', () => figuresText(this.budget.record()));
     proc('quotas', () => this.quotasText());
-    proc('rights', () => this.monitor.rightsText());
+    proc('rights', () => this.monitor.rightsText(!this.observer.isLooking));
     proc('models', () => {
       const m = this.loader.current();
       if (m === null) return '';
       const { shape, options } = m.engine;
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
+    proc('tensors', () => this.tensorsText());
+    proc('pages', () => this.sessions.pages(this.reader()));
     proc('packages', () => this.packages.packagesText());
     proc('keys', () => this.packages.keys.text());
     proc('audit', () => this.auditLines(this.reader()).join(''));
@@ -623,6 +634,26 @@ export class Kernel {
     });
   }
 
+  /** /proc/tensors: a header, then a line a tensor of the loaded model; empty when none is loaded. */
+  private tensorsText(): string {
+    const engine = this.loader.engine();
+    if (engine === null) return '';
+    const titles = ['name', 'type', 'shape', 'at', 'bytes', 'fileType', 'fileAt', 'fileBytes'];
+    const rows = engine
+      .tensors()
+      .map(t => [
+        printable(t.name),
+        ggmlTypeName(t.type),
+        t.shape.join('x'),
+        t.at,
+        t.bytes,
+        ggmlTypeName(t.fileType),
+        t.fileAt,
+        t.fileBytes,
+      ]);
+    return [titles, ...rows].map(row => `${row.join('\t')}\n`).join('');
+  }
+
   /** What lies on a disk, for /proc/disks. */
   private mountedFrom(disk: Disk): { readonly targets: string; readonly readOnly: boolean; readonly bytes: number } {
     const mounts = this.vfs.mounts().filter(m => m.disk === disk.name);
@@ -638,8 +669,9 @@ export class Kernel {
     };
   }
 
-  /** Whose eyes a file of /proc is for: users see requests of their own, the superuser and the kernel all. */
+  /** Whose eyes a file of /proc is for: users see requests of their own, the superuser, the kernel and the host all. */
   private reader(): number {
+    if (this.observer.isLooking) return ROOT.euid;
     return this.processes.current?.credentials.euid ?? ROOT.euid;
   }
 

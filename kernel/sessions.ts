@@ -22,6 +22,7 @@ import { Admission } from './admission.ts';
 import { Charging } from './charging.ts';
 import { Dispatcher, type PassFigures } from './dispatch.ts';
 import { Life } from './life.ts';
+import { pageMap } from './page-map.ts';
 import { Residency } from './residency.ts';
 import { Segments } from './segments.ts';
 import type { Report, Service } from './service.ts';
@@ -238,6 +239,17 @@ export class Sessions {
         return SESSION_COLUMNS.map(column => words[column]).join('\t');
       });
     return [SESSION_COLUMNS.join('\t'), ...rows].map(line => `${line}\n`).join('');
+  }
+
+  /** /proc/pages as a user sees it; empty until the pool of a model that has just been loaded is laid out. */
+  pages(uid: number): string {
+    const engine = this.k.loader.engine();
+    if (engine === null || !this.residency.isLaidOut) return '';
+    const holders = this.k.table.all().flatMap(session => {
+      const slot = session.isRunning ? this.residency.slotOf(session) : null;
+      return slot === null ? [] : [{ session, tableAt: slot.tableAt }];
+    });
+    return pageMap(this.k.pool, holders, engine.options.ctx, uid);
   }
 
   /** Cycles of the sessions that a process has open. */

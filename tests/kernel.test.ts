@@ -188,6 +188,7 @@ class FakeEngine implements EngineDriver {
       slots: layOutSlots(options, 0, place.sessionAt),
       begin: () => {},
       ops: () => [],
+      tensors: () => [],
     };
   }
   plan(): abi.Refusal {

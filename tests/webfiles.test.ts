@@ -99,6 +99,7 @@ function inNode(): Pick<Transcript, 'results' | 'digest'> {
 
 const WORKER = `
 import { Machine } from './boot/machine.ts';
+import { PARTS } from './boot/parts.ts';
 import { listedDirectory } from './boot/listed-directory.ts';
 import { opfsDirectory } from './boot/opfs.ts';
 import { blobFile, urlFile } from './boot/web-files.ts';
@@ -118,6 +119,7 @@ const run = async () => {
   const opfs = await opfsDirectory(root, false);
   const at = name => new URL(name, location.href).href;
   const machine = new Machine({
+    parts: PARTS,
     image,
     mounts: [
       { guest: '/opfs', directory: opfs.directory },

@@ -155,6 +155,9 @@ export interface HostStat {
   readonly kind: number; // KIND.file or KIND.dir
   readonly size: number;
   readonly mode: number;
+  /** Where the host keeps owners; elsewhere everything is the superuser's. */
+  readonly uid?: number;
+  readonly gid?: number;
 }
 
 /** A file of the host, open: it stays the one that was opened, whatever comes to lie under its name. Positions to 2⁵³ − 1; numbers < 0 are -errno. */
@@ -173,8 +176,10 @@ export interface HostDirectory {
   list(path: string): readonly { name: string; kind: number }[] | number;
   /** `access`: O.RDONLY, O.WRONLY or O.RDWR. */
   open(path: string, access: number): HostFile | number;
-  create(path: string, mode: number): number;
-  mkdir(path: string, mode: number): number;
+  create(path: string, mode: number, uid?: number, gid?: number): number;
+  mkdir(path: string, mode: number, uid?: number, gid?: number): number;
+  /** Mode and owner. Where it is missing, they stay as they are. */
+  change?(path: string, attributes: { readonly mode: number; readonly uid: number; readonly gid: number }): number;
   remove(path: string): number;
   removeDirectory(path: string): number;
   rename(from: string, to: string): number;
@@ -439,6 +444,18 @@ export interface PlanImage {
   readonly rows: readonly PlanRow[];
 }
 
+/** A tensor of a loaded model: what the arena keeps of it, and where the file has it. */
+export interface TensorPlace {
+  readonly name: string;
+  readonly shape: readonly number[]; // ne[0] first
+  readonly type: number; // GGML_TYPE as kept in the arena
+  readonly at: number; // in the arena, in the kernels' layout; 0: it streams
+  readonly bytes: number; // there
+  readonly fileType: number; // GGML_TYPE as stored
+  readonly fileAt: number;
+  readonly fileBytes: number;
+}
+
 /** A loaded model. */
 export interface Engine {
   readonly name: string;
@@ -465,6 +482,8 @@ export interface Engine {
   begin(slotAt: number, promptTokens: number, maxTokens: number): void;
   /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */
   ops(): readonly PlanRow[];
+  /** Its tensors in the order of the weights region. */
+  tensors(): readonly TensorPlace[];
 }
 
 export const ENCODE = { bos: 1, special: 2 } as const;
