@@ -16,7 +16,7 @@ export interface BootOptions extends Partial<Omit<MachineOptions, 'mounts'>> {
   readonly mounts?: MachineOptions['mounts'] | Readonly<Record<string, string | { path: string; readOnly?: boolean }>>;
 }
 
-export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, Submission } from './machine.ts';
+export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, StopAt, Submission } from './machine.ts';
 export { BUILD_DIGEST, Machine, PARTS, VERSION };
 
 import { BUILD_DIGEST, VERSION } from './version.ts';

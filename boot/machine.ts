@@ -31,6 +31,7 @@ import type { Pricer } from '../kernel/costs.ts';
 import { Kernel, type RunState } from '../kernel/kernel.ts';
 import { LIMITS } from '../kernel/abi/index.ts';
 import type { ObservedEntry } from '../kernel/observe.ts';
+import type { StopAt } from '../kernel/step.ts';
 import type { TraceNews } from '../kernel/trace.ts';
 import { Certificates, type CertificateFile } from '../kernel/wcet/certificate.ts';
 import { meterTable, Prices } from '../kernel/wcet/price.ts';
@@ -88,7 +89,17 @@ export interface BootOptions {
   readonly strict?: boolean;
 }
 
-export type { BudgetOptions, ExecResult, Inference, InferOptions, ObservedEntry, RunState, Submission, TraceNews };
+export type {
+  BudgetOptions,
+  ExecResult,
+  Inference,
+  InferOptions,
+  ObservedEntry,
+  RunState,
+  StopAt,
+  Submission,
+  TraceNews,
+};
 
 export class Machine {
   readonly arena: Arena;
@@ -150,9 +161,20 @@ export class Machine {
     return this.user?.home ?? '/home';
   }
 
-  /** Runs the machine: at most `slices` rounds. */
+  /** Runs the machine: at most `slices` rounds, or up to where stopAt says. */
   run(slices: number): RunState {
     return this.kernel.run(slices);
+  }
+
+  /**
+   * Where run() stops and says 'stopped', to go on from there when it is called again; null: nowhere. 'op': before every op of a plan that runs;
+   * 'layer': before the first of a segment and of each layer in it; 'token': behind every pass. Nothing in the machine can tell.
+   */
+  get stopAt(): StopAt | null {
+    return this.kernel.stopAt;
+  }
+  set stopAt(at: StopAt | null) {
+    this.kernel.stopAt = at;
   }
 
   /** Exit status of a program given to start(), once it has ended. */
@@ -212,7 +234,7 @@ export class Machine {
 
   /**
    * Runs one shell command line to its end. Working directory and variables last from one call to the next. A command that waits for
-   * input that cannot come is interrupted (status 130).
+   * input that cannot come is interrupted (status 130). It goes on over stops.
    */
   exec(line: string): ExecResult {
     if (this.execPid <= 0) {

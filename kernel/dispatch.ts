@@ -13,6 +13,14 @@ import type { Service } from './service.ts';
 import type { Session } from './session.ts';
 import { transferCycles } from './wcet/targets.ts';
 
+/** A pass that has begun: its parts, the most that it takes, and when it began. */
+interface Running {
+  readonly parts: readonly Part[];
+  readonly bound: number;
+  readonly from: number;
+  readonly fromNs: number;
+}
+
 export class Dispatcher {
   /** Sessions in a pass at most; 0: as many as there are rows. */
   sessionsMax = 0;
@@ -23,6 +31,8 @@ export class Dispatcher {
   readonly passes: Passes;
   /** Who was in the last pass. */
   private last: readonly Session[] = [];
+  /** The pass that the processor is held in the middle of; null: it is not. */
+  private held: Running | null = null;
 
   constructor(
     private readonly k: Service,
@@ -40,9 +50,18 @@ export class Dispatcher {
 
   // ── What comes next ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** The processor is held in the middle of a pass: run() goes on with it. */
+  get isHeld(): boolean {
+    return this.held !== null;
+  }
+
   /** One segment: a pass, a page moved, or reads that have failed waited for. False when nothing can run. */
   run(): boolean {
     const { loader, sched, clock, table, streams } = this.k;
+    if (this.held !== null) {
+      this.go(this.held);
+      return true;
+    }
     const engine = loader.engine();
     if (engine === null) return false;
     if (streams.hasFailed) return this.drain();
@@ -265,13 +284,22 @@ export class Dispatcher {
   // ── A pass ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private pass(engine: Engine, order: readonly number[]): void {
-    const { clock, trace, breached, table } = this.k;
+    const { clock, table } = this.k;
     const { parts, bound } = this.form(table.at(order[0]!)!, engine, order);
     const [from, fromNs] = [clock.cycles(), clock.nowNs()];
-    const rows = parts.reduce((n, part) => n + part.n, 0);
     this.preempt(parts, order);
-    const alone = this.passes.run(engine, parts);
+    this.passes.begin(engine, parts);
+    this.go({ parts, bound, from, fromNs });
+  }
 
+  /** Runs a pass to its end, and notes what it was; or on to where the processor is to be held. */
+  private go(pass: Running): void {
+    const { clock, trace, breached } = this.k;
+    const alone = this.passes.go();
+    this.held = alone === null ? pass : null;
+    if (alone === null) return;
+    const { parts, bound, from, fromNs } = pass;
+    const rows = parts.reduce((n, part) => n + part.n, 0);
     const cycles = clock.cycles() - from;
     const durationNs = clock.nowNs() - fromNs;
     const [{ s: first, pos }] = parts as [Part];

@@ -55,6 +55,7 @@ import { Disks, ROOT_DISK, type Disk, type DiskRequest } from './disks.ts';
 import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
+import { Listing } from './listing.ts';
 import { Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
 import { Monitor } from './monitor.ts';
@@ -73,6 +74,7 @@ import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
 import type { Journal } from './service.ts';
 import { Sessions } from './sessions.ts';
+import { Processor, type StopAt } from './step.ts';
 import { Streams } from './stream.ts';
 import { Swap } from './swap.ts';
 import { ServerWatch } from './server-watch.ts';
@@ -119,7 +121,8 @@ export interface Hardware {
   readonly log: (line: string) => void;
 }
 
-export type RunState = 'idle' | 'busy' | 'halted';
+/** 'stopped': where Kernel.stopAt wants it, in the middle of a pass or behind one. */
+export type RunState = 'idle' | 'busy' | 'stopped' | 'halted';
 
 /** The machine's date at power-on, in seconds since 1970. */
 const BOOT_EPOCH_SECONDS = 0;
@@ -136,6 +139,8 @@ export class Kernel {
   readonly clock: Clock;
   readonly costs: Costs;
   readonly streams: Streams;
+  private readonly processor: Processor;
+  private readonly listing: Listing;
   readonly disks: Disks;
   readonly packages: Packages;
   readonly loader: Loader;
@@ -157,6 +162,8 @@ export class Kernel {
   readonly monitor: Monitor;
   private readonly proc = new ProcFs();
   private halted = false;
+  /** Somebody outside has interrupted while the processor was held. */
+  private isInterrupted = false;
   /** What has interrupted the processor so far; transfers are counted by Costs. */
   private readonly interrupts = { timer: 0, console: 0, plan: 0 };
 
@@ -198,7 +205,10 @@ export class Kernel {
     const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, this.packages, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
-    this.streams = new Streams(arena, this.lay, this.clock, hw.compute);
+    this.streams = new Streams(arena, this.lay, this.clock);
+    this.processor = new Processor(arena, this.lay, this.clock, hw.compute, this.streams, at =>
+      this.listing.layerOf(at),
+    );
     this.loader = new Loader(
       arena,
       this.lay,
@@ -211,6 +221,7 @@ export class Kernel {
       this.packages,
       text => this.log.print(text),
     );
+    this.listing = new Listing(this.loader);
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
     this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.monitor.nameOf(uid));
     this.budget = new PeriodBudget(arena, this.lay.budgetAt, date);
@@ -248,6 +259,7 @@ export class Kernel {
       loader: this.loader,
       streams: this.streams,
       compute: hw.compute,
+      processor: this.processor,
       rng: { xor128: hw.xor128, lcg: hw.lcg },
       table,
       pool: this.pool,
@@ -796,8 +808,18 @@ export class Kernel {
     if (p !== undefined && p.status !== null) this.processes.reap(p);
   }
 
+  /** Ctrl-C. In the middle of a pass it waits, as all else does, for the pass's end. */
   interrupt(): void {
-    this.processes.signalForeground(SIG.INT);
+    if (this.sessions.isHeld) this.isInterrupted = true;
+    else this.processes.signalForeground(SIG.INT);
+  }
+
+  /** Where run() stops; null: nowhere. Whatever it is, the machine comes to the same bytes. */
+  get stopAt(): StopAt | null {
+    return this.processor.stopAt;
+  }
+  set stopAt(at: StopAt | null) {
+    this.processor.stopAt = at;
   }
 
   /** Before the host switches the machine off: what the audit log has not stored yet is stored. A machine that has halted stores nothing. */
@@ -806,11 +828,16 @@ export class Kernel {
     this.halted = true;
   }
 
-  /** At most `slices` rounds. 'idle': everything waits for input from outside. */
+  /** At most `slices` rounds, or up to where stopAt says. 'idle': everything waits for input from outside. */
   run(slices: number): RunState {
     if (this.halted) return 'halted';
     try {
-      for (let i = 0; i < slices; i++) if (!this.round()) return 'idle';
+      for (let i = 0; i < slices; i++) {
+        const { passes } = this.sessions;
+        const moved = this.sessions.isHeld ? this.step() : this.round();
+        if (this.sessions.isHeld || (this.stopAt === 'token' && this.sessions.passes > passes)) return 'stopped';
+        if (!moved) return 'idle';
+      }
       return 'busy';
     } catch (e) {
       this.halted = true;
@@ -834,6 +861,8 @@ export class Kernel {
       this.interrupts.console++;
       this.interrupt();
     }
+    if (this.isInterrupted) this.interrupt();
+    this.isInterrupted = false;
     if (this.hw.console.takeSuspend()) {
       this.interrupts.console++;
       this.processes.signalForeground(SIG.TSTP);
@@ -841,10 +870,15 @@ export class Kernel {
     if (this.hw.console.takeResize()) this.processes.signalForeground(SIG.WINCH);
     const before = this.processes.progress;
     const allRan = this.processes.runAll(() => this.sessions.mayRunProgram());
-    const stepped = this.sessions.run();
-    if (stepped) this.interrupts.plan++;
-    if (stepped || this.processes.progress !== before) return true;
+    if (this.step() || this.processes.progress !== before) return true;
     return this.sleep() || !allRan;
+  }
+
+  /** One segment of a session, or as much of it as runs before the processor is held. False: nothing can run. */
+  private step(): boolean {
+    const stepped = this.sessions.run();
+    if (stepped && !this.sessions.isHeld) this.interrupts.plan++;
+    return stepped;
   }
 
   /**

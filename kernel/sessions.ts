@@ -158,8 +158,18 @@ export class Sessions {
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** The processor is held in the middle of a pass: run() goes on with that, and with nothing else. */
+  get isHeld(): boolean {
+    return this.dispatcher.isHeld;
+  }
+  /** Passes since power-on. */
+  get passes(): number {
+    return this.dispatcher.figures.passes;
+  }
+
   /** One segment: a pass over the weights, or a page moved; and the audit log is flushed. False when nothing can run. */
   run(): boolean {
+    if (this.isHeld) return this.dispatcher.run();
     this.sync();
     const { journal } = this.k;
     const slack = (): number => this.dispatcher.slack();

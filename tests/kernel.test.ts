@@ -78,6 +78,10 @@ class FakeCompute implements Compute {
     if (opAt === 4) this.arena.f64[(stepAt + at.loss) >> 3] = 0.5;
     return this.fault;
   }
+  /** Its segments have no records that could run one by one. */
+  run_op(): number {
+    throw new Error('the fake processor was to be held');
+  }
   repack(): number {
     return -1;
   }

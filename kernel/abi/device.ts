@@ -24,6 +24,8 @@ export interface Compute {
   readonly build: 'simd128' | 'relaxed';
   /** hot: runs the plan's op records from `opAt` to the segment's end. Returns StepBlock.status. */
   run(stepAt: number, opAt: number): number;
+  /** One record of a plan, no END, as run() runs it. Returns its FAULT and writes no StepBlock.status. */
+  run_op(stepAt: number, opAt: number): number;
   /** Expands `n` values (whole blocks) of a ggml type to f32. Returns 0, or -1 when the type is not known to this build. */
   dequantize(type: number, fromAt: number, n: number, toAt: number): number;
   /**
@@ -153,6 +155,9 @@ export interface HostStat {
   readonly kind: number; // KIND.file or KIND.dir
   readonly size: number;
   readonly mode: number;
+  /** Where the host keeps owners; elsewhere everything is the superuser's. */
+  readonly uid?: number;
+  readonly gid?: number;
 }
 
 /** A file of the host, open: it stays the one that was opened, whatever comes to lie under its name. Positions to 2⁵³ − 1; numbers < 0 are -errno. */
@@ -171,8 +176,10 @@ export interface HostDirectory {
   list(path: string): readonly { name: string; kind: number }[] | number;
   /** `access`: O.RDONLY, O.WRONLY or O.RDWR. */
   open(path: string, access: number): HostFile | number;
-  create(path: string, mode: number): number;
-  mkdir(path: string, mode: number): number;
+  create(path: string, mode: number, uid?: number, gid?: number): number;
+  mkdir(path: string, mode: number, uid?: number, gid?: number): number;
+  /** Mode and owner. Where it is missing, they stay as they are. */
+  change?(path: string, attributes: { readonly mode: number; readonly uid: number; readonly gid: number }): number;
   remove(path: string): number;
   removeDirectory(path: string): number;
   rename(from: string, to: string): number;

@@ -54,7 +54,7 @@ type Rest = 'paused' | 'unseen' | 'idle' | 'over';
 
 export class Host {
   readonly tty: Tty;
-  readonly machine: Machine;
+  readonly machine: Machine & { stopAt?: StopAt | null };
   readonly #ground: Ground;
   readonly #outflow: Outflow;
   /** A program that redraws the screen as time goes by is shown in real time. */
@@ -68,7 +68,7 @@ export class Host {
   #speed: Speed = { mode: 'run' };
   #step: StopAt | null = null; // asked for and not yet come to
   #paceDueMs = 0; // of the next op
-  #state: RunState = 'busy';
+  #state: RunState | 'stopped' = 'busy';
   #isOver = false;
   #input: Uint8Array = new Uint8Array(0); // typed, and no room for it in the terminal yet
   #interruptRounds = 0;
@@ -276,7 +276,7 @@ export class Host {
     const { machine, tty } = this;
     const wasRaw = tty.raw;
     machine.stopAt = this.#stopAt();
-    this.#state = machine.run(1);
+    this.#state = machine.run(1) as RunState | 'stopped';
     if (!wasRaw && tty.raw) this.#live.meet(machine.nowNs());
     if (this.#feed() && this.#state === 'idle') this.#state = 'busy';
     if (this.#interruptRounds > 0) this.#interruptRounds = this.#state === 'idle' ? 0 : this.#interruptRounds - 1;
@@ -367,7 +367,12 @@ export class Host {
   /** The state, when it is another one and the last news of it are not too fresh. */
   #report(): void {
     this.#attendant.moved();
-    const state = { run: this.kind, nowNs: this.machine.nowNs(), cycles: this.machine.kernel.clock.cycles(), raw: this.tty.raw };
+    const state = {
+      run: this.kind,
+      nowNs: this.machine.nowNs(),
+      cycles: this.machine.kernel.clock.cycles(),
+      raw: this.tty.raw,
+    };
     const text = JSON.stringify(state);
     if (text === this.#toldState) return;
     const waitMs = this.#stateMs + STATE_MS - this.#ground.nowMs();

@@ -2,8 +2,9 @@
 
 import type { Ask, ToPage } from '../protocol/messages.ts';
 import { Service } from './service.ts';
-import { openStorage } from './storage.ts';
+
 import { supplies } from './supplies.ts';
+import { unkept } from './unkept.ts';
 
 declare const self: DedicatedWorkerGlobalScope;
 
@@ -36,7 +37,7 @@ const service = new Service({
     return () => clearTimeout(timer);
   },
   supplies,
-  openStorage,
+  openStorage: async () => unkept('storage is not joined yet'),
 });
 
 self.addEventListener('message', ({ data }: MessageEvent<Ask>) => void service.take(data));

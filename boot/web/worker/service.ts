@@ -3,7 +3,7 @@
 
 import { formatRefusal, isRefusal, refuse, type Refusal } from '../../../kernel/abi/index.ts';
 import { TARGET_DEFAULT, TARGETS } from '../../../kernel/wcet/targets.ts';
-import { Machine } from '../../machine.ts';
+import { bestBuild, Machine } from '../../machine.ts';
 import { BUILD_DIGEST, VERSION } from '../../version.ts';
 import type { Ask, Calls, PoweredOn, PowerOn, Share, ToPage } from '../protocol/messages.ts';
 import { Host, type Attendant, type Ground } from './host.ts';
@@ -122,7 +122,7 @@ export class Service {
     return {
       version: VERSION,
       build: BUILD_DIGEST,
-      compute: host.machine.compute,
+      compute: bestBuild(),
       targets: TARGETS.map(({ name, title }) => ({ name, title })),
       target: target || TARGET_DEFAULT,
       seed,

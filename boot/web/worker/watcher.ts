@@ -83,7 +83,7 @@ export class Watcher {
   /** The look into the last step as JSON; a refusal is `{"refused": "why"}`. Null: none wanted, or it shows what it showed. */
   #probed(machine: Machine, watch: Watch): string | null {
     if (watch.probe === null) return null;
-    const probed = machine.probe(watch.probe);
+    const probed = (machine as Machine & { probe(wish: object): string }).probe(watch.probe);
     const text = isRefusal(probed) ? JSON.stringify({ refused: probed.message }) : probed;
     if (text === this.#probe) return null;
     this.#probe = text;
