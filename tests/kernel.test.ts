@@ -78,6 +78,9 @@ class FakeCompute implements Compute {
     if (opAt === 4) this.arena.f64[(stepAt + at.loss) >> 3] = 0.5;
     return this.fault;
   }
+  run_op(): number {
+    return this.fault;
+  }
   repack(): number {
     return -1;
   }
@@ -183,6 +186,7 @@ class FakeEngine implements EngineDriver {
       slots: layOutSlots(options, 0, place.sessionAt),
       begin: () => {},
       ops: () => [],
+      inside: null,
     };
   }
   plan(): abi.Refusal {
