@@ -126,7 +126,7 @@ export class PagePool {
    * it must be computed for the logits behind it. Its pages are named in the table; returns its positions, which may end inside a page.
    */
   share(tableAt: number, uid: number, historyAt: number, tokens: number): number {
-    const covered = this.follow(uid, historyAt, tokens - 1, (i, page) => this.refer(tableAt, i, page));
+    const covered = this.follow(tableAt, uid, historyAt, tokens - 1, true);
     this.prefixTokens += covered;
     return covered;
   }
@@ -136,19 +136,18 @@ export class PagePool {
    * (begin).
    */
   recall(tableAt: number, uid: number, historyAt: number, tokens: number): number {
-    return this.follow(uid, historyAt, tokens, (i, page) => {
-      this.arena.u32[(tableAt >> 2) + i] = page * this.place.pageBytes;
-    });
+    return this.follow(tableAt, uid, historyAt, tokens, false);
   }
 
-  /** The pages that hold the longest beginning of `tokens` tokens that the pool knows for this user, in order. Returns its positions. */
-  private follow(uid: number, historyAt: number, tokens: number, visit: (i: number, page: number) => void): number {
+  /** Writes the pages of the longest beginning of `tokens` tokens that is known for this user into the table; `refers`: it counts. Returns its positions. */
+  private follow(tableAt: number, uid: number, historyAt: number, tokens: number, refers: boolean): number {
     let covered = 0;
     let parent = ROOT;
     for (let i = 0; covered < tokens; i++) {
       const page = this.find(parent, uid, historyAt + covered * 4, Math.min(KV_PAGE, tokens - covered), NONE);
       if (page === NONE) break;
-      visit(i, page);
+      if (refers) this.refer(tableAt, i, page);
+      else this.arena.u32[(tableAt >> 2) + i] = page * this.place.pageBytes;
       covered += this.matched;
       if (this.matched < KV_PAGE) break;
       parent = this.keyOf(page, PAGE.key);

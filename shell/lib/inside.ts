@@ -145,9 +145,9 @@ const quoted = ({ text }: Token): string => JSON.stringify(text);
 const percent = (p: number | null): string => (p === null ? '-' : `${(100 * p).toFixed(2)} %`);
 const bits = (entropy: number): string => `${entropy.toFixed(2)} bit`;
 
-function heading({ id, state, position, token, next }: Told, more = ''): string {
+function heading({ id, state, position, token, next }: Told): string {
   const after = next === null ? 'nothing follows yet' : `then ${quoted(next)}${next.drawn ? ', drawn' : ', given'}`;
-  return `session ${id}, ${state}, position ${position}${more}: ${quoted(token)}, ${after}\n`;
+  return `session ${id}, ${state}, position ${position}: ${quoted(token)}, ${after}\n`;
 }
 
 function probsText(told: Probs): string {
@@ -170,13 +170,14 @@ function probsText(told: Probs): string {
 
 function attentionText(told: Attention): string {
   const { layer, layers, head, heads, heads_kv, head_kv, row } = told;
-  const keys = heads === heads_kv ? '' : `, keys ${head_kv} of ${heads_kv}`;
+  const keys = heads === heads_kv ? '' : `, keys ${head_kv} of 0 to ${heads_kv - 1}`;
   const rows = row.map(({ position, id, weight, ...token }) => {
     const bar = '#'.repeat(Math.round(weight * barWidth));
     return [String(position), String(id), quoted({ id, ...token }), percent(weight), bar];
   });
   return [
-    heading(told, `, layer ${layer} of ${layers}, head ${head} of ${heads}${keys}`),
+    heading(told),
+    `layer ${layer} of 0 to ${layers - 1}, head ${head} of 0 to ${heads - 1}${keys}\n`,
     table([['POSITION', 'ID', 'TOKEN', 'WEIGHT', ''], ...rows], [true, true, false, true, false]),
   ].join('');
 }
