@@ -14,7 +14,9 @@ import {
   type Hasher,
   type HostDirectory,
   type LogKey,
+  type ProbeWish,
   type ProgramTable,
+  type Refusal,
   type TemplateDevice,
   type TtyDevice,
 } from '../kernel/abi/index.ts';
@@ -281,6 +283,14 @@ export class Machine {
   /** Tokens in a period for the whole machine; throws when the machine refuses the numbers. */
   configureBudget(options: BudgetOptions): void {
     inference.configureBudget(this.line, options);
+  }
+
+  /**
+   * A look into a step of a session, as `llmctl probs|attention|lens --json` print it to the superuser; or why there is none. The machine does not
+   * notice: it stays as it is to the last byte, and may be held in the middle of a pass.
+   */
+  probe(wish: ProbeWish): string | Refusal {
+    return this.kernel.probe(wish);
   }
 
   /** The figures of `llmstats --json`. */
