@@ -124,6 +124,7 @@ class Page {
     try {
       const on = await this.#client.ask('powerOn', { seed, target, columns, rows, home, log, share });
       this.#showPower(on);
+      this.#terminal.xterm.write('', () => performance.mark('prompt')); // it is on the screen: for measurements
       if (share !== null) sayWhatCame(share, on);
     } catch (error) {
       this.#isOn = false;
