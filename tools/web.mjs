@@ -40,6 +40,7 @@ const bundle = {
   splitting: true,
   outdir: 'out',
   legalComments: 'none',
+  loader: { '.wasm': 'binary' },
 };
 
 /** Scripts and style sheets from these entries: name → bytes. */
