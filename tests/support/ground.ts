@@ -68,13 +68,15 @@ export class SimulatedGround implements Ground {
 export class Sitter {
   readonly ground = new SimulatedGround();
   readonly host: Host;
+  /** What came to the terminal up to the first prompt. */
+  readonly boot: string;
 
   constructor(options: Parameters<typeof boot>[0] = {}, columns = 80, rows = 24) {
     this.host = new Host(this.ground, { columns, rows }, (console, log) =>
       boot({ image: IMAGE, ...options, console, log }),
     );
     this.host.start(() => {});
-    this.settle();
+    this.boot = this.settle();
   }
 
   /** Everything is shown at once, until nothing is left to happen; returns what came. */
