@@ -75,6 +75,7 @@ import { SessionTable, type Breach } from './session.ts';
 import type { Journal } from './service.ts';
 import { Sessions } from './sessions.ts';
 import { Processor, type StopAt } from './step.ts';
+import { StepView } from './step-view.ts';
 import { Streams } from './stream.ts';
 import { Swap } from './swap.ts';
 import { ServerWatch } from './server-watch.ts';
@@ -611,8 +612,26 @@ export class Kernel {
     proc('keys', () => this.packages.keys.text());
     proc('audit', () => this.auditLines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
+    proc('step', () => this.stepView().step());
+    proc('plan', () => this.stepView().plan());
     proc('diskmodels', () => this.disks.modelsText());
     proc('trace', () => this.trace.text());
+  }
+
+  /** The processor's place in its plan, as who reads may see it. */
+  private stepView(): StepView {
+    const { clock, lay, listing, loader, processor } = this;
+    const uid = this.reader();
+    return new StepView({
+      arena: this.hw.arena,
+      lay,
+      clock,
+      loader,
+      listing,
+      processor,
+      pass: () => this.sessions.latestPass,
+      isSeen: id => this.sessions.isSeenBy(uid, id),
+    });
   }
 
   /** /proc/tensors: a header, then a line a tensor of the loaded model; empty when none is loaded. */

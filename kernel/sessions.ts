@@ -20,7 +20,7 @@ import type { OpenFile } from '../vfs/file.ts';
 import { ROOT } from '../vfs/permission.ts';
 import { Admission } from './admission.ts';
 import { Charging } from './charging.ts';
-import { Dispatcher } from './dispatch.ts';
+import { Dispatcher, type PassFigures } from './dispatch.ts';
 import { Life } from './life.ts';
 import { pageMap } from './page-map.ts';
 import { Residency } from './residency.ts';
@@ -162,9 +162,12 @@ export class Sessions {
   get isHeld(): boolean {
     return this.dispatcher.isHeld;
   }
-  /** Passes since power-on. */
+  /** Passes since power-on, and what the one at hand, or the last one, takes. */
   get passes(): number {
     return this.dispatcher.figures.passes;
+  }
+  get latestPass(): PassFigures {
+    return this.dispatcher.latest;
   }
 
   /** One segment: a pass over the weights, or a page moved; and the audit log is flushed. False when nothing can run. */

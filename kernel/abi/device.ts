@@ -368,6 +368,16 @@ export interface EngineDriver {
   load(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): Engine | Refusal;
 }
 
+/** An operand of an op as its record holds it. */
+export interface PlanOperand {
+  readonly name: string; // as the engine's ops call it, without its `At`
+  readonly word: number; // of the record
+  /** `place`: an arena offset; `plane`: bytes from the beginning of a KV page; `type`: a ggml type; `real`: f32 bits. */
+  readonly kind: 'place' | 'plane' | 'type' | 'real' | 'integer';
+  readonly place: string; // what lies there: a tensor, a buffer; '' unless it is a place
+  readonly shape: string; // of that: f32[t][288], t being the rows that the op runs over; '' where it has none
+}
+
 /** One op of a plan as text. */
 export interface PlanRow {
   readonly segment: string;
@@ -375,6 +385,7 @@ export interface PlanRow {
   readonly layer: number; // -1 outside of layers
   readonly name: string; // the weights' tensor, or the buffer that is written
   readonly detail: string;
+  readonly operands: readonly PlanOperand[];
 }
 
 /**
