@@ -139,7 +139,7 @@ export class Rerun {
    * What the sampler draws from at a temperature above 0: its own masses; logits of −∞ are no token's. Entropy is ln Σ e^z − Σ p·z over z =
    * (logit − largest) / temperature, where the logarithm is a loss: that of the likeliest token, whose z is 0.
    */
-  chances(logits: Float32Array, temp: number, cut: Cut = UNCUT): Chances {
+  chances(logits: Float32Array, temp: number, cut: Cut): Chances {
     const target = indexOfMost(logits);
     const most = logits[target]!;
     const z = logits.map(x => Math.fround(x - most) / temp);
