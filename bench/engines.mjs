@@ -147,12 +147,17 @@ async function page(browserName, files) {
 
 const PAGE = `
 import { Machine, bestBuild } from './boot/machine.ts';
+import { PARTS } from './boot/parts.ts';
 import { singleFile } from './boot/host-directory.ts';
 import { Subject } from './bench/subject.mjs';
 const bytes = async url => new Uint8Array(await (await fetch(url)).arrayBuffer());
 globalThis.start = async (name, load) => {
   const directory = singleFile(name, await bytes('/model'));
-  const machine = new Machine({ image: await bytes('/boot.cpio'), mounts: [{ guest: '/mnt/bench', directory }] });
+  const machine = new Machine({
+    parts: PARTS,
+    image: await bytes('/boot.cpio'),
+    mounts: [{ guest: '/mnt/bench', directory }],
+  });
   globalThis.subject = new Subject(machine, load);
   return bestBuild();
 };

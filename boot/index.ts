@@ -9,14 +9,15 @@ import { directory } from './host-directory.ts';
 import { isRefusal, type LogKey } from '../kernel/abi/index.ts';
 import { demonstrationKey, parseLogKey, type SignerOf } from './log-key.ts';
 import { Machine, type BootOptions as MachineOptions } from './machine.ts';
+import { PARTS } from './parts.ts';
 
 export interface BootOptions extends Partial<Omit<MachineOptions, 'mounts'>> {
   /** Host directories: `{ '/guest/path': '/host/path' }`, or with options. */
   readonly mounts?: MachineOptions['mounts'] | Readonly<Record<string, string | { path: string; readOnly?: boolean }>>;
 }
 
-export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, Submission } from './machine.ts';
-export { BUILD_DIGEST, Machine, VERSION };
+export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, StopAt, Submission } from './machine.ts';
+export { BUILD_DIGEST, Machine, PARTS, VERSION };
 
 import { BUILD_DIGEST, VERSION } from './version.ts';
 
@@ -52,6 +53,7 @@ export function boot(options: BootOptions = {}): Machine {
   allowRelaxedSimd();
   const { mounts, ...rest } = options;
   return new Machine({
+    parts: PARTS,
     sha256: () => createHash('sha256'),
     logKey: demonstrationKey(nodeSigner),
     ...rest,

@@ -3,9 +3,6 @@
 
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
-import certificateFile from '../build/certificates.json' with { type: 'json' };
-import simd128Bytes from '../build/kernels.simd128.wasm';
-import relaxedBytes from '../build/kernels.relaxed.wasm';
 import {
   E,
   isRefusal,
@@ -18,7 +15,9 @@ import {
   type HostDirectory,
   type LogKey,
   type ProbeWish,
+  type ProgramTable,
   type Refusal,
+  type TemplateDevice,
   type TtyDevice,
 } from '../kernel/abi/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
@@ -35,19 +34,31 @@ import { Arena } from '../kernel/arena.ts';
 import type { Pricer } from '../kernel/costs.ts';
 import { Kernel, type RunState } from '../kernel/kernel.ts';
 import { LIMITS } from '../kernel/abi/index.ts';
-import { Certificates } from '../kernel/wcet/certificate.ts';
+import type { ObservedEntry } from '../kernel/observe.ts';
+import type { StopAt } from '../kernel/step.ts';
+import type { TraceNews } from '../kernel/trace.ts';
+import { Certificates, type CertificateFile } from '../kernel/wcet/certificate.ts';
 import { meterTable, Prices } from '../kernel/wcet/price.ts';
 import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } from '../kernel/wcet/targets.ts';
-import { programs } from '../shell/index.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
-import { multiplyAddIsFused } from './fused.ts';
+import { bestBuild, type Build } from './fused.ts';
 import * as inference from './inference.ts';
 import type { BudgetOptions, Inference, InferOptions, Submission } from './inference.ts';
-import { templateDevice } from './template.ts';
 import { demonstrationKey } from './log-key.ts';
 import { BUILD_DIGEST, VERSION } from './version.ts';
 
+/** What the build makes beside the kernel. boot/parts.ts has all of it; a page fetches the kernels that its engine takes, and programs when they are first run. */
+export interface Parts {
+  /** The compute kernels, WebAssembly in bytes or compiled: at least the build that is to run. */
+  readonly kernels: Readonly<Partial<Record<Build, Uint8Array<ArrayBuffer> | WebAssembly.Module>>>;
+  /** What they cost. */
+  readonly certificates: CertificateFile;
+  readonly programs: ProgramTable;
+  readonly templates: TemplateDevice;
+}
+
 export interface BootOptions {
+  readonly parts: Parts;
   /** Boot image, cpio newc. */
   readonly image: Uint8Array;
   /** Host directories and where they appear. */
@@ -63,9 +74,7 @@ export interface BootOptions {
   /** Sees each line of the kernel log as it is written. */
   readonly log?: (line: string) => void;
   /** Which build of the kernels: the fastest this engine takes, or a given one. Results are the same to the bit. */
-  readonly build?: 'simd128' | 'relaxed';
-  /** Another compiled module of that build, in place of the shipped one: to measure with. */
-  readonly kernels?: Uint8Array<ArrayBuffer>;
+  readonly build?: Build;
   /** The simulated processor: a name of TARGETS (default cortex-a72). */
   readonly target?: string;
   /** Text of a calibration, for the target `host`. */
@@ -82,7 +91,18 @@ export interface BootOptions {
   readonly strict?: boolean;
 }
 
-export type { BudgetOptions, ExecResult, Inference, InferOptions, RunState, Submission };
+export { bestBuild };
+export type {
+  BudgetOptions,
+  ExecResult,
+  Inference,
+  InferOptions,
+  ObservedEntry,
+  RunState,
+  StopAt,
+  Submission,
+  TraceNews,
+};
 
 export class Machine {
   readonly arena: Arena;
@@ -95,7 +115,7 @@ export class Machine {
   constructor(options: BootOptions) {
     const memory = new WebAssembly.Memory({ initial: LIMITS.arenaBytes / 65536, maximum: LIMITS.arenaBytes / 65536 });
     this.arena = new Arena(memory.buffer);
-    const compute = instantiate(memory, options.build ?? bestBuild(), options.kernels);
+    const compute = instantiate(memory, options.build ?? bestBuild(), options.parts);
     const tty = options.console ?? new Tty({ interactive: false, output: () => {} });
     const tokenizer = new Tokenizers(this.arena, compute, LIMITS.nullBytes);
     this.kernel = new Kernel({
@@ -105,7 +125,7 @@ export class Machine {
       engines: [new TransformerDriver({ arena: this.arena, compute, tokenizer }), new StubDriver(this.arena)],
       xor128,
       lcg,
-      templates: templateDevice,
+      templates: options.parts.templates,
       sha256: options.sha256 ?? (() => sha256.create()),
       console: tty,
       devices: new Map([
@@ -118,13 +138,13 @@ export class Machine {
       block: blockDriver,
       diskModels: new Map(Object.entries(options.disks ?? {})),
       image: options.image,
-      programs,
+      programs: options.parts.programs,
       loadConstants: at => loadUnicode(this.arena, at),
       version: VERSION,
       buildDigest: BUILD_DIGEST,
       seed: options.seed ?? 0,
       ...processors(options),
-      pricer: pricer(),
+      pricer: pricer(options.parts),
       logKey: options.audit === false ? null : (options.logKey ?? demonstrationKey()),
       strict: options.strict ?? false,
       log: options.log ?? (() => {}),
@@ -144,9 +164,20 @@ export class Machine {
     return this.user?.home ?? '/home';
   }
 
-  /** Runs the machine: at most `slices` rounds. */
+  /** Runs the machine: at most `slices` rounds, or up to where stopAt says. */
   run(slices: number): RunState {
     return this.kernel.run(slices);
+  }
+
+  /**
+   * Where run() stops and says 'stopped', to go on from there when it is called again; null: nowhere. 'op': before every op of a plan that runs;
+   * 'layer': before the first of a segment and of each layer in it; 'token': behind every pass. Nothing in the machine can tell.
+   */
+  get stopAt(): StopAt | null {
+    return this.kernel.stopAt;
+  }
+  set stopAt(at: StopAt | null) {
+    this.kernel.stopAt = at;
   }
 
   /** Exit status of a program given to start(), once it has ended. */
@@ -164,6 +195,41 @@ export class Machine {
     this.kernel.powerOff();
   }
 
+  // ── From outside ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Up to `length` bytes of any file from `from` on, as the superuser reads it, or -errno; the machine does not notice (kernel/observe.ts), and
+   * need not be idle: not even between two steps.
+   */
+  observe(path: string, from = 0, length = Infinity): Uint8Array | number {
+    return this.kernel.observer.read(path, from, length);
+  }
+
+  /** What a directory holds, or -errno; the machine does not notice. */
+  observeList(path: string): readonly ObservedEntry[] | number {
+    return this.kernel.observer.list(path);
+  }
+
+  /** Records of /dev/trace behind the first `total` events since power-on. */
+  traceSince(total: number): TraceNews {
+    return this.kernel.trace.since(total);
+  }
+
+  /** Puts a file into the machine, as the boot image does: 0 or -errno, and then nothing has changed. */
+  store(path: string, bytes: Uint8Array): number {
+    return this.kernel.observer.store(path, bytes);
+  }
+
+  /** The newest checkpoint of the audit log with its signatures; '' where nothing is logged. */
+  auditHead(): string {
+    return this.kernel.audit?.head ?? '';
+  }
+
+  /** SHA-256 of the machine's state: what the same commands come to on every host. docs/DESIGN.md says what it covers. */
+  stateDigest(): string {
+    return this.kernel.observer.stateDigest();
+  }
+
   /** Ctrl-C from outside. */
   interrupt(): void {
     this.kernel.interrupt();
@@ -171,7 +237,7 @@ export class Machine {
 
   /**
    * Runs one shell command line to its end. Working directory and variables last from one call to the next. A command that waits for
-   * input that cannot come is interrupted (status 130).
+   * input that cannot come is interrupted (status 130). It goes on over stops.
    */
   exec(line: string): ExecResult {
     if (this.execPid <= 0) {
@@ -233,25 +299,17 @@ export class Machine {
   }
 }
 
-/** The relaxed build where the engine compiles it and its multiply-add is fused. Node 20 needs the flag that boot/node.ts sets. */
-export function bestBuild(): 'simd128' | 'relaxed' {
-  return WebAssembly.validate(relaxedBytes) && multiplyAddIsFused() ? 'relaxed' : 'simd128';
-}
-
-function instantiate(
-  memory: WebAssembly.Memory,
-  build: 'simd128' | 'relaxed',
-  kernels?: Uint8Array<ArrayBuffer>,
-): EngineCompute {
-  const shipped = build === 'relaxed' ? relaxedBytes : simd128Bytes;
-  const module = new WebAssembly.Module(kernels ?? shipped);
+function instantiate(memory: WebAssembly.Memory, build: Build, { kernels }: Parts): EngineCompute {
+  const shipped = kernels[build];
+  if (shipped === undefined) throw new Error(`the ${build} build of the kernels is not here`);
+  const module = shipped instanceof WebAssembly.Module ? shipped : new WebAssembly.Module(shipped);
   const instance = new WebAssembly.Instance(module, { env: { memory } });
   return { build, ...instance.exports } as unknown as EngineCompute;
 }
 
 /** Every build of the kernels is charged what the certified one costs. */
-function pricer(): Pricer {
-  const certificates = Certificates.of(certificateFile);
+function pricer(parts: Parts): Pricer {
+  const certificates = Certificates.of(parts.certificates);
   if (isRefusal(certificates)) throw new Error(certificates.message);
   return {
     plan: (target, plan) => Prices.of(certificates, target, plan),

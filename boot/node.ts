@@ -22,6 +22,7 @@ import {
 import { auditWord, type Terminal } from './audit-word.ts';
 import { directory, reason, singleFile } from './host-directory.ts';
 import { findTarget, parseCalibration, TARGET_DEFAULT, TARGETS } from '../kernel/wcet/targets.ts';
+import { shareWord } from './share-word.ts';
 import { boot, nodeSigner, type Machine, type RunState } from './index.ts';
 import { LOG_NAME_DEFAULT, parseLogKey } from './log-key.ts';
 import { parsePace, Pacer } from './pace.ts';
@@ -72,6 +73,8 @@ Options may follow SCRIPT; after -- everything is an operand.
 
 arena8 audit VERB ... reads, verifies and witnesses audit logs, and makes keys,
 without a machine: arena8 audit --help.
+arena8 share URL runs again what a link of the page carries, and says whether
+the same came of it; it makes such links too: arena8 share --help.
 `;
 
 /** First arguments that later versions give a meaning. */
@@ -522,4 +525,6 @@ function scriptOf(file: string): Uint8Array {
   }
 }
 
-new Host(parse(process.argv.slice(2))).start();
+const words = process.argv.slice(2);
+if (words[0] === 'share') process.exit(await shareWord(words.slice(1), terminal()));
+new Host(parse(words)).start();

@@ -4,6 +4,7 @@
 
 import type { Engine } from './abi/index.ts';
 import { lengthOf, type Charging } from './charging.ts';
+import type { PlanPrices } from './costs.ts';
 import type { Life } from './life.ts';
 import { isChunkBegin, Passes, type Part } from './pass.ts';
 import type { Residency } from './residency.ts';
@@ -12,6 +13,21 @@ import type { Segments } from './segments.ts';
 import type { Service } from './service.ts';
 import type { Session } from './session.ts';
 import { transferCycles } from './wcet/targets.ts';
+
+/** What the pass at hand, or the last one, has taken so far, and takes at most; the prices of its plan. Null: there was none. */
+export interface PassFigures {
+  readonly cycles: number;
+  readonly bound: number;
+  readonly prices: PlanPrices | null;
+}
+
+/** A pass that has begun: its parts, the most that it takes, and when it began. */
+interface Running {
+  readonly parts: readonly Part[];
+  readonly bound: number;
+  readonly from: number;
+  readonly fromNs: number;
+}
 
 export class Dispatcher {
   /** Sessions in a pass at most; 0: as many as there are rows. */
@@ -23,6 +39,10 @@ export class Dispatcher {
   readonly passes: Passes;
   /** Who was in the last pass. */
   private last: readonly Session[] = [];
+  /** The pass that the processor is held in the middle of; null: it is not. */
+  private held: Running | null = null;
+  /** The pass that has ended last. */
+  private ended: PassFigures = { cycles: 0, bound: 0, prices: null };
 
   constructor(
     private readonly k: Service,
@@ -40,9 +60,25 @@ export class Dispatcher {
 
   // ── What comes next ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** The processor is held in the middle of a pass: run() goes on with it. */
+  get isHeld(): boolean {
+    return this.held !== null;
+  }
+
+  get latest(): PassFigures {
+    const { clock, loader, processor } = this.k;
+    if (this.held === null) return this.ended;
+    const { from, bound } = this.held;
+    return { cycles: clock.cycles() - from + processor.unbooked, bound, prices: loader.prices() };
+  }
+
   /** One segment: a pass, a page moved, or reads that have failed waited for. False when nothing can run. */
   run(): boolean {
     const { loader, sched, clock, table, streams } = this.k;
+    if (this.held !== null) {
+      this.go(this.held);
+      return true;
+    }
     const engine = loader.engine();
     if (engine === null) return false;
     if (streams.hasFailed) return this.drain();
@@ -265,13 +301,22 @@ export class Dispatcher {
   // ── A pass ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private pass(engine: Engine, order: readonly number[]): void {
-    const { clock, trace, breached, table } = this.k;
+    const { clock, table } = this.k;
     const { parts, bound } = this.form(table.at(order[0]!)!, engine, order);
     const [from, fromNs] = [clock.cycles(), clock.nowNs()];
-    const rows = parts.reduce((n, part) => n + part.n, 0);
     this.preempt(parts, order);
-    const alone = this.passes.run(engine, parts);
+    this.passes.begin(engine, parts);
+    this.go({ parts, bound, from, fromNs });
+  }
 
+  /** Runs a pass to its end, and notes what it was; or on to where the processor is to be held. */
+  private go(pass: Running): void {
+    const { clock, loader, trace, breached } = this.k;
+    const alone = this.passes.go();
+    this.held = alone === null ? pass : null;
+    if (alone === null) return;
+    const { parts, bound, from, fromNs } = pass;
+    const rows = parts.reduce((n, part) => n + part.n, 0);
     const cycles = clock.cycles() - from;
     const durationNs = clock.nowNs() - fromNs;
     const [{ s: first, pos }] = parts as [Part];
@@ -279,6 +324,7 @@ export class Dispatcher {
       const outputTokens = first.get('outputTokens');
       breached({ what: 'pass', session: first.id, outputTokens, pos, charged: cycles, most: bound, least: 0 });
     }
+    this.ended = { cycles, bound, prices: loader.prices() };
     const f = this.figures;
     f.passes++;
     f.rows += rows;

@@ -11,6 +11,7 @@ import {
   LIMITS,
   LOAD_DEFAULTS,
   O,
+  printable,
   QuotaRecord,
   refuse,
   SIG,
@@ -55,10 +56,12 @@ import { Disks, ROOT_DISK, type Disk, type DiskRequest } from './disks.ts';
 import { Forecast } from './forecast.ts';
 import { unpackImage } from './initramfs.ts';
 import { layFixed, type Layout } from './layout.ts';
+import { Listing } from './listing.ts';
 import { Loader } from './loader.ts';
 import { KernelLog } from './log.ts';
 import { Monitor } from './monitor.ts';
 import { makeDirectories, Mounter } from './mounter.ts';
+import { Observer } from './observe.ts';
 import { describeFailure, formatPanic, panic } from './panic.ts';
 import { Packages } from './packages.ts';
 import { Pace } from './pace.ts';
@@ -72,6 +75,8 @@ import { Scheduler } from './sched.ts';
 import { SessionTable, type Breach } from './session.ts';
 import type { Journal } from './service.ts';
 import { Sessions } from './sessions.ts';
+import { Processor, type StopAt } from './step.ts';
+import { StepView } from './step-view.ts';
 import { Streams } from './stream.ts';
 import { Swap } from './swap.ts';
 import { ServerWatch } from './server-watch.ts';
@@ -118,7 +123,8 @@ export interface Hardware {
   readonly log: (line: string) => void;
 }
 
-export type RunState = 'idle' | 'busy' | 'halted';
+/** 'stopped': where Kernel.stopAt wants it, in the middle of a pass or behind one. */
+export type RunState = 'idle' | 'busy' | 'stopped' | 'halted';
 
 /** The machine's date at power-on, in seconds since 1970. */
 const BOOT_EPOCH_SECONDS = 0;
@@ -135,6 +141,8 @@ export class Kernel {
   readonly clock: Clock;
   readonly costs: Costs;
   readonly streams: Streams;
+  private readonly processor: Processor;
+  private readonly listing: Listing;
   readonly disks: Disks;
   readonly packages: Packages;
   readonly loader: Loader;
@@ -148,13 +156,16 @@ export class Kernel {
   /** Null: nothing is logged. */
   readonly audit: AuditLog | null;
   private readonly journal: Journal;
-  private readonly trace: Trace;
+  readonly trace: Trace;
+  readonly observer: Observer;
   private readonly swap: Swap;
   private readonly processes: Processes;
   private readonly pace: Pace;
   readonly monitor: Monitor;
   private readonly proc = new ProcFs();
   private halted = false;
+  /** Somebody outside has interrupted while the processor was held. */
+  private isInterrupted = false;
   /** The arena as it was before the last look of whoever stands outside. */
   private held: Uint8Array | undefined;
   /** What has interrupted the processor so far; transfers are counted by Costs. */
@@ -186,13 +197,22 @@ export class Kernel {
     if (constants > LIMITS.constantsBytes) panic(`constants take ${constants} of ${LIMITS.constantsBytes} bytes`);
 
     this.vfs = new Vfs(arena, () => this.clock.nowNs());
+    this.observer = new Observer(this.vfs, {
+      arena: () => this.arenaDigest(),
+      cycles: () => this.clock.cycles(),
+      head: () => this.audit?.head ?? '',
+      sha256: hw.sha256,
+    });
     const dev = new DevFs();
     const images = { arena, lay: this.lay, costs: this.costs, vfs: this.vfs };
     this.packages = new Packages(images, hw.sha256, text => this.log.print(text));
     const mounter = new Mounter(arena, this.lay, this.costs, this.vfs, hw.compute, this.packages, dev, this.proc, () =>
       [...this.processes.all()].filter(p => p.status === null).map(p => p.cwd),
     );
-    this.streams = new Streams(arena, this.lay, this.clock, hw.compute);
+    this.streams = new Streams(arena, this.lay, this.clock);
+    this.processor = new Processor(arena, this.lay, this.clock, hw.compute, this.streams, at =>
+      this.listing.layerOf(at),
+    );
     this.loader = new Loader(
       arena,
       this.lay,
@@ -205,6 +225,7 @@ export class Kernel {
       this.packages,
       text => this.log.print(text),
     );
+    this.listing = new Listing(this.loader);
     const date = { nowNs: () => this.clock.nowNs(), bootEpochSeconds: BOOT_EPOCH_SECONDS };
     this.quotas = new Quotas(arena, this.lay.quotasAt, date, uid => this.monitor.nameOf(uid));
     this.budget = new PeriodBudget(arena, this.lay.budgetAt, date);
@@ -242,6 +263,7 @@ export class Kernel {
       loader: this.loader,
       streams: this.streams,
       compute: hw.compute,
+      processor: this.processor,
       rng: { xor128: hw.xor128, lcg: hw.lcg },
       table,
       pool: this.pool,
@@ -417,10 +439,10 @@ export class Kernel {
     if (r < 0) panic(`cannot mount ${AUDIT_DIRECTORY}: ${strerror(r)}`);
     vfs.mounts().at(-1)!.opens++; // the log itself: it stays mounted
     vfs.mkdir('/', '/audit', 0o750);
-    const face = new AuditFs(new LogView(log, this.journal as AuditJournal, () => !this.sessions.isServing), () =>
-      this.reader(),
-    );
-    vfs.mount('/audit', face, 'audit', false);
+    this.observer.alsoOf(pool);
+    const hasTime = (): boolean => !this.sessions.isServing;
+    const view = new LogView(log, this.journal as AuditJournal, hasTime, () => this.observer.isLooking);
+    vfs.mount('/audit', new AuditFs(view, () => this.reader()), 'audit', false);
     log.place({ appender: fs.appender, pool, disk });
   }
 
@@ -580,19 +602,59 @@ export class Kernel {
     proc('sched', () => figuresText({ ...this.sessions.schedule(), policy: this.sched.policy }));
     proc('budget', () => figuresText(this.budget.record()));
     proc('quotas', () => this.quotasText());
-    proc('rights', () => this.monitor.rightsText());
+    proc('rights', () => this.monitor.rightsText(!this.observer.isLooking));
     proc('models', () => {
       const m = this.loader.current();
       if (m === null) return '';
       const { shape, options } = m.engine;
       return `${shape.name} ${m.path} ${shape.architecture} ctx=${options.ctx} kv=${ggmlTypeName(options.kvType)} sha256=${m.digest}\n`;
     });
+    proc('tensors', () => this.tensorsText());
+    proc('pages', () => this.sessions.pages(this.reader()));
     proc('packages', () => this.packages.packagesText());
     proc('keys', () => this.packages.keys.text());
     proc('audit', () => this.auditLines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
+    proc('step', () => this.stepView().step());
+    proc('plan', () => this.stepView().plan());
     proc('diskmodels', () => this.disks.modelsText());
     proc('trace', () => this.trace.text());
+  }
+
+  /** The processor's place in its plan, as who reads may see it. */
+  private stepView(): StepView {
+    const { clock, lay, listing, loader, processor } = this;
+    const uid = this.reader();
+    return new StepView({
+      arena: this.hw.arena,
+      lay,
+      clock,
+      loader,
+      listing,
+      processor,
+      pass: () => this.sessions.latestPass,
+      isSeen: id => this.sessions.isSeenBy(uid, id),
+    });
+  }
+
+  /** /proc/tensors: a header, then a line a tensor of the loaded model; empty when none is loaded. */
+  private tensorsText(): string {
+    const engine = this.loader.engine();
+    if (engine === null) return '';
+    const titles = ['name', 'type', 'shape', 'at', 'bytes', 'fileType', 'fileAt', 'fileBytes'];
+    const rows = engine
+      .tensors()
+      .map(t => [
+        printable(t.name),
+        ggmlTypeName(t.type),
+        t.shape.join('x'),
+        t.at,
+        t.bytes,
+        ggmlTypeName(t.fileType),
+        t.fileAt,
+        t.fileBytes,
+      ]);
+    return [titles, ...rows].map(row => `${row.join('\t')}\n`).join('');
   }
 
   /** What lies on a disk, for /proc/disks. */
@@ -610,8 +672,9 @@ export class Kernel {
     };
   }
 
-  /** Whose eyes a file of /proc is for: users see requests of their own, the superuser and the kernel all. */
+  /** Whose eyes a file of /proc is for: users see requests of their own, the superuser, the kernel and the host all. */
   private reader(): number {
+    if (this.observer.isLooking) return ROOT.euid;
     return this.processes.current?.credentials.euid ?? ROOT.euid;
   }
 
@@ -767,8 +830,18 @@ export class Kernel {
     if (p !== undefined && p.status !== null) this.processes.reap(p);
   }
 
+  /** Ctrl-C. In the middle of a pass it waits, as all else does, for the pass's end. */
   interrupt(): void {
-    this.processes.signalForeground(SIG.INT);
+    if (this.sessions.isHeld) this.isInterrupted = true;
+    else this.processes.signalForeground(SIG.INT);
+  }
+
+  /** Where run() stops; null: nowhere. Whatever it is, the machine comes to the same bytes. */
+  get stopAt(): StopAt | null {
+    return this.processor.stopAt;
+  }
+  set stopAt(at: StopAt | null) {
+    this.processor.stopAt = at;
   }
 
   /** Before the host switches the machine off: what the audit log has not stored yet is stored. A machine that has halted stores nothing. */
@@ -777,11 +850,16 @@ export class Kernel {
     this.halted = true;
   }
 
-  /** At most `slices` rounds. 'idle': everything waits for input from outside. */
+  /** At most `slices` rounds, or up to where stopAt says. 'idle': everything waits for input from outside. */
   run(slices: number): RunState {
     if (this.halted) return 'halted';
     try {
-      for (let i = 0; i < slices; i++) if (!this.round()) return 'idle';
+      for (let i = 0; i < slices; i++) {
+        const { passes } = this.sessions;
+        const moved = this.sessions.isHeld ? this.step() : this.round();
+        if (this.sessions.isHeld || (this.stopAt === 'token' && this.sessions.passes > passes)) return 'stopped';
+        if (!moved) return 'idle';
+      }
       return 'busy';
     } catch (e) {
       this.halted = true;
@@ -805,6 +883,8 @@ export class Kernel {
       this.interrupts.console++;
       this.interrupt();
     }
+    if (this.isInterrupted) this.interrupt();
+    this.isInterrupted = false;
     if (this.hw.console.takeSuspend()) {
       this.interrupts.console++;
       this.processes.signalForeground(SIG.TSTP);
@@ -812,10 +892,15 @@ export class Kernel {
     if (this.hw.console.takeResize()) this.processes.signalForeground(SIG.WINCH);
     const before = this.processes.progress;
     const allRan = this.processes.runAll(() => this.sessions.mayRunProgram());
-    const stepped = this.sessions.run();
-    if (stepped) this.interrupts.plan++;
-    if (stepped || this.processes.progress !== before) return true;
+    if (this.step() || this.processes.progress !== before) return true;
     return this.sleep() || !allRan;
+  }
+
+  /** One segment of a session, or as much of it as runs before the processor is held. False: nothing can run. */
+  private step(): boolean {
+    const stepped = this.sessions.run();
+    if (stepped && !this.sessions.isHeld) this.interrupts.plan++;
+    return stepped;
   }
 
   /**

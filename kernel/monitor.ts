@@ -98,8 +98,9 @@ export class Monitor {
     return refusal ?? (user.uid === ROOT.euid ? 0 : (this.rights.decides(subject, object)?.line ?? 0));
   }
 
-  rightsText(): string {
-    this.refresh(ROOT.euid);
+  /** The rules in force; `refreshed`: those of the file as it is now, which then are. */
+  rightsText(refreshed: boolean): string {
+    if (refreshed) this.refresh(ROOT.euid);
     return this.rights.text();
   }
 

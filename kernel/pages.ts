@@ -262,10 +262,7 @@ export class PagePool {
   /** How many pages of these positions are out. */
   swapped(tableAt: number, positions: number): number {
     let count = 0;
-    for (let i = pagesOf(positions) - 1; i >= 0; i--) {
-      const entry = this.arena.i32[(tableAt >> 2) + i]!;
-      if (entry < 0 && entry !== -1) count++;
-    }
+    for (let i = pagesOf(positions) - 1; i >= 0; i--) if (this.isOut(tableAt, i)) count++;
     return count;
   }
 
@@ -284,6 +281,28 @@ export class PagePool {
   /** Pages that tables name. */
   used(): number {
     return this.place.pages - this.available();
+  }
+
+  /** What there is to say of page `page` (from 0): how many tables name it, whose it is, positions that others could share, its address. */
+  describe(page: number): { readonly refs: number; readonly uid: number; readonly fill: number; readonly at: number } {
+    const [refs, fill] = [this.get16(page, PAGE.refs), this.get16(page, PAGE.fill)];
+    return { refs, fill, uid: this.get32(page, PAGE.uid), at: this.addressOf(page) };
+  }
+
+  /** Which page entry `i` of the table names; -1: none, or it is on the swap device. */
+  pageOf(tableAt: number, i: number): number {
+    return this.arena.i32[(tableAt >> 2) + i]! < 0 ? -1 : this.pageAt(tableAt, i);
+  }
+
+  /** Whether it is on the swap device. */
+  isOut(tableAt: number, i: number): boolean {
+    const entry = this.arena.i32[(tableAt >> 2) + i]!;
+    return entry < 0 && entry !== -1;
+  }
+
+  /** Pages of the pool. */
+  get total(): number {
+    return this.place.pages;
   }
 
   /** Pages now; copies, evictions, pages moved and prompt tokens found, since power-on. */

@@ -1,7 +1,8 @@
 // One pass over the weights: rows of several sessions go through the layers together, then those whose logits are wanted through the output
 // matrix, and each session that is at its end draws a token, or has its text's losses taken. Nothing runs between a pass's beginning and its
-// end and nothing in it allocates arena memory: it is the longest segment that is not preempted. What a row says does not depend on who else
-// is in the pass, so neither does what a session says.
+// end and nothing in it allocates arena memory: it is the longest segment that is not preempted. How far it has come is written down and not on
+// the stack, so that the processor can be held in the middle of it. What a row says does not depend on who else is in the pass, so neither does
+// what a session says.
 
 import {
   FAULT,
@@ -15,10 +16,10 @@ import {
 } from './abi/index.ts';
 import { lengthOf, type Charging } from './charging.ts';
 import type { Life } from './life.ts';
+import { panic } from './panic.ts';
 import type { Residency } from './residency.ts';
 import type { Service } from './service.ts';
 import { STATE, type Session } from './session.ts';
-import type { Segment } from './wcet/price.ts';
 
 const step = StepBlock.at;
 const row = RowRecord.at;
@@ -56,11 +57,27 @@ interface Pick {
   readonly pos: number;
 }
 
+/** A pass under way: one segment after the other, and what follows from each. */
+interface Pass {
+  readonly engine: Engine;
+  readonly parts: readonly Part[];
+  readonly rows: number;
+  readonly steps: readonly Step[];
+  /** Those that no head has taken yet. */
+  readonly picks: Pick[];
+  /** Those that the head runs over, or ran over last, and how many of them have had their turn. */
+  group: readonly Pick[];
+  taken: number;
+  /** When that head began, and how long it took; when the token that is drawn began to be computed. */
+  headFromNs: number;
+  headNs: number;
+  drawFromNs: number;
+}
+
 export class Passes {
   /** The id of the session whose segment is running, for panics; 0 = none. */
   current = 0;
-  /** Of the last segment. */
-  private cycles = 0;
+  private pass: Pass | null = null;
 
   constructor(
     private readonly k: Service,
@@ -69,11 +86,8 @@ export class Passes {
     private readonly life: Life,
   ) {}
 
-  /**
-   * Runs a pass of these parts. Returns what each has taken as if alone. In a pass that faulted nobody has come any further; its first part, whose
-   * turn it was, has spent its step all the same.
-   */
-  run(engine: Engine, parts: readonly Part[]): readonly number[] {
+  /** A pass of these parts begins; go() runs it. */
+  begin(engine: Engine, parts: readonly Part[]): void {
     for (const part of parts) this.prepare(part, engine);
     const rows = parts.reduce((n, part) => n + part.n, 0);
     const steps = parts.map((part): Step => {
@@ -81,11 +95,60 @@ export class Passes {
     });
     const picks = steps.flatMap(own => this.picksOf(own, engine));
     if (engine.stream !== null) this.k.streams.begin(Math.ceil(picks.length / this.k.loader.prices().headPicks));
-    if (this.body(engine, parts, rows)) this.finishSteps(steps, picks, engine);
-    else steps[0]!.cycles = Math.min(this.cycles, parts[0]!.bound);
-    if (engine.stream !== null) this.k.streams.end();
+    const begun = { headFromNs: 0, headNs: 0, drawFromNs: 0 };
+    this.pass = { engine, parts, rows, steps, picks, group: [], taken: 0, ...begun };
+    this.beginBody(this.pass);
+  }
+
+  /**
+   * Runs the pass on. Null: the processor is held in the middle of it. At its end what each part has taken as if alone. In a pass that faulted
+   * nobody has come any further; its first part, whose turn it was, has spent its step all the same.
+   */
+  go(): readonly number[] | null {
+    const pass = this.pass ?? panic('no pass has begun');
+    do if (!this.k.processor.go()) return null;
+    while (this.follow(pass));
+    if (pass.engine.stream !== null) this.k.streams.end();
     this.current = 0;
-    return steps.map(({ part: { s }, cycles, before }) => cycles + s.u64('cycles') - before);
+    this.pass = null;
+    return pass.steps.map(({ part: { s }, cycles, before }) => cycles + s.u64('cycles') - before);
+  }
+
+  /** A segment has ended: what follows from it, and the next one. False: it was the last. */
+  private follow(pass: Pass): boolean {
+    switch (this.k.processor.segment) {
+      case 'body':
+        if (this.bodyEnded(pass)) break;
+        return false;
+      case 'head':
+        this.headEnded(pass);
+        break;
+      case 'sample':
+        this.drawEnded(pass);
+        break;
+      case 'score':
+        this.scoreEnded(pass);
+    }
+    return this.next(pass);
+  }
+
+  /** Begins the next segment: for a pick whose logits are there, or the head for others. False: there is none, the pass is at its end. */
+  private next(pass: Pass): boolean {
+    for (;;) {
+      while (pass.taken < pass.group.length) if (this.beginPick(pass, pass.taken++)) return true;
+      if (pass.picks.length === 0) break;
+      pass.group = this.group(pass);
+      pass.taken = 0;
+      if (pass.group.length === 0) continue;
+      this.beginHead(pass);
+      return true;
+    }
+    for (const own of pass.steps) {
+      if (!own.part.s.isScore || own.part.s.hasEnded || own.picks > 0) continue;
+      this.advance(own, pass.engine);
+      this.finishScore(own.part, pass.engine);
+    }
+    return false;
   }
 
   /** Writes a session's rows. */
@@ -102,39 +165,38 @@ export class Passes {
     }
   }
 
-  /** All rows through the layers. False when the pass faulted, and nobody has come any further. */
-  private body(engine: Engine, parts: readonly Part[], rows: number): boolean {
-    const { lay, loader } = this.k;
-    const [{ s: first, pos }] = parts as [Part];
-    this.current = first.id;
+  /** hot: all rows through the layers. */
+  private beginBody({ engine, parts, rows }: Pass): void {
+    const { lay, processor } = this.k;
+    this.current = parts[0]!.s.id;
     this.set(step.rowsAt, lay.rowsAt);
     this.set(step.picksAt, lay.picksAt);
     this.set(step.vocabulary, engine.vocabulary.count);
     this.set(step.kvAt, engine.kvAt);
     this.set(step.ctx, engine.options.ctx);
     this.set(step.n, rows);
+    processor.begin('body', engine.bodyAt, rows);
+  }
+
+  /** False when the pass faulted, and nobody has come any further. */
+  private bodyEnded({ engine, parts, rows, steps }: Pass): boolean {
+    const { loader, processor } = this.k;
+    const { status, cycles } = processor;
+    const [{ s: first, pos }] = parts as [Part];
     const prices = loader.prices();
     let price = engine.bodyAt === 0 ? 0 : prices.bodyTokens(rows);
     if (engine.bodyAt !== 0)
       for (const part of parts) for (let p = part.pos; p < part.pos + part.n; p++) price += prices.bodyPosition(p);
-    const status = engine.stream === null ? this.segment(engine.bodyAt) : this.streamed(rows);
-    if (status === FAULT.none && this.charging.isCharged(first, 'body', pos, this.cycles, price)) return true;
+    if (status === FAULT.none && this.charging.isCharged(first, 'body', pos, cycles, price)) {
+      for (const own of steps) if (own.picks === 0) this.advance(own, engine);
+      return true;
+    }
     // Values are looked at row by row, where keys and values are stored: only the session whose row it was ends.
     const failed = this.get(step.failed);
     for (const part of parts)
       if (status === FAULT.none || (failed >= part.row && failed < part.row + part.n)) this.fault(part.s, status);
+    steps[0]!.cycles = Math.min(cycles, parts[0]!.bound);
     return false;
-  }
-
-  /** What follows the rows: draws and losses. When a head fails, whoever still waits for one has come no further, and tries again. */
-  private finishSteps(steps: readonly Step[], picks: Pick[], engine: Engine): void {
-    for (const own of steps) if (own.picks === 0) this.advance(own, engine);
-    while (picks.length > 0) if (!this.finishPicks(this.group(picks, engine), engine)) break;
-    for (const own of steps) {
-      if (!own.part.s.isScore || own.part.s.hasEnded || own.picks > 0) continue;
-      this.advance(own, engine);
-      this.finishScore(own.part, engine);
-    }
   }
 
   /** A session has come further, and pays for its rows: in whole batches, so that what this step took is another sum. */
@@ -165,7 +227,7 @@ export class Passes {
   }
 
   /** Takes the next picks off the list, as many as a head takes at once. A stream that may not draw ends here. */
-  private group(picks: Pick[], engine: Engine): Pick[] {
+  private group({ picks, engine }: Pass): Pick[] {
     const { headPicks } = this.k.loader.prices();
     const group: Pick[] = [];
     while (picks.length > 0 && group.length < headPicks) {
@@ -188,57 +250,68 @@ export class Passes {
     return s.isGranted;
   }
 
-  /** Logits of all picks of a group, then, one by one, what follows from them. False when they could not be had. */
-  private finishPicks(group: readonly Pick[], engine: Engine): boolean {
-    const { clock, lay } = this.k;
-    const fromNs = clock.nowNs();
-    if (group.length > 0 && !this.head(group, engine)) return false;
-    const headNs = clock.nowNs() - fromNs;
-    for (const [i, { own, pos }] of group.entries()) {
-      if (own.part.s.hasEnded) continue;
-      const pickAt = lay.picksAt + i * PickRecord.bytes;
-      this.set(step.picksAt, pickAt);
-      this.set(step.picks, 1);
-      this.set(step.logitsAt, engine.logitsAt + i * engine.logitsStride);
-      this.finishPick(own, engine, pos, this.k.arena.i32[(pickAt + PickRecord.at.fault) >> 2]!, headNs);
-    }
-    return true;
+  /** hot: logits of all picks of a group. */
+  private beginHead(pass: Pass): void {
+    const { arena, lay, clock, processor } = this.k;
+    const { group, engine } = pass;
+    pass.headFromNs = clock.nowNs();
+    this.current = group[0]!.own.part.s.id;
+    for (const [i, { row }] of group.entries()) PickRecord.write(arena.u8, lay.picksAt + i * PickRecord.bytes, { row });
+    this.set(step.picksAt, lay.picksAt);
+    this.set(step.picks, group.length);
+    processor.begin('head', engine.headAt);
   }
 
-  /** A pick whose logits are there. Only the session whose logits are no numbers ends. */
-  private finishPick(own: Step, engine: Engine, pos: number, fault: number, headNs: number): void {
+  /** When it has failed, the first pick, whose turn it was, bears it; whoever still waits for one has come no further, and tries again. */
+  private headEnded(pass: Pass): void {
+    const { loader, clock, processor } = this.k;
+    const { engine, group, picks } = pass;
+    const { status, cycles } = processor;
+    const [{ own, pos }] = group as [Pick];
+    const { s: first } = own.part;
+    pass.headNs = clock.nowNs() - pass.headFromNs;
+    const price = engine.headAt === 0 ? 0 : loader.prices().headTokens(group.length);
+    if (status === FAULT.none && this.charging.isCharged(first, 'head', pos, cycles, price)) return;
+    this.fault(first, status);
+    pass.group = [];
+    picks.length = 0;
+  }
+
+  /** What follows from the logits of pick `i` of the group begins; false: nothing does. Only the session whose logits are no numbers ends. */
+  private beginPick(pass: Pass, i: number): boolean {
+    const { arena, clock, lay, loader } = this.k;
+    const { engine } = pass;
+    const { own, pos } = pass.group[i]!;
     const { s } = own.part;
+    if (s.hasEnded) return false;
+    const pickAt = lay.picksAt + i * PickRecord.bytes;
+    this.set(step.picksAt, pickAt);
+    this.set(step.picks, 1);
+    this.set(step.logitsAt, engine.logitsAt + i * engine.logitsStride);
+    const fault = arena.i32[(pickAt + PickRecord.at.fault) >> 2]!;
     this.current = s.id;
     own.picks--;
     const ends = fault !== FAULT.none;
     if (ends || !s.isScore) this.advance(own, engine);
-    s.charge(this.k.loader.prices().charged('head', 1, pos));
-    if (ends) this.fault(s, fault);
-    else if (s.isScore) this.score(s, engine, pos);
-    else this.draw(s, engine, pos, this.k.clock.nowNs() - headNs);
+    s.charge(loader.prices().charged('head', 1, pos));
+    if (ends) {
+      this.fault(s, fault);
+      return false;
+    }
+    pass.drawFromNs = clock.nowNs() - pass.headNs;
+    if (s.isScore) this.beginScore(s, engine, pos);
+    else this.beginDraw(s, engine, pos);
+    return true;
   }
 
-  /** hot: one head for all picks of a group. When it has failed, the first, whose turn it was, bears it. */
-  private head(group: readonly Pick[], engine: Engine): boolean {
-    const { arena, lay, loader, streams } = this.k;
-    const [{ own, pos }] = group as [Pick];
-    const { s: first } = own.part;
-    this.current = first.id;
-    for (const [i, { row }] of group.entries()) PickRecord.write(arena.u8, lay.picksAt + i * PickRecord.bytes, { row });
-    this.set(step.picksAt, lay.picksAt);
-    this.set(step.picks, group.length);
-    const price = engine.headAt === 0 ? 0 : loader.prices().headTokens(group.length);
-    const status = streams.isStreaming ? this.streamed(0) : this.segment(engine.headAt);
-    if (status === FAULT.none && this.charging.isCharged(first, 'head', pos, this.cycles, price)) return true;
-    this.fault(first, status);
-    return false;
+  /** The pick that had its turn last. */
+  private turnOf({ group, taken }: Pass): Pick {
+    return group[taken - 1]!;
   }
 
-  /** The draw behind position `pos`, and what follows from it. `fromNs`: when its token began to be computed. */
-  private draw(s: Session, engine: Engine, pos: number, fromNs: number): void {
-    const { arena, lay, compute, costs } = this.k;
-    const { historyAt } = this.residency.slotOf(s)!;
-    const length = pos + 1;
+  /** The draw behind position `pos`. */
+  private beginDraw(s: Session, engine: Engine, pos: number): void {
+    const { lay, compute, costs } = this.k;
     const k = s.get('logitsK');
     s.isGranted = false;
     if (k > 0) {
@@ -247,16 +320,24 @@ export class Passes {
     }
     this.sampler(s);
     this.set(step.samplerAt, lay.samplerAt);
-    this.set(step.historyAt, historyAt);
-    this.set(step.historyLength, length);
+    this.set(step.historyAt, this.residency.slotOf(s)!.historyAt);
+    this.set(step.historyLength, pos + 1);
     this.set(step.draw, this.charging.random(s));
-    if (!this.priced(s, 'sample', engine.sampleAt, pos)) return;
-    if (!this.charging.isDrawn(s, engine, pos)) return this.life.finish(s, 'fault');
+    this.beginOwn(s, 'sample', engine.sampleAt);
+  }
+
+  /** A token was drawn, and what follows from it. */
+  private drawEnded(pass: Pass): void {
+    const { arena, lay } = this.k;
+    const { own, pos } = this.turnOf(pass);
+    const { s } = own.part;
+    if (!this.ownEnded(s, 'sample', pos)) return;
+    if (!this.charging.isDrawn(s, pass.engine, pos)) return this.life.finish(s, 'fault');
     const token = arena.i32[(lay.stepAt + step.next) >> 2]!;
-    arena.u32[(historyAt >> 2) + length] = token;
+    arena.u32[(this.residency.slotOf(s)!.historyAt >> 2) + pos + 1] = token;
     s.set('outputTokens', s.get('outputTokens') + 1);
     s.set('state', STATE.decode);
-    this.accept(s, engine, token, k, fromNs);
+    this.accept(s, pass.engine, token, s.get('logitsK'), pass.drawFromNs);
   }
 
   private sampler(s: Session): void {
@@ -298,11 +379,17 @@ export class Passes {
   }
 
   /** The loss of the token behind position `pos`. */
-  private score(s: Session, engine: Engine, pos: number): void {
-    const { arena, lay } = this.k;
+  private beginScore(s: Session, engine: Engine, pos: number): void {
     const { historyAt } = this.residency.slotOf(s)!;
-    this.set(step.target, arena.u32[(historyAt >> 2) + pos + 1]!);
-    if (!this.priced(s, 'score', engine.scoreAt, pos)) return;
+    this.set(step.target, this.k.arena.u32[(historyAt >> 2) + pos + 1]!);
+    this.beginOwn(s, 'score', engine.scoreAt);
+  }
+
+  private scoreEnded(pass: Pass): void {
+    const { arena, lay } = this.k;
+    const { own, pos } = this.turnOf(pass);
+    const { s } = own.part;
+    if (!this.ownEnded(s, 'score', pos)) return;
     s.addLoss(arena.f64[(lay.stepAt + step.loss) >> 3]!);
     s.set('scoredTo', pos + 1);
   }
@@ -326,17 +413,22 @@ export class Passes {
 
   // ── Segments ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** A segment for one session, which goes on with its checksum over logits; charged to it. False when it has faulted. */
-  private priced(s: Session, what: Segment, opAt: number, pos: number): boolean {
-    if (opAt === 0) return true; // an engine without this segment
-    const { arena, lay } = this.k;
+  /** A segment for one session, which goes on with its checksum over logits. */
+  private beginOwn(s: Session, what: 'sample' | 'score', opAt: number): void {
+    const sumAt = this.k.lay.stepAt + step.logits0;
+    this.k.arena.u8.copyWithin(sumAt, s.logitsSumAt, s.logitsSumAt + SUM_BYTES);
+    this.k.processor.begin(what, opAt);
+  }
+
+  /** It is charged to it. False when it has faulted. */
+  private ownEnded(s: Session, what: 'sample' | 'score', pos: number): boolean {
+    const { arena, lay, processor, loader } = this.k;
+    const { status, cycles } = processor;
     const sumAt = lay.stepAt + step.logits0;
-    arena.u8.copyWithin(sumAt, s.logitsSumAt, s.logitsSumAt + SUM_BYTES);
-    const status = this.segment(opAt);
     arena.u8.copyWithin(s.logitsSumAt, sumAt, sumAt + SUM_BYTES);
-    s.charge(this.cycles);
-    const price = this.k.loader.prices().computed(what, 1, pos);
-    if (status === FAULT.none && (what === 'sample' || this.charging.isCharged(s, what, pos, this.cycles, price)))
+    s.charge(cycles);
+    const price = loader.prices().computed(what, 1, pos);
+    if (status === FAULT.none && (what === 'sample' || this.charging.isCharged(s, what, pos, cycles, price)))
       return true;
     this.fault(s, status);
     return false;
@@ -346,29 +438,6 @@ export class Passes {
   private fault(s: Session, status: number): void {
     if (status === FAULT.io) s.fault = this.k.streams.failure();
     this.life.finish(s, 'fault');
-  }
-
-  /** hot: a segment whose weights stream: the body over `rows` rows, or with 0 the head. The clock has moved; its ops are in `cycles`. */
-  private streamed(rows: number): number {
-    const { streams, arena, lay } = this.k;
-    const status = rows > 0 ? streams.body(rows) : streams.head();
-    const i = (lay.stepAt + step.cycles) >> 2;
-    this.cycles = arena.u32[i]! + arena.u32[i + 1]! * 4294967296;
-    return status;
-  }
-
-  /** hot: one call into WebAssembly; what it cost goes to the clock, and is in `cycles`. Returns a FAULT. */
-  private segment(opAt: number): number {
-    const { arena, lay, clock, compute } = this.k;
-    this.cycles = 0;
-    if (opAt === 0) return FAULT.none;
-    const i = (lay.stepAt + step.cycles) >> 2;
-    arena.u32[i] = 0;
-    arena.u32[i + 1] = 0;
-    const status = compute.run(lay.stepAt, opAt);
-    this.cycles = arena.u32[i]! + arena.u32[i + 1]! * 4294967296;
-    clock.advance(this.cycles, 'plan');
-    return status;
   }
 
   private get(field: number): number {

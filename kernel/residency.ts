@@ -39,13 +39,18 @@ export class Residency {
   /** After a load or unload the pool is another one: true the first time. No session is live then. */
   sync(): boolean {
     const { loader, pool } = this.k;
-    if (this.generation === loader.generation) return false;
+    if (this.isLaidOut) return false;
     this.generation = loader.generation;
     this.mover = null;
     const engine = loader.engine();
     if (engine === null) pool.reset(null);
     else this.layOut(engine);
     return true;
+  }
+
+  /** The pool is that of the loaded model. */
+  get isLaidOut(): boolean {
+    return this.generation === this.k.loader.generation;
   }
 
   private layOut(engine: Engine): void {

@@ -17,6 +17,7 @@ import type { PagePool } from './pages.ts';
 import type { Quotas } from './quota.ts';
 import type { Scheduler } from './sched.ts';
 import type { Breach, Session, SessionTable } from './session.ts';
+import type { Processor } from './step.ts';
 import type { Streams } from './stream.ts';
 import type { Trace } from './trace.ts';
 
@@ -83,6 +84,7 @@ export interface Service {
   readonly loader: Loader;
   readonly streams: Streams;
   readonly compute: Compute;
+  readonly processor: Processor;
   readonly rng: { readonly xor128: RngDriver; readonly lcg: RngDriver };
   readonly table: SessionTable;
   readonly pool: PagePool;

@@ -21,8 +21,9 @@ import type { OpenFile } from '../vfs/file.ts';
 import { ROOT } from '../vfs/permission.ts';
 import { Admission } from './admission.ts';
 import { Charging } from './charging.ts';
-import { Dispatcher } from './dispatch.ts';
+import { Dispatcher, type PassFigures } from './dispatch.ts';
 import { Life } from './life.ts';
+import { pageMap } from './page-map.ts';
 import { Probe, wishOf, type Look } from './probe.ts';
 import { Residency } from './residency.ts';
 import { Segments } from './segments.ts';
@@ -169,8 +170,21 @@ export class Sessions {
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** The processor is held in the middle of a pass: run() goes on with that, and with nothing else. */
+  get isHeld(): boolean {
+    return this.dispatcher.isHeld;
+  }
+  /** Passes since power-on, and what the one at hand, or the last one, takes. */
+  get passes(): number {
+    return this.dispatcher.figures.passes;
+  }
+  get latestPass(): PassFigures {
+    return this.dispatcher.latest;
+  }
+
   /** One segment: a pass over the weights, or a page moved; and the audit log is flushed. False when nothing can run. */
   run(): boolean {
+    if (this.isHeld) return this.dispatcher.run();
     this.sync();
     const { journal } = this.k;
     const slack = (): number => this.dispatcher.slack();
@@ -237,6 +251,17 @@ export class Sessions {
         return SESSION_COLUMNS.map(column => words[column]).join('\t');
       });
     return [SESSION_COLUMNS.join('\t'), ...rows].map(line => `${line}\n`).join('');
+  }
+
+  /** /proc/pages as a user sees it; empty until the pool of a model that has just been loaded is laid out. */
+  pages(uid: number): string {
+    const engine = this.k.loader.engine();
+    if (engine === null || !this.residency.isLaidOut) return '';
+    const holders = this.k.table.all().flatMap(session => {
+      const slot = session.isRunning ? this.residency.slotOf(session) : null;
+      return slot === null ? [] : [{ session, tableAt: slot.tableAt }];
+    });
+    return pageMap(this.k.pool, holders, engine.options.ctx, uid);
   }
 
   /** Cycles of the sessions that a process has open. */

@@ -1,4 +1,4 @@
-// Streams: the weights of a model larger than the arena come from its disk while it computes. A segment runs piece by piece; the read of a
+// Streams: the weights of a model larger than the arena come from its disk while it computes. A segment falls apart into pieces; the read of a
 // tile is submitted when its buffer falls free, awaited when its piece is next (the clock jumps: a stall), and its bytes are moved just
 // before they are used. The order of reads is known, so that reading goes on across segments and passes: the body's tiles, the head's for
 // each group of draws, the next body's. After the double buffering of out-of-core solvers, with the disk's queue in the place of a second thread.
@@ -11,7 +11,6 @@ import {
   STREAM_FIGURES,
   StepBlock,
   bytesOfUnit,
-  type Compute,
   type Gather,
   type StreamProgram,
 } from './abi/index.ts';
@@ -71,6 +70,10 @@ export class Streams {
   private bodyRun = 0;
   private lastRun = 0;
   private run = 0;
+  /** Of that run the piece that is next, how many there are from it on, and whether a tile's is under way. */
+  private nextAt = 0;
+  private left = 0;
+  private isInTile = false;
   /** Until when the disk is busy with what was submitted here. */
   private busyUntil = 0;
   /** Whether one of this pass has failed, and the last that did. */
@@ -83,7 +86,6 @@ export class Streams {
     private readonly arena: Arena,
     private readonly lay: Layout,
     private readonly clock: Clock,
-    private readonly compute: Compute,
   ) {}
 
   get isStreaming(): boolean {
@@ -134,23 +136,43 @@ export class Streams {
     this.failed = false;
   }
 
-  /** hot: the body over `rows` rows of the pass. Returns a FAULT; StepBlock.cycles holds what its ops took, StepBlock.failed the row that it is about. */
+  /** hot: the body over `rows` rows of the pass begins. Returns a FAULT; StepBlock.failed: the row that it is about. */
   body(rows: number): number {
     const { bodyPiecesAt, bodyPieces } = this.current();
-    this.beginRun();
+    this.beginRun(bodyPiecesAt, bodyPieces);
     const fault = this.gather(rows);
     this.submit();
-    return fault === FAULT.none ? this.pieces(bodyPiecesAt, bodyPieces) : fault;
+    return fault;
   }
 
-  /** hot: the head once more. */
-  head(): number {
+  /** hot: the head begins once more. */
+  head(): void {
     const { headPiecesAt, headPieces } = this.current();
     this.run++;
     if (this.run >= this.lastRun)
       panic(`the head runs more often than was said, ${this.lastRun - this.bodyRun - 1} times`);
-    this.beginRun();
-    return this.pieces(headPiecesAt, headPieces);
+    this.beginRun(headPiecesAt, headPieces);
+  }
+
+  /**
+   * hot: the next piece of the run: the one before has run, and its tile's buffer is free; its own tile is awaited and moved. Returns the arena
+   * offset of its first op; 0: the run is over; -1: its tile could not be read, and StepBlock.failed says whose turn it is.
+   */
+  next(): number {
+    if (this.isInTile) {
+      this.release();
+      this.submit();
+    }
+    if (this.left === 0) {
+      this.isInTile = false;
+      return 0;
+    }
+    const at = this.nextAt;
+    this.isInTile = this.word(at + piece.bytes) !== 0;
+    if (this.isInTile && !this.arrive(at)) return -1;
+    this.nextAt = at + PieceRecord.bytes;
+    this.left--;
+    return this.word(at + piece.opAt);
   }
 
   /** The pass has ended, perhaps before it had run all that was said: what was read for that is waited for and forgotten. */
@@ -195,13 +217,13 @@ export class Streams {
     return diskCycles === 0 ? 0 : Math.floor((1e6 * Math.max(0, diskCycles - stallCycles)) / diskCycles);
   }
 
-  // ── A segment ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // ── Pieces ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** hot: reads of this run that may begin do, before the first piece; those of later runs wait for rows that are read singly. */
-  private beginRun(): void {
-    const i = (this.lay.stepAt + step.cycles) >> 2;
-    this.arena.u32[i] = 0;
-    this.arena.u32[i + 1] = 0;
+  private beginRun(piecesAt: number, pieces: number): void {
+    this.nextAt = piecesAt;
+    this.left = pieces;
+    this.isInTile = false;
     this.submit(this.run);
   }
 
@@ -251,26 +273,6 @@ export class Streams {
     const field = by === 'token' ? RowRecord.at.token : RowRecord.at.pos;
     const name = this.arena.u32[(this.lay.rowsAt + r * RowRecord.bytes + field) >> 2]!;
     return name < rows ? Math.floor(name / unitRows) : -1;
-  }
-
-  /** hot: the pieces of a segment, one after the other. */
-  private pieces(at: number, count: number): number {
-    const { clock, compute, lay, arena } = this;
-    const cyclesAt = (lay.stepAt + step.cycles) >> 2;
-    let before = 0;
-    for (let p = 0; p < count; p++, at += PieceRecord.bytes) {
-      const isTile = this.word(at + piece.bytes) !== 0;
-      if (isTile && !this.arrive(at)) return FAULT.io;
-      const status = compute.run(lay.stepAt, this.word(at + piece.opAt));
-      const cycles = arena.u32[cyclesAt]! + arena.u32[cyclesAt + 1]! * 4294967296;
-      clock.advance(cycles - before, 'plan');
-      before = cycles;
-      if (status !== FAULT.none) return status;
-      if (!isTile) continue;
-      this.release();
-      this.submit();
-    }
-    return FAULT.none;
   }
 
   /** hot: the tile of the piece at `at` is awaited and moved. False when it could not be read: whose turn it is bears it. */

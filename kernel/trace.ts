@@ -17,6 +17,13 @@ const [AT, DURATION, KIND, SESSION, A, B] = (['atNs', 'durationNs', 'kind', 'ses
 const KIND_OF = Object.fromEntries(TRACE.map((name, index) => [name, index])) as Record<TraceKind, number>;
 const HIGH = 4294967296;
 
+/** TraceRecords, and what there is to say of how they follow on those before. */
+export interface TraceNews {
+  readonly bytes: Uint8Array;
+  readonly total: number;
+  readonly dropped: number;
+}
+
 export class Trace {
   /** 16,384 records × 32 B = 512 KiB. */
   private readonly ring = new Uint8Array(CAPACITY * TraceRecord.bytes);
@@ -62,6 +69,21 @@ export class Trace {
   text(): string {
     const kinds = Object.entries(this.counts()).filter(([, n]) => n > 0);
     return [['events', this.total], ['dropped', this.dropped], ...kinds].map(([k, n]) => `${k} ${n}\n`).join('');
+  }
+
+  /**
+   * Records of all events behind the first `total`, oldest first: for whoever looks again and again. `dropped`: those among them that newer ones have
+   * replaced; `total`: what to ask with the next time.
+   */
+  since(total: number): TraceNews {
+    const from = Math.max(total, this.dropped);
+    const count = Math.max(0, this.total - from);
+    const bytes = new Uint8Array(count * TraceRecord.bytes);
+    for (let n = 0; n < count; n++) {
+      const at = ((from + n) % CAPACITY) * TraceRecord.bytes;
+      bytes.set(this.ring.subarray(at, at + TraceRecord.bytes), n * TraceRecord.bytes);
+    }
+    return { bytes, total: this.total, dropped: Math.max(0, this.dropped - total) };
   }
 
   /** The records, oldest first, as bytes of their own: those of no session, and of sessions that `sees` says yes to. */

@@ -39,12 +39,13 @@ async function inNode(build: 'simd128' | 'relaxed'): Promise<Transcript> {
 
 const PAGE = `
 import { Machine, bestBuild } from './boot/machine.ts';
+import { PARTS } from './boot/parts.ts';
 import { sitting } from './tests/support/sitting.ts';
 const image = await (await fetch('/boot.cpio')).arrayBuffer();
 const run = async build => {
-  const machine = new Machine({ image: new Uint8Array(image), build });
+  const machine = new Machine({ parts: PARTS, image: new Uint8Array(image), build });
   const results = ${JSON.stringify(COMMANDS)}.map(c => { const { status, stdout, stderr } = machine.exec(c); return { status, stdout, stderr }; });
-  const screens = await sitting(console => new Machine({ image: new Uint8Array(image), build, console }));
+  const screens = await sitting(console => new Machine({ parts: PARTS, image: new Uint8Array(image), build, console }));
   return { build, digest: machine.kernel.arenaDigest(), results, screens };
 };
 const both = async () => {

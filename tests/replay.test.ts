@@ -560,14 +560,15 @@ test('arena8 audit replay: what is wrong is said', t => {
 
 const PAGE = `
 import { Machine, bestBuild } from './boot/machine.ts';
+import { PARTS } from './boot/parts.ts';
 import { BUILD_DIGEST } from './boot/version.ts';
 import { BOOT, carried, makeLog, mounted, replayed } from './tests/support/replaying.ts';
 const run = async () => {
   const image = new Uint8Array(await (await fetch('/boot.cpio')).arrayBuffer());
   const theirs = await (await fetch('/log.json')).json();
   const build = bestBuild();
-  const lines = replayed(new Machine({ image, build, strict: true, mounts: mounted(theirs) }));
-  const own = new Machine({ ...BOOT, image, build, strict: true });
+  const lines = replayed(new Machine({ parts: PARTS, image, build, strict: true, mounts: mounted(theirs) }));
+  const own = new Machine({ parts: PARTS, ...BOOT, image, build, strict: true });
   makeLog(own);
   return { digest: BUILD_DIGEST, lines, files: carried(own) };
 };

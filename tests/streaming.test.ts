@@ -24,6 +24,7 @@ import { Arena } from '../kernel/arena.ts';
 import { Clock } from '../kernel/clock.ts';
 import type { Disk } from '../kernel/disks.ts';
 import { layFixed, type Layout } from '../kernel/layout.ts';
+import { Processor } from '../kernel/step.ts';
 import { Streams } from '../kernel/stream.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { accepted, random, Rig, soak } from './harness.ts';
@@ -96,7 +97,7 @@ function idle(
   tiles: number,
   gather: Omit<Gather, 'by'> = GATHER,
   readAt: ReadAt = (_position, _at, bytes) => bytes,
-): { readonly streams: Streams; readonly arena: Arena; readonly lay: Layout } {
+): { readonly streams: Streams; readonly processor: Processor; readonly arena: Arena; readonly lay: Layout } {
   const arena = new Arena(new ArrayBuffer(256 * 1024));
   const lay = layFixed(arena);
   const clock = new Clock(arena, lay.clockAt, 1e9);
@@ -120,7 +121,8 @@ function idle(
     arena.u32[cyclesAt]! += 5;
     return FAULT.none;
   };
-  const streams = new Streams(arena, lay, clock, { run } as unknown as Compute);
+  const streams = new Streams(arena, lay, clock);
+  const processor = new Processor(arena, lay, clock, { run } as unknown as Compute, streams, () => -1);
   streams.attach(
     {
       bodyPiecesAt: piecesAt,
@@ -137,19 +139,20 @@ function idle(
     },
     { file, disk: { name: 'vda', submit, complaint: () => '' } },
   );
-  return { streams, arena, lay };
+  return { streams, processor, arena, lay };
 }
 
 // The first test of the file: engines box numbers beyond 2³¹ in calls that they do not inline, of which whole machines make them think.
 test('a pass that streams allocates nothing on the JavaScript heap', t => {
-  const { streams } = idle(103);
+  const { streams, processor } = idle(103);
   const used = (): number => v8.getHeapStatistics().used_heap_size;
   const loop = (passes: number): void => {
     for (let i = 0; i < passes; i++) {
       streams.begin(2);
-      streams.body(4);
-      streams.head();
-      streams.head();
+      for (const segment of ['body', 'head', 'head'] as const) {
+        processor.begin(segment, 0, 4);
+        processor.go();
+      }
       streams.end();
     }
   };
@@ -171,7 +174,7 @@ test('a pass that streams allocates nothing on the JavaScript heap', t => {
 test('of a matrix whose rows are no multiple of four, interleaved by four, the last unit is as long as it is', t => {
   const found: number[][] = [];
   const gather = { ...GATHER, fileAt: 1000, unitBytes: 32, unitRows: 4, rows: 10 };
-  const { streams, arena, lay } = idle(8, gather, (position, _at, bytes) => {
+  const { streams, processor, arena, lay } = idle(8, gather, (position, _at, bytes) => {
     if (position >= 1000) found.push([position, bytes]);
     return position >= 1000 ? Math.min(bytes, 1080 - position) : bytes; // the file ends with its tenth row
   });
@@ -183,7 +186,9 @@ test('of a matrix whose rows are no multiple of four, interleaved by four, the l
   for (const [i, row] of rows.entries())
     RowRecord.write(arena.u8, lay.rowsAt + i * RowRecord.bytes, { ...row, tableAt: 0, session: 1 });
   streams.begin(0);
-  t.is(streams.body(rows.length), FAULT.none);
+  processor.begin('body', 0, rows.length);
+  t.true(processor.go());
+  t.is(processor.status, FAULT.none);
   const [first, second, last] = [
     [1000, 32],
     [1032, 32],

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { build } from 'esbuild';
 import { readdirSync, rmSync } from 'node:fs';
 import { buildParts, common } from './build.mjs';
+import { buildWeb } from './web.mjs';
 
 const args = process.argv.slice(2);
 const names = args.filter(a => !a.startsWith('--'));
@@ -18,6 +19,7 @@ if (names.length === 0) {
   rmSync('build/tests', { recursive: true, force: true });
   if (run(process.execPath, 'tools/build.mjs') !== 0) process.exit(1);
 }
+if (files.some(f => f.startsWith('page'))) await buildWeb();
 await build({
   ...common,
   sourcemap: true,

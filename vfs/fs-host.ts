@@ -4,9 +4,10 @@
 // the host do not lead out of the directory is the HostDirectory's promise.
 
 import { E, KIND, O } from '../kernel/abi/index.ts';
-import type { HostDirectory, HostFile, Kind } from '../kernel/abi/index.ts';
+import type { HostDirectory, HostFile, HostStat, Kind } from '../kernel/abi/index.ts';
 import type { Attributes, DirEntry, FileSystem, FsUsage, Handle, Ownership } from './inode.ts';
 import { Inode } from './inode.ts';
+import { ROOT } from './permission.ts';
 
 /** Inode numbers are FNV-1a of the path: the host's own are not part of the machine. */
 function numberOf(path: string): number {
@@ -37,11 +38,13 @@ class HostInode extends Inode {
   private readonly host: HostDirectory;
   private readonly path: string;
 
-  constructor(host: HostDirectory, path: string, kind: Kind, mode: number) {
-    super(numberOf(path), mode);
+  constructor(host: HostDirectory, path: string, stat: Pick<HostStat, 'kind' | 'mode' | 'uid' | 'gid'>) {
+    super(numberOf(path), stat.mode);
     this.host = host;
     this.path = path;
-    this.kind = kind;
+    this.kind = stat.kind as Kind;
+    this.uid = stat.uid ?? ROOT.uid;
+    this.gid = stat.gid ?? ROOT.gid;
   }
 
   /** The path of an entry, or -EINVAL for a name that is not one plain component. */
@@ -64,9 +67,14 @@ class HostInode extends Inode {
     return this.host.truncate(this.path, size);
   }
 
-  /** Times are the host's: setting them does nothing. It is not asked to change owners and modes. */
+  /** Times are the host's: setting them does nothing. */
   override setAttributes({ mode, uid, gid }: Attributes): number {
-    return mode === undefined && uid === undefined && gid === undefined ? 0 : -E.PERM;
+    if (mode === undefined && uid === undefined && gid === undefined) return 0;
+    if (this.host.change === undefined) return -E.PERM;
+    const now = { mode: mode ?? this.mode, uid: uid ?? this.uid, gid: gid ?? this.gid };
+    const status = this.host.change(this.path, now);
+    if (status === 0) Object.assign(this, now);
+    return status;
   }
 
   override lookup(name: string): Inode | number {
@@ -74,20 +82,21 @@ class HostInode extends Inode {
     if (typeof path === 'number') return path;
     const stat = this.host.stat(path);
     if (typeof stat === 'number') return stat;
-    return new HostInode(this.host, path, stat.kind as Kind, stat.mode);
+    return new HostInode(this.host, path, stat);
   }
   override list(): readonly DirEntry[] | number {
     return this.host.list(this.path) as readonly DirEntry[] | number;
   }
-  override create(name: string, { mode }: Ownership): Inode | number {
+  override create(name: string, { mode, uid, gid }: Ownership): Inode | number {
     const path = this.child(name);
     if (typeof path === 'number') return path;
-    const status = this.host.create(path, mode);
-    return status < 0 ? status : new HostInode(this.host, path, KIND.file, mode);
+    const status = this.host.create(path, mode, uid, gid);
+    const owner = this.host.change === undefined ? {} : { uid, gid };
+    return status < 0 ? status : new HostInode(this.host, path, { kind: KIND.file, mode, ...owner });
   }
-  override mkdir(name: string, { mode }: Ownership): number {
+  override mkdir(name: string, { mode, uid, gid }: Ownership): number {
     const path = this.child(name);
-    return typeof path === 'number' ? path : this.host.mkdir(path, mode);
+    return typeof path === 'number' ? path : this.host.mkdir(path, mode, uid, gid);
   }
   override unlink(name: string): number {
     const path = this.child(name);
@@ -112,7 +121,7 @@ export class HostFs implements FileSystem {
 
   constructor(host: HostDirectory) {
     this.readOnly = host.readOnly;
-    this.root = new HostInode(host, '', KIND.dir, 0o755);
+    this.root = new HostInode(host, '', { kind: KIND.dir, mode: 0o755 });
   }
   usage(): FsUsage {
     return { totalBytes: 0, usedBytes: 0, files: 0 };

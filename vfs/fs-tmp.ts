@@ -16,6 +16,8 @@ export class TmpPool {
   readonly nowNs: () => number;
   bytesUsed = 0;
   inodesUsed = 0;
+  /** False while the host reads: what it looks at shows nothing of that. */
+  notesAccess = true;
   private lastNumber = 1; // every root's
 
   constructor(nowNs: () => number, bytesMax: number = LIMITS.tmpfsBytes, inodesMax: number = LIMITS.tmpfsInodes) {
@@ -70,6 +72,7 @@ abstract class TmpInode extends Inode {
   }
   /** It has been read. As with Linux's relatime, that is noted once after each change. */
   protected accessed(): void {
+    if (!this.pool.notesAccess) return;
     if (this.accessedNs <= this.modifiedNs || this.accessedNs <= this.changedNs) this.accessedNs = this.pool.nowNs();
   }
   /** Gives everything back once no name and no descriptor is left. */

@@ -85,6 +85,11 @@ export class Tty implements TtyDevice {
 
   // ── The host's end ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Bytes of input that feed() will take. */
+  get room(): number {
+    return this.#queue.length - (this.#tail - this.#head);
+  }
+
   /** Input. Returns how many bytes were taken; the others do not fit until a program has read. A person hears a bell then. */
   feed(bytes: Uint8Array): number {
     let from = 0;

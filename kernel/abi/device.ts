@@ -24,7 +24,7 @@ export interface Compute {
   readonly build: 'simd128' | 'relaxed';
   /** hot: runs the plan's op records from `opAt` to the segment's end. Returns StepBlock.status. */
   run(stepAt: number, opAt: number): number;
-  /** Runs the one record at `opAt`, which is no END. Returns 0 or a FAULT. */
+  /** One record of a plan, no END, as run() runs it. Returns its FAULT and writes no StepBlock.status. */
   run_op(stepAt: number, opAt: number): number;
   /** Expands `n` values (whole blocks) of a ggml type to f32. Returns 0, or -1 when the type is not known to this build. */
   dequantize(type: number, fromAt: number, n: number, toAt: number): number;
@@ -155,6 +155,9 @@ export interface HostStat {
   readonly kind: number; // KIND.file or KIND.dir
   readonly size: number;
   readonly mode: number;
+  /** Where the host keeps owners; elsewhere everything is the superuser's. */
+  readonly uid?: number;
+  readonly gid?: number;
 }
 
 /** A file of the host, open: it stays the one that was opened, whatever comes to lie under its name. Positions to 2⁵³ − 1; numbers < 0 are -errno. */
@@ -173,8 +176,10 @@ export interface HostDirectory {
   list(path: string): readonly { name: string; kind: number }[] | number;
   /** `access`: O.RDONLY, O.WRONLY or O.RDWR. */
   open(path: string, access: number): HostFile | number;
-  create(path: string, mode: number): number;
-  mkdir(path: string, mode: number): number;
+  create(path: string, mode: number, uid?: number, gid?: number): number;
+  mkdir(path: string, mode: number, uid?: number, gid?: number): number;
+  /** Mode and owner. Where it is missing, they stay as they are. */
+  change?(path: string, attributes: { readonly mode: number; readonly uid: number; readonly gid: number }): number;
   remove(path: string): number;
   removeDirectory(path: string): number;
   rename(from: string, to: string): number;
@@ -363,6 +368,16 @@ export interface EngineDriver {
   load(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): Engine | Refusal;
 }
 
+/** An operand of an op as its record holds it. */
+export interface PlanOperand {
+  readonly name: string; // as the engine's ops call it, without its `At`
+  readonly word: number; // of the record
+  /** `place`: an arena offset; `plane`: bytes from the beginning of a KV page; `type`: a ggml type; `real`: f32 bits. */
+  readonly kind: 'place' | 'plane' | 'type' | 'real' | 'integer';
+  readonly place: string; // what lies there: a tensor, a buffer; '' unless it is a place
+  readonly shape: string; // of that: f32[t][288], t being the rows that the op runs over; '' where it has none
+}
+
 /** One op of a plan as text. */
 export interface PlanRow {
   readonly segment: string;
@@ -370,6 +385,7 @@ export interface PlanRow {
   readonly layer: number; // -1 outside of layers
   readonly name: string; // the weights' tensor, or the buffer that is written
   readonly detail: string;
+  readonly operands: readonly PlanOperand[];
 }
 
 /**
@@ -428,6 +444,18 @@ export interface PlanImage {
   readonly rows: readonly PlanRow[];
 }
 
+/** A tensor of a loaded model: what the arena keeps of it, and where the file has it. */
+export interface TensorPlace {
+  readonly name: string;
+  readonly shape: readonly number[]; // ne[0] first
+  readonly type: number; // GGML_TYPE as kept in the arena
+  readonly at: number; // in the arena, in the kernels' layout; 0: it streams
+  readonly bytes: number; // there
+  readonly fileType: number; // GGML_TYPE as stored
+  readonly fileAt: number;
+  readonly fileBytes: number;
+}
+
 /** What a look into a step must know of a plan that has layers: how to take its body apart while it runs. */
 export interface Inside {
   /** f32[embedding], of the pass's first row: the residual stream, whole before the first layer's ops and behind the last one's of each; the head reads it. */
@@ -472,6 +500,8 @@ export interface Engine {
   begin(slotAt: number, promptTokens: number, maxTokens: number): void;
   /** The plan as rows of text for `llmctl plan --ops` and the teaching views: where nothing streams, a row for each record, segment by segment. */
   ops(): readonly PlanRow[];
+  /** Its tensors in the order of the weights region. */
+  tensors(): readonly TensorPlace[];
   /** null: it has no layers, or its weights stream. */
   readonly inside: Inside | null;
 }

@@ -213,6 +213,28 @@ export const COST_COLUMNS = [
 ] as const;
 
 /**
+ * /proc/plan: a line of these titles, then a line an op of the loaded plan, with tabs between. Columns are those of COST_COLUMNS; `index` is what
+ * /proc/step calls so. Prices are those of the last pass: its body over its rows, the other segments over the last row, but the one that runs, or
+ * ran last, over what it runs over; `n` says over how many. Before any pass: over one row, at position 0.
+ */
+export const PLAN_COLUMNS = [
+  'index',
+  'segment',
+  'op',
+  'layer',
+  'name',
+  'n',
+  'most',
+  'least',
+  'compute',
+  'memory',
+  'overhead',
+  'instructions',
+  'loaded',
+  'stored',
+] as const;
+
+/**
  * What model_diff answers: a line a metadata key or tensor of either model, its columns separated by tabs. `left` and `right` are the values, or a
  * tensor's type and shape; empty where a model has none. The columns from `count` on are empty where there is nothing to compare.
  */

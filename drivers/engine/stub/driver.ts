@@ -124,6 +124,7 @@ export class StubDriver implements EngineDriver {
         reply.finish(this.vocabulary.eos, promptTokens);
       },
       ops: () => plan.rows(),
+      tensors: () => [],
       inside: null,
     };
   }

@@ -22,6 +22,7 @@ import type {
   ModelShape,
   PlanImage,
   Refusal,
+  TensorPlace,
   TokenizerDriver,
 } from '../../../kernel/abi/index.ts';
 import type { EngineCompute } from '../compute.ts';
@@ -127,6 +128,7 @@ export class TransformerDriver implements EngineDriver {
       slots: layOutSlots(options, 0, place.sessionAt),
       begin: () => {},
       ops: () => layout.plan.rows(),
+      tensors: () => [...model.tensors.values()].map(placeOf),
       inside:
         placed.stream === null ? insideOf(arena, placed.bodyAt, layout.plan.rows(), layout.scratch.hidden.at) : null,
     };
@@ -230,6 +232,19 @@ class TensorOrder implements PlanSink {
       if (tensor !== undefined) this.names.add(tensor.info.name);
     }
   }
+}
+
+function placeOf({ info, type, at, bytes }: PlacedTensor): TensorPlace {
+  return {
+    name: info.name,
+    shape: info.shape,
+    type,
+    at,
+    bytes,
+    fileType: info.type,
+    fileAt: info.fileAt,
+    fileBytes: info.bytes,
+  };
 }
 
 /** A model bound to its tensors, and what of it streams (null: nothing, all of it is resident). */

@@ -1,0 +1,298 @@
+// A whole directory tree for a host whose files can only be opened while nobody waits: empty files, slots, are opened beforehand, and take the names
+// that are asked for. So a worker of a browser, where opening is asynchronous and reading and writing are not, keeps a home or an audit log. The
+// names lie in a journal (slot-journal.ts); a power cut at any moment leaves each file under its old name or its new one.
+
+import {
+  E,
+  isRefusal,
+  KIND,
+  O,
+  type HostDirectory,
+  type HostFile,
+  type HostStat,
+  type Refusal,
+} from '../kernel/abi/index.ts';
+import { Journal, type Change, type Entry, type SlotFile } from './slot-journal.ts';
+
+export type { SlotFile };
+
+/** A file that has a slot, and perhaps no name any longer, or not yet. */
+interface Body {
+  readonly slot: number;
+  readonly file: SlotFile;
+  opens: number;
+  isNamed: boolean;
+}
+
+/** A file that is coming from outside: it has no name before it is whole. */
+export interface Incoming {
+  readonly file: SlotFile;
+  /** Gives it its name. 0 or -errno, as create() answers: then it has none yet. */
+  name(path: string, mode: number, uid: number, gid: number): number;
+  /** It will not be whole. */
+  drop(): void;
+}
+
+export interface SlotHost {
+  /** What `mount` and `df` print. */
+  readonly source: string;
+  readonly journals: readonly [SlotFile, SlotFile];
+  /** Of each of the two at first. */
+  readonly journalBytes?: number;
+}
+
+export class SlotDirectory implements HostDirectory {
+  readonly readOnly = false;
+  readonly source: string;
+  private readonly bodies = new Map<number, Body>();
+  /** Empty ones, the next one first. */
+  private readonly spare: Body[] = [];
+  /** Removed, but not yet in the journal on the disk: another file's bytes in them could come back under the old name. */
+  private readonly freed: Body[] = [];
+  private readonly dirty = new Set<SlotFile>();
+  private isJournalDirty = false;
+
+  private constructor(
+    { source }: SlotHost,
+    private readonly journal: Journal,
+  ) {
+    this.source = source;
+  }
+
+  /** The tree in the journals; `slotsTaken` have to be added before it is used. Refused as Journal.open refuses. */
+  static open(host: SlotHost): SlotDirectory | Refusal {
+    const journal = Journal.open(host.journals, host.journalBytes);
+    return isRefusal(journal) ? journal : new SlotDirectory(host, journal);
+  }
+
+  // ── Slots ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Slots that files lie in. */
+  slotsTaken(): readonly number[] {
+    return [...this.journal.names.slots()];
+  }
+
+  has(slot: number): boolean {
+    return this.bodies.has(slot);
+  }
+
+  /** A slot is open. One that no file lies in is emptied: it may hold what a power cut left behind. */
+  add(slot: number, file: SlotFile, isTaken: boolean): void {
+    const body: Body = { slot, file, opens: 0, isNamed: isTaken };
+    this.bodies.set(slot, body);
+    if (isTaken) return;
+    if (file.size() > 0) file.truncate(0);
+    this.spare.push(body);
+  }
+
+  /** Files that can be made. */
+  get spares(): number {
+    return this.spare.length + this.freed.length;
+  }
+
+  private take(): Body | undefined {
+    if (this.spare.length === 0 && this.freed.length > 0) this.flush();
+    return this.spare.shift();
+  }
+
+  private release(body: Body): void {
+    if (body.isNamed || body.opens > 0) return;
+    this.dirty.delete(body.file);
+    body.file.truncate(0);
+    this.freed.push(body);
+  }
+
+  get isDirty(): boolean {
+    return this.isJournalDirty || this.dirty.size > 0;
+  }
+
+  /** Everything written until now outlives a power cut. 0 or -errno. */
+  flush(): number {
+    let status = 0;
+    for (const file of this.dirty) status = Math.min(status, file.flush());
+    this.dirty.clear();
+    if (this.isJournalDirty) status = Math.min(status, this.journal.flush());
+    this.isJournalDirty = false;
+    if (status === 0) this.spare.push(...this.freed.splice(0));
+    return status;
+  }
+
+  /** Room for a file from outside; -ENOSPC: there is none. */
+  incoming(): Incoming | number {
+    const body = this.take();
+    if (body === undefined) return -E.NOSPC;
+    return {
+      file: body.file,
+      name: (path, mode, uid, gid) => {
+        const status = body.file.flush();
+        return status < 0 ? status : this.make(path, mode, uid, gid, body);
+      },
+      drop: () => this.release(body),
+    };
+  }
+
+  // ── Names ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private find(path: string): Entry | number {
+    let entry = this.journal.names.root;
+    if (path === '') return entry;
+    for (const name of path.split('/')) {
+      if (entry.children === null) return -E.NOTDIR;
+      const next = entry.children.get(name);
+      if (next === undefined) return -E.NOENT;
+      entry = next;
+    }
+    return entry;
+  }
+
+  /** The directory that a path's last name is in, and that name. */
+  private place(path: string): { readonly parent: Entry; readonly name: string } | number {
+    if (path === '') return -E.BUSY; // the mount point itself
+    const cut = path.lastIndexOf('/');
+    const parent = this.find(path.slice(0, Math.max(0, cut)));
+    if (typeof parent === 'number') return parent;
+    return parent.children === null ? -E.NOTDIR : { parent, name: path.slice(cut + 1) };
+  }
+
+  private write(change: Change): number {
+    const status = this.journal.append(change);
+    if (status === 0) this.isJournalDirty = true;
+    return status;
+  }
+
+  private bodyOf(entry: Entry): Body {
+    const body = this.bodies.get(entry.slot);
+    if (body === undefined) throw new Error(`slot ${entry.slot} has not been opened`);
+    return body;
+  }
+
+  private unname(body: Body): void {
+    body.isNamed = false;
+    this.release(body);
+  }
+
+  stat(path: string): HostStat | number {
+    const entry = this.find(path);
+    if (typeof entry === 'number') return entry;
+    const { mode, uid, gid, children } = entry;
+    if (children !== null) return { kind: KIND.dir, size: 0, mode, uid, gid };
+    return { kind: KIND.file, size: this.bodyOf(entry).file.size(), mode, uid, gid };
+  }
+
+  list(path: string): readonly { name: string; kind: number }[] | number {
+    const entry = this.find(path);
+    if (typeof entry === 'number') return entry;
+    if (entry.children === null) return -E.NOTDIR;
+    return [...entry.children.values()]
+      .map(({ name, children }) => ({ name, kind: children === null ? KIND.file : KIND.dir }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** A file by its path. */
+  private fileAt(path: string): Body | number {
+    const entry = this.find(path);
+    if (typeof entry === 'number') return entry;
+    return entry.children === null ? this.bodyOf(entry) : -E.ISDIR;
+  }
+
+  open(path: string, access: number): HostFile | number {
+    const body = this.fileAt(path);
+    if (typeof body === 'number') return body;
+    body.opens++;
+    const { file } = body;
+    return {
+      read: (position, into, at, length) => (access === O.WRONLY ? -E.BADF : file.read(position, into, at, length)),
+      write: (position, from, at, length) => {
+        if (access === O.RDONLY) return -E.BADF;
+        this.dirty.add(file);
+        return file.write(position, from, at, length);
+      },
+      close: () => {
+        body.opens--;
+        this.release(body);
+      },
+    };
+  }
+
+  truncate(path: string, size: number): number {
+    const body = this.fileAt(path);
+    if (typeof body === 'number') return body;
+    this.dirty.add(body.file);
+    return body.file.truncate(size);
+  }
+
+  create(path: string, mode: number, uid = 0, gid = 0): number {
+    const body = this.take();
+    const status = body === undefined ? -E.NOSPC : this.make(path, mode, uid, gid, body);
+    if (status < 0 && body !== undefined) this.spare.unshift(body);
+    return status;
+  }
+
+  private make(path: string, mode: number, uid: number, gid: number, body: Body): number {
+    const place = this.place(path);
+    if (typeof place === 'number') return place === -E.BUSY ? -E.EXIST : place;
+    const { parent, name } = place;
+    if (parent.children!.has(name)) return -E.EXIST;
+    const id = this.journal.names.nextId();
+    const status = this.write(['file', id, parent.id, name, mode, uid, gid, body.slot]);
+    if (status === 0) body.isNamed = true;
+    return status;
+  }
+
+  mkdir(path: string, mode: number, uid = 0, gid = 0): number {
+    const place = this.place(path);
+    if (typeof place === 'number') return place;
+    const { parent, name } = place;
+    if (parent.children!.has(name)) return -E.EXIST;
+    return this.write(['dir', this.journal.names.nextId(), parent.id, name, mode, uid, gid]);
+  }
+
+  change(path: string, { mode, uid, gid }: { mode: number; uid: number; gid: number }): number {
+    const entry = this.find(path);
+    if (typeof entry === 'number') return entry;
+    return entry.id === 0 ? -E.PERM : this.write(['mode', entry.id, mode, uid, gid]);
+  }
+
+  remove(path: string): number {
+    const entry = path === '' ? -E.BUSY : this.find(path);
+    if (typeof entry === 'number') return entry;
+    if (entry.children !== null) return -E.ISDIR;
+    const body = this.bodyOf(entry);
+    const status = this.write(['gone', entry.id]);
+    if (status === 0) this.unname(body);
+    return status;
+  }
+
+  removeDirectory(path: string): number {
+    const entry = path === '' ? -E.BUSY : this.find(path);
+    if (typeof entry === 'number') return entry;
+    if (entry.children === null) return -E.NOTDIR;
+    return entry.children.size > 0 ? -E.NOTEMPTY : this.write(['gone', entry.id]);
+  }
+
+  rename(from: string, to: string): number {
+    if (from === '' || to === '') return -E.BUSY;
+    const place = this.place(to);
+    if (typeof place === 'number') return place;
+    const entry = this.find(from);
+    if (typeof entry === 'number') return entry;
+    const old = place.parent.children!.get(place.name);
+    if (old === entry) return 0;
+    if (entry.children !== null && `${to}/`.startsWith(`${from}/`)) return -E.INVAL;
+    if (old !== undefined && `${from}/`.startsWith(`${to}/`)) return -E.NOTEMPTY;
+    if (entry.children !== null && old !== undefined && old.children === null) return -E.NOTDIR;
+    if (entry.children === null && old !== undefined && old.children !== null) return -E.ISDIR;
+    if ((old?.children?.size ?? 0) > 0) return -E.NOTEMPTY;
+    const replaced = old?.children === null ? this.bodyOf(old) : null;
+    // What takes the place of a file is on the disk first: editors rely on it.
+    const status = replaced === null || entry.children !== null ? 0 : this.settle(this.bodyOf(entry).file);
+    if (status < 0) return status;
+    const moved = this.write(['move', entry.id, place.parent.id, place.name]);
+    if (moved === 0 && replaced !== null) this.unname(replaced);
+    return moved;
+  }
+
+  private settle(file: SlotFile): number {
+    return this.dirty.delete(file) ? file.flush() : 0;
+  }
+}

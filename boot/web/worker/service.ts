@@ -1,0 +1,165 @@
+// The worker's side of the cable: takes what the page asks, in order, and answers each by its number. One machine at a time, with its loop, its
+// storage and what is watched of it; a refusal is a line, and the machine goes on.
+
+import { formatRefusal, isRefusal, refuse, type Refusal } from '../../../kernel/abi/index.ts';
+import { TARGET_DEFAULT, TARGETS } from '../../../kernel/wcet/targets.ts';
+import { bestBuild, Machine } from '../../machine.ts';
+import { BUILD_DIGEST, VERSION } from '../../version.ts';
+import type { Ask, Calls, PoweredOn, PowerOn, Share, ToPage } from '../protocol/messages.ts';
+import { Host, type Attendant, type Ground } from './host.ts';
+import type { MachineStorage, StorageNews, StorageWish } from './storage.ts';
+import type { Supplies } from './supplies.ts';
+import { Watcher } from './watcher.ts';
+
+/** What the service stands on: the loop's ground, and where machines and storage come from. */
+export interface Site extends Omit<Ground, 'tell'> {
+  readonly post: (message: ToPage) => void;
+  readonly supplies: (progress: (done: number, total: number) => void) => Promise<Supplies>;
+  readonly openStorage: (wish: StorageWish, news: StorageNews) => Promise<MachineStorage>;
+}
+
+/** What a call gives: its value, now or later, or a refusal. */
+type Given<N extends keyof Calls> = ReturnType<Calls[N]> | Refusal;
+type Answers = {
+  readonly [N in keyof Calls]: (...args: Parameters<Calls[N]>) => Given<N> | Promise<Given<N>>;
+};
+
+const OFF = refuse('PERM', 0, 'the machine is off');
+
+interface Running {
+  readonly host: Host;
+  readonly storage: MachineStorage;
+}
+
+export class Service {
+  #running: Running | null = null;
+  /** Switching on and off, one after the other. */
+  #switching: Promise<unknown> = Promise.resolve();
+  readonly #watcher: Watcher;
+  readonly #ground: Ground;
+
+  constructor(private readonly site: Site) {
+    this.#ground = { ...site, tell: site.post };
+    this.#watcher = new Watcher(this.#ground, () => this.#running?.host.machine ?? null);
+  }
+
+  /** A message of the page. */
+  async take(ask: Ask): Promise<void> {
+    const { id } = ask;
+    try {
+      const value = await (this.#answers[ask.call] as (...args: unknown[]) => unknown)(...ask.args);
+      if (isRefusal(value)) this.site.post({ id, refusal: formatRefusal(value) });
+      else this.site.post({ id, value });
+    } catch (error) {
+      this.site.post({ id, refusal: (error as Error).message });
+    }
+  }
+
+  readonly #answers: Answers = {
+    powerOn: options => this.#inTurn(() => this.#powerOn(options)),
+    powerOff: () => this.#inTurn(() => this.#powerOff()),
+    type: bytes => this.#tell(host => host.type(bytes)),
+    resize: (columns, rows) => this.#tell(host => host.resize(columns, rows)),
+    shown: bytes => this.#tell(host => host.shown(bytes)),
+    speed: speed => this.#tell(host => host.speed(speed)),
+    step: at => this.#tell(host => host.step(at)),
+    watch: watch => (this.#watcher.set(watch), null),
+    read: path => this.#with(({ host, storage }) => storage.read(host.machine, path)),
+    put: (name, file) => this.#with(({ host, storage }) => storage.put(host.machine, name, file)),
+    fetch: url => this.#with(({ host, storage }) => storage.fetch(host.machine, url)),
+    list: path => this.#with(({ host, storage }) => storage.list(host.machine, path)),
+    storage: () => this.#with(({ storage }) => storage.status()),
+    share: files => this.#with(running => this.#share(running, files)),
+    digest: () => this.#with(({ host }) => host.machine.stateDigest()),
+  };
+
+  #with<T>(use: (running: Running) => T | Refusal | Promise<T | Refusal>): T | Refusal | Promise<T | Refusal> {
+    return this.#running === null ? OFF : use(this.#running);
+  }
+
+  #tell(use: (host: Host) => void): null | Refusal {
+    if (this.#running === null) return OFF;
+    use(this.#running.host);
+    return null;
+  }
+
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const done = this.#switching.then(change);
+    this.#switching = done.catch(() => {});
+    return done;
+  }
+
+  // ── Switching on and off ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #powerOn(options: PowerOn): Promise<PoweredOn | Refusal> {
+    const fromMs = this.site.nowMs();
+    await this.#powerOff();
+    const supplies = await this.site.supplies((done, total) => this.#progress('boot image', done, total));
+    const { share } = options;
+    const wish: StorageWish = share === null ? options : { home: 'lost', log: 'lost' };
+    const storage = await this.site.openStorage(wish, {
+      progress: (what, done, total) => this.#progress(what, done, total),
+      trouble: text => this.site.post({ news: 'trouble', text }),
+      storage: status => this.site.post({ news: 'storage', storage: status }),
+    });
+    const { seed, target, columns, rows } = share ?? options;
+    let host: Host;
+    try {
+      host = new Host(
+        this.#ground,
+        { columns, rows },
+        (console, log) =>
+          new Machine({ ...supplies, seed, target: target || TARGET_DEFAULT, mounts: storage.mounts, console, log }),
+        this.#attendantOf(storage),
+      );
+    } catch (error) {
+      storage.close();
+      throw error;
+    }
+    this.#running = { host, storage };
+    this.#watcher.restart();
+    await new Promise<void>(atPrompt => host.start(atPrompt));
+    return {
+      version: VERSION,
+      build: BUILD_DIGEST,
+      compute: bestBuild(),
+      targets: TARGETS.map(({ name, title }) => ({ name, title })),
+      target: target || TARGET_DEFAULT,
+      seed,
+      bootMs: this.site.nowMs() - fromMs,
+      digest: share === null ? '' : host.machine.stateDigest(),
+      storage: await storage.status(),
+    };
+  }
+
+  #attendantOf(storage: MachineStorage): Attendant {
+    return {
+      moved: () => this.#watcher.moved(),
+      rested: () => storage.flush(),
+      holdUp: () => (storage.isShort ? storage.settle() : null),
+      // One that has halted stays, so that its files can be saved.
+      ended: () => (this.#running?.host.kind === 'halted' ? storage.flush() : this.#leave(storage)),
+    };
+  }
+
+  #leave(storage: MachineStorage): void {
+    storage.close();
+    this.#running = null;
+  }
+
+  async #powerOff(): Promise<null> {
+    this.#running?.host.powerOff();
+    if (this.#running !== null) this.#leave(this.#running.storage);
+    return null;
+  }
+
+  #progress(what: string, done: number, total: number): void {
+    this.site.post({ news: 'progress', what, done, total });
+  }
+
+  // ── Sharing ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #share(_running: Running, _files: readonly string[]): Share | Refusal {
+    return refuse('NOTSUP', 0, 'nothing can be shared yet');
+  }
+}
