@@ -22,6 +22,7 @@ import {
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { lengthOf } from './charging.ts';
+import { log2 } from './log2.ts';
 import { pagesOf } from './pages.ts';
 import { Rerun, UNCUT, type Cut } from './rerun.ts';
 import type { Residency } from './residency.ts';
@@ -107,12 +108,11 @@ export class Probe {
     const prices = this.k.loader.prices();
     const sampled = (modes: number): number =>
       prices.computed('sample', 1, pos) + prices.draw({ modes, topK: 0 }, pos + 1).most;
-    const stage = ({ modes }: Cut): number => sampled(modes) + prices.computed('score', 1, pos);
     const said = prices.headMost(1) + prices.topK(Math.max(1, top)).most;
     const body = prices.computed('body', 1, pos);
     if (what === 'attention') return body;
-    if (what === 'lens') return body + (shape.layers + 1) * (said + stage(UNCUT));
-    const stages = stagesOf(s, shape.vocabulary).reduce((sum, { cut }) => sum + stage(cut), 0);
+    if (what === 'lens') return body + (shape.layers + 1) * (said + sampled(UNCUT.modes));
+    const stages = stagesOf(s, shape.vocabulary).reduce((sum, { cut }) => sum + sampled(cut.modes), 0);
     return body + said + sampled(SAMPLER_MODE.penalty | SAMPLER_MODE.greedy) + stages;
   }
 
@@ -222,6 +222,7 @@ export class Probe {
       heads,
       heads_kv: headsKv,
       head_kv: Math.floor(head / (heads / headsKv)),
+      entropy: row.reduce((sum, w) => (w === 0 ? sum : sum - w * log2(w)), 0),
       row: row.map((weight, position) => ({ position, ...this.tokenAt(historyAt, position), weight })),
     };
   }
