@@ -2,13 +2,14 @@
 // every byte of the terminal, the digest of the whole state, the head of the audit log. The page here is a cable and nothing else: messages of
 // boot/web/protocol go to the worker that people get.
 import test, { type ExecutionContext } from 'ava';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { BROWSERS } from './support/browser.ts';
+import { cable, workerOf, type Cable } from './support/cable.ts';
 import { Sitter } from './support/ground.ts';
 import { launched, servedPage } from './support/page.ts';
 import { ctrl, up } from './support/terminal.ts';
 import { utf8Decode } from '../kernel/abi/index.ts';
-import type { Answer, News, PoweredOn, PowerOn, RunKind, ToPage } from '../boot/web/protocol/messages.ts';
+import type { PoweredOn, PowerOn } from '../boot/web/protocol/messages.ts';
 
 /** What is typed, each when everything in the machine waits. */
 const KEYS: readonly string[] = [
@@ -52,68 +53,11 @@ function inNode(compute: string): Golden {
   return { texts, digest: machine.stateDigest(), head: utf8Decode(head, 0, head.length) };
 }
 
-/** In the page: asks are answered by number, output is acknowledged at once, and kept. */
-const cable = (script: string): void => {
-  const worker = new Worker(script, { type: 'module' });
-  const waiting = new Map<number, (answer: Answer) => void>();
-  const decoder = new TextDecoder();
-  let output = '';
-  let run: RunKind = 'off';
-  let changed = (): void => {};
-  let asked = 0;
-  const ask = async (call: string, ...args: readonly unknown[]): Promise<unknown> => {
-    const answer = await new Promise<Answer>(resolve => {
-      waiting.set(++asked, resolve);
-      worker.postMessage({ id: asked, call, args });
-    });
-    if ('refusal' in answer) throw new Error(answer.refusal);
-    return answer.value;
-  };
-  const hear = (news: News): void => {
-    if (news.news === 'output') {
-      output += decoder.decode(news.bytes, { stream: true });
-      void ask('shown', news.bytes.length).catch(() => {});
-    } else if (news.news === 'state') {
-      ({ run } = news);
-      changed();
-    }
-  };
-  worker.addEventListener('message', ({ data }: MessageEvent<ToPage>) => {
-    if (!('id' in data)) return hear(data);
-    waiting.get(data.id)!(data);
-    return undefined;
-  });
-  const taken = (): string => {
-    const text = output;
-    output = '';
-    return text;
-  };
-  const enter = async (keys: string): Promise<string> => {
-    await ask('type', new TextEncoder().encode(keys));
-    run = 'busy';
-    await new Promise<void>(done => {
-      changed = () => {
-        if (run === 'idle') done();
-      };
-    });
-    return taken();
-  };
-  Object.assign(globalThis, { machine: { ask, taken, enter } });
-};
-
-/** In the page. */
-interface Cable {
-  ask(call: string, ...args: unknown[]): Promise<unknown>;
-  taken(): string;
-  enter(keys: string): Promise<string>;
-}
-
 async function inBrowser(t: ExecutionContext, name: 'chrome' | 'firefox', file: string): Promise<[PoweredOn, Golden]> {
   const { url } = await servedPage(t);
   const page = await (await launched(t, name, file)).newPage();
   await page.goto(`${url}nothing`); // of the same origin, and empty
-  const [version] = /[0-9a-f]{16}(?=\/page\.js)/.exec(readFileSync('build/web/index.html', 'utf8'))!;
-  await page.evaluate(cable, `${url}${version}/worker.js`);
+  await page.evaluate(cable, workerOf(url));
   return page.evaluate(
     async (options, keys) => {
       const { machine } = globalThis as unknown as { machine: Cable };
