@@ -21,7 +21,7 @@ import './panel.css';
 export { VIEWS, type ViewName };
 
 /** The cable to the machine's worker, as far as the panel uses it. */
-export type PanelClient = Pick<Client, 'ask' | 'tell' | 'on'>;
+export type PanelClient = Pick<Client, 'ask' | 'tell' | 'on' | 'onHealth'>;
 
 export interface Panel {
   readonly element: HTMLElement;
@@ -191,6 +191,9 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     timeline.add(events);
   }
 
+  client.onHealth(({ is }) => {
+    if (is === 'well') begin();
+  });
   client.on(news => {
     if (news.news === 'state') {
       if (news.nowNs < nowNs) begin();

@@ -2,7 +2,7 @@
 // them: what is shared, what is kept for a prompt that begins alike, what has gone to the swap device. From docs/MEMORY.md.
 
 import { el } from '../dom.ts';
-import { enter, FigureTable, roving, setAttribute, setStyle, setText } from './dom.ts';
+import { enter, FigureTable, roving, setAttribute, setHidden, setStyle, setText } from './dom.ts';
 import { count } from './format.ts';
 import { bySession, pageText, parsePages, type Page } from './parse-pages.ts';
 import { figure as valueOf, keyed } from './parse-text.ts';
@@ -17,6 +17,7 @@ export function pagesView(_: Desk): View {
   const grid = el('div', { class: 'pool', role: 'grid', 'aria-label': 'Pages of the pool' });
   const caption = el('p', { class: 'caption' });
   const tables = el('div', { class: 'blocks' });
+  const none = el('p', { class: 'caption' }, 'No session holds pages now.');
   const figure = el(
     'div',
     { class: 'pages' },
@@ -24,8 +25,9 @@ export function pagesView(_: Desk): View {
     grid,
     caption,
     legend(),
-    el('h3', {}, 'Block tables'),
+    el('h3', {}, 'By session, in the order of positions'),
     tables,
+    none,
   );
   const titles = ['page', 'state', 'uid', 'sessions', 'first', 'positions', 'known', 'at'];
   const table = new FigureTable('Pages of the pool', titles, new Set(titles.filter(t => t !== 'state' && t !== 'sessions')));
@@ -52,7 +54,9 @@ export function pagesView(_: Desk): View {
       enter(cells);
     }
     pages.forEach((page, i) => drawPage(cells[i]!, page));
-    drawTables(tables, bySession(all));
+    const sessions = bySession(all);
+    drawTables(tables, sessions);
+    setHidden(none, sessions.size > 0);
     table.set(all.map(page => page.cells));
     const figures = ['total', 'free', 'cached', 'shared', 'swapped'].map(key => valueOf(kv, key));
     const [total, free, cached, shared, swapped] = figures.map(count);

@@ -1,6 +1,8 @@
 // Colours and patterns for canvases, which no style sheet reaches: read from the page's custom properties, and read again when light turns
 // dark. What a pattern means is told by its shape alone; the colour only helps.
 
+import { el } from '../dom.ts';
+
 export interface Palette {
   readonly text: string;
   readonly muted: string;
@@ -35,7 +37,13 @@ export function palette(): Palette {
   if (!isWatching) watch();
   if (current !== null) return current;
   const style = getComputedStyle(document.documentElement);
-  const of = (name: string): string => style.getPropertyValue(`--${name}`).trim();
+  const sample = el('span', { hidden: true });
+  document.body.append(sample);
+  // A property's own text may be a function of the scheme; as a colour it is what is drawn.
+  const of = (name: string): string => {
+    sample.style.color = `var(--${name})`;
+    return getComputedStyle(sample).color;
+  };
   current = {
     text: of('text'),
     muted: of('muted'),
@@ -45,8 +53,9 @@ export function palette(): Palette {
     warn: of('warn'),
     bad: of('bad'),
     series: Array.from({ length: 8 }, (_, i) => of(`series-${i + 1}`)),
-    mono: of('mono'),
+    mono: style.getPropertyValue('--mono').trim(),
   };
+  sample.remove();
   return current;
 }
 

@@ -10,13 +10,12 @@ import { buckets, type Buckets } from './parse-trace.ts';
 import type { Desk, Seen, View } from './view.ts';
 
 /** Stretches of time that a chart has at most. */
-const MOST = 120;
+const MOST = 60;
 
 export function speedView(desk: Desk): View {
-  const rate = new Chart('Tokens a second', 'tokens/s', [{ label: 'tokens/s', series: 0, dash: [] }], desk);
+  const rate = new Chart('Tokens a second', [{ label: 'tokens/s', series: 0, dash: [] }], desk);
   const waits = new Chart(
-    'Wait for a token',
-    'ms',
+    'Wait for a token, in milliseconds',
     [
       { label: 'median', series: 0, dash: [] },
       { label: 'longest', series: 1, dash: [4, 3] },
@@ -116,13 +115,12 @@ class Chart {
 
   constructor(
     title: string,
-    private readonly unit: string,
     private readonly lines: readonly Line[],
     private readonly desk: Desk,
   ) {
     this.place.setAttribute('aria-label', `${title}: arrow keys go through time; the table has the same figures`);
     const keys = lines.map(line => el('li', {}, el('span', { class: `stroke series-${line.series + 1} ${line.dash === null ? 'points' : line.dash.length > 0 ? 'dashed' : ''}` }), line.label));
-    this.element = el('div', { class: 'chart' }, el('h3', {}, `${title}, ${unit}`), el('ul', { class: 'legend' }, ...keys), this.place);
+    this.element = el('div', { class: 'chart' }, el('h3', {}, title), el('ul', { class: 'legend' }, ...keys), this.place);
     new ResizeObserver(entries => {
       const { width } = entries[0]!.contentRect;
       if (width === 0 || width === this.width) return;
