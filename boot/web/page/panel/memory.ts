@@ -2,7 +2,7 @@
 // to its own scale; in the weights the tensors are named, in kv the pages. From the arena's map in docs/MEMORY.md.
 
 import { el } from '../dom.ts';
-import { enter, FigureTable, roving, setText } from './dom.ts';
+import { enter, FigureTable, roving, setHidden, setText } from './dom.ts';
 import { count, percent, size } from './format.ts';
 import { parseArena, piecesOf, rowBytesOf, type ArenaMap, type Region } from './parse-arena.ts';
 import { parseTensors, openCommand, type Tensor } from './parse-tensors.ts';
@@ -36,7 +36,8 @@ export function memoryView(desk: Desk): View {
   const here = el('span', { class: 'here' });
   const caption = el('p', { class: 'caption' });
   const list = el('div', { class: 'stretches', role: 'group' });
-  const figure = el('div', { class: 'memory' }, el('div', { class: 'crumbs' }, back, here), map, caption, list);
+  const crumbs = el('div', { class: 'crumbs' }, back, '›', here);
+  const figure = el('div', { class: 'memory' }, crumbs, map, caption, list);
   const regionsTable = new FigureTable(
     'Regions of the arena, in bytes',
     ['region', 'start', 'end', 'bytes', 'used', 'peak'],
@@ -93,7 +94,8 @@ export function memoryView(desk: Desk): View {
       region === null
         ? `${count(arena.total.used)} of ${count(arena.total.bytes)} bytes used, high-water mark ${count(arena.total.peak)}.`
         : `${region.name}: ${count(region.bytes)} bytes from ${count(region.startAt)} to ${count(region.endAt)}, high-water mark ${count(region.peak)}.`;
-    back.hidden = region === null;
+    setHidden(crumbs, region === null);
+    figure.classList.toggle('inside', region !== null && region.name !== 'kv');
     setText(here, region === null ? '' : region.name);
     const [startAt, endAt] = region === null ? [0, arena.total.endAt] : [region.startAt, region.endAt];
     const had = buttons.includes(document.activeElement as HTMLElement) || document.activeElement === back;

@@ -96,7 +96,7 @@ export async function rootOf(hashes: readonly Uint8Array[], leavesOf: readonly n
   const leaves = leavesOf.reduce((sum, n) => sum + n, 0);
   const left = splitOf(leaves);
   let i = 0;
-  for (let n = 0; n < left; n += leavesOf[i]!) i++;
+  for (let n = 0; n < left; i++) n += leavesOf[i]!;
   const pair = new Uint8Array(65);
   pair[0] = 1;
   pair.set(await rootOf(hashes.slice(0, i), leavesOf.slice(0, i), sha256), 1);

@@ -66,7 +66,7 @@ export function parseProbe<T extends Probs | Attention | Lens>(text: string, wha
     return text.trim();
   }
   if (typeof value !== 'object' || value === null) return text.trim();
-  if (typeof value['message'] === 'string') return value['message'];
+  if (typeof value['refused'] === 'string') return value['refused'];
   return value['what'] === what && Array.isArray(value[LISTS[what]]) ? (value as unknown as T) : '';
 }
 

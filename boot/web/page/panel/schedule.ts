@@ -66,7 +66,7 @@ export function scheduleView(desk: Desk): View {
     el('button', { type: 'button', 'aria-label': 'Shorter stretch of time', onclick: () => zoom(-1) }, '+'),
     follow,
   );
-  const figure = el('div', { class: 'schedule' }, meters, facts, board, caption, controls, legend());
+  const figure = el('div', { class: 'schedule' }, meters, facts, controls, board, caption, legend());
   const sessionsTable = new FigureTable(
     'Sessions',
     ['id', 'state', 'end', 'output', 'server', 'deadline', 'slack', 'misses', 'preempted', 'processor'],
