@@ -2,10 +2,11 @@
 // every byte of the terminal, the digest of the whole state, the head of the audit log. The page here is a cable and nothing else: messages of
 // boot/web/protocol go to the worker that people get.
 import test, { type ExecutionContext } from 'ava';
-import { build } from 'esbuild';
-import { existsSync, readFileSync } from 'node:fs';
-import { BROWSERS, opened, type Site } from './support/browser.ts';
+import { existsSync } from 'node:fs';
+import { BROWSERS } from './support/browser.ts';
+import { cable, workerOf, type Cable } from './support/cable.ts';
 import { Sitter } from './support/ground.ts';
+import { launched, servedPage } from './support/page.ts';
 import { ctrl, up } from './support/terminal.ts';
 import { utf8Decode } from '../kernel/abi/index.ts';
 import type { PoweredOn, PowerOn } from '../boot/web/protocol/messages.ts';
@@ -52,69 +53,11 @@ function inNode(compute: string): Golden {
   return { texts, digest: machine.stateDigest(), head: utf8Decode(head, 0, head.length) };
 }
 
-/** The page: asks are answered by number, output is acknowledged at once, and kept. */
-const PAGE = `
-const worker = new Worker('/worker.js', { type: 'module' });
-const waiting = new Map();
-const decoder = new TextDecoder();
-let output = '', run = 'off', changed = () => {};
-worker.onerror = e => { globalThis.trouble = e.message ?? 'the worker cannot be loaded'; };
-worker.onmessage = ({ data }) => {
-  if ('id' in data) {
-    const { resolve, reject } = waiting.get(data.id);
-    waiting.delete(data.id);
-    if ('refusal' in data) reject(new Error(data.refusal)); else resolve(data.value);
-  } else if (data.news === 'output') {
-    output += decoder.decode(data.bytes, { stream: true });
-    void ask('shown', data.bytes.length).catch(() => {});
-  } else if (data.news === 'state') {
-    run = data.run;
-    changed();
-  }
-};
-let id = 0;
-const ask = (call, ...args) => new Promise((resolve, reject) => {
-  waiting.set(++id, { resolve, reject });
-  worker.postMessage({ id, call, args });
-});
-const taken = () => { const text = output; output = ''; return text; };
-const enter = async keys => {
-  run = 'busy';
-  await ask('type', new TextEncoder().encode(keys));
-  run = 'busy';
-  await new Promise(done => { changed = () => { if (run === 'idle') done(); }; });
-  return taken();
-};
-globalThis.machine = { ask, taken, enter };
-`;
-
-async function site(): Promise<Site> {
-  const worker = await build({
-    entryPoints: ['boot/web/worker/main.ts'],
-    bundle: true,
-    write: false,
-    format: 'esm',
-    platform: 'browser',
-    target: 'es2023',
-    loader: { '.wasm': 'binary' },
-  });
-  return new Map([
-    ['/page.js', ['text/javascript', PAGE]],
-    ['/worker.js', ['text/javascript', worker.outputFiles[0]!.contents]],
-    ['/boot.cpio', ['application/octet-stream', readFileSync('build/boot.cpio')]],
-  ]);
-}
-
-/** In the page. */
-interface Cable {
-  ask(call: string, ...args: unknown[]): Promise<unknown>;
-  taken(): string;
-  enter(keys: string): Promise<string>;
-}
-
 async function inBrowser(t: ExecutionContext, name: 'chrome' | 'firefox', file: string): Promise<[PoweredOn, Golden]> {
-  const { page } = await opened(t, name, file, await site());
-  await page.waitForFunction('globalThis.machine !== undefined');
+  const { url } = await servedPage(t);
+  const page = await (await launched(t, name, file)).newPage();
+  await page.goto(`${url}nothing`); // of the same origin, and empty
+  await page.evaluate(cable, workerOf(url));
   return page.evaluate(
     async (options, keys) => {
       const { machine } = globalThis as unknown as { machine: Cable };

@@ -7,7 +7,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import puppeteer, { type Page } from 'puppeteer-core';
+import puppeteer from 'puppeteer-core';
 
 export const BROWSERS = [
   ['chrome', '/usr/bin/chromium'],
@@ -47,22 +47,15 @@ export async function bundled(contents: string): Promise<Uint8Array> {
   return bundle.outputFiles[0]!.contents;
 }
 
-/** A page that a test drives: the browser and the server end with the test. */
-export interface Opened {
-  readonly page: Page;
-  /** Where the site is, with a `/` at its end. */
-  readonly url: string;
-}
-
-/** Opens `/` of the site: where it has none, a page that runs the module `/page.js`. */
-export async function opened(
+/** Opens a page that runs the module `/page.js` of the site, and waits until it has set globalThis.transcript. */
+export async function transcriptOf(
   t: ExecutionContext,
   browserName: 'chrome' | 'firefox',
   executablePath: string,
   site: Site,
-): Promise<Opened> {
+): Promise<unknown> {
   const server = createServer((request, response) => {
-    const found = site.get((request.url ?? '').replace(/\?.*$/, ''));
+    const found = site.get(request.url ?? '');
     if (typeof found === 'function') return found(request, response);
     const [type, body] = found ?? [
       'text/html',
@@ -73,6 +66,7 @@ export async function opened(
   });
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
   const userDataDir = mkdtempSync(path.join(tmpdir(), 'arena8-browser-'));
+  t.teardown(() => rmSync(userDataDir, { recursive: true, force: true }));
   const browser = await puppeteer.launch({
     browser: browserName,
     executablePath,
@@ -80,25 +74,13 @@ export async function opened(
     userDataDir,
     args: [...BROWSER_ARGUMENTS[browserName]],
   });
-  t.teardown(async () => {
+  try {
+    const page = await browser.newPage();
+    await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+    await page.waitForFunction('globalThis.transcript !== undefined', { timeout: 60_000 });
+    return await page.evaluate('globalThis.transcript');
+  } finally {
     await browser.close();
     server.close();
-    rmSync(userDataDir, { recursive: true, force: true });
-  });
-  const page = await browser.newPage();
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-  await page.goto(url);
-  return { page, url };
-}
-
-/** Opens a page that runs the module `/page.js` of the site, and waits until it has set globalThis.transcript. */
-export async function transcriptOf(
-  t: ExecutionContext,
-  browserName: 'chrome' | 'firefox',
-  executablePath: string,
-  site: Site,
-): Promise<unknown> {
-  const { page } = await opened(t, browserName, executablePath, site);
-  await page.waitForFunction('globalThis.transcript !== undefined', { timeout: 60_000 });
-  return await page.evaluate('globalThis.transcript');
+  }
 }

@@ -97,9 +97,9 @@ export class Slots {
   }
 
   /** A tree in these files, with so many spare slots. Throws what refuses it. */
-  directory(spares = 8, journalBytes?: number): SlotDirectory {
+  directory(spares = 8, journalBytes?: number, source = 'slots'): SlotDirectory {
     const opened = SlotDirectory.open({
-      source: 'slots',
+      source,
       journals: [this.file('journal-a'), this.file('journal-b')],
       ...(journalBytes === undefined ? {} : { journalBytes }),
     });

@@ -51,8 +51,9 @@ export class TimeControls {
         el('span', { class: 'joined' }, ...steps),
       ),
       this.#pace,
-      button('Restart…', events.restart),
+      button(icon('again'), events.restart, { class: 'restart', 'aria-label': 'Restart…' }),
     );
+    group.querySelector('.restart')!.append(el('span', {}, 'Restart…'));
     this.#show();
   }
 
@@ -87,6 +88,7 @@ export class TimeControls {
   #show(): void {
     const text = this.#isPaused ? 'Run' : 'Pause';
     this.#pause.replaceChildren(icon(this.#isPaused ? 'run' : 'pause'), el('span', {}, text));
+    this.#pause.setAttribute('aria-label', text);
     this.#pause.classList.toggle('primary', this.#isPaused);
   }
 }

@@ -9,6 +9,8 @@ import type { TerminalPane } from './terminal.ts';
 
 export type Shown = 'terminal' | 'panel';
 
+/** Of the window's height, when a keyboard covers the rest. */
+const SHORT_PX = 520;
 const SPLIT = { least: 20, most: 80, step: 2 } as const;
 
 export class Desk {
@@ -116,6 +118,7 @@ export class Desk {
       // Zooming in makes it smaller too: then the page keeps its size.
       const isKeyboard = Math.abs(visualViewport.scale - 1) < 0.01;
       document.documentElement.style.setProperty('--height', isKeyboard ? `${visualViewport.height}px` : '100dvh');
+      document.body.classList.toggle('is-short', isKeyboard && visualViewport.height < SHORT_PX);
     };
     visualViewport.addEventListener('resize', follow);
     follow();

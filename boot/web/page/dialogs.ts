@@ -38,7 +38,7 @@ export function openDialog(title: string, fill: (dialog: Dialog) => void): void 
   fill({ body, close });
   document.body.append(box);
   box.showModal();
-  (body.querySelector<HTMLElement>('[autofocus]') ?? box.querySelector<HTMLElement>(FOCUSABLE))?.focus();
+  (body.querySelector<HTMLElement>('[autofocus]') ?? body.querySelector<HTMLElement>(FOCUSABLE))?.focus();
 }
 
 function isBeside(box: HTMLElement, event: PointerEvent): boolean {

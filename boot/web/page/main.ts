@@ -51,6 +51,7 @@ class Page {
 
   constructor() {
     this.#client = new Client(takeWorker);
+    this.#client.start();
     followTheme();
     this.#terminal = new TerminalPane({
       input: bytes => this.#input(bytes),
@@ -99,7 +100,6 @@ class Page {
 
   /** The first thing that happens: what the address says, or a machine as it was chosen. */
   async begin(): Promise<void> {
-    this.#client.start();
     await this.#openLink();
     await this.#terminal.drawWithWebgl();
     const trouble = await keepOffline();

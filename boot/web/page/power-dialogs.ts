@@ -100,7 +100,7 @@ export function settingsDialog(): void {
 }
 
 function drawnBy(): string {
-  return byId('screen').dataset['renderer'] === 'webgl'
+  return byId('xterm').dataset['renderer'] === 'webgl'
     ? 'The terminal is drawn by the graphics processor (WebGL).'
     : 'The terminal is drawn by the document.';
 }

@@ -54,7 +54,7 @@ type Rest = 'paused' | 'unseen' | 'idle' | 'over';
 
 export class Host {
   readonly tty: Tty;
-  readonly machine: Machine & { stopAt?: StopAt | null };
+  readonly machine: Machine;
   readonly #ground: Ground;
   readonly #outflow: Outflow;
   /** A program that redraws the screen as time goes by is shown in real time. */
@@ -68,7 +68,7 @@ export class Host {
   #speed: Speed = { mode: 'run' };
   #step: StopAt | null = null; // asked for and not yet come to
   #paceDueMs = 0; // of the next op
-  #state: RunState | 'stopped' = 'busy';
+  #state: RunState = 'busy';
   #isOver = false;
   #input: Uint8Array = new Uint8Array(0); // typed, and no room for it in the terminal yet
   #interruptRounds = 0;
@@ -276,7 +276,7 @@ export class Host {
     const { machine, tty } = this;
     const wasRaw = tty.raw;
     machine.stopAt = this.#stopAt();
-    this.#state = machine.run(1) as RunState | 'stopped';
+    this.#state = machine.run(1);
     if (!wasRaw && tty.raw) this.#live.meet(machine.nowNs());
     if (this.#feed() && this.#state === 'idle') this.#state = 'busy';
     if (this.#interruptRounds > 0) this.#interruptRounds = this.#state === 'idle' ? 0 : this.#interruptRounds - 1;

@@ -75,7 +75,8 @@ const asked = (path: string, errno: number): Refusal => ({
   message: `${path}: ${strerror(errno)}`,
 });
 
-const full = (name: string): Refusal => refuse('NOSPC', 0, `${name}: the browser's storage is full; nothing of it was kept`);
+const full = (name: string): Refusal =>
+  refuse('NOSPC', 0, `${name}: the browser's storage is full; nothing of it was kept`);
 
 const EXTRA_MOST = 999;
 

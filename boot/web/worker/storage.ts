@@ -79,7 +79,12 @@ export async function openStorage(wish: StorageWish, news: StorageNews): Promise
   const home = await openTree(wish.home, 'home', trouble);
   const log = await openTree(wish.log, 'log', trouble);
   if (isRefusal(log) && wish.log === 'kept') news.trouble(`The audit log is not kept: ${log.message}.`);
-  return new PageStorage(isRefusal(home) ? null : home, isRefusal(home) ? home.message : '', isRefusal(log) ? null : log, news);
+  return new PageStorage(
+    isRefusal(home) ? null : home,
+    isRefusal(home) ? home.message : '',
+    isRefusal(log) ? null : log,
+    news,
+  );
 }
 
 /** The person is told once of each, however often the machine tries. */
@@ -190,7 +195,8 @@ class PageStorage implements MachineStorage {
 
   async fetch(machine: Tree, text: string): Promise<string | Refusal> {
     const url = URL.canParse(text, self.location.href) ? new URL(text, self.location.href) : null;
-    if (url === null || !/^https?:$/.test(url.protocol)) return refuse('INVAL', 0, `${text}: no address of a web server`);
+    if (url === null || !/^https?:$/.test(url.protocol))
+      return refuse('INVAL', 0, `${text}: no address of a web server`);
     const ranges = this.home === null ? false : await answersRanges(url.href);
     if (typeof ranges === 'string') return refuse('IO', 0, `${url.href}: ${ranges}`);
     if (ranges) return this.show(url.href);
