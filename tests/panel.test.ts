@@ -32,7 +32,11 @@ function lived(): Machine {
 const machine = lived();
 const text = (path: string): string => new TextDecoder().decode(machine.observe(path) as Uint8Array);
 /** Before any test has let the machine go on. */
-const [pagesText, kvText, sessionsText] = ['/proc/pages', '/proc/kv', '/proc/sessions'].map(text) as [string, string, string];
+const [pagesText, kvText, sessionsText] = ['/proc/pages', '/proc/kv', '/proc/sessions'].map(text) as [
+  string,
+  string,
+  string,
+];
 const plain = (n: number): string => String(n);
 
 test('the arena: the regions of free -v, without a gap', t => {
@@ -163,7 +167,11 @@ test('the audit log: records in order, and the root of the head hashed again fro
     for (let i = 0; i < tile.length; i += 32) hashes.push(tile.slice(i, i + 32));
   }
   const sha256 = async (bytes: Uint8Array): Promise<Uint8Array> => createHash('sha256').update(bytes).digest();
-  const root = await rootOf(hashes, hashes.map(() => 1), sha256);
+  const root = await rootOf(
+    hashes,
+    hashes.map(() => 1),
+    sha256,
+  );
   t.is(Buffer.from(root).toString('base64'), head.root);
   t.is(parseHead(''), null);
 });
@@ -174,7 +182,11 @@ function rootAfterRfc(leaves: readonly Uint8Array[]): Buffer {
   let k = 1;
   while (k * 2 < leaves.length) k *= 2;
   const [left, right] = [rootAfterRfc(leaves.slice(0, k)), rootAfterRfc(leaves.slice(k))];
-  return createHash('sha256').update(Buffer.from([1])).update(left).update(right).digest();
+  return createHash('sha256')
+    .update(Buffer.from([1]))
+    .update(left)
+    .update(right)
+    .digest();
 }
 
 test('trees of any size: leaves in order, closed subtrees whole, and roots from tiles of two levels', async t => {

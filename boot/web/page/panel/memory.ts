@@ -107,10 +107,7 @@ export function memoryView(desk: Desk): View {
     if (had) buttons[0]?.focus();
     point(-1);
     regionsTable.set(
-      [...arena.regions, arena.total].map(r => [
-        r.name,
-        ...[r.startAt, r.endAt, r.bytes, r.used, r.peak].map(count),
-      ]),
+      [...arena.regions, arena.total].map(r => [r.name, ...[r.startAt, r.endAt, r.bytes, r.used, r.peak].map(count)]),
     );
     tensorsTable.set(tensors.map(t => [t.name, t.type, t.shape, t.at < 0 ? 'streamed' : count(t.at), count(t.bytes)]));
   }
@@ -207,7 +204,13 @@ function rowOf(s: Stretch, index: number): HTMLElement {
 }
 
 /** Draws stretches in rows; `markAt` is the high-water mark. */
-function drawMap(map: HTMLElement, stretches: readonly Stretch[], startAt: number, endAt: number, markAt: number): void {
+function drawMap(
+  map: HTMLElement,
+  stretches: readonly Stretch[],
+  startAt: number,
+  endAt: number,
+  markAt: number,
+): void {
   const rowBytes = rowBytesOf(endAt - startAt, ROWS);
   const rows = Array.from({ length: Math.ceil((endAt - startAt) / rowBytes) }, (_, i) => {
     const row = el('div', { class: 'map-row' });

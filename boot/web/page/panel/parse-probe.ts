@@ -37,8 +37,8 @@ export interface Attention extends Probe {
   readonly head: number;
   readonly layers: number;
   readonly heads: number;
+  readonly heads_kv: number;
   readonly head_kv: number;
-  readonly entropy: number;
   readonly row: readonly (ProbeToken & { readonly position: number; readonly weight: number })[];
 }
 
