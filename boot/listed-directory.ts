@@ -1,5 +1,5 @@
-// A directory of the host whose names are known from the beginning: what a browser hands over, or one file in memory. Names cannot be made or
-// removed; where the host lets files be written, their contents can be. Directories are what the paths of files go through.
+// A directory of the host whose names the host knows: what a browser hands over, or one file in memory. The machine cannot make or remove
+// names; where the host lets files be written, their contents can be. Directories are what the paths of files go through.
 
 import { E, KIND, O, type HostDirectory, type HostFile, type HostStat } from '../kernel/abi/index.ts';
 
@@ -11,13 +11,10 @@ export interface ListedFile {
   truncate?(size: number): number;
 }
 
-/** `files` by path, '/'-separated. Throws where a path is no path, or one file's is another's directory: the host's own mistake. */
-export function listedDirectory(
-  source: string,
-  files: ReadonlyMap<string, ListedFile>,
-  readOnly: boolean,
-): HostDirectory {
-  /** Entries of each directory by its path, in order of their bytes. */
+type Directories = ReadonlyMap<string, ReadonlyMap<string, number>>;
+
+/** Entries of each directory by its path, in order of their bytes. */
+function directoriesOf(files: ReadonlyMap<string, ListedFile>): Directories {
   const directories = new Map<string, Map<string, number>>([['', new Map()]]);
   for (const path of [...files.keys()].sort()) {
     const names = path.split('/');
@@ -31,9 +28,27 @@ export function listedDirectory(
       if (kind === KIND.dir && !directories.has(here)) directories.set(here, new Map());
     }
   }
+  return directories;
+}
+
+/**
+ * `files` by path, '/'-separated; the host may add some. Throws where a path is no path, or one file's is another's directory: the host's own
+ * mistake.
+ */
+export function listedDirectory(
+  source: string,
+  files: ReadonlyMap<string, ListedFile>,
+  readOnly: boolean,
+): HostDirectory {
+  let known: { readonly count: number; readonly directories: Directories } | null = null;
+  const tree = (): Directories => {
+    if (known?.count !== files.size) known = { count: files.size, directories: directoriesOf(files) };
+    return known.directories;
+  };
+  tree();
   const fixed = (): number => (readOnly ? -E.ROFS : -E.PERM);
   const stat = (path: string): HostStat | number => {
-    if (directories.has(path)) return { kind: KIND.dir, size: 0, mode: 0o755 };
+    if (tree().has(path)) return { kind: KIND.dir, size: 0, mode: 0o755 };
     const file = files.get(path);
     return file === undefined ? -E.NOENT : { kind: KIND.file, size: file.size(), mode: 0o644 };
   };
@@ -42,12 +57,12 @@ export function listedDirectory(
     readOnly,
     stat,
     list(path) {
-      const entries = directories.get(path);
+      const entries = tree().get(path);
       if (entries === undefined) return files.has(path) ? -E.NOTDIR : -E.NOENT;
       return [...entries].map(([name, kind]) => ({ name, kind }));
     },
     open(path, access) {
-      if (directories.has(path)) return -E.ISDIR;
+      if (tree().has(path)) return -E.ISDIR;
       if (readOnly && access !== O.RDONLY) return -E.ROFS;
       return files.get(path)?.open(access) ?? -E.NOENT;
     },

@@ -102,6 +102,10 @@ export class SlotDirectory implements HostDirectory {
     this.freed.push(body);
   }
 
+  get isDirty(): boolean {
+    return this.isJournalDirty || this.dirty.size > 0;
+  }
+
   /** Everything written until now outlives a power cut. 0 or -errno. */
   flush(): number {
     let status = 0;

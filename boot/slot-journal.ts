@@ -8,7 +8,7 @@ import { E, isRefusal, refuse, utf8Decode, utf8Encode, type Refusal } from '../k
 export interface SlotFile {
   size(): number;
   read(position: number, into: Uint8Array, at: number, length: number): number;
-  /** All of it, or -errno; the end of what did not fit may be there. */
+  /** Bytes taken: fewer than `length` where there is no room for more, and -ENOSPC where there is none at all. */
   write(position: number, from: Uint8Array, at: number, length: number): number;
   truncate(size: number): number;
   /** What was written outlives a power cut from now on. */
@@ -236,7 +236,7 @@ export class Journal {
       if (status < 0) return status;
     }
     const { line, crc } = lineOf(text, this.found.crc);
-    const status = this.file.write(this.found.end, line, 0, line.length);
+    const status = writeAll(this.file, this.found.end, line, line.length);
     if (status < 0) return status;
     if (!this.names.apply(change)) throw new Error(`a change that makes no sense: ${JSON.stringify(change)}`);
     this.found = { ...this.found, end: this.found.end + line.length, crc };
@@ -260,7 +260,7 @@ export class Journal {
   private grow(capacity: number): number {
     for (const file of this.files)
       for (let size = file.size(); size < capacity; size = file.size()) {
-        const status = file.write(size, ZEROS, 0, Math.min(ZEROS.length, capacity - size));
+        const status = writeAll(file, size, ZEROS, Math.min(ZEROS.length, capacity - size));
         if (status < 0) return status;
       }
     return 0;
@@ -272,12 +272,18 @@ export class Journal {
     const generation = this.found.generation + 1;
     const { bytes, crc } = written(names, generation);
     const other = this.files[generation % 2]!;
-    const n = other.write(0, bytes, 0, bytes.length);
+    const n = writeAll(other, 0, bytes, bytes.length);
     const status = n < 0 ? n : other.flush();
     if (status < 0) return status;
     this.found = { generation, names, end: bytes.length, crc };
     return 0;
   }
+}
+
+/** 0 or -errno. */
+function writeAll(file: SlotFile, position: number, from: Uint8Array, length: number): number {
+  const n = file.write(position, from, 0, length);
+  return n < 0 ? n : n < length ? -E.NOSPC : 0;
 }
 
 /** A tree as a journal begins with it. */

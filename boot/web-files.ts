@@ -27,24 +27,23 @@ export function blobFile(blob: Blob): ListedFile {
 const PARTIAL = 206;
 
 /**
- * A file of a server. Throws where it does not say how long the file is, or knows no ranges. It is asked for the very file that was found: when
- * that is replaced (its entity tag changes, or its date) reading gives an I/O error.
+ * A file of a server. Throws, in a line, where nobody answers, or the server knows no ranges or does not say how long the file is. It is the very
+ * file that was found: when that is replaced (its entity tag changes, or its date) reading gives an I/O error.
  */
 export function urlFile(url: string): ListedFile {
-  const head = request(url, 'HEAD', {});
-  const size = Number(head?.getResponseHeader('content-length') ?? Number.NaN);
-  if (head === null || head.status !== 200 || !Number.isSafeInteger(size))
-    throw new Error(`${url}: ${head === null ? 'no answer' : `status ${head.status}, no length`}`);
-  if (head.getResponseHeader('accept-ranges') !== 'bytes') throw new Error(`${url}: the server answers no ranges`);
-  const version = head.getResponseHeader('etag') ?? head.getResponseHeader('last-modified');
-  const sameFile: Readonly<Record<string, string>> = version === null ? {} : { 'if-range': version };
+  const first = request(url, 'GET', 'bytes=0-0');
+  if (first === null) throw new Error(`${url}: no answer`);
+  if (first.status !== PARTIAL) throw new Error(`${url}: ${withoutRanges(first.status)}`);
+  const size = sizeIn(first.getResponseHeader('content-range')) ?? lengthOf(request(url, 'HEAD', null));
+  if (size === null) throw new Error(`${url}: the server does not say how long it is`);
+  const version = versionOf(first);
   return readableFile(
     () => size,
     (position, into, at, length) => {
       const last = Math.min(position + length, size) - 1;
       if (last < position) return 0;
-      const answer = request(url, 'GET', { ...sameFile, range: `bytes=${position}-${last}` });
-      if (answer?.status !== PARTIAL) return -E.IO;
+      const answer = request(url, 'GET', `bytes=${position}-${last}`);
+      if (answer?.status !== PARTIAL || versionOf(answer) !== version) return -E.IO;
       const bytes = new Uint8Array(answer.response as ArrayBuffer);
       if (bytes.length !== last - position + 1) return -E.IO;
       into.set(bytes, at);
@@ -53,12 +52,59 @@ export function urlFile(url: string): ListedFile {
   );
 }
 
+/** The same, asked for when it is first looked at: a server that is away then gives a file without bytes that cannot be opened. */
+export function urlFileLater(url: string): ListedFile {
+  let found: ListedFile | null = null;
+  const look = (): ListedFile | null => {
+    try {
+      return (found ??= urlFile(url));
+    } catch {
+      return null;
+    }
+  };
+  return { size: () => look()?.size() ?? 0, open: access => look()?.open(access) ?? -E.IO };
+}
+
+/** Whether a server answers ranges of a file, asked without reading it; or a line that says what is in the way. */
+export async function answersRanges(url: string): Promise<boolean | string> {
+  const enough = new AbortController();
+  try {
+    const { status, ok } = await fetch(url, { headers: { range: 'bytes=0-0' }, signal: enough.signal });
+    return status === PARTIAL || ok || status === NOT_SATISFIABLE ? status === PARTIAL : `the server answers ${status}`;
+  } catch {
+    return 'no answer: the server is away, or lets no other site read it';
+  } finally {
+    enough.abort();
+  }
+}
+
+/** An empty file has no byte 0. */
+const NOT_SATISFIABLE = 416;
+
+const withoutRanges = (status: number): string =>
+  status === 200 ? 'the server answers no ranges' : `the server answers ${status}`;
+
+/** N of `bytes 0-0/N`, where a server of another site lets it be seen. */
+function sizeIn(range: string | null): number | null {
+  const [, size] = /\/(\d+)$/.exec(range ?? '') ?? [];
+  return size === undefined ? null : Number(size);
+}
+
+function lengthOf(head: XMLHttpRequest | null): number | null {
+  const length = head?.status === 200 ? head.getResponseHeader('content-length') : null;
+  return length === null ? null : Number(length);
+}
+
+/** What changes when the file is replaced; the same in all answers where the server says neither. */
+const versionOf = (answer: XMLHttpRequest): string =>
+  answer.getResponseHeader('etag') ?? answer.getResponseHeader('last-modified') ?? '';
+
 /** Sends and waits; null: nobody answered. */
-function request(url: string, method: string, headers: Readonly<Record<string, string>>): XMLHttpRequest | null {
+function request(url: string, method: string, range: string | null): XMLHttpRequest | null {
   const asked = new XMLHttpRequest();
   asked.open(method, url, false);
   asked.responseType = 'arraybuffer';
-  for (const [name, value] of Object.entries(headers)) asked.setRequestHeader(name, value);
+  if (range !== null) asked.setRequestHeader('range', range);
   try {
     asked.send();
     return asked;

@@ -189,6 +189,7 @@ class FakeEngine implements EngineDriver {
       begin: () => {},
       ops: () => [],
       tensors: () => [],
+      inside: null,
     };
   }
   plan(): abi.Refusal {

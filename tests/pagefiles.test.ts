@@ -178,7 +178,12 @@ test('the power goes at any write: names are those before the step or behind it,
         // The step that was cut may be there or not: run it whole, and compare.
         const next = nextTree(began, seed, trees.length);
         const ok = [trees.at(-1)!, next].map(namesOf).includes(namesOf(found));
-        if (!ok) return t.is(namesOf(found), namesOf(trees.at(-1)!), `seed ${seed}, cut ${cut} ${cutAt}, step ${trees.length}`);
+        if (!ok)
+          return t.is(
+            namesOf(found),
+            namesOf(trees.at(-1)!),
+            `seed ${seed}, cut ${cut} ${cutAt}, step ${trees.length}`,
+          );
         past[cut] = true;
       }
   }

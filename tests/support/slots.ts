@@ -72,9 +72,9 @@ export class Slots {
       },
       write: (position, from, at, length) =>
         this.act(torn => {
-          const size = Math.max(of.bytes.length, position + length);
-          if (this.usedBytes - of.bytes.length + size > this.capacity) return -E.NOSPC;
-          const piece = from.subarray(at, at + (torn ? length >> 1 : length));
+          const room = this.capacity - this.usedBytes + of.bytes.length - position;
+          if (room <= 0) return -E.NOSPC;
+          const piece = from.subarray(at, at + Math.min(room, torn ? length >> 1 : length));
           const now = new Uint8Array(Math.max(of.bytes.length, position + piece.length));
           now.set(of.bytes);
           now.set(piece, position);
@@ -97,9 +97,9 @@ export class Slots {
   }
 
   /** A tree in these files, with so many spare slots. Throws what refuses it. */
-  directory(spares = 8, journalBytes?: number): SlotDirectory {
+  directory(spares = 8, journalBytes?: number, source = 'slots'): SlotDirectory {
     const opened = SlotDirectory.open({
-      source: 'slots',
+      source,
       journals: [this.file('journal-a'), this.file('journal-b')],
       ...(journalBytes === undefined ? {} : { journalBytes }),
     });

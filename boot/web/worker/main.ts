@@ -2,9 +2,8 @@
 
 import type { Ask, ToPage } from '../protocol/messages.ts';
 import { Service } from './service.ts';
-
+import { openStorage } from './storage.ts';
 import { supplies } from './supplies.ts';
-import { unkept } from './unkept.ts';
 
 declare const self: DedicatedWorkerGlobalScope;
 
@@ -37,7 +36,7 @@ const service = new Service({
     return () => clearTimeout(timer);
   },
   supplies,
-  openStorage: async () => unkept('storage is not joined yet'),
+  openStorage,
 });
 
 self.addEventListener('message', ({ data }: MessageEvent<Ask>) => void service.take(data));

@@ -1,0 +1,164 @@
+// Files in the browser's own file system (OPFS) as a directory of the machine. Everything about names is asynchronous there, reading and writing a
+// file that is open is not, and only in a worker: so each file of the tree is open as long as the machine runs, with some empty ones beside them
+// (boot/slot-directory.ts). A file that is open here is nobody else's. https://fs.spec.whatwg.org/#api-filesystemsyncaccesshandle
+
+import { E, isRefusal, refuse, type Refusal } from '../../../kernel/abi/index.ts';
+import { SlotDirectory, type SlotFile } from '../../slot-directory.ts';
+
+/** Empty files that are open: as many are made again when fewer than the low mark are left. */
+const SPARES = 32;
+const SPARES_FIRST = 16;
+const SPARES_LOW = 12;
+/** Files that are open at once, at most: each holds a descriptor of the browser. */
+const SLOTS_MAX = 4000;
+/** A worker that has just ended may hold its files a little longer. */
+const TRIES = 10;
+const TRY_MS = 60;
+
+/** Told what the browser said: storage is full, or it has failed. */
+export type Trouble = (what: 'full' | 'failed') => void;
+
+export class OpfsTree {
+  private readonly open: FileSystemSyncAccessHandle[] = [];
+  private settling: Promise<void> | null = null;
+  private isClosed = false;
+
+  private constructor(
+    private readonly root: FileSystemDirectoryHandle,
+    private readonly trouble: Trouble,
+    private tree: SlotDirectory | null = null,
+  ) {}
+
+  get directory(): SlotDirectory {
+    return this.tree!;
+  }
+
+  /**
+   * The tree that lies in `root`; an empty one the first time. Refused with EBUSY when another worker has it open, ENOSPC when there is no room for
+   * it, EIO when it is damaged or cannot be read: it stays as it is then.
+   */
+  static async open(root: FileSystemDirectoryHandle, source: string, trouble: Trouble): Promise<OpfsTree | Refusal> {
+    const opened = new OpfsTree(root, trouble);
+    try {
+      const journals = [await opened.first('journal-a'), await opened.file('journal-b')] as const;
+      const tree = SlotDirectory.open({ source, journals });
+      if (isRefusal(tree)) {
+        opened.close();
+        return tree;
+      }
+      opened.tree = tree;
+      const taken = tree.slotsTaken();
+      await Promise.all([...taken.map(slot => opened.add(slot, true)), opened.fill(SPARES_FIRST, new Set(taken))]);
+      return opened;
+    } catch (error) {
+      opened.close();
+      return refusalOf(error);
+    }
+  }
+
+  /** The first file of all says whether another worker has the tree. */
+  private async first(name: string): Promise<SlotFile> {
+    for (let tries = 1; ; tries++)
+      try {
+        return await this.file(name);
+      } catch (error) {
+        if (!isBusy(error) || tries === TRIES) throw error;
+        await new Promise(resolve => setTimeout(resolve, TRY_MS));
+      }
+  }
+
+  private async file(name: string): Promise<SlotFile> {
+    const entry = await this.root.getFileHandle(name, { create: true });
+    const handle = await entry.createSyncAccessHandle();
+    if (this.isClosed) handle.close();
+    this.open.push(handle);
+    return fileOf(handle, this.trouble);
+  }
+
+  private async add(slot: number, isTaken: boolean): Promise<void> {
+    const file = await this.file(String(slot));
+    if (!this.isClosed) this.directory.add(slot, file, isTaken);
+  }
+
+  /** Opens empty files until there are `count`. */
+  private async fill(count: number, reserved: ReadonlySet<number> = new Set()): Promise<void> {
+    const added: Promise<void>[] = [];
+    const missing = count - this.directory.spares;
+    for (let slot = 0; slot < SLOTS_MAX && added.length < missing; slot++)
+      if (!reserved.has(slot) && !this.directory.has(slot)) added.push(this.add(slot, false));
+    await Promise.all(added);
+  }
+
+  get isShort(): boolean {
+    return this.directory.spares < SPARES_LOW && this.open.length < SLOTS_MAX;
+  }
+
+  /** Opens more empty files. */
+  settle(): Promise<void> {
+    this.settling ??= this.fill(SPARES)
+      .catch(() => this.trouble('failed'))
+      .finally(() => (this.settling = null));
+    return this.settling;
+  }
+
+  /** Removes files that no name leads to, and that are not open: what once was more, or was cut off. */
+  async tidy(): Promise<void> {
+    for await (const name of this.root.keys())
+      if (/^\d+$/.test(name) && !this.isClosed && !this.directory.has(Number(name)))
+        await this.root.removeEntry(name).catch(() => {}); // opened meanwhile
+  }
+
+  close(): void {
+    if (this.isClosed) return;
+    this.tree?.flush();
+    this.isClosed = true;
+    for (const handle of this.open) handle.close();
+  }
+}
+
+const isBusy = (error: unknown): boolean => (error as Error).name === 'NoModificationAllowedError';
+
+/** A line for what the browser threw. */
+function refusalOf(error: unknown): Refusal {
+  if (isBusy(error)) return refuse('BUSY', 0, 'another tab or window has it open');
+  return isFull(error) ? refuse('NOSPC', 0, 'the browser has no room for it') : refuse('IO', 0, reasonOf(error));
+}
+
+export const reasonOf = (error: unknown): string => {
+  const { name, message } = error as Error;
+  return message === '' ? name : message.split('\n')[0]!.replace(/\.$/, '');
+};
+
+/** Firefox has its own name for it. */
+const isFull = (error: unknown): boolean =>
+  /^(QuotaExceededError|NS_ERROR_FILE_NO_DEVICE_SPACE)$/.test((error as Error).name);
+
+function fileOf(handle: FileSystemSyncAccessHandle, trouble: Trouble): SlotFile {
+  const failed = (what: 'full' | 'failed'): number => {
+    trouble(what);
+    return what === 'full' ? -E.NOSPC : -E.IO;
+  };
+  const attempt = (operation: () => number): number => {
+    try {
+      return operation();
+    } catch (error) {
+      return failed(isFull(error) ? 'full' : 'failed');
+    }
+  };
+  return {
+    size: () =>
+      Math.max(
+        0,
+        attempt(() => handle.getSize()),
+      ),
+    read: (position, into, at, length) => attempt(() => handle.read(into.subarray(at, at + length), { at: position })),
+    write: (position, from, at, length) =>
+      attempt(() => {
+        // Of what there is no room for, Firefox takes a part, or nothing; Chromium throws.
+        const n = handle.write(from.subarray(at, at + length), { at: position });
+        return n === 0 && length > 0 ? failed('full') : n;
+      }),
+    truncate: size => attempt(() => (handle.truncate(size), 0)),
+    flush: () => attempt(() => (handle.flush(), 0)),
+  };
+}
