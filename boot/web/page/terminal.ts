@@ -4,7 +4,6 @@
 
 import { FitAddon } from '@xterm/addon-fit';
 import type { SearchAddon } from '@xterm/addon-search';
-import { Unicode11Addon } from '@xterm/addon-unicode11';
 import { WebLinksAddon } from '@xterm/addon-web-links';
 import { Terminal } from '@xterm/xterm';
 import { button, byId, el, icon } from './dom.ts';
@@ -13,6 +12,7 @@ import { notice } from './notices.ts';
 import { Reader } from './reader.ts';
 import { onChoice, settings } from './settings.ts';
 import { colour, onTheme, terminalTheme } from './theme.ts';
+import { WIDTHS } from './widths.ts';
 
 export interface TerminalEvents {
   readonly input: (bytes: Uint8Array) => void;
@@ -62,9 +62,9 @@ export class TerminalPane {
       applicationArrows: () => xterm.modes.applicationCursorKeysMode,
     });
     xterm.loadAddon(this.#fit);
-    xterm.loadAddon(new Unicode11Addon());
+    xterm.unicode.register(WIDTHS);
+    xterm.unicode.activeVersion = WIDTHS.version;
     xterm.loadAddon(new WebLinksAddon((_, uri) => openLink(uri)));
-    xterm.unicode.activeVersion = '11';
     xterm.open(this.#screen);
     const { textarea } = xterm;
     textarea?.setAttribute('aria-label', 'Terminal input. F6 leaves the terminal.');

@@ -23,7 +23,11 @@ export function attentionView(desk: Desk): View {
     text,
     caption,
   );
-  const table = new FigureTable('Weight on each position', ['position', 'token', 'id', 'weight'], new Set(['position', 'id', 'weight']));
+  const table = new FigureTable(
+    'Weight on each position',
+    ['position', 'token', 'id', 'weight'],
+    new Set(['position', 'id', 'weight']),
+  );
   let cells: HTMLElement[] = [];
   let row: Attention['row'] = [];
   let drawn = '';
@@ -32,7 +36,11 @@ export function attentionView(desk: Desk): View {
   function tell(target: EventTarget | null): void {
     const cell = (target as HTMLElement).closest<HTMLElement>('.cell');
     const of = cell === null ? undefined : row[cells.indexOf(cell)];
-    if (of !== undefined) setText(caption, `Position ${of.position}, “${visible(of.text)}”: ${percent(of.weight)} (${of.weight.toFixed(6)})`);
+    if (of !== undefined)
+      setText(
+        caption,
+        `Position ${of.position}, “${visible(of.text)}”: ${percent(of.weight)} (${of.weight.toFixed(6)})`,
+      );
   }
   text.addEventListener('pointerover', event => tell(event.target));
   text.addEventListener('focusin', event => tell(event.target));
@@ -44,7 +52,10 @@ export function attentionView(desk: Desk): View {
     head.set(upTo(seen.heads));
     const most = Math.max(...row.map(t => t.weight), 1e-9);
     const here = cells.indexOf(document.activeElement as HTMLElement);
-    cells = row.map((t, i) => cells[i] ?? el('button', { type: 'button', class: 'cell' }, el('span'), el('i', { 'aria-hidden': 'true' })));
+    cells = row.map(
+      (t, i) =>
+        cells[i] ?? el('button', { type: 'button', class: 'cell' }, el('span'), el('i', { 'aria-hidden': 'true' })),
+    );
     row.forEach((t, i) => {
       const [word, bar] = cells[i]!.children as unknown as [HTMLElement, HTMLElement];
       setText(word, visible(t.text));
@@ -55,14 +66,19 @@ export function attentionView(desk: Desk): View {
     const best = row.findIndex(t => t.weight === most);
     enter(cells, Math.max(0, here < 0 ? best : here));
     if (here >= 0) cells[Math.min(here, cells.length - 1)]?.focus();
-    else setText(caption, `Most on position ${best}, “${visible(row[best]?.text ?? '')}”: ${percent(most)}; entropy ${seen.entropy.toFixed(2)} bits; keys of head ${seen.head_kv}.`);
+    else
+      setText(
+        caption,
+        `Most on position ${best}, “${visible(row[best]?.text ?? '')}”: ${percent(most)}. Head ${seen.head} looks at the keys of head ${seen.head_kv} of ${seen.heads_kv}.`,
+      );
     table.set(row.map(t => [String(t.position), visible(t.text), String(t.id), t.weight.toFixed(6)]));
   }
 
   return {
     name: 'attention',
     about: 'Which tokens a head of a layer looked at in the last step.',
-    command: () => `llmctl attention${session.value === 0 ? '' : ` ${session.value}`} --layer ${layer.value} --head ${head.value}`,
+    command: () =>
+      `llmctl attention${session.value === 0 ? '' : ` ${session.value}`} --layer ${layer.value} --head ${head.value}`,
     paths: ['/proc/sessions'],
     trace: false,
     probe: () => ({ session: session.value, what: 'attention', layer: layer.value, head: head.value, top: 0 }),

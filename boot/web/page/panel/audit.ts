@@ -4,7 +4,16 @@
 import { el } from '../dom.ts';
 import { FigureTable, setHidden, setText, svg } from './dom.ts';
 import { count, time } from './format.ts';
-import { parseAudit, parseHead, rootOf, tilesOf, treeOf, type AuditHead, type AuditLine, type TreeNode } from './parse-audit.ts';
+import {
+  parseAudit,
+  parseHead,
+  rootOf,
+  tilesOf,
+  treeOf,
+  type AuditHead,
+  type AuditLine,
+  type TreeNode,
+} from './parse-audit.ts';
 import type { Desk, Seen, View } from './view.ts';
 
 /** Leaves at the end of the log that are drawn one by one. */
@@ -34,13 +43,18 @@ export function auditView(desk: Desk): View {
   const tree = el('div', { class: 'tree' });
   const list = el('ol', { class: 'records' });
   const figure = el('div', { class: 'audit' }, headList, tree, el('h3', {}, 'Newest records'), list);
-  const table = new FigureTable('Records in the ring, newest first', ['record', 'time', 'what', 'done', 'fields'], new Set(['record', 'time']));
+  const table = new FigureTable(
+    'Records in the ring, newest first',
+    ['record', 'time', 'what', 'done', 'fields'],
+    new Set(['record', 'time']),
+  );
   let drawnHead = '';
   let drawnLines = '';
 
   /** Reads the tiles that cover the tree and hashes them up; says what came of it. */
   async function check(head: AuditHead): Promise<void> {
-    if (globalThis.crypto?.subtle === undefined) return setText(checkText, 'not here: this page was not loaded over https');
+    if (globalThis.crypto?.subtle === undefined)
+      return setText(checkText, 'not here: this page was not loaded over https');
     const hashes: Uint8Array[] = [];
     const leaves: number[] = [];
     try {
@@ -55,9 +69,16 @@ export function auditView(desk: Desk): View {
       return; // the log has grown meanwhile: the next head is checked
     }
     if (leaves.reduce((sum, n) => sum + n, 0) !== head.size) return;
-    const root = await rootOf(hashes, leaves, async bytes => new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as BufferSource)));
+    const root = await rootOf(
+      hashes,
+      leaves,
+      async bytes => new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as BufferSource)),
+    );
     const text = btoa(String.fromCharCode(...root));
-    setText(checkText, text === head.root ? `the same root from ${count(hashes.length)} hashes` : `ANOTHER ROOT: ${text}`);
+    setText(
+      checkText,
+      text === head.root ? `the same root from ${count(hashes.length)} hashes` : `ANOTHER ROOT: ${text}`,
+    );
     checkText.classList.toggle('bad', text !== head.root);
     return undefined;
   }
@@ -79,7 +100,14 @@ export function auditView(desk: Desk): View {
     shown.forEach((line, i) => {
       let item = list.children[i];
       if (item === undefined) {
-        item = el('li', {}, el('b'), el('span', { class: 'number' }), el('span', { class: 'what' }), el('span', { class: 'rest' }));
+        item = el(
+          'li',
+          {},
+          el('b'),
+          el('span', { class: 'number' }),
+          el('span', { class: 'what' }),
+          el('span', { class: 'rest' }),
+        );
         list.append(item);
       }
       const [number, at, what, rest] = item.children as unknown as [HTMLElement, HTMLElement, HTMLElement, HTMLElement];
@@ -88,7 +116,9 @@ export function auditView(desk: Desk): View {
       setText(what, line.isDone ? line.what : `${line.what}: refused`);
       setText(rest, restOf(line));
     });
-    table.set(shown.map(line => [String(line.record), time(line.atNs), line.what, line.isDone ? 'yes' : 'no', restOf(line)]));
+    table.set(
+      shown.map(line => [String(line.record), time(line.atNs), line.what, line.isDone ? 'yes' : 'no', restOf(line)]),
+    );
   }
 
   return {
@@ -114,7 +144,9 @@ export function auditView(desk: Desk): View {
         drawnHead = headText;
         drawHead(head);
       }
-      return text === '' && head === null ? 'This machine keeps no audit log: switch one on that does, and every request leaves a record.' : '';
+      return text === '' && head === null
+        ? 'This machine keeps no audit log: switch one on that does, and every request leaves a record.'
+        : '';
     },
   };
 }
@@ -150,13 +182,20 @@ function treeFigure(size: number): SVGElement {
   const place = (node: TreeNode, depth: number): Placed => {
     if (node.children === null) {
       const at = { x: 20 + 36 * column++, depth: node.leaves === 1 ? depthMost : depth };
-      box(at.x, at.depth, node.leaves === 1 ? String(node.from) : `${node.leaves} ✓`, node.leaves === 1 ? 'leaf' : 'whole');
+      box(
+        at.x,
+        at.depth,
+        node.leaves === 1 ? String(node.from) : `${node.leaves} ✓`,
+        node.leaves === 1 ? 'leaf' : 'whole',
+      );
       return at;
     }
     const [left, right] = [place(node.children[0], depth + 1), place(node.children[1], depth + 1)];
     const x = (left.x + right.x) / 2;
     for (const child of [left, right])
-      lines.push(svg('path', { d: `M${x} ${depth * LEVEL + 11}V${depth * LEVEL + 24}H${child.x}V${child.depth * LEVEL + 2}` }));
+      lines.push(
+        svg('path', { d: `M${x} ${depth * LEVEL + 11}V${depth * LEVEL + 24}H${child.x}V${child.depth * LEVEL + 2}` }),
+      );
     if (depth === 0) box(x, 0, 'root', 'root');
     else boxes.push(svg('circle', { cx: x, cy: depth * LEVEL + 11, r: 4 }));
     return { x, depth };
@@ -164,10 +203,17 @@ function treeFigure(size: number): SVGElement {
   place(root, 0);
   const width = 40 + 36 * (column - 1);
   const height = (depthMost + 1) * LEVEL;
-  const closed = size > OPEN ? '; a box with a tick is a whole subtree of so many records, which never changes again' : '';
+  const closed =
+    size > OPEN ? '; a box with a tick is a whole subtree of so many records, which never changes again' : '';
   return svg(
     'svg',
-    { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': `Merkle tree of ${size} records, the newest at the right${closed}` },
+    {
+      viewBox: `0 0 ${width} ${height}`,
+      width,
+      height,
+      role: 'img',
+      'aria-label': `Merkle tree of ${size} records, the newest at the right${closed}`,
+    },
     ...lines,
     ...boxes,
   );

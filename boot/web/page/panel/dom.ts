@@ -37,6 +37,8 @@ export function setStyle(element: HTMLElement | SVGElement, property: string, va
 export class FigureTable {
   readonly element: HTMLTableElement;
   private readonly body = el('tbody');
+  /** What the rows show: asking the document would be slower. */
+  private shown: string[] = [];
 
   /** `right`: titles of columns of numbers. */
   constructor(
@@ -49,21 +51,30 @@ export class FigureTable {
   }
 
   set(rows: readonly (readonly string[])[]): void {
-    const { body, titles } = this;
-    while (body.rows.length > rows.length) body.deleteRow(-1);
+    const { body, shown } = this;
+    while (shown.length > rows.length) {
+      body.deleteRow(-1);
+      shown.pop();
+    }
     rows.forEach((cells, i) => {
-      let row = body.rows[i];
-      if (row === undefined) {
-        row = body.insertRow();
-        for (const [c, title] of titles.entries())
-          row.append(
-            c === 0
-              ? el('th', { scope: 'row' })
-              : el('td', this.right.has(title) ? { class: 'number' } : {}),
-          );
-      }
+      const text = cells.join('\0');
+      if (shown[i] === text) return;
+      shown[i] = text;
+      const row = body.rows[i] ?? this.grow();
       cells.forEach((cell, c) => setText(row.cells[c]!, cell));
     });
+  }
+
+  private grow(): HTMLTableRowElement {
+    const cells = this.titles.map((title, c) => {
+      const isNumber = this.right.has(title);
+      return c === 0
+        ? el('th', { scope: 'row', class: isNumber ? 'number' : '' })
+        : el('td', { class: isNumber ? 'number' : '' });
+    });
+    const row = el('tr', {}, ...cells);
+    this.body.append(row);
+    return row;
   }
 }
 
@@ -71,7 +82,11 @@ export class FigureTable {
  * Arrow keys, Home and End move the focus among the elements that `cells` gives, of which one at a time is reached by Tab (a roving tabindex, as the
  * ARIA practices call it). `columns` > 1: a grid of rows of so many, up and down go by a row.
  */
-export function roving(container: HTMLElement, cells: () => readonly HTMLElement[], columns: () => number = () => 1): void {
+export function roving(
+  container: HTMLElement,
+  cells: () => readonly HTMLElement[],
+  columns: () => number = () => 1,
+): void {
   const goTo = (cell: HTMLElement): void => {
     for (const other of cells()) if (other.tabIndex === 0) other.tabIndex = -1;
     cell.tabIndex = 0;

@@ -24,6 +24,7 @@ export function time(ns: number): string {
 
 /** A share of the whole: `31.3 %`; what is not 0 is never shown as 0. */
 export function percent(share: number): string {
-  if (share > 0 && share < 0.001) return '< 0.1 %';
+  if (share === 0) return '0 %';
+  if (share < 0.001) return '< 0.1 %';
   return `${(share * 100).toFixed(1)} %`;
 }

@@ -70,8 +70,20 @@ class Frame {
     if (view.tables.length === 0) this.toggle.hidden = true;
     this.element = el(
       'section',
-      { role: 'tabpanel', id: `panel-view-${view.name}`, 'aria-labelledby': `panel-tab-${view.name}`, tabindex: 0, hidden: true },
-      el('header', {}, el('h2', {}, title), el('p', {}, view.about), el('div', { class: 'tools' }, this.command, this.toggle)),
+      {
+        role: 'tabpanel',
+        id: `panel-view-${view.name}`,
+        'aria-labelledby': `panel-tab-${view.name}`,
+        tabindex: 0,
+        hidden: true,
+      },
+      el(
+        'header',
+        {},
+        el('h2', {}, title),
+        el('p', {}, view.about),
+        el('div', { class: 'tools' }, this.command, this.toggle),
+      ),
       this.empty,
       view.figure,
       this.tables,

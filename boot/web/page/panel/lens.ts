@@ -12,7 +12,12 @@ const TOP = 5;
 export function lensView(desk: Desk): View {
   const session = new Choice('Session', desk.changed);
   const which = stepLine();
-  const holder = el('div', { class: 'lens-table', tabindex: 0, role: 'region', 'aria-label': 'Layers and their best tokens' });
+  const holder = el('div', {
+    class: 'lens-table',
+    tabindex: 0,
+    role: 'region',
+    'aria-label': 'Layers and their best tokens',
+  });
   const figure = el('div', { class: 'lens' }, el('div', { class: 'choices' }, session.element), which.element, holder);
   let drawn = '';
 
@@ -23,8 +28,18 @@ export function lensView(desk: Desk): View {
       el(
         'table',
         {},
-        el('caption', {}, lens.next === null ? 'Best tokens behind each layer' : `Best tokens behind each layer; ▸ is “${visible(lens.next.text)}”, and rank its place`),
-        el('thead', {}, el('tr', {}, ...titles.map((title, i) => el('th', { scope: 'col', class: i > TOP ? 'number' : '' }, title)))),
+        el(
+          'caption',
+          {},
+          lens.next === null
+            ? 'Best tokens behind each layer'
+            : `Best tokens behind each layer; ▸ is “${visible(lens.next.text)}”, and rank its place`,
+        ),
+        el(
+          'thead',
+          {},
+          el('tr', {}, ...titles.map((title, i) => el('th', { scope: 'col', class: i > TOP ? 'number' : '' }, title))),
+        ),
         el('tbody', {}, ...[...lens.layers].reverse().map(layer => rowOf(layer, lens.next?.id ?? -1))),
       ),
     );

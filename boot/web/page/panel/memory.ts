@@ -2,7 +2,7 @@
 // to its own scale; in the weights the tensors are named, in kv the pages. From the arena's map in docs/MEMORY.md.
 
 import { el } from '../dom.ts';
-import { enter, FigureTable, roving, setText } from './dom.ts';
+import { enter, FigureTable, roving, setHidden, setText } from './dom.ts';
 import { count, percent, size } from './format.ts';
 import { parseArena, piecesOf, rowBytesOf, type ArenaMap, type Region } from './parse-arena.ts';
 import { parseTensors, openCommand, type Tensor } from './parse-tensors.ts';
@@ -36,7 +36,8 @@ export function memoryView(desk: Desk): View {
   const here = el('span', { class: 'here' });
   const caption = el('p', { class: 'caption' });
   const list = el('div', { class: 'stretches', role: 'group' });
-  const figure = el('div', { class: 'memory' }, el('div', { class: 'crumbs' }, back, here), map, caption, list);
+  const crumbs = el('div', { class: 'crumbs' }, back, '›', here);
+  const figure = el('div', { class: 'memory' }, crumbs, map, caption, list);
   const regionsTable = new FigureTable(
     'Regions of the arena, in bytes',
     ['region', 'start', 'end', 'bytes', 'used', 'peak'],
@@ -93,7 +94,8 @@ export function memoryView(desk: Desk): View {
       region === null
         ? `${count(arena.total.used)} of ${count(arena.total.bytes)} bytes used, high-water mark ${count(arena.total.peak)}.`
         : `${region.name}: ${count(region.bytes)} bytes from ${count(region.startAt)} to ${count(region.endAt)}, high-water mark ${count(region.peak)}.`;
-    back.hidden = region === null;
+    setHidden(crumbs, region === null);
+    figure.classList.toggle('inside', region !== null && region.name !== 'kv');
     setText(here, region === null ? '' : region.name);
     const [startAt, endAt] = region === null ? [0, arena.total.endAt] : [region.startAt, region.endAt];
     const had = buttons.includes(document.activeElement as HTMLElement) || document.activeElement === back;
@@ -105,10 +107,7 @@ export function memoryView(desk: Desk): View {
     if (had) buttons[0]?.focus();
     point(-1);
     regionsTable.set(
-      [...arena.regions, arena.total].map(r => [
-        r.name,
-        ...[r.startAt, r.endAt, r.bytes, r.used, r.peak].map(count),
-      ]),
+      [...arena.regions, arena.total].map(r => [r.name, ...[r.startAt, r.endAt, r.bytes, r.used, r.peak].map(count)]),
     );
     tensorsTable.set(tensors.map(t => [t.name, t.type, t.shape, t.at < 0 ? 'streamed' : count(t.at), count(t.bytes)]));
   }
@@ -205,7 +204,13 @@ function rowOf(s: Stretch, index: number): HTMLElement {
 }
 
 /** Draws stretches in rows; `markAt` is the high-water mark. */
-function drawMap(map: HTMLElement, stretches: readonly Stretch[], startAt: number, endAt: number, markAt: number): void {
+function drawMap(
+  map: HTMLElement,
+  stretches: readonly Stretch[],
+  startAt: number,
+  endAt: number,
+  markAt: number,
+): void {
   const rowBytes = rowBytesOf(endAt - startAt, ROWS);
   const rows = Array.from({ length: Math.ceil((endAt - startAt) / rowBytes) }, (_, i) => {
     const row = el('div', { class: 'map-row' });

@@ -30,11 +30,19 @@ export function pagesView(_: Desk): View {
     none,
   );
   const titles = ['page', 'state', 'uid', 'sessions', 'first', 'positions', 'known', 'at'];
-  const table = new FigureTable('Pages of the pool', titles, new Set(titles.filter(t => t !== 'state' && t !== 'sessions')));
+  const table = new FigureTable(
+    'Pages of the pool',
+    titles,
+    new Set(titles.filter(t => t !== 'state' && t !== 'sessions')),
+  );
   let cells: HTMLElement[] = [];
   let pages: readonly Page[] = [];
   let drawn = '';
-  roving(grid, () => cells, () => COLUMNS);
+  roving(
+    grid,
+    () => cells,
+    () => COLUMNS,
+  );
 
   const tell = (event: Event): void => {
     const index = cells.indexOf((event.target as HTMLElement).closest<HTMLElement>('[role="gridcell"]')!);
@@ -47,9 +55,12 @@ export function pagesView(_: Desk): View {
     const all = parsePages(text);
     pages = all.filter(page => page.page >= 0);
     if (cells.length !== pages.length) {
-      cells = pages.map(() => el('span', { role: 'gridcell', class: 'page' }, el('i', { 'aria-hidden': 'true' }), el('b')));
+      cells = pages.map(() =>
+        el('span', { role: 'gridcell', class: 'page' }, el('i', { 'aria-hidden': 'true' }), el('b')),
+      );
       const rows: HTMLElement[] = [];
-      for (let i = 0; i < cells.length; i += COLUMNS) rows.push(el('div', { role: 'row' }, ...cells.slice(i, i + COLUMNS)));
+      for (let i = 0; i < cells.length; i += COLUMNS)
+        rows.push(el('div', { role: 'row' }, ...cells.slice(i, i + COLUMNS)));
       grid.replaceChildren(...rows);
       enter(cells);
     }
@@ -60,8 +71,15 @@ export function pagesView(_: Desk): View {
     table.set(all.map(page => page.cells));
     const figures = ['total', 'free', 'cached', 'shared', 'swapped'].map(key => valueOf(kv, key));
     const [total, free, cached, shared, swapped] = figures.map(count);
-    setText(sum, `${total} pages of ${POSITIONS} positions: ${free} free, ${cached} cached, ${shared} shared; ${swapped} on the swap device.`);
-    if (caption.textContent === '') setText(caption, `${count(valueOf(kv, 'copies'))} copied on write, ${count(valueOf(kv, 'evictions'))} evicted, ${count(valueOf(kv, 'prefixTokens'))} prompt tokens found in pages that were there.`);
+    setText(
+      sum,
+      `${total} pages of ${POSITIONS} positions: ${free} free, ${cached} cached, ${shared} shared; ${swapped} on the swap device.`,
+    );
+    if (caption.textContent === '')
+      setText(
+        caption,
+        `${count(valueOf(kv, 'copies'))} copied on write, ${count(valueOf(kv, 'evictions'))} evicted, ${count(valueOf(kv, 'prefixTokens'))} prompt tokens found in pages that were there.`,
+      );
   }
 
   return {
@@ -118,7 +136,10 @@ function drawTables(element: HTMLElement, sessions: ReadonlyMap<number, readonly
     pages.forEach((page, n) => {
       const item = list.children[n]!;
       setAttribute(item, 'class', page.state);
-      setText(item, `${page.page < 0 ? 'out' : page.page}${page.state === 'shared' ? ' shared' : ''} ${page.positions}/${POSITIONS}`);
+      setText(
+        item,
+        `${page.page < 0 ? 'out' : page.page}${page.state === 'shared' ? ' shared' : ''} ${page.positions}/${POSITIONS}`,
+      );
     });
   }
 }
@@ -130,5 +151,9 @@ function legend(): HTMLElement {
     ['cached', 'c: kept, nobody’s'],
     ['free', 'free'],
   ] as const;
-  return el('ul', { class: 'legend' }, ...entries.map(([state, text]) => el('li', {}, el('span', { class: `page ${state}` }, el('i')), text)));
+  return el(
+    'ul',
+    { class: 'legend' },
+    ...entries.map(([state, text]) => el('li', {}, el('span', { class: `page ${state}` }, el('i')), text)),
+  );
 }

@@ -27,7 +27,10 @@ function changed(): void {
 let isWatching = false;
 function watch(): void {
   isWatching = true;
-  new MutationObserver(changed).observe(document.documentElement, { attributes: true, attributeFilter: ['class', 'data-theme', 'style'] });
+  new MutationObserver(changed).observe(document.documentElement, {
+    attributes: true,
+    attributeFilter: ['class', 'data-theme', 'style'],
+  });
   for (const query of ['(prefers-color-scheme: dark)', '(prefers-contrast: more)'])
     matchMedia(query).addEventListener('change', changed);
 }

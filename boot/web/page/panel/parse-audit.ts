@@ -91,12 +91,16 @@ export function tilesOf(size: number): { readonly path: string; readonly level: 
 export type Sha256 = (bytes: Uint8Array) => Promise<Uint8Array>;
 
 /** The root over a row of hashes, each of as many leaves as the others but that those behind may be of fewer: RFC 6962's interior nodes. */
-export async function rootOf(hashes: readonly Uint8Array[], leavesOf: readonly number[], sha256: Sha256): Promise<Uint8Array> {
+export async function rootOf(
+  hashes: readonly Uint8Array[],
+  leavesOf: readonly number[],
+  sha256: Sha256,
+): Promise<Uint8Array> {
   if (hashes.length === 1) return hashes[0]!;
   const leaves = leavesOf.reduce((sum, n) => sum + n, 0);
   const left = splitOf(leaves);
   let i = 0;
-  for (let n = 0; n < left; n += leavesOf[i]!) i++;
+  for (let n = 0; n < left; i++) n += leavesOf[i]!;
   const pair = new Uint8Array(65);
   pair[0] = 1;
   pair.set(await rootOf(hashes.slice(0, i), leavesOf.slice(0, i), sha256), 1);

@@ -37,8 +37,8 @@ export interface Attention extends Probe {
   readonly head: number;
   readonly layers: number;
   readonly heads: number;
+  readonly heads_kv: number;
   readonly head_kv: number;
-  readonly entropy: number;
   readonly row: readonly (ProbeToken & { readonly position: number; readonly weight: number })[];
 }
 
@@ -66,7 +66,7 @@ export function parseProbe<T extends Probs | Attention | Lens>(text: string, wha
     return text.trim();
   }
   if (typeof value !== 'object' || value === null) return text.trim();
-  if (typeof value['message'] === 'string') return value['message'];
+  if (typeof value['refused'] === 'string') return value['refused'];
   return value['what'] === what && Array.isArray(value[LISTS[what]]) ? (value as unknown as T) : '';
 }
 

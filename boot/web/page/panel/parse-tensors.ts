@@ -37,6 +37,9 @@ const word = (text: string): string => (/^[\w./%+:-]+$/.test(text) ? text : `'${
 export function openCommand(file: string, tensor: string): string {
   const model = /([^/]+?)(?:\.gguf)?$/.exec(file)?.[1] ?? 'model';
   const at = `/mnt/${model}`;
-  const name = tensor.replace(/[/%\x00-\x1f\x7f]/g, c => `%${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
+  const name = tensor.replace(
+    /[/%\x00-\x1f\x7f]/g,
+    c => `%${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
+  );
   return `mkdir -p ${word(at)}; [ -d ${word(`${at}/tensors`)} ] || mount -t gguf ${word(file)} ${word(at)}; cat ${word(`${at}/tensors/${name}/stats`)}`;
 }

@@ -35,7 +35,13 @@ export class Choice {
 
 /** `last step` and every session that /proc/sessions has. */
 export function sessionOptions(sessions: string): [number, string][] {
-  return [[0, 'last step'], ...tabbed(sessions).map((row): [number, string] => [Number(row['id']), `${row['id']}, ${row['state']?.toLowerCase()}`])];
+  return [
+    [0, 'last step'],
+    ...tabbed(sessions).map((row): [number, string] => [
+      Number(row['id']),
+      `${row['id']}, ${row['state']?.toLowerCase()}`,
+    ]),
+  ];
 }
 
 /** `numbers` from 0 as options. */
@@ -43,7 +49,10 @@ export const upTo = (n: number): [number, string][] => Array.from({ length: n },
 
 /** Which step this is: `Session 2 at position 12: “␣upon” → “␣a” drawn`. */
 export function stepText({ id, position, token, next }: Probe): string {
-  const behind = next === null ? 'nothing is drawn yet' : `then “${visible(next.text)}”${next.drawn ? ', drawn' : ', of the prompt'}`;
+  const behind =
+    next === null
+      ? 'nothing is drawn yet'
+      : `then “${visible(next.text)}”${next.drawn ? ', drawn' : ', of the prompt'}`;
   return `Session ${id}, position ${position}: “${visible(token.text)}”, ${behind}.`;
 }
 

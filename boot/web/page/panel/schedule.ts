@@ -46,7 +46,13 @@ export function scheduleView(desk: Desk): View {
   const canvas = el('canvas', { 'aria-hidden': 'true' });
   const board = el(
     'div',
-    { class: 'board', role: 'application', tabindex: 0, 'aria-label': 'Timeline: arrow keys go from event to event and from lane to lane, plus and minus change the scale' },
+    {
+      class: 'board',
+      role: 'application',
+      tabindex: 0,
+      'aria-label':
+        'Timeline: arrow keys go from event to event and from lane to lane, plus and minus change the scale',
+    },
     canvas,
   );
   const caption = el('p', { class: 'caption', 'aria-live': 'polite' });
@@ -54,7 +60,11 @@ export function scheduleView(desk: Desk): View {
   const servers = meter(meters, 'Servers');
   const tokens = meter(meters, 'Tokens this period');
   const facts = el('p', { class: 'sum' });
-  const follow = el('button', { type: 'button', 'aria-pressed': 'true', onclick: () => setFollow(!isFollowing) }, 'Follow');
+  const follow = el(
+    'button',
+    { type: 'button', 'aria-pressed': 'true', onclick: () => setFollow(!isFollowing) },
+    'Follow',
+  );
   const scale = el('span', { class: 'scale' });
   const controls = el(
     'div',
@@ -66,7 +76,7 @@ export function scheduleView(desk: Desk): View {
     el('button', { type: 'button', 'aria-label': 'Shorter stretch of time', onclick: () => zoom(-1) }, '+'),
     follow,
   );
-  const figure = el('div', { class: 'schedule' }, meters, facts, board, caption, controls, legend());
+  const figure = el('div', { class: 'schedule' }, meters, facts, controls, board, caption, legend());
   const sessionsTable = new FigureTable(
     'Sessions',
     ['id', 'state', 'end', 'output', 'server', 'deadline', 'slack', 'misses', 'preempted', 'processor'],
@@ -130,7 +140,11 @@ export function scheduleView(desk: Desk): View {
     const of = lanes()[index - 1];
     if (of === undefined) return [];
     return [
-      ...of.spans.map(s => ({ fromNs: s.fromNs, toNs: s.toNs, text: `Session ${of.session}, ${LOOKS[s.kind].title}: ${s.note}${s.toNs === Infinity ? '' : `, ${time(s.toNs - s.fromNs)}`}` })),
+      ...of.spans.map(s => ({
+        fromNs: s.fromNs,
+        toNs: s.toNs,
+        text: `Session ${of.session}, ${LOOKS[s.kind].title}: ${s.note}${s.toNs === Infinity ? '' : `, ${time(s.toNs - s.fromNs)}`}`,
+      })),
       ...of.marks.map(m => ({ fromNs: m.atNs, toNs: m.atNs, text: `Session ${of.session}, ${m.kind}: ${m.note}` })),
     ].sort((a, b) => a.fromNs - b.fromNs);
   }
@@ -146,7 +160,8 @@ export function scheduleView(desk: Desk): View {
   }
   function step(by: number): void {
     const all = stops(lane);
-    const here = cursor === null ? all.length : all.findIndex(s => s.fromNs >= cursor!.fromNs && s.text === cursor!.text);
+    const here =
+      cursor === null ? all.length : all.findIndex(s => s.fromNs >= cursor!.fromNs && s.text === cursor!.text);
     stand(all[Math.min(all.length - 1, Math.max(0, (here < 0 ? all.length : here) + by))]);
   }
   board.addEventListener('keydown', event => {
@@ -223,7 +238,12 @@ export function scheduleView(desk: Desk): View {
     const [used, bound] = [valueOf(sched, 'usedPpm'), valueOf(sched, 'boundPpm')];
     servers(used / bound, `${count(used)} of ${count(bound)} ppm, ${count(bound - used)} left`);
     const [issued, most] = [valueOf(budget, 'issued'), valueOf(budget, 'maxTokens')];
-    tokens(most > 0 ? issued / most : 0, most > 0 ? `${count(issued)} of ${count(most)}, ${count(Math.max(0, most - issued))} left` : `${count(issued)}, no limit`);
+    tokens(
+      most > 0 ? issued / most : 0,
+      most > 0
+        ? `${count(issued)} of ${count(most)}, ${count(Math.max(0, most - issued))} left`
+        : `${count(issued)}, no limit`,
+    );
     setText(
       facts,
       `${sched.get('policy') ?? ''}: ${count(valueOf(sched, 'passes'))} passes, ${count(valueOf(sched, 'preemptions'))} preemptions, ${count(valueOf(sched, 'misses'))} deadlines missed`,
@@ -234,7 +254,10 @@ export function scheduleView(desk: Desk): View {
     sessionsTable.set(
       sessions.map(row => {
         const of = timeline?.lanes.get(Number(row['id']));
-        const busyNs = (of?.spans ?? []).reduce((sum, s) => (s.kind === 'prefill' || s.kind === 'decode' ? sum + s.toNs - s.fromNs : sum), 0);
+        const busyNs = (of?.spans ?? []).reduce(
+          (sum, s) => (s.kind === 'prefill' || s.kind === 'decode' ? sum + s.toNs - s.fromNs : sum),
+          0,
+        );
         const periodNs = Number(row['periodNs']);
         const deadlineNs = Number(row['deadlineNs']);
         const slackNs = Number(row['slackNs']);
@@ -275,9 +298,18 @@ export function scheduleView(desk: Desk): View {
     figure,
     tables: [sessionsTable.element, eventsTable.element],
     update(seen) {
-      if (seen.timeline.lanes.size === 0) return 'No session has run yet: type llmctl load fable-f16, then llminfer Once upon a time';
+      if (seen.timeline.lanes.size === 0)
+        return 'No session has run yet: type llmctl load fable-f16, then llminfer Once upon a time';
       if (isFollowing) endNs = Math.max(seen.timeline.lastNs, span() / 2);
-      const texts = [...this.paths.map(path => seen.file(path)), seen.timeline.events, endNs, window, width, lane, cursor?.fromNs].join('\0');
+      const texts = [
+        ...this.paths.map(path => seen.file(path)),
+        seen.timeline.events,
+        endNs,
+        window,
+        width,
+        lane,
+        cursor?.fromNs,
+      ].join('\0');
       if (texts === drawn && timeline === seen.timeline) return '';
       drawn = texts;
       timeline = seen.timeline;
@@ -307,21 +339,44 @@ function legend(): HTMLElement {
   const shown = ['queued', 'prefill', 'decode', 'token', 'throttle', 'swap-in'] as const;
   const spans = shown.map(kind => el('li', {}, el('span', { class: `swatch ${kind}` }), LOOKS[kind].title));
   const marks = (['miss', 'preempt', 'refill', 'copy', 'end'] as const).map(kind =>
-    el('li', {}, el('span', { class: 'glyph' }, MARKS[kind]), { miss: 'deadline missed', preempt: 'preempted', refill: 'new period', copy: 'page copied', end: 'ended' }[kind]),
+    el(
+      'li',
+      {},
+      el('span', { class: 'glyph' }, MARKS[kind]),
+      { miss: 'deadline missed', preempt: 'preempted', refill: 'new period', copy: 'page copied', end: 'ended' }[kind],
+    ),
   );
-  return el('ul', { class: 'legend' }, ...spans, ...marks, el('li', {}, el('span', { class: 'glyph' }, '¦'), 'deadline'));
+  return el(
+    'ul',
+    { class: 'legend' },
+    ...spans,
+    ...marks,
+    el('li', {}, el('span', { class: 'glyph' }, '¦'), 'deadline'),
+  );
 }
 
 type Scale = (ns: number) => number;
 
-function label(context: CanvasRenderingContext2D, colours: Palette, text: string, x: number, y: number, colour: string): void {
+function label(
+  context: CanvasRenderingContext2D,
+  colours: Palette,
+  text: string,
+  x: number,
+  y: number,
+  colour: string,
+): void {
   context.font = `11px ${colours.mono}`;
   context.textBaseline = 'middle';
   context.fillStyle = colour;
   context.fillText(text, x, y);
 }
 
-function drawGutter(context: CanvasRenderingContext2D, colours: Palette, names: readonly string[], width: number): void {
+function drawGutter(
+  context: CanvasRenderingContext2D,
+  colours: Palette,
+  names: readonly string[],
+  width: number,
+): void {
   names.forEach((name, i) => {
     label(context, colours, name, 0, LANE * (i + 0.5), colours.muted);
     context.fillStyle = colours.line;
@@ -329,7 +384,15 @@ function drawGutter(context: CanvasRenderingContext2D, colours: Palette, names: 
   });
 }
 
-function drawAxis(context: CanvasRenderingContext2D, colours: Palette, fromNs: number, toNs: number, x: Scale, height: number, width: number): void {
+function drawAxis(
+  context: CanvasRenderingContext2D,
+  colours: Palette,
+  fromNs: number,
+  toNs: number,
+  x: Scale,
+  height: number,
+  width: number,
+): void {
   const step = tickStep(toNs - fromNs, Math.max(2, width / 90));
   for (let at = Math.ceil(fromNs / step) * step; at <= toNs; at += step) {
     if (at < 0) continue;
@@ -340,7 +403,15 @@ function drawAxis(context: CanvasRenderingContext2D, colours: Palette, fromNs: n
   }
 }
 
-function drawLane(context: CanvasRenderingContext2D, colours: Palette, lane: Lane, top: number, x: Scale, fromNs: number, toNs: number): void {
+function drawLane(
+  context: CanvasRenderingContext2D,
+  colours: Palette,
+  lane: Lane,
+  top: number,
+  x: Scale,
+  fromNs: number,
+  toNs: number,
+): void {
   for (const s of lane.spans) {
     if (s.toNs < fromNs || s.fromNs > toNs) continue;
     const { series, hatch } = LOOKS[s.kind];

@@ -59,7 +59,8 @@ export function speedView(desk: Desk): View {
     tables: [table.element],
     update(seen: Seen) {
       const { timeline } = seen;
-      if (timeline.tokens.length === 0) return 'No token has been drawn yet: type llmctl load fable-f16, then llminfer Once upon a time';
+      if (timeline.tokens.length === 0)
+        return 'No token has been drawn yet: type llmctl load fable-f16, then llminfer Once upon a time';
       const state = timeline.tokens.length + timeline.lastNs + version * 1e15;
       if (state === drawn) return '';
       drawn = state;
@@ -119,8 +120,23 @@ class Chart {
     private readonly desk: Desk,
   ) {
     this.place.setAttribute('aria-label', `${title}: arrow keys go through time; the table has the same figures`);
-    const keys = lines.map(line => el('li', {}, el('span', { class: `stroke series-${line.series + 1} ${line.dash === null ? 'points' : line.dash.length > 0 ? 'dashed' : ''}` }), line.label));
-    this.element = el('div', { class: 'chart' }, el('h3', {}, title), el('ul', { class: 'legend' }, ...keys), this.place);
+    const keys = lines.map(line =>
+      el(
+        'li',
+        {},
+        el('span', {
+          class: `stroke series-${line.series + 1} ${line.dash === null ? 'points' : line.dash.length > 0 ? 'dashed' : ''}`,
+        }),
+        line.label,
+      ),
+    );
+    this.element = el(
+      'div',
+      { class: 'chart' },
+      el('h3', {}, title),
+      el('ul', { class: 'legend' }, ...keys),
+      this.place,
+    );
     new ResizeObserver(entries => {
       const { width } = entries[0]!.contentRect;
       if (width === 0 || width === this.width) return;
@@ -153,7 +169,12 @@ class Chart {
     this.isComing = false;
     if (this.plot !== null || this.data === null) return;
     const colours = palette();
-    const axis = { stroke: colours.muted, font: `11px ${colours.mono}`, grid: { stroke: colours.line, width: 1 }, ticks: { stroke: colours.line, width: 1, size: 4 } };
+    const axis = {
+      stroke: colours.muted,
+      font: `11px ${colours.mono}`,
+      grid: { stroke: colours.line, width: 1 },
+      ticks: { stroke: colours.line, width: 1, size: 4 },
+    };
     this.plot = new UPlot(
       {
         width: this.width === 0 ? 400 : this.width,

@@ -13,7 +13,11 @@ const TOP = 12;
 export function tokensView(desk: Desk): View {
   const session = new Choice('Session', desk.changed);
   const which = stepLine();
-  const stages = el('ol', { class: 'stages' });
+  const stages = new FigureTable(
+    'Through the sampler',
+    ['stage', 'tokens', 'bits', 'chance'],
+    new Set(['tokens', 'bits', 'chance']),
+  );
   const bars = el('ol', { class: 'bars' });
   const figure = el(
     'div',
@@ -21,8 +25,7 @@ export function tokensView(desk: Desk): View {
     el('div', { class: 'choices' }, session.element),
     which.element,
     bars,
-    el('h3', {}, 'Through the sampler'),
-    stages,
+    stages.element,
   );
   const holder = el('div');
   const items: Bar[] = [];
@@ -37,21 +40,26 @@ export function tokensView(desk: Desk): View {
       items[i].set(token, most, probs.next?.id === token.id ? (probs.next.drawn ? 'drawn' : 'in the prompt') : '');
     });
     items.forEach((bar, i) => setHidden(bar.element, i >= probs.top.length));
-    stages.replaceChildren(
-      ...probs.stages.map((s, i) =>
-        el(
-          'li',
-          {},
-          el('b', {}, names[i]!),
-          el('span', {}, `${count(s.tokens)} tokens`),
-          el('span', {}, `${s.entropy.toFixed(2)} bits`),
-          el('span', {}, s.probability === null ? '' : percent(s.probability)),
-        ),
-      ),
+    stages.set(
+      probs.stages.map((s, i) => [
+        names[i]!,
+        count(s.tokens),
+        s.entropy.toFixed(2),
+        s.probability === null ? '–' : percent(s.probability),
+      ]),
     );
-    const table = new FigureTable('Probabilities behind each stage', ['token', 'id', 'logit', ...names], new Set(['id', 'logit', ...names]));
+    const table = new FigureTable(
+      'Probabilities behind each stage',
+      ['token', 'id', 'logit', ...names],
+      new Set(['id', 'logit', ...names]),
+    );
     table.set(
-      probs.top.map(t => [visible(t.text), String(t.id), t.logit.toFixed(4), ...t.probabilities.map(p => p.toFixed(6))]),
+      probs.top.map(t => [
+        visible(t.text),
+        String(t.id),
+        t.logit.toFixed(4),
+        ...t.probabilities.map(p => p.toFixed(6)),
+      ]),
     );
     holder.replaceChildren(table.element);
   }
@@ -88,7 +96,14 @@ class Bar {
   private readonly note = el('span', { class: 'note' });
 
   constructor(list: HTMLElement) {
-    this.element = el('li', {}, this.text, el('span', { class: 'track', 'aria-hidden': 'true' }, this.before, this.after), this.figures, this.note);
+    this.element = el(
+      'li',
+      {},
+      this.text,
+      el('span', { class: 'track', 'aria-hidden': 'true' }, this.before, this.after),
+      this.figures,
+      this.note,
+    );
     list.append(this.element);
   }
 
