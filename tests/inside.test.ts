@@ -500,6 +500,19 @@ test('beside a server a look waits for its time, and nobody is late', t => {
     t.true(told.cycles > 0);
   }
   ok(machine, 'llmctl poll last 99 > /dev/null; sleep 300');
+  // Many thin layers below a wide head: a server leaves time for a step, not for all those heads. They are had when it has ended.
+  const next = random(5);
+  const vocabulary = 2000;
+  const shape = { ...randomConfig('llama', next), layers: 24, heads: 2, headsKv: 1, headSize: 16, ropeDimensions: 16 };
+  const config = { ...shape, embedding: 32, feedForward: 32, vocabulary, context: 64, types: () => GGML_TYPE.F32 };
+  put(machine, '/tmp/model.gguf', randomModel(config, next, spmVocabulary(vocabulary, next)).file);
+  ok(machine, 'llmctl load /tmp/model.gguf --ctx 64 --batch 1');
+  const least = /shortest period that would do is ([\d.]+) ms/.exec(
+    machine.exec('llmctl submit --period 0.001 te').stderr,
+  );
+  ok(machine, `llmctl submit --temp 1.5 --period ${Math.ceil(Number(least?.[1]))} --max-tokens 30 te; sleep 0.05`);
+  t.regex((JSON.parse(ok(machine, 'llmctl probs --json')) as Told).state, /PREFILL|DECODE/);
+  t.is((JSON.parse(ok(machine, 'llmctl lens --json')) as Told).state, 'DONE');
   const status = JSON.parse(ok(machine, 'llmctl status --json')) as {
     deadline_misses: number;
     sessions_active: number;
