@@ -18,7 +18,6 @@ import {
   PROBE_LAST,
   PROBES,
   RowRecord,
-  SERVER,
   SESSION_FLAG,
   SESSION_KIND,
   StepBlock,
