@@ -123,7 +123,6 @@ class Page {
     const { cols: columns, rows } = this.#terminal.xterm;
     try {
       const on = await this.#client.ask('powerOn', { seed, target, columns, rows, home, log, share });
-      performance.mark('prompt'); // the page's own measurements begin at its navigation
       this.#showPower(on);
       this.#terminal.xterm.write('', () => performance.mark('prompt')); // it is on the screen: for measurements
       if (share !== null) sayWhatCame(share, on);
