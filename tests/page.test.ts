@@ -99,10 +99,10 @@ const says = (page: Page, text: RegExp): Promise<unknown> =>
     text.source,
   );
 
-const chord = async (page: Page, key: 'KeyC' | 'KeyF' | 'KeyV'): Promise<void> => {
+const chord = async (page: Page, key: 'KeyC' | 'KeyF' | 'KeyV', commands: string[] = []): Promise<void> => {
   await page.keyboard.down('Control');
   await page.keyboard.down('Shift');
-  await page.keyboard.press(key);
+  await page.keyboard.press(key, { commands });
   await page.keyboard.up('Shift');
   await page.keyboard.up('Control');
 };
@@ -125,12 +125,19 @@ async function types(t: ExecutionContext, page: Page): Promise<void> {
 /** Several lines pasted are one line under edit until Enter. */
 async function pastes(t: ExecutionContext, page: Page): Promise<void> {
   await page.evaluate(() => {
-    const data = new DataTransfer();
-    data.setData('text/plain', 'echo one\necho two');
-    document
-      .querySelector('.xterm-helper-textarea')!
-      .dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }));
+    const source = document.createElement('textarea');
+    source.id = 'source';
+    source.value = 'echo one\necho two';
+    document.body.append(source);
+    source.select();
   });
+  // A driver's keys are no shortcuts of Chromium's: it wants to be told the command as well.
+  await page.keyboard.down('Control');
+  await page.keyboard.press('KeyC', { commands: ['Copy'] });
+  await page.keyboard.up('Control');
+  await page.evaluate(() => document.getElementById('source')!.remove());
+  await page.focus('.xterm-helper-textarea');
+  await chord(page, 'KeyV', ['Paste']);
   await shows(page, /echo two$/);
   t.false((await rowsOf(page)).includes('one'), 'nothing pasted runs by itself');
   await page.focus('.xterm-helper-textarea');
@@ -372,7 +379,7 @@ async function keepsFocus(t: ExecutionContext, page: Page, name: string): Promis
   await press(page, name);
   await page.waitForSelector('dialog[open]');
   const inside = (): Promise<boolean> =>
-    page.evaluate(() => document.querySelector('dialog')!.contains(document.activeElement));
+    page.evaluate(() => document.querySelector('dialog[open]')!.contains(document.activeElement));
   for (const key of ['forward', 'forward', 'back', 'back', 'back', 'back']) {
     t.true(await inside(), `${name}: ${key}`);
     if (key === 'back') await page.keyboard.down('Shift');

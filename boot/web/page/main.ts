@@ -59,7 +59,7 @@ class Page {
       shown: bytes => this.#client.tell('shown', bytes),
       leave: isBackward => this.#desk.leaveTerminal(isBackward),
     });
-    this.#desk = new Desk(this.#client, this.#terminal, command => this.#type(command));
+    this.#desk = new Desk(this.#terminal);
     this.#controls = new TimeControls(byId('controls'), {
       speed: speed => this.#client.tell('speed', speed),
       step: at => this.#client.tell('step', at),
@@ -101,6 +101,7 @@ class Page {
   /** The first thing that happens: what the address says, or a machine as it was chosen. */
   async begin(): Promise<void> {
     await this.#openLink();
+    await this.#desk.addPanel(this.#client, command => this.#type(command));
     await this.#terminal.drawWithWebgl();
     const trouble = await keepOffline();
     if (trouble !== null) byId('facts').append(el('span', { title: trouble }, 'not kept for offline'));
@@ -123,7 +124,6 @@ class Page {
     const { cols: columns, rows } = this.#terminal.xterm;
     try {
       const on = await this.#client.ask('powerOn', { seed, target, columns, rows, home, log, share });
-      performance.mark('prompt'); // the page's own measurements begin at its navigation
       this.#showPower(on);
       this.#terminal.xterm.write('', () => performance.mark('prompt')); // it is on the screen: for measurements
       if (share !== null) sayWhatCame(share, on);
