@@ -261,9 +261,9 @@ export class Journal {
   private makeRoom(bytes: number): number {
     if (bytes <= this.capacity / 2) return 0;
     const status = this.grow(2 * this.capacity);
-    if (status < 0) return bytes <= this.capacity ? 0 : status;
-    this.capacity *= 2;
-    return 0;
+    if (status === 0) this.capacity *= 2;
+    else for (const file of this.files) file.truncate(this.capacity);
+    return bytes <= this.capacity ? 0 : status;
   }
 
   /** Zeros up to `capacity`, written: a hole would take its room later. */
