@@ -1,4 +1,4 @@
-// Which relaxed multiply-add this processor has. The specification allows a · b + c to be rounded once or twice, each environment choosing for
+// Which build of the kernels this engine and processor take: which relaxed multiply-add they have. The specification allows a · b + c to be rounded once or twice, each environment choosing for
 // good; the relaxed kernels need the first, and are not used where it is the second.
 
 // (func (export "fused") (param f32 f32 f32) (result f32)): f32x4.relaxed_madd of the three, splatted; lane 0.
@@ -25,3 +25,8 @@ export function multiplyAddIsFused(): boolean {
   // (1 + 2^-12)² = 1 + 2^-11 + 2^-24: rounded before the subtraction, the last term is lost.
   return fused(1 + 2 ** -12, 1 + 2 ** -12, -(1 + 2 ** -11)) === 2 ** -24;
 }
+
+export type Build = 'simd128' | 'relaxed';
+
+/** The relaxed build where the engine has it and its multiply-add is fused. Node 20 needs the flag that boot/index.ts sets. */
+export const bestBuild = (): Build => (multiplyAddIsFused() ? 'relaxed' : 'simd128');

@@ -14,6 +14,10 @@ import {
   type Hasher,
   type HostDirectory,
   type LogKey,
+  type ProbeWish,
+  type ProgramTable,
+  type Refusal,
+  type TemplateDevice,
   type TtyDevice,
 } from '../kernel/abi/index.ts';
 import type { EngineCompute } from '../drivers/engine/compute.ts';
@@ -36,23 +40,21 @@ import type { TraceNews } from '../kernel/trace.ts';
 import { Certificates, type CertificateFile } from '../kernel/wcet/certificate.ts';
 import { meterTable, Prices } from '../kernel/wcet/price.ts';
 import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } from '../kernel/wcet/targets.ts';
-import { programs } from '../shell/index.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
-import { multiplyAddIsFused } from './fused.ts';
+import { bestBuild, type Build } from './fused.ts';
 import * as inference from './inference.ts';
 import type { BudgetOptions, Inference, InferOptions, Submission } from './inference.ts';
-import { templateDevice } from './template.ts';
 import { demonstrationKey } from './log-key.ts';
 import { BUILD_DIGEST, VERSION } from './version.ts';
 
-export type Build = 'simd128' | 'relaxed';
-
-/** What the build makes beside the program. boot/parts.ts has all of it; a page fetches the kernels that its engine takes and no others. */
+/** What the build makes beside the kernel. boot/parts.ts has all of it; a page fetches the kernels that its engine takes, and programs when they are first run. */
 export interface Parts {
   /** The compute kernels, WebAssembly in bytes or compiled: at least the build that is to run. */
   readonly kernels: Readonly<Partial<Record<Build, Uint8Array<ArrayBuffer> | WebAssembly.Module>>>;
   /** What they cost. */
   readonly certificates: CertificateFile;
+  readonly programs: ProgramTable;
+  readonly templates: TemplateDevice;
 }
 
 export interface BootOptions {
@@ -89,6 +91,7 @@ export interface BootOptions {
   readonly strict?: boolean;
 }
 
+export { bestBuild };
 export type {
   BudgetOptions,
   ExecResult,
@@ -122,7 +125,7 @@ export class Machine {
       engines: [new TransformerDriver({ arena: this.arena, compute, tokenizer }), new StubDriver(this.arena)],
       xor128,
       lcg,
-      templates: templateDevice,
+      templates: options.parts.templates,
       sha256: options.sha256 ?? (() => sha256.create()),
       console: tty,
       devices: new Map([
@@ -135,7 +138,7 @@ export class Machine {
       block: blockDriver,
       diskModels: new Map(Object.entries(options.disks ?? {})),
       image: options.image,
-      programs,
+      programs: options.parts.programs,
       loadConstants: at => loadUnicode(this.arena, at),
       version: VERSION,
       buildDigest: BUILD_DIGEST,
@@ -282,14 +285,19 @@ export class Machine {
     inference.configureBudget(this.line, options);
   }
 
+  /**
+   * A look into a step of a session, as `llmctl probs|attention|lens --json` print it to the superuser; or why there is none. The machine does not
+   * notice: it stays as it is to the last byte, and may be held in the middle of a pass.
+   */
+  probe(wish: ProbeWish): string | Refusal {
+    return this.kernel.probe(wish);
+  }
+
   /** The figures of `llmstats --json`. */
   stats(): Readonly<Record<string, unknown>> {
     return inference.stats(this.line);
   }
 }
-
-/** The relaxed build where the engine has it and its multiply-add is fused. Node 20 needs the flag that boot/index.ts sets. */
-export const bestBuild = (): Build => (multiplyAddIsFused() ? 'relaxed' : 'simd128');
 
 function instantiate(memory: WebAssembly.Memory, build: Build, { kernels }: Parts): EngineCompute {
   const shipped = kernels[build];

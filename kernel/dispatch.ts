@@ -4,6 +4,7 @@
 
 import type { Engine } from './abi/index.ts';
 import { lengthOf, type Charging } from './charging.ts';
+import type { PlanPrices } from './costs.ts';
 import type { Life } from './life.ts';
 import { isChunkBegin, Passes, type Part } from './pass.ts';
 import type { Residency } from './residency.ts';
@@ -12,6 +13,13 @@ import type { Segments } from './segments.ts';
 import type { Service } from './service.ts';
 import type { Session } from './session.ts';
 import { transferCycles } from './wcet/targets.ts';
+
+/** What the pass at hand, or the last one, has taken so far, and takes at most; the prices of its plan. Null: there was none. */
+export interface PassFigures {
+  readonly cycles: number;
+  readonly bound: number;
+  readonly prices: PlanPrices | null;
+}
 
 /** A pass that has begun: its parts, the most that it takes, and when it began. */
 interface Running {
@@ -33,6 +41,8 @@ export class Dispatcher {
   private last: readonly Session[] = [];
   /** The pass that the processor is held in the middle of; null: it is not. */
   private held: Running | null = null;
+  /** The pass that has ended last. */
+  private ended: PassFigures = { cycles: 0, bound: 0, prices: null };
 
   constructor(
     private readonly k: Service,
@@ -53,6 +63,13 @@ export class Dispatcher {
   /** The processor is held in the middle of a pass: run() goes on with it. */
   get isHeld(): boolean {
     return this.held !== null;
+  }
+
+  get latest(): PassFigures {
+    const { clock, loader, processor } = this.k;
+    if (this.held === null) return this.ended;
+    const { from, bound } = this.held;
+    return { cycles: clock.cycles() - from + processor.unbooked, bound, prices: loader.prices() };
   }
 
   /** One segment: a pass, a page moved, or reads that have failed waited for. False when nothing can run. */
@@ -294,7 +311,7 @@ export class Dispatcher {
 
   /** Runs a pass to its end, and notes what it was; or on to where the processor is to be held. */
   private go(pass: Running): void {
-    const { clock, trace, breached } = this.k;
+    const { clock, loader, trace, breached } = this.k;
     const alone = this.passes.go();
     this.held = alone === null ? pass : null;
     if (alone === null) return;
@@ -307,6 +324,7 @@ export class Dispatcher {
       const outputTokens = first.get('outputTokens');
       breached({ what: 'pass', session: first.id, outputTokens, pos, charged: cycles, most: bound, least: 0 });
     }
+    this.ended = { cycles, bound, prices: loader.prices() };
     const f = this.figures;
     f.passes++;
     f.rows += rows;

@@ -30,7 +30,7 @@ import type { Loader, Priced } from './loader.ts';
 import { checkLength } from './admission.ts';
 import { drawOf } from './session.ts';
 import { requestBounds } from './wcet/bounds.ts';
-import type { Bound, Draw, OpCost, Segment, Wait } from './wcet/price.ts';
+import { withDraw, type Bound, type Draw, type OpCost, type Segment, type Wait } from './wcet/price.ts';
 import { MILLI, transferCycles, type Target } from './wcet/targets.ts';
 
 type Options = ReturnType<typeof WcetOptions.read>;
@@ -189,17 +189,7 @@ interface Step {
 }
 
 function stepLines({ prices, rows }: Priced, { step, n, pos, drawAt }: Step, drawn: Bound): string[] {
-  // The sampler counts for itself: its op, the segment's last, costs what the record does, and that.
-  const sample = prices.ops('sample', 1, drawAt).map((op, i, { length }) =>
-    i + 1 < length
-      ? op
-      : {
-          ...op,
-          most: op.most + drawn.most,
-          least: Math.max(op.least, drawn.least),
-          compute: op.compute + drawn.most * MILLI,
-        },
-  );
+  const sample = withDraw(prices.ops('sample', 1, drawAt), drawn);
   const named = rows();
   const body = withWaits(prices.ops('body', n, pos), prices.waits('body', n, pos));
   const head = withWaits(prices.ops('head', 1, drawAt), prices.waits('head', 1, drawAt));

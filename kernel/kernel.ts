@@ -24,6 +24,7 @@ import {
   type Hasher,
   type HostDirectory,
   type LogKey,
+  type ProbeWish,
   type ProgramTable,
   type Refusal,
   type RngDriver,
@@ -75,6 +76,7 @@ import { SessionTable, type Breach } from './session.ts';
 import type { Journal } from './service.ts';
 import { Sessions } from './sessions.ts';
 import { Processor, type StopAt } from './step.ts';
+import { StepView } from './step-view.ts';
 import { Streams } from './stream.ts';
 import { Swap } from './swap.ts';
 import { ServerWatch } from './server-watch.ts';
@@ -164,6 +166,8 @@ export class Kernel {
   private halted = false;
   /** Somebody outside has interrupted while the processor was held. */
   private isInterrupted = false;
+  /** The arena as it was before the last look of whoever stands outside. */
+  private held: Uint8Array | undefined;
   /** What has interrupted the processor so far; transfers are counted by Costs. */
   private readonly interrupts = { timer: 0, console: 0, plan: 0 };
 
@@ -611,8 +615,26 @@ export class Kernel {
     proc('keys', () => this.packages.keys.text());
     proc('audit', () => this.auditLines(this.reader()).join(''));
     proc('stream', () => this.streams.text());
+    proc('step', () => this.stepView().step());
+    proc('plan', () => this.stepView().plan());
     proc('diskmodels', () => this.disks.modelsText());
     proc('trace', () => this.trace.text());
+  }
+
+  /** The processor's place in its plan, as who reads may see it. */
+  private stepView(): StepView {
+    const { clock, lay, listing, loader, processor } = this;
+    const uid = this.reader();
+    return new StepView({
+      arena: this.hw.arena,
+      lay,
+      clock,
+      loader,
+      listing,
+      processor,
+      pass: () => this.sessions.latestPass,
+      isSeen: id => this.sessions.isSeenBy(uid, id),
+    });
   }
 
   /** /proc/tensors: a header, then a line a tensor of the loaded model; empty when none is loaded. */
@@ -895,6 +917,20 @@ export class Kernel {
     this.interrupts.timer++;
     this.clock.jumpTo(at);
     return true;
+  }
+
+  /**
+   * A look into a step as the superuser has it, for whoever stands outside: nothing of the machine changes, no cycle passes. Also while a pass is
+   * held between two ops.
+   */
+  probe(wish: ProbeWish): string | Refusal {
+    const { u8 } = this.hw.arena;
+    this.held ??= new Uint8Array(u8.length);
+    this.held.set(u8);
+    const look = this.sessions.probe.look(wish, ROOT.euid);
+    const answer = isRefusal(look) ? look : look.take();
+    u8.set(this.held);
+    return isRefusal(answer) ? answer : answer.json;
   }
 
   /** What an attestation speaks about. */

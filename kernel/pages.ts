@@ -126,17 +126,32 @@ export class PagePool {
    * it must be computed for the logits behind it. Its pages are named in the table; returns its positions, which may end inside a page.
    */
   share(tableAt: number, uid: number, historyAt: number, tokens: number): number {
+    const covered = this.follow(tableAt, uid, historyAt, tokens - 1, true);
+    this.prefixTokens += covered;
+    return covered;
+  }
+
+  /**
+   * The same for all `tokens`, to look at: the table is written and nothing else, so it holds until pages are taken, and whoever asked clears it
+   * (begin).
+   */
+  recall(tableAt: number, uid: number, historyAt: number, tokens: number): number {
+    return this.follow(tableAt, uid, historyAt, tokens, false);
+  }
+
+  /** Writes the pages of the longest beginning of `tokens` tokens that is known for this user into the table; `refers`: it counts. Returns its positions. */
+  private follow(tableAt: number, uid: number, historyAt: number, tokens: number, refers: boolean): number {
     let covered = 0;
     let parent = ROOT;
-    for (let i = 0; covered < tokens - 1; i++) {
-      const page = this.find(parent, uid, historyAt + covered * 4, Math.min(KV_PAGE, tokens - 1 - covered), NONE);
+    for (let i = 0; covered < tokens; i++) {
+      const page = this.find(parent, uid, historyAt + covered * 4, Math.min(KV_PAGE, tokens - covered), NONE);
       if (page === NONE) break;
-      this.refer(tableAt, i, page);
+      if (refers) this.refer(tableAt, i, page);
+      else this.arena.u32[(tableAt >> 2) + i] = page * this.place.pageBytes;
       covered += this.matched;
       if (this.matched < KV_PAGE) break;
       parent = this.keyOf(page, PAGE.key);
     }
-    this.prefixTokens += covered;
     return covered;
   }
 

@@ -12,6 +12,7 @@ import {
   SESSION_STATE,
   FINISH,
   type LlmStats,
+  type ProbeOptions,
   type Refusal,
   type SchedOptions,
   type SchedReport,
@@ -20,9 +21,10 @@ import type { OpenFile } from '../vfs/file.ts';
 import { ROOT } from '../vfs/permission.ts';
 import { Admission } from './admission.ts';
 import { Charging } from './charging.ts';
-import { Dispatcher } from './dispatch.ts';
+import { Dispatcher, type PassFigures } from './dispatch.ts';
 import { Life } from './life.ts';
 import { pageMap } from './page-map.ts';
+import { Probe, wishOf, type Look } from './probe.ts';
 import { Residency } from './residency.ts';
 import { Segments } from './segments.ts';
 import type { Report, Service } from './service.ts';
@@ -42,6 +44,7 @@ export class Sessions {
   private readonly segments: Segments;
   private readonly admission: Admission;
   private readonly dispatcher: Dispatcher;
+  readonly probe: Probe;
 
   constructor(private readonly k: Service) {
     this.charging = new Charging(k);
@@ -50,6 +53,7 @@ export class Sessions {
     this.segments = new Segments(k, this.charging, this.residency);
     this.admission = new Admission(k, this.charging, this.residency, this.segments, this.life);
     this.dispatcher = new Dispatcher(k, this.charging, this.residency, this.segments, this.life);
+    this.probe = new Probe(k, this.residency);
   }
 
   // ── Calls ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -122,6 +126,14 @@ export class Sessions {
     return bytes;
   }
 
+  /** A look into a step of the session, or with handle 0 of the one that took a step last. */
+  look(handle: number, asked: ReturnType<typeof ProbeOptions.read>, caller: Caller): Look | Refusal | number {
+    const s = handle === 0 ? null : this.own(handle, caller);
+    if (typeof s === 'number') return s;
+    const wish = wishOf(s?.id ?? 0, asked);
+    return isRefusal(wish) ? wish : this.probe.look(wish, caller.uid);
+  }
+
   /** A session still running is cancelled first. */
   close(handle: number, caller = KERNEL): number {
     const s = this.own(handle, caller);
@@ -162,9 +174,12 @@ export class Sessions {
   get isHeld(): boolean {
     return this.dispatcher.isHeld;
   }
-  /** Passes since power-on. */
+  /** Passes since power-on, and what the one at hand, or the last one, takes. */
   get passes(): number {
     return this.dispatcher.figures.passes;
+  }
+  get latestPass(): PassFigures {
+    return this.dispatcher.latest;
   }
 
   /** One segment: a pass over the weights, or a page moved; and the audit log is flushed. False when nothing can run. */

@@ -54,6 +54,11 @@ export class Processor {
     return this.ranOn ? this.lastOf(this.ranAt) : this.ranAt;
   }
 
+  /** What of `cycles` the clock does not show yet, as it will when the segment, or its piece, has run. */
+  get unbooked(): number {
+    return this.cycles - this.booked;
+  }
+
   /** hot: a segment begins, its first op being at `opAt` (0: an engine without it); of a model that streams body and head, over `rows` rows. */
   begin(segment: Segment, opAt: number, rows = 0): void {
     const { arena, lay, streams } = this;

@@ -22,6 +22,7 @@ import {
   PlanReport,
   POLICY,
   PrelinkReport,
+  ProbeOptions,
   QUOTA_DEFAULTS,
   QUOTA_SET,
   QuotaRecord,
@@ -1091,6 +1092,19 @@ export class SystemCalls {
       session_tokens: (handle, from, at, capacity) => sessions.tokens(handle, from, at, capacity, this.requester),
       session_close: handle => sessions.close(handle, this.requester),
       session_find: id => sessions.find(id, this.requester),
+      session_probe: (handle, at, bytes) => {
+        if (bytes < ProbeOptions.bytes) return -E.INVAL;
+        const look = sessions.look(handle, ProbeOptions.read(u8, at), this.requester);
+        if (typeof look === 'number') return look;
+        if (isRefusal(look)) return this.fail(look);
+        if (sessions.isServing) {
+          this.allowed = look.most;
+          if (!sessions.mayTake(look.most)) return BLOCKED;
+          this.caller.callsLeft = 0; // it has had of the servers' slack what there was
+        }
+        const file = sessions.probe.book(look);
+        return isRefusal(file) ? this.fail(file) : this.install(file);
+      },
       sched: (at, bytes, toAt, capacity) => {
         if (capacity < SchedReport.bytes) return -E.RANGE;
         if (bytes > 0) {

@@ -55,6 +55,7 @@ const fakePrices: PlanPrices = {
   topK: () => exactly(0),
   kernel: () => exactly(0),
   ops: () => [],
+  opsAt: () => [],
 };
 
 /** Token i of the fake model is the byte i; it answers with the alphabet, from the last prompt byte on. */
@@ -188,6 +189,7 @@ class FakeEngine implements EngineDriver {
       begin: () => {},
       ops: () => [],
       tensors: () => [],
+      inside: null,
     };
   }
   plan(): abi.Refusal {

@@ -51,6 +51,34 @@ async function bundled(entryPoints, options = {}) {
   ]);
 }
 
+/**
+ * The machine's script, and the one that it loads when it first needs what is in there: esbuild splits modules, so both are split as modules and then
+ * made scripts, the second of which finds what they share as a global of the first.
+ */
+async function machineScripts(define) {
+  const entries = { machine: 'boot/web/worker/main.ts', late: 'boot/web/worker/late.ts' };
+  const modules = new Map(await bundled(entries, { chunkNames: 'shared-[hash]', define }));
+  const shared = [...modules.keys()].find(name => name.startsWith('shared-'));
+  if (modules.size !== 3 || shared === undefined) throw new Error(`the machine splits into ${[...modules.keys()]}`);
+  const script = async (contents, sharedText) => {
+    const module = (name, text) => ({
+      name,
+      setup(b) {
+        b.onResolve({ filter: new RegExp(`^\\./${name}$`) }, () => ({ path: name, namespace: name }));
+        b.onLoad({ filter: /.*/, namespace: name }, () => ({ contents: text }));
+      },
+    });
+    const plugins = [module(shared, sharedText), ...[...modules].map(([name, text]) => module(name, `${text}`))];
+    const { outputFiles } = await build({ ...bundle, splitting: false, format: 'iife', plugins, stdin: { contents } });
+    return Buffer.from(outputFiles[0].contents);
+  };
+  const first = `import * as shared from './${shared}'; globalThis.arena8Shared = shared; import './machine.js';`;
+  return [
+    ['machine.js', await script(first, `${modules.get(shared)}`)],
+    ['late.js', await script(`import './late.js';`, 'module.exports = globalThis.arena8Shared;')],
+  ];
+}
+
 /** The boot image as the page fetches it: its pieces in their order, and the files that they are taken from. */
 async function imagePieces() {
   const image = read('build/boot.cpio');
@@ -85,7 +113,8 @@ async function versioned() {
   return new Map([
     ...(await bundled({ page: 'boot/web/page/main.ts' }, { chunkNames: 'page-[hash]' })),
     ...(await bundled({ start: 'boot/web/page/start.ts' }, { splitting: false })),
-    ...(await bundled({ worker: 'boot/web/worker/main.ts' }, { chunkNames: 'worker-[hash]', define })),
+    ...(await bundled({ worker: 'boot/web/worker/worker.ts' }, { splitting: false, format: 'iife', define })),
+    ...(await machineScripts(define)),
     ...['relaxed', 'simd128'].map(name => [`kernels.${name}.wasm`, read(`build/kernels.${name}.wasm`)]),
     ['certificates.json', read('build/certificates.json')],
     ...image.files,

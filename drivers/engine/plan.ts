@@ -4,8 +4,16 @@
 // weights stream, a segment falls apart into pieces, one for each tile, and the records of the pieces come last.
 
 import { ggmlTypeName, PieceRecord } from '../../kernel/abi/index.ts';
-import type { ArenaView, EngineOptions, PlanImage, PlanRow, StreamProgram } from '../../kernel/abi/index.ts';
+import type {
+  ArenaView,
+  EngineOptions,
+  PlanImage,
+  PlanOperand,
+  PlanRow,
+  StreamProgram,
+} from '../../kernel/abi/index.ts';
 import { alignUp } from './memory.ts';
+import { isAbsent, kindOf, shapeOf } from './shapes.ts';
 import type { Tile } from './tiles.ts';
 import {
   Attention,
@@ -133,7 +141,7 @@ function flagsOf(op: Op, { head = false, add = false }: OpOptions): number {
  * What an op's price depends on: the op, its flags, lengths and types, which of its operands are absent and which are the same buffer. Not
  * where they lie: offsets into the KV cache are addresses too.
  */
-function shapeOf(op: Op, operands: Readonly<Record<string, Operand>>, options: OpOptions): string {
+function priceKeyOf(op: Op, operands: Readonly<Record<string, Operand>>, options: OpOptions): string {
   const places: string[] = [];
   let shape = `${op} ${flagsOf(op, options)}`;
   for (const name in operands) {
@@ -204,7 +212,7 @@ class PlanWriter implements PlanSink {
     const at = this.at;
     this.at += OP_BYTES;
     if (op !== Op.END) {
-      const shape = shapeOf(op, operands, options);
+      const shape = priceKeyOf(op, operands, options);
       const rows = this.rows.get(shape) ?? { op, records: [] };
       rows.records.push(at);
       this.rows.set(shape, rows);
@@ -299,6 +307,7 @@ class PlanLister implements PlanSink {
       layer: this.currentLayer,
       name: parts[0]!.matrix.name,
       detail: `${rows.join(' ')} bytes=${bytes} file=${fileAt} buffer=${buffer}`,
+      operands: [],
     });
   }
 
@@ -323,8 +332,21 @@ class PlanLister implements PlanSink {
       layer: this.currentLayer,
       name: weights || buffer,
       detail: detail.join(' '),
+      operands: operandsOf(op, operands),
     });
   }
+}
+
+/** The operands of an op that are there, in the order in which it was emitted with them. */
+function operandsOf(op: Op, operands: Readonly<Record<string, Operand>>): PlanOperand[] {
+  const words: Readonly<Record<string, number | string>> = WORDS[op];
+  return Object.entries(operands).flatMap(([key, operand]): PlanOperand[] => {
+    const entry = { name: key.endsWith('At') ? key.slice(0, -2) : key, word: Number(words[key]), place: '', shape: '' };
+    if (typeof operand === 'object' && 'f32' in operand) return [{ ...entry, kind: 'real' }];
+    if (typeof operand === 'number') return isAbsent(key, operand) ? [] : [{ ...entry, kind: kindOf(key) }];
+    const shape = shapeOf(op, key, name => word(operands[name]!));
+    return [{ ...entry, kind: 'place', place: operand.name, shape }];
+  });
 }
 
 /**

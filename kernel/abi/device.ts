@@ -368,6 +368,16 @@ export interface EngineDriver {
   load(image: ModelImage, options: EngineOptions, budget: EngineBudget, place: EnginePlace): Engine | Refusal;
 }
 
+/** An operand of an op as its record holds it. */
+export interface PlanOperand {
+  readonly name: string; // as the engine's ops call it, without its `At`
+  readonly word: number; // of the record
+  /** `place`: an arena offset; `plane`: bytes from the beginning of a KV page; `type`: a ggml type; `real`: f32 bits. */
+  readonly kind: 'place' | 'plane' | 'type' | 'real' | 'integer';
+  readonly place: string; // what lies there: a tensor, a buffer; '' unless it is a place
+  readonly shape: string; // of that: f32[t][288], t being the rows that the op runs over; '' where it has none
+}
+
 /** One op of a plan as text. */
 export interface PlanRow {
   readonly segment: string;
@@ -375,6 +385,7 @@ export interface PlanRow {
   readonly layer: number; // -1 outside of layers
   readonly name: string; // the weights' tensor, or the buffer that is written
   readonly detail: string;
+  readonly operands: readonly PlanOperand[];
 }
 
 /**
@@ -445,6 +456,20 @@ export interface TensorPlace {
   readonly fileBytes: number;
 }
 
+/** What a look into a step must know of a plan that has layers: how to take its body apart while it runs. */
+export interface Inside {
+  /** f32[embedding], of the pass's first row: the residual stream, whole before the first layer's ops and behind the last one's of each; the head reads it. */
+  readonly residualAt: number;
+  /** The op in which the positions of a layer are weighed. */
+  weighingAt(layer: number): number;
+  /**
+   * Changes that op's record, and the queries that it is about to read, so that running it leaves the weights of this head behind, f32[position + 1]
+   * for the pass's one row, bit by bit those of the unchanged op; what else it computes is garbage. Returns where they will lie, and the power
+   * of two that they are multiplied by.
+   */
+  focus(layer: number, head: number): { readonly weightsAt: number; readonly times: number };
+}
+
 /** A loaded model. */
 export interface Engine {
   readonly name: string;
@@ -454,7 +479,11 @@ export interface Engine {
   /** Segments of the plan (arena offsets of their first op), or 0 when the engine has none. */
   readonly bodyAt: number; // tokens → hidden state, KV written
   readonly headAt: number; // hidden states of the picks, at most options.draws → a row of logits each
-  readonly sampleAt: number; // logits → StepBlock.next
+  /**
+   * logits → StepBlock.next. The row then holds, as f32, logits behind the penalty where the draw is greedy; else, where top-k is off, each token's
+   * mass, e^((logit − largest) / temperature), 0 for those that cannot be drawn. A logit of −∞ is no token's.
+   */
+  readonly sampleAt: number;
   readonly scoreAt: number; // logits, StepBlock.target → StepBlock.loss
   readonly logitsAt: number; // f32[vocabulary], the first row; behind each row the sampler's memory
   readonly logitsStride: number; // bytes from row to row
@@ -469,10 +498,12 @@ export interface Engine {
    * others have nothing to do.
    */
   begin(slotAt: number, promptTokens: number, maxTokens: number): void;
-  /** The plan as rows of text for `llmctl plan --ops` and the teaching views. */
+  /** The plan as rows of text for `llmctl plan --ops` and the teaching views: where nothing streams, a row for each record, segment by segment. */
   ops(): readonly PlanRow[];
   /** Its tensors in the order of the weights region. */
   tensors(): readonly TensorPlace[];
+  /** null: it has no layers, or its weights stream. */
+  readonly inside: Inside | null;
 }
 
 export const ENCODE = { bos: 1, special: 2 } as const;

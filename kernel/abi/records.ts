@@ -659,6 +659,27 @@ export const PickRecord = layout({
 /** io: weights that stream could not be read; of the others plans know. */
 export const FAULT = { none: 0, nan: 1, badOp: 2, io: 3 } as const;
 
+/** What a look into a step shows: the next token's probabilities, a head's attention, the logit lens. */
+export const PROBES = ['probs', 'attention', 'lens'] as const;
+export const ProbeOptions = layout({
+  what: 'u32', // index into PROBES
+  layer: 'u32', // of attention
+  head: 'u32',
+  top: 'u32', // tokens, 1 … topLogitsMax; not of attention
+  position: 'u32', // PROBE_LAST: that of the last step
+});
+export const PROBE_LAST = 0xffffffff;
+/** The same as the host asks it. */
+export interface ProbeWish {
+  readonly session: number; // id; 0: of those that took a step, the last
+  readonly what: (typeof PROBES)[number];
+  readonly layer: number;
+  readonly head: number;
+  readonly top: number;
+  /** Default: that of the last step. */
+  readonly position?: number;
+}
+
 export const SamplerRecord = layout({
   temp: 'f32',
   topK: 'i32',

@@ -16,7 +16,7 @@ export type ArgKind = 'entry' | 'int' | 'fd' | 'pid' | 'octal' | 'open' | 'whenc
 export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
   | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'PrelinkReport' | 'WcetOptions' | 'WcetReport' | 'SpeedOptions' | 'SpeedReport'
-  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'DiskOptions' | 'BudgetRecord' | 'QuotaRecord'
+  | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'ProbeOptions' | 'DiskOptions' | 'BudgetRecord' | 'QuotaRecord'
   | 'PackageReport';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
@@ -130,6 +130,7 @@ export const SYSCALLS = {
   session_report: call(73, [['session', 'int'], ['report', 'out', 'SessionReport']], 'SessionReport.'),
   session_tokens: call(74, [['session', 'int'], ['from', 'int'], ['ids', 'out', 'ids']], 'Token ids of prompt and output as u32, from an index on. Returns bytes.'),
   session_close: call(75, [['session', 'int']], 'Forget a session that has ended.'),
+  session_probe: call(84, [['session', 'int'], ['options', 'in', 'ProbeOptions']], 'A descriptor from which a look into a step is read, one line of JSON (man json); session 0: of those that this user sees, the one that took a step last.', true),
   session_find: call(78, [['id', 'int']], 'A handle of the session with that id: of one that this user submitted; the superuser finds any.'),
   sched: call(79, [['options', 'in', 'SchedOptions'], ['report', 'out', 'SchedReport']], 'Set and read the scheduler: SchedOptions (none: only read; setting is for the superuser), SchedReport.', true),
   budget: call(82, [['budget', 'in', 'BudgetRecord'], ['now', 'out', 'BudgetRecord']], 'Set (superuser) and read the period budget of the machine.', true),
@@ -208,6 +209,28 @@ export const COST_COLUMNS = [
   'overhead',
   'instructions',
   'loaded', // bytes
+  'stored',
+] as const;
+
+/**
+ * /proc/plan: a line of these titles, then a line an op of the loaded plan, with tabs between. Columns are those of COST_COLUMNS; `index` is what
+ * /proc/step calls so. Prices are those of the last pass: its body over its rows, the other segments over the last row, but the one that runs, or
+ * ran last, over what it runs over; `n` says over how many. Before any pass: over one row, at position 0.
+ */
+export const PLAN_COLUMNS = [
+  'index',
+  'segment',
+  'op',
+  'layer',
+  'name',
+  'n',
+  'most',
+  'least',
+  'compute',
+  'memory',
+  'overhead',
+  'instructions',
+  'loaded',
   'stored',
 ] as const;
 

@@ -323,7 +323,7 @@ export function constantWord(plan: PlanSource, address: number): number | null {
   }
 }
 
-/** What an op is charged over `n` tokens from position `pos`. */
-export function chargeOf(row: Row, n: number, pos: number): number {
-  return (row.tokens[n] ?? 0) + sumOf(row.positions?.slice(pos, pos + n) ?? []);
+/** What an op is charged over rows at these positions. */
+export function chargeOf(row: Row, positions: readonly number[]): number {
+  return (row.tokens[positions.length] ?? 0) + sumOf(positions.map(pos => row.positions?.[pos] ?? 0));
 }

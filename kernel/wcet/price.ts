@@ -215,13 +215,22 @@ export class Prices {
     return isRefusal(shape) ? shape : boundOf(exactFigures(shape));
   }
 
-  /** Op by op; `most` is what each is charged. */
+  /** Op by op over `n` tokens from position `pos`; `most` is what each is charged. */
   ops(s: Segment, n: number, pos: number): OpCost[] {
+    return this.opsAt(
+      s,
+      range(n).map(i => pos + i),
+    );
+  }
+
+  /** The same over rows at these positions, in any order. */
+  opsAt(s: Segment, positions: readonly number[]): OpCost[] {
     return this.#segments[s].ops.map(({ row }) => {
       const none = nothing(this.#target);
-      const parts = [row.byTokens[n] ?? none, ...(row.byPosition?.slice(pos, pos + n) ?? [])];
+      const at = positions.map(pos => row.byPosition?.[pos] ?? none);
+      const parts = [row.byTokens[positions.length] ?? none, ...at];
       const sum = (of: (f: Figures) => number): number => sumOf(parts.map(of));
-      const most = chargeOf(row, n, pos);
+      const most = chargeOf(row, positions);
       return {
         most,
         least: Math.floor(Math.max(0, ...parts.reduce((total, f) => plus(total, f.busy), none.busy)) / MILLI),
@@ -377,6 +386,15 @@ export class Prices {
     this.#metered.set(key, shape);
     return shape;
   }
+}
+
+/** The sampler counts for itself: its op, the last of its segment, costs what the record does, and that. */
+export function withDraw(ops: readonly OpCost[], drawn: Bound): OpCost[] {
+  return ops.map((op, i) => {
+    if (i + 1 < ops.length) return op;
+    const [most, compute] = [op.most + drawn.most, op.compute + drawn.most * MILLI];
+    return { ...op, most, least: Math.max(op.least, drawn.least), compute };
+  });
 }
 
 /** A metered kernel at these arguments, words that are open lying between 0 and `openMax`. Its memory is in `compute`. */

@@ -53,6 +53,7 @@ import { diffModels } from '../lib/model-diff.ts';
 import { define, lastError, signalStatus } from '../lib/program.ts';
 import type { Context } from '../lib/program.ts';
 import { optionsFor } from '../lib/getopt.ts';
+import { attention, insideOptions, lens, probs } from '../lib/inside.ts';
 import { checkMix, mixJson, mixText, parseMix } from '../lib/mix.ts';
 import type { Group } from '../lib/mix.ts';
 import { disk, diskOptions, diskTakes } from '../lib/disk-verb.ts';
@@ -164,6 +165,8 @@ const options = {
   ...registryOptions,
   ...attestOptions,
   ...auditVerbOptions,
+  ...insideOptions,
+  last: { value: 'N', help: `${insideOptions.last.help}; ${auditVerbOptions.last.help}` },
   key: {
     value: 'KEY',
     help: `${packageOptions.key.help}; ${auditVerbOptions.key.help}`,
@@ -235,6 +238,14 @@ const verbs: Readonly<Record<string, Verb>> = {
   sessions: { usage: '', takes: [], operands: [0, 0], run: sessions },
   summary: { usage: '', takes: [], operands: [0, 0], run: summary },
   profile: { usage: '[ID]', takes: [], operands: [0, 1], run: profile },
+  probs: { usage: '[ID] [--top N] [--at POS]', takes: ['top', 'at'], operands: [0, 1], run: probs },
+  attention: {
+    usage: '[ID] [--layer L] [--head H] [--at POS]',
+    takes: ['layer', 'head', 'at'],
+    operands: [0, 1],
+    run: attention,
+  },
+  lens: { usage: '[ID] [--top N] [--at POS|--last N]', takes: ['top', 'at', 'last'], operands: [0, 1], run: lens },
   budget: {
     usage: '[--wcet-cycles N] [--period-ns N|--period MS] [--max-tokens-per-period N]',
     takes: budgetTakes,
@@ -311,6 +322,9 @@ export const llmctl = define({
     '  sessions    your sessions, or those of all for the superuser: how far they are, and what each is promised',
     "  summary     the same in the specification's words",
     '  profile     where the time of a session went: queue, prompt, tokens, sampler, swapping, waiting; what sharing passes has saved',
+    '  probs       what the next token could have been: its chances in the model, and behind each stage of the sampler',
+    '  attention   how a head of a layer weighed the positions of a step',
+    '  lens        what each layer would have said had it been the last (the logit lens)',
     '  budget      tokens that the whole machine may draw in a period, whoever asks; a period begins with its first use. A request that is no stream is refused whole, a stream is cut short',
     "  quota       what a user may take: tokens and cycles in an hour of the machine's date, bytes of KV pages and sessions at any time. USER '*' stands for everybody without limits of their own; root has none unless they are set. Without USER: one's own, and everybody's for root",
     '  rights      who may load, run and read which models and manage the machine, a rule a line; with test whether USER has RIGHT (load, run, read, manage) to the model at PATH, and the line that decides; exit status 1 when not. Rights are explained in rights(7): man rights',
@@ -332,7 +346,7 @@ export const llmctl = define({
     '  attest      a signed statement of what this machine is and runs: an in-toto Statement in a DSSE envelope under the key of the audit log',
     '  audit       the log of what the machine was asked and did: its records, proofs of them, copies that others check, witnesses. The verbs are explained in audit(7): man audit',
     '',
-    'DRAWING, PROMISE: the options of llminfer; sessions are explained in sessions(7): man sessions. Packages, keys and permissions are explained in trust(7): man trust. SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
+    'DRAWING, PROMISE: the options of llminfer; sessions are explained in sessions(7): man sessions. Looks into a step are explained in inside(7): man inside. Packages, keys and permissions are explained in trust(7): man trust. SAMPLING stands for --temp, --top-k, --top-p, --min-p and --repeat-penalty as in llminfer. Bounds are explained in wcet(7): man wcet.',
     '',
     'The keys of every --json form are in json(7): man json.',
     '',

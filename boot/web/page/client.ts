@@ -13,11 +13,6 @@ interface Pending {
 /** What the machine answers when it cannot: `message` is one line for a person. */
 export class Refused extends Error {}
 
-export type NewsKind = News['news'];
-export type NewsOf<K extends NewsKind> = Extract<News, { readonly news: K }>;
-type Listener<K extends NewsKind> = (news: NewsOf<K>) => void;
-type AnyListener = (news: never) => void;
-
 /** What becomes of the worker: it answers; it has been silent for some seconds, and may come back; it has ended, and why. */
 export type Health =
   { readonly is: 'well' } | { readonly is: 'silent' } | { readonly is: 'dead'; readonly why: string };
@@ -28,7 +23,7 @@ const beatsMissedMax = 5;
 
 export class Client {
   readonly #makeWorker: () => Worker;
-  readonly #listeners = new Map<NewsKind, Set<AnyListener>>();
+  readonly #listeners = new Set<(news: News) => void>();
   readonly #healthListeners = new Set<(health: Health) => void>();
   #pending = new Map<number, Pending>();
   #worker: Worker | null = null;
@@ -49,12 +44,13 @@ export class Client {
   start(): void {
     this.end('it has been switched off');
     const worker = this.#makeWorker();
-    worker.onmessage = (event: MessageEvent<ToPage>) => this.#receive(event.data);
-    worker.onmessageerror = () => this.end('a message from it could not be read');
-    worker.onerror = event => {
+    const isOurs = (): boolean => worker === this.#worker;
+    worker.addEventListener('message', ({ data }: MessageEvent<ToPage>) => isOurs() && this.#receive(data));
+    worker.addEventListener('messageerror', () => isOurs() && this.end('a message from it could not be read'));
+    worker.addEventListener('error', event => {
       event.preventDefault();
-      this.end(event.message ? event.message : 'its program could not be loaded');
-    };
+      if (isOurs()) this.end(event.message ? event.message : 'its program could not be loaded');
+    });
     this.#worker = worker;
     this.#beats = 0;
     this.#setHealth({ is: 'well' });
@@ -87,12 +83,9 @@ export class Client {
     this.ask(call, ...args).catch(() => {});
   }
 
-  /** Calls back with each news of a kind until the function returned is called. */
-  on<K extends NewsKind>(kind: K, listener: Listener<K>): () => void {
-    const listeners = this.#listeners.get(kind) ?? new Set<AnyListener>();
-    this.#listeners.set(kind, listeners);
-    listeners.add(listener);
-    return () => listeners.delete(listener);
+  /** Calls back with everything the machine tells by itself. */
+  on(listener: (news: News) => void): void {
+    this.#listeners.add(listener);
   }
 
   onHealth(listener: (health: Health) => void): void {
@@ -103,7 +96,7 @@ export class Client {
     this.#beats = 0;
     if (this.#health.is === 'silent') this.#setHealth({ is: 'well' });
     if ('news' in message) {
-      for (const listener of this.#listeners.get(message.news) ?? []) listener(message as never);
+      for (const listener of this.#listeners) listener(message);
       return;
     }
     const pending = this.#pending.get(message.id);

@@ -35,6 +35,7 @@ export function byId(id: string): HTMLElement {
 const ICONS = {
   pause: 'M4 3h3v10H4zM9 3h3v10H9z',
   run: 'M4 2.5v11l9.5-5.5z',
+  again: 'M8 2.5a5.5 5.5 0 0 1 4.2 1.95V2.5h1.5v4.6H9.1V5.6h2.2A4 4 0 1 0 12 8.6h1.5A5.5 5.5 0 1 1 8 2.5z',
   close: 'M4.1 3 8 6.9 11.9 3 13 4.1 9.1 8l3.9 3.9-1.1 1.1L8 9.1 4.1 13 3 11.9 6.9 8 3 4.1z',
 } as const;
 

@@ -20,7 +20,7 @@ export const refusal: string | null =
     ? null
     : 'This browser has no SIMD in WebAssembly, with which the machine computes: Chromium, Firefox and Safari of 2023 and later have it.';
 
-const makeWorker = (): Worker => new Worker(new URL('worker.js', import.meta.url), { name: 'machine', type: 'module' });
+const makeWorker = (): Worker => new Worker(new URL('worker.js', import.meta.url), { name: 'machine' });
 
 /** A worker with the machine's program: the first time, the one that is there already. */
 export function takeWorker(): Worker {

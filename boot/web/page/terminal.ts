@@ -4,7 +4,6 @@
 
 import { FitAddon } from '@xterm/addon-fit';
 import type { SearchAddon } from '@xterm/addon-search';
-import { Unicode11Addon } from '@xterm/addon-unicode11';
 import { WebLinksAddon } from '@xterm/addon-web-links';
 import { Terminal } from '@xterm/xterm';
 import { button, byId, el, icon } from './dom.ts';
@@ -13,6 +12,7 @@ import { notice } from './notices.ts';
 import { Reader } from './reader.ts';
 import { onChoice, settings } from './settings.ts';
 import { colour, onTheme, terminalTheme } from './theme.ts';
+import { WIDTHS } from './widths.ts';
 
 export interface TerminalEvents {
   readonly input: (bytes: Uint8Array) => void;
@@ -26,14 +26,14 @@ export interface TerminalEvents {
 const COLUMNS = 80;
 const FONT_PX = { least: 10, most: 14 } as const;
 const SCROLLBACK_LINES = 5000;
-/** xterm.js keeps this beside the columns for its scroll bar. */
-const SCROLLBAR_PX = 14;
+/** Beside the columns: the scroll bar, and in it where something has been found. */
+const SCROLLBAR_PX = 10;
 
 export class TerminalPane {
   readonly xterm: Terminal;
   readonly #events: TerminalEvents;
   readonly #fit = new FitAddon();
-  readonly #screen = byId('screen');
+  readonly #screen = byId('xterm');
   readonly #keys: KeyRow;
   readonly #find: Find;
   /** A given size, while what somebody has sent is replayed; null: what fits. */
@@ -49,6 +49,7 @@ export class TerminalPane {
       fontSize: FONT_PX.most,
       linkHandler: { activate: (_, uri) => openLink(uri) },
       minimumContrastRatio: 4.5,
+      overviewRuler: { width: SCROLLBAR_PX },
       scrollback: SCROLLBACK_LINES,
       smoothScrollDuration: 0,
       theme: terminalTheme(),
@@ -61,9 +62,9 @@ export class TerminalPane {
       applicationArrows: () => xterm.modes.applicationCursorKeysMode,
     });
     xterm.loadAddon(this.#fit);
-    xterm.loadAddon(new Unicode11Addon());
+    xterm.unicode.register(WIDTHS);
+    xterm.unicode.activeVersion = WIDTHS.version;
     xterm.loadAddon(new WebLinksAddon((_, uri) => openLink(uri)));
-    xterm.unicode.activeVersion = '11';
     xterm.open(this.#screen);
     const { textarea } = xterm;
     textarea?.setAttribute('aria-label', 'Terminal input. F6 leaves the terminal.');
@@ -97,12 +98,13 @@ export class TerminalPane {
   }
 
   #buttons(): void {
-    const pressed = (text: string, label: string, press: () => void) =>
-      button(text, press, { class: 'quiet', 'aria-label': label });
+    const words = [
+      ['Find', 'Find in the terminal', () => this.#find.open()],
+      ['Copy', 'Copy the selection, or the screen', () => void this.copy()],
+      ['Paste', 'Paste into the terminal', () => void this.paste()],
+    ] as const;
     byId('strip').append(
-      pressed('Find', 'Find in the terminal', () => this.#find.open()),
-      pressed('Copy', 'Copy the selection, or the screen', () => void this.copy()),
-      pressed('Paste', 'Paste into the terminal', () => void this.paste()),
+      ...words.map(([text, label, press]) => button(text, press, { class: 'quiet', 'aria-label': label })),
     );
   }
 
@@ -142,14 +144,13 @@ export class TerminalPane {
   }
 
   #fontFor80(): number {
-    const { paddingLeft } = getComputedStyle(this.#screen);
-    const room = this.#screen.clientWidth - Number.parseFloat(paddingLeft) - SCROLLBAR_PX;
-    const px = room / (COLUMNS * this.cellWidth(1));
+    const room = this.#screen.clientWidth - SCROLLBAR_PX;
+    const px = room / (COLUMNS * this.#cellWidth(1));
     return Math.min(FONT_PX.most, Math.max(FONT_PX.least, Math.floor(px * 2) / 2));
   }
 
   /** Pixels a column takes in a font of `px`. */
-  cellWidth(px: number): number {
+  #cellWidth(px: number): number {
     const context = document.createElement('canvas').getContext('2d')!;
     context.font = `100px ${this.xterm.options.fontFamily}`;
     return (context.measureText('W').width / 100) * px;
@@ -157,8 +158,8 @@ export class TerminalPane {
 
   /** Pixels that 80 columns of the largest automatic font take with everything beside them. */
   width80(): number {
-    const { paddingLeft } = getComputedStyle(this.#screen);
-    const cells = Math.ceil(COLUMNS * this.cellWidth(settings().fontPx || FONT_PX.most)) + 1;
+    const { paddingLeft } = getComputedStyle(this.#screen.parentElement!);
+    const cells = Math.ceil(COLUMNS * this.#cellWidth(settings().fontPx || FONT_PX.most)) + 1;
     return cells + Number.parseFloat(paddingLeft) + SCROLLBAR_PX;
   }
 
@@ -213,14 +214,20 @@ export class TerminalPane {
       const webgl = new WebglAddon();
       webgl.onContextLoss(() => {
         webgl.dispose();
-        this.#screen.dataset['renderer'] = 'dom';
+        this.#drawnBy('dom');
         notice('note', 'The graphics processor is gone: the terminal is drawn without it. Nothing is lost.');
       });
       this.xterm.loadAddon(webgl);
-      this.#screen.dataset['renderer'] = 'webgl';
+      this.#drawnBy('webgl');
     } catch {
-      this.#screen.dataset['renderer'] = 'dom'; // as it was until now
+      this.#drawnBy('dom'); // as it was until now
     }
+  }
+
+  /** Each has its own width of a column. */
+  #drawnBy(renderer: 'webgl' | 'dom'): void {
+    this.#screen.dataset['renderer'] = renderer;
+    this.fit();
   }
 }
 
@@ -253,7 +260,7 @@ class Find {
       if (event.key === 'Escape') this.close();
       else if (event.key === 'Enter' && event.target === this.#text) void this.#next(!event.shiftKey);
     });
-    this.#text.addEventListener('input', () => void this.#next(true, true));
+    this.#text.addEventListener('input', () => void this.#first());
   }
 
   open(): void {
@@ -270,7 +277,7 @@ class Find {
   }
 
   recolour(): void {
-    if (!this.#bar.hidden) void this.#next(true, true);
+    if (!this.#bar.hidden) void this.#first();
   }
 
   #load(): Promise<SearchAddon> {
@@ -288,17 +295,23 @@ class Find {
     return this.#addon;
   }
 
-  /** On to the next match, from the newest back; `incremental`: while it is being typed. */
-  async #next(isBackward: boolean, incremental = false): Promise<void> {
+  /** The newest match of what has just been typed. */
+  #first(): Promise<void> {
+    this.#xterm.clearSelection();
+    return this.#next(true);
+  }
+
+  /** On to the next match in that direction. */
+  async #next(isBackward: boolean): Promise<void> {
     const addon = await this.#load();
     const decorations = {
       matchBackground: colour('--select'),
       matchOverviewRuler: colour('--accent'),
-      activeMatchBackground: colour('--accent'),
+      activeMatchBackground: colour('--select'),
+      activeMatchBorder: colour('--accent'),
       activeMatchColorOverviewRuler: colour('--accent'),
     };
-    const options = { decorations, incremental };
-    if (isBackward) addon.findPrevious(this.#text.value, options);
-    else addon.findNext(this.#text.value, options);
+    if (isBackward) addon.findPrevious(this.#text.value, { decorations });
+    else addon.findNext(this.#text.value, { decorations });
   }
 }

@@ -80,6 +80,7 @@ export function terminalTheme(): ITheme {
     foreground: text,
     cursor: accent,
     cursorAccent: surface,
+    overviewRulerBorder: surface,
     selectionBackground: select,
     selectionInactiveBackground: select,
     scrollbarSliderBackground: `${colour('--edge')}66`,

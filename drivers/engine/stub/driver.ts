@@ -125,6 +125,7 @@ export class StubDriver implements EngineDriver {
       },
       ops: () => plan.rows(),
       tensors: () => [],
+      inside: null,
     };
   }
 

@@ -37,6 +37,7 @@ import { bind, hyperparameters } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
 import { compile, kvBytesPerToken, layOutScratch } from './compile.ts';
 import type { Model, PlacedModel, PlacedTensor, Scratch } from './compile.ts';
+import { insideOf } from './inside.ts';
 import { placeStream, streaming } from './residency.ts';
 import type { Streaming } from './residency.ts';
 
@@ -112,12 +113,13 @@ export class TransformerDriver implements EngineDriver {
       kvBytesPerToken(model.h, options.kvType),
       place.kvAt,
     );
+    const placed = layout.plan.load(arena);
     return {
       name: this.name,
       shape: shapeOf(image, model.h),
       options,
       vocabulary,
-      ...layout.plan.load(arena),
+      ...placed,
       logitsAt: layout.scratch.logits.at,
       logitsStride: logitsBytes(model.h.vocabulary),
       kvAt,
@@ -127,6 +129,8 @@ export class TransformerDriver implements EngineDriver {
       begin: () => {},
       ops: () => layout.plan.rows(),
       tensors: () => [...model.tensors.values()].map(placeOf),
+      inside:
+        placed.stream === null ? insideOf(arena, placed.bodyAt, layout.plan.rows(), layout.scratch.hidden.at) : null,
     };
   }
 

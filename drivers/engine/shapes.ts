@@ -1,0 +1,69 @@
+// What lies where an operand points: its type and dimensions, in the words of its record. For people: listings of a plan print them; the
+// executor knows by itself. Dimensions are words of the same op (ops.ts), or `t`, the tokens that the op runs over; how far these lie apart, where
+// it is further than their values reach, is a word of its own.
+
+import { ggmlTypeName } from '../../kernel/abi/index.ts';
+import type { PlanOperand } from '../../kernel/abi/index.ts';
+import { Op, TYPE_F32 } from './ops.ts';
+
+/** TYPE: the op's weight type; ACT: activations for products with weights of it. */
+type Template = string;
+
+const GET = { dstAt: 'f32[t][k]', weightsAt: 'TYPE[rows][k]' };
+const GATHERED = { dstAt: 'f32[t][k]', weightsAt: 'TYPE[t][unitRows][k]' };
+const NORM = { dstAt: 'f32[t][n]', srcAt: 'f32[t][n]', weightsAt: 'f32[n]', biasAt: 'f32[n]' };
+const TABLE = { tableAt: 'f32[t][pairs][2]', frequenciesAt: 'f32[pairs][2]' };
+const ROWS = { dstAt: 'f32[t][n]', srcAt: 'f32[t][n]', upAt: 'f32[t][n]' };
+
+const SHAPES: Partial<Record<Op, Readonly<Record<string, Template>>>> = {
+  [Op.GET_ROWS]: GET,
+  [Op.ADD_ROWS]: GET,
+  [Op.GET_GATHERED]: GATHERED,
+  [Op.ADD_GATHERED]: GATHERED,
+  [Op.RMS_NORM]: NORM,
+  [Op.LAYER_NORM]: NORM,
+  [Op.RMS_NORM_HEADS]: { at: 'f32[t][heads][headDim]', weightsAt: 'f32[headDim]' },
+  [Op.QUANTIZE]: { actAt: 'ACT[t][k]', srcAt: 'f32[t][k]' },
+  [Op.MUL_MAT]: { dstAt: 'f32[t][rows]', weightsAt: 'TYPE[rows][k]', actAt: 'ACT[t][k]', biasAt: 'f32[rows]' },
+  [Op.REPACK]: { dstAt: 'TYPE[rows][k]', weightsAt: 'TYPE[rows][k]' },
+  [Op.ROPE_TABLE]: TABLE,
+  [Op.ROPE_TABLE_SCALED]: TABLE,
+  [Op.ROPE]: { at: 'f32[t][heads][headDim]', tableAt: 'f32[t][pairs][2]' },
+  [Op.KV_STORE]: { srcAt: 'f32[t][n]' },
+  [Op.ATTENTION]: { dstAt: 'f32[t][heads][headDim]', qAt: 'f32[t][heads][headDim]' },
+  [Op.ADD]: ROWS,
+  [Op.SILU_MUL]: ROWS,
+  [Op.GELU]: ROWS,
+  [Op.GELU_F16]: ROWS,
+  [Op.GELU_MUL_F16]: ROWS,
+  [Op.SCALE]: { at: 'f32[t][n]' },
+  [Op.CHECK]: { at: 'f32[t][n]' },
+  [Op.ECHO]: { dstAt: 'f32[t][n]' },
+};
+
+/** Offsets into a page of the KV pool. */
+const PLANES: ReadonlySet<string> = new Set(['planeAt', 'kPlaneAt', 'vPlaneAt']);
+
+/** An op does without what this word could point to. */
+export const isAbsent = (name: string, value: number): boolean =>
+  value === 0 && name.endsWith('At') && !PLANES.has(name);
+
+/** What the word `name` of an op is that holds a number, no address. */
+export function kindOf(name: string): PlanOperand['kind'] {
+  if (PLANES.has(name)) return 'plane';
+  return name.endsWith('Type') ? 'type' : 'integer';
+}
+
+/** The shape of what the word `name` of an op points to; `words`: its other words, by name. '' where it is scratch of no shape. */
+export function shapeOf(op: Op, name: string, words: (name: string) => number): string {
+  const template = SHAPES[op]?.[name] ?? '';
+  const [type = '', ...dimensions] = template.replaceAll(']', '').split('[');
+  const sizes = dimensions.map(d => (d === 't' || d === '2' ? d : words(d)));
+  return `${typeName(type, () => words('weightType'))}${sizes.map(size => `[${size}]`).join('')}`;
+}
+
+function typeName(type: string, weights: () => number): string {
+  if (type !== 'TYPE' && type !== 'ACT') return type;
+  const name = ggmlTypeName(weights()) ?? `type ${weights()}`;
+  return type === 'TYPE' || weights() === TYPE_F32 ? name : `activations:${name}`;
+}
