@@ -8,6 +8,7 @@ import type { Machine, RunState } from '../../machine.ts';
 import { Pacer } from '../../pace.ts';
 import { Typist } from '../../share.ts';
 import type { News, RunKind, Speed, StopAt } from '../protocol/messages.ts';
+import { Later } from './later.ts';
 import { Outflow } from './outflow.ts';
 import { Typed } from './typed.ts';
 
@@ -90,8 +91,8 @@ export class Host {
   #due: { readonly takeBack: () => void } | null = null;
   #stateMs = -Infinity;
   #toldState = '';
-  #stateTimer: (() => void) | null = null;
-  #flushTimer: (() => void) | null = null;
+  readonly #reportLater: Later;
+  readonly #flushLater: Later;
 
   /** `powerOn` makes the machine on this console. Throws what it throws. */
   constructor(
@@ -104,6 +105,10 @@ export class Host {
     this.#attendant = attendant;
     this.#outflow = new Outflow(ground.nowMs, bytes => ground.tell({ news: 'output', bytes }));
     this.#live = new Pacer(1, ground.nowMs);
+    this.#reportLater = new Later(ground, () => this.#report());
+    this.#flushLater = new Later(ground, () => {
+      if (!this.tty.raw) this.#outflow.flush();
+    });
     const output = (bytes: Uint8Array): void => this.#outflow.write(bytes);
     this.tty = new Tty({ interactive: true, output, heard: this.typed.hear, ...size });
     try {
@@ -408,11 +413,8 @@ export class Host {
   #send(): void {
     if (this.#outflow.isEmpty) return;
     const { dueMs } = this.#outflow;
-    if (dueMs <= 0) return this.#outflow.flush();
-    this.#flushTimer ??= this.#ground.later(dueMs, () => {
-      this.#flushTimer = null;
-      if (!this.tty.raw) this.#outflow.flush();
-    });
+    if (dueMs <= 0) this.#outflow.flush();
+    else this.#flushLater.in(dueMs);
   }
 
   /** The state, when it is another one and the last news of it are not too fresh. */
@@ -427,13 +429,7 @@ export class Host {
     const text = JSON.stringify(state);
     if (text === this.#toldState) return;
     const waitMs = this.#stateMs + STATE_MS - this.#ground.nowMs();
-    if (waitMs > 0) {
-      this.#stateTimer ??= this.#ground.later(waitMs, () => {
-        this.#stateTimer = null;
-        this.#report();
-      });
-      return;
-    }
+    if (waitMs > 0) return this.#reportLater.in(waitMs);
     this.#stateMs = this.#ground.nowMs();
     this.#toldState = text;
     this.#ground.tell({ news: 'state', ...state });
