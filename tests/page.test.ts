@@ -450,6 +450,20 @@ async function hasKeys(t: ExecutionContext, page: Page): Promise<void> {
   );
 }
 
+/** What has gone by comes back under a finger. */
+async function scrolls(t: ExecutionContext, page: Page): Promise<void> {
+  await typed(page, 'seq 1 200; echo bot""tom');
+  await shows(page, /^bottom$/);
+  await page.touchscreen.touchStart(150, 300);
+  await page.touchscreen.touchMove(150, 400);
+  await page.touchscreen.touchMove(150, 600);
+  await page.touchscreen.touchEnd();
+  await page.waitForFunction(
+    () => ![...document.querySelectorAll('.xterm-rows > div')].some(row => row.textContent!.startsWith('bottom')),
+  );
+  t.true((await rowsOf(page)).some(row => /^1\d\d$/.test(row)));
+}
+
 // ── What goes wrong, and what goes in and out ────────────────────────────────────────────────────────────────────────────────────
 
 /** Needs WebGL; where the browser has none here, says so. */
@@ -569,6 +583,7 @@ inBrowsers('keyboard, screen reader, telephone keys', async (t, browser, url) =>
   const telephone = await visit(browser, url, { size: 'telephone', settings: { home: 'lost' } });
   await isReachable(t, telephone);
   await hasKeys(t, telephone);
+  await scrolls(t, telephone);
   await leave(telephone);
 });
 

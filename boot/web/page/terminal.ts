@@ -12,6 +12,7 @@ import { notice } from './notices.ts';
 import { Reader } from './reader.ts';
 import { onChoice, settings } from './settings.ts';
 import { colour, onTheme, terminalTheme } from './theme.ts';
+import { scrollByFinger } from './touch.ts';
 import { WIDTHS } from './widths.ts';
 
 export interface TerminalEvents {
@@ -66,6 +67,7 @@ export class TerminalPane {
     xterm.unicode.activeVersion = WIDTHS.version;
     xterm.loadAddon(new WebLinksAddon((_, uri) => openLink(uri)));
     xterm.open(this.#screen);
+    scrollByFinger(xterm, this.#screen);
     const { textarea } = xterm;
     textarea?.setAttribute('aria-label', 'Terminal input. F6 leaves the terminal.');
     xterm.attachCustomKeyEventHandler(event => this.#key(event));
