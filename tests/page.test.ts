@@ -38,6 +38,14 @@ function prepare(settings: string, isWebgl: boolean): void {
     readText: async () => held.clipboard,
   };
   Object.defineProperty(navigator, 'clipboard', { value: clipboard });
+  const workers: Worker[] = [];
+  globalThis.Worker = class extends Worker {
+    constructor(...args: ConstructorParameters<typeof Worker>) {
+      super(...args);
+      workers.push(this);
+    }
+  };
+  Object.assign(globalThis, { workers });
 }
 
 async function visit(browser: Browser, url: string, wish: Visit = {}): Promise<Page> {
@@ -486,8 +494,9 @@ async function losesWorker(t: ExecutionContext, page: Page): Promise<void> {
   await shows(page, /^still$/);
   const isKept = await page.$eval('[data-fact=home]', e => !e.textContent!.includes('not kept'));
   await new Promise(resolve => setTimeout(resolve, 300)); // it is at rest, and what was written is stored
-  const killed = page.workers().find(worker => worker.url().includes('worker'))!;
-  await killed.evaluate('self.close()').catch(() => {});
+  await page.evaluate(() =>
+    (globalThis as unknown as { workers: Worker[] }).workers.forEach(worker => worker.terminate()),
+  );
   await says(page, /The machine (?:has not answered|is gone)/);
   await press(page, 'Switch on again', '#notices');
   await page.waitForFunction(() => document.getElementById('run')!.textContent === 'Ready', { timeout: 30_000 });
