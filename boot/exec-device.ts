@@ -1,7 +1,7 @@
 // /dev/exec, /dev/exec-out, /dev/exec-err: the library's line into the machine. A shell started with --serve reads one command at a time
 // from the first, writes to the other two, and reports each status by ioctl; its state (directory, variables) lasts between commands.
 
-import { BLOCKED, E, IOCTL, utf8Encode, type CharDevice } from '../kernel/abi/index.ts';
+import { BLOCKED, E, IOCTL, utf8Decode, utf8Encode, type CharDevice } from '../kernel/abi/index.ts';
 
 export interface ExecResult {
   readonly status: number;
@@ -56,8 +56,8 @@ export class ExecDevice {
     return {
       status,
       stdoutBytes,
-      stdout: new TextDecoder().decode(stdoutBytes),
-      stderr: new TextDecoder().decode(join(this.err)),
+      stdout: utf8Decode(stdoutBytes),
+      stderr: utf8Decode(join(this.err)),
     };
   }
 }

@@ -22,8 +22,9 @@ import {
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { lengthOf } from './charging.ts';
+import { log2 } from './log2.ts';
 import { pagesOf } from './pages.ts';
-import { Rerun, UNCUT, type Chances } from './rerun.ts';
+import { Rerun, UNCUT, type Cut } from './rerun.ts';
 import type { Residency } from './residency.ts';
 import type { Service } from './service.ts';
 import type { Session } from './session.ts';
@@ -46,13 +47,14 @@ interface Text {
 /** What of the answer depends on the kind of look. */
 type Part = Readonly<Record<string, unknown>>;
 
-/** A stage of the sampler that is in force, and its distribution. */
+/** A stage of the sampler that is in force: what it makes of the model's logits, all stages before it included. */
 interface Stage {
   readonly name: 'model' | 'penalty' | 'temperature' | 'top_k' | 'top_p' | 'min_p';
-  readonly chances: Chances;
+  readonly isPenalised: boolean;
+  readonly keeps: number; // tokens with the largest logits; the others are nobody's
+  readonly temp: number;
+  readonly cut: Cut;
 }
-/** Stages that are distributions of their own at most, the model's included. */
-const STAGES_MOST = 6;
 
 /** What a program asks. */
 export function wishOf(session: number, o: ReturnType<typeof ProbeOptions.read>): ProbeWish | Refusal {
@@ -106,12 +108,12 @@ export class Probe {
     const prices = this.k.loader.prices();
     const sampled = (modes: number): number =>
       prices.computed('sample', 1, pos) + prices.draw({ modes, topK: 0 }, pos + 1).most;
-    const stage = sampled(SAMPLER_MODE.topP | SAMPLER_MODE.minP) + prices.computed('score', 1, pos);
     const said = prices.headMost(1) + prices.topK(Math.max(1, top)).most;
     const body = prices.computed('body', 1, pos);
     if (what === 'attention') return body;
-    if (what === 'lens') return body + (shape.layers + 1) * (said + stage);
-    return body + said + sampled(s.draw.modes | SAMPLER_MODE.greedy) + STAGES_MOST * stage;
+    if (what === 'lens') return body + (shape.layers + 1) * (said + sampled(UNCUT.modes));
+    const stages = stagesOf(s, shape.vocabulary).reduce((sum, { cut }) => sum + sampled(cut.modes), 0);
+    return body + said + sampled(SAMPLER_MODE.penalty | SAMPLER_MODE.greedy) + stages;
   }
 
   /** Takes a look and books it: its answer as an anonymous file. */
@@ -178,16 +180,20 @@ export class Probe {
     rerun.body();
     const logits = rerun.logits();
     if (logits === null) return refuse('INVAL', 5002, `the logits behind position ${pos} are not finite`);
-    const stages = stagesOf(s, logits, rerun);
+    const penalised =
+      (s.draw.modes & SAMPLER_MODE.penalty) === 0 ? logits : rerun.penalised(logits, s.f32('repeatPenalty'));
+    const stages = stagesOf(s, logits.length).map(({ name, isPenalised, keeps, temp, cut }) => {
+      return { name, chances: rerun.chances(largest(isPenalised ? penalised : logits, keeps), temp, cut) };
+    });
     const next = this.idAt(engine, s, pos + 1);
     return {
       vocabulary: logits.length,
       sampler: {
-        temp: s.f32('temp'),
+        temp: asAsked(s.f32('temp')),
         top_k: s.get('topK'),
-        top_p: s.f32('topP'),
-        min_p: s.f32('minP'),
-        repeat_penalty: s.f32('repeatPenalty'),
+        top_p: asAsked(s.f32('topP')),
+        min_p: asAsked(s.f32('minP')),
+        repeat_penalty: asAsked(s.f32('repeatPenalty')),
       },
       stages: stages.map(({ name, chances: { tokens, entropy, of } }) => {
         return { stage: name, tokens, entropy, probability: next === null ? null : of(next) };
@@ -216,6 +222,7 @@ export class Probe {
       heads,
       heads_kv: headsKv,
       head_kv: Math.floor(head / (heads / headsKv)),
+      entropy: row.reduce((sum, w) => (w === 0 ? sum : sum - w * log2(w)), 0),
       row: row.map((weight, position) => ({ position, ...this.tokenAt(historyAt, position), weight })),
     };
   }
@@ -282,6 +289,9 @@ function check({ what, layer, head, top }: ProbeWish, { name, inside, shape, voc
   return isBelow(head, shape.heads) ? null : bad(`head ${head}: a layer has 0 to ${shape.heads - 1}`);
 }
 
+/** Of an f32 the digits that it was given by: 0.8 is 0.800000012 there. */
+const asAsked = (x: number): number => Number(x.toPrecision(7));
+
 /** How many logits are larger, or as large and of a lower id; and 1. */
 function rankOf(logits: Float32Array, id: number): number {
   const own = logits[id]!;
@@ -290,6 +300,7 @@ function rankOf(logits: Float32Array, id: number): number {
 
 /** These logits, all but the `k` largest being nobody's, ties by lower id. */
 function largest(logits: Float32Array, k: number): Float32Array {
+  if (k >= logits.length) return logits;
   const ids = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b);
   const cut = new Float32Array(logits.length).fill(-Infinity);
   for (const id of ids.slice(0, k)) cut[id] = logits[id]!;
@@ -297,30 +308,21 @@ function largest(logits: Float32Array, k: number): Float32Array {
 }
 
 /** The model's own distribution, and those behind the stages that the session has switched on, in the sampler's order. */
-function stagesOf(s: Session, logits: Float32Array, rerun: Rerun): Stage[] {
+function stagesOf(s: Session, vocabulary: number): readonly Stage[] {
   const { modes } = s.draw;
+  const isOn = (mode: number): boolean => (modes & mode) !== 0;
   const [temp, k, topP, minP] = [s.f32('temp'), s.get('topK'), s.f32('topP'), s.f32('minP')];
-  const stages: Stage[] = [{ name: 'model', chances: rerun.chances(logits, 1) }];
-  let x = logits;
-  let at = 1; // temperature
-  const add = (name: Stage['name'], cut = UNCUT): unknown => stages.push({ name, chances: rerun.chances(x, at, cut) });
-  if ((modes & SAMPLER_MODE.penalty) !== 0) {
-    x = rerun.penalised(x, s.f32('repeatPenalty'));
-    add('penalty');
-  }
-  if ((modes & SAMPLER_MODE.greedy) !== 0) {
-    x = largest(x, 1);
-    add(temp <= 0 ? 'temperature' : 'top_k');
+  const stages: Stage[] = [{ name: 'model', isPenalised: false, keeps: vocabulary, temp: 1, cut: UNCUT }];
+  const add = (name: Stage['name'], more: Partial<Stage>): unknown => stages.push({ ...stages.at(-1)!, name, ...more });
+  if (isOn(SAMPLER_MODE.penalty)) add('penalty', { isPenalised: true });
+  if (isOn(SAMPLER_MODE.greedy)) {
+    add(temp <= 0 ? 'temperature' : 'top_k', { keeps: 1 });
     return stages;
   }
-  at = temp;
-  if (temp !== 1) add('temperature');
-  if (k > 0 && k < x.length) {
-    x = largest(x, k);
-    add('top_k');
-  }
-  if ((modes & SAMPLER_MODE.topP) !== 0) add('top_p', { modes: SAMPLER_MODE.topP, topP, minP: 0 });
-  if ((modes & SAMPLER_MODE.minP) !== 0)
-    add('min_p', { modes: modes & (SAMPLER_MODE.topP | SAMPLER_MODE.minP), topP, minP });
+  if (temp !== 1) add('temperature', { temp });
+  if (k > 0 && k < vocabulary) add('top_k', { keeps: k });
+  const cut = { modes: modes & SAMPLER_MODE.topP, topP, minP };
+  if (isOn(SAMPLER_MODE.topP)) add('top_p', { cut });
+  if (isOn(SAMPLER_MODE.minP)) add('min_p', { cut: { ...cut, modes: cut.modes | SAMPLER_MODE.minP } });
   return stages;
 }

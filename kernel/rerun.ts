@@ -13,6 +13,7 @@ import {
   type Engine,
   type Inside,
 } from './abi/index.ts';
+import { log2 } from './log2.ts';
 import { panic } from './panic.ts';
 import type { Service } from './service.ts';
 
@@ -135,22 +136,13 @@ export class Rerun {
     return this.row();
   }
 
-  /**
-   * What the sampler draws from at a temperature above 0: its own masses; logits of −∞ are no token's. Entropy is ln Σ e^z − Σ p·z over z =
-   * (logit − largest) / temperature, where the logarithm is a loss: that of the likeliest token, whose z is 0.
-   */
-  chances(logits: Float32Array, temp: number, cut: Cut = UNCUT): Chances {
-    const target = indexOfMost(logits);
-    const most = logits[target]!;
+  /** What the sampler draws from at a temperature above 0, by its own masses; logits of −∞ are no token's. */
+  chances(logits: Float32Array, temp: number, cut: Cut): Chances {
+    const most = logits[indexOfMost(logits)]!;
     const z = logits.map(x => Math.fround(x - most) / temp);
     this.put(z);
     this.sample({ ...cut, temp: 1, repeatPenalty: 1 });
     const masses = this.row();
-    this.put(z.map((x, id) => (masses[id] === 0 ? -Infinity : x)));
-    const { arena, lay } = this.k;
-    arena.i32[(lay.stepAt + step.target) >> 2] = target;
-    this.run(this.engine.scoreAt);
-    const ln = arena.f64[(lay.stepAt + step.loss) >> 3]!;
     let [tokens, sum, weighted] = [0, 0, 0];
     for (const [id, mass] of masses.entries()) {
       if (mass === 0) continue;
@@ -158,7 +150,8 @@ export class Rerun {
       sum += mass;
       weighted += mass * z[id]!;
     }
-    return { tokens, entropy: Math.max(0, (ln - weighted / sum) / Math.LN2), of: id => masses[id]! / sum };
+    // −Σ p ln p with p = e^z / Σ e^z: ln Σ e^z − Σ p z.
+    return { tokens, entropy: Math.max(0, log2(sum) - weighted / sum / Math.LN2), of: id => masses[id]! / sum };
   }
 
   private sample(settings: Omit<Parameters<typeof SamplerRecord.write>[2], 'topK'>): void {
@@ -195,7 +188,7 @@ export class Rerun {
 }
 
 /** The lowest index of the largest value. */
-export function indexOfMost(x: Float32Array): number {
+function indexOfMost(x: Float32Array): number {
   let best = 0;
   for (let i = 1; i < x.length; i++) if (x[i]! > x[best]!) best = i;
   return best;

@@ -5,34 +5,19 @@ import { existsSync, readFileSync } from 'node:fs';
 import { boot } from '../boot/index.ts';
 import { BROWSERS, bundled, transcriptOf, type Site } from './support/browser.ts';
 import { sitting } from './support/sitting.ts';
-
-const COMMANDS = [
-  'cat /etc/hostname',
-  'llmctl load /models/fable-f16.gguf',
-  'llminfer --json --logits 5 --temp 0 --max-tokens 24 Once upon a time',
-  'llminfer --json --seed 7 --max-tokens 40 --temp 1.2 --top-k 0 The old man',
-  'llmctl load /models/fable-q4_0.gguf --kv f32 --ctx 128',
-  'llminfer --json --logits 3 --seed 11 --max-tokens 32 --repeat-penalty 1.3 --min-p 0.05 Lily',
-  'llmctl tokenize "Zażółć gęślą jaźń 123  456\n\ttab"',
-  'echo "{% for m in messages %}{{ m.role }}: {{ m.content | upper }}{% endfor %}" > /tmp/c.jinja',
-  'llminfer --json --chat --template-file /tmp/c.jinja --max-tokens 4 Hello',
-  'uptime; cat /proc/arena',
-];
+import { resultsOf, type Result } from './support/transcript.ts';
 
 interface Transcript {
   readonly build?: string;
   readonly digest: string;
-  readonly results: readonly { status: number; stdout: string; stderr: string }[];
+  readonly results: readonly Result[];
   /** What a person sees: tests/support/sitting.ts. */
   readonly screens: readonly (readonly string[])[];
 }
 
 async function inNode(build: 'simd128' | 'relaxed'): Promise<Transcript> {
   const machine = boot({ build, image: readFileSync('build/boot.cpio') });
-  const results = COMMANDS.map(c => {
-    const { status, stdout, stderr } = machine.exec(c);
-    return { status, stdout, stderr };
-  });
+  const results = resultsOf(machine);
   const screens = await sitting(console => boot({ build, console, image: readFileSync('build/boot.cpio') }));
   return { digest: machine.kernel.arenaDigest(), results, screens };
 }
@@ -41,10 +26,11 @@ const PAGE = `
 import { Machine, bestBuild } from './boot/machine.ts';
 import { PARTS } from './boot/parts.ts';
 import { sitting } from './tests/support/sitting.ts';
+import { resultsOf } from './tests/support/transcript.ts';
 const image = await (await fetch('/boot.cpio')).arrayBuffer();
 const run = async build => {
   const machine = new Machine({ parts: PARTS, image: new Uint8Array(image), build });
-  const results = ${JSON.stringify(COMMANDS)}.map(c => { const { status, stdout, stderr } = machine.exec(c); return { status, stdout, stderr }; });
+  const results = resultsOf(machine);
   const screens = await sitting(console => new Machine({ parts: PARTS, image: new Uint8Array(image), build, console }));
   return { build, digest: machine.kernel.arenaDigest(), results, screens };
 };

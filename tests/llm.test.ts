@@ -841,6 +841,7 @@ for (const lab of [
   'trust',
   'audit',
   'replay',
+  'stepping',
 ])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');

@@ -21,7 +21,6 @@ interface Visit {
 
 /** Runs before any script of the page. */
 function prepare(settings: string, isWebgl: boolean): void {
-  // oxlint-disable no-undef -- in the browser
   try {
     if (localStorage.getItem('arena8') === null) localStorage.setItem('arena8', settings);
   } catch {
@@ -354,7 +353,7 @@ async function isReachable(t: ExecutionContext, page: Page): Promise<void> {
     return controls.map((e, i) => {
       const labels = (e as HTMLInputElement).labels ?? [];
       const name = e.getAttribute('aria-label') ?? [...labels].map(l => l.textContent).join(' ') ?? '';
-      e.dataset['test'] = `${i} ${name || e.textContent}`;
+      e.dataset['test'] = `${i} ${(name || e.textContent!).slice(0, 40)}`;
       return e.dataset['test'];
     });
   });

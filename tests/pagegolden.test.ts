@@ -2,14 +2,17 @@
 // every byte of the terminal, the digest of the whole state, the head of the audit log. The page here is a cable and nothing else: messages of
 // boot/web/protocol go to the worker that people get.
 import test, { type ExecutionContext } from 'ava';
-import { existsSync } from 'node:fs';
-import { BROWSERS } from './support/browser.ts';
+import { existsSync, readFileSync } from 'node:fs';
+import type { Page } from 'puppeteer-core';
+import { BROWSERS, type BrowserName } from './support/browser.ts';
 import { cable, workerOf, type Cable } from './support/cable.ts';
 import { Sitter } from './support/ground.ts';
 import { launched, servedPage } from './support/page.ts';
 import { ctrl, up } from './support/terminal.ts';
-import { utf8Decode } from '../kernel/abi/index.ts';
-import type { PoweredOn, PowerOn } from '../boot/web/protocol/messages.ts';
+import { boot } from '../boot/index.ts';
+import { replay, sharedOptions, type Replayed } from '../boot/share.ts';
+import { utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
+import type { PoweredOn, PowerOn, Share, Watch } from '../boot/web/protocol/messages.ts';
 
 /** What is typed, each when everything in the machine waits. */
 const KEYS: readonly string[] = [
@@ -53,12 +56,17 @@ function inNode(compute: string): Golden {
   return { texts, digest: machine.stateDigest(), head: utf8Decode(head, 0, head.length) };
 }
 
-async function inBrowser(t: ExecutionContext, name: 'chrome' | 'firefox', file: string): Promise<[PoweredOn, Golden]> {
+/** A page of the served origin, without anything but the cable to a worker. */
+async function wired(t: ExecutionContext, name: BrowserName, file: string): Promise<Page> {
   const { url } = await servedPage(t);
   const page = await (await launched(t, name, file)).newPage();
-  await page.goto(`${url}nothing`); // of the same origin, and empty
+  await page.goto(`${url}nothing`);
   await page.evaluate(cable, workerOf(url));
-  return page.evaluate(
+  return page;
+}
+
+const inBrowser = (page: Page): Promise<[PoweredOn, Golden]> =>
+  page.evaluate(
     async (options, keys) => {
       const { machine } = globalThis as unknown as { machine: Cable };
       const on = (await machine.ask('powerOn', options)) as PoweredOn;
@@ -70,7 +78,72 @@ async function inBrowser(t: ExecutionContext, name: 'chrome' | 'firefox', file: 
     POWER_ON,
     KEYS,
   );
+
+/** Lines for a link, and what somebody watches meanwhile. */
+const LINES = [
+  'cat /home/note',
+  'llminfer --temp 1 --seed 6 --max-tokens 12 The',
+  'llmstats',
+  'for i in 1 2',
+  'do echo $i; done',
+];
+const SHARE: Share = {
+  seed: 77,
+  target: '',
+  columns: 66,
+  rows: 22,
+  commands: LINES,
+  files: [{ path: '/home/note', bytes: utf8Encode('from afar\n') }],
+  digest: '',
+  build: '',
+};
+const WATCH: Watch = {
+  paths: ['/proc/arena', '/proc/sessions', '/proc/step', '/proc/pages', '/audit/checkpoint'],
+  trace: true,
+  probe: { session: 0, what: 'probs', layer: 0, head: 0, top: 5 },
+  everyMs: 1,
+};
+
+function replayed(compute: string): Replayed {
+  const { console, ...options } = sharedOptions(SHARE, () => {});
+  const build = compute as 'relaxed' | 'simd128';
+  const rounds = replay(boot({ ...options, console, build, image: readFileSync('build/boot.cpio') }), console, SHARE);
+  for (;;) {
+    const { done, value } = rounds.next();
+    if (done === true) return value as Replayed;
+  }
 }
+
+/** The link is opened while everything is watched, at full speed and op by op; then what was typed is shared again. */
+const linkInBrowser = (page: Page): Promise<{ on: PoweredOn; seen: string[]; paced: string; again: Share }> =>
+  page.evaluate(
+    async (plain, share, watch) => {
+      const { machine } = globalThis as unknown as { machine: Cable };
+      const files = share.files.map(({ path }) => ({ path, bytes: new TextEncoder().encode('from afar\n') }));
+      const options = { ...plain, share: { ...share, files } };
+      await machine.ask('watch', watch);
+      const on = (await machine.ask('powerOn', options)) as PoweredOn;
+      const seen = machine.news.flatMap(news => (news.news === 'seen' ? Object.keys(news.files) : []));
+      const rest = machine.ask('powerOn', options) as Promise<PoweredOn>;
+      // Before the first line is typed: the machine is being made.
+      await new Promise<void>(resolve => {
+        const pace = (): void => {
+          machine.ask('speed', { mode: 'pace', opsPerSecond: 100_000 }).then(
+            () => resolve(),
+            () => setTimeout(pace, 1),
+          );
+        };
+        pace();
+      });
+      const paced = (await rest).digest;
+      await machine.enter('echo and another line\r');
+      const again = (await machine.ask('share', ['/home/note'])) as Share;
+      return { on, seen, paced, again };
+    },
+    POWER_ON,
+    { ...SHARE, files: SHARE.files.map(({ path }) => ({ path })) },
+    WATCH,
+  );
 
 for (const [name, file] of BROWSERS) {
   const here = existsSync(file);
@@ -78,9 +151,23 @@ for (const [name, file] of BROWSERS) {
   declare(`keys typed at the worker's machine in ${file} come to what they come to in Node`, async t => {
     t.timeout(120_000);
     if (!here) return t.fail(`${file} is missing`);
-    const [on, browser] = await inBrowser(t, name, file);
+    const [on, browser] = await inBrowser(await wired(t, name, file));
     t.log(`${name}: ${on.compute}, at the prompt after ${Math.round(on.bootMs)} ms`);
     t.deepEqual(browser, inNode(on.compute));
+    return undefined;
+  });
+
+  declare(`a link opened in ${file} comes to the digest of Node, watched and held as you like`, async t => {
+    t.timeout(120_000);
+    if (!here) return t.fail(`${file} is missing`);
+    const { on, seen, paced, again } = await linkInBrowser(await wired(t, name, file));
+    const { digest } = replayed(on.compute);
+    t.is(on.digest, digest);
+    t.is(paced, digest);
+    for (const path of WATCH.paths) t.true(seen.includes(path), path);
+    t.deepEqual(again.commands, [...LINES, 'echo and another line']);
+    t.regex(again.digest, /^[0-9a-f]{64}$/);
+    t.not(again.digest, digest);
     return undefined;
   });
 }

@@ -9,7 +9,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
-import { boot, BUILD_DIGEST, type BootOptions, type Machine } from '../boot/index.ts';
+import { boot, BUILD_DIGEST, type BootOptions, type Machine, type RunState } from '../boot/index.ts';
+import type { StopAt } from '../boot/machine.ts';
 import { formatLink, LINK_LIMITS, parseLink, replay, sharedOptions, type Replayed, type Share } from '../boot/share.ts';
 import { E, isRefusal, KIND, LIMITS, TRACE, TraceRecord, utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
 
@@ -71,19 +72,24 @@ const COMMANDS = [
   'cat /audit/head; cat /audit/salt/2; tail -n 3 /audit/log; cat /proc/clock /proc/kv /proc/trace',
 ];
 
-/** A machine turned round by round; `looks` after each. */
-function lived(looks: (machine: Machine) => void): Traces {
+/** A machine turned round by round, or from stop to stop; `looks` after each. */
+function lived(
+  looks: (machine: Machine, state: RunState) => void,
+  commands: readonly string[] = COMMANDS,
+  stopAt: StopAt | null = null,
+): Traces {
   const machine = powerOn();
   const { kernel } = machine;
   const run = kernel.run.bind(kernel);
   kernel.run = slices => {
+    machine.stopAt = stopAt;
     const state = run(slices);
-    looks(machine);
+    looks(machine, state);
     return state;
   };
   const outputs: string[] = [];
   const digests: string[] = [];
-  for (const command of COMMANDS) {
+  for (const command of commands) {
     const { status, stdout, stderr } = machine.exec(command);
     outputs.push(`${status}\n${stdout}\n${stderr}`);
     digests.push(kernel.arenaDigest());
@@ -97,6 +103,28 @@ test('a machine that is looked at after every round is the one that nobody looks
   const alone = lived(() => {});
   const watched = lived(machine => look(t, machine, rounds++ % (soak ? 1 : 100) === 0 ? ['/'] : ['/proc', '/audit']));
   t.true(rounds > 50, `${rounds}`);
+  t.deepEqual(watched, alone);
+});
+
+test('a processor that is held in the middle of a pass may be looked at', t => {
+  const commands = [
+    'llminfer --max-tokens 2 Lily & llminfer --seed 1 --max-tokens 2 The old man; wait',
+    'llmctl load /models/fable-q4_0.gguf --ctx 64 --stream --tile 16K --pin 0',
+    'llminfer --max-tokens 2 Lily',
+    'cat /proc/clock /proc/stream /audit/head',
+  ];
+  const alone = lived(() => {}, commands);
+  let stops = 0;
+  const watched = lived(
+    (machine, state) => {
+      if (state !== 'stopped' || stops++ % (soak ? 1 : 7) !== 0) return;
+      t.regex(text(machine.observe('/proc/step')), /^state held$/m);
+      look(t, machine, ['/proc', '/audit']);
+    },
+    commands,
+    'op',
+  );
+  t.true(stops > 300, `${stops}`);
   t.deepEqual(watched, alone);
 });
 

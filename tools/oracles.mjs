@@ -25,6 +25,7 @@ export const ORACLES = [
   { package: 'age', file: '/usr/bin/age', why: 'encryption to a reader' },
   { package: 'chromium', file: '/usr/bin/chromium', why: 'the same bytes in Chromium' },
   { package: 'firefox-esr', file: '/usr/bin/firefox-esr', why: 'the same bytes in Firefox' },
+  { package: 'libjavascriptcoregtk-4.0-bin', file: '/usr/bin/jsc', why: 'the same bytes in JavaScriptCore' },
 ];
 
 const missing = ORACLES.filter(o => !existsSync(o.file));

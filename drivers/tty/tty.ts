@@ -19,7 +19,15 @@ export interface TtyOptions {
   readonly interactive: boolean;
   readonly columns?: number; // 80
   readonly rows?: number; // 24
+  /** Follows what programs are given. */
+  readonly heard?: (heard: Heard) => void;
 }
+
+/** A line made with the editor, and behind which prompt; what is read without it; a signal or an end that was typed instead, with the editor or without. */
+export type Heard =
+  | { readonly is: 'line'; readonly text: string; readonly prompt: string }
+  | { readonly is: 'input'; readonly text: string }
+  | { readonly is: 'signal'; readonly prompt: string | null };
 
 const CTRL_C = 3;
 const CTRL_Z = 0x1a;
@@ -41,6 +49,7 @@ export class Tty implements TtyDevice {
   #columns: number;
   #rows: number;
   readonly #output: (bytes: Uint8Array) => void;
+  readonly #heard: (heard: Heard) => void;
 
   // Type-ahead: queue[head … tail).
   readonly #queue = new Uint8Array(LIMITS.typeAheadBytes);
@@ -70,6 +79,7 @@ export class Tty implements TtyDevice {
   constructor(options: TtyOptions) {
     this.interactive = options.interactive;
     this.#output = options.output;
+    this.#heard = options.heard ?? (() => {});
     this.#columns = Math.max(columnsMin, options.columns ?? 80);
     this.#rows = Math.max(1, options.rows ?? 24);
     this.#screen = new LineScreen(this.#columns, this.#rows);
@@ -129,12 +139,14 @@ export class Tty implements TtyDevice {
       return;
     }
     this.#interrupts++;
+    this.#heard({ is: 'signal', prompt: null });
     if (this.interactive) this.#dropInput('^C');
   }
 
   /** Ctrl-Z while no line is edited. */
   #suspend(): void {
     this.#suspends++;
+    this.#heard({ is: 'signal', prompt: null });
     this.#dropInput('^Z');
   }
 
@@ -244,6 +256,7 @@ export class Tty implements TtyDevice {
     if (n === 0) return this.#ended ? 0 : BLOCKED;
     memory.set(this.#queue.subarray(this.#head, this.#head + n), at);
     this.#head += n;
+    this.#heard({ is: 'input', text: utf8Decode(memory, at, n) });
     return n;
   }
 
@@ -262,11 +275,14 @@ export class Tty implements TtyDevice {
   /** One typed byte of a canonical line: stored, echoed, or obeyed. */
   #type(c: number): void {
     if (c === RETURN || c === NEWLINE) {
+      this.#heard({ is: 'input', text: utf8Decode(this.#line, 0, this.#lineEnd) });
       this.#line[this.#lineEnd++] = NEWLINE;
       this.#lineDone = true;
       this.#printTracked('\r\n');
-    } else if (c === CTRL_D) this.#lineDone = true;
-    else if (c === BACKSPACE || c === DEL) this.#eraseTyped(text => previousCharacter(text, text.length));
+    } else if (c === CTRL_D) {
+      this.#heard({ is: 'signal', prompt: null });
+      this.#lineDone = true;
+    } else if (c === BACKSPACE || c === DEL) this.#eraseTyped(text => previousCharacter(text, text.length));
     else if (c === CTRL_W) this.#eraseTyped(text => text.length - /[^ \t]*[ \t]*$/.exec(text)![0].length);
     else if (c === CTRL_U) this.#eraseTyped(() => 0);
     else if (this.#lineEnd >= this.#line.length - 1) this.#print(bell);
@@ -350,6 +366,7 @@ export class Tty implements TtyDevice {
     if (this.#menu !== null) this.#print(eraseRow);
     this.#menu = null;
     const { prompt, text: typed } = this.#editor.view;
+    this.#heard(kind === READLINE.line ? { is: 'line', text, prompt } : { is: 'signal', prompt });
     const left = typed + mark;
     this.#print(this.#screen.show({ prompt, text: left, cursor: left.length }) + pasteOff + this.#screen.finish());
     this.#editing = this.#shown = false;

@@ -48,6 +48,10 @@ const silu = (x: number): number => x / (1 + Math.exp(-x));
 export class Forward {
   private readonly keys: Vector[][]; // [layer][position]
   private readonly values: Vector[][];
+  /** Of the last token: the residual stream before the first layer and behind each. */
+  readonly residuals: Vector[] = [];
+  /** Of the last token: what each head of each layer weighs the positions with. */
+  readonly weights: number[][][] = [];
 
   constructor(
     private readonly model: RandomModel,
@@ -65,14 +69,22 @@ export class Forward {
     let x = this.row('token_embd.weight', id);
     if (form.scaled) x = x.map(v => v * Math.sqrt(c.embedding));
     if (c.learnedPositions) x = add(x, this.row('position_embd.weight', position));
+    this.residuals.splice(0, Infinity, x);
     for (let layer = 0; layer < c.layers; layer++) {
       const b = `blk.${layer}.`;
+      this.weights[layer] = [];
       const a = this.norm(`${b}attn_norm`, x);
       const beside = add(x, this.product(`${b}attn_output`, this.attention(layer, a, position)));
       x = add(beside, this.feedForward(b, form.parallel ? a : this.norm(`${b}ffn_norm`, beside)));
+      this.residuals.push(x);
     }
+    return this.said(x);
+  }
+
+  /** Logits of a residual stream. */
+  said(x: Vector): Vector {
     const last = this.norm('output_norm', x);
-    const logits = this.multiply(this.weight(c.tied ? 'token_embd.weight' : 'output.weight'), last);
+    const logits = this.multiply(this.weight(this.model.config.tied ? 'token_embd.weight' : 'output.weight'), last);
     const bias = this.model.weights.get('output.bias');
     return bias === undefined ? logits : add(logits, bias.values);
   }
@@ -136,6 +148,7 @@ export class Forward {
       const largest = Math.max(...scores);
       const weights = scores.map(s => Math.exp(s - largest));
       const total = weights.reduce((x, y) => x + y, 0);
+      this.weights[layer]!.push(weights.map(w => w / total));
       weights.forEach((w, p) => {
         for (let i = 0; i < c.headSize; i++)
           out[h * c.headSize + i]! += round(w / total) * this.values[layer]![p]![kvAt + i]!;

@@ -26,7 +26,7 @@ export function workerOf(url: string): string {
 
 /** Run in a page: starts a worker and joins globalThis.machine to it. Asks are answered by number, output is acknowledged at once, and kept. */
 export const cable = (script: string): void => {
-  const worker = new Worker(script, { type: 'module' });
+  const worker = new Worker(script);
   const waiting = new Map<number, (answer: Answer) => void>();
   const decoder = new TextDecoder();
   const others: News[] = [];
@@ -51,9 +51,13 @@ export const cable = (script: string): void => {
       changed();
     } else others.push(news);
   };
+  worker.addEventListener('error', ({ message }) => {
+    for (const [id, answer] of waiting) answer({ id, refusal: message || 'the worker cannot be loaded' });
+  });
   worker.addEventListener('message', ({ data }: MessageEvent<ToPage>) => {
     if (!('id' in data)) return hear(data);
     waiting.get(data.id)!(data);
+    waiting.delete(data.id);
     return undefined;
   });
   const taken = (): string => {

@@ -3,6 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import { boot } from '../../boot/index.ts';
+import { storeShared, type Share } from '../../boot/share.ts';
 import { Host, type Ground } from '../../boot/web/worker/host.ts';
 import type { News } from '../../boot/web/protocol/messages.ts';
 import { utf8Encode } from '../../kernel/abi/index.ts';
@@ -71,11 +72,25 @@ export class Sitter {
   /** What came to the terminal up to the first prompt. */
   readonly boot: string;
 
-  constructor(options: Parameters<typeof boot>[0] = {}, columns = 80, rows = 24) {
+  /** Of the state and of the log at that moment; '' where it was not come to. */
+  digestAtPrompt = '';
+  headAtPrompt = '';
+
+  /** With what somebody has shared: its lines are typed first, while the terminal changes its size and somebody types ahead. */
+  constructor(options: Parameters<typeof boot>[0] = {}, columns = 80, rows = 24, share: Share | null = null) {
+    const atPrompt = (isWhole: boolean): void => {
+      this.digestAtPrompt = isWhole ? this.host.machine.stateDigest() : '';
+      this.headAtPrompt = this.host.machine.auditHead();
+    };
     this.host = new Host(this.ground, { columns, rows }, (console, log) =>
       boot({ image: IMAGE, ...options, console, log }),
     );
-    this.host.start(() => {});
+    if (share !== null) storeShared(this.host.machine, share);
+    this.host.start(atPrompt, share?.commands);
+    if (share !== null) {
+      this.host.resize(100, 30);
+      this.type('echo ah""ead\r');
+    }
     this.boot = this.settle();
   }
 

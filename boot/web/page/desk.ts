@@ -50,15 +50,16 @@ export class Desk {
     this.#arrange();
   }
 
-  /** On to the panel, or back to the header's last control. */
+  /** On to what Tab would come to behind the terminal, or back to what is before it. */
   leaveTerminal(isBackward: boolean): void {
-    const to = isBackward || this.#narrow.matches ? byId('switch') : byId('panel-pane');
-    const target = this.#isShown(to) ? to : byId('menus');
-    (target.querySelector<HTMLElement>('button, [tabindex="0"]') ?? target).focus();
+    if (isBackward) byId('strip').querySelector<HTMLElement>('button:last-child')?.focus();
+    else if (!this.#narrow.matches) this.#divider.focus();
+    else (this.#keyRow() ?? byId('facts').querySelector('button'))?.focus();
   }
 
-  #isShown(element: HTMLElement): boolean {
-    return element.getClientRects().length > 0;
+  #keyRow(): HTMLElement | null {
+    const first = byId('keys').querySelector<HTMLElement>('button');
+    return first !== null && first.getClientRects().length > 0 ? first : null;
   }
 
   #choices(): HTMLElement[] {

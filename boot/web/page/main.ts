@@ -125,6 +125,7 @@ class Page {
       const on = await this.#client.ask('powerOn', { seed, target, columns, rows, home, log, share });
       performance.mark('prompt'); // the page's own measurements begin at its navigation
       this.#showPower(on);
+      this.#terminal.xterm.write('', () => performance.mark('prompt')); // it is on the screen: for measurements
       if (share !== null) sayWhatCame(share, on);
     } catch (error) {
       this.#isOn = false;

@@ -6,8 +6,11 @@ import { Tty } from '../../../drivers/tty/tty.ts';
 import { strerror, utf8Encode } from '../../../kernel/abi/index.ts';
 import type { Machine, RunState } from '../../machine.ts';
 import { Pacer } from '../../pace.ts';
+import { Typist } from '../../share.ts';
 import type { News, RunKind, Speed, StopAt } from '../protocol/messages.ts';
+import { Later } from './later.ts';
 import { Outflow } from './outflow.ts';
+import { Typed } from './typed.ts';
 
 /** What the loop stands on. */
 export interface Ground {
@@ -49,12 +52,19 @@ const PACE_LAG_MS = 50;
 
 const CTRL_C = 3;
 
+interface Size {
+  readonly columns: number;
+  readonly rows: number;
+}
+
 /** Why the machine does not turn just now. */
 type Rest = 'paused' | 'unseen' | 'idle' | 'over';
 
 export class Host {
   readonly tty: Tty;
   readonly machine: Machine;
+  /** For a link. */
+  readonly typed = new Typed();
   readonly #ground: Ground;
   readonly #outflow: Outflow;
   /** A program that redraws the screen as time goes by is shown in real time. */
@@ -63,13 +73,17 @@ export class Host {
 
   #programs: readonly (readonly string[])[] = PROGRAMS;
   #pid = 0;
-  #atPrompt: (() => void) | null = null;
+  #atPrompt: ((isWhole: boolean) => void) | null = null;
+  /** Types what somebody has shared, before anybody else may. */
+  #typist: Typist | null = null;
+  #sizeAfter: Size | null = null; // of the terminal, when the typist is through
 
   #speed: Speed = { mode: 'run' };
   #step: StopAt | null = null; // asked for and not yet come to
   #paceDueMs = 0; // of the next op
   #state: RunState = 'busy';
   #isOver = false;
+  #inTurn = false;
   #input: Uint8Array = new Uint8Array(0); // typed, and no room for it in the terminal yet
   #interruptRounds = 0;
 
@@ -77,13 +91,13 @@ export class Host {
   #due: { readonly takeBack: () => void } | null = null;
   #stateMs = -Infinity;
   #toldState = '';
-  #stateTimer: (() => void) | null = null;
-  #flushTimer: (() => void) | null = null;
+  readonly #reportLater: Later;
+  readonly #flushLater: Later;
 
   /** `powerOn` makes the machine on this console. Throws what it throws. */
   constructor(
     ground: Ground,
-    size: { readonly columns: number; readonly rows: number },
+    size: Size,
     powerOn: (console: Tty, log: (line: string) => void) => Machine,
     attendant = UNATTENDED,
   ) {
@@ -91,7 +105,12 @@ export class Host {
     this.#attendant = attendant;
     this.#outflow = new Outflow(ground.nowMs, bytes => ground.tell({ news: 'output', bytes }));
     this.#live = new Pacer(1, ground.nowMs);
-    this.tty = new Tty({ interactive: true, output: bytes => this.#outflow.write(bytes), ...size });
+    this.#reportLater = new Later(ground, () => this.#report());
+    this.#flushLater = new Later(ground, () => {
+      if (!this.tty.raw) this.#outflow.flush();
+    });
+    const output = (bytes: Uint8Array): void => this.#outflow.write(bytes);
+    this.tty = new Tty({ interactive: true, output, heard: this.typed.hear, ...size });
     try {
       this.machine = powerOn(this.tty, line => {
         const bytes = utf8Encode(`${line}\n`);
@@ -102,9 +121,13 @@ export class Host {
     }
   }
 
-  /** Runs /etc/rc and the shell. `atPrompt` is called once: when everything waits for the first time, or the machine has ended before. */
-  start(atPrompt: () => void): void {
+  /**
+   * Runs /etc/rc and the shell, and types these lines, each when everything waits (boot/share.ts). `atPrompt` is called once: when everything waits
+   * behind the last of them, the shell has ended before, or Ctrl-C has cut them short: then it is not whole.
+   */
+  start(atPrompt: (isWhole: boolean) => void, commands: readonly string[] = []): void {
     this.#atPrompt = atPrompt;
+    this.#typist = new Typist(commands);
     this.#startNext();
     this.#wake();
   }
@@ -126,6 +149,7 @@ export class Host {
     if (this.#isOver) return;
     const interrupt = bytes.lastIndexOf(CTRL_C);
     if (interrupt >= 0) {
+      if (this.#typist !== null) this.#cutShort();
       if (this.#input.length > 0) {
         this.#input = new Uint8Array(0);
         this.tty.interrupt();
@@ -150,14 +174,15 @@ export class Host {
 
   /** What there is room for. False: nothing was fed. */
   #feed(): boolean {
-    if (this.#input.length === 0 || this.tty.room === 0) return false;
+    if (this.#typist !== null || this.#input.length === 0 || this.tty.room === 0) return false;
     const taken = this.tty.feed(this.#input.subarray(0, this.tty.room));
     this.#input = this.#input.subarray(taken);
     return taken > 0;
   }
 
   resize(columns: number, rows: number): void {
-    if (this.#isOver || (columns === this.tty.columns && rows === this.tty.rows)) return;
+    this.#sizeAfter = { columns, rows };
+    if (this.#typist !== null || this.#isOver || (columns === this.tty.columns && rows === this.tty.rows)) return;
     this.tty.resize(columns, rows);
     if (this.tty.raw) this.#hurry();
     this.#wake();
@@ -217,33 +242,46 @@ export class Host {
   /** One slice; then others have their turn. */
   readonly #turn = (): void => {
     this.#due = null;
+    this.#inTurn = true;
+    const next = this.#slice();
+    this.#inTurn = false;
+    next();
+    this.#report();
+  };
+
+  /** What comes behind it. */
+  #slice(): () => void {
     const untilMs = this.#ground.nowMs() + SLICE_MS;
     for (;;) {
       const rest = this.#rest();
-      if (rest !== null) return this.#settle(rest);
+      if (rest !== null) return () => this.#settle(rest);
       if (this.tty.raw) this.#outflow.flush(); // its time has come: what follows is another moment's
       const waitMs = this.#round();
-      if (this.#isOver) return undefined;
+      if (this.#isOver) return () => {};
       const holdUp = this.#attendant.holdUp();
-      if (holdUp !== null) {
-        this.#due = { takeBack: () => {} };
-        void holdUp.then(this.#turn);
-        return this.#report();
-      }
-      if (waitMs > 0) {
-        if (!this.tty.raw) this.#send();
-        this.#due = { takeBack: this.#ground.later(waitMs, this.#turn) };
-        return this.#report();
-      }
-      if (this.#ground.nowMs() >= untilMs) break;
+      if (holdUp !== null) return () => this.#holdUp(holdUp);
+      if (waitMs > 0) return () => this.#delay(waitMs);
+      if (this.#ground.nowMs() >= untilMs) return () => this.#continue();
     }
+  }
+
+  #holdUp(until: Promise<void>): void {
     this.#send();
-    this.#report();
-    this.#continue();
-    return undefined;
-  };
+    let isWanted = true;
+    this.#due = { takeBack: () => void (isWanted = false) };
+    void until.then(() => {
+      if (isWanted) this.#turn();
+    });
+  }
+
+  /** What a program that draws by itself has drawn is shown when its time has come. */
+  #delay(ms: number): void {
+    if (!this.tty.raw) this.#send();
+    this.#due = { takeBack: this.#ground.later(ms, this.#turn) };
+  }
 
   #continue(): void {
+    this.#send();
     let isWanted = true;
     this.#due = { takeBack: () => void (isWanted = false) };
     this.#ground.soon(() => {
@@ -264,11 +302,7 @@ export class Host {
   #settle(rest: Rest): void {
     this.#interruptRounds = 0;
     this.#outflow.flush();
-    if (rest === 'idle') {
-      this.#attendant.rested();
-      this.#prompted();
-    }
-    this.#report();
+    if (rest === 'idle') this.#attendant.rested();
   }
 
   /** One round of the machine. Milliseconds until the next is due. */
@@ -283,7 +317,7 @@ export class Host {
     if (this.#state === 'stopped') this.#step = null;
     this.#followPrograms();
     if (this.#isOver) return 0;
-    if (tty.raw) return this.#live.waitMs(machine.nowNs());
+    if (tty.raw && this.#typist === null) return this.#live.waitMs(machine.nowNs());
     return this.#state === 'stopped' && this.#speed.mode === 'pace' ? this.#paceMs(this.#speed.opsPerSecond) : 0;
   }
 
@@ -306,8 +340,25 @@ export class Host {
       if (this.#programs.length > 0) {
         this.#startNext();
         this.#state = 'busy';
-      } else this.powerOff();
-    }
+      } else {
+        this.#prompted(); // what was shared ends here, before the log is closed
+        this.powerOff();
+      }
+    } else if (this.#typist !== null) this.#followTypist(this.#typist);
+  }
+
+  #followTypist(typist: Typist): void {
+    const keys = typist.after(this.#state, this.machine.nowNs(), this.tty.raw);
+    if (keys === null) return;
+    if (keys === 'done') return this.#prompted();
+    this.tty.feed(keys);
+    this.#state = 'busy';
+  }
+
+  /** Somebody else takes the keyboard. */
+  #cutShort(): void {
+    this.#input = new Uint8Array(0);
+    this.#prompted(false);
   }
 
   #end(): void {
@@ -316,15 +367,19 @@ export class Host {
     this.#due = null;
     this.#input = new Uint8Array(0);
     this.#outflow.flush();
-    this.#attendant.ended();
     this.#prompted();
+    this.#attendant.ended();
     this.#report();
   }
 
-  #prompted(): void {
-    const told = this.#atPrompt;
+  /** Who sits at the terminal has it from now on. */
+  #prompted(isWhole = true): void {
+    if (this.#atPrompt === null) return;
+    this.#atPrompt(isWhole);
     this.#atPrompt = null;
-    told?.();
+    this.#typist = null;
+    if (this.#sizeAfter !== null) this.resize(this.#sizeAfter.columns, this.#sizeAfter.rows);
+    if (this.#feed()) this.#wake();
   }
 
   /** Something has arrived. */
@@ -332,7 +387,7 @@ export class Host {
     if (this.#isOver) return;
     if (this.#state === 'idle') this.#state = 'busy'; // unless the next round finds nothing to do
     this.#toldState = ''; // whoever did something is told when the machine is through with it, should it be what it was
-    if (this.#due !== null) return;
+    if (this.#due !== null || this.#inTurn) return;
     this.#live.meet(this.machine.nowNs());
     this.#continue();
   }
@@ -358,11 +413,8 @@ export class Host {
   #send(): void {
     if (this.#outflow.isEmpty) return;
     const { dueMs } = this.#outflow;
-    if (dueMs <= 0) return this.#outflow.flush();
-    this.#flushTimer ??= this.#ground.later(dueMs, () => {
-      this.#flushTimer = null;
-      if (!this.tty.raw) this.#outflow.flush();
-    });
+    if (dueMs <= 0) this.#outflow.flush();
+    else this.#flushLater.in(dueMs);
   }
 
   /** The state, when it is another one and the last news of it are not too fresh. */
@@ -377,13 +429,7 @@ export class Host {
     const text = JSON.stringify(state);
     if (text === this.#toldState) return;
     const waitMs = this.#stateMs + STATE_MS - this.#ground.nowMs();
-    if (waitMs > 0) {
-      this.#stateTimer ??= this.#ground.later(waitMs, () => {
-        this.#stateTimer = null;
-        this.#report();
-      });
-      return;
-    }
+    if (waitMs > 0) return this.#reportLater.in(waitMs);
     this.#stateMs = this.#ground.nowMs();
     this.#toldState = text;
     this.#ground.tell({ news: 'state', ...state });

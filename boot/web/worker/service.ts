@@ -1,11 +1,13 @@
 // The worker's side of the cable: takes what the page asks, in order, and answers each by its number. One machine at a time, with its loop, its
 // storage and what is watched of it; a refusal is a line, and the machine goes on.
 
-import { formatRefusal, isRefusal, refuse, type Refusal } from '../../../kernel/abi/index.ts';
+import { formatRefusal, isRefusal, refuse, strerror, type Refusal } from '../../../kernel/abi/index.ts';
 import { TARGET_DEFAULT, TARGETS } from '../../../kernel/wcet/targets.ts';
 import { bestBuild, Machine } from '../../machine.ts';
+import { replay, sharedOptions, storeShared, type Replayed } from '../../share.ts';
 import { BUILD_DIGEST, VERSION } from '../../version.ts';
 import type { Ask, Calls, PoweredOn, PowerOn, Share, ToPage } from '../protocol/messages.ts';
+import { formatLink } from '../protocol/link.ts';
 import { Host, type Attendant, type Ground } from './host.ts';
 import type { MachineStorage, StorageNews, StorageWish } from './storage.ts';
 import type { Supplies } from './supplies.ts';
@@ -29,7 +31,14 @@ const OFF = refuse('PERM', 0, 'the machine is off');
 interface Running {
   readonly host: Host;
   readonly storage: MachineStorage;
+  readonly seed: number;
+  readonly target: string;
 }
+
+/** A link's digest is found by coming to it; what takes longer than this nobody would wait for. */
+const REPLAY_MS_MAX = 60_000;
+/** What else happens meanwhile happens this often. */
+const REPLAY_SLICE_MS = 8;
 
 export class Service {
   #running: Running | null = null;
@@ -116,9 +125,19 @@ export class Service {
       storage.close();
       throw error;
     }
-    this.#running = { host, storage };
+    this.#running = { host, storage, seed, target };
     this.#watcher.restart();
-    await new Promise<void>(atPrompt => host.start(atPrompt));
+    const refusal = share === null ? null : storeShared(host.machine, share);
+    if (refusal !== null) {
+      host.powerOff();
+      return refusal;
+    }
+    const digest = await new Promise<string>(resolve => {
+      // At once: from here on somebody may type.
+      const atPrompt = (isWhole: boolean): void =>
+        resolve(share === null || !isWhole ? '' : host.machine.stateDigest());
+      host.start(atPrompt, share?.commands);
+    });
     return {
       version: VERSION,
       build: BUILD_DIGEST,
@@ -127,7 +146,7 @@ export class Service {
       target: target || TARGET_DEFAULT,
       seed,
       bootMs: this.site.nowMs() - fromMs,
-      digest: share === null ? '' : host.machine.stateDigest(),
+      digest,
       storage: await storage.status(),
     };
   }
@@ -159,7 +178,53 @@ export class Service {
 
   // ── Sharing ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #share(_running: Running, _files: readonly string[]): Share | Refusal {
-    return refuse('NOTSUP', 0, 'nothing can be shared yet');
+  async #share({ host, seed, target }: Running, paths: readonly string[]): Promise<Share | Refusal> {
+    const { columns, rows } = host.tty;
+    const { commands, leftOut } = host.typed;
+    const files: Share['files'][number][] = [];
+    for (const path of paths) {
+      const bytes = host.machine.observe(path);
+      if (typeof bytes === 'number') return refuse('NOENT', 0, `${path}: ${strerror(bytes)}`);
+      files.push({ path, bytes });
+    }
+    const share: Share = {
+      seed,
+      target,
+      columns,
+      rows,
+      commands: [...commands],
+      files,
+      digest: '',
+      build: BUILD_DIGEST,
+    };
+    const text = await formatLink(share);
+    if (isRefusal(text)) return text;
+    const replayed = await this.#replay(share);
+    if (isRefusal(replayed)) return replayed;
+    if (leftOut > 0) this.site.post({ news: 'trouble', text: leftOutText(leftOut) });
+    return { ...share, digest: replayed.digest };
+  }
+
+  /** On a machine of its own, which is gone afterwards, while the other goes on. */
+  async #replay(share: Share): Promise<Replayed | Refusal> {
+    const { site } = this;
+    const supplies = await site.supplies(() => {});
+    const options = sharedOptions(share, () => {});
+    const machine = new Machine({ ...supplies, ...options });
+    const rounds = replay(machine, options.console, share);
+    const fromMs = site.nowMs();
+    for (;;) {
+      const untilMs = site.nowMs() + REPLAY_SLICE_MS;
+      while (site.nowMs() < untilMs) {
+        const { done, value } = rounds.next();
+        if (done === true) return value;
+      }
+      if (site.nowMs() - fromMs > REPLAY_MS_MAX)
+        return refuse('TIMEDOUT', 0, `what was typed takes more than ${REPLAY_MS_MAX / 1000} s to come to again`);
+      await new Promise<void>(resolve => site.soon(resolve));
+    }
   }
 }
+
+const leftOutText = (n: number): string =>
+  `${n === 1 ? 'One command is' : `${n} commands are`} left out of the link: a link carries lines, and no Ctrl-C, Ctrl-D or other keys.`;

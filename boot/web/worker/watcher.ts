@@ -5,6 +5,7 @@ import { isRefusal, utf8Decode } from '../../../kernel/abi/index.ts';
 import type { Machine } from '../../machine.ts';
 import type { News, Watch } from '../protocol/messages.ts';
 import type { Ground } from './host.ts';
+import { Later } from './later.ts';
 
 export class Watcher {
   #watch: Watch | null = null;
@@ -13,12 +14,16 @@ export class Watcher {
   #traceTotal = 0;
   #lookedMs = -Infinity;
   #isStale = false;
-  #timer: (() => void) | null = null;
+  readonly #later: Later;
 
   constructor(
     private readonly ground: Ground,
     private readonly machine: () => Machine | null,
-  ) {}
+  ) {
+    this.#later = new Later(ground, () => {
+      if (this.#isStale) this.moved();
+    });
+  }
 
   /** From now on these are looked at; all of them are told once. */
   set(watch: Watch): void {
@@ -44,11 +49,7 @@ export class Watcher {
     this.#isStale = true;
     const waitMs = this.#lookedMs + this.#watch.everyMs - this.ground.nowMs();
     if (waitMs <= 0) this.#look();
-    else
-      this.#timer ??= this.ground.later(waitMs, () => {
-        this.#timer = null;
-        if (this.#isStale) this.moved();
-      });
+    else this.#later.in(waitMs);
   }
 
   #look(): void {
@@ -83,7 +84,7 @@ export class Watcher {
   /** The look into the last step as JSON; a refusal is `{"refused": "why"}`. Null: none wanted, or it shows what it showed. */
   #probed(machine: Machine, watch: Watch): string | null {
     if (watch.probe === null) return null;
-    const probed = (machine as Machine & { probe(wish: object): string }).probe(watch.probe);
+    const probed = machine.probe(watch.probe);
     const text = isRefusal(probed) ? JSON.stringify({ refused: probed.message }) : probed;
     if (text === this.#probe) return null;
     this.#probe = text;
