@@ -38,6 +38,17 @@ const abiIsPure = {
     }),
 };
 
+/** What of the room of trust waits until it is called: boot/web/worker/late-crypto.ts stands in for it. */
+const isLate = {
+  name: 'is late',
+  setup: b =>
+    b.onResolve({ filter: /^(?:\.\/ecdsa\.ts|@noble\/ciphers\/chacha\.js)$/ }, ({ importer }) =>
+      importer.startsWith(path.join(root, 'trust/'))
+        ? { path: path.join(root, 'boot/web/worker/late-crypto.ts') }
+        : undefined,
+    ),
+};
+
 const bundle = {
   absWorkingDir: root,
   bundle: true,
@@ -51,7 +62,7 @@ const bundle = {
   outdir: 'out',
   legalComments: 'none',
   loader: { '.wasm': 'binary' },
-  plugins: [abiIsPure],
+  plugins: [abiIsPure, isLate],
 };
 
 /** Scripts and style sheets from these entries: name → bytes. */
