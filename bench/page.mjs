@@ -153,10 +153,11 @@ export async function page({ quick }) {
   return { host: `${cpus()[0]?.model.trim() ?? 'unknown processor'}, Node ${process.versions.node}`, weight, results };
 }
 
+const ms = ({ min, median, max }) => `${min.toFixed(0)} / ${median.toFixed(0)} / ${max.toFixed(0)}`;
+const rate = ({ max, median }) => `${max.toFixed(0)} / ${median.toFixed(0)}`;
+
 export function print(run, { json }) {
   console.log(`${run.host}\n\n${run.weight}\n`);
-  const ms = ({ min, median, max }) => `${min.toFixed(0)} / ${median.toFixed(0)} / ${max.toFixed(0)}`;
-  const rate = ({ max, median }) => `${max.toFixed(0)} / ${median.toFixed(0)}`;
   const rows = run.results.map(r => [
     r.version,
     ms(r.paint),
