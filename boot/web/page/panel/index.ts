@@ -193,6 +193,7 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
   function show(name: ViewName | null): void {
     shown = name;
     for (const [other, { element }] of frames) setHidden(element, other !== name);
+    if (name !== null) tabs.get(name)!.scrollIntoView({ block: 'nearest', inline: 'nearest' });
     for (const [other, button] of tabs) {
       setAttribute(button, 'aria-selected', String(other === name));
       button.tabIndex = other === (name ?? VIEWS[0][0]) ? 0 : -1;
