@@ -158,9 +158,6 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     get timeline() {
       return timeline;
     },
-    get nowNs() {
-      return nowNs;
-    },
     get probe() {
       return probe;
     },
@@ -209,6 +206,7 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     probe = '';
     asked = '';
     watch();
+    soon();
   }
 
   /** New records. Those of a trace that is told from its beginning again take the place of what is known. */
@@ -224,11 +222,11 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     if (news.news === 'state') {
       if (news.nowNs < nowNs) begin();
       nowNs = news.nowNs;
-    } else if (news.news === 'seen') {
-      for (const [path, text] of Object.entries(news.files)) files.set(path, text);
-      if (news.trace !== null) follow(parseTrace(news.trace));
-      if (news.probe !== null) probe = news.probe;
-    } else return;
+    }
+    if (news.news !== 'seen') return;
+    for (const [path, text] of Object.entries(news.files)) files.set(path, text);
+    if (news.trace !== null) follow(parseTrace(news.trace));
+    if (news.probe !== null) probe = news.probe;
     soon();
   });
 
