@@ -16,7 +16,6 @@ import { speedView } from './speed.ts';
 import { stepView } from './step.ts';
 import { tokensView } from './tokens.ts';
 import { VIEWS, type Desk, type Seen, type View, type ViewName } from './view.ts';
-import './panel.css';
 
 export { VIEWS, type ViewName };
 
