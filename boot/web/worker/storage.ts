@@ -103,7 +103,7 @@ function once(news: StorageNews): Trouble {
 
 /** Refused with the reason why it is not kept. */
 async function openTree(wish: 'kept' | 'lost', name: string, trouble: Trouble): Promise<OpfsTree | Refusal> {
-  if (wish === 'lost') return refuse('PERM', 0, 'it was not asked for');
+  if (wish === 'lost') return refuse('PERM', 0, 'nobody asked for it to be kept');
   if (navigator.storage?.getDirectory === undefined)
     return refuse('NOTSUP', 0, 'the browser keeps files only for pages of secure addresses (https)');
   let root: FileSystemDirectoryHandle;
@@ -150,7 +150,8 @@ class PageStorage implements MachineStorage {
   }
 
   async status(): Promise<Storage> {
-    const { usage = 0, quota = 0 } = this.home === null ? {} : await navigator.storage.estimate();
+    const { usage = 0, quota = 0 } =
+      this.home === null ? {} : await navigator.storage.estimate().catch(() => ({}) as StorageEstimate);
     return { isKept: this.home !== null, why: this.why, usedBytes: usage, quotaBytes: quota };
   }
 
@@ -185,7 +186,7 @@ class PageStorage implements MachineStorage {
     if (this.home === null || !path.startsWith(`${HOME}/`)) return store(machine, source, path, !isPath, progress);
     const { usedBytes, quotaBytes } = await this.status();
     const room = Math.max(0, quotaBytes - usedBytes);
-    if ((source.bytes ?? 0) > room)
+    if (quotaBytes > 0 && (source.bytes ?? 0) > room)
       return refuse('NOSPC', 0, `${source.name}: ${source.bytes} bytes, and the browser has room for ${room} more`);
     if (this.isShort) await this.settle();
     const kept = await keep(this.home.directory, source, path.slice(HOME.length + 1), !isPath, progress);

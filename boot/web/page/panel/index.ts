@@ -157,9 +157,6 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     get timeline() {
       return timeline;
     },
-    get nowNs() {
-      return nowNs;
-    },
     get probe() {
       return probe;
     },
@@ -192,6 +189,7 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
   function show(name: ViewName | null): void {
     shown = name;
     for (const [other, { element }] of frames) setHidden(element, other !== name);
+    if (name !== null) tabs.get(name)!.scrollIntoView({ block: 'nearest', inline: 'nearest' });
     for (const [other, button] of tabs) {
       setAttribute(button, 'aria-selected', String(other === name));
       button.tabIndex = other === (name ?? VIEWS[0][0]) ? 0 : -1;
@@ -207,6 +205,7 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     probe = '';
     asked = '';
     watch();
+    soon();
   }
 
   /** New records. Those of a trace that is told from its beginning again take the place of what is known. */
@@ -222,11 +221,11 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     if (news.news === 'state') {
       if (news.nowNs < nowNs) begin();
       nowNs = news.nowNs;
-    } else if (news.news === 'seen') {
-      for (const [path, text] of Object.entries(news.files)) files.set(path, text);
-      if (news.trace !== null) follow(parseTrace(news.trace));
-      if (news.probe !== null) probe = news.probe;
-    } else return;
+    }
+    if (news.news !== 'seen') return;
+    for (const [path, text] of Object.entries(news.files)) files.set(path, text);
+    if (news.trace !== null) follow(parseTrace(news.trace));
+    if (news.probe !== null) probe = news.probe;
     soon();
   });
 

@@ -60,9 +60,12 @@ export function speedView(desk: Desk): View {
       if (state === drawn) return '';
       drawn = state;
       const b = buckets(timeline.tokens, timeline.lastNs, MOST);
-      const between = timeline.tokens.filter(t => !t.isFirst && !Number.isNaN(t.waitNs)).map(t => t.waitNs);
+      const between = Float64Array.from(
+        timeline.tokens.filter(t => !t.isFirst && !Number.isNaN(t.waitNs)),
+        t => t.waitNs,
+      );
       const firsts = timeline.tokens.filter(t => t.isFirst && !Number.isNaN(t.waitNs)).map(t => t.waitNs);
-      between.sort((x, y) => x - y);
+      between.sort(); // numbers
       setText(total, count(timeline.counts.get('token') ?? 0));
       setText(middle, time(between[(between.length - 1) >> 1] ?? NaN));
       setText(worst, time(between.at(-1) ?? NaN));

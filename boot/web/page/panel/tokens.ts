@@ -103,7 +103,7 @@ class Bar {
   set(token: Probs['top'][number], most: number, note: string): void {
     const first = token.probabilities[0] ?? 0;
     const last = token.probabilities.at(-1) ?? 0;
-    setText(this.text, visible(token.text));
+    setText(this.text, `${note === '' ? '' : '▸'}${visible(token.text)}`);
     setAttribute(this.text, 'title', `token ${token.id}`);
     setStyle(this.before, 'width', `${((first / most) * 100).toFixed(2)}%`);
     setStyle(this.after, 'width', `${((last / most) * 100).toFixed(2)}%`);
