@@ -85,7 +85,7 @@ class Page {
       else return;
       event.preventDefault();
     });
-    addEventListener('hashchange', () => void this.#openLink());
+    addEventListener('hashchange', () => void this.#openLink(false));
   }
 
   #hear(news: News): void {
@@ -100,18 +100,19 @@ class Page {
 
   /** The first thing that happens: what the address says, or a machine as it was chosen. */
   async begin(): Promise<void> {
-    await this.#openLink();
+    await this.#openLink(true);
     await this.#desk.addPanel(this.#client, command => this.#type(command));
     await this.#terminal.drawWithWebgl();
     const trouble = await keepOffline();
     if (trouble !== null) byId('facts').append(el('span', { title: trouble }, 'not kept for offline'));
   }
 
-  /** What is after # in the address is replayed; without it the machine is as it was chosen. */
-  async #openLink(): Promise<void> {
+  /** What is after # in the address is replayed; where that is nothing of ours, the machine is as it was chosen, `isFirst`, or stays as it is. */
+  async #openLink(isFirst: boolean): Promise<void> {
     const share = await shared(location.hash);
     if (typeof share === 'string') notice('trouble', share);
-    await this.#powerOn(typeof share === 'string' ? null : share);
+    if (isFirst || (share !== null && typeof share !== 'string'))
+      await this.#powerOn(typeof share === 'string' ? null : share);
   }
 
   async #powerOn(share: Share | null): Promise<void> {

@@ -54,7 +54,17 @@ class Frame {
     title: string,
     private readonly desk: Desk,
   ) {
-    this.tables = el('div', { class: 'tables visually-hidden', id: `panel-tables-${view.name}` }, ...view.tables);
+    this.tables = el(
+      'div',
+      {
+        class: 'tables visually-hidden',
+        id: `panel-tables-${view.name}`,
+        role: 'region',
+        'aria-label': `${title} as tables`,
+        tabindex: -1,
+      },
+      ...view.tables,
+    );
     this.toggle = el(
       'button',
       {
@@ -67,6 +77,7 @@ class Frame {
       'Table',
     );
     if (view.tables.length === 0) this.toggle.hidden = true;
+    view.figure.hidden = true;
     this.element = el(
       'section',
       {
@@ -107,6 +118,8 @@ class Frame {
   }
 
   private showTables(isShown: boolean): void {
+    // It may be wider than the panel: whoever sees it can scroll it by keyboard.
+    this.tables.tabIndex = isShown ? 0 : -1;
     this.tables.classList.toggle('visually-hidden', !isShown);
     setAttribute(this.toggle, 'aria-pressed', String(isShown));
   }
