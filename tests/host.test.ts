@@ -314,7 +314,8 @@ test('a program that had the screen gives it back when the machine halts, and wh
   };
   const text = sitter.settle();
   t.is(sitter.host.kind, 'halted');
-  t.regex(text, /\x1b\[\?1049l\x1b\[\?25h[\s\S]*kernel panic: a table of the kernel is wrong[\s\S]*machine halted/);
+  const [, after] = text.split(`\x1b[?1049l`);
+  t.regex(after!, /kernel panic: a table of the kernel is wrong[\s\S]*machine halted/);
 });
 
 test('what the machine waits for outside, it waits for whatever is typed', t => {
