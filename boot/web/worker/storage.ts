@@ -41,8 +41,8 @@ export interface MachineStorage {
   /** For BootOptions. */
   readonly mounts: readonly { readonly guest: string; readonly directory: HostDirectory }[];
   /**
-   * True when few new files can be made before the browser has opened some more. Ask after each round of the machine, and when true await
-   * settle() before the next: nothing of it is seen inside.
+   * True when a file was made before the browser could open one for it. Ask after each round of the machine, and when true await settle() before
+   * the next: nothing of it is seen inside.
    */
   readonly isShort: boolean;
   settle(): Promise<void>;
@@ -76,8 +76,7 @@ const HOMES = [
 /** Never refuses: what cannot be kept is lost with the machine, and status() says why. */
 export async function openStorage(wish: StorageWish, news: StorageNews): Promise<MachineStorage> {
   const trouble = once(news);
-  const home = await openTree(wish.home, 'home', trouble);
-  const log = await openTree(wish.log, 'log', trouble);
+  const [home, log] = await Promise.all([openTree(wish.home, 'home', trouble), openTree(wish.log, 'log', trouble)]);
   if (isRefusal(log) && wish.log === 'kept') news.trouble(`The audit log is not kept: ${log.message}.`);
   return new PageStorage(
     isRefusal(home) ? null : home,
@@ -156,12 +155,8 @@ class PageStorage implements MachineStorage {
   }
 
   flush(): void {
-    let isNew = false;
-    for (const { directory } of this.trees) {
-      isNew ||= directory.isDirty;
-      directory.flush();
-    }
-    if (isNew) this.tell();
+    const written = this.trees.filter(tree => tree.flush());
+    if (written.length > 0) this.tell();
   }
 
   private tell(): void {
@@ -188,7 +183,7 @@ class PageStorage implements MachineStorage {
     const room = Math.max(0, quotaBytes - usedBytes);
     if (quotaBytes > 0 && (source.bytes ?? 0) > room)
       return refuse('NOSPC', 0, `${source.name}: ${source.bytes} bytes, and the browser has room for ${room} more`);
-    if (this.isShort) await this.settle();
+    if (this.home.directory.spares === 0) await this.home.settle();
     const kept = await keep(this.home.directory, source, path.slice(HOME.length + 1), !isPath, progress);
     this.tell();
     return isRefusal(kept) ? kept : `${HOME}/${kept}`;
