@@ -61,7 +61,16 @@ interface Traces {
   readonly outputs: readonly string[];
   readonly trace: Uint8Array;
   readonly kmsg: string;
+  readonly times: readonly string[];
   readonly state: string;
+}
+
+/** When everything in the tree was read, written and changed last, in nanoseconds. */
+function timesOf(machine: Machine): string[] {
+  return [...everything(machine, '/').keys(), '/etc', '/home', '/tmp', '/'].map(file => {
+    const stat = machine.kernel.vfs.stat('/', file, false);
+    return typeof stat === 'number' ? file : `${file} ${stat.accessedNs} ${stat.modifiedNs} ${stat.changedNs}`;
+  });
 }
 
 const COMMANDS = [
@@ -97,7 +106,8 @@ function lived(
     digests.push(kernel.arenaDigest());
   }
   const { bytes: trace } = machine.traceSince(0);
-  return { digests, outputs, trace, kmsg: text(machine.observe('/proc/kmsg')), state: machine.stateDigest() };
+  const kmsg = text(machine.observe('/proc/kmsg'));
+  return { digests, outputs, trace, kmsg, times: timesOf(machine), state: machine.stateDigest() };
 }
 
 test('a machine that is looked at after every round is the one that nobody looks at', t => {
