@@ -411,6 +411,7 @@ export class Kernel {
         return Uint8Array.from(hash.digest());
       },
       nameOf: uid => this.monitor.nameOf(uid),
+      isLookedAt: () => this.observer.isLooking,
     });
   }
 
