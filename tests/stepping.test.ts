@@ -166,7 +166,7 @@ for (const [name, scene] of Object.entries(SCENES))
     const records = whole.records();
     t.regex(whole.printed(), scene.shows);
     t.regex(read(whole.machine, 'step'), /^state (done|failed)$/m);
-    for (const [how, at] of HOW) {
+    for (const [how, at] of HOW.filter(([how]) => name === 'one request' || how === 'op' || how === 'now and then')) {
       const stopped = seat(scene);
       const stops = drive(stopped, at);
       if (how === 'op') t.is(stops, stopped.records());
