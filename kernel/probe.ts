@@ -118,8 +118,9 @@ export class Probe {
 
   /** Takes a look and books it: its answer as an anonymous file. */
   book(look: Look): OpenFile | Refusal {
-    const { arena, lay, clock, vfs } = this.k;
+    const { arena, lay, clock, processor, vfs } = this.k;
     const answer = look.take();
+    processor.forget();
     if (isRefusal(answer)) return answer;
     clock.advance(answer.cycles.plan, 'plan');
     clock.advance(answer.cycles.kernels, 'kernels');
