@@ -37,26 +37,89 @@ export interface SlotHost {
   /** What `mount` and `df` print. */
   readonly source: string;
   readonly journals: readonly [SlotFile, SlotFile];
-  /** Of each of the two at first. */
+  /** Files, at most. */
+  readonly slotsMost: number;
+  /** Of each journal at first. */
   readonly journalBytes?: number;
+  /** A slot whose file was large is emptied and no longer in use: it can be closed, where only that gives its room back. */
+  readonly close?: (slot: number) => void;
+}
+
+/** What a file may have been long for its slot to be used again. */
+const REUSED_BYTES_MOST = 1024 * 1024;
+
+/**
+ * A file that was made when no slot was open. It lies in memory until its own is, which the host opens before the machine goes on; a power cut
+ * in between leaves it empty.
+ */
+class LateFile implements SlotFile {
+  private bytes = new Uint8Array(0);
+  private file: SlotFile | null = null;
+
+  get isLate(): boolean {
+    return this.file === null;
+  }
+
+  /** Its slot is open. 0 or -errno: then it stays in memory. */
+  settle(file: SlotFile): number {
+    const n = file.write(0, this.bytes, 0, this.bytes.length);
+    if (n < this.bytes.length) return n < 0 ? n : -E.NOSPC;
+    this.file = file;
+    this.bytes = new Uint8Array(0);
+    return 0;
+  }
+
+  size(): number {
+    return this.file?.size() ?? this.bytes.length;
+  }
+  read(position: number, into: Uint8Array, at: number, length: number): number {
+    if (this.file !== null) return this.file.read(position, into, at, length);
+    const piece = this.bytes.subarray(position, position + length);
+    into.set(piece, at);
+    return piece.length;
+  }
+  write(position: number, from: Uint8Array, at: number, length: number): number {
+    if (this.file !== null) return this.file.write(position, from, at, length);
+    if (position + length > this.bytes.length) this.truncate(position + length);
+    this.bytes.set(from.subarray(at, at + length), position);
+    return length;
+  }
+  truncate(size: number): number {
+    if (this.file !== null) return this.file.truncate(size);
+    const bytes = new Uint8Array(size);
+    bytes.set(this.bytes.subarray(0, size));
+    this.bytes = bytes;
+    return 0;
+  }
+  flush(): number {
+    return this.file?.flush() ?? 0;
+  }
 }
 
 export class SlotDirectory implements HostDirectory {
   readonly readOnly = false;
   readonly source: string;
+  private readonly slotsMost: number;
+  /** Numbers of slots that are in use: open, being opened, or to be opened. */
+  private readonly numbers: Set<number>;
+  private lowest = 0;
   private readonly bodies = new Map<number, Body>();
   /** Empty ones, the next one first. */
   private readonly spare: Body[] = [];
   /** Removed, but not yet in the journal on the disk: another file's bytes in them could come back under the old name. */
   private readonly freed: Body[] = [];
+  private readonly closed: number[] = [];
+  private readonly late = new Map<number, LateFile>();
   private readonly dirty = new Set<SlotFile>();
   private isJournalDirty = false;
 
   private constructor(
-    { source }: SlotHost,
+    private readonly host: SlotHost,
     private readonly journal: Journal,
   ) {
-    this.source = source;
+    this.source = host.source;
+    this.slotsMost = host.slotsMost;
+    this.numbers = new Set(journal.names.slots());
   }
 
   /** The tree in the journals; `slotsTaken` have to be added before it is used. Refused as Journal.open refuses. */
@@ -72,34 +135,67 @@ export class SlotDirectory implements HostDirectory {
     return [...this.journal.names.slots()];
   }
 
-  has(slot: number): boolean {
-    return this.bodies.has(slot);
+  /** Slots that files lie in already and that have yet to be opened. */
+  slotsLate(): readonly number[] {
+    return [...this.late.keys()];
+  }
+
+  /** The number of a slot that the host opens to spare; -1: there are as many as there may be. */
+  reserve(): number {
+    if (this.numbers.size >= this.slotsMost) return -1;
+    while (this.numbers.has(this.lowest)) this.lowest++;
+    this.numbers.add(this.lowest);
+    return this.lowest;
+  }
+
+  isUsed(slot: number): boolean {
+    return this.numbers.has(slot);
   }
 
   /** A slot is open. One that no file lies in is emptied: it may hold what a power cut left behind. */
-  add(slot: number, file: SlotFile, isTaken: boolean): void {
-    const body: Body = { slot, file, opens: 0, isNamed: isTaken };
+  add(slot: number, file: SlotFile): void {
+    const late = this.late.get(slot);
+    if (late !== undefined) {
+      if ((file.size() === 0 || file.truncate(0) === 0) && late.settle(file) === 0) this.late.delete(slot);
+      return;
+    }
+    const isNamed = this.journal.names.hasSlot(slot);
+    const body: Body = { slot, file, opens: 0, isNamed };
     this.bodies.set(slot, body);
-    if (isTaken) return;
+    if (isNamed) return;
     if (file.size() > 0) file.truncate(0);
     this.spare.push(body);
   }
 
-  /** Files that can be made. */
+  /** Files that can be made without a late slot. */
   get spares(): number {
     return this.spare.length + this.freed.length;
   }
 
   private take(): Body | undefined {
     if (this.spare.length === 0 && this.freed.length > 0) this.flush();
-    return this.spare.shift();
+    const body = this.spare.shift();
+    if (body !== undefined) return body;
+    const slot = this.reserve();
+    if (slot < 0) return undefined;
+    const file = new LateFile();
+    this.late.set(slot, file);
+    const made: Body = { slot, file, opens: 0, isNamed: false };
+    this.bodies.set(slot, made);
+    return made;
   }
 
   private release(body: Body): void {
     if (body.isNamed || body.opens > 0) return;
     this.dirty.delete(body.file);
-    body.file.truncate(0);
-    this.freed.push(body);
+    const { slot, file } = body;
+    const isLarge = file.size() > REUSED_BYTES_MOST && !this.late.has(slot);
+    file.truncate(0);
+    if (isLarge && this.host.close !== undefined) {
+      this.host.close(slot);
+      this.bodies.delete(slot);
+      this.closed.push(slot);
+    } else this.freed.push(body);
   }
 
   get isDirty(): boolean {
@@ -113,8 +209,13 @@ export class SlotDirectory implements HostDirectory {
     this.dirty.clear();
     if (this.isJournalDirty) status = Math.min(status, this.journal.flush());
     this.isJournalDirty = false;
-    if (status === 0) this.spare.push(...this.freed.splice(0));
-    return status;
+    if (status < 0) return status;
+    this.spare.push(...this.freed.splice(0));
+    for (const slot of this.closed.splice(0)) {
+      this.numbers.delete(slot);
+      this.lowest = Math.min(this.lowest, slot);
+    }
+    return 0;
   }
 
   /** Room for a file from outside; -ENOSPC: there is none. */

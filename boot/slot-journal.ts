@@ -78,6 +78,7 @@ const textOf = (value: readonly unknown[]): Uint8Array => utf8Encode(JSON.string
 export class Names {
   readonly root: Entry = directory(0, 0, '', 0o755, 0, 0);
   private readonly entries = new Map<number, Entry>([[0, this.root]]);
+  private readonly taken = new Set<number>();
   private lastId = 0;
   /** Bytes of the lines that would make the tree anew. */
   liveBytes = 0;
@@ -87,8 +88,12 @@ export class Names {
   }
 
   /** Slots that files lie in. */
-  *slots(): Iterable<number> {
-    for (const entry of this.entries.values()) if (entry.children === null) yield entry.slot;
+  slots(): Iterable<number> {
+    return this.taken.values();
+  }
+
+  hasSlot(slot: number): boolean {
+    return this.taken.has(slot);
   }
 
   /** The lines that would make the tree anew: each directory before what is in it. */
@@ -117,6 +122,10 @@ export class Names {
     const [word, id, parentId, name, mode, uid, gid] = change;
     const parent = this.entries.get(parentId);
     if (this.entries.has(id) || parent?.children == null || parent.children.has(name)) return false;
+    if (word === 'file') {
+      if (this.taken.has(change[7])) return false;
+      this.taken.add(change[7]);
+    }
     const entry =
       word === 'dir'
         ? directory(id, parentId, name, mode, uid, gid)
@@ -143,6 +152,7 @@ export class Names {
   private drop(entry: Entry): void {
     this.entries.get(entry.parent)!.children!.delete(entry.name);
     this.entries.delete(entry.id);
+    this.taken.delete(entry.slot);
     this.liveBytes -= entry.lineBytes;
   }
 
@@ -251,9 +261,9 @@ export class Journal {
   private makeRoom(bytes: number): number {
     if (bytes <= this.capacity / 2) return 0;
     const status = this.grow(2 * this.capacity);
-    if (status < 0) return bytes <= this.capacity ? 0 : status;
-    this.capacity *= 2;
-    return 0;
+    if (status === 0) this.capacity *= 2;
+    else for (const file of this.files) file.truncate(this.capacity);
+    return bytes <= this.capacity ? 0 : status;
   }
 
   /** Zeros up to `capacity`, written: a hole would take its room later. */

@@ -82,7 +82,12 @@ export class Probe {
     if (isRefusal(s)) return s;
     const last = s.get('pos') - 1;
     const pos = wish.position ?? last;
-    if (last < 0) return refuse('INVAL', 7001, `session ${s.id} has taken no step yet, or has given up its pages`);
+    if (last < 0)
+      return refuse(
+        'INVAL',
+        7001,
+        `session ${s.id} has no step to look into: none was taken yet, or its pages were given up`,
+      );
     if (!Number.isInteger(pos) || pos < 0 || pos > last)
       return refuse('INVAL', 7001, `position ${pos}: session ${s.id} has computed 0 to ${last}`);
     return { most: this.most(wish, engine, s, pos), take: () => this.take(wish, engine, s, pos) };

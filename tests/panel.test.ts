@@ -166,7 +166,6 @@ test('the audit log: records in order, and the root of the head hashed again fro
     const tile = machine.observe(path) as Uint8Array;
     for (let i = 0; i < tile.length; i += 32) hashes.push(tile.slice(i, i + 32));
   }
-  const sha256 = async (bytes: Uint8Array): Promise<Uint8Array> => createHash('sha256').update(bytes).digest();
   const root = await rootOf(
     hashes,
     hashes.map(() => 1),
@@ -175,6 +174,9 @@ test('the audit log: records in order, and the root of the head hashed again fro
   t.is(Buffer.from(root).toString('base64'), head.root);
   t.is(parseHead(''), null);
 });
+
+const sha256 = async (bytes: Uint8Array): Promise<Uint8Array> => createHash('sha256').update(bytes).digest();
+const leavesOf = (node: TreeNode): TreeNode[] => (node.children === null ? [node] : node.children.flatMap(leavesOf));
 
 /** RFC 6962 §2.1, written down once more. */
 function rootAfterRfc(leaves: readonly Uint8Array[]): Buffer {
@@ -190,8 +192,6 @@ function rootAfterRfc(leaves: readonly Uint8Array[]): Buffer {
 }
 
 test('trees of any size: leaves in order, closed subtrees whole, and roots from tiles of two levels', async t => {
-  const leavesOf = (node: TreeNode): TreeNode[] => (node.children === null ? [node] : node.children.flatMap(leavesOf));
-  const sha256 = async (bytes: Uint8Array): Promise<Uint8Array> => createHash('sha256').update(bytes).digest();
   for (const n of [1, 2, 3, 7, 8, 17, 255, 256, 257, 600, 1024]) {
     let at = 0;
     for (const node of leavesOf(treeOf(n, n - 16))) {

@@ -57,7 +57,7 @@ function put(directory: SlotDirectory, path: string, bytes: Uint8Array): void {
 /** The machine in Node, its mounts called as the worker's. */
 function inNode(): Pick<Transcript, 'results' | 'digest'> {
   const x = memoryFile(MODEL);
-  const opfs = new Slots().directory(8, undefined, 'opfs:/');
+  const opfs = new Slots().directory(9, undefined, 'opfs:/');
   opfs.mkdir('models', 0o755);
   put(opfs, 'models/x.gguf', MODEL);
   put(opfs, 'note', utf8Encode('noted\n'));

@@ -28,6 +28,27 @@ const read = file => readFileSync(path.join(root, file));
 
 // ── The files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** Tables of the kernel's interface that a script does not use are left out of it: making them has no effect beside. */
+const abiIsPure = {
+  name: 'abi is pure',
+  setup: b =>
+    b.onResolve({ filter: /\.ts$/ }, ({ path: file, resolveDir }) => {
+      const found = path.join(resolveDir, file);
+      return found.startsWith(path.join(root, 'kernel/abi/')) ? { path: found, sideEffects: false } : undefined;
+    }),
+};
+
+/** What of the room of trust waits until it is called: boot/web/worker/late-crypto.ts stands in for it. */
+const isLate = {
+  name: 'is late',
+  setup: b =>
+    b.onResolve({ filter: /^(?:\.\/ecdsa\.ts|@noble\/ciphers\/chacha\.js)$/ }, ({ importer }) =>
+      importer.startsWith(path.join(root, 'trust/'))
+        ? { path: path.join(root, 'boot/web/worker/late-crypto.ts') }
+        : undefined,
+    ),
+};
+
 const bundle = {
   absWorkingDir: root,
   bundle: true,
@@ -40,6 +61,8 @@ const bundle = {
   splitting: true,
   outdir: 'out',
   legalComments: 'none',
+  loader: { '.wasm': 'binary' },
+  plugins: [abiIsPure, isLate],
 };
 
 /** Scripts and style sheets from these entries: name → bytes. */
@@ -134,12 +157,12 @@ function pageOf(version) {
 }
 
 /**
- * Builds the page into a folder, which it replaces.
+ * Builds the page into a folder, which it replaces. `extra`: more files of this build, by name.
  * @returns {Promise<Map<string, Buffer>>} its files by path
  */
-export async function buildWeb({ folder = FOLDER } = {}) {
+export async function buildWeb({ folder = FOLDER, extra = [] } = {}) {
   await buildParts();
-  const inside = await versioned();
+  const inside = new Map([...(await versioned()), ...extra]);
   const list = [...inside].map(([name, bytes]) => `${sha256(bytes)}  ${name}\n`).sort();
   const version = sha256(list.join('')).slice(0, 16);
   const files = new Map([
@@ -225,7 +248,7 @@ function rangeOf(header, size) {
  * @returns {Promise<import('node:http').Server>} listening
  */
 export function serve({ folder = FOLDER, port = 0, base = '/' } = {}) {
-  const server = createServer((request, response) => {
+  const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
     const { pathname } = new URL(request.url, 'http://localhost'); // names of the build need no escapes
     const file = ['GET', 'HEAD'].includes(request.method) ? fileOf(folder, base, pathname) : null;
     if (file === null) return response.writeHead(404, { 'content-type': 'text/plain' }).end('not found\n');

@@ -46,15 +46,23 @@ export async function servedPage(
   });
 }
 
-/** A browser without a past. It ends with the test, and what it kept goes. */
+/** A browser without a past, unless it is given a folder that has one. It ends with the test, and what it kept goes. */
 export async function launched(
-  t: ExecutionContext,
+  t: Pick<ExecutionContext, 'teardown'>,
   browserName: BrowserName,
   executablePath: string,
+  userDataDir = mkdtempSync(path.join(tmpdir(), 'arena8-browser-')),
+  extraPrefsFirefox: Readonly<Record<string, unknown>> = {},
 ): Promise<Browser> {
-  const userDataDir = mkdtempSync(path.join(tmpdir(), 'arena8-browser-'));
   const args = [...BROWSER_ARGUMENTS[browserName]];
-  const browser = await puppeteer.launch({ browser: browserName, executablePath, headless: true, userDataDir, args });
+  const browser = await puppeteer.launch({
+    browser: browserName,
+    executablePath,
+    headless: true,
+    userDataDir,
+    args,
+    extraPrefsFirefox,
+  });
   t.teardown(async () => {
     await browser.close();
     rmSync(userDataDir, { recursive: true, force: true });

@@ -96,21 +96,30 @@ export class Slots {
     };
   }
 
-  /** A tree in these files, with so many spare slots. Throws what refuses it. */
-  directory(spares = 8, journalBytes?: number, source = 'slots'): SlotDirectory {
+  /** A tree in these files, with so many files at most. Throws what refuses it. */
+  directory(slotsMost = 100, journalBytes?: number, source = 'slots'): SlotDirectory {
     const opened = SlotDirectory.open({
       source,
       journals: [this.file('journal-a'), this.file('journal-b')],
+      slotsMost,
+      close: () => {},
       ...(journalBytes === undefined ? {} : { journalBytes }),
     });
     if (isRefusal(opened)) throw new Error(opened.message);
-    const taken = new Set(opened.slotsTaken());
-    for (const slot of taken) opened.add(slot, this.file(`${slot}`), true);
-    for (let slot = 0; opened.spares < spares; slot++)
-      if (!taken.has(slot)) opened.add(slot, this.file(`${slot}`), false);
+    for (const slot of opened.slotsTaken()) opened.add(slot, this.file(`${slot}`));
+    this.settle(opened);
     return opened;
   }
+
+  /** As the host does between two rounds: opens late slots, and some to spare. */
+  settle(directory: SlotDirectory): void {
+    for (const slot of directory.slotsLate()) directory.add(slot, this.file(`${slot}`));
+    for (let slot = 0; directory.spares < SPARES && slot >= 0;)
+      if ((slot = directory.reserve()) >= 0) directory.add(slot, this.file(`${slot}`));
+  }
 }
+
+const SPARES = 3;
 
 /** Some sectors as they were when the file was last flushed, the others as they were written; so also the length. */
 function partly({ bytes, safe }: Stored, random: (n: number) => number): Uint8Array {

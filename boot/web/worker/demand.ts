@@ -1,5 +1,5 @@
 // Code on demand, as an operating system pages its programs in: the shell and what the boot script runs are in the machine's script; all other
-// programs, the manual and the template device come when the machine first asks for one. It asks in the middle of a system call and is
+// programs, the manual, the template device and rare cryptography come when the machine first asks for one. It asks in the middle of a system call and is
 // answered there: a worker may load a script and wait for it. The machine cannot tell.
 
 import type { Entry, ProgramTable } from '../../../kernel/abi/index.ts';
@@ -10,6 +10,8 @@ import type { Parts } from '../../machine.ts';
 
 export interface Late extends Pick<Parts, 'programs' | 'templates'> {
   readonly manual: Manual;
+  readonly ecdsa: typeof import('../../../trust/ecdsa.ts');
+  readonly cipher: typeof import('@noble/ciphers/chacha.js').chacha20poly1305;
 }
 
 declare global {
@@ -18,7 +20,7 @@ declare global {
 }
 
 /** Throws when the script cannot be loaded: the network is gone, and the page is not kept yet. */
-function late(): Late {
+export function late(): Late {
   if (globalThis.arena8Late === undefined) importScripts('late.js');
   return globalThis.arena8Late!;
 }

@@ -60,6 +60,7 @@ async function fetchImage(progress: Progress): Promise<Uint8Array> {
     at += bytes;
     taken.set(file, from + bytes);
   }
+  arrived(total); // what came compressed was fewer bytes
   return image;
 }
 

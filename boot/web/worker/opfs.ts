@@ -5,12 +5,11 @@
 import { E, isRefusal, refuse, type Refusal } from '../../../kernel/abi/index.ts';
 import { SlotDirectory, type SlotFile } from '../../slot-directory.ts';
 
-/** Empty files that are open: as many are made again when fewer than the low mark are left. */
-const SPARES = 32;
-const SPARES_FIRST = 16;
-const SPARES_LOW = 12;
+/** Empty files that are open: as many are made again when fewer than the low mark are left. A browser takes one to four milliseconds for each. */
+const SPARES = 16;
+const SPARES_LOW = 8;
 /** Files that are open at once, at most: each holds a descriptor of the browser. */
-const SLOTS_MAX = 4000;
+const SLOTS_MOST = 4000;
 /** A worker that has just ended may hold its files a little longer. */
 const TRIES = 10;
 const TRY_MS = 60;
@@ -19,7 +18,10 @@ const TRY_MS = 60;
 export type Trouble = (what: 'full' | 'failed') => void;
 
 export class OpfsTree {
-  private readonly open: FileSystemSyncAccessHandle[] = [];
+  /** By name. */
+  private readonly handles = new Map<string, FileSystemSyncAccessHandle>();
+  /** By slot. */
+  private readonly files = new Map<number, SlotFile>();
   private settling: Promise<void> | null = null;
   private isClosed = false;
 
@@ -41,14 +43,14 @@ export class OpfsTree {
     const opened = new OpfsTree(root, trouble);
     try {
       const journals = [await opened.first('journal-a'), await opened.file('journal-b')] as const;
-      const tree = SlotDirectory.open({ source, journals });
+      const close = (slot: number): void => opened.drop(slot);
+      const tree = SlotDirectory.open({ source, journals, slotsMost: SLOTS_MOST, close });
       if (isRefusal(tree)) {
         opened.close();
         return tree;
       }
       opened.tree = tree;
-      const taken = tree.slotsTaken();
-      await Promise.all([...taken.map(slot => opened.add(slot, true)), opened.fill(SPARES_FIRST, new Set(taken))]);
+      await Promise.all([...tree.slotsTaken().map(slot => opened.add(slot)), opened.fill()]);
       return opened;
     } catch (error) {
       opened.close();
@@ -71,31 +73,41 @@ export class OpfsTree {
     const entry = await this.root.getFileHandle(name, { create: true });
     const handle = await entry.createSyncAccessHandle();
     if (this.isClosed) handle.close();
-    this.open.push(handle);
+    this.handles.set(name, handle);
     return fileOf(handle, this.trouble);
   }
 
-  private async add(slot: number, isTaken: boolean): Promise<void> {
-    const file = await this.file(String(slot));
-    if (!this.isClosed) this.directory.add(slot, file, isTaken);
+  private async add(slot: number): Promise<void> {
+    const file = this.files.get(slot) ?? (await this.file(String(slot)));
+    this.files.set(slot, file);
+    if (!this.isClosed) this.directory.add(slot, file);
   }
 
-  /** Opens empty files until there are `count`. */
-  private async fill(count: number, reserved: ReadonlySet<number> = new Set()): Promise<void> {
-    const added: Promise<void>[] = [];
-    const missing = count - this.directory.spares;
-    for (let slot = 0; slot < SLOTS_MAX && added.length < missing; slot++)
-      if (!reserved.has(slot) && !this.directory.has(slot)) added.push(this.add(slot, false));
-    await Promise.all(added);
+  /** Chromium holds the room of a file that is open, though it be emptied. */
+  private drop(slot: number): void {
+    this.handles.get(String(slot))?.close();
+    this.handles.delete(String(slot));
+    this.files.delete(slot);
   }
 
+  /** Opens what has been waited for, and empty files until there are enough again. */
+  private async fill(): Promise<void> {
+    const { directory } = this;
+    const slots = [...directory.slotsLate()];
+    for (let missing = SPARES - directory.spares; missing > 0; missing--) slots.push(directory.reserve());
+    await Promise.all(slots.filter(slot => slot >= 0).map(slot => this.add(slot)));
+  }
+
+  /** Few empty files are left, or none was. */
   get isShort(): boolean {
-    return this.directory.spares < SPARES_LOW && this.open.length < SLOTS_MAX;
+    return (
+      this.directory.slotsLate().length > 0 || (this.directory.spares < SPARES_LOW && this.handles.size < SLOTS_MOST)
+    );
   }
 
-  /** Opens more empty files. */
+  /** Opens more of them. */
   settle(): Promise<void> {
-    this.settling ??= this.fill(SPARES)
+    this.settling ??= this.fill()
       .catch(() => this.trouble('failed'))
       .finally(() => (this.settling = null));
     return this.settling;
@@ -104,7 +116,7 @@ export class OpfsTree {
   /** Removes files that no name leads to, and that are not open: what once was more, or was cut off. */
   async tidy(): Promise<void> {
     for await (const name of this.root.keys())
-      if (/^\d+$/.test(name) && !this.isClosed && !this.directory.has(Number(name)))
+      if (/^\d+$/.test(name) && !this.isClosed && !this.directory.isUsed(Number(name)))
         await this.root.removeEntry(name).catch(() => {}); // opened meanwhile
   }
 
@@ -112,7 +124,7 @@ export class OpfsTree {
     if (this.isClosed) return;
     this.tree?.flush();
     this.isClosed = true;
-    for (const handle of this.open) handle.close();
+    for (const handle of this.handles.values()) handle.close();
   }
 }
 

@@ -16,7 +16,6 @@ import { speedView } from './speed.ts';
 import { stepView } from './step.ts';
 import { tokensView } from './tokens.ts';
 import { VIEWS, type Desk, type Seen, type View, type ViewName } from './view.ts';
-import './panel.css';
 
 export { VIEWS, type ViewName };
 
@@ -55,7 +54,17 @@ class Frame {
     title: string,
     private readonly desk: Desk,
   ) {
-    this.tables = el('div', { class: 'tables visually-hidden', id: `panel-tables-${view.name}` }, ...view.tables);
+    this.tables = el(
+      'div',
+      {
+        class: 'tables visually-hidden',
+        id: `panel-tables-${view.name}`,
+        role: 'region',
+        'aria-label': `${title} as tables`,
+        tabindex: -1,
+      },
+      ...view.tables,
+    );
     this.toggle = el(
       'button',
       {
@@ -68,6 +77,7 @@ class Frame {
       'Table',
     );
     if (view.tables.length === 0) this.toggle.hidden = true;
+    view.figure.hidden = true;
     this.element = el(
       'section',
       {
@@ -108,6 +118,8 @@ class Frame {
   }
 
   private showTables(isShown: boolean): void {
+    // It may be wider than the panel: whoever sees it can scroll it by keyboard.
+    this.tables.tabIndex = isShown ? 0 : -1;
     this.tables.classList.toggle('visually-hidden', !isShown);
     setAttribute(this.toggle, 'aria-pressed', String(isShown));
   }

@@ -3,7 +3,7 @@
 
 import { el } from '../dom.ts';
 import { FigureTable, setAttribute, setText } from './dom.ts';
-import { count, percent, time } from './format.ts';
+import { count, time } from './format.ts';
 import { fill, onPalette, palette, prepared, tickStep, type Hatch, type Palette } from './palette.ts';
 import { figure as valueOf, keyed, tabbed, type Row } from './parse-text.ts';
 import type { Lane, Mark, Span, Timeline } from './parse-trace.ts';
@@ -76,7 +76,7 @@ export function scheduleView(desk: Desk): View {
     el('button', { type: 'button', 'aria-label': 'Shorter stretch of time', onclick: () => zoom(-1) }, '+'),
     follow,
   );
-  const figure = el('div', { class: 'schedule' }, meters, facts, controls, board, caption, legend());
+  const figure = el('div', { class: 'schedule' }, meters, facts, controls, board, legend(), caption);
   const sessionsTable = new FigureTable(
     'Sessions',
     ['id', 'state', 'end', 'output', 'server', 'deadline', 'slack', 'misses', 'preempted', 'processor'],

@@ -42,11 +42,6 @@ export function speedView(desk: Desk): View {
     desk.changed();
   });
 
-  const ms = (value: number | null | undefined): string => (typeof value === 'number' ? time(value * 1e6) : '–');
-  function summary(b: Buckets, i: number): string {
-    return `${b.times[i]!.toFixed(2)} s: ${b.perSecond[i]!.toFixed(1)} tokens/s, median wait ${ms(b.median[i])}, longest ${ms(b.longest[i])}, first token ${ms(b.first[i])}`;
-  }
-
   return {
     name: 'speed',
     about: 'Tokens a second and what each was waited for, in the machine’s own time.',
@@ -86,6 +81,14 @@ export function speedView(desk: Desk): View {
       return '';
     },
   };
+}
+
+/** Milliseconds of a chart. */
+const ms = (value: number | null | undefined): string => (typeof value === 'number' ? time(value * 1e6) : '–');
+
+/** A stretch of time in a sentence. */
+function summary(b: Buckets, i: number): string {
+  return `${b.times[i]!.toFixed(2)} s: ${b.perSecond[i]!.toFixed(1)} tokens/s, median wait ${ms(b.median[i])}, longest ${ms(b.longest[i])}, first token ${ms(b.first[i])}`;
 }
 
 function fact(list: HTMLElement, title: string): HTMLElement {
