@@ -132,10 +132,11 @@ export class Probe {
 
   /** Takes a look and books it: its answer as an anonymous file. */
   book(look: Look): OpenFile | Refusal {
-    const { arena, lay, clock, vfs } = this.k;
+    const { arena, lay, clock, processor, vfs } = this.k;
     const { answer, cycles } = look.take();
     clock.advance(cycles.plan, 'plan');
     clock.advance(cycles.kernels, 'kernels');
+    processor.forget();
     if (isRefusal(answer)) return answer;
     const file = vfs.memfd('probe');
     if (typeof file === 'number') return refuse('NFILE', 0, `no file for the answer: ${strerror(file)}`);
