@@ -58,6 +58,7 @@ function watchCommand() {
   globalThis.watched = new Promise(resolve => {
     let start = 0;
     let isOver = false;
+    let hasBegun = false;
     let last = 0;
     let gapMs = 0;
     let longTaskMs = PerformanceObserver.supportedEntryTypes.includes('longtask') ? 0 : null;
@@ -71,7 +72,8 @@ function watchCommand() {
       if (!isOver) setTimeout(beat);
     };
     const ended = new MutationObserver(() => {
-      if (start === 0 || lamp.dataset.run !== 'idle') return;
+      hasBegun ||= start > 0 && lamp.dataset.run === 'busy';
+      if (!hasBegun || lamp.dataset.run !== 'idle') return;
       ended.disconnect();
       const ms = performance.now() - start;
       isOver = true;
@@ -91,6 +93,7 @@ function watchCommand() {
 
 async function runInPage(page, command) {
   await page.keyboard.type(command);
+  await new Promise(resolve => setTimeout(resolve, 200)); // until the line has been echoed
   await page.evaluate(watchCommand);
   await page.keyboard.press('Enter');
   return page.evaluate('watched');

@@ -27,10 +27,11 @@ function prepare(settings: string, isWebgl: boolean): void {
     // A blank page has no storage.
   }
   const { getContext } = HTMLCanvasElement.prototype;
-  if (!isWebgl)
-    HTMLCanvasElement.prototype.getContext = function (this: HTMLCanvasElement, kind: string, ...rest: unknown[]) {
-      return kind.startsWith('webgl') ? null : getContext.call(this, kind as '2d', ...(rest as []));
-    } as typeof getContext;
+  // The page takes no WebGL that is done in software, which is all there is here: it is not told.
+  HTMLCanvasElement.prototype.getContext = function (this: HTMLCanvasElement, kind: string, attributes?: object) {
+    if (!kind.startsWith('webgl')) return getContext.call(this, kind as '2d', attributes);
+    return isWebgl ? getContext.call(this, kind, { ...attributes, failIfMajorPerformanceCaveat: false }) : null;
+  } as typeof getContext;
   const held = globalThis as unknown as { clipboard: string };
   held.clipboard = '';
   const clipboard = {

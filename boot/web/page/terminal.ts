@@ -220,6 +220,7 @@ export class TerminalPane {
 
   /** The fast renderer, fetched when the machine runs already. */
   async drawWithWebgl(): Promise<void> {
+    if (!hasGraphics()) return this.#drawnBy('dom');
     try {
       const { WebglAddon } = await import('@xterm/addon-webgl');
       const webgl = new WebglAddon();
@@ -325,4 +326,12 @@ class Find {
     if (isBackward) addon.findPrevious(this.#text.value, { decorations });
     else addon.findNext(this.#text.value, { decorations });
   }
+}
+
+/** Whether a graphics processor draws WebGL here. Done in software it keeps the main thread busy ten times as long as elements do. */
+function hasGraphics(): boolean {
+  const canvas = document.createElement('canvas');
+  const context = canvas.getContext('webgl2', { failIfMajorPerformanceCaveat: true });
+  context?.getExtension('WEBGL_lose_context')?.loseContext(); // browsers have few of them
+  return context !== null;
 }
