@@ -338,6 +338,12 @@ async function looked(page: Page, size: Size): Promise<string[]> {
 /** What can be reached: the names of what Tab comes to, from the top of the page until it comes round. F6 where Tab is the machine's. */
 async function reached(page: Page): Promise<string[]> {
   const names: string[] = [];
+  const focused = (): Promise<string> =>
+    page.evaluate(() => {
+      const e = document.activeElement as HTMLElement;
+      if (e === document.body) return 'page';
+      return e.className === 'xterm-helper-textarea' ? 'terminal' : (e.dataset['test'] ?? '');
+    });
   await page.evaluate(() => {
     document.body.tabIndex = -1;
     document.body.focus();
@@ -345,25 +351,18 @@ async function reached(page: Page): Promise<string[]> {
   });
   for (let i = 0; i < 80; i++) {
     await page.keyboard.press('Tab');
-    const at = await page.evaluate(() => {
-      const e = document.activeElement as HTMLElement;
-      return e.className === 'xterm-helper-textarea'
-        ? 'terminal'
-        : e === document.body
-          ? ''
-          : (e.dataset['test'] ?? '');
-    });
-    if (at === '' || names.includes(at)) break;
-    names.push(at);
-    if (at === 'terminal') {
-      await page.keyboard.press('F6');
-      names.push(await page.evaluate(() => (document.activeElement as HTMLElement).dataset['test'] ?? ''));
-    }
+    const at = await focused();
+    if (at === 'page' || names.includes(at)) break;
+    if (at !== '') names.push(at); // '': it has come since
+    if (at !== 'terminal') continue;
+    await page.keyboard.press('F6');
+    names.push(await focused());
   }
   return names;
 }
 
 async function isReachable(t: ExecutionContext, page: Page): Promise<void> {
+  await page.waitForSelector('.panel');
   const all = await page.evaluate(() => {
     const controls = [
       ...document.querySelectorAll<HTMLElement>('button, select, input, a[href], [tabindex="0"]'),
