@@ -4,7 +4,8 @@
 // everything as JSON. Instead of all that, --calibrate measures single steps (bench/calibrate.mjs), --accounting what it costs to count
 // cycles (bench/accounting.mjs), --sessions what several sessions at once bring and types of keys and values cost (bench/sessions.mjs), --pages
 // what pages bring (bench/pages.mjs), --kernels each compute kernel beside native code (bench/kernels.mjs; --only NAME: those of that name),
-// --startup how long a process takes to its first token (bench/startup.mjs), --audit what the audit log costs (bench/audit.mjs).
+// --startup how long a process takes to its first token (bench/startup.mjs), --audit what the audit log costs (bench/audit.mjs), --page the page in
+// browsers (bench/page.mjs).
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import path from 'node:path';
@@ -39,6 +40,7 @@ export function options() {
       kernels: flag,
       startup: flag,
       audit: flag,
+      page: flag,
       only: { type: 'string' },
       json: { type: 'string' },
     },
@@ -56,6 +58,7 @@ export function options() {
     kernels: values.kernels,
     startup: values.startup,
     audit: values.audit,
+    page: values.page,
     only: values.only,
     json: values.json,
   };
@@ -217,6 +220,9 @@ if (import.meta.url === `file://${process.argv[1]}`) {
   } else if (chosen.audit) {
     const { audit, print } = await import('./audit.mjs');
     print(await audit(chosen), chosen);
+  } else if (chosen.page) {
+    const { page, print } = await import('./page.mjs');
+    print(await page(chosen), chosen);
   } else if (chosen.kernels) {
     const { kernels, print } = await import('./kernels.mjs');
     print(await kernels(chosen), chosen);

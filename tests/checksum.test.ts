@@ -2,8 +2,10 @@
 // test itself finds in the arena before each draw and each loss, whatever a session shares the machine with and however its weights come.
 
 import test from 'ava';
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { boot } from '../boot/index.ts';
+import { sha256 } from '../boot/web/worker/sha256.ts';
 import {
   LOAD_DEFAULTS,
   LOGITS_BEGIN,
@@ -231,4 +233,21 @@ test('commands print it, of a prelinked file too; its op is listed and takes les
       t.log(`${model} on ${target}: ${((100 * own) / step).toFixed(2)} %`);
       t.true(own > 0 && own < step / 100);
     }
+});
+
+test('SHA-256 in WebAssembly is SHA-256, however its bytes come', t => {
+  const next = random(256);
+  const bytes = Uint8Array.from({ length: 200_000 }, () => next() * 256);
+  const expected = (length: number): Buffer => createHash('sha256').update(bytes.subarray(0, length)).digest();
+  for (const length of [0, 1, 55, 56, 63, 64, 65, 119, 120, 127, 128, 32_767, 32_768, 32_769, 65_600, 200_000]) {
+    const [whole, pieces] = [sha256(), sha256()]; // side by side
+    for (let at = 0; at < length;) {
+      const end = Math.min(length, at + 1 + Math.floor(next() ** 3 * 70_000));
+      pieces.update(bytes.subarray(at, end));
+      at = end;
+    }
+    whole.update(bytes.subarray(0, length));
+    t.deepEqual(Buffer.from(whole.digest()), expected(length), `${length} bytes`);
+    t.deepEqual(Buffer.from(pieces.digest()), expected(length), `${length} bytes in pieces`);
+  }
 });

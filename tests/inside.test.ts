@@ -3,7 +3,7 @@
 // by a call pays what the certificates say, sees nobody else's sessions, and makes no server late.
 
 import { readFileSync } from 'node:fs';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { boot } from '../boot/index.ts';
 import type { Machine } from '../boot/machine.ts';
 import { Attention, Op, OP_BYTES } from '../drivers/engine/ops.ts';
@@ -18,14 +18,13 @@ import {
   PROBE_LAST,
   PROBES,
   RowRecord,
-  SERVER,
   SESSION_FLAG,
   SESSION_KIND,
   StepBlock,
   type ProbeWish,
 } from '../kernel/abi/index.ts';
-import { ACCOUNTS } from '../kernel/clock.ts';
-import { haveShared, SHARED } from './harness.ts';
+
+import { log2 } from '../kernel/log2.ts';
 import { Forward } from './reference/forward.ts';
 import { bytesOf, dequantize, roundF16 } from './reference/kernels.ts';
 import { NAMES, randomConfig, randomModel, type Config } from './reference/models.ts';
@@ -193,6 +192,7 @@ const SETTINGS: readonly Options[] = [
   { temp: 0, repeatPenalty: 1.1 },
   { temp: 0.5, topK: 1, topP: 1 },
   { temp: 0.3, topK: 3, topP: 1, minP: 0.3, repeatPenalty: 0.7, seed: 6, rng: 1 },
+  { temp: 1e-30, topK: 129, topP: 1e-6, minP: 1, repeatPenalty: 100, seed: 7 },
 ];
 
 test('the lens behind the last layer is the step’s own logits, to the bit; chances and entropies are those of f64 softmax and sampler', t => {
@@ -357,7 +357,13 @@ for (const architecture of NAMES)
     for (let m = 0; m < (soak ? 40 : 3); m++) {
       const vocabulary = 280;
       const shape = randomConfig(architecture, next);
-      const config: Config = { ...shape, vocabulary, context: 40, vectorType: GGML_TYPE.F32, types: () => GGML_TYPE.F32 };
+      const config: Config = {
+        ...shape,
+        vocabulary,
+        context: 40,
+        vectorType: GGML_TYPE.F32,
+        types: () => GGML_TYPE.F32,
+      };
       const model = randomModel(config, next, spmVocabulary(vocabulary, next));
       put(machine, '/tmp/model.gguf', model.file);
       const request = { ...LOAD_DEFAULTS, ctx: 40, kvType: GGML_TYPE.F32, sessions: 1, batch: 4 };
@@ -386,7 +392,10 @@ for (const architecture of NAMES)
             const { row } = look<Weighed>(machine, { what: 'attention', position, layer, head });
             const expected = forward.weights[layer]![head]!;
             const what = `model ${m} position ${position} layer ${layer} head ${head}`;
-            t.true(row.every(({ weight }, p) => near(weight, expected[p]!, 0, 1e-4)), what);
+            t.true(
+              row.every(({ weight }, p) => near(weight, expected[p]!, 0, 1e-4)),
+              what,
+            );
             rows++;
           }
       }
@@ -394,3 +403,222 @@ for (const architecture of NAMES)
     }
     t.log(`${rows} rows of attention; the worst logit is off by ${worst.toExponential(1)} of the largest`);
   });
+
+// ── From outside, and by a call ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+const image = readFileSync('build/boot.cpio');
+const WISHES: readonly Partial<ProbeWish>[] = [
+  { what: 'probs' },
+  { what: 'attention', layer: 3, head: 2 },
+  { what: 'lens', top: 3 },
+];
+
+test('a machine that is held before every op, or now and then, and looked into there, ends as one that nobody looked into', t => {
+  const script =
+    'llmctl load fable-q4_0 --ctx 64; llmctl submit --seed 5 -n 3 "The dog"; llminfer --seed 6 --max-tokens 4 A cat; llmctl poll 1 9';
+  const run = (at: 'op' | 'layer' | 'token' | null): { machine: Machine; looks: number; said: Set<string> } => {
+    const machine = boot({ image, strict: true });
+    const pid = machine.start(['sh', '-c', script]);
+    const said = new Set<string>();
+    let looks = 0;
+    for (let i = 0; machine.statusOf(pid) === undefined; i++) {
+      machine.stopAt = at;
+      const state = machine.run(64);
+      if (state !== 'stopped') continue;
+      // Once in a while: an op is looked at in a thousandth of a second, and there are thousands of them.
+      if (at === 'op' && i % 23 !== 0) continue;
+      for (const wish of WISHES.flatMap(w => [1, 2].map(session => ({ ...LOOK, ...w, session })))) {
+        const answer = machine.probe(wish);
+        if (isRefusal(answer)) continue;
+        looks++;
+        if ((JSON.parse(answer) as Told).next?.drawn === true) said.add(answer.replace(/"state":"\w+"/, '')); // not yet drawn: it will be
+      }
+    }
+    return { machine, looks, said };
+  };
+  const quiet = run(null);
+  const behind = run('token');
+  for (const at of ['op', 'layer'] as const) {
+    const { machine, looks, said } = run(at);
+    t.is(machine.stateDigest(), quiet.machine.stateDigest(), at);
+    t.true(looks > said.size, 'the same is said of a step as long as it is the last');
+    t.deepEqual([...said].filter(line => !behind.said.has(line)), [], at); // prettier-ignore
+    t.log(`${at}: ${looks} looks, ${said.size} answers`);
+  }
+  t.is(behind.machine.stateDigest(), quiet.machine.stateDigest());
+});
+
+test('llmctl prints what is seen from outside, and is charged what that says, within its bound', t => {
+  const machine = boot({ image, strict: true });
+  ok(machine, 'llmctl load fable-f16 --ctx 128');
+  ok(machine, 'llmctl submit --seed 3 --max-tokens 9 "Once upon a time"; sleep 3');
+  const spent = (): number => {
+    const record = machine.kernel.clock.record();
+    return record.plan + record.kernels;
+  };
+  const asked: readonly (readonly [string, Partial<ProbeWish>])[] = [
+    ['probs', { what: 'probs' }],
+    ['probs 1 --top 3 --at 2', { what: 'probs', top: 3, position: 2 }],
+    ['attention', { what: 'attention' }],
+    ['attention last --layer 4 --head 3 --at 5', { what: 'attention', layer: 4, head: 3, position: 5 }],
+    ['lens', { what: 'lens' }],
+    ['lens --top 64', { what: 'lens', top: 64 }],
+  ];
+  const page = readFileSync('images/root/usr/share/man/json.md', 'utf8');
+  const section = page.slice(page.indexOf('llmctl probs|'), page.indexOf('llmctl sched --json'));
+  for (const [line, wish] of asked) {
+    const told = look(machine, wish);
+    const before = spent();
+    const printed = ok(machine, `llmctl ${line} --json`);
+    t.deepEqual(JSON.parse(printed), told, line);
+    t.is(spent() - before, told.cycles, line);
+    t.true(told.cycles <= told.cycles_most, line);
+    for (const key of printed.matchAll(/"([a-z_]+)":/g)) t.regex(section, new RegExp(`\\b${key[1]}\\b`), line);
+  }
+  // The same as tables.
+  t.regex(
+    ok(machine, 'llmctl probs --top 2'),
+    /^session 1, DONE, position 12: ".*", then ".*", drawn\nSTAGE +TOKENS +ENTROPY +".*"\nmodel +1024 /,
+  );
+  t.is(ok(machine, 'llmctl attention --at 6').split('\n').length, 3 + 7 + 1);
+  t.is(ok(machine, 'llmctl lens').split('\n').length, 2 + 7 + 1);
+  const lines = ok(machine, 'llmctl lens --last 3 --json').trim().split('\n');
+  t.deepEqual(lines.map(line => (JSON.parse(line) as Told).position), [10, 11, 12]); // prettier-ignore
+  const columns = ok(machine, 'llmctl lens --last 3').split('\n');
+  t.regex(columns[0]!, /^ +POSITION +10 +11 +12$/);
+  t.is(columns.length, 2 + 7 + 1 + 1);
+});
+
+test('beside a server a look waits for its time, and nobody is late', t => {
+  const machine = boot({ image, strict: true });
+  ok(machine, 'llmctl load fable-q4_0 --ctx 128');
+  ok(machine, 'llmctl submit --period 4000 --max-tokens 30 "Once upon a time"');
+  ok(machine, 'sleep 20');
+  for (const what of PROBES) {
+    const told = JSON.parse(ok(machine, `llmctl ${what} --json`)) as Told;
+    t.is(told.state, 'DECODE', what);
+    t.true(told.cycles > 0);
+  }
+  ok(machine, 'llmctl poll last 99 > /dev/null; sleep 300');
+  // Many thin layers below a wide head: a server leaves time for a step, not for all those heads. They are had when it has ended.
+  const next = random(5);
+  const vocabulary = 2000;
+  const shape = { ...randomConfig('llama', next), layers: 24, heads: 2, headsKv: 1, headSize: 16, ropeDimensions: 16 };
+  const config = { ...shape, embedding: 32, feedForward: 32, vocabulary, context: 64, types: () => GGML_TYPE.F32 };
+  put(machine, '/tmp/model.gguf', randomModel(config, next, spmVocabulary(vocabulary, next)).file);
+  ok(machine, 'llmctl load /tmp/model.gguf --ctx 64 --batch 1');
+  const least = /shortest period that would do is ([\d.]+) ms/.exec(
+    machine.exec('llmctl submit --period 0.001 te').stderr,
+  );
+  ok(machine, `llmctl submit --temp 1.5 --period ${Math.ceil(Number(least?.[1]))} --max-tokens 30 te; sleep 0.05`);
+  t.regex((JSON.parse(ok(machine, 'llmctl probs --json')) as Told).state, /PREFILL|DECODE/);
+  t.is((JSON.parse(ok(machine, 'llmctl lens --json')) as Told).state, 'DONE');
+  const status = JSON.parse(ok(machine, 'llmctl status --json')) as {
+    deadline_misses: number;
+    sessions_active: number;
+  };
+  t.is(status.deadline_misses, 0);
+  t.is(status.sessions_active, 0);
+});
+
+// ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('who may look: a user into sessions of their own, the superuser into all', t => {
+  const bench = new Bench();
+  bench.load('fable-q4_0', { ctx: 64 });
+  const own = bench.accepted('The dog', { maxTokens: 4, temp: 0, flags: SESSION_FLAG.detached }, 1000);
+  const other = bench.accepted('A cat', { maxTokens: 4, temp: 0, flags: SESSION_FLAG.detached }, 1001);
+  for (const handle of [own, other]) bench.finish(handle);
+  const ask = (handle: number, uid: number): string => {
+    const options = { what: 0, layer: 0, head: 0, top: 1, position: PROBE_LAST };
+    const r = bench.kernel.sessions.look(handle, options, { pid: 1, uid });
+    if (typeof r === 'number') return `errno ${-r}`;
+    if (isRefusal(r)) return r.message;
+    const { answer } = r.take();
+    return isRefusal(answer) ? answer.message : `session ${(JSON.parse(answer) as Told).id}`;
+  };
+  const [mine, theirs] = [own, other].map(handle => `session ${bench.report(handle).id}`) as [string, string];
+  t.is(ask(own, 1000), mine);
+  t.is(ask(0, 1000), mine);
+  t.is(ask(0, 1001), theirs);
+  t.is(ask(other, 1000), 'errno 13');
+  t.is(ask(other, 0), theirs);
+  t.is(ask(0, 0), theirs);
+  t.is(ask(0, 1002), 'no session that is still there has taken a step');
+  t.is(ask(99, 0), 'errno 9');
+});
+
+test('what cannot be looked into is refused with the reason', t => {
+  const bench = new Bench();
+  const { machine, kernel } = bench;
+  kernel.loader.unload();
+  t.is(refused(machine, {}), 'no model loaded: llmctl load FILE');
+  bench.load('fable-q4_0', { ctx: 64, pages: 4, sessions: 4 });
+  t.is(refused(machine, {}), 'no session that is still there has taken a step');
+  const options = { maxTokens: 55, temp: 0, flags: SESSION_FLAG.detached };
+  const handle = bench.accepted('The dog', options);
+  const { id } = bench.report(handle);
+  t.is(refused(machine, { session: id }), `session ${id} has no history: it never began`);
+  while (bench.report(handle).outputTokens < 3) bench.step();
+  const last = look(machine, {}).position;
+  t.is(refused(machine, { session: id + 1 }), `no session ${id + 1}: it was closed, or its memory was wanted`);
+  for (const position of [-1, last + 1, 0.5, NaN])
+    t.is(refused(machine, { position }), `position ${position}: session ${id} has computed 0 to ${last}`);
+  for (const top of [0, 65, -1, 1.5]) t.is(refused(machine, { top }), `${top} tokens, 1 to 64 can be shown`);
+  const what = 'attention';
+  for (const layer of [-1, 6]) t.is(refused(machine, { what, layer }), `layer ${layer}: the model has 0 to 5`);
+  for (const head of [4, 1e9]) t.is(refused(machine, { what, head }), `head ${head}: a layer has 0 to 3`);
+  t.is(refused(machine, { what: 'all' as 'lens' }), "no look 'all': probs, attention, lens");
+  // Sessions that are in each other's way: pages go to the swap device, and those of the first one that has ended to others.
+  const handles = ['A cat', 'In the park'].map(text => bench.accepted(text, options));
+  const seen = new Set<string>();
+  while (bench.step()) {
+    for (const h of [handle, ...handles]) {
+      const r = machine.probe({ ...LOOK, session: bench.report(h).id });
+      if (isRefusal(r)) seen.add(r.message.replace(/\d+/g, 'N'));
+    }
+  }
+  t.deepEqual([...seen].sort(), [
+    'N of the N pages of session N are on the swap device',
+    'session N has ended, and of its N positions N are still in the pool',
+  ]);
+  bench.load('fable-q4_0', { ctx: 64, stream: 2 });
+  t.is(refused(machine, {}), 'the weights of the loaded model stream, and a look needs all of them in the arena');
+});
+
+test('a text that is scored can be looked into while it is; an engine without layers has chances', t => {
+  const bench = new Bench();
+  const { machine } = bench;
+  bench.load('fable-q4_0', { ctx: 64 });
+  const text = 'Once upon a time there was a little girl named Lily. She liked to play with her dog.';
+  const handle = bench.accepted(text, { kind: SESSION_KIND.score, maxTokens: 1 });
+  bench.step();
+  const lens = look<Lens>(machine, { what: 'lens' });
+  t.false(lens.next!.drawn);
+  t.is(lens.layers.at(-1)!.rank! >= 1, true);
+  bench.finish(handle);
+  t.regex(
+    refused(machine, {}),
+    /^session \d+ has no step to look into: none was taken yet, or its pages were given up$/,
+  );
+  bench.kernel.sessions.close(handle);
+
+  bench.load('stub');
+  const echo = bench.accepted('ab', { maxTokens: 6, temp: 0, flags: SESSION_FLAG.detached });
+  bench.finish(echo);
+  const probs = look<Probs>(machine, { top: 1 });
+  t.is(probs.top[0]!.id, probs.next!.id);
+  for (const what of ['lens', 'attention'] as const) t.is(refused(machine, { what }), 'the stub engine has no layers');
+});
+
+test('log2 is that of the engine, within its last digits', t => {
+  const next = random(3);
+  let worst = 0;
+  for (let i = 0; i < 20000; i++) {
+    const x = next() * 2 ** Math.floor(next() * 2000 - 1000);
+    const expected = Math.log2(x);
+    worst = Math.max(worst, Math.abs(log2(x) - expected) / Math.max(1e-3, Math.abs(expected)));
+  }
+  for (const x of [1, 2, 0.5, 1024, 2 ** -1074, 2 ** 1023]) t.is(log2(x), Math.log2(x));
+  t.true(worst < 1e-13, String(worst));
+});

@@ -841,6 +841,9 @@ for (const lab of [
   'trust',
   'audit',
   'replay',
+  'stepping',
+  'sharing',
+  'page',
 ])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {
     const text = readFileSync(`images/root/usr/share/labs/${lab}.md`, 'utf8');

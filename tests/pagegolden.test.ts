@@ -1,16 +1,18 @@
 // The machine in the worker of a page, in Debian's Chromium and Firefox: keys typed at its prompt must come to what the same keys come to in Node —
-// every byte of the terminal, the digest of the whole state, the head of the audit log. The page here is a cable and nothing else: messages of
-// boot/web/protocol go to the worker that people get.
+// every byte of the terminal, the digest of the whole state, the head of the audit log. First the page is a cable and nothing else: messages of
+// boot/web/protocol go to the worker that people get. Then it is the page itself, with a keyboard, and an address with a link in it.
 import test, { type ExecutionContext } from 'ava';
 import { existsSync, readFileSync } from 'node:fs';
-import type { Page } from 'puppeteer-core';
+import type { KeyInput, Page } from 'puppeteer-core';
 import { BROWSERS, type BrowserName } from './support/browser.ts';
 import { cable, workerOf, type Cable } from './support/cable.ts';
 import { Sitter } from './support/ground.ts';
-import { launched, servedPage } from './support/page.ts';
-import { ctrl, up } from './support/terminal.ts';
+import { launched, promptOf, servedPage } from './support/page.ts';
+import { tap, type Tap } from './support/tap.ts';
+import { ctrl, drawn, home, terminal, up } from './support/terminal.ts';
 import { boot } from '../boot/index.ts';
-import { replay, sharedOptions, type Replayed } from '../boot/share.ts';
+import type { Build } from '../boot/fused.ts';
+import { formatLink, replay, sharedOptions, type Replayed } from '../boot/share.ts';
 import { utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
 import type { PoweredOn, PowerOn, Share, Watch } from '../boot/web/protocol/messages.ts';
 
@@ -49,7 +51,7 @@ interface Golden {
 
 function inNode(compute: string): Golden {
   const { seed, target, columns, rows } = POWER_ON;
-  const sitter = new Sitter({ seed, target, build: compute as 'relaxed' | 'simd128' }, columns, rows);
+  const sitter = new Sitter({ seed, target, build: compute as Build }, columns, rows);
   const texts = [sitter.boot, ...KEYS.map(keys => sitter.enter(keys))];
   const { machine } = sitter.host;
   const head = machine.observe('/audit/checkpoint') as Uint8Array;
@@ -106,7 +108,7 @@ const WATCH: Watch = {
 
 function replayed(compute: string): Replayed {
   const { console, ...options } = sharedOptions(SHARE, () => {});
-  const build = compute as 'relaxed' | 'simd128';
+  const build = compute as Build;
   const rounds = replay(boot({ ...options, console, build, image: readFileSync('build/boot.cpio') }), console, SHARE);
   for (;;) {
     const { done, value } = rounds.next();
@@ -145,6 +147,127 @@ const linkInBrowser = (page: Page): Promise<{ on: PoweredOn; seen: string[]; pac
     WATCH,
   );
 
+// ── The page ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Lines that a person types on the page; the names of keys in brackets. */
+const TYPED: readonly (readonly string[])[] = [
+  ['echo "zażółć 日本" | wc -c', '[Enter]'],
+  ['cat /usr/share/la', '[Tab]', 'she', '[Tab]', '| head -n 3', '[Enter]'],
+  ['llminfer --seed 4 --temp 0.8 --max-tokens 20 The dog', '[Enter]'],
+  ['[ArrowUp]', '[Home]', 'time ', '[Enter]'],
+  ['cat > /tmp/note', '[Enter]'],
+  ['a lime', '[Backspace]', '[Backspace]', 'ne', '[Enter]'],
+  ['[Control+KeyD]'],
+  ['sha256sum /tmp/note; uptime', '[Enter]'],
+];
+
+const CODES: Readonly<Record<string, string>> = {
+  Enter: '\r',
+  Tab: '\t',
+  ArrowUp: up,
+  Home: home,
+  Backspace: '\x7f',
+  'Control+KeyD': ctrl('d'),
+};
+const nameOf = (key: string): string | null => /^\[([\w+]+)\]$/.exec(key)?.[1] ?? null;
+
+const SETTINGS = JSON.stringify({ home: 'lost', log: 'lost', seed: 5, target: 'sifive-u74' });
+
+async function press(page: Page, key: string): Promise<void> {
+  const name = nameOf(key);
+  if (name === null) return page.keyboard.type(key);
+  const [last, modifier] = name.split('+').reverse() as KeyInput[];
+  if (modifier !== undefined) await page.keyboard.down(modifier);
+  await page.keyboard.press(last!);
+  if (modifier !== undefined) await page.keyboard.up(modifier);
+}
+
+const tapped = <T>(page: Page, what: (tap: Tap) => T | Promise<T>): Promise<T> =>
+  page.evaluate(`(${what})(globalThis.tap)`) as Promise<T>;
+
+/** Everything waits, and what was typed has been shown. */
+async function rested(page: Page, before: string): Promise<void> {
+  await page.waitForFunction(
+    (text: string) => {
+      const { tap } = globalThis as unknown as { tap: Tap };
+      return tap.run === 'idle' && tap.text !== text;
+    },
+    { timeout: 30_000 },
+    before,
+  );
+}
+
+/** What is on the screen and above it. */
+async function scrollOf(text: string, columns: number, rows: number): Promise<string[]> {
+  const term = terminal(columns, rows);
+  await drawn(term, text);
+  const { active } = term.buffer;
+  return Array.from({ length: active.length }, (_, y) => active.getLine(y)!.translateToString(true));
+}
+
+/** The size of the terminal when the page has come to rest: the last that it has told. */
+async function settledSize(page: Page): Promise<[number, number]> {
+  for (let seen = -1; ;) {
+    const sizes = await tapped(
+      page,
+      tap => [[tap.powerOn.columns, tap.powerOn.rows], ...tap.sizes] as [number, number][],
+    );
+    if (sizes.length === seen) return sizes.at(-1)!;
+    seen = sizes.length;
+    await new Promise(resolve => setTimeout(resolve, 500));
+  }
+}
+
+async function typedOnPage(t: ExecutionContext, page: Page): Promise<void> {
+  const size = await settledSize(page);
+  await page.focus('.xterm-helper-textarea');
+  await tapped(page, tap => (tap.text = ''));
+  for (const keys of TYPED) {
+    for (const key of keys) {
+      const before = await tapped(page, tap => tap.text);
+      await press(page, key);
+      await rested(page, before);
+    }
+  }
+  t.deepEqual(await settledSize(page), size);
+  const { text, powerOn, poweredOn } = await tapped(page, ({ text, powerOn, poweredOn }) => ({
+    text,
+    powerOn,
+    poweredOn,
+  }));
+  const { seed, target, columns, rows } = powerOn;
+  const sitter = new Sitter({ seed, target, build: poweredOn!.compute as Build }, columns, rows);
+  sitter.host.resize(...size);
+  sitter.settle();
+  const inNode = TYPED.flat().map(key => sitter.enter(CODES[nameOf(key) ?? ''] ?? key));
+  t.deepEqual(await scrollOf(text, ...size), await scrollOf(inNode.join(''), ...size));
+  t.is(await tapped(page, tap => tap.ask('digest')), sitter.host.machine.stateDigest());
+  const head = (await tapped(page, async tap => [
+    ...((await tap.ask('read', '/audit/head')) as Uint8Array),
+  ])) as number[];
+  t.is(utf8Decode(Uint8Array.from(head)), observed(sitter, '/audit/head'));
+}
+
+const observed = (sitter: Sitter, path: string): string => utf8Decode(sitter.host.machine.observe(path) as Uint8Array);
+
+/** A link that says what Node came to. */
+async function linkOnPage(t: ExecutionContext, page: Page, url: string, compute: string): Promise<void> {
+  const { digest } = replayed(compute);
+  const link = await formatLink({ ...SHARE, digest });
+  await page.goto('about:blank');
+  await page.goto(`${url}#${link as string}`);
+  await promptOf(page);
+  t.is((await tapped(page, tap => tap.poweredOn))!.digest, digest);
+  await page.waitForFunction(
+    (short: string) =>
+      document
+        .getElementById('notices')!
+        .textContent!.includes(`state digest ${short}, the same as where the link was made`),
+    { timeout: 10_000 },
+    digest.slice(0, 12),
+  );
+}
+
 for (const [name, file] of BROWSERS) {
   const here = existsSync(file);
   const declare = here || process.env['CI'] === 'true' ? test.serial : test.serial.skip;
@@ -168,6 +291,20 @@ for (const [name, file] of BROWSERS) {
     t.deepEqual(again.commands, [...LINES, 'echo and another line']);
     t.regex(again.digest, /^[0-9a-f]{64}$/);
     t.not(again.digest, digest);
+    return undefined;
+  });
+
+  declare(`what is typed on the page in ${file} comes to what it comes to in Node, and so does a link`, async t => {
+    t.timeout(120_000);
+    if (!here) return t.fail(`${file} is missing`);
+    const { url } = await servedPage(t);
+    const page = await (await launched(t, name, file)).newPage();
+    await page.setViewport({ width: 1280, height: 800 });
+    await page.evaluateOnNewDocument(tap, SETTINGS);
+    await page.goto(url);
+    await promptOf(page);
+    await typedOnPage(t, page);
+    await linkOnPage(t, page, url, (await tapped(page, tap => tap.poweredOn))!.compute);
     return undefined;
   });
 }

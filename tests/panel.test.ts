@@ -10,6 +10,9 @@ import { parseArena, piecesOf, rowBytesOf } from '../boot/web/page/panel/parse-a
 import { parseAudit, parseHead, rootOf, splitOf, tilesOf, treeOf } from '../boot/web/page/panel/parse-audit.ts';
 import type { TreeNode } from '../boot/web/page/panel/parse-audit.ts';
 import { bySession, pageText, parsePages } from '../boot/web/page/panel/parse-pages.ts';
+import { parseProbe, visible } from '../boot/web/page/panel/parse-probe.ts';
+import type { Attention, Lens, Probs } from '../boot/web/page/panel/parse-probe.ts';
+import { parsePlan, parseStep } from '../boot/web/page/panel/parse-step.ts';
 import { openCommand, parseTensors } from '../boot/web/page/panel/parse-tensors.ts';
 import { figure, keyed, tabbed } from '../boot/web/page/panel/parse-text.ts';
 import { buckets, parseTrace, Timeline } from '../boot/web/page/panel/parse-trace.ts';
@@ -166,7 +169,6 @@ test('the audit log: records in order, and the root of the head hashed again fro
     const tile = machine.observe(path) as Uint8Array;
     for (let i = 0; i < tile.length; i += 32) hashes.push(tile.slice(i, i + 32));
   }
-  const sha256 = async (bytes: Uint8Array): Promise<Uint8Array> => createHash('sha256').update(bytes).digest();
   const root = await rootOf(
     hashes,
     hashes.map(() => 1),
@@ -175,6 +177,9 @@ test('the audit log: records in order, and the root of the head hashed again fro
   t.is(Buffer.from(root).toString('base64'), head.root);
   t.is(parseHead(''), null);
 });
+
+const sha256 = async (bytes: Uint8Array): Promise<Uint8Array> => createHash('sha256').update(bytes).digest();
+const leavesOf = (node: TreeNode): TreeNode[] => (node.children === null ? [node] : node.children.flatMap(leavesOf));
 
 /** RFC 6962 §2.1, written down once more. */
 function rootAfterRfc(leaves: readonly Uint8Array[]): Buffer {
@@ -190,8 +195,6 @@ function rootAfterRfc(leaves: readonly Uint8Array[]): Buffer {
 }
 
 test('trees of any size: leaves in order, closed subtrees whole, and roots from tiles of two levels', async t => {
-  const leavesOf = (node: TreeNode): TreeNode[] => (node.children === null ? [node] : node.children.flatMap(leavesOf));
-  const sha256 = async (bytes: Uint8Array): Promise<Uint8Array> => createHash('sha256').update(bytes).digest();
   for (const n of [1, 2, 3, 7, 8, 17, 255, 256, 257, 600, 1024]) {
     let at = 0;
     for (const node of leavesOf(treeOf(n, n - 16))) {
@@ -213,6 +216,51 @@ test('trees of any size: leaves in order, closed subtrees whole, and roots from 
     }
     t.deepEqual(Buffer.from(await rootOf(hashes, counts, sha256)), rootAfterRfc(leaves));
   }
+});
+
+test('steps: the plan costs what its ops cost, and an op held in the middle of a pass is told whole', t => {
+  const held = lived();
+  held.stopAt = 'op';
+  for (let n = 0; n < 5; n++) while (held.run(1) !== 'stopped');
+  const read = (path: string): string => new TextDecoder().decode(held.observe(path) as Uint8Array);
+  const plan = parsePlan(read('/proc/plan'));
+  const step = parseStep(read('/proc/step'));
+  t.is(step.state, 'held');
+  t.is(step.ops, plan.length);
+  t.is(step.left, step.bound - step.cycles);
+  const op = plan[step.index]!;
+  t.true(read('/proc/step').includes(`\nop ${op.op}\nlayer ${op.layer}\nname ${op.name}\n`));
+  t.true(step.places.length > 0 && step.rows.length > 0);
+  t.true(step.rows.every(r => /^\d+$/.test(r.position) && /^\d+$/.test(r.token) && Number(r.session) > 0));
+  for (const { least, most, compute, memory, overhead } of plan) {
+    t.true(least <= most);
+    t.true(Math.abs(compute + memory + overhead - most) <= 2, `${most}`);
+  }
+  t.deepEqual(parsePlan(''), []);
+  t.is(parseStep('').state, 'none');
+  t.is(parseStep('state denied\nwhy it must not be inspected\n').why, 'it must not be inspected');
+  const at = parseStep('state held\nindex 2\nplane kPlane 4096 3 7\nword rows 64\n');
+  t.deepEqual(at.places, [{ name: 'kPlane', shape: '-', at: 4096, region: 'kv', what: 'from there on in pages 3 7' }]);
+  t.deepEqual(at.words, [['rows', '64']]);
+});
+
+test('looks into a step: what the machine tells, or its refusal in words', t => {
+  const looked = lived();
+  const look = (what: 'probs' | 'attention' | 'lens'): string => {
+    const told = looked.probe({ session: 0, what, layer: 1, head: 2, top: 4 });
+    return typeof told === 'string' ? told : JSON.stringify({ refused: told.message });
+  };
+  const probs = parseProbe<Probs>(look('probs'), 'probs') as Probs;
+  t.is(probs.top.length, 4);
+  for (const { probabilities } of probs.top) t.is(probabilities.length, probs.stages.length);
+  const attention = parseProbe<Attention>(look('attention'), 'attention') as Attention;
+  t.is(attention.row.length, attention.position + 1);
+  const lens = parseProbe<Lens>(look('lens'), 'lens') as Lens;
+  t.is(lens.layers.length, attention.layers + 1);
+  t.is(parseProbe<Lens>(look('probs'), 'lens'), '', 'another look is none');
+  t.is(parseProbe<Lens>('{"refused":"no session"}', 'lens'), 'no session');
+  t.is(parseProbe<Lens>('', 'lens'), '');
+  t.is(visible(' a\n'), '␣a⏎');
 });
 
 test('figures as people read them', t => {

@@ -4,7 +4,7 @@
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
@@ -12,7 +12,9 @@ import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import { boot, BUILD_DIGEST, type BootOptions, type Machine, type RunState } from '../boot/index.ts';
 import type { StopAt } from '../boot/machine.ts';
 import { formatLink, LINK_LIMITS, parseLink, replay, sharedOptions, type Replayed, type Share } from '../boot/share.ts';
+import { Tty } from '../drivers/tty/tty.ts';
 import { E, isRefusal, KIND, LIMITS, TRACE, TraceRecord, utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
+import { BROWSERS, bundled, transcriptOf, type Site } from './support/browser.ts';
 
 const image = readFileSync('build/boot.cpio');
 const powerOn = (options: Partial<BootOptions> = {}): Machine => boot({ image, ...options });
@@ -45,7 +47,7 @@ function look(t: ExecutionContext, machine: Machine, from: readonly string[]): v
     machine.traceSince(0).total,
   ];
   for (const directory of from) everything(machine, directory);
-  machine.stateDigest();
+  if (from.includes('/')) machine.stateDigest();
   machine.traceSince(0);
   t.deepEqual(
     [machine.kernel.arenaDigest(), machine.nowNs(), machine.kernel.audit?.next, machine.traceSince(0).total],
@@ -59,7 +61,16 @@ interface Traces {
   readonly outputs: readonly string[];
   readonly trace: Uint8Array;
   readonly kmsg: string;
+  readonly times: readonly string[];
   readonly state: string;
+}
+
+/** When everything in the tree was read, written and changed last, in nanoseconds. */
+function timesOf(machine: Machine): string[] {
+  return [...everything(machine, '/').keys(), '/etc', '/home', '/tmp', '/'].map(file => {
+    const stat = machine.kernel.vfs.stat('/', file, false);
+    return typeof stat === 'number' ? file : `${file} ${stat.accessedNs} ${stat.modifiedNs} ${stat.changedNs}`;
+  });
 }
 
 const COMMANDS = [
@@ -95,13 +106,14 @@ function lived(
     digests.push(kernel.arenaDigest());
   }
   const { bytes: trace } = machine.traceSince(0);
-  return { digests, outputs, trace, kmsg: text(machine.observe('/proc/kmsg')), state: machine.stateDigest() };
+  const kmsg = text(machine.observe('/proc/kmsg'));
+  return { digests, outputs, trace, kmsg, times: timesOf(machine), state: machine.stateDigest() };
 }
 
 test('a machine that is looked at after every round is the one that nobody looks at', t => {
   let rounds = 0;
   const alone = lived(() => {});
-  const watched = lived(machine => look(t, machine, rounds++ % (soak ? 1 : 100) === 0 ? ['/'] : ['/proc', '/audit']));
+  const watched = lived(machine => look(t, machine, rounds++ % (soak ? 1 : 40) === 0 ? ['/'] : ['/proc', '/audit']));
   t.true(rounds > 50, `${rounds}`);
   t.deepEqual(watched, alone);
 });
@@ -117,9 +129,9 @@ test('a processor that is held in the middle of a pass may be looked at', t => {
   let stops = 0;
   const watched = lived(
     (machine, state) => {
-      if (state !== 'stopped' || stops++ % (soak ? 1 : 7) !== 0) return;
+      if (state !== 'stopped' || stops++ % (soak ? 1 : 14) !== 0) return;
       t.regex(text(machine.observe('/proc/step')), /^state held$/m);
-      look(t, machine, ['/proc', '/audit']);
+      look(t, machine, stops % (soak ? 10 : 140) === 1 ? ['/'] : ['/proc', '/audit']);
     },
     commands,
     'op',
@@ -173,6 +185,20 @@ test('what is looked at is what the superuser reads, whoever is at work', t => {
     t.is(machine.observe(file), -errno, file);
 });
 
+test('the superuser looks, even while a program of somebody else writes', t => {
+  const seen: string[] = [];
+  let machine: Machine | null = null;
+  const console = new Tty({
+    interactive: false,
+    output: () => void seen.push(text(machine!.observe('/proc/audit')), text(machine!.observe('/etc/shadow'))),
+  });
+  machine = powerOn({ user: 'user', console });
+  const pid = machine.start(['sh', '-c', 'cat /proc/audit > /tmp/own; cat /etc/hostname']);
+  while (machine.statusOf(pid) === undefined) machine.run(1);
+  t.deepEqual(seen, [text(machine.observe('/proc/audit')), text(machine.observe('/etc/shadow'))]);
+  t.true(seen[0]!.length > text(machine.observe('/tmp/own')).length, 'the program itself saw its own only');
+});
+
 test('directories are listed in order, links as links, and what is mounted as what it is', t => {
   const machine = powerOn();
   machine.exec('mkdir /tmp/b; echo 12345 > /tmp/a; ln -s /etc /tmp/c; mkdir /tmp/m');
@@ -217,6 +243,99 @@ test('the trace is told in pieces, and what was lost between them is counted', t
   const late = machine.traceSince(all.total);
   t.is(late.dropped, late.total - LIMITS.traceRecords - all.total);
   t.is(late.bytes.length, LIMITS.traceRecords * TraceRecord.bytes);
+});
+
+// ── What lies where ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Rows of a table of /proc by its titles. */
+function table(bytes: Uint8Array | number): Record<string, string>[] {
+  const [titles = [], ...rows] = text(bytes)
+    .trimEnd()
+    .split('\n')
+    .map(line => line.split('\t'));
+  return rows.map(row => Object.fromEntries(row.map((cell, i) => [titles[i]!, cell])));
+}
+
+for (const options of ['', '--stream --tile 16K --pin 0'])
+  test(`/proc/tensors: what the arena and the file hold ${options}`, t => {
+    const machine = powerOn();
+    machine.exec('llmctl unload');
+    t.is(text(machine.observe('/proc/tensors')), '');
+    t.is(machine.exec(`llmctl load /models/fable-q4_0.gguf --ctx 64 ${options}`).status, 0);
+    machine.exec('mkdir /tmp/m; mount -t gguf /models/fable-q4_0.gguf /tmp/m');
+    const rows = table(machine.observe('/proc/tensors'));
+    const names = machine.exec('ls /tmp/m/tensors').stdout.trim().split('\n');
+    t.deepEqual(rows.map(r => r['name']!).sort(), names.sort());
+    const file = machine.observe('/models/fable-q4_0.gguf') as Uint8Array;
+    const [, from, to] = /^weights (\d+) (\d+) /m.exec(text(machine.observe('/proc/arena')))!.map(Number);
+    let resident = 0;
+    for (const r of rows) {
+      const of = (what: string): string => machine.exec(`cat /tmp/m/tensors/${r['name']}/${what}`).stdout.trim();
+      t.is(
+        `${r['fileType']} ${r['shape']} ${r['fileAt']} ${r['fileBytes']}`,
+        `${of('type')} ${of('shape').replaceAll(' ', 'x')} ${of('offset')} ${of('size')}`,
+      );
+      const [at, bytes, fileAt] = [Number(r['at']), Number(r['bytes']), Number(r['fileAt'])];
+      if (at === 0) {
+        t.is(bytes, 0);
+        continue;
+      }
+      resident++;
+      t.true(at >= from! && at + bytes <= to!);
+      if (r['fileType'] === 'F32')
+        t.deepEqual(machine.arena.u8.slice(at, at + bytes), file.slice(fileAt, fileAt + bytes));
+    }
+    t.is(resident === rows.length, options === '');
+  });
+
+test('/proc/pages: a line a page, and who names it', t => {
+  const machine = powerOn();
+  machine.exec('llmctl unload');
+  t.is(text(machine.observe('/proc/pages')), '');
+  machine.exec('llmctl load /models/fable-q4_0.gguf --ctx 128 --pages 6');
+  const story =
+    'Once upon a time there was a little girl who lived in a small house near the sea with her mother and a very old cat that slept all day long';
+  const states = new Set<string>();
+  const check = (): void => {
+    const rows = table(machine.observe('/proc/pages'));
+    const sessions = table(machine.observe('/proc/sessions'));
+    const kv = Object.fromEntries(
+      text(machine.observe('/proc/kv'))
+        .trimEnd()
+        .split('\n')
+        .map(line => line.split(' ')),
+    );
+    const count = (state: string): number => rows.filter(r => r['state'] === state).length;
+    t.is(rows.length - count('swapped'), Number(kv['total']));
+    for (const state of ['free', 'cached', 'shared', 'swapped']) t.is(count(state), Number(kv[state]), state);
+    for (const r of rows) states.add(r['state']!);
+    for (const s of sessions) {
+      const own = rows.filter(r => r['sessions']!.split(',').includes(s['id']!));
+      const swapped = own.filter(r => r['state'] === 'swapped');
+      if (['DONE', 'QUEUED'].includes(s['state']!)) t.is(own.length, 0);
+      else t.deepEqual([own.length - swapped.length, swapped.length], [Number(s['pages']), Number(s['swappedPages'])]);
+      t.true(own.every(r => r['uid'] === s['uid']));
+      const firsts = own.map(r => Number(r['first'])).sort((x, y) => x - y);
+      t.deepEqual(
+        firsts,
+        firsts.map((_, n) => 32 * n),
+        'from the first position on',
+      );
+    }
+  };
+  for (const who of ['user', 'root'])
+    for (const seed of [1, 2]) {
+      machine.exec(`su ${who} -c 'llminfer --seed ${seed} --detach --max-tokens 80 ${story}'; sleep 0.3`);
+      check();
+    }
+  for (let i = 0; i < 200; i++) {
+    machine.run(1);
+    check();
+  }
+  t.deepEqual([...states].sort(), ['cached', 'free', 'shared', 'swapped', 'used']);
+  const seen = table(utf8Encode(machine.exec("su user -c 'cat /proc/pages'").stdout));
+  t.true(seen.length > 0 && seen.every(r => ['-', '1000'].includes(r['uid']!)));
+  t.true(seen.some(r => r['state'] !== 'free' && r['uid'] === '-' && r['positions'] === '-'));
 });
 
 // ── Storing ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -298,7 +417,27 @@ const shareOf = (given: Partial<Share> = {}): Share => ({
   ...given,
 });
 
-const packed = (bytes: Uint8Array | string): string => `arena8=1.${deflateRawSync(bytes).toString('base64url')}`;
+/** A link as anybody could make it; `behind`: bytes that follow its end. */
+const packed = (bytes: Uint8Array | string, behind = 0): string =>
+  `arena8=1.${Buffer.concat([deflateRawSync(bytes), Buffer.alloc(behind, 0x55)]).toString('base64url')}`;
+
+/** As a link has it: bytes in base64url. */
+const plainOf = (share: Share): object => ({
+  ...share,
+  files: share.files.map(({ path: at, bytes }) => ({ bytes: Buffer.from(bytes).toString('base64url'), path: at })),
+});
+/** Its fields in the order in which a link is read. */
+const inOrder = ({ build, columns, commands, digest: state, files, rows, seed, target }: Share): object => ({
+  build,
+  columns,
+  commands,
+  digest: state,
+  files: files.map(({ path: at, bytes }) => ({ bytes, path: at })),
+  rows,
+  seed,
+  target,
+});
+const bytesAsList = (_: string, value: unknown): unknown => (value instanceof Uint8Array ? [...value] : value);
 
 const digest = fc.oneof(fc.constant(''), fc.stringMatching(/^[0-9a-f]{64}$/));
 const typable = fc.string({ unit: 'grapheme', maxLength: 60 }).filter(s => !/[\p{Cc}\p{Cs}]/u.test(s));
@@ -331,10 +470,7 @@ test('a link gives back what was put into it', async t => {
       for (const url of [link, `#${link}`, `https://example.org/a/b/?q=1#${link}`]) {
         const back = await parseLink(url);
         if (back === null || isRefusal(back)) return t.fail(`${back?.message}`);
-        t.deepEqual(
-          { ...back, files: back.files.map(f => ({ ...f, bytes: [...f.bytes] })) },
-          { ...share, files: share.files.map(f => ({ ...f, bytes: [...f.bytes] })) },
-        );
+        t.is(JSON.stringify(back, bytesAsList), JSON.stringify(inOrder(share), bytesAsList));
       }
       const json = inflateRawSync(Buffer.from(link.slice('arena8=1.'.length), 'base64url')).toString();
       const keys = Object.keys(JSON.parse(json) as object);
@@ -370,6 +506,8 @@ test('what is no link of ours is none, and hostile ones are refused in one line'
   await refused(t, 'arena8=1._____w', /does not inflate/);
   const whole = packed(JSON.stringify(plain));
   await refused(t, whole.slice(0, -8), /not base64url|does not inflate/);
+  await refused(t, packed(JSON.stringify(plain), 1), /does not inflate/);
+  await refused(t, packed(JSON.stringify(plain), 100), /does not inflate/);
   await refused(t, packed(Uint8Array.of(0x22, 0xff, 0x22)), /no UTF-8/);
   await refused(t, packed('{"seed":'), /no JSON/);
   for (const value of ['null', '3', '"x"', '[]', '[{}]'])
@@ -402,7 +540,7 @@ test('what is no link of ours is none, and hostile ones are refused in one line'
     '/home/./a',
     'home/a',
     '../a',
-    '/home/a/',
+    '/tmp/a/',
     '/tmp/a\0b',
     '/tmp/a\nb',
     `/tmp/${'n'.repeat(255)}`,
@@ -474,6 +612,50 @@ test('what does not fit into a link is refused with its length', async t => {
   const escaping = await formatLink(shareOf({ files: [{ path: '/etc/rc', bytes: noise.slice(0, 1) }] }));
   t.true(isRefusal(escaping));
 });
+
+for (const [browser, file] of BROWSERS) {
+  const here = existsSync(file);
+  const declare = here || process.env['CI'] === 'true' ? test.serial : test.serial.skip;
+  declare(`${file} makes and reads links as Node does`, async t => {
+    t.timeout(120_000);
+    if (!here) return t.fail(`${file} is missing`);
+    const plain = JSON.stringify(shareOf());
+    const links = [
+      '#other',
+      packed(plain),
+      packed(plain, 1),
+      packed(plain, 50),
+      packed(plain).slice(0, -4),
+      packed(plain.slice(1)),
+      packed(new Uint8Array(40 * 1024 * 1024)),
+      packed(Uint8Array.of(0xff)),
+      'arena8=1.',
+      'arena8=1.____',
+      'arena8=2.x',
+      ...fc.sample(shares, 20).map(share => packed(JSON.stringify(plainOf(share)))),
+    ];
+    const given = shareOf({
+      seed: 3,
+      commands: ['echo zażółć 👍'],
+      files: [{ path: '/tmp/a', bytes: new Uint8Array(3000).fill(7) }],
+    });
+    const page = `
+import { formatLink, parseLink } from './boot/web/protocol/link.ts';
+const plain = (_, value) => (value instanceof Uint8Array ? [...value] : value);
+const answers = [];
+for (const link of ${JSON.stringify(links)}) answers.push(JSON.stringify(await parseLink(link), plain));
+const given = ${JSON.stringify(plainOf(given))};
+const files = given.files.map(({ path }) => ({ path, bytes: new Uint8Array(3000).fill(7) }));
+globalThis.transcript = { answers, link: await formatLink({ ...given, files }) };
+`;
+    const site: Site = new Map([['/page.js', ['text/javascript', await bundled(page)]]]);
+    const { answers, link } = (await transcriptOf(t, browser, file, site)) as { answers: string[]; link: string };
+    for (const [i, answer] of answers.entries())
+      t.is(answer, JSON.stringify(await parseLink(links[i]!), bytesAsList), links[i]!.slice(0, 80));
+    t.deepEqual(JSON.stringify(await parseLink(link), bytesAsList), JSON.stringify(inOrder(given), bytesAsList));
+    return undefined;
+  });
+}
 
 // ── Coming to it again ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -229,6 +229,7 @@ test('topics and labs are pages of the boot image, no wider than a screen', t =>
     'fs-gguf',
     'limits',
     'line-editing',
+    'page',
     'quota',
     'rights',
     'sessions',

@@ -5,12 +5,12 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { meteredModule } from './wasm.mjs';
+import { meteredModule, sha256Module } from './wasm.mjs';
 
 const root = new URL('..', import.meta.url).pathname;
 const FILE = 'build/digest.json';
 const ROOMS = ['boot', 'drivers', 'kernel', 'shell', 'trust', 'vfs'];
-const BUILT = ['build/certificates.json', meteredModule('relaxed'), meteredModule('simd128')];
+const BUILT = ['build/certificates.json', meteredModule('relaxed'), meteredModule('simd128'), sha256Module];
 
 /** The same by hand, from the root of a tree in which `node tools/build.mjs` has run. */
 export const recipe =

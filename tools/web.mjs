@@ -28,6 +28,27 @@ const read = file => readFileSync(path.join(root, file));
 
 // ── The files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** Tables of the kernel's interface that a script does not use are left out of it: making them has no effect beside. */
+const abiIsPure = {
+  name: 'abi is pure',
+  setup: b =>
+    b.onResolve({ filter: /\.ts$/ }, ({ path: file, resolveDir }) => {
+      const found = path.join(resolveDir, file);
+      return found.startsWith(path.join(root, 'kernel/abi/')) ? { path: found, sideEffects: false } : undefined;
+    }),
+};
+
+/** What of the room of trust waits until it is called: boot/web/worker/late-crypto.ts stands in for it. */
+const isLate = {
+  name: 'is late',
+  setup: b =>
+    b.onResolve({ filter: /^(?:\.\/ecdsa\.ts|@noble\/ciphers\/chacha\.js)$/ }, ({ importer }) =>
+      importer.startsWith(path.join(root, 'trust/'))
+        ? { path: path.join(root, 'boot/web/worker/late-crypto.ts') }
+        : undefined,
+    ),
+};
+
 const bundle = {
   absWorkingDir: root,
   bundle: true,
@@ -40,6 +61,8 @@ const bundle = {
   splitting: true,
   outdir: 'out',
   legalComments: 'none',
+  loader: { '.wasm': 'binary' },
+  plugins: [abiIsPure, isLate],
 };
 
 /** Scripts and style sheets from these entries: name → bytes. */
@@ -134,12 +157,12 @@ function pageOf(version) {
 }
 
 /**
- * Builds the page into a folder, which it replaces.
+ * Builds the page into a folder, which it replaces. `extra`: more files of this build, by name.
  * @returns {Promise<Map<string, Buffer>>} its files by path
  */
-export async function buildWeb({ folder = FOLDER } = {}) {
+export async function buildWeb({ folder = FOLDER, extra = [] } = {}) {
   await buildParts();
-  const inside = await versioned();
+  const inside = new Map([...(await versioned()), ...extra]);
   const list = [...inside].map(([name, bytes]) => `${sha256(bytes)}  ${name}\n`).sort();
   const version = sha256(list.join('')).slice(0, 16);
   const files = new Map([
@@ -169,26 +192,43 @@ function replaceFolder(folder, files) {
 
 // ── Weight ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A table of the files: bytes as they are, and as a server sends them that compresses. */
-export function weightReport(files) {
+/** What a browser fetches before the first prompt, as names within the build: of the kernels the build that most engines take. */
+function beforePrompt(files) {
+  const scripts = new Set(['page.js']);
+  for (const name of scripts)
+    // a set grows while it is gone through: chunks that a script imports at its beginning
+    for (const [, chunk] of `${files.get(name)}`.matchAll(/(?:from|import)"\.\/([^"]+)"/g)) scripts.add(chunk);
+  const others = ['index.html', 'manifest.webmanifest', 'icon.svg', 'start.js', 'page.css', 'worker.js', 'machine.js'];
+  return new Set([...scripts, ...others, 'kernels.relaxed.wasm', 'certificates.json', 'image.cpio.gz']);
+}
+
+/** Tables of the files: bytes as they are, and as a server sends them that compresses. */
+export function weightReport(built) {
+  const files = new Map([...built].map(([name, bytes]) => [path.basename(name), bytes]));
+  const isFirst = beforePrompt(files);
   const rows = [...files].map(([name, bytes]) => ({
-    name: name.replace(/^[0-9a-f]{16}\//, ''),
+    name,
     raw: bytes.length,
     gzip: Math.min(bytes.length, gzipSync(bytes, { level: 9 }).length),
   }));
-  const isModel = ({ name }) => name.endsWith('.gguf');
-  const sum = (title, of) => ({
-    name: title,
-    raw: of.reduce((n, r) => n + r.raw, 0),
-    gzip: of.reduce((n, r) => n + r.gzip, 0),
-  });
   const line = ({ name, raw, gzip }) => `${name.padEnd(24)}${`${raw}`.padStart(10)}${`${gzip}`.padStart(10)}`;
-  const rest = rows.filter(r => !isModel(r)).sort((a, b) => b.gzip - a.gzip);
+  const part = (title, of) => {
+    const sum = what => of.reduce((n, row) => n + row[what], 0);
+    const sums = { name: title, raw: sum('raw'), gzip: sum('gzip') };
+    return [...of.sort((x, y) => y.gzip - x.gzip).map(line), line(sums), ''];
+  };
+  const isModel = ({ name }) => name.endsWith('.gguf');
   return [
     `${'file'.padEnd(24)}${'bytes'.padStart(10)}${'gzip'.padStart(10)}`,
-    ...rest.map(line),
-    line(sum('without models', rest)),
-    line(sum('models', rows.filter(isModel))),
+    ...part(
+      '= before the prompt',
+      rows.filter(r => isFirst.has(r.name)),
+    ),
+    ...part(
+      '= later, or on demand',
+      rows.filter(r => !isFirst.has(r.name) && !isModel(r)),
+    ),
+    ...part('= models', rows.filter(isModel)),
   ].join('\n');
 }
 
@@ -225,7 +265,7 @@ function rangeOf(header, size) {
  * @returns {Promise<import('node:http').Server>} listening
  */
 export function serve({ folder = FOLDER, port = 0, base = '/' } = {}) {
-  const server = createServer((request, response) => {
+  const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
     const { pathname } = new URL(request.url, 'http://localhost'); // names of the build need no escapes
     const file = ['GET', 'HEAD'].includes(request.method) ? fileOf(folder, base, pathname) : null;
     if (file === null) return response.writeHead(404, { 'content-type': 'text/plain' }).end('not found\n');

@@ -4,17 +4,18 @@
 
 import { mulAddUnsafe } from '@noble/curves/abstract/curve.js';
 import { ed25519, x25519 } from '@noble/curves/ed25519.js';
-import { p256, p384 } from '@noble/curves/nist.js';
 import { hkdf } from '@noble/hashes/hkdf.js';
 import { hmac } from '@noble/hashes/hmac.js';
 import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import { isRefusal, shown, utf8Encode } from '../kernel/abi/index.ts';
 import type { Refusal } from '../kernel/abi/index.ts';
 import { fromBase64, fromHex, joined, malformed, sameBytes, toBase64 } from './bytes.ts';
+import { isCurvePoint, isScalar, pointOf, signEcdsa, verifyEcdsa } from './ecdsa.ts';
+import type { CurveName } from './ecdsa.ts';
 
 // Most processes sign a few times. The first time multiples of the base point are made: in windows of 4 bits 12 ms go into that, in the
 // library's of 6 bits 21, which would save 0.2 ms of each signature.
-for (const { Point } of [ed25519, p256, p384]) Point.BASE.precompute(4);
+ed25519.Point.BASE.precompute(4);
 
 export type KeyKind = 'ed25519' | 'p256' | 'p384' | 'x25519';
 
@@ -34,16 +35,13 @@ export interface SecretKey {
 const NAMES: Record<KeyKind, string> = { ed25519: 'Ed25519', p256: 'P-256', p384: 'P-384', x25519: 'X25519' };
 const SECRET_BYTES: Record<KeyKind, number> = { ed25519: 32, p256: 32, p384: 48, x25519: 32 };
 const PUBLIC_BYTES: Record<KeyKind, number> = { ed25519: 32, p256: 65, p384: 97, x25519: 32 };
-/** Signatures over SHA-256, and over SHA-384. */
-const CURVES = { p256, p384 } as const;
-/** A key that makes ECDSA signatures. */
-export const isCurve = (kind: KeyKind): kind is keyof typeof CURVES => kind in CURVES;
+/** A key that makes ECDSA signatures, over SHA-256 and over SHA-384. */
+export const isCurve = (kind: KeyKind): kind is CurveName => kind === 'p256' || kind === 'p384';
 
 export function secretKey(kind: KeyKind, secret: Uint8Array): SecretKey | Refusal {
   const want = SECRET_BYTES[kind];
   if (secret.length !== want) return malformed(`${NAMES[kind]} secret key of ${secret.length} bytes, not ${want}`);
-  if (isCurve(kind) && !CURVES[kind].utils.isValidSecretKey(secret))
-    return malformed(`${NAMES[kind]} secret key is out of range`);
+  if (isCurve(kind) && !isScalar(kind, secret)) return malformed(`${NAMES[kind]} secret key is out of range`);
   let made: PublicKey | null = null;
   return {
     kind,
@@ -57,7 +55,7 @@ export function secretKey(kind: KeyKind, secret: Uint8Array): SecretKey | Refusa
 }
 
 function publicBytes(kind: KeyKind, secret: Uint8Array): Uint8Array {
-  if (isCurve(kind)) return CURVES[kind].getPublicKey(secret, false);
+  if (isCurve(kind)) return pointOf(kind, secret);
   return (kind === 'ed25519' ? ed25519 : x25519).getPublicKey(secret);
 }
 
@@ -71,19 +69,19 @@ export function publicKey(kind: KeyKind, bytes: Uint8Array): PublicKey | Refusal
 /** On the curve, written the one way there is, and not of small order. Every X25519 string is a point; `agreed` looks at what comes out. */
 function isPoint(kind: KeyKind, bytes: Uint8Array): boolean {
   if (kind === 'ed25519') return edwardsPoint(bytes) !== null;
-  return !isCurve(kind) || CURVES[kind].utils.isValidPublicKey(bytes, false);
+  return !isCurve(kind) || isCurvePoint(kind, bytes);
 }
 
 /** 64 bytes of Ed25519; DER of P-256 over SHA-256, of P-384 over SHA-384. The same for the same message, always. An X25519 key signs nothing. */
 export function sign(key: SecretKey, message: Uint8Array): Uint8Array | Refusal {
   if (key.kind === 'ed25519') return ed25519.sign(message, key.secret);
-  if (isCurve(key.kind)) return CURVES[key.kind].sign(message, key.secret, { format: 'der', lowS: false });
+  if (isCurve(key.kind)) return signEcdsa(key.kind, key.secret, message);
   return malformed('an X25519 key does not sign');
 }
 
 export function verify(key: PublicKey, message: Uint8Array, signature: Uint8Array): boolean {
   if (key.kind === 'ed25519') return verifyEd25519(key.bytes, message, signature);
-  return isCurve(key.kind) && verifyEcdsa(CURVES[key.kind], key.bytes, message, signature);
+  return isCurve(key.kind) && verifyEcdsa(key.kind, key.bytes, message, signature);
 }
 
 /**
@@ -99,15 +97,6 @@ function verifyEd25519(key: Uint8Array, message: Uint8Array, signature: Uint8Arr
   if (s >= Fn.ORDER) return false;
   const k = littleEndian(sha512(joined(r, key, message))) % Fn.ORDER;
   return sameBytes(mulAddUnsafe(ed25519.Point, [BASE, a.negate()], [s, k]).toBytes(), r); // nothing of it is secret
-}
-
-/** Either of the two S that every signature has is taken, as everywhere; the DER must be the only one for its numbers. */
-function verifyEcdsa(curve: typeof p256, key: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
-  try {
-    return curve.verify(signature, message, key, { format: 'der', lowS: false });
-  } catch {
-    return false; // the library's word for bytes that are no signature
-  }
 }
 
 function edwardsPoint(bytes: Uint8Array): InstanceType<typeof ed25519.Point> | null {

@@ -3,9 +3,11 @@
 
 import type { Client } from './client.ts';
 import { byId } from './dom.ts';
-import { panel, VIEWS, type Panel, type ViewName } from './panel/index.ts';
+import type { Panel } from './panel/index.ts';
+import { VIEWS, type ViewName } from './panel/view.ts';
 import { choose, settings } from './settings.ts';
 import type { TerminalPane } from './terminal.ts';
+import './panel/panel.css';
 
 export type Shown = 'terminal' | 'panel';
 
@@ -15,16 +17,15 @@ const SPLIT = { least: 20, most: 80, step: 2 } as const;
 
 export class Desk {
   readonly #terminal: TerminalPane;
-  readonly #panel: Panel;
+  /** Null: on its way. */
+  #panel: Panel | null = null;
   /** What the panel shows when there is room for it. */
   #view: ViewName = VIEWS[0][0];
   readonly #narrow = matchMedia('(max-width: 999px)');
   readonly #divider = byId('divider');
 
-  constructor(client: Client, terminal: TerminalPane, type: (command: string) => void) {
+  constructor(terminal: TerminalPane) {
     this.#terminal = terminal;
-    this.#panel = panel(client, type);
-    byId('panel-pane').append(this.#panel.element);
     for (const choice of this.#choices())
       choice.addEventListener('click', () => this.show(choice.dataset['view'] as Shown));
     byId('skip').addEventListener('click', event => {
@@ -41,6 +42,14 @@ export class Desk {
     });
     this.#followKeyboard();
     this.#dragDivider();
+    this.#arrange();
+  }
+
+  /** The panel's script is fetched when the terminal is there: nobody waits for it at the prompt. */
+  async addPanel(client: Client, type: (command: string) => void): Promise<void> {
+    const { panel } = await import('./panel/index.ts');
+    this.#panel = panel(client, type);
+    byId('panel-pane').append(this.#panel.element);
     this.#arrange();
   }
 
@@ -70,10 +79,10 @@ export class Desk {
     const { view } = document.body.dataset;
     for (const choice of this.#choices()) choice.setAttribute('aria-pressed', String(choice.dataset['view'] === view));
     const { splitPercent } = settings();
-    const width80 = Math.round((this.#terminal.width80() / innerWidth) * 1000) / 10;
+    const width80 = Math.ceil((this.#terminal.width80() / innerWidth) * 1000) / 10;
     this.#split(splitPercent > 0 ? splitPercent : Math.min(SPLIT.most, Math.max(width80, 50)));
-    this.#view = this.#panel.view ?? this.#view;
-    this.#panel.show(!this.#narrow.matches || view === 'panel' ? this.#view : null);
+    this.#view = this.#panel?.view ?? this.#view;
+    this.#panel?.show(!this.#narrow.matches || view === 'panel' ? this.#view : null);
     this.#terminal.fit();
   }
 

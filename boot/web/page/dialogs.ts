@@ -27,12 +27,8 @@ export function openDialog(title: string, fill: (dialog: Dialog) => void): void 
     ),
     body,
   );
-  const from = document.activeElement as HTMLElement | null;
   box.addEventListener('keydown', event => keepInside(box, event));
-  box.addEventListener('close', () => {
-    box.remove();
-    from?.focus();
-  });
+  box.addEventListener('close', () => box.remove());
   // A press beside it closes it, as Escape does.
   box.addEventListener('pointerdown', event => event.target === box && isBeside(box, event) && close());
   fill({ body, close });

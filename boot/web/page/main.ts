@@ -26,6 +26,9 @@ const RUN_TEXT: Readonly<Record<RunKind, string>> = {
   halted: 'Halted',
 };
 
+/** So long the rest of the page waits for the prompt. */
+const PATIENCE_MS = 2000;
+
 type StateNews = Extract<News, { readonly news: 'state' }>;
 
 class Page {
@@ -59,7 +62,7 @@ class Page {
       shown: bytes => this.#client.tell('shown', bytes),
       leave: isBackward => this.#desk.leaveTerminal(isBackward),
     });
-    this.#desk = new Desk(this.#client, this.#terminal, command => this.#type(command));
+    this.#desk = new Desk(this.#terminal);
     this.#controls = new TimeControls(byId('controls'), {
       speed: speed => this.#client.tell('speed', speed),
       step: at => this.#client.tell('step', at),
@@ -85,7 +88,7 @@ class Page {
       else return;
       event.preventDefault();
     });
-    addEventListener('hashchange', () => void this.#openLink());
+    addEventListener('hashchange', () => void this.#openLink(false));
   }
 
   #hear(news: News): void {
@@ -100,17 +103,21 @@ class Page {
 
   /** The first thing that happens: what the address says, or a machine as it was chosen. */
   async begin(): Promise<void> {
-    await this.#openLink();
+    const opened = this.#openLink(true);
+    // Rather at the prompt than on the way there; but what is replayed may take its time.
+    await Promise.race([opened, new Promise(resolve => setTimeout(resolve, PATIENCE_MS))]);
+    await this.#desk.addPanel(this.#client, command => this.#type(command));
     await this.#terminal.drawWithWebgl();
     const trouble = await keepOffline();
     if (trouble !== null) byId('facts').append(el('span', { title: trouble }, 'not kept for offline'));
   }
 
-  /** What is after # in the address is replayed; without it the machine is as it was chosen. */
-  async #openLink(): Promise<void> {
+  /** What is after # in the address is replayed; where that is nothing of ours, the machine is as it was chosen, `isFirst`, or stays as it is. */
+  async #openLink(isFirst: boolean): Promise<void> {
     const share = await shared(location.hash);
     if (typeof share === 'string') notice('trouble', share);
-    await this.#powerOn(typeof share === 'string' ? null : share);
+    if (isFirst || (share !== null && typeof share !== 'string'))
+      await this.#powerOn(typeof share === 'string' ? null : share);
   }
 
   async #powerOn(share: Share | null): Promise<void> {
@@ -123,7 +130,6 @@ class Page {
     const { cols: columns, rows } = this.#terminal.xterm;
     try {
       const on = await this.#client.ask('powerOn', { seed, target, columns, rows, home, log, share });
-      performance.mark('prompt'); // the page's own measurements begin at its navigation
       this.#showPower(on);
       this.#terminal.xterm.write('', () => performance.mark('prompt')); // it is on the screen: for measurements
       if (share !== null) sayWhatCame(share, on);

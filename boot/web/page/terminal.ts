@@ -12,6 +12,7 @@ import { notice } from './notices.ts';
 import { Reader } from './reader.ts';
 import { onChoice, settings } from './settings.ts';
 import { colour, onTheme, terminalTheme } from './theme.ts';
+import { scrollByFinger } from './touch.ts';
 import { WIDTHS } from './widths.ts';
 
 export interface TerminalEvents {
@@ -66,6 +67,7 @@ export class TerminalPane {
     xterm.unicode.activeVersion = WIDTHS.version;
     xterm.loadAddon(new WebLinksAddon((_, uri) => openLink(uri)));
     xterm.open(this.#screen);
+    scrollByFinger(xterm, this.#screen);
     const { textarea } = xterm;
     textarea?.setAttribute('aria-label', 'Terminal input. F6 leaves the terminal.');
     xterm.attachCustomKeyEventHandler(event => this.#key(event));
@@ -116,7 +118,7 @@ export class TerminalPane {
   /** A line of the page's own, on a row of its own. */
   say(text: string): void {
     byId('veil').hidden = true;
-    this.xterm.write(`${this.xterm.buffer.active.cursorX > 0 ? '\r\n' : ''}\x1b[2m${text}\x1b[m\r\n`);
+    this.xterm.write(`${this.xterm.buffer.active.cursorX > 0 ? '\r\n' : ''}${text}\r\n`);
   }
 
   /** As after power-on. */
@@ -145,8 +147,16 @@ export class TerminalPane {
 
   #fontFor80(): number {
     const room = this.#screen.clientWidth - SCROLLBAR_PX;
-    const px = room / (COLUMNS * this.#cellWidth(1));
-    return Math.min(FONT_PX.most, Math.max(FONT_PX.least, Math.floor(px * 2) / 2));
+    return this.#wholeCells(Math.min(FONT_PX.most, Math.max(FONT_PX.least, room / (COLUMNS * this.#cellWidth(1)))));
+  }
+
+  /**
+   * The nearest smaller font whose columns are whole pixels of the screen and a 30th: the renderer of the document takes columns as they are
+   * (measured to a 32nd), WebGL rounds them down.
+   */
+  #wholeCells(px: number): number {
+    const pixels = Math.floor(this.#cellWidth(px) * devicePixelRatio + 0.01);
+    return (pixels + 1 / 30) / devicePixelRatio / this.#cellWidth(1);
   }
 
   /** Pixels a column takes in a font of `px`. */
@@ -156,10 +166,11 @@ export class TerminalPane {
     return (context.measureText('W').width / 100) * px;
   }
 
-  /** Pixels that 80 columns of the largest automatic font take with everything beside them. */
+  /** Pixels that 80 columns of the chosen font, or the largest automatic one, take with everything beside them. */
   width80(): number {
     const { paddingLeft } = getComputedStyle(this.#screen.parentElement!);
-    const cells = Math.ceil(COLUMNS * this.#cellWidth(settings().fontPx || FONT_PX.most)) + 1;
+    // And half a column: engines measure characters to different fractions.
+    const cells = Math.ceil((COLUMNS + 0.5) * this.#cellWidth(settings().fontPx || this.#wholeCells(FONT_PX.most)));
     return cells + Number.parseFloat(paddingLeft) + SCROLLBAR_PX;
   }
 

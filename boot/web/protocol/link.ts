@@ -27,6 +27,8 @@ const VERSION = '1';
 /** Files of links lie where people work: nothing of the machine itself is replaced. */
 const DIRECTORIES = ['/home/', '/tmp/'];
 
+const DAMAGED = 'it does not inflate: a part of it is missing or was changed';
+
 const wrong = (message: string): Refusal => refuse('INVAL', 0, `link: ${message}`);
 
 // ── Into a link ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -63,7 +65,7 @@ export async function parseLink(url: string): Promise<Share | Refusal | null> {
     return wrong(`version '${version.slice(0, 20)}', this arena8 reads version ${VERSION}`);
   const packed = fromBase64url(link.slice(dot + 1));
   if (packed === null) return wrong('not base64url: a part of it is missing or was changed');
-  const text = await through(new DecompressionStream('deflate-raw'), packed, LINK_LIMITS.inflatedBytes);
+  const text = await inflated(packed);
   if (isRefusal(text)) return text;
   if (!utf8Valid(text)) return wrong('what is in it is no UTF-8');
   let value: unknown;
@@ -73,6 +75,15 @@ export async function parseLink(url: string): Promise<Share | Refusal | null> {
     return wrong('what is in it is no JSON');
   }
   return shareFrom(value);
+}
+
+/** Some engines leave bytes behind the end of a deflate stream unread, others refuse them: a stream that ends without its last byte has some. */
+async function inflated(packed: Uint8Array): Promise<Uint8Array | Refusal> {
+  const inflate = (bytes: Uint8Array): Promise<Uint8Array | Refusal> =>
+    through(new DecompressionStream('deflate-raw'), bytes, LINK_LIMITS.inflatedBytes);
+  const text = await inflate(packed);
+  if (isRefusal(text) || isRefusal(await inflate(packed.subarray(0, -1)))) return text;
+  return wrong(DAMAGED);
 }
 
 /** Bytes through a compression stream of the host's; refused as soon as there are more than `most`. */
@@ -98,7 +109,7 @@ async function through(
       pieces.push(next.value);
     }
   } catch {
-    return wrong('it does not inflate: a part of it is missing or was changed');
+    return wrong(DAMAGED);
   }
   const whole = new Uint8Array(length);
   let at = 0;

@@ -1,5 +1,5 @@
 // Code on demand, as an operating system pages its programs in: the shell and what the boot script runs are in the machine's script; all other
-// programs, the manual and the template device come when the machine first asks for one. It asks in the middle of a system call and is
+// programs, the manual, the template device and rare cryptography come when the machine first asks for one. It asks in the middle of a system call and is
 // answered there: a worker may load a script and wait for it. The machine cannot tell.
 
 import type { Entry, ProgramTable } from '../../../kernel/abi/index.ts';
@@ -7,21 +7,7 @@ import type { Manual } from '../../../shell/lib/program.ts';
 import { llminfer } from '../../../shell/bin/llminfer.ts';
 import { sh } from '../../../shell/sh/sh.ts';
 import type { Parts } from '../../machine.ts';
-
-export interface Late extends Pick<Parts, 'programs' | 'templates'> {
-  readonly manual: Manual;
-}
-
-declare global {
-  /** What late.ts has left. */
-  var arena8Late: Late | undefined;
-}
-
-/** Throws when the script cannot be loaded: the network is gone, and the page is not kept yet. */
-function late(): Late {
-  if (globalThis.arena8Late === undefined) importScripts('late.js');
-  return globalThis.arena8Late!;
-}
+import { late } from './late-script.ts';
 
 /** A map that is there when it is first read. */
 class LateMap<V> implements ReadonlyMap<string, V> {

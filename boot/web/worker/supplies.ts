@@ -1,13 +1,11 @@
 // What a machine in a browser is made of: what was fetched for it, kept for the next power-on, and programs that come when they are first run.
 
-import type { Parts } from '../../machine.ts';
+import type { BootOptions } from '../../machine.ts';
 import { lateParts } from './demand.ts';
 import { fetchAll, type Fetched, type Progress } from './fetched.ts';
+import { sha256 } from './sha256.ts';
 
-export interface Supplies {
-  readonly parts: Parts;
-  readonly image: Uint8Array;
-}
+export type Supplies = Pick<BootOptions, 'parts' | 'image' | 'sha256'>;
 
 let fetching: Promise<Fetched> | null = null;
 
@@ -18,7 +16,7 @@ export async function supplies(progress: Progress): Promise<Supplies> {
   fetching ??= begun?.(progress) ?? fetchAll(progress);
   try {
     const { build, kernels, certificates, image } = await fetching;
-    return { parts: { kernels: { [build]: kernels }, certificates, ...lateParts }, image };
+    return { parts: { kernels: { [build]: kernels }, certificates, ...lateParts }, image, sha256 };
   } catch (error) {
     fetching = null;
     throw error;

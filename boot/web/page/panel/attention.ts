@@ -3,7 +3,7 @@
 
 import { el } from '../dom.ts';
 import { enter, FigureTable, roving, setText } from './dom.ts';
-import { percent } from './format.ts';
+import { chance } from './format.ts';
 import { parseProbe, visible, type Attention } from './parse-probe.ts';
 import { Choice, NO_STEP, sessionOptions, stepLine, upTo } from './probing.ts';
 import type { Desk, View } from './view.ts';
@@ -36,11 +36,7 @@ export function attentionView(desk: Desk): View {
   function tell(target: EventTarget | null): void {
     const cell = (target as HTMLElement).closest<HTMLElement>('.cell');
     const of = cell === null ? undefined : row[cells.indexOf(cell)];
-    if (of !== undefined)
-      setText(
-        caption,
-        `Position ${of.position}, “${visible(of.text)}”: ${percent(of.weight)} (${of.weight.toFixed(6)})`,
-      );
+    if (of !== undefined) setText(caption, `Position ${of.position}, “${visible(of.text)}”: ${chance(of.weight)}`);
   }
   text.addEventListener('pointerover', event => tell(event.target));
   text.addEventListener('focusin', event => tell(event.target));
@@ -60,7 +56,7 @@ export function attentionView(desk: Desk): View {
       const [word, bar] = cells[i]!.children as unknown as [HTMLElement, HTMLElement];
       setText(word, visible(t.text));
       bar.style.height = `${((t.weight / most) * 28).toFixed(1)}px`;
-      cells[i]!.setAttribute('aria-label', `${visible(t.text)}: ${percent(t.weight)}`);
+      cells[i]!.setAttribute('aria-label', `${visible(t.text)}: ${chance(t.weight)}`);
     });
     text.replaceChildren(...cells);
     const best = row.findIndex(t => t.weight === most);
@@ -69,9 +65,9 @@ export function attentionView(desk: Desk): View {
     else
       setText(
         caption,
-        `Most on position ${best}, “${visible(row[best]?.text ?? '')}”: ${percent(most)}. Head ${seen.head} looks at the keys of head ${seen.head_kv} of ${seen.heads_kv}.`,
+        `Most on position ${best}, “${visible(row[best]?.text ?? '')}”: ${chance(most)}. Head ${seen.head} looks at the keys of head ${seen.head_kv} of ${seen.heads_kv}.`,
       );
-    table.set(row.map(t => [String(t.position), visible(t.text), String(t.id), t.weight.toFixed(6)]));
+    table.set(row.map(t => [String(t.position), visible(t.text), String(t.id), chance(t.weight)]));
   }
 
   return {

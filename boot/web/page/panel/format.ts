@@ -28,3 +28,6 @@ export function percent(share: number): string {
   if (share < 0.001) return '< 0.1 %';
   return `${(share * 100).toFixed(1)} %`;
 }
+
+/** A probability as the shell prints it: `0.69 %`. */
+export const chance = (share: number): string => `${(share * 100).toFixed(2)} %`;

@@ -16,7 +16,6 @@ import { speedView } from './speed.ts';
 import { stepView } from './step.ts';
 import { tokensView } from './tokens.ts';
 import { VIEWS, type Desk, type Seen, type View, type ViewName } from './view.ts';
-import './panel.css';
 
 export { VIEWS, type ViewName };
 
@@ -55,7 +54,17 @@ class Frame {
     title: string,
     private readonly desk: Desk,
   ) {
-    this.tables = el('div', { class: 'tables visually-hidden', id: `panel-tables-${view.name}` }, ...view.tables);
+    this.tables = el(
+      'div',
+      {
+        class: 'tables visually-hidden',
+        id: `panel-tables-${view.name}`,
+        role: 'region',
+        'aria-label': `${title} as tables`,
+        tabindex: -1,
+      },
+      ...view.tables,
+    );
     this.toggle = el(
       'button',
       {
@@ -68,6 +77,7 @@ class Frame {
       'Table',
     );
     if (view.tables.length === 0) this.toggle.hidden = true;
+    view.figure.hidden = true;
     this.element = el(
       'section',
       {
@@ -108,6 +118,8 @@ class Frame {
   }
 
   private showTables(isShown: boolean): void {
+    // It may be wider than the panel: whoever sees it can scroll it by keyboard.
+    this.tables.tabIndex = isShown ? 0 : -1;
     this.tables.classList.toggle('visually-hidden', !isShown);
     setAttribute(this.toggle, 'aria-pressed', String(isShown));
   }
@@ -145,9 +157,6 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     get timeline() {
       return timeline;
     },
-    get nowNs() {
-      return nowNs;
-    },
     get probe() {
       return probe;
     },
@@ -180,6 +189,7 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
   function show(name: ViewName | null): void {
     shown = name;
     for (const [other, { element }] of frames) setHidden(element, other !== name);
+    if (name !== null) tabs.get(name)!.scrollIntoView({ block: 'nearest', inline: 'nearest' });
     for (const [other, button] of tabs) {
       setAttribute(button, 'aria-selected', String(other === name));
       button.tabIndex = other === (name ?? VIEWS[0][0]) ? 0 : -1;
@@ -195,6 +205,7 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     probe = '';
     asked = '';
     watch();
+    soon();
   }
 
   /** New records. Those of a trace that is told from its beginning again take the place of what is known. */
@@ -210,11 +221,11 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     if (news.news === 'state') {
       if (news.nowNs < nowNs) begin();
       nowNs = news.nowNs;
-    } else if (news.news === 'seen') {
-      for (const [path, text] of Object.entries(news.files)) files.set(path, text);
-      if (news.trace !== null) follow(parseTrace(news.trace));
-      if (news.probe !== null) probe = news.probe;
-    } else return;
+    }
+    if (news.news !== 'seen') return;
+    for (const [path, text] of Object.entries(news.files)) files.set(path, text);
+    if (news.trace !== null) follow(parseTrace(news.trace));
+    if (news.probe !== null) probe = news.probe;
     soon();
   });
 

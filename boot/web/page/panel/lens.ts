@@ -2,7 +2,6 @@
 // best tokens first. The logit lens of nostalgebraist (2020); what `llmctl lens` prints. A table by nature: the figure is one.
 
 import { el } from '../dom.ts';
-import { percent } from './format.ts';
 import { parseProbe, visible, type Lens } from './parse-probe.ts';
 import { Choice, NO_STEP, sessionOptions, stepLine } from './probing.ts';
 import type { Desk, View } from './view.ts';
@@ -73,7 +72,7 @@ function rowOf(layer: Lens['layers'][number], next: number): HTMLElement {
       'td',
       { class: token.id === next ? 'guess hit' : 'guess' },
       el('span', { class: 'token' }, `${token.id === next ? '▸' : ''}${visible(token.text)}`),
-      el('small', {}, percent(token.probability)),
+      el('small', {}, `${(token.probability * 100).toFixed(1)} %`),
     );
     cell.style.setProperty('--share', token.probability.toFixed(4));
     return cell;

@@ -6,13 +6,13 @@ import { enter, FigureTable, roving, setAttribute, setHidden, setStyle, setText 
 import { count } from './format.ts';
 import { bySession, pageText, parsePages, type Page } from './parse-pages.ts';
 import { figure as valueOf, keyed } from './parse-text.ts';
-import type { Desk, View } from './view.ts';
+import type { View } from './view.ts';
 
 const COLUMNS = 16;
 /** Positions of a page (KV_PAGE). */
 const POSITIONS = 32;
 
-export function pagesView(_: Desk): View {
+export function pagesView(): View {
   const sum = el('p', { class: 'sum' });
   const grid = el('div', { class: 'pool', role: 'grid', 'aria-label': 'Pages of the pool' });
   const caption = el('p', { class: 'caption' });
@@ -113,7 +113,7 @@ function shortText({ state, sessions }: Page): string {
 function drawPage(cell: HTMLElement, page: Page): void {
   const [level, text] = cell.children as unknown as [HTMLElement, HTMLElement];
   setAttribute(cell, 'class', `page ${page.state}`);
-  setAttribute(cell, 'aria-label', pageText(page));
+  setAttribute(cell, 'aria-label', [shortText(page), pageText(page)].filter(part => part !== '').join(': '));
   setStyle(level, 'height', `${(page.positions / POSITIONS) * 100}%`);
   setText(text, shortText(page));
 }

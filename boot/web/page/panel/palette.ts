@@ -21,6 +21,7 @@ const listeners = new Set<() => void>();
 
 function changed(): void {
   current = null;
+  tiles.clear();
   for (const listener of listeners) listener();
 }
 
@@ -81,42 +82,46 @@ export function prepared(canvas: HTMLCanvasElement, width: number, height: numbe
 }
 
 export type Hatch = 'solid' | 'lines' | 'dots' | 'cross' | 'empty';
+export type Box = readonly [x: number, y: number, width: number, height: number];
 
-/** Fills a rectangle in a colour and a pattern; nothing is narrower than a pixel. */
-export function fill(
-  context: CanvasRenderingContext2D,
-  [x, y, width, height]: readonly [number, number, number, number],
-  colour: string,
-  hatch: Hatch,
-): void {
-  const w = Math.max(1, width);
-  context.fillStyle = colour;
+/** Side of a pattern's tile. */
+const TILE = 5;
+/** What each pattern draws into its tile. */
+const STROKES: Readonly<Record<Exclude<Hatch, 'solid' | 'empty'>, string>> = {
+  lines: 'M-1 6L6 -1M-1 1L1 -1M4 6L6 4',
+  cross: 'M-1 6L6 -1M-1 -1L6 6',
+  dots: 'M2 2h1.5v1.5h-1.5z',
+};
+const tiles = new Map<string, CanvasPattern | string>();
+
+function patternOf(context: CanvasRenderingContext2D, colour: string, hatch: Hatch): CanvasPattern | string {
+  if (hatch === 'solid') return colour;
+  if (hatch === 'empty') return 'transparent';
+  const key = `${colour} ${hatch}`;
+  const known = tiles.get(key);
+  if (known !== undefined) return known;
+  const tile = el('canvas', { width: TILE, height: TILE });
+  const inside = tile.getContext('2d')!;
+  inside.strokeStyle = colour;
+  inside.stroke(new Path2D(STROKES[hatch]));
+  const pattern = context.createPattern(tile, 'repeat') ?? colour;
+  tiles.set(key, pattern);
+  return pattern;
+}
+
+/** Fills boxes in one colour and pattern, all at once; nothing is narrower than a pixel, and what is not solid has an edge. */
+export function fill(context: CanvasRenderingContext2D, boxes: readonly Box[], colour: string, hatch: Hatch): void {
+  if (boxes.length === 0) return;
+  context.fillStyle = patternOf(context, colour, hatch);
+  context.beginPath();
+  for (const [x, y, width, height] of boxes) context.rect(x, y, Math.max(1, width), height);
+  context.fill();
+  if (hatch === 'solid') return;
   context.strokeStyle = colour;
   context.lineWidth = 1;
-  if (hatch === 'solid' || w < 4) {
-    context.fillRect(x, y, w, height);
-    return;
-  }
-  context.save();
   context.beginPath();
-  context.rect(x, y, w, height);
-  context.clip();
-  context.beginPath();
-  if (hatch === 'lines' || hatch === 'cross')
-    for (let i = -height; i < w; i += 5) {
-      context.moveTo(x + i, y + height);
-      context.lineTo(x + i + height, y);
-    }
-  if (hatch === 'cross')
-    for (let i = -height; i < w; i += 5) {
-      context.moveTo(x + i, y);
-      context.lineTo(x + i + height, y + height);
-    }
+  for (const [x, y, width, height] of boxes) context.rect(x + 0.5, y + 0.5, Math.max(1, width) - 1, height - 1);
   context.stroke();
-  if (hatch === 'dots')
-    for (let i = 2; i < w; i += 5) for (let j = 2; j < height; j += 5) context.fillRect(x + i, y + j, 1.5, 1.5);
-  context.restore();
-  context.strokeRect(x + 0.5, y + 0.5, w - 1, height - 1);
 }
 
 /** Steps of an axis, 1, 2 or 5 × 10ⁿ, of which some `most` fit into `span`. */

@@ -80,10 +80,9 @@ export function treeOf(size: number, openFrom: number, from = 0): TreeNode {
 export function tilesOf(size: number): { readonly path: string; readonly level: number }[] {
   const full = Math.floor(size / 256);
   const part = size % 256;
-  const name = (n: number): string => String(n).padStart(3, '0');
   return [
     ...(full > 0 ? [{ path: `/audit/tile/1/000.p/${full}`, level: 1 }] : []),
-    ...(part > 0 ? [{ path: `/audit/tile/0/${name(full)}.p/${part}`, level: 0 }] : []),
+    ...(part > 0 ? [{ path: `/audit/tile/0/${String(full).padStart(3, '0')}.p/${part}`, level: 0 }] : []),
   ];
 }
 

@@ -33,13 +33,18 @@ export function parseTensors(text: string): Tensor[] {
 /** A word of the shell, quoted where it has to be. */
 const word = (text: string): string => (/^[\w./%+:-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
+/** As fs-gguf writes it in a name. */
+function fileCharacter(c: string): string {
+  const code = c.charCodeAt(0);
+  return c === '/' || c === '%' || code < 32 || code === 127
+    ? `%${code.toString(16).toUpperCase().padStart(2, '0')}`
+    : c;
+}
+
 /** Mounts the model, unless it is, and prints what the tensor's values are like. */
 export function openCommand(file: string, tensor: string): string {
   const model = /([^/]+?)(?:\.gguf)?$/.exec(file)?.[1] ?? 'model';
   const at = `/mnt/${model}`;
-  const name = tensor.replace(
-    /[/%\x00-\x1f\x7f]/g,
-    c => `%${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
-  );
+  const name = [...tensor].map(fileCharacter).join('');
   return `mkdir -p ${word(at)}; [ -d ${word(`${at}/tensors`)} ] || mount -t gguf ${word(file)} ${word(at)}; cat ${word(`${at}/tensors/${name}/stats`)}`;
 }

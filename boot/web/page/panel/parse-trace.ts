@@ -56,6 +56,8 @@ export interface Lane {
   readonly marks: Mark[];
   finish: string;
   tokens: number;
+  /** In passes, so far. */
+  busyNs: number;
 }
 
 export interface Pass {
@@ -130,9 +132,11 @@ export class Timeline {
         mark(kind, `${NAMES_OF_SERVERS[b] ?? ''} server, ${a} ppm`);
         break;
       case 'prefill':
+        lane.busyNs += atNs - fromNs;
         span(kind, `${b} ${b === 1 ? 'token' : 'tokens'} from position ${a}`);
         break;
       case 'decode':
+        lane.busyNs += atNs - fromNs;
         span(kind, `position ${a}`);
         break;
       case 'token':
@@ -184,7 +188,7 @@ export class Timeline {
   private laneOf(session: number): Lane {
     let lane = this.lanes.get(session);
     if (lane === undefined) {
-      lane = { session, spans: [], marks: [], finish: '', tokens: 0 };
+      lane = { session, spans: [], marks: [], finish: '', tokens: 0, busyNs: 0 };
       this.lanes.set(session, lane);
     }
     return lane;

@@ -42,11 +42,6 @@ export function speedView(desk: Desk): View {
     desk.changed();
   });
 
-  const ms = (value: number | null | undefined): string => (typeof value === 'number' ? time(value * 1e6) : '–');
-  function summary(b: Buckets, i: number): string {
-    return `${b.times[i]!.toFixed(2)} s: ${b.perSecond[i]!.toFixed(1)} tokens/s, median wait ${ms(b.median[i])}, longest ${ms(b.longest[i])}, first token ${ms(b.first[i])}`;
-  }
-
   return {
     name: 'speed',
     about: 'Tokens a second and what each was waited for, in the machine’s own time.',
@@ -65,9 +60,12 @@ export function speedView(desk: Desk): View {
       if (state === drawn) return '';
       drawn = state;
       const b = buckets(timeline.tokens, timeline.lastNs, MOST);
-      const between = timeline.tokens.filter(t => !t.isFirst && !Number.isNaN(t.waitNs)).map(t => t.waitNs);
+      const between = Float64Array.from(
+        timeline.tokens.filter(t => !t.isFirst && !Number.isNaN(t.waitNs)),
+        t => t.waitNs,
+      );
       const firsts = timeline.tokens.filter(t => t.isFirst && !Number.isNaN(t.waitNs)).map(t => t.waitNs);
-      between.sort((x, y) => x - y);
+      between.sort(); // numbers
       setText(total, count(timeline.counts.get('token') ?? 0));
       setText(middle, time(between[(between.length - 1) >> 1] ?? NaN));
       setText(worst, time(between.at(-1) ?? NaN));
@@ -86,6 +84,14 @@ export function speedView(desk: Desk): View {
       return '';
     },
   };
+}
+
+/** Milliseconds of a chart. */
+const ms = (value: number | null | undefined): string => (typeof value === 'number' ? time(value * 1e6) : '–');
+
+/** A stretch of time in a sentence. */
+function summary(b: Buckets, i: number): string {
+  return `${b.times[i]!.toFixed(2)} s: ${b.perSecond[i]!.toFixed(1)} tokens/s, median wait ${ms(b.median[i])}, longest ${ms(b.longest[i])}, first token ${ms(b.first[i])}`;
 }
 
 function fact(list: HTMLElement, title: string): HTMLElement {

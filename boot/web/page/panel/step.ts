@@ -5,7 +5,7 @@ import { el } from '../dom.ts';
 import { enter, FigureTable, roving, setAttribute, setHidden, setStyle, setText } from './dom.ts';
 import { count, percent } from './format.ts';
 import { parsePlan, parseStep, PLAN_TITLES, type PlanOp, type Step } from './parse-step.ts';
-import type { Desk, View } from './view.ts';
+import type { View } from './view.ts';
 
 const STATES: Readonly<Record<string, string>> = {
   held: 'Held before',
@@ -13,7 +13,7 @@ const STATES: Readonly<Record<string, string>> = {
   failed: 'Failed, and ended the pass:',
 };
 
-export function stepView(_: Desk): View {
+export function stepView(): View {
   const where = el('p', { class: 'where', 'aria-live': 'polite' });
   const spent = el('span', { class: 'bar' });
   const spentText = el('span');

@@ -3,7 +3,7 @@
 
 import { el } from '../dom.ts';
 import { FigureTable, setAttribute, setHidden, setStyle, setText } from './dom.ts';
-import { count, percent } from './format.ts';
+import { chance, count } from './format.ts';
 import { parseProbe, visible, type Probs } from './parse-probe.ts';
 import { Choice, NO_STEP, sessionOptions, stepLine } from './probing.ts';
 import type { Desk, View } from './view.ts';
@@ -33,7 +33,7 @@ export function tokensView(desk: Desk): View {
 
   function draw(probs: Probs): void {
     which.set(probs);
-    const names = probs.stages.map(s => s.stage.replace('_', '-'));
+    const names = probs.stages.map(s => s.stage.replaceAll('_', '-'));
     const most = Math.max(...probs.top.flatMap(t => t.probabilities), 1e-9);
     probs.top.forEach((token, i) => {
       items[i] ??= new Bar(bars);
@@ -45,7 +45,7 @@ export function tokensView(desk: Desk): View {
         names[i]!,
         count(s.tokens),
         s.entropy.toFixed(2),
-        s.probability === null ? '–' : percent(s.probability),
+        s.probability === null ? '–' : chance(s.probability),
       ]),
     );
     const table = new FigureTable(
@@ -53,14 +53,7 @@ export function tokensView(desk: Desk): View {
       ['token', 'id', 'logit', ...names],
       new Set(['id', 'logit', ...names]),
     );
-    table.set(
-      probs.top.map(t => [
-        visible(t.text),
-        String(t.id),
-        t.logit.toFixed(4),
-        ...t.probabilities.map(p => p.toFixed(6)),
-      ]),
-    );
+    table.set(probs.top.map(t => [visible(t.text), String(t.id), t.logit.toFixed(3), ...t.probabilities.map(chance)]));
     holder.replaceChildren(table.element);
   }
 
@@ -110,11 +103,11 @@ class Bar {
   set(token: Probs['top'][number], most: number, note: string): void {
     const first = token.probabilities[0] ?? 0;
     const last = token.probabilities.at(-1) ?? 0;
-    setText(this.text, visible(token.text));
+    setText(this.text, `${note === '' ? '' : '▸'}${visible(token.text)}`);
     setAttribute(this.text, 'title', `token ${token.id}`);
     setStyle(this.before, 'width', `${((first / most) * 100).toFixed(2)}%`);
     setStyle(this.after, 'width', `${((last / most) * 100).toFixed(2)}%`);
-    setText(this.figures, last === first ? percent(first) : `${percent(first)} → ${percent(last)}`);
+    setText(this.figures, last === first ? chance(first) : `${chance(first)} → ${chance(last)}`);
     setText(this.note, note);
     this.element.classList.toggle('drawn', note !== '');
   }

@@ -23,8 +23,6 @@ export interface Seen {
   /** Text of a watched path; '' = not told yet. */
   file(path: string): string;
   readonly timeline: Timeline;
-  /** Of the machine's clock. */
-  readonly nowNs: number;
   /** What a probe told: JSON, or a refusal in words; '' = nothing yet. */
   readonly probe: string;
 }

@@ -1,0 +1,5 @@
+// Files that the bundler turns into bytes.
+declare module '*.wasm' {
+  const bytes: Uint8Array<ArrayBuffer>;
+  export default bytes;
+}
