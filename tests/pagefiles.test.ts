@@ -579,7 +579,13 @@ IN_BROWSER('a home outlives the worker, the page and the browser, and the audit 
     ),
     '0\n4\n',
   );
-  const { usedBytes } = (await last.ask('storage')) as Storage;
+  // What nobody has a name for is removed beside the machine.
+  const used = async (): Promise<number> => ((await last.ask('storage')) as Storage).usedBytes;
+  for (let tries = 0; tries < 40 && (await used()) > 4 * 1024 * 1024; tries++)
+    await new Promise(done => {
+      setTimeout(done, 250);
+    });
+  const usedBytes = await used();
   t.true(usedBytes < 4 * 1024 * 1024, `${usedBytes}`);
 });
 
