@@ -25,6 +25,8 @@ export function blobFile(blob: Blob): ListedFile {
 }
 
 const PARTIAL = 206;
+/** A server that says nothing for so long is away: the machine waits for it. */
+const PATIENCE_MS = 20_000;
 
 /**
  * A file of a server. Throws, in a line, where nobody answers, or the server knows no ranges or does not say how long the file is. It is the very
@@ -69,7 +71,8 @@ export function urlFileLater(url: string): ListedFile {
 export async function answersRanges(url: string): Promise<boolean | string> {
   const enough = new AbortController();
   try {
-    const { status, ok } = await fetch(url, { headers: { range: 'bytes=0-0' }, signal: enough.signal });
+    const signal = AbortSignal.any([enough.signal, AbortSignal.timeout(PATIENCE_MS)]);
+    const { status, ok } = await fetch(url, { headers: { range: 'bytes=0-0' }, signal });
     return status === PARTIAL || ok || status === NOT_SATISFIABLE ? status === PARTIAL : `the server answers ${status}`;
   } catch {
     return 'no answer: the server is away, or lets no other site read it';
@@ -104,6 +107,7 @@ function request(url: string, method: string, range: string | null): XMLHttpRequ
   const asked = new XMLHttpRequest();
   asked.open(method, url, false);
   asked.responseType = 'arraybuffer';
+  asked.timeout = PATIENCE_MS;
   if (range !== null) asked.setRequestHeader('range', range);
   try {
     asked.send();

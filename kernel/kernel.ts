@@ -411,6 +411,7 @@ export class Kernel {
         return Uint8Array.from(hash.digest());
       },
       nameOf: uid => this.monitor.nameOf(uid),
+      isLookedAt: () => this.observer.isLooking,
     });
   }
 
@@ -928,9 +929,9 @@ export class Kernel {
     this.held ??= new Uint8Array(u8.length);
     this.held.set(u8);
     const look = this.sessions.probe.look(wish, ROOT.euid);
-    const answer = isRefusal(look) ? look : look.take();
+    const answer = isRefusal(look) ? look : look.take().answer;
     u8.set(this.held);
-    return isRefusal(answer) ? answer : answer.json;
+    return answer;
   }
 
   /** What an attestation speaks about. */

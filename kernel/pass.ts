@@ -95,9 +95,9 @@ export class Passes {
     });
     const picks = steps.flatMap(own => this.picksOf(own, engine));
     if (engine.stream !== null) this.k.streams.begin(Math.ceil(picks.length / this.k.loader.prices().headPicks));
-    const begun = { headFromNs: 0, headNs: 0, drawFromNs: 0 };
-    this.pass = { engine, parts, rows, steps, picks, group: [], taken: 0, ...begun };
-    this.beginBody(this.pass);
+    const pass = { engine, parts, rows, steps, picks, group: [], taken: 0, headFromNs: 0, headNs: 0, drawFromNs: 0 };
+    this.pass = pass;
+    this.beginBody(pass);
   }
 
   /**

@@ -24,7 +24,7 @@ import type { OpenFile } from '../vfs/file.ts';
 import { lengthOf } from './charging.ts';
 import { log2 } from './log2.ts';
 import { pagesOf } from './pages.ts';
-import { Rerun, UNCUT, type Cut } from './rerun.ts';
+import { Rerun, UNCUT, type Cut, type Place } from './rerun.ts';
 import type { Residency } from './residency.ts';
 import type { Service } from './service.ts';
 import type { Session } from './session.ts';
@@ -32,12 +32,18 @@ import type { Session } from './session.ts';
 /** A look that can be taken, and what it takes at most. */
 export interface Look {
   readonly most: number; // cycles
-  take(): Answer | Refusal;
+  take(): Taken;
 }
-export interface Answer {
-  readonly json: string;
+export interface Taken {
+  readonly answer: string | Refusal;
   /** To be booked: of ops, and of metered kernels. */
   readonly cycles: Rerun['cycles'];
+}
+
+/** What is looked at: a position of a session. */
+interface Subject extends Place {
+  readonly s: Session;
+  readonly engine: Engine;
 }
 
 interface Text {
@@ -90,7 +96,10 @@ export class Probe {
       );
     if (!Number.isInteger(pos) || pos < 0 || pos > last)
       return refuse('INVAL', 7001, `position ${pos}: session ${s.id} has computed 0 to ${last}`);
-    return { most: this.most(wish, engine, s, pos), take: () => this.take(wish, engine, s, pos) };
+    const { historyAt, tableAt } = this.residency.slotOf(s)!;
+    const subject = { s, engine, session: s.id, pos, historyAt, tableAt };
+    const most = this.most(wish, subject);
+    return { most, take: () => this.take(wish, subject, most) };
   }
 
   /** The session of that id, or of those that this user sees the one that took a step last; it has a history. */
@@ -109,7 +118,7 @@ export class Probe {
   }
 
   /** By the plan's certificates. */
-  private most({ what, top }: ProbeWish, { shape }: Engine, s: Session, pos: number): number {
+  private most({ what, top }: ProbeWish, { s, pos, engine: { shape } }: Subject): number {
     const prices = this.k.loader.prices();
     const sampled = (modes: number): number =>
       prices.computed('sample', 1, pos) + prices.draw({ modes, topK: 0 }, pos + 1).most;
@@ -123,14 +132,15 @@ export class Probe {
 
   /** Takes a look and books it: its answer as an anonymous file. */
   book(look: Look): OpenFile | Refusal {
-    const { arena, lay, clock, vfs } = this.k;
-    const answer = look.take();
+    const { arena, lay, clock, processor, vfs } = this.k;
+    const { answer, cycles } = look.take();
+    clock.advance(cycles.plan, 'plan');
+    clock.advance(cycles.kernels, 'kernels');
+    processor.forget();
     if (isRefusal(answer)) return answer;
-    clock.advance(answer.cycles.plan, 'plan');
-    clock.advance(answer.cycles.kernels, 'kernels');
     const file = vfs.memfd('probe');
     if (typeof file === 'number') return refuse('NFILE', 0, `no file for the answer: ${strerror(file)}`);
-    const bytes = utf8Encode(`${answer.json}\n`);
+    const bytes = utf8Encode(`${answer}\n`);
     for (let at = 0; at < bytes.length; at += LIMITS.dmaBytes) {
       const piece = bytes.subarray(at, at + LIMITS.dmaBytes);
       arena.u8.set(piece, lay.dmaAt);
@@ -142,24 +152,32 @@ export class Probe {
     return file;
   }
 
-  private take(wish: ProbeWish, engine: Engine, s: Session, pos: number): Answer | Refusal {
-    const { pool } = this.k;
-    const { historyAt, tableAt } = this.residency.slotOf(s)!;
-    const absent = this.absence(s, historyAt, tableAt, pos + 1);
-    const rerun = new Rerun(this.k, engine, { session: s.id, pos, historyAt, tableAt });
-    const part = absent ?? this.part(wish, engine, s, pos, rerun);
-    if (s.hasEnded) pool.begin(tableAt, engine.options.ctx); // it names nothing, as before
-    if (isRefusal(part)) return part;
+  private take(wish: ProbeWish, subject: Subject, most: number): Taken {
+    const { s, engine, tableAt, historyAt, pos } = subject;
+    const absent = this.absence(subject);
+    const rerun = new Rerun(this.k, engine, subject);
+    const part = absent ?? this.part(wish, subject, rerun);
+    if (s.hasEnded) this.k.pool.begin(tableAt, engine.options.ctx); // it names nothing, as before
+    if (isRefusal(part)) return { answer: part, cycles: rerun.cycles };
     const { plan, kernels } = rerun.cycles;
-    const facts = { what: wish.what, id: s.id, state: SESSION_STATE[s.get('state')], position: pos };
-    const texts = { token: this.tokenAt(historyAt, pos), next: this.next(engine, s, historyAt, pos) };
-    const cycles = { cycles: plan + kernels, cycles_most: this.most(wish, engine, s, pos) };
-    return { json: JSON.stringify({ ...facts, ...texts, ...part, ...cycles }), cycles: rerun.cycles };
+    const told = {
+      what: wish.what,
+      id: s.id,
+      state: SESSION_STATE[s.get('state')],
+      position: pos,
+      token: this.tokenAt(historyAt, pos),
+      next: this.next(subject),
+      ...part,
+      cycles: plan + kernels,
+      cycles_most: most,
+    };
+    return { answer: JSON.stringify(told), cycles: rerun.cycles };
   }
 
   /** Why keys and values of its first positions are not all there; those of one that has ended are looked for in the pool, and named in its table. */
-  private absence(s: Session, historyAt: number, tableAt: number, positions: number): Refusal | null {
+  private absence({ s, pos, historyAt, tableAt }: Subject): Refusal | null {
     const { pool } = this.k;
+    const positions = pos + 1;
     if (!s.hasEnded) {
       const out = pool.swapped(tableAt, positions);
       const where = `${out} of the ${pagesOf(positions)} pages of session ${s.id} are on the swap device`;
@@ -170,18 +188,18 @@ export class Probe {
     return found === positions ? null : refuse('SRCH', 0, kept);
   }
 
-  private part(wish: ProbeWish, engine: Engine, s: Session, pos: number, rerun: Rerun): Part | Refusal {
-    const { inside } = engine;
-    if (wish.what === 'probs') return this.probs(wish, engine, s, pos, rerun);
-    if (inside === null) return refuse('NOTSUP', 0, `the ${engine.name} engine has no layers`);
-    return wish.what === 'lens'
-      ? this.lens(wish, engine, s, pos, rerun, inside)
-      : this.attention(wish, engine, s, pos, rerun, inside);
+  private part(wish: ProbeWish, subject: Subject, rerun: Rerun): Part | Refusal {
+    const { inside, name } = subject.engine;
+    if (wish.what === 'probs') return this.probs(wish, subject, rerun);
+    if (inside === null) return refuse('NOTSUP', 0, `the ${name} engine has no layers`);
+    if (wish.what === 'lens') return this.lens(wish, subject, rerun, inside);
+    return this.attention(wish, subject, rerun, inside);
   }
 
   // ── Kinds of looks ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private probs({ top }: ProbeWish, engine: Engine, s: Session, pos: number, rerun: Rerun): Part | Refusal {
+  private probs({ top }: ProbeWish, subject: Subject, rerun: Rerun): Part | Refusal {
+    const { s, pos } = subject;
     rerun.body();
     const logits = rerun.logits();
     if (logits === null) return refuse('INVAL', 5002, `the logits behind position ${pos} are not finite`);
@@ -190,7 +208,7 @@ export class Probe {
     const stages = stagesOf(s, logits.length).map(({ name, isPenalised, keeps, temp, cut }) => {
       return { name, chances: rerun.chances(largest(isPenalised ? penalised : logits, keeps), temp, cut) };
     });
-    const next = this.idAt(engine, s, pos + 1);
+    const next = this.idAt(subject, pos + 1);
     return {
       vocabulary: logits.length,
       sampler: {
@@ -209,16 +227,8 @@ export class Probe {
     };
   }
 
-  private attention(
-    { layer, head }: ProbeWish,
-    { shape }: Engine,
-    s: Session,
-    _pos: number,
-    rerun: Rerun,
-    inside: Inside,
-  ): Part {
-    const { historyAt } = this.residency.slotOf(s)!;
-    const { layers, heads, headsKv } = shape;
+  private attention({ layer, head }: ProbeWish, subject: Subject, rerun: Rerun, inside: Inside): Part {
+    const { layers, heads, headsKv } = subject.engine.shape;
     const row = [...rerun.weights(inside, layer, head)];
     return {
       layer,
@@ -228,19 +238,12 @@ export class Probe {
       heads_kv: headsKv,
       head_kv: Math.floor(head / (heads / headsKv)),
       entropy: row.reduce((sum, w) => (w === 0 ? sum : sum - w * log2(w)), 0),
-      row: row.map((weight, position) => ({ position, ...this.tokenAt(historyAt, position), weight })),
+      row: row.map((weight, position) => ({ position, ...this.tokenAt(subject.historyAt, position), weight })),
     };
   }
 
-  private lens(
-    { top }: ProbeWish,
-    engine: Engine,
-    s: Session,
-    pos: number,
-    rerun: Rerun,
-    inside: Inside,
-  ): Part | Refusal {
-    const next = this.idAt(engine, s, pos + 1);
+  private lens({ top }: ProbeWish, subject: Subject, rerun: Rerun, inside: Inside): Part | Refusal {
+    const next = this.idAt(subject, subject.pos + 1);
     const layers: Part[] = [];
     for (const [i, residual] of rerun.residuals(inside).entries()) {
       const logits = rerun.logits(inside, residual);
@@ -255,19 +258,19 @@ export class Probe {
         top: best.map(({ id, logit }) => ({ ...this.text(id), logit, probability: of(id) })),
       });
     }
-    return { vocabulary: engine.vocabulary.count, layers };
+    return { vocabulary: subject.engine.vocabulary.count, layers };
   }
 
   // ── Tokens ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** The token of a position, if it is known by now. */
-  private idAt(engine: Engine, s: Session, pos: number): number | null {
-    if (pos >= lengthOf(s, engine)) return null;
-    return this.k.arena.u32[(this.residency.slotOf(s)!.historyAt >> 2) + pos]!;
+  /** The token of a position of its session, if it is known by now. */
+  private idAt({ s, engine, historyAt }: Subject, pos: number): number | null {
+    return pos < lengthOf(s, engine) ? this.k.arena.u32[(historyAt >> 2) + pos]! : null;
   }
 
-  private next(engine: Engine, s: Session, historyAt: number, pos: number): Part | null {
-    if (this.idAt(engine, s, pos + 1) === null) return null;
+  private next(subject: Subject): Part | null {
+    const { s, historyAt, pos } = subject;
+    if (this.idAt(subject, pos + 1) === null) return null;
     return { ...this.tokenAt(historyAt, pos + 1), drawn: !s.isScore && pos + 1 >= s.get('promptTokens') };
   }
 

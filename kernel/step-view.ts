@@ -2,8 +2,9 @@
 // instruction that a processor is held before. Computed when somebody reads it, from the plan and the step block; the machine does nothing for it.
 //
 // /proc/step is lines of `key value`:
-//   state     held: before this op; done: it ran last; failed: it ran last, and ended the pass; none: no pass has run since the model was loaded or
-//             priced anew; denied: the model's package does not let anybody look, `why` says so. Behind these two there are no more lines
+//   state     held: before this op; done: it ran last; failed: it ran last, and ended the pass; none: no pass has run since the model was loaded,
+//             priced anew or looked into by a program; denied: the model's package does not let anybody look, `why` says so. Behind these two
+//             there are no more lines
 //   index     in /proc/plan; `ops`: how many there are; `pc`: its record in the arena
 //   segment, op, layer, name, n, most, least, compute, memory, overhead, instructions, loaded, stored: see PLAN_COLUMNS
 //   positions, tokens, sessions: of each of the n rows, blanks between
@@ -67,7 +68,7 @@ export class StepView {
     const denied = loader.denies('inspect');
     if (denied !== null) return `state denied\nwhy ${denied.message}\n`;
     const rows = this.rows();
-    const op = listing.at(processor.pc);
+    const op = rows === null ? null : listing.at(processor.pc);
     if (rows === null || op === null) return 'state none\n';
     if (!this.isSeen(rows)) return '';
     const own = rowsOf(arena, lay.stepAt, op.at).map(i => rows[i]!);
@@ -107,10 +108,10 @@ export class StepView {
 
   // ── The pass ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Its rows; null: none has run under the prices that are in force. */
+  /** Its rows; null: none has run under the prices that are in force, or its step block is another's by now. */
   private rows(): readonly Row[] | null {
-    const { arena, lay, loader, pass } = this.k;
-    if (pass().prices !== loader.prices()) return null;
+    const { arena, lay, loader, pass, processor } = this.k;
+    if (pass().prices !== loader.prices() || processor.pc === 0) return null; // in this order: a pc of another plan is no op's
     return Array.from({ length: this.word(lay.stepAt + step.n) }, (_, i) =>
       RowRecord.read(arena.u8, lay.rowsAt + i * RowRecord.bytes),
     );

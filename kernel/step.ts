@@ -59,6 +59,12 @@ export class Processor {
     return this.cycles - this.booked;
   }
 
+  /** Step block and rows are no longer those of the op that ran last: from here on none has. */
+  forget(): void {
+    this.ranAt = 0;
+    this.ranOn = false;
+  }
+
   /** hot: a segment begins, its first op being at `opAt` (0: an engine without it); of a model that streams body and head, over `rows` rows. */
   begin(segment: Segment, opAt: number, rows = 0): void {
     const { arena, lay, streams } = this;

@@ -4,7 +4,10 @@ import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { boot } from '../boot/index.ts';
 import { replay, sharedOptions, type Replayed, type Share } from '../boot/share.ts';
+import type { News } from '../boot/web/protocol/messages.ts';
+import { UNATTENDED } from '../boot/web/worker/host.ts';
 import { UNSHOWN_MAX } from '../boot/web/worker/outflow.ts';
+import { Watcher } from '../boot/web/worker/watcher.ts';
 import { Sitter } from './support/ground.ts';
 
 const LONG = 'llminfer --temp 0 --max-tokens 200 Once upon a time';
@@ -245,4 +248,96 @@ test('what was typed is there for a link, but for what no link can carry', t => 
   sitter.enter('an answer\r');
   t.deepEqual(sitter.host.typed.commands, ['echo on""e', 'echo two', "echo 'th", "ree'", 'read line', 'an answer']);
   t.is(sitter.host.typed.leftOut, 3);
+});
+
+test('a pass that takes long lets others in between its layers, and comes to the same bytes', t => {
+  const drive = (passMs: number) => {
+    let pieces = 0;
+    const come = outcome(sitter => {
+      const { machine } = sitter.host;
+      const run = machine.run.bind(machine);
+      machine.run = slices => {
+        const state = run(slices);
+        sitter.ground.pass(state === 'stopped' ? passMs / 4 : passMs);
+        if (state === 'stopped') pieces++;
+        return state;
+      };
+      return sitter.enter(SHORT);
+    });
+    return { come, pieces };
+  };
+  const [quick, slow] = [drive(1), drive(400)];
+  t.is(quick.pieces, 0);
+  t.true(slow.pieces > 8, `${slow.pieces} stops`);
+  t.deepEqual(slow.come, quick.come);
+});
+
+test('what is watched is told as it changes, no more often than was asked, and nobody in the machine notices', t => {
+  const plain = outcome(sitter => sitter.enter(SHORT));
+  const seen: { ms: number; files: Readonly<Record<string, string>>; bytes: number; probe: string | null }[] = [];
+  let watched: Watcher;
+  const come = outcome(sitter => {
+    const { ground, host } = sitter;
+    const tell = (news: News): void => {
+      if (news.news === 'seen')
+        seen.push({ ms: ground.now, files: news.files, bytes: news.trace?.length ?? 0, probe: news.probe });
+    };
+    watched = new Watcher({ ...ground, tell }, () => host.machine);
+    sitter.attend({ ...UNATTENDED, moved: () => watched.moved() });
+    watched.set({
+      paths: ['/proc/arena', '/proc/sessions', '/nowhere'],
+      trace: true,
+      probe: { session: 0, what: 'probs', layer: 0, head: 0, top: 3 },
+      everyMs: 40,
+    });
+    return sitter.enter(SHORT);
+  });
+  t.deepEqual(come, plain);
+  t.is(seen[0]!.files['/nowhere'], '', 'all of it is told once');
+  t.true(seen.length > 1);
+  for (const [i, { ms, files }] of seen.entries()) {
+    if (i === 0) continue;
+    t.true(ms - seen[i - 1]!.ms >= 40);
+    t.false('/nowhere' in files, 'what has not changed is not told again');
+  }
+  t.true(seen.some(s => s.bytes > 0));
+  t.regex(seen.findLast(s => s.probe !== null)!.probe!, /^\{/);
+});
+
+test('a program that had the screen gives it back when the machine halts, and what the kernel said can be read', t => {
+  const sitter = new Sitter();
+  sitter.type('top\r');
+  sitter.until(() => sitter.host.tty.raw);
+  const { vfs } = sitter.host.machine.kernel;
+  vfs.resolve = () => {
+    throw new Error('a table of the kernel is wrong');
+  };
+  const text = sitter.settle();
+  t.is(sitter.host.kind, 'halted');
+  const [, after] = text.split(`\x1b[?1049l`);
+  t.regex(after!, /kernel panic: a table of the kernel is wrong[\s\S]*machine halted/);
+});
+
+test('what the machine waits for outside, it waits for whatever is typed', t => {
+  const sitter = new Sitter();
+  let release = (): void => {};
+  let rounds = 0;
+  sitter.attend({
+    ...UNATTENDED,
+    holdUp: () => (++rounds === 2 ? new Promise(resolve => (release = resolve)) : null),
+  });
+  sitter.type('echo on""e\r');
+  sitter.settle();
+  t.is(rounds, 2);
+  sitter.type('\x03');
+  sitter.host.speed({ mode: 'pause' });
+  sitter.host.speed({ mode: 'run' });
+  sitter.settle();
+  t.is(rounds, 2);
+  release();
+  return new Promise<void>(resolve => setImmediate(resolve)).then(() => {
+    sitter.settle();
+    t.true(rounds > 2);
+    t.is(sitter.host.kind, 'idle');
+  });
 });

@@ -192,6 +192,7 @@ const SETTINGS: readonly Options[] = [
   { temp: 0, repeatPenalty: 1.1 },
   { temp: 0.5, topK: 1, topP: 1 },
   { temp: 0.3, topK: 3, topP: 1, minP: 0.3, repeatPenalty: 0.7, seed: 6, rng: 1 },
+  { temp: 1e-30, topK: 129, topP: 1e-6, minP: 1, repeatPenalty: 100, seed: 7 },
 ];
 
 test('the lens behind the last layer is the step’s own logits, to the bit; chances and entropies are those of f64 softmax and sampler', t => {
@@ -533,8 +534,8 @@ test('who may look: a user into sessions of their own, the superuser into all', 
     const r = bench.kernel.sessions.look(handle, options, { pid: 1, uid });
     if (typeof r === 'number') return `errno ${-r}`;
     if (isRefusal(r)) return r.message;
-    const answer = r.take();
-    return isRefusal(answer) ? answer.message : `session ${(JSON.parse(answer.json) as Told).id}`;
+    const { answer } = r.take();
+    return isRefusal(answer) ? answer.message : `session ${(JSON.parse(answer) as Told).id}`;
   };
   const [mine, theirs] = [own, other].map(handle => `session ${bench.report(handle).id}`) as [string, string];
   t.is(ask(own, 1000), mine);

@@ -307,8 +307,9 @@ const clippedOf = (page: Page): Promise<string[]> =>
 /** Everything that is wrong with every dialog and every view of one size in one scheme. */
 async function looked(page: Page, size: Size): Promise<string[]> {
   const wrong = new Set<string>();
-  const look = async (what: string): Promise<void> => {
-    for (const fault of [...(await faultsOf(page)), ...(await clippedOf(page))]) wrong.add(`${what}: ${fault}`);
+  const look = async (what: string, isJudged = true): Promise<void> => {
+    const faults = isJudged ? await faultsOf(page) : [];
+    for (const fault of [...faults, ...(await clippedOf(page))]) wrong.add(`${what}: ${fault}`);
   };
   await page.evaluate(readFileSync('node_modules/axe-core/axe.min.js', 'utf8'));
   await look('terminal');
@@ -328,7 +329,7 @@ async function looked(page: Page, size: Size): Promise<string[]> {
       [...document.querySelectorAll<HTMLElement>('[role=tab]')].find(tab => tab.textContent === wanted)!.click();
     }, name);
     await new Promise(resolve => setTimeout(resolve, 100)); // what it shows has been asked for, has come, and is drawn
-    await look(name);
+    await look(name, soak || size === 'telephone'); // pagepanel.test.ts has them judged with more in them
   }
   return [...wrong];
 }
@@ -440,9 +441,9 @@ async function hasKeys(t: ExecutionContext, page: Page): Promise<void> {
   await page.keyboard.type('ls /usr/share/la');
   await press(page, 'Tab', '#keys');
   await shows(page, /labs\/$/);
-  await press(page, 'Control', '#keys');
+  await press(page, 'Ctrl, Control', '#keys');
   await page.keyboard.type('u');
-  t.is(await page.$eval('#keys [aria-label=Control]', e => e.getAttribute('aria-pressed')), 'false');
+  t.is(await page.$eval('#keys [aria-label^=Ctrl]', e => e.getAttribute('aria-pressed')), 'false');
   await page.waitForFunction(() =>
     /sis>$/.test(
       [...document.querySelectorAll('.xterm-rows > div')]

@@ -12,6 +12,7 @@ import type { Browser, Page } from 'puppeteer-core';
 import { directory as hostDirectory } from '../boot/host-directory.ts';
 import { E, errnoName, KIND, O, utf8Encode, type HostDirectory, type HostFile } from '../kernel/abi/index.ts';
 import type { FileEntry, News, PoweredOn, PowerOn, Storage } from '../boot/web/protocol/messages.ts';
+import { nextName, plainName } from '../boot/web/worker/intake.ts';
 import { makeRandom } from './support/arena.ts';
 import { BROWSERS, bundled, type BrowserName } from './support/browser.ts';
 import { cable, workerOf, type Cable } from './support/cable.ts';
@@ -116,7 +117,7 @@ test('random operations on slots give what Linux gives, and are there again at t
   t.teardown(() => rmSync(place, { recursive: true, force: true }));
   const mask = process.umask(0);
   t.teardown(() => process.umask(mask));
-  for (let seed = 1; seed <= (isSoak ? 200 : 6); seed++) {
+  for (let seed = 1; seed <= (isSoak ? 200 : 4); seed++) {
     const random = makeRandom(seed);
     const root = mkdtempSync(path.join(place, 'root-'));
     const linux = hostDirectory(root, false);
@@ -187,7 +188,7 @@ function mixed(found: readonly string[], before: readonly string[], behind: read
 
 test('the power goes at any write: each step is done or not, and other files keep their bytes', t => {
   let cuts = 0;
-  for (let seed = 1; seed <= (isSoak ? 100 : 6); seed++) {
+  for (let seed = 1; seed <= (isSoak ? 100 : 4); seed++) {
     const whole = new Slots();
     const trees: (readonly string[])[] = [];
     const operations: number[] = []; // behind each step
@@ -207,11 +208,11 @@ test('the power goes at any write: each step is done or not, and other files kee
         cuts++;
       }
   }
-  return t.true(cuts > 400, `${cuts}`);
+  return t.true(cuts > 300, `${cuts}`);
 });
 
 test('a disk that keeps for sure only what was flushed: names are those of one moment since', t => {
-  for (let seed = 1; seed <= (isSoak ? 400 : 20); seed++) {
+  for (let seed = 1; seed <= (isSoak ? 400 : 12); seed++) {
     const trees: string[] = [];
     const operations: number[] = [];
     const whole = new Slots();
@@ -335,6 +336,18 @@ test('a damaged list of names is refused, or ends before the damage', t => {
   return t.throws(() => slots.directory(), { message: 'the list of files is damaged' });
 });
 
+test('names of files from outside are ones that the machine takes', t => {
+  t.is(plainName('zażółć 日本 👍.gguf'), 'zażółć 日本 👍.gguf');
+  t.is(plainName('a/b\u0007c\ud800\u009b'), 'a_b_c__');
+  t.deepEqual(['', '.', '..', 'x'].map(plainName), ['file', 'file', 'file', 'x']);
+  const long = plainName(`${'é'.repeat(300)}.gguf`);
+  t.true(Buffer.byteLength(long) <= 251 && long.endsWith('éé.gguf'), long);
+  t.deepEqual(
+    ['x.gguf', 'a.b/x', '.web', 'x'].map(name => nextName(name, 2)),
+    ['x-2.gguf', 'a.b/x-2', '.web-2', 'x-2'],
+  );
+});
+
 // ── In browsers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const KEPT: PowerOn = { seed: 1, target: '', columns: 200, rows: 24, home: 'kept', log: 'kept', share: null };
@@ -401,6 +414,25 @@ class Seat {
 
   async troubles(): Promise<string[]> {
     return (await this.news()).flatMap(item => (item.news === 'trouble' ? [item.text] : []));
+  }
+
+  /** Cuts the power while a Blob of so many pieces is on its way. */
+  cutWhile(name: string, pieceBytes: number, pieces: number): Promise<void> {
+    return this.page.evaluate(
+      async (n, bytes, count) => {
+        const { machine } = globalThis as unknown as { machine: Cable };
+        const piece = new Blob([new Uint8Array(bytes)]);
+        void machine.ask('put', n, new Blob(Array.from({ length: count }, () => piece)));
+        while (!machine.news.some(item => item.news === 'progress' && item.what === n))
+          await new Promise(done => {
+            setTimeout(done, 1);
+          });
+        machine.cut();
+      },
+      name,
+      pieceBytes,
+      pieces,
+    );
   }
 
   /** Types without waiting, and cuts the power after that time. */
@@ -480,14 +512,14 @@ IN_BROWSER('a home outlives the worker, the page and the browser, and the audit 
   for (const line of [
     'cd /home; mkdir docs; echo one > docs/a; echo two >> docs/a; cp docs/a docs/b; echo 1 > docs/b',
     'mv docs/b kept; rm docs/a; echo three > docs/c; chmod 600 docs/c; mkdir gone; rmdir gone',
-    "su user -c 'echo mine > ~/x'; ln -s a b; su auditor -c 'cat /home/docs/c'",
+    "su user -c 'echo mine > ~/x'; ln -s a b; su auditor -c 'cat docs/c'",
     'for i in $(seq 150); do echo $i > n$i; done; cat n* | wc -l; rm n*',
   ])
     printed.push(await first.enter(line));
   t.deepEqual(printed, [
     '',
     '',
-    "ln: failed to create symbolic link 'b': Operation not permitted\ncat: /home/docs/c: Permission denied\n",
+    "ln: failed to create symbolic link 'b': Operation not permitted\ncat: docs/c: Permission denied\n",
     '150\n',
   ]);
   t.is(await first.put('x y.bin', 1000, 1500), '/home/x y.bin');
@@ -530,7 +562,12 @@ IN_BROWSER('a home outlives the worker, the page and the browser, and the audit 
     ),
     '0\n2\n',
   );
+  // Switched off with more files made than could be opened; and what was on its way when the power goes takes no room.
+  await again.enter('for i in $(seq 99); do echo $i > /home/user/n$i; done');
   await again.ask('powerOff');
+  const third = await Seat.take(page, url);
+  t.is(await third.enter('cat /home/user/n* | wc -l; rm /home/user/n*'), '99\n');
+  await third.cutWhile('put', 1024 * 1024, 8);
   await (await running.get(name)!).close();
   running.delete(name);
 
@@ -540,8 +577,10 @@ IN_BROWSER('a home outlives the worker, the page and the browser, and the audit 
     await last.enter(
       'llmctl audit export /tmp/e > /tmp/v && llmctl audit verify /tmp/e > /tmp/v 2>&1; echo $?; llmctl audit list | grep -c boot',
     ),
-    '0\n3\n',
+    '0\n4\n',
   );
+  const { usedBytes } = (await last.ask('storage')) as Storage;
+  t.true(usedBytes < 4 * 1024 * 1024, `${usedBytes}`);
 });
 
 IN_BROWSER('a worker that ends in the middle of writing leaves names and files whole', async (t, name, file) => {
@@ -636,7 +675,7 @@ IN_BROWSER(
     t.deepEqual(told, [`The audit log is not kept: ${status.why}.`]);
 
     const lost = await Seat.take(page, url, { ...KEPT, home: 'lost', log: 'lost' });
-    t.like(lost.on.storage, { isKept: false, why: 'it was not asked for' });
+    t.like(lost.on.storage, { isKept: false, why: 'nobody asked for it to be kept' });
     t.is(await lost.put('x', 1000, 1000), '/home/x');
     t.is(await lost.put('x', 1000, 1), '/home/x-1');
     t.is(await lost.enter('cat /home/x | sha256sum; rm /home/x*'), `${sha256(dropped(1000, 1000))}  -\n`);

@@ -61,7 +61,16 @@ interface Traces {
   readonly outputs: readonly string[];
   readonly trace: Uint8Array;
   readonly kmsg: string;
+  readonly times: readonly string[];
   readonly state: string;
+}
+
+/** When everything in the tree was read, written and changed last, in nanoseconds. */
+function timesOf(machine: Machine): string[] {
+  return [...everything(machine, '/').keys(), '/etc', '/home', '/tmp', '/'].map(file => {
+    const stat = machine.kernel.vfs.stat('/', file, false);
+    return typeof stat === 'number' ? file : `${file} ${stat.accessedNs} ${stat.modifiedNs} ${stat.changedNs}`;
+  });
 }
 
 const COMMANDS = [
@@ -97,7 +106,8 @@ function lived(
     digests.push(kernel.arenaDigest());
   }
   const { bytes: trace } = machine.traceSince(0);
-  return { digests, outputs, trace, kmsg: text(machine.observe('/proc/kmsg')), state: machine.stateDigest() };
+  const kmsg = text(machine.observe('/proc/kmsg'));
+  return { digests, outputs, trace, kmsg, times: timesOf(machine), state: machine.stateDigest() };
 }
 
 test('a machine that is looked at after every round is the one that nobody looks at', t => {
@@ -418,8 +428,14 @@ const plainOf = (share: Share): object => ({
 });
 /** Its fields in the order in which a link is read. */
 const inOrder = ({ build, columns, commands, digest: state, files, rows, seed, target }: Share): object => ({
-  ...{ build, columns, commands, digest: state },
-  ...{ files: files.map(({ path: at, bytes }) => ({ bytes, path: at })), rows, seed, target },
+  build,
+  columns,
+  commands,
+  digest: state,
+  files: files.map(({ path: at, bytes }) => ({ bytes, path: at })),
+  rows,
+  seed,
+  target,
 });
 const bytesAsList = (_: string, value: unknown): unknown => (value instanceof Uint8Array ? [...value] : value);
 
@@ -606,14 +622,16 @@ for (const [browser, file] of BROWSERS) {
     const plain = JSON.stringify(shareOf());
     const links = [
       '#other',
-      ...[packed(plain), packed(plain, 1), packed(plain, 50), packed(plain).slice(0, -4), packed(plain.slice(1))],
-      ...[
-        packed(new Uint8Array(40 * 1024 * 1024)),
-        packed(Uint8Array.of(0xff)),
-        'arena8=1.',
-        'arena8=1.____',
-        'arena8=2.x',
-      ],
+      packed(plain),
+      packed(plain, 1),
+      packed(plain, 50),
+      packed(plain).slice(0, -4),
+      packed(plain.slice(1)),
+      packed(new Uint8Array(40 * 1024 * 1024)),
+      packed(Uint8Array.of(0xff)),
+      'arena8=1.',
+      'arena8=1.____',
+      'arena8=2.x',
       ...fc.sample(shares, 20).map(share => packed(JSON.stringify(plainOf(share)))),
     ];
     const given = shareOf({

@@ -293,13 +293,17 @@ for (const [name, scene] of Object.entries(LOOKED))
   });
 
 test('others see no step of a session that is not theirs, nor what a package hides', t => {
-  const { machine, pid } = seat({ script: `llmctl load fable-q4_0 --ctx 64; ${ASK} Once`, shows: /./ });
+  const { machine, pid } = seat({
+    script: `llmctl load fable-q4_0 --ctx 64; llmctl submit -n 3 Once; sleep 9`,
+    shows: /./,
+  });
   drive({ machine, pid, printed: () => '', records: () => 0 }, () => null);
   t.regex(machine.exec('cat /proc/step').stdout, /^state done\n[^]*\nsessions 1\n/);
   t.is(machine.exec('su user -c "cat /proc/step"').stdout, '');
   const plan = machine.exec('su user -c "cat /proc/plan"').stdout.split('\n');
   t.is(plan[0], PLAN_COLUMNS.join('\t'));
   t.is(plan.length, 2 + told(machine).figure('ops'));
+  t.is(machine.exec('llmctl probs > /dev/null; cat /proc/step').stdout, 'state none\n');
   t.is(machine.exec('llmctl unload; cat /proc/step /proc/plan').stdout, '');
 });
 

@@ -192,26 +192,43 @@ function replaceFolder(folder, files) {
 
 // ── Weight ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A table of the files: bytes as they are, and as a server sends them that compresses. */
-export function weightReport(files) {
+/** What a browser fetches before the first prompt, as names within the build: of the kernels the build that most engines take. */
+function beforePrompt(files) {
+  const scripts = new Set(['page.js']);
+  for (const name of scripts)
+    // a set grows while it is gone through: chunks that a script imports at its beginning
+    for (const [, chunk] of `${files.get(name)}`.matchAll(/(?:from|import)"\.\/([^"]+)"/g)) scripts.add(chunk);
+  const others = ['index.html', 'manifest.webmanifest', 'icon.svg', 'start.js', 'page.css', 'worker.js', 'machine.js'];
+  return new Set([...scripts, ...others, 'kernels.relaxed.wasm', 'certificates.json', 'image.cpio.gz']);
+}
+
+/** Tables of the files: bytes as they are, and as a server sends them that compresses. */
+export function weightReport(built) {
+  const files = new Map([...built].map(([name, bytes]) => [path.basename(name), bytes]));
+  const isFirst = beforePrompt(files);
   const rows = [...files].map(([name, bytes]) => ({
-    name: name.replace(/^[0-9a-f]{16}\//, ''),
+    name,
     raw: bytes.length,
     gzip: Math.min(bytes.length, gzipSync(bytes, { level: 9 }).length),
   }));
-  const isModel = ({ name }) => name.endsWith('.gguf');
-  const sum = (title, of) => ({
-    name: title,
-    raw: of.reduce((n, r) => n + r.raw, 0),
-    gzip: of.reduce((n, r) => n + r.gzip, 0),
-  });
   const line = ({ name, raw, gzip }) => `${name.padEnd(24)}${`${raw}`.padStart(10)}${`${gzip}`.padStart(10)}`;
-  const rest = rows.filter(r => !isModel(r)).sort((a, b) => b.gzip - a.gzip);
+  const part = (title, of) => {
+    const sum = what => of.reduce((n, row) => n + row[what], 0);
+    const sums = { name: title, raw: sum('raw'), gzip: sum('gzip') };
+    return [...of.sort((x, y) => y.gzip - x.gzip).map(line), line(sums), ''];
+  };
+  const isModel = ({ name }) => name.endsWith('.gguf');
   return [
     `${'file'.padEnd(24)}${'bytes'.padStart(10)}${'gzip'.padStart(10)}`,
-    ...rest.map(line),
-    line(sum('without models', rest)),
-    line(sum('models', rows.filter(isModel))),
+    ...part(
+      '= before the prompt',
+      rows.filter(r => isFirst.has(r.name)),
+    ),
+    ...part(
+      '= later, or on demand',
+      rows.filter(r => !isFirst.has(r.name) && !isModel(r)),
+    ),
+    ...part('= models', rows.filter(isModel)),
   ].join('\n');
 }
 

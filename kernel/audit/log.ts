@@ -50,6 +50,8 @@ export interface LogParts {
   readonly key: LogKey;
   readonly sha256: Sha256;
   readonly nameOf: (uid: number) => string;
+  /** The host reads: what it reads counts for nobody else. */
+  readonly isLookedAt: () => boolean;
 }
 
 /** Where the log lies: what only it may write, the hashes' storage, the disk that is waited for. */
@@ -99,7 +101,7 @@ export class AuditLog {
   // ── Power-on ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   place({ appender, pool, disk }: LogStorage): void {
-    this.store = new Store(appender);
+    this.store = new Store(appender, this.k.isLookedAt);
     this.hashes = new HashFile(pool);
     this.disk = disk;
   }

@@ -36,15 +36,24 @@ const failed = (what: string, errno: number): Refusal => ({
   message: `/var/audit/${what}: ${strerror(errno)}`,
 });
 
+/** The records of a file. */
+interface Shelf {
+  readonly first: number;
+  readonly records: readonly Uint8Array[];
+}
+
 export class Store {
   /** First numbers of the files of records, in order. */
   private readonly firsts: number[] = [];
   private entries: AppendFile | null = null;
   private checkpoints: AppendFile | null = null;
-  /** The file that was read last: records are asked for in order. */
-  private shelf: { readonly first: number; readonly records: readonly Uint8Array[] } | null = null;
+  /** The file that was read last, by the machine and by who looks at it: records are asked for in order, and neither spares the other a read. */
+  private readonly shelves: { machine: Shelf | null; looker: Shelf | null } = { machine: null, looker: null };
 
-  constructor(private readonly files: Appender) {}
+  constructor(
+    private readonly files: Appender,
+    private readonly isLookedAt: () => boolean,
+  ) {}
 
   // ── Reading it at power-on ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,7 +131,7 @@ export class Store {
     }
     const status = this.entries!.append(joined(...records.map(frame)));
     if (status < 0) return failed(entriesPath(this.firsts.at(-1)!), status);
-    this.shelf = null;
+    this.shelves.machine = this.shelves.looker = null;
     return null;
   }
 
@@ -190,11 +199,13 @@ export class Store {
     while (i > 0 && this.firsts[i]! > number) i--;
     const first = this.firsts[i];
     if (first === undefined) return null;
-    if (this.shelf?.first !== first) {
+    const whose = this.isLookedAt() ? 'looker' : 'machine';
+    let shelf = this.shelves[whose];
+    if (shelf?.first !== first) {
       const bytes = this.bytesFrom(first);
       if (!(bytes instanceof Uint8Array)) return null;
-      this.shelf = { first, records: readFrames(bytes).records };
+      shelf = this.shelves[whose] = { first, records: readFrames(bytes).records };
     }
-    return this.shelf.records[number - first] ?? null;
+    return shelf.records[number - first] ?? null;
   }
 }

@@ -11,6 +11,8 @@ import { readAll } from './stdio.ts';
 
 const topDefault = 10;
 const barWidth = 40;
+/** What is left of a line for what a layer would have said. */
+const saysWidth = 40;
 /** Of an answer: a position has fewer bytes than that, its text included. */
 const bytesMost = LIMITS.contextMax * (LIMITS.tokenBytes + 100);
 
@@ -142,7 +144,7 @@ function* ask(
 
 /** In quotes, with what cannot be seen escaped. */
 const quoted = ({ text }: Token): string => JSON.stringify(text);
-const percent = (p: number | null): string => (p === null ? '-' : `${(100 * p).toFixed(2)} %`);
+const percent = (p: number | null): string => (p === null ? '-' : `${(100 * p).toFixed(2)}%`);
 const bits = (entropy: number): string => `${entropy.toFixed(2)} bit`;
 
 function heading({ id, state, position, token, next }: Told): string {
@@ -162,7 +164,7 @@ function probsText(told: Probs): string {
     table([['STAGE', 'TOKENS', 'ENTROPY', nextTitle], ...stages], [false, true, true, true]),
     '\n',
     table(
-      [['ID', 'TOKEN', 'LOGIT', ...names.map(name => name.toUpperCase())], ...best],
+      [['ID', 'TOKEN', 'LOGIT', ...names.map(name => (name === 'temperature' ? 'TEMP' : name.toUpperCase()))], ...best],
       [true, false, true, ...names.map(() => true)],
     ),
   ].join('');
@@ -187,7 +189,8 @@ const layerName = (layer: number): string => (layer < 0 ? 'embedding' : String(l
 function lensText(told: Lens): string {
   const nextTitle = told.next === null ? 'NEXT' : quoted(told.next);
   const rows = told.layers.map(({ layer, entropy, rank, probability, top }) => {
-    const says = top.slice(0, 3).map(t => `${quoted(t)} ${(100 * t.probability).toFixed(1)} %`);
+    const says = top.map(t => `${quoted(t)} ${(100 * t.probability).toFixed(1)}%`);
+    while (says.join('  ').length > saysWidth) says.pop();
     return [layerName(layer), bits(entropy), rank === null ? '-' : String(rank), percent(probability), says.join('  ')];
   });
   return (

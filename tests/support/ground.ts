@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { boot } from '../../boot/index.ts';
 import { storeShared, type Share } from '../../boot/share.ts';
-import { Host, type Ground } from '../../boot/web/worker/host.ts';
+import { Host, UNATTENDED, type Attendant, type Ground } from '../../boot/web/worker/host.ts';
 import type { News } from '../../boot/web/protocol/messages.ts';
 import { utf8Encode } from '../../kernel/abi/index.ts';
 
@@ -63,12 +63,18 @@ export class SimulatedGround implements Ground {
   get now(): number {
     return this.#ms;
   }
+
+  /** Time goes by. */
+  pass(ms: number): void {
+    this.#ms += ms;
+  }
 }
 
 /** Somebody at a page with a machine, by raw calls. */
 export class Sitter {
   readonly ground = new SimulatedGround();
   readonly host: Host;
+  #attendant = UNATTENDED;
   /** What came to the terminal up to the first prompt. */
   readonly boot: string;
 
@@ -82,8 +88,16 @@ export class Sitter {
       this.digestAtPrompt = isWhole ? this.host.machine.stateDigest() : '';
       this.headAtPrompt = this.host.machine.auditHead();
     };
-    this.host = new Host(this.ground, { columns, rows }, (console, log) =>
-      boot({ image: IMAGE, ...options, console, log }),
+    this.host = new Host(
+      this.ground,
+      { columns, rows },
+      (console, log) => boot({ image: IMAGE, ...options, console, log }),
+      {
+        moved: () => this.#attendant.moved(),
+        rested: () => this.#attendant.rested(),
+        holdUp: () => this.#attendant.holdUp(),
+        ended: () => this.#attendant.ended(),
+      },
     );
     if (share !== null) storeShared(this.host.machine, share);
     this.host.start(atPrompt, share?.commands);
@@ -92,6 +106,11 @@ export class Sitter {
       this.type('echo ah""ead\r');
     }
     this.boot = this.settle();
+  }
+
+  /** Who looks after the machine from now on. */
+  attend(attendant: Attendant): void {
+    this.#attendant = attendant;
   }
 
   /** Everything is shown at once, until nothing is left to happen; returns what came. */

@@ -16,6 +16,8 @@ export const COMMANDS = [
   'llmctl tokenize "Zażółć gęślą jaźń 123  456\n\ttab"',
   'echo "{% for m in messages %}{{ m.role }}: {{ m.content | upper }}{% endfor %}" > /tmp/c.jinja',
   'llminfer --json --chat --template-file /tmp/c.jinja --max-tokens 4 Hello',
+  'llmctl submit --seed 3 --max-tokens 9 --repeat-penalty 1.2 --min-p 0.02 "Once upon a time"; sleep 3',
+  'llmctl probs --json --top 20; llmctl attention --json --layer 2 --head 1; llmctl lens --json --last 3; llmctl lens',
   'uptime; cat /proc/arena',
 ];
 

@@ -79,7 +79,7 @@ export class Desk {
     const { view } = document.body.dataset;
     for (const choice of this.#choices()) choice.setAttribute('aria-pressed', String(choice.dataset['view'] === view));
     const { splitPercent } = settings();
-    const width80 = Math.round((this.#terminal.width80() / innerWidth) * 1000) / 10;
+    const width80 = Math.ceil((this.#terminal.width80() / innerWidth) * 1000) / 10;
     this.#split(splitPercent > 0 ? splitPercent : Math.min(SPLIT.most, Math.max(width80, 50)));
     this.#view = this.#panel?.view ?? this.#view;
     this.#panel?.show(!this.#narrow.matches || view === 'panel' ? this.#view : null);

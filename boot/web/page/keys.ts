@@ -11,9 +11,9 @@ export interface KeyTarget {
 }
 
 const KEYS: readonly (readonly [text: string, name: string, data: string])[] = [
-  ['Esc', 'Escape', '\x1b'],
+  ['Esc', 'Esc, Escape', '\x1b'],
   ['Tab', 'Tab', '\t'],
-  ['Ctrl', 'Control', ''],
+  ['Ctrl', 'Ctrl, Control', ''],
   ['↑', 'Up', 'A'],
   ['↓', 'Down', 'B'],
   ['←', 'Left', 'D'],

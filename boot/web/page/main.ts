@@ -26,6 +26,9 @@ const RUN_TEXT: Readonly<Record<RunKind, string>> = {
   halted: 'Halted',
 };
 
+/** So long the rest of the page waits for the prompt. */
+const PATIENCE_MS = 2000;
+
 type StateNews = Extract<News, { readonly news: 'state' }>;
 
 class Page {
@@ -100,7 +103,9 @@ class Page {
 
   /** The first thing that happens: what the address says, or a machine as it was chosen. */
   async begin(): Promise<void> {
-    await this.#openLink(true);
+    const opened = this.#openLink(true);
+    // Rather at the prompt than on the way there; but what is replayed may take its time.
+    await Promise.race([opened, new Promise(resolve => setTimeout(resolve, PATIENCE_MS))]);
     await this.#desk.addPanel(this.#client, command => this.#type(command));
     await this.#terminal.drawWithWebgl();
     const trouble = await keepOffline();

@@ -150,10 +150,13 @@ export class TerminalPane {
     return this.#wholeCells(Math.min(FONT_PX.most, Math.max(FONT_PX.least, room / (COLUMNS * this.#cellWidth(1)))));
   }
 
-  /** The nearest smaller font whose columns are whole pixels of the screen: one renderer rounds them, the other does not. */
+  /**
+   * The nearest smaller font whose columns are whole pixels of the screen and a 30th: the renderer of the document takes columns as they are
+   * (measured to a 32nd), WebGL rounds them down.
+   */
   #wholeCells(px: number): number {
     const pixels = Math.floor(this.#cellWidth(px) * devicePixelRatio + 0.01);
-    return Math.ceil((pixels / devicePixelRatio / this.#cellWidth(1)) * 100) / 100;
+    return (pixels + 1 / 30) / devicePixelRatio / this.#cellWidth(1);
   }
 
   /** Pixels a column takes in a font of `px`. */
@@ -166,7 +169,8 @@ export class TerminalPane {
   /** Pixels that 80 columns of the chosen font, or the largest automatic one, take with everything beside them. */
   width80(): number {
     const { paddingLeft } = getComputedStyle(this.#screen.parentElement!);
-    const cells = Math.ceil(COLUMNS * this.#cellWidth(settings().fontPx || this.#wholeCells(FONT_PX.most))) + 1;
+    // And half a column: engines measure characters to different fractions.
+    const cells = Math.ceil((COLUMNS + 0.5) * this.#cellWidth(settings().fontPx || this.#wholeCells(FONT_PX.most)));
     return cells + Number.parseFloat(paddingLeft) + SCROLLBAR_PX;
   }
 

@@ -7,23 +7,7 @@ import type { Manual } from '../../../shell/lib/program.ts';
 import { llminfer } from '../../../shell/bin/llminfer.ts';
 import { sh } from '../../../shell/sh/sh.ts';
 import type { Parts } from '../../machine.ts';
-
-export interface Late extends Pick<Parts, 'programs' | 'templates'> {
-  readonly manual: Manual;
-  readonly ecdsa: typeof import('../../../trust/ecdsa.ts');
-  readonly cipher: typeof import('@noble/ciphers/chacha.js').chacha20poly1305;
-}
-
-declare global {
-  /** What late.ts has left. */
-  var arena8Late: Late | undefined;
-}
-
-/** Throws when the script cannot be loaded: the network is gone, and the page is not kept yet. */
-export function late(): Late {
-  if (globalThis.arena8Late === undefined) importScripts('late.js');
-  return globalThis.arena8Late!;
-}
+import { late } from './late-script.ts';
 
 /** A map that is there when it is first read. */
 class LateMap<V> implements ReadonlyMap<string, V> {

@@ -60,7 +60,7 @@ async function fetchImage(progress: Progress): Promise<Uint8Array> {
     at += bytes;
     taken.set(file, from + bytes);
   }
-  arrived(total); // what came compressed was fewer bytes
+  progress(total, total); // more than has come, where a piece was compressed
   return image;
 }
 

@@ -43,6 +43,8 @@ const PROGRAMS = [['sh', '/etc/rc'], ['sh']] as const;
 
 /** So long the machine turns before others have theirs. */
 const SLICE_MS = 8;
+/** A round that takes longer, as one of a large model's passes, is turned layer by layer: others have their turn between them. */
+const SLOW_MS = 50;
 /** News of the state come no closer together: 60 in a second. */
 const STATE_MS = 16;
 /** Rounds that Ctrl-C gets although the machine is paused, or nobody has seen its output: the program sees the signal in the first, then its shell. */
@@ -81,14 +83,17 @@ export class Host {
   #speed: Speed = { mode: 'run' };
   #step: StopAt | null = null; // asked for and not yet come to
   #paceDueMs = 0; // of the next op
+  #roundMs = 0; // that the round has taken, or has been taking, when it is held within its pass
+  #isSlow = false; // the last round took so long that nobody may wait for the end of the next
   #state: RunState = 'busy';
   #isOver = false;
   #inTurn = false;
   #input: Uint8Array = new Uint8Array(0); // typed, and no room for it in the terminal yet
   #interruptRounds = 0;
+  #said: string[] = []; // by the kernel's log, in this round
 
   /** What comes next, unless it is taken back; null: nothing until somebody wakes the machine. */
-  #due: { readonly takeBack: () => void } | null = null;
+  #due: { readonly takeBack: () => void; readonly isFirm?: true } | null = null;
   #stateMs = -Infinity;
   #toldState = '';
   readonly #reportLater: Later;
@@ -113,8 +118,8 @@ export class Host {
     this.tty = new Tty({ interactive: true, output, heard: this.typed.hear, ...size });
     try {
       this.machine = powerOn(this.tty, line => {
-        const bytes = utf8Encode(`${line}\n`);
-        this.tty.write(bytes, 0, bytes.length);
+        this.#said.push(line);
+        this.#print(line);
       });
     } finally {
       this.#outflow.flush(); // what it said on the way, should it not have come up
@@ -137,9 +142,14 @@ export class Host {
     this.#programs = rest;
     this.#pid = this.machine.start(program!);
     if (this.#pid >= 0) return;
-    const text = utf8Encode(`cannot start /bin/${program![0]}: ${strerror(this.#pid)}\n`);
-    this.tty.write(text, 0, text.length);
+    this.#print(`cannot start /bin/${program![0]}: ${strerror(this.#pid)}`);
     this.powerOff();
+  }
+
+  /** A line of the machine's own on its console. */
+  #print(line: string): void {
+    const bytes = utf8Encode(`${line}\n`);
+    this.tty.write(bytes, 0, bytes.length);
   }
 
   // ── What is asked of it ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,10 +278,11 @@ export class Host {
   #holdUp(until: Promise<void>): void {
     this.#send();
     let isWanted = true;
-    this.#due = { takeBack: () => void (isWanted = false) };
-    void until.then(() => {
+    this.#due = { takeBack: () => void (isWanted = false), isFirm: true };
+    const on = (): void => {
       if (isWanted) this.#turn();
-    });
+    };
+    void until.then(on, on);
   }
 
   /** What a program that draws by itself has drawn is shown when its time has come. */
@@ -309,12 +320,19 @@ export class Host {
   #round(): number {
     const { machine, tty } = this;
     const wasRaw = tty.raw;
+    const fromMs = this.#ground.nowMs();
+    this.#said = [];
     machine.stopAt = this.#stopAt();
     this.#state = machine.run(1);
+    this.#roundMs += this.#ground.nowMs() - fromMs;
+    if (this.#state !== 'stopped') {
+      this.#isSlow = this.#roundMs > SLOW_MS;
+      this.#roundMs = 0;
+    }
     if (!wasRaw && tty.raw) this.#live.meet(machine.nowNs());
     if (this.#feed() && this.#state === 'idle') this.#state = 'busy';
     if (this.#interruptRounds > 0) this.#interruptRounds = this.#state === 'idle' ? 0 : this.#interruptRounds - 1;
-    if (this.#state === 'stopped') this.#step = null;
+    if (this.#state === 'stopped' && this.#isPaused) this.#step = null;
     this.#followPrograms();
     if (this.#isOver) return 0;
     if (tty.raw && this.#typist === null) return this.#live.waitMs(machine.nowNs());
@@ -324,7 +342,7 @@ export class Host {
   #stopAt(): StopAt | null {
     if (this.#interruptRounds > 0) return null;
     if (this.#speed.mode === 'pace') return 'op';
-    return this.#step;
+    return this.#step ?? (this.#isSlow ? 'layer' : null);
   }
 
   /** Milliseconds until the next op is due, when one has just been done. */
@@ -366,10 +384,18 @@ export class Host {
     this.#due?.takeBack();
     this.#due = null;
     this.#input = new Uint8Array(0);
+    this.#giveScreenBack();
     this.#outflow.flush();
     this.#prompted();
     this.#attendant.ended();
     this.#report();
+  }
+
+  /** A line may have been under edit: no more marks around pastes. A program may have had the screen: what was said on it is said again. */
+  #giveScreenBack(): void {
+    const { raw } = this.tty;
+    this.#outflow.write(utf8Encode(`\x1b[?2004l${raw ? '\x1b[m\x1b[?1049l\x1b[?25h' : ''}`));
+    if (raw) for (const line of this.#said) this.#print(line);
   }
 
   /** Who sits at the terminal has it from now on. */
@@ -394,7 +420,7 @@ export class Host {
 
   /** Nobody waits for a pace any longer. */
   #hurry(): void {
-    if (this.#due === null) return;
+    if (this.#due === null || this.#due.isFirm === true) return;
     this.#due.takeBack();
     this.#due = null;
     this.#live.meet(this.machine.nowNs());
@@ -404,7 +430,7 @@ export class Host {
   #retime(): void {
     if (this.#isOver) return;
     this.#hurry();
-    this.#continue();
+    if (this.#due === null) this.#continue();
   }
 
   // ── Telling ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,7 @@
 // Files that come into the machine from outside: dropped on the page, or downloaded. They are copied piece by piece beside the running machine, and
 // have no name in it before they are whole: what is broken off, by a full disk or a power cut, was never there.
 
-import { E, isRefusal, KIND, refuse, strerror, utf8Length, type Refusal } from '../../../kernel/abi/index.ts';
+import { E, isRefusal, KIND, LIMITS, refuse, strerror, utf8Length, type Refusal } from '../../../kernel/abi/index.ts';
 import type { SlotDirectory } from '../../slot-directory.ts';
 import { reasonOf } from './opfs.ts';
 import type { Tree } from './storage.ts';
@@ -51,17 +51,20 @@ export function nameIn(url: string): string {
   }
 }
 
-const NAME_BYTES_MOST = 255;
-
-/** A name that the machine takes: of one piece, printable, and not too long. */
-export function plainName(name: string): string {
-  let plain = name.replace(/[/\u0000-\u001f\u007f-\u009f\ud800-\udfff]/g, c => (c.length > 1 ? c : '_'));
-  while (utf8Length(plain) > NAME_BYTES_MOST - EXTRA_BYTES) plain = plain.slice(1);
-  return plain === '' || plain === '.' || plain === '..' ? 'file' : plain;
-}
-
 /** '-999', for the second of a name and the following. */
 const EXTRA_BYTES = 4;
+const NAME_BYTES_MOST = LIMITS.nameBytes - EXTRA_BYTES;
+
+/** A name that the machine takes: of one piece, of characters that move no cursor, and not too long; of a longer one, the end. */
+export function plainName(name: string): string {
+  const isPlain = (c: string, code: number): boolean =>
+    c !== '/' && code >= 0x20 && (code < 0x7f || code >= 0xa0) && (code < 0xd800 || code > 0xdfff);
+  const characters = [...name].map(c => (isPlain(c, c.codePointAt(0)!) ? c : '_'));
+  let bytes = utf8Length(characters.join(''));
+  while (bytes > NAME_BYTES_MOST) bytes -= utf8Length(characters.shift()!);
+  const plain = characters.join('');
+  return plain === '' || plain === '.' || plain === '..' ? 'file' : plain;
+}
 
 /** `x-1.gguf` of `x.gguf`. */
 export function nextName(path: string, count: number): string {

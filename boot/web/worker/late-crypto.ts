@@ -1,8 +1,7 @@
 // In place of trust/ecdsa.ts and of the library's cipher in the machine's script (tools/web.mjs puts it there): the same functions, which load what
 // they stand for when they are first called. See demand.ts.
 
-import { late } from './demand.ts';
-import type { Late } from './demand.ts';
+import { late, type Late } from './late-script.ts';
 
 type Ecdsa = Late['ecdsa'];
 

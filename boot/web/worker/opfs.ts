@@ -5,7 +5,7 @@
 import { E, isRefusal, refuse, type Refusal } from '../../../kernel/abi/index.ts';
 import { SlotDirectory, type SlotFile } from '../../slot-directory.ts';
 
-/** Empty files that are open: as many are made again when fewer than the low mark are left. A browser takes one to four milliseconds for each. */
+/** Empty files that are open, and how few start the opening of more: a browser takes one to four milliseconds for each. */
 const SPARES = 16;
 const SPARES_LOW = 8;
 /** Files that are open at once, at most: each holds a descriptor of the browser. */
@@ -42,7 +42,7 @@ export class OpfsTree {
   static async open(root: FileSystemDirectoryHandle, source: string, trouble: Trouble): Promise<OpfsTree | Refusal> {
     const opened = new OpfsTree(root, trouble);
     try {
-      const journals = [await opened.first('journal-a'), await opened.file('journal-b')] as const;
+      const journals = [await opened.file('journal-a'), await opened.file('journal-b')] as const;
       const close = (slot: number): void => opened.drop(slot);
       const tree = SlotDirectory.open({ source, journals, slotsMost: SLOTS_MOST, close });
       if (isRefusal(tree)) {
@@ -50,7 +50,8 @@ export class OpfsTree {
         return tree;
       }
       opened.tree = tree;
-      await Promise.all([...tree.slotsTaken().map(slot => opened.add(slot)), opened.fill()]);
+      await Promise.all(tree.slotsTaken().map(slot => opened.add(slot)));
+      void opened.settle();
       return opened;
     } catch (error) {
       opened.close();
@@ -58,23 +59,19 @@ export class OpfsTree {
     }
   }
 
-  /** The first file of all says whether another worker has the tree. */
-  private async first(name: string): Promise<SlotFile> {
+  /** The first one says whether another worker has the tree. */
+  private async file(name: string): Promise<SlotFile> {
+    const entry = await this.root.getFileHandle(name, { create: true });
     for (let tries = 1; ; tries++)
       try {
-        return await this.file(name);
+        const handle = await entry.createSyncAccessHandle();
+        if (this.isClosed) handle.close();
+        this.handles.set(name, handle);
+        return fileOf(handle, this.trouble);
       } catch (error) {
         if (!isBusy(error) || tries === TRIES) throw error;
         await new Promise(resolve => setTimeout(resolve, TRY_MS));
       }
-  }
-
-  private async file(name: string): Promise<SlotFile> {
-    const entry = await this.root.getFileHandle(name, { create: true });
-    const handle = await entry.createSyncAccessHandle();
-    if (this.isClosed) handle.close();
-    this.handles.set(name, handle);
-    return fileOf(handle, this.trouble);
   }
 
   private async add(slot: number): Promise<void> {
@@ -98,19 +95,35 @@ export class OpfsTree {
     await Promise.all(slots.filter(slot => slot >= 0).map(slot => this.add(slot)));
   }
 
-  /** Few empty files are left, or none was. */
-  get isShort(): boolean {
-    return (
-      this.directory.slotsLate().length > 0 || (this.directory.spares < SPARES_LOW && this.handles.size < SLOTS_MOST)
-    );
+  /** Again for what has come meanwhile; not when nothing gets better, as on a full disk. */
+  private async fillAll(): Promise<void> {
+    const late = (): number => this.directory.slotsLate().length;
+    let before: number;
+    do {
+      before = late();
+      await this.fill();
+    } while (late() > 0 && late() !== before);
   }
 
-  /** Opens more of them. */
+  /** A file was made and no empty one was left: it waits for settle(). */
+  get isShort(): boolean {
+    return this.directory.slotsLate().length > 0;
+  }
+
+  /** What is waited for is opened, and empty files are again. */
   settle(): Promise<void> {
-    this.settling ??= this.fill()
+    this.settling ??= this.fillAll()
       .catch(() => this.trouble('failed'))
       .finally(() => (this.settling = null));
     return this.settling;
+  }
+
+  /** What has been written is on the disk, and empty files are being opened where few are left. True: there was something to do. */
+  flush(): boolean {
+    const { isDirty, spares } = this.directory;
+    this.directory.flush();
+    if (spares < SPARES_LOW) void this.settle();
+    return isDirty;
   }
 
   /** Removes files that no name leads to, and that are not open: what once was more, or was cut off. */
@@ -120,7 +133,13 @@ export class OpfsTree {
         await this.root.removeEntry(name).catch(() => {}); // opened meanwhile
   }
 
+  /** Now, or when what waits for a file has one. */
   close(): void {
+    if (this.tree !== null && this.isShort) void this.settle().then(() => this.end());
+    else this.end();
+  }
+
+  private end(): void {
     if (this.isClosed) return;
     this.tree?.flush();
     this.isClosed = true;

@@ -103,14 +103,21 @@ export class Service {
   async #powerOn(options: PowerOn): Promise<PoweredOn | Refusal> {
     const fromMs = this.site.nowMs();
     await this.#powerOff();
-    const supplies = await this.site.supplies((done, total) => this.#progress('boot image', done, total));
     const { share } = options;
     const wish: StorageWish = share === null ? options : { home: 'lost', log: 'lost' };
-    const storage = await this.site.openStorage(wish, {
+    const opening = this.site.openStorage(wish, {
       progress: (what, done, total) => this.#progress(what, done, total),
       trouble: text => this.site.post({ news: 'trouble', text }),
       storage: status => this.site.post({ news: 'storage', storage: status }),
     });
+    let supplies: Supplies;
+    try {
+      supplies = await this.site.supplies((done, total) => this.#progress('boot image', done, total));
+    } catch (error) {
+      (await opening).close();
+      throw error;
+    }
+    const storage = await opening;
     const { seed, target, columns, rows } = share ?? options;
     let host: Host;
     try {

@@ -41,8 +41,8 @@ export interface MachineStorage {
   /** For BootOptions. */
   readonly mounts: readonly { readonly guest: string; readonly directory: HostDirectory }[];
   /**
-   * True when few new files can be made before the browser has opened some more. Ask after each round of the machine, and when true await
-   * settle() before the next: nothing of it is seen inside.
+   * True when a file was made before the browser could open one for it. Ask after each round of the machine, and when true await settle() before
+   * the next: nothing of it is seen inside.
    */
   readonly isShort: boolean;
   settle(): Promise<void>;
@@ -76,8 +76,7 @@ const HOMES = [
 /** Never refuses: what cannot be kept is lost with the machine, and status() says why. */
 export async function openStorage(wish: StorageWish, news: StorageNews): Promise<MachineStorage> {
   const trouble = once(news);
-  const home = await openTree(wish.home, 'home', trouble);
-  const log = await openTree(wish.log, 'log', trouble);
+  const [home, log] = await Promise.all([openTree(wish.home, 'home', trouble), openTree(wish.log, 'log', trouble)]);
   if (isRefusal(log) && wish.log === 'kept') news.trouble(`The audit log is not kept: ${log.message}.`);
   return new PageStorage(
     isRefusal(home) ? null : home,
@@ -103,7 +102,7 @@ function once(news: StorageNews): Trouble {
 
 /** Refused with the reason why it is not kept. */
 async function openTree(wish: 'kept' | 'lost', name: string, trouble: Trouble): Promise<OpfsTree | Refusal> {
-  if (wish === 'lost') return refuse('PERM', 0, 'it was not asked for');
+  if (wish === 'lost') return refuse('PERM', 0, 'nobody asked for it to be kept');
   if (navigator.storage?.getDirectory === undefined)
     return refuse('NOTSUP', 0, 'the browser keeps files only for pages of secure addresses (https)');
   let root: FileSystemDirectoryHandle;
@@ -150,17 +149,14 @@ class PageStorage implements MachineStorage {
   }
 
   async status(): Promise<Storage> {
-    const { usage = 0, quota = 0 } = this.home === null ? {} : await navigator.storage.estimate();
+    const { usage = 0, quota = 0 } =
+      this.home === null ? {} : await navigator.storage.estimate().catch(() => ({}) as StorageEstimate);
     return { isKept: this.home !== null, why: this.why, usedBytes: usage, quotaBytes: quota };
   }
 
   flush(): void {
-    let isNew = false;
-    for (const { directory } of this.trees) {
-      isNew ||= directory.isDirty;
-      directory.flush();
-    }
-    if (isNew) this.tell();
+    const written = this.trees.filter(tree => tree.flush());
+    if (written.length > 0) this.tell();
   }
 
   private tell(): void {
@@ -185,9 +181,9 @@ class PageStorage implements MachineStorage {
     if (this.home === null || !path.startsWith(`${HOME}/`)) return store(machine, source, path, !isPath, progress);
     const { usedBytes, quotaBytes } = await this.status();
     const room = Math.max(0, quotaBytes - usedBytes);
-    if ((source.bytes ?? 0) > room)
+    if (quotaBytes > 0 && (source.bytes ?? 0) > room)
       return refuse('NOSPC', 0, `${source.name}: ${source.bytes} bytes, and the browser has room for ${room} more`);
-    if (this.isShort) await this.settle();
+    if (this.home.directory.spares === 0) await this.home.settle();
     const kept = await keep(this.home.directory, source, path.slice(HOME.length + 1), !isPath, progress);
     this.tell();
     return isRefusal(kept) ? kept : `${HOME}/${kept}`;

@@ -48,8 +48,18 @@ export class Watcher {
     if (this.#watch === null) return;
     this.#isStale = true;
     const waitMs = this.#lookedMs + this.#watch.everyMs - this.ground.nowMs();
-    if (waitMs <= 0) this.#look();
+    if (waitMs <= 0) this.#tryToLook();
     else this.#later.in(waitMs);
+  }
+
+  /** A look that fails is a defect, but of the looking: the machine goes on, unwatched. */
+  #tryToLook(): void {
+    try {
+      this.#look();
+    } catch (error) {
+      this.#watch = null;
+      this.ground.tell({ news: 'trouble', text: `The machine can no longer be watched: ${(error as Error).message}.` });
+    }
   }
 
   #look(): void {
