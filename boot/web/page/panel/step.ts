@@ -73,7 +73,7 @@ export function stepView(): View {
       where,
       op === undefined
         ? 'No pass has run yet: pause, let a session begin, and step.'
-        : `${STATES[step.state] ?? step.state} op ${op.index + 1} of ${plan.length}, ${op.op} ${op.name}, ${placeOf(op)}.`,
+        : `${STATES[step.state] ?? step.state} op ${op.index} of 0 to ${plan.length - 1}, ${op.op} ${op.name}, ${placeOf(op)}.`,
     );
     setHidden(bound, op === undefined);
     setStyle(spent, 'width', percentOf(step.cycles / step.bound));
