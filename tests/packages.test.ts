@@ -641,6 +641,7 @@ test('permissions are granted at registration, and bind every use', t => {
   ok(machine, STORY);
   denied('llmctl plan --ops', 'INSPECT');
   denied('llmctl plan --cost', 'INSPECT');
+  for (const verb of ['probs', 'attention', 'lens']) denied(`llmctl ${verb}`, 'INSPECT');
   grant('all');
   ok(
     machine,
