@@ -172,7 +172,7 @@ async function insideIsRight(t: ExecutionContext, page: Page): Promise<void> {
   await open(page, 'tokens');
   const from = probs.findIndex(row => /^ *ID +TOKEN/.test(row));
   t.deepEqual(
-    (await cellsOf(page, 'tokens')).map(row => [row[1], ...row.slice(2).map(cell => cell.replace(' %', ''))].join(' ')),
+    (await cellsOf(page, 'tokens')).map(row => [row[1], ...row.slice(2).map(cell => cell.replace('%', ''))].join(' ')),
     probs.slice(from + 1).map(row =>
       row
         .replace(/"(?:[^"\\]|\\.)*"/, '')
@@ -185,7 +185,7 @@ async function insideIsRight(t: ExecutionContext, page: Page): Promise<void> {
   await page.select('#panel-view-attention label:nth-child(3) select', '1');
   t.is(await textOf(page, '#panel-view-attention .command'), '$ llmctl attention --layer 2 --head 1');
   const attention = await printed(page, 'llmctl attention --layer 2 --head 1 | tail -5');
-  const weights = attention.map(row => /[\d.]+ %/.exec(row)![0]);
+  const weights = attention.map(row => /[\d.]+%/.exec(row)![0]);
   await page.waitForFunction(
     (wanted: string) =>
       [...document.querySelectorAll('#panel-tables-attention tbody tr')]

@@ -29,5 +29,5 @@ export function percent(share: number): string {
   return `${(share * 100).toFixed(1)} %`;
 }
 
-/** A probability as the shell prints it: `0.69 %`. */
-export const chance = (share: number): string => `${(share * 100).toFixed(2)} %`;
+/** A probability as the shell prints it: `0.69%`. */
+export const chance = (share: number): string => `${(share * 100).toFixed(2)}%`;

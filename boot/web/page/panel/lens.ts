@@ -72,7 +72,7 @@ function rowOf(layer: Lens['layers'][number], next: number): HTMLElement {
       'td',
       { class: token.id === next ? 'guess hit' : 'guess' },
       el('span', { class: 'token' }, `${token.id === next ? '▸' : ''}${visible(token.text)}`),
-      el('small', {}, `${(token.probability * 100).toFixed(1)} %`),
+      el('small', {}, `${(token.probability * 100).toFixed(1)}%`),
     );
     cell.style.setProperty('--share', token.probability.toFixed(4));
     return cell;
