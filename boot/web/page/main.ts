@@ -212,6 +212,7 @@ class Page {
 
   /** A command line of the panel's, as if it were typed: in place of what stands at the prompt. */
   #type(command: string): void {
+    if (/\p{Cc}/u.test(command)) return void notice('note', 'A name in this command has characters that no key types.');
     this.#desk.show('terminal');
     this.#terminal.focus();
     if (!this.#isRaw) return this.#terminal.xterm.input(`\x05\x15${command}\r`);
