@@ -1,6 +1,7 @@
 // The entry of the machine's worker: joins the service to the browser's messages, clock and timers.
 
 import type { Ask, ToPage } from '../protocol/messages.ts';
+import { late } from './late-script.ts';
 import { Service } from './service.ts';
 import { openStorage } from './storage.ts';
 import { supplies } from './supplies.ts';
@@ -39,4 +40,17 @@ const service = new Service({
   openStorage,
 });
 
-self.addEventListener('message', ({ data }: MessageEvent<Ask>) => void service.take(data));
+/** What is fetched on demand comes soon after the first prompt all the same: a server that goes away then is not missed. */
+const REST_MS = 500;
+function fetchRest(): void {
+  try {
+    late();
+  } catch {
+    // The server is away already. Whoever needs the script asks again.
+  }
+}
+
+self.addEventListener('message', ({ data }: MessageEvent<Ask>) => {
+  const taken = service.take(data);
+  if (data.call === 'powerOn') void taken.then(() => setTimeout(fetchRest, REST_MS));
+});
