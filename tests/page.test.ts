@@ -30,12 +30,7 @@ function prepare(settings: string, isWebgl: boolean): void {
   // The page takes no WebGL that is done in software, which is all there is here: it is not told.
   HTMLCanvasElement.prototype.getContext = function (this: HTMLCanvasElement, kind: string, attributes?: object) {
     if (!kind.startsWith('webgl')) return getContext.call(this, kind as '2d', attributes);
-    if (!isWebgl) return null;
-    const context = getContext.call(this, kind, { ...attributes, failIfMajorPerformanceCaveat: false });
-    const { getParameter } = WebGL2RenderingContext.prototype;
-    const hidden: readonly number[] = [WebGL2RenderingContext.RENDERER, 0x9246]; // UNMASKED_RENDERER_WEBGL
-    const told = (name: number): unknown => (hidden.includes(name) ? 'a card' : getParameter.call(context, name));
-    return context === null ? null : Object.assign(context, { getParameter: told });
+    return isWebgl ? getContext.call(this, kind, { ...attributes, failIfMajorPerformanceCaveat: false }) : null;
   } as typeof getContext;
   const held = globalThis as unknown as { clipboard: string };
   held.clipboard = '';
