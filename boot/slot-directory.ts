@@ -1,6 +1,7 @@
 // A whole directory tree for a host whose files can only be opened while nobody waits: empty files, slots, are opened beforehand, and take the names
 // that are asked for. So a worker of a browser, where opening is asynchronous and reading and writing are not, keeps a home or an audit log. The
-// names lie in a journal (slot-journal.ts); a power cut at any moment leaves each file under its old name or its new one.
+// names lie in a journal (slot-journal.ts); a power cut at any moment leaves each file under its old name or its new one, and what a name comes
+// back to is what was there.
 
 import {
   E,
@@ -26,7 +27,7 @@ interface Body {
 
 /** A file that is coming from outside: it has no name before it is whole. */
 export interface Incoming {
-  readonly file: SlotFile;
+  readonly write: SlotFile['write'];
   /** Gives it its name. 0 or -errno, as create() answers: then it has none yet. */
   name(path: string, mode: number, uid: number, gid: number): number;
   /** It will not be whole. */
@@ -106,9 +107,8 @@ export class SlotDirectory implements HostDirectory {
   private readonly bodies = new Map<number, Body>();
   /** Empty ones, the next one first. */
   private readonly spare: Body[] = [];
-  /** Removed, but not yet in the journal on the disk: another file's bytes in them could come back under the old name. */
+  /** Removed, but not yet in the journal on the disk: their old names could come back, and then want the bytes that were theirs. */
   private readonly freed: Body[] = [];
-  private readonly closed: number[] = [];
   private readonly late = new Map<number, LateFile>();
   private readonly dirty = new Set<SlotFile>();
   private isJournalDirty = false;
@@ -156,7 +156,8 @@ export class SlotDirectory implements HostDirectory {
   add(slot: number, file: SlotFile): void {
     const late = this.late.get(slot);
     if (late !== undefined) {
-      if ((file.size() === 0 || file.truncate(0) === 0) && late.settle(file) === 0) this.late.delete(slot);
+      if ((file.size() === 0 || file.truncate(0) === 0) && this.withRoom(() => late.settle(file), 0) === 0)
+        this.late.delete(slot);
       return;
     }
     const isNamed = this.journal.names.hasSlot(slot);
@@ -188,14 +189,26 @@ export class SlotDirectory implements HostDirectory {
   private release(body: Body): void {
     if (body.isNamed || body.opens > 0) return;
     this.dirty.delete(body.file);
+    this.freed.push(body);
+  }
+
+  /** No name can come back to it: its room is free, and it may take another. */
+  private empty(body: Body): void {
     const { slot, file } = body;
     const isLarge = file.size() > REUSED_BYTES_MOST && !this.late.has(slot);
     file.truncate(0);
-    if (isLarge && this.host.close !== undefined) {
-      this.host.close(slot);
-      this.bodies.delete(slot);
-      this.closed.push(slot);
-    } else this.freed.push(body);
+    if (!isLarge || this.host.close === undefined) return void this.spare.push(body);
+    this.host.close(slot);
+    this.bodies.delete(slot);
+    this.numbers.delete(slot);
+    this.lowest = Math.min(this.lowest, slot);
+  }
+
+  /** Does what takes room; where there is too little, once more when what was removed has given its own back. */
+  private withRoom(act: () => number, wanted: number): number {
+    const got = act();
+    const isShort = got === -E.NOSPC || (got >= 0 && got < wanted);
+    return isShort && this.freed.length > 0 && this.flush() === 0 ? act() : got;
   }
 
   get isDirty(): boolean {
@@ -208,13 +221,9 @@ export class SlotDirectory implements HostDirectory {
     for (const file of this.dirty) status = Math.min(status, file.flush());
     this.dirty.clear();
     if (this.isJournalDirty) status = Math.min(status, this.journal.flush());
-    this.isJournalDirty = false;
     if (status < 0) return status;
-    this.spare.push(...this.freed.splice(0));
-    for (const slot of this.closed.splice(0)) {
-      this.numbers.delete(slot);
-      this.lowest = Math.min(this.lowest, slot);
-    }
+    this.isJournalDirty = false;
+    for (const body of this.freed.splice(0)) this.empty(body);
     return 0;
   }
 
@@ -222,13 +231,14 @@ export class SlotDirectory implements HostDirectory {
   incoming(): Incoming | number {
     const body = this.take();
     if (body === undefined) return -E.NOSPC;
+    const { file } = body;
     return {
-      file: body.file,
+      write: (position, from, at, length) => this.withRoom(() => file.write(position, from, at, length), length),
       name: (path, mode, uid, gid) => {
-        const status = body.file.flush();
+        const status = file.flush();
         return status < 0 ? status : this.make(path, mode, uid, gid, body);
       },
-      drop: () => this.release(body),
+      drop: () => this.empty(body), // it never had a name
     };
   }
 
@@ -256,7 +266,7 @@ export class SlotDirectory implements HostDirectory {
   }
 
   private write(change: Change): number {
-    const status = this.journal.append(change);
+    const status = this.withRoom(() => this.journal.append(change), 0);
     if (status === 0) this.isJournalDirty = true;
     return status;
   }
@@ -306,7 +316,7 @@ export class SlotDirectory implements HostDirectory {
       write: (position, from, at, length) => {
         if (access === O.RDONLY) return -E.BADF;
         this.dirty.add(file);
-        return file.write(position, from, at, length);
+        return this.withRoom(() => file.write(position, from, at, length), length);
       },
       close: () => {
         body.opens--;
@@ -319,7 +329,7 @@ export class SlotDirectory implements HostDirectory {
     const body = this.fileAt(path);
     if (typeof body === 'number') return body;
     this.dirty.add(body.file);
-    return body.file.truncate(size);
+    return this.withRoom(() => body.file.truncate(size), 0);
   }
 
   create(path: string, mode: number, uid = 0, gid = 0): number {

@@ -928,10 +928,12 @@ export class Kernel {
     const { u8 } = this.hw.arena;
     this.held ??= new Uint8Array(u8.length);
     this.held.set(u8);
-    const look = this.sessions.probe.look(wish, ROOT.euid);
-    const answer = isRefusal(look) ? look : look.take().answer;
-    u8.set(this.held);
-    return answer;
+    try {
+      const look = this.sessions.probe.look(wish, ROOT.euid);
+      return isRefusal(look) ? look : look.take().answer;
+    } finally {
+      u8.set(this.held);
+    }
   }
 
   /** What an attestation speaks about. */

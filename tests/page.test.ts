@@ -32,6 +32,11 @@ function prepare(settings: string, isWebgl: boolean): void {
     if (!kind.startsWith('webgl')) return getContext.call(this, kind as '2d', attributes);
     return isWebgl ? getContext.call(this, kind, { ...attributes, failIfMajorPerformanceCaveat: false }) : null;
   } as typeof getContext;
+  const { getParameter } = WebGL2RenderingContext.prototype;
+  const unmaskedRenderer = 0x9246;
+  WebGL2RenderingContext.prototype.getParameter = function (name: number) {
+    return name === unmaskedRenderer ? '' : (getParameter.call(this, name) as unknown);
+  };
   const held = globalThis as unknown as { clipboard: string };
   held.clipboard = '';
   const clipboard = {
@@ -57,6 +62,7 @@ async function visit(browser: Browser, url: string, wish: Visit = {}): Promise<P
   await page.evaluateOnNewDocument(prepare, JSON.stringify(wish.settings ?? {}), wish.isWebgl ?? false);
   await page.goto(url + (wish.fragment ?? ''));
   await promptOf(page);
+  await page.waitForSelector('#panel-pane .panel'); // its script comes behind the prompt
   return page;
 }
 

@@ -261,6 +261,34 @@ test('a name that comes back after a power cut never has another file’s bytes'
   }
 });
 
+test('a power cut after a removal or a replacement leaves the whole old file or the whole new one', t => {
+  const letter = utf8Encode('another text, and a longer one');
+  for (let seed = 1; seed <= 100; seed++) {
+    const slots = new Slots();
+    const d = slots.directory(9);
+    for (const name of ['a', 'b']) write(d, name, NOTE);
+    d.flush();
+    d.remove('a');
+    write(d, 'c', letter);
+    d.rename('c', 'b');
+    const lines = treeOf(slots.survivor(makeRandom(seed)).directory(9)).filter(line => !line.startsWith('c '));
+    for (const line of lines)
+      t.regex(line, /^a 644 a note of mine$|^b 644 (a note of mine|another text, and a longer one)$/);
+    t.true(lines.some(line => line.startsWith('b ')));
+  }
+});
+
+test('room that a removal gives back can be used before anything is flushed', t => {
+  const slots = new Slots();
+  const d = slots.directory(9);
+  slots.capacity = slots.usedBytes + 100;
+  t.is(write(d, 'a', new Uint8Array(90)), 90);
+  t.is(write(d, 'b', new Uint8Array(90)), 10);
+  t.is(d.truncate('b', 0), 0);
+  t.is(d.remove('a'), 0);
+  t.is(write(d, 'c', new Uint8Array(90)), 90);
+});
+
 test('files that are made faster than slots can be opened wait in memory', t => {
   const slots = new Slots();
   const d = slots.directory(60);

@@ -50,7 +50,7 @@ interface Transcript {
 function put(directory: SlotDirectory, path: string, bytes: Uint8Array): void {
   const incoming = directory.incoming();
   if (typeof incoming === 'number') throw new Error('no slot is left');
-  incoming.file.write(0, bytes, 0, bytes.length);
+  incoming.write(0, bytes, 0, bytes.length);
   incoming.name(path, 0o644, 0, 0);
 }
 

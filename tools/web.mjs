@@ -266,7 +266,7 @@ function rangeOf(header, size) {
  */
 export function serve({ folder = FOLDER, port = 0, base = '/' } = {}) {
   const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
-    const { pathname } = new URL(request.url, 'http://localhost'); // names of the build need no escapes
+    const [pathname] = request.url.split('?', 1); // names of the build need no escapes
     const file = ['GET', 'HEAD'].includes(request.method) ? fileOf(folder, base, pathname) : null;
     if (file === null) return response.writeHead(404, { 'content-type': 'text/plain' }).end('not found\n');
     const { size } = statSync(file);

@@ -123,8 +123,7 @@ function fetchForm(client: Client, refresh: () => void): HTMLElement {
     event.preventDefault();
     client.ask('fetch', url.value).then(
       path => {
-        const from = path.startsWith('/mnt/web/') ? ' from the next restart on' : '';
-        notice('note', `The file is ${path}${from}.`);
+        notice('note', `The file is ${path}.`);
         url.value = '';
         refresh();
       },

@@ -27,7 +27,9 @@ export class Reader {
     this.#terminal = terminal;
     this.#region = region;
     terminal.onWriteParsed(() => this.#later());
-    terminal.onData(data => (this.#typed += data));
+    terminal.onData(data => {
+      if (this.#on) this.#typed += data;
+    });
   }
 
   /** From the cursor's line on; what is above it was there before. */
@@ -35,6 +37,7 @@ export class Reader {
     if (on === this.#on) return;
     this.#on = on;
     this.#region.replaceChildren();
+    this.#typed = '';
     this.#restart('');
     if (on) this.#later();
   }

@@ -84,7 +84,7 @@ export interface Calls {
   readonly read: (path: string) => Uint8Array;
   /** A file from outside into /home (or where `path` says): stored, never through the machine's memory. Answered with its path. */
   readonly put: (name: string, file: Blob) => string;
-  /** A file of a web server by ranges, as /mnt/web/NAME from the next power-on, or downloaded into /home where it knows no ranges. */
+  /** A file of a web server by ranges, as /mnt/web/NAME, or downloaded into /home where it knows no ranges. Answered with its path. */
   readonly fetch: (url: string) => string;
   /** Files below a directory that can be downloaded. */
   readonly list: (path: string) => readonly FileEntry[];

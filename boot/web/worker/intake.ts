@@ -100,7 +100,7 @@ export async function keep(
   let at = 0;
   try {
     for await (const piece of source.pieces) {
-      const n = incoming.file.write(at, piece, 0, piece.length);
+      const n = incoming.write(at, piece, 0, piece.length);
       if (n < piece.length) {
         incoming.drop();
         return n >= 0 || n === -E.NOSPC ? full(source.name) : asked(source.name, n);
