@@ -259,6 +259,23 @@ async function goesOff(t: ExecutionContext, page: Page): Promise<void> {
   await shows(page, /^sis>$/);
 }
 
+/** Another machine in place of one that runs: what is typed goes to it. */
+async function restarts(t: ExecutionContext, page: Page): Promise<void> {
+  await press(page, 'Restart…');
+  await page.evaluate(() => document.querySelector<HTMLInputElement>('dialog input')!.select());
+  await page.keyboard.type('42');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(
+    () =>
+      document.querySelector('[data-fact=seed]')!.textContent === 'seed 42' &&
+      document.getElementById('run')!.textContent === 'Ready' &&
+      document.activeElement!.className === 'xterm-helper-textarea',
+  );
+  await page.keyboard.type('echo $((40 + 2))\r');
+  await shows(page, /^42$/);
+  t.is(await page.$eval('#run', e => e.textContent), 'Ready');
+}
+
 // ── Access ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What axe-core finds wrong, as `rule: where`. */
@@ -565,7 +582,7 @@ function inBrowsers(
 
 inBrowsers('typing, pasting, copying, sizes, search, colours, off and on', async (t, browser, url) => {
   const page = await visit(browser, url, { settings: { home: 'lost' } });
-  for (const use of [types, pastes, copies, reflows, finds, changesColours, goesOff]) await use(t, page);
+  for (const use of [types, pastes, copies, reflows, finds, changesColours, goesOff, restarts]) await use(t, page);
   await leave(page);
 });
 

@@ -39,6 +39,9 @@ class Page {
   #targets: PoweredOn['targets'] = [];
   /** What the terminal's keys do: the machine's, or Enter switches it on. */
   #isOn = false;
+  /** Between two machines: what is heard of one that is off is the end of the one before. */
+  #isStarting = false;
+  #isOver = false;
   #isRaw = false;
   #silence: Notice | null = null;
   readonly #facts = {
@@ -66,7 +69,7 @@ class Page {
     this.#controls = new TimeControls(byId('controls'), {
       speed: speed => this.#client.tell('speed', speed),
       step: at => this.#client.tell('step', at),
-      restart: () => restartDialog(this.#targets, () => void this.#powerOn(null)),
+      restart: () => restartDialog(this.#targets, () => void this.#restart()),
     });
     byId('menus').append(
       button('Files', () => filesDialog(this.#client)),
@@ -125,7 +128,8 @@ class Page {
     const { seed, target, home, log } = settings();
     this.#terminal.clear();
     this.#terminal.hold(share);
-    this.#isOn = true;
+    this.#isOn = this.#isStarting = true;
+    this.#isOver = false;
     this.#run('starting', share === null ? 'Starting' : 'Replaying');
     const { cols: columns, rows } = this.#terminal.xterm;
     try {
@@ -137,9 +141,17 @@ class Page {
       this.#isOn = false;
       if (this.#client.health.is !== 'dead') this.#offerPower((error as Error).message);
     }
+    this.#isStarting = false;
+    if (this.#isOn && this.#isOver) this.#showEnd('off');
     this.#terminal.hold(null);
     this.#controls.again();
     if (document.activeElement === document.body) this.#terminal.focus();
+  }
+
+  /** Whoever has started it goes on there, not at the button. */
+  async #restart(): Promise<void> {
+    await this.#powerOn(null);
+    this.#terminal.focus();
   }
 
   #offerPower(text: string): void {
@@ -217,9 +229,12 @@ class Page {
       this.#digestCycles = -1;
       this.#digest.textContent = 'State digest';
     }
-    if (run !== 'off' && run !== 'halted') return;
-    if (this.#isOn)
-      this.#terminal.say(`The machine ${run === 'off' ? 'is off' : 'has halted'}: press Enter to switch it on.`);
+    this.#isOver = run === 'off' || run === 'halted';
+    if (this.#isOver && this.#isOn && !this.#isStarting) this.#showEnd(run);
+  }
+
+  #showEnd(run: RunKind): void {
+    this.#terminal.say(`The machine ${run === 'off' ? 'is off' : 'has halted'}: press Enter to switch it on.`);
     this.#isOn = false;
   }
 
