@@ -262,7 +262,6 @@ async function goesOff(t: ExecutionContext, page: Page): Promise<void> {
 /** Another machine in place of one that runs: what is typed goes to it. */
 async function restarts(t: ExecutionContext, page: Page): Promise<void> {
   await press(page, 'Restart…');
-  await page.evaluate(() => document.querySelector<HTMLInputElement>('dialog input')!.select());
   await page.keyboard.type('42');
   await page.keyboard.press('Enter');
   await page.waitForFunction(

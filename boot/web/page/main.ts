@@ -134,7 +134,7 @@ class Page {
     const { cols: columns, rows } = this.#terminal.xterm;
     try {
       const on = await this.#client.ask('powerOn', { seed, target, columns, rows, home, log, share });
-      this.#showPower(on);
+      this.#showPower(on, share !== null);
       this.#terminal.xterm.write('', () => performance.mark('prompt')); // it is on the screen: for measurements
       if (share !== null) sayWhatCame(share, on);
     } catch (error) {
@@ -159,7 +159,7 @@ class Page {
     notice('trouble', text, { label: 'Switch on again', press: () => void this.#powerOn(null) });
   }
 
-  #showPower(on: PoweredOn): void {
+  #showPower(on: PoweredOn, isReplay: boolean): void {
     this.#targets = on.targets;
     const { seed, target, kernels } = this.#facts;
     seed.replaceChildren('seed ', el('b', {}, `${on.seed}`));
@@ -167,7 +167,8 @@ class Page {
     kernels.replaceChildren('kernels ', el('b', {}, on.compute));
     kernels.title = `arena8 ${on.version}, build ${on.build.slice(0, 12)}, at its prompt after ${on.bootMs.toFixed(0)} ms`;
     showStorage(on.storage);
-    if (!on.storage.isKept && on.storage.why !== '' && settings().home === 'kept')
+    // A replay's is its own: sayWhatCame says so.
+    if (!isReplay && !on.storage.isKept && on.storage.why !== '' && settings().home === 'kept')
       notice('note', `/home is gone with the machine: ${on.storage.why}.`);
   }
 
