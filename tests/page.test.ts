@@ -549,8 +549,10 @@ async function shares(t: ExecutionContext, browser: Browser, url: string, page: 
 async function restarts(t: ExecutionContext, page: Page): Promise<void> {
   const again = async (word: string): Promise<void> => {
     await press(page, 'Restart…');
-    await press(page, 'Restart', 'dialog');
+    await page.keyboard.type('42'); // the seed
+    await page.keyboard.press('Enter');
     await shows(page, /^sis>$/);
+    t.is(await page.$eval('[data-fact=seed]', e => e.textContent), 'seed 42');
     await typed(page, `echo ${word}""-again`);
     await shows(page, new RegExp(`^${word}-again$`));
     t.false((await rowsOf(page)).some(row => row.includes('The machine is off')));

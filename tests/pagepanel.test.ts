@@ -230,7 +230,7 @@ async function stepsAreRight(t: ExecutionContext, page: Page): Promise<void> {
   }
   t.is(
     await textOf(page, '#panel-view-step .where'),
-    'Held before op 4 of 0 to 117, MUL_MAT blk.0.attn_q.weight, layer 0 of the body.',
+    'Held before op 4 of 0–117: MUL_MAT blk.0.attn_q.weight, layer 0 of the body.',
   );
   t.is(await page.$$eval('#panel-view-step [aria-current=step]', marked => marked.length), 1);
   t.regex(await textOf(page, '#panel-view-step .detail table'), /weights\w+\[128\]\[128\].*blk\.0\.attn_q\.weight/);

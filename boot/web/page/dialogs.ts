@@ -34,7 +34,9 @@ export function openDialog(title: string, fill: (dialog: Dialog) => void): void 
   fill({ body, close });
   document.body.append(box);
   box.showModal();
-  (body.querySelector<HTMLElement>('[autofocus]') ?? body.querySelector<HTMLElement>(FOCUSABLE))?.focus();
+  const first = body.querySelector<HTMLElement>('[autofocus]') ?? body.querySelector<HTMLElement>(FOCUSABLE);
+  first?.focus();
+  if (first instanceof HTMLInputElement) first.select(); // what is typed takes the place of what is there
 }
 
 function isBeside(box: HTMLElement, event: PointerEvent): boolean {

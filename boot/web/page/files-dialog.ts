@@ -48,7 +48,8 @@ export function takeDrops(client: Client): void {
 async function save(client: Client, path: string): Promise<void> {
   try {
     const bytes = await client.ask('read', path);
-    const url = URL.createObjectURL(new Blob([bytes as Uint8Array<ArrayBuffer>]));
+    // Of no other type: a browser would give the name an ending that fits.
+    const url = URL.createObjectURL(new Blob([bytes as Uint8Array<ArrayBuffer>], { type: 'application/octet-stream' }));
     el('a', { href: url, download: nameOf(path) }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   } catch (error) {

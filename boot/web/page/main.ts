@@ -71,7 +71,7 @@ class Page {
     this.#controls = new TimeControls(byId('controls'), {
       speed: speed => this.#client.tell('speed', speed),
       step: at => this.#client.tell('step', at),
-      restart: () => restartDialog(this.#targets, () => void this.#powerOn(null)),
+      restart: () => restartDialog(this.#targets, () => void this.#restart()),
     });
     byId('menus').append(
       button('Files', () => filesDialog(this.#client)),
@@ -138,7 +138,7 @@ class Page {
       const on = await this.#client.ask('powerOn', { seed, target, columns, rows, home, log, share });
       if (power !== this.#powers) return;
       this.#isStarting = false;
-      this.#showPower(on);
+      this.#showPower(on, share !== null);
       this.#resized(columns, rows, share);
       this.#sayOff();
       this.#terminal.xterm.write('', () => performance.mark('prompt')); // it is on the screen: for measurements
@@ -159,12 +159,18 @@ class Page {
     if (share === null && (cols !== columns || lines !== rows)) this.#client.tell('resize', cols, lines);
   }
 
+  /** Whoever has started it goes on there, not at the button. */
+  async #restart(): Promise<void> {
+    await this.#powerOn(null);
+    this.#terminal.focus();
+  }
+
   #offerPower(text: string): void {
     this.#run('dead', 'Off');
     notice('trouble', text, { label: 'Switch on again', press: () => void this.#powerOn(null) });
   }
 
-  #showPower(on: PoweredOn): void {
+  #showPower(on: PoweredOn, isReplay: boolean): void {
     this.#targets = on.targets;
     const { seed, target, kernels } = this.#facts;
     seed.replaceChildren('seed ', el('b', {}, `${on.seed}`));
@@ -172,7 +178,8 @@ class Page {
     kernels.replaceChildren('kernels ', el('b', {}, on.compute));
     kernels.title = `arena8 ${on.version}, build ${on.build.slice(0, 12)}, at its prompt after ${on.bootMs.toFixed(0)} ms`;
     showStorage(on.storage);
-    if (!on.storage.isKept && on.storage.why !== '' && settings().home === 'kept')
+    // A replay's is its own: sayWhatCame says so.
+    if (!isReplay && !on.storage.isKept && on.storage.why !== '' && settings().home === 'kept')
       notice('note', `/home is gone with the machine: ${on.storage.why}.`);
   }
 

@@ -23,7 +23,10 @@ export function sayWhatCame(share: Share, on: PoweredOn): void {
   else if (share.digest === '')
     notice('note', `Replayed ${lines}: state digest ${short}. The link does not say which one it was made with.`);
   else if (share.digest === on.digest)
-    notice('note', `Replayed ${lines}: state digest ${short}, the same as where the link was made.`);
+    notice(
+      'note',
+      `Replayed ${lines}: state digest ${short}, the same as where the link was made. Its /home is gone with it; what this browser keeps is untouched.`,
+    );
   else {
     const builds =
       share.build === on.build ? 'although the builds are the same' : 'for it was made by another build of arena8';

@@ -4,22 +4,22 @@
 import { el } from '../dom.ts';
 import { enter, FigureTable, roving, setText } from './dom.ts';
 import { chance } from './format.ts';
-import { parseProbe, visible, type Attention } from './parse-probe.ts';
-import { Choice, NO_STEP, sessionOptions, stepLine, upTo } from './probing.ts';
+import { visible, type Attention } from './parse-probe.ts';
+import { Choice, Looks, sessionOptions, upTo } from './probing.ts';
 import type { Desk, View } from './view.ts';
 
 export function attentionView(desk: Desk): View {
   const session = new Choice('Session', desk.changed);
   const layer = new Choice('Layer', desk.changed);
   const head = new Choice('Head', desk.changed);
-  const which = stepLine();
+  const looks = new Looks<Attention>('attention', draw);
   const text = el('div', { class: 'attended', role: 'group', 'aria-label': 'Tokens and the weight on each' });
   const caption = el('p', { class: 'caption', 'aria-live': 'polite' });
   const figure = el(
     'div',
     { class: 'attention' },
     el('div', { class: 'choices' }, session.element, layer.element, head.element),
-    which.element,
+    looks.element,
     text,
     caption,
   );
@@ -30,7 +30,6 @@ export function attentionView(desk: Desk): View {
   );
   let cells: HTMLElement[] = [];
   let row: Attention['row'] = [];
-  let drawn = '';
   roving(text, () => cells);
 
   function tell(target: EventTarget | null): void {
@@ -43,7 +42,6 @@ export function attentionView(desk: Desk): View {
 
   function draw(seen: Attention): void {
     row = seen.row;
-    which.set(seen);
     layer.set(upTo(seen.layers));
     head.set(upTo(seen.heads));
     const most = Math.max(...row.map(t => t.weight), 1e-9);
@@ -65,7 +63,7 @@ export function attentionView(desk: Desk): View {
     else
       setText(
         caption,
-        `Most on position ${best}, “${visible(row[best]?.text ?? '')}”: ${chance(most)}. Head ${seen.head} looks at the keys of head ${seen.head_kv} of ${seen.heads_kv}.`,
+        `Most on position ${best}, “${visible(row[best]?.text ?? '')}”: ${chance(most)}. Layer ${seen.layer}, head ${seen.head} looks at the keys of head ${seen.head_kv} of ${seen.heads_kv}.`,
       );
     table.set(row.map(t => [String(t.position), visible(t.text), String(t.id), chance(t.weight)]));
   }
@@ -74,7 +72,9 @@ export function attentionView(desk: Desk): View {
     name: 'attention',
     about: 'Which tokens a head of a layer looked at in the last step.',
     command: () =>
-      `llmctl attention${session.value === 0 ? '' : ` ${session.value}`} --layer ${layer.value} --head ${head.value}`,
+      looks.command(
+        `llmctl attention${session.value === 0 ? '' : ` ${session.value}`} --layer ${layer.value} --head ${head.value}`,
+      ),
     paths: ['/proc/sessions'],
     trace: false,
     probe: () => ({ session: session.value, what: 'attention', layer: layer.value, head: head.value, top: 0 }),
@@ -83,12 +83,9 @@ export function attentionView(desk: Desk): View {
     tables: [table.element],
     update(seen) {
       session.set(sessionOptions(seen.file('/proc/sessions')));
-      const attention = parseProbe<Attention>(seen.probe, 'attention');
-      if (typeof attention === 'string') return attention === '' ? NO_STEP : `${attention} — ${NO_STEP}`;
-      if (seen.probe === drawn) return '';
-      drawn = seen.probe;
-      draw(attention);
-      return '';
+      const wanted = looks.update(seen);
+      for (const choice of [layer, head]) choice.enable(!looks.isOver);
+      return wanted;
     },
   };
 }

@@ -148,6 +148,7 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
   let timeline = new Timeline();
   let nowNs = 0;
   let probe = '';
+  let machine = 0;
   let shown: ViewName | null = null;
   let frame = 0;
   let asked = '';
@@ -159,6 +160,9 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     },
     get probe() {
       return probe;
+    },
+    get machine() {
+      return machine;
     },
   };
 
@@ -203,6 +207,7 @@ export function panel(client: PanelClient, type: (command: string) => void): Pan
     files.clear();
     timeline = new Timeline();
     probe = '';
+    machine++;
     asked = '';
     watch();
     soon();

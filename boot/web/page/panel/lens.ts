@@ -2,26 +2,24 @@
 // best tokens first. The logit lens of nostalgebraist (2020); what `llmctl lens` prints. A table by nature: the figure is one.
 
 import { el } from '../dom.ts';
-import { parseProbe, visible, type Lens } from './parse-probe.ts';
-import { Choice, NO_STEP, sessionOptions, stepLine } from './probing.ts';
+import { visible, type Lens } from './parse-probe.ts';
+import { Choice, Looks, sessionOptions } from './probing.ts';
 import type { Desk, View } from './view.ts';
 
 const TOP = 5;
 
 export function lensView(desk: Desk): View {
   const session = new Choice('Session', desk.changed);
-  const which = stepLine();
+  const looks = new Looks<Lens>('lens', draw);
   const holder = el('div', {
     class: 'lens-table',
     tabindex: 0,
     role: 'region',
     'aria-label': 'Layers and their best tokens',
   });
-  const figure = el('div', { class: 'lens' }, el('div', { class: 'choices' }, session.element), which.element, holder);
-  let drawn = '';
+  const figure = el('div', { class: 'lens' }, el('div', { class: 'choices' }, session.element), looks.element, holder);
 
   function draw(lens: Lens): void {
-    which.set(lens);
     const titles = ['layer', ...Array.from({ length: TOP }, (_, i) => `${i + 1}.`), 'rank', 'bits'];
     holder.replaceChildren(
       el(
@@ -47,7 +45,7 @@ export function lensView(desk: Desk): View {
   return {
     name: 'lens',
     about: 'What the model would have said behind each layer; the last layer is at the top.',
-    command: () => `llmctl lens${session.value === 0 ? '' : ` ${session.value}`} --top ${TOP}`,
+    command: () => looks.command(`llmctl lens${session.value === 0 ? '' : ` ${session.value}`} --top ${TOP}`),
     paths: ['/proc/sessions'],
     trace: false,
     probe: () => ({ session: session.value, what: 'lens', layer: 0, head: 0, top: TOP }),
@@ -56,12 +54,7 @@ export function lensView(desk: Desk): View {
     tables: [],
     update(seen) {
       session.set(sessionOptions(seen.file('/proc/sessions')));
-      const lens = parseProbe<Lens>(seen.probe, 'lens');
-      if (typeof lens === 'string') return lens === '' ? NO_STEP : `${lens} — ${NO_STEP}`;
-      if (seen.probe === drawn) return '';
-      drawn = seen.probe;
-      draw(lens);
-      return '';
+      return looks.update(seen);
     },
   };
 }

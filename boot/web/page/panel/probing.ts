@@ -2,12 +2,59 @@
 
 import { el } from '../dom.ts';
 import { setText } from './dom.ts';
+import { parseProbe, visible, type Attention, type Lens, type Probe, type Probs } from './parse-probe.ts';
 import { tabbed } from './parse-text.ts';
-import { visible, type Probe } from './parse-probe.ts';
+import type { Seen } from './view.ts';
 
-/** What to type where no step has been taken. */
-export const NO_STEP =
-  'No step to look into: type llmctl load fable-f16, then llmctl submit Once upon a time — a session stays while it is not closed.';
+/** Makes a session that stays when it has ended, so that there is a step to look into. */
+const SUBMIT = 'llmctl submit Once upon a time';
+const HINT = `The session of an llminfer is closed when it ends: watch this view while one runs, or type ${SUBMIT}, whose session stays.`;
+
+/** The looks that a view has been told: the newest, which stays to be seen when the session that it was taken of is gone. */
+export class Looks<T extends Probs | Attention | Lens> {
+  /** Which step is shown, and, when it is over, why. */
+  readonly element = el('p', { class: 'sum' });
+  private drawn = '';
+  private machine = -1;
+  private why = '';
+
+  constructor(
+    private readonly what: T['what'],
+    private readonly draw: (look: T) => void,
+  ) {}
+
+  /** The step that is shown is of a session that can no longer be looked into. */
+  get isOver(): boolean {
+    return this.why !== '' && this.drawn !== '';
+  }
+
+  /** What to type: the view's own command while it would show something. */
+  command(own: string): string {
+    return this.why === '' ? own : SUBMIT;
+  }
+
+  /** Draws what is new. Returns what to type to see something, or '' where there is something to see. */
+  update({ probe, machine }: Seen): string {
+    if (machine !== this.machine) this.drawn = this.why = '';
+    this.machine = machine;
+    const look = parseProbe<T>(probe, this.what);
+    if (typeof look === 'string') return this.refused(look);
+    this.why = '';
+    setText(this.element, stepText(look));
+    if (probe !== this.drawn) this.draw(look);
+    this.drawn = probe;
+    return '';
+  }
+
+  /** '' = no answer yet: what is shown stays as it is until there is one. */
+  private refused(why: string): string {
+    this.why = why || this.why;
+    if (this.drawn === '') return this.why === '' ? 'Looking …' : `No look: ${this.why}. ${HINT}`;
+    if (why === '') return '';
+    setText(this.element, `Last look: ${stepText(parseProbe<T>(this.drawn, this.what) as T)} Now ${why}.`);
+    return '';
+  }
+}
 
 /** A choice between numbers. Calls back when another is chosen. */
 export class Choice {
@@ -22,6 +69,10 @@ export class Choice {
 
   get value(): number {
     return Number(this.select.value || 0);
+  }
+
+  enable(isEnabled: boolean): void {
+    this.select.disabled = !isEnabled;
   }
 
   set(options: readonly (readonly [value: number, text: string])[]): void {
@@ -54,9 +105,4 @@ export function stepText({ id, position, token, next }: Probe): string {
       ? 'nothing is drawn yet'
       : `then “${visible(next.text)}”${next.drawn ? ', drawn' : ', of the prompt'}`;
   return `Session ${id}, position ${position}: “${visible(token.text)}”, ${behind}.`;
-}
-
-export function stepLine(): { readonly element: HTMLElement; set(probe: Probe): void } {
-  const element = el('p', { class: 'sum' });
-  return { element, set: probe => setText(element, stepText(probe)) };
 }

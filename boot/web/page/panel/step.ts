@@ -9,8 +9,8 @@ import type { View } from './view.ts';
 
 const STATES: Readonly<Record<string, string>> = {
   held: 'Held before',
-  done: 'Ran last:',
-  failed: 'Failed, and ended the pass:',
+  done: 'Ran last,',
+  failed: 'Failed, and ended the pass,',
 };
 
 export function stepView(): View {
@@ -73,7 +73,7 @@ export function stepView(): View {
       where,
       op === undefined
         ? 'No pass has run yet: pause, let a session begin, and step.'
-        : `${STATES[step.state] ?? step.state} op ${op.index} of 0 to ${plan.length - 1}, ${op.op} ${op.name}, ${placeOf(op)}.`,
+        : `${STATES[step.state] ?? step.state} op ${op.index} of 0–${plan.length - 1}: ${op.op} ${op.name}, ${placeOf(op)}.`,
     );
     setHidden(bound, op === undefined);
     setStyle(spent, 'width', percentOf(step.cycles / step.bound));

@@ -4,15 +4,15 @@
 import { el } from '../dom.ts';
 import { FigureTable, setAttribute, setHidden, setStyle, setText } from './dom.ts';
 import { chance, count } from './format.ts';
-import { parseProbe, visible, type Probs } from './parse-probe.ts';
-import { Choice, NO_STEP, sessionOptions, stepLine } from './probing.ts';
+import { visible, type Probs } from './parse-probe.ts';
+import { Choice, Looks, sessionOptions } from './probing.ts';
 import type { Desk, View } from './view.ts';
 
 const TOP = 12;
 
 export function tokensView(desk: Desk): View {
   const session = new Choice('Session', desk.changed);
-  const which = stepLine();
+  const looks = new Looks<Probs>('probs', draw);
   const stages = new FigureTable(
     'Through the sampler',
     ['stage', 'tokens', 'bits', 'chance'],
@@ -23,16 +23,14 @@ export function tokensView(desk: Desk): View {
     'div',
     { class: 'tokens' },
     el('div', { class: 'choices' }, session.element),
-    which.element,
+    looks.element,
     bars,
     stages.element,
   );
   const holder = el('div');
   const items: Bar[] = [];
-  let drawn = '';
 
   function draw(probs: Probs): void {
-    which.set(probs);
     const names = probs.stages.map(s => s.stage.replaceAll('_', '-'));
     const most = Math.max(...probs.top.flatMap(t => t.probabilities), 1e-9);
     probs.top.forEach((token, i) => {
@@ -60,7 +58,7 @@ export function tokensView(desk: Desk): View {
   return {
     name: 'tokens',
     about: 'What could have come next, and what the sampler made of it.',
-    command: () => `llmctl probs${session.value === 0 ? '' : ` ${session.value}`} --top ${TOP}`,
+    command: () => looks.command(`llmctl probs${session.value === 0 ? '' : ` ${session.value}`} --top ${TOP}`),
     paths: ['/proc/sessions'],
     trace: false,
     probe: () => ({ session: session.value, what: 'probs', layer: 0, head: 0, top: TOP }),
@@ -69,12 +67,7 @@ export function tokensView(desk: Desk): View {
     tables: [holder],
     update(seen) {
       session.set(sessionOptions(seen.file('/proc/sessions')));
-      const probs = parseProbe<Probs>(seen.probe, 'probs');
-      if (typeof probs === 'string') return probs === '' ? NO_STEP : `${probs} — ${NO_STEP}`;
-      if (seen.probe === drawn) return '';
-      drawn = seen.probe;
-      draw(probs);
-      return '';
+      return looks.update(seen);
     },
   };
 }

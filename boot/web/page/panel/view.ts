@@ -25,6 +25,8 @@ export interface Seen {
   readonly timeline: Timeline;
   /** What a probe told: JSON, or a refusal in words; '' = nothing yet. */
   readonly probe: string;
+  /** Machines so far: nothing that was seen of another one is true of this one. */
+  readonly machine: number;
 }
 
 /** What a view can do to the world. */
