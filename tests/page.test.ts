@@ -4,6 +4,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { existsSync, readFileSync } from 'node:fs';
 import type { Browser, Page } from 'puppeteer-core';
+import { formatLink } from '../boot/web/protocol/link.ts';
 import { BROWSERS, type BrowserName } from './support/browser.ts';
 import { launched, promptOf, servedPage } from './support/page.ts';
 
@@ -259,8 +260,8 @@ async function goesOff(t: ExecutionContext, page: Page): Promise<void> {
   await shows(page, /^sis>$/);
 }
 
-/** Another machine in place of one that runs: what is typed goes to it. */
-async function restarts(t: ExecutionContext, page: Page): Promise<void> {
+/** From the dialog by keyboard alone: what is typed then goes to the new machine. */
+async function reseeds(t: ExecutionContext, page: Page): Promise<void> {
   await press(page, 'Restart…');
   await page.keyboard.type('42');
   await page.keyboard.press('Enter');
@@ -560,6 +561,36 @@ async function shares(t: ExecutionContext, browser: Browser, url: string, page: 
   await leave(broken);
 }
 
+/** Switched off and on while it runs, and while it is in the middle of a link that never ends: keys are the new machine's. */
+async function restarts(t: ExecutionContext, page: Page): Promise<void> {
+  const again = async (word: string): Promise<void> => {
+    await press(page, 'Restart…');
+    await press(page, 'Restart', 'dialog');
+    await shows(page, /^sis>$/);
+    await typed(page, `echo ${word}""-again`);
+    await shows(page, new RegExp(`^${word}-again$`));
+    t.false((await rowsOf(page)).some(row => row.includes('The machine is off')));
+  };
+  await typed(page, 'echo before""hand');
+  await shows(page, /^beforehand$/);
+  await again('once');
+  const commands = ['echo end""less; while :; do :; done'];
+  const share = { seed: 0, target: '', columns: 80, rows: 24, commands, files: [], digest: '', build: '' };
+  const link = (await formatLink(share)) as string;
+  const open = (): Promise<void> => page.evaluate(fragment => void (location.hash = fragment), link);
+  await open();
+  await shows(page, /^endless$/);
+  await again('twice');
+  await page.evaluate(() => history.replaceState(null, '', location.pathname));
+  await open();
+  await shows(page, /^endless$/);
+  await page.focus('.xterm-helper-textarea');
+  await page.keyboard.down('Control');
+  await page.keyboard.press('KeyC');
+  await page.keyboard.up('Control');
+  await says(page, /cut short/);
+}
+
 // ── Both browsers ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A test with a browser of its own: `use` gets it and the page's address. */
@@ -581,7 +612,13 @@ function inBrowsers(
 
 inBrowsers('typing, pasting, copying, sizes, search, colours, off and on', async (t, browser, url) => {
   const page = await visit(browser, url, { settings: { home: 'lost' } });
-  for (const use of [types, pastes, copies, reflows, finds, changesColours, goesOff, restarts]) await use(t, page);
+  for (const use of [types, pastes, copies, reflows, finds, changesColours, goesOff, reseeds]) await use(t, page);
+  await leave(page);
+});
+
+inBrowsers('restarting a machine that runs', async (t, browser, url) => {
+  const page = await visit(browser, url, { settings: { home: 'lost' } });
+  await restarts(t, page);
   await leave(page);
 });
 

@@ -13,7 +13,7 @@ import { bySession, pageText, parsePages } from '../boot/web/page/panel/parse-pa
 import { parseProbe, visible } from '../boot/web/page/panel/parse-probe.ts';
 import type { Attention, Lens, Probs } from '../boot/web/page/panel/parse-probe.ts';
 import { parsePlan, parseStep } from '../boot/web/page/panel/parse-step.ts';
-import { openCommand, parseTensors } from '../boot/web/page/panel/parse-tensors.ts';
+import { modelFile, openCommand, parseTensors } from '../boot/web/page/panel/parse-tensors.ts';
 import { figure, keyed, tabbed } from '../boot/web/page/panel/parse-text.ts';
 import { buckets, parseTrace, Timeline } from '../boot/web/page/panel/parse-trace.ts';
 import { LIMITS } from '../kernel/abi/index.ts';
@@ -85,12 +85,12 @@ test('tensors lie in the weights region, and the command of each opens it', t =>
   t.is(tensors.find(x => x.name === 'blk.3.ffn_up.weight')!.layer, 3);
   t.is(tensors[0]!.layer, -1);
   for (const name of [tensors[0]!.name, tensors.at(-1)!.name]) {
-    const { status, stdout } = machine.exec(openCommand('/models/fable-f16.gguf', name));
+    const { status, stdout } = machine.exec(openCommand(modelFile(machine.exec('cat /proc/models').stdout), name));
     t.is(status, 0);
     t.regex(stdout, /^count .*\n(.*\n)*histogram /);
   }
   t.is(
-    openCommand('/home/user/a b.gguf', "it's/a"),
+    openCommand(modelFile('A /b c /home/user/a b.gguf llama ctx=512 kv=F16 sha256=00\n'), "it's/a"),
     `mkdir -p '/mnt/a b'; [ -d '/mnt/a b/tensors' ] || mount -t gguf '/home/user/a b.gguf' '/mnt/a b'; cat '/mnt/a b/tensors/it'\\''s%2Fa/stats'`,
   );
 });

@@ -39,9 +39,11 @@ class Page {
   #targets: PoweredOn['targets'] = [];
   /** What the terminal's keys do: the machine's, or Enter switches it on. */
   #isOn = false;
-  /** Between two machines: what is heard of one that is off is the end of the one before. */
+  /** How often it has been switched on: of one that another has followed nothing is said any more. */
+  #powers = 0;
+  /** The latest is on its way: what comes is of the machine before it, or not yet the last word. */
   #isStarting = false;
-  #isOver = false;
+  #ran: RunKind = 'off'; // last told
   #isRaw = false;
   #silence: Notice | null = null;
   readonly #facts = {
@@ -124,28 +126,37 @@ class Page {
   }
 
   async #powerOn(share: Share | null): Promise<void> {
+    const power = ++this.#powers;
     if (this.#client.health.is === 'dead') this.#client.start();
     const { seed, target, home, log } = settings();
     this.#terminal.clear();
     this.#terminal.hold(share);
     this.#isOn = this.#isStarting = true;
-    this.#isOver = false;
     this.#run('starting', share === null ? 'Starting' : 'Replaying');
     const { cols: columns, rows } = this.#terminal.xterm;
     try {
       const on = await this.#client.ask('powerOn', { seed, target, columns, rows, home, log, share });
+      if (power !== this.#powers) return;
+      this.#isStarting = false;
       this.#showPower(on, share !== null);
+      this.#resized(columns, rows, share);
+      this.#sayOff();
       this.#terminal.xterm.write('', () => performance.mark('prompt')); // it is on the screen: for measurements
       if (share !== null) sayWhatCame(share, on);
     } catch (error) {
-      this.#isOn = false;
+      if (power !== this.#powers) return;
+      this.#isOn = this.#isStarting = false;
       if (this.#client.health.is !== 'dead') this.#offerPower((error as Error).message);
     }
-    this.#isStarting = false;
-    if (this.#isOn && this.#isOver) this.#showEnd('off');
     this.#terminal.hold(null);
     this.#controls.again();
     if (document.activeElement === document.body) this.#terminal.focus();
+  }
+
+  /** A window that changed while there was no machine yet: it has not heard of that. */
+  #resized(columns: number, rows: number, share: Share | null): void {
+    const { cols, rows: lines } = this.#terminal.xterm;
+    if (share === null && (cols !== columns || lines !== rows)) this.#client.tell('resize', cols, lines);
   }
 
   /** Whoever has started it goes on there, not at the button. */
@@ -208,6 +219,7 @@ class Page {
 
   /** A command line of the panel's, as if it were typed: in place of what stands at the prompt. */
   #type(command: string): void {
+    if (/\p{Cc}/u.test(command)) return void notice('note', 'A name in this command has characters that no key types.');
     this.#desk.show('terminal');
     this.#terminal.focus();
     if (!this.#isRaw) return this.#terminal.xterm.input(`\x05\x15${command}\r`);
@@ -230,12 +242,14 @@ class Page {
       this.#digestCycles = -1;
       this.#digest.textContent = 'State digest';
     }
-    this.#isOver = run === 'off' || run === 'halted';
-    if (this.#isOver && this.#isOn && !this.#isStarting) this.#showEnd(run);
+    this.#ran = run;
+    if (!this.#isStarting) this.#sayOff();
   }
 
-  #showEnd(run: RunKind): void {
-    this.#terminal.say(`The machine ${run === 'off' ? 'is off' : 'has halted'}: press Enter to switch it on.`);
+  /** A machine that has ended: Enter switches the next one on. */
+  #sayOff(): void {
+    if ((this.#ran !== 'off' && this.#ran !== 'halted') || !this.#isOn) return;
+    this.#terminal.say(`The machine ${this.#ran === 'off' ? 'is off' : 'has halted'}: press Enter to switch it on.`);
     this.#isOn = false;
   }
 

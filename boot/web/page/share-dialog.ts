@@ -19,7 +19,8 @@ export async function shared(fragment: string): Promise<Share | string | null> {
 export function sayWhatCame(share: Share, on: PoweredOn): void {
   const short = on.digest.slice(0, 12);
   const lines = share.commands.length === 1 ? '1 command' : `${share.commands.length} commands`;
-  if (share.digest === '')
+  if (on.digest === '') notice('note', `The replay of ${lines} was cut short: the machine is yours.`);
+  else if (share.digest === '')
     notice('note', `Replayed ${lines}: state digest ${short}. The link does not say which one it was made with.`);
   else if (share.digest === on.digest)
     notice(

@@ -111,7 +111,7 @@ export interface PoweredOn {
   readonly seed: number;
   /** From the request to the prompt, by the host's clock. */
   readonly bootMs: number;
-  /** After what was shared; '' without. */
+  /** After what was shared; '' without, or where that was cut short. */
   readonly digest: string;
   readonly storage: Storage;
 }

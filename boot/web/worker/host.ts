@@ -220,9 +220,10 @@ export class Host {
     this.#retime();
   }
 
-  /** Orderly: a pass that is under way comes to its end, and what is to be stored is. */
+  /** Orderly: a pass that is under way comes to its end, and what is to be stored is. What was still to be typed is not. */
   powerOff(): void {
     if (this.#isOver) return;
+    this.#prompted(false);
     if (this.#state === 'stopped') {
       this.machine.stopAt = null;
       this.machine.run(1);

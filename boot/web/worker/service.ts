@@ -44,6 +44,8 @@ export class Service {
   #running: Running | null = null;
   /** Switching on and off, one after the other. */
   #switching: Promise<unknown> = Promise.resolve();
+  /** How many wait for their turn. */
+  #waiting = 0;
   readonly #watcher: Watcher;
   readonly #ground: Ground;
 
@@ -92,8 +94,14 @@ export class Service {
     return null;
   }
 
+  /** Whoever waits for a prompt that may never come is not waited for. */
   #inTurn<T>(change: () => Promise<T>): Promise<T> {
-    const done = this.#switching.then(change);
+    this.#waiting++;
+    this.#running?.host.powerOff();
+    const done = this.#switching.then(() => {
+      this.#waiting--;
+      return change();
+    });
     this.#switching = done.catch(() => {});
     return done;
   }
@@ -144,6 +152,7 @@ export class Service {
       const atPrompt = (isWhole: boolean): void =>
         resolve(share === null || !isWhole ? '' : host.machine.stateDigest());
       host.start(atPrompt, share?.commands);
+      if (this.#waiting > 0) host.powerOff();
     });
     return {
       version: VERSION,

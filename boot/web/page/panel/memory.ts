@@ -5,7 +5,7 @@ import { el } from '../dom.ts';
 import { enter, FigureTable, roving, setAttribute, setHidden, setText } from './dom.ts';
 import { count, percent, size } from './format.ts';
 import { parseArena, piecesOf, rowBytesOf, type ArenaMap, type Region } from './parse-arena.ts';
-import { parseTensors, openCommand, type Tensor } from './parse-tensors.ts';
+import { modelFile, openCommand, parseTensors, type Tensor } from './parse-tensors.ts';
 import { pageText, parsePages, type Page } from './parse-pages.ts';
 import type { Desk, Seen, View } from './view.ts';
 
@@ -181,9 +181,6 @@ function indexOf(target: EventTarget | null): number {
   const element = (target as HTMLElement | null)?.closest<HTMLElement>('[data-stretch]');
   return Number(element?.dataset['stretch'] ?? -1);
 }
-
-/** Path of the loaded model's file; '' = none. */
-const modelFile = (text: string): string => text.split('\n')[0]?.split(' ')[1] ?? '';
 
 function ofRegion(r: Region, arena: ArenaMap, open: () => void): Stretch {
   return {

@@ -1,4 +1,5 @@
-// /proc/tensors: what of the loaded model lies where, and the command that opens a tensor as files (man fs-gguf).
+// /proc/tensors: what of the loaded model lies where; of /proc/models the file that it is from, and the command that opens a tensor of it as
+// files (man fs-gguf).
 
 import { tabbed } from './parse-text.ts';
 
@@ -28,6 +29,11 @@ export function parseTensors(text: string): Tensor[] {
       layer: Number(/^blk\.(\d+)\./.exec(row['name']!)?.[1] ?? -1),
     };
   });
+}
+
+/** Of /proc/models, `NAME PATH ARCHITECTURE ctx=…`, the path: names have blanks, and say what they like. */
+export function modelFile(text: string): string {
+  return /^.* (\/.*) \S+ ctx=\d+ kv=\S+ sha256=/.exec(text)?.[1] ?? '';
 }
 
 /** A word of the shell, quoted where it has to be. */
