@@ -3,6 +3,7 @@
 // business.
 import test, { type ExecutionContext } from 'ava';
 import { existsSync, readFileSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import type { Browser, KeyInput, Page } from 'puppeteer-core';
 import { VIEWS, type ViewName } from '../boot/web/page/panel/view.ts';
 import { BROWSERS } from './support/browser.ts';
@@ -76,15 +77,22 @@ const press = async (page: Page, ...keys: readonly KeyInput[]): Promise<void> =>
   for (const key of keys) await page.keyboard.press(key);
 };
 
+/** What the page shows follows the machine within a few looks: waits for it, and says what stands there when it does not come. */
+async function comes<T>(t: ExecutionContext, shown: () => Promise<T>, wanted: T): Promise<void> {
+  let now = await shown();
+  for (let look = 0; look < 200 && !isDeepStrictEqual(now, wanted); look++) {
+    await new Promise(resolve => setTimeout(resolve, 100));
+    now = await shown();
+  }
+  t.deepEqual(now, wanted);
+}
+
 // ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function memoryIsRight(t: ExecutionContext, page: Page): Promise<void> {
   const shell = (await printed(page, 'free -v')).slice(1).map(row => row.trim().split(/ +/));
   await open(page, 'memory');
-  t.deepEqual(
-    (await cellsOf(page, 'memory')).map(row => row.map(plain)),
-    shell,
-  );
+  await comes(t, async () => (await cellsOf(page, 'memory')).map(row => row.map(plain)), shell);
   // To scale: what every region takes of the map is what it takes of the arena.
   const shares = await page.evaluate(() => {
     const sums = new Map<string, number>();
@@ -100,16 +108,18 @@ async function memoryIsRight(t: ExecutionContext, page: Page): Promise<void> {
 async function pagesAreRight(t: ExecutionContext, page: Page): Promise<void> {
   const shell = await printed(page, 'head -6 /proc/pages');
   await open(page, 'pages');
-  const rows = await cellsOf(page, 'pages');
-  t.deepEqual(
-    rows.slice(0, 5).map(row => row.join(' ')),
+  await comes(
+    t,
+    async () => (await cellsOf(page, 'pages')).slice(0, 5).map(row => row.join(' ')),
     shell.slice(1).map(row => row.split(/\s+/).join(' ')),
   );
+  const rows = await cellsOf(page, 'pages');
   t.is(await page.$$eval('#panel-view-pages [role=gridcell]', cells => cells.length), rows.length);
   const kv = new Map((await printed(page, 'cat /proc/kv')).map(row => row.split(' ') as [string, string]));
   t.is(rows.length, Number(kv.get('total')));
-  t.is(
-    await textOf(page, '#panel-view-pages .sum'),
+  await comes(
+    t,
+    () => textOf(page, '#panel-view-pages .sum'),
     `${kv.get('total')} pages of 32 positions: ${kv.get('free')} free, ${kv.get('cached')} cached, ${kv.get('shared')} shared; ${kv.get('swapped')} on the swap device.`,
   );
 }
@@ -117,15 +127,16 @@ async function pagesAreRight(t: ExecutionContext, page: Page): Promise<void> {
 async function scheduleIsRight(t: ExecutionContext, page: Page): Promise<void> {
   await open(page, 'schedule');
   const sched = new Map((await printed(page, 'cat /proc/sched')).map(row => row.split(' ') as [string, string]));
-  t.is(
-    plain(await textOf(page, '#panel-view-schedule .sum')),
+  await comes(
+    t,
+    async () => plain(await textOf(page, '#panel-view-schedule .sum')),
     `edf: ${sched.get('passes')} passes, ${sched.get('preemptions')} preemptions, ${sched.get('misses')} deadlines missed`,
   );
   const shell = (await printed(page, 'llmctl sessions')).slice(1).map(row => row.trim().split(/ +/));
-  const rows = await cellsOf(page, 'schedule');
-  t.true(rows.length > 0);
-  t.deepEqual(
-    rows.map(([id, state, end, output]) => [id, state, end, output]),
+  t.true(shell.length > 0);
+  await comes(
+    t,
+    async () => (await cellsOf(page, 'schedule')).map(([id, state, end, output]) => [id, state, end, output]),
     shell.map(row => [row[0], row[2], row[3], row[5]]),
   );
   const inked = await page.$eval('#panel-view-schedule canvas', canvas => {
@@ -147,7 +158,7 @@ async function speedIsRight(t: ExecutionContext, page: Page): Promise<void> {
   await open(page, 'speed');
   await page.waitForSelector('#panel-view-speed .uplot canvas', { timeout: 20_000 });
   const events = new Map((await printed(page, 'cat /proc/trace')).map(row => row.split(' ') as [string, string]));
-  t.is(plain(await textOf(page, '#panel-view-speed .numbers dd')), events.get('token')!);
+  await comes(t, async () => plain(await textOf(page, '#panel-view-speed .numbers dd')), events.get('token')!);
   await page.focus('#panel-view-speed .plot');
   await press(page, 'ArrowLeft');
   t.regex(await textOf(page, '#panel-view-speed .caption'), /^[\d.]+ s: [\d.]+ tokens\/s, median wait /);
@@ -171,8 +182,12 @@ async function insideIsRight(t: ExecutionContext, page: Page): Promise<void> {
   const probs = await printed(page, 'llmctl probs --top 12');
   await open(page, 'tokens');
   const from = probs.findIndex(row => /^ *ID +TOKEN/.test(row));
-  t.deepEqual(
-    (await cellsOf(page, 'tokens')).map(row => [row[1], ...row.slice(2).map(cell => cell.replace('%', ''))].join(' ')),
+  await comes(
+    t,
+    async () =>
+      (await cellsOf(page, 'tokens')).map(row =>
+        [row[1], ...row.slice(2).map(cell => cell.replace('%', ''))].join(' '),
+      ),
     probs.slice(from + 1).map(row =>
       row
         .replace(/"(?:[^"\\]|\\.)*"/, '')
@@ -181,9 +196,15 @@ async function insideIsRight(t: ExecutionContext, page: Page): Promise<void> {
     ),
   );
   await open(page, 'attention');
-  await page.select('#panel-view-attention label:nth-child(2) select', '2');
-  await page.select('#panel-view-attention label:nth-child(3) select', '1');
-  t.is(await textOf(page, '#panel-view-attention .command'), '$ llmctl attention --layer 2 --head 1');
+  for (const [place, value] of [
+    [2, '2'],
+    [3, '1'],
+  ] as const) {
+    const select = `#panel-view-attention label:nth-child(${place}) select`;
+    await page.waitForSelector(`${select}:enabled option[value="${value}"]`); // layers and heads come with the first look
+    await page.select(select, value);
+  }
+  await comes(t, () => textOf(page, '#panel-view-attention .command'), '$ llmctl attention --layer 2 --head 1');
   const attention = await printed(page, 'llmctl attention --layer 2 --head 1 | tail -5');
   const weights = attention.map(row => /[\d.]+%/.exec(row)![0]);
   await page.waitForFunction(
@@ -197,10 +218,12 @@ async function insideIsRight(t: ExecutionContext, page: Page): Promise<void> {
   );
   const lens = (await printed(page, 'llmctl lens --top 5')).slice(2).map(row => row.trim());
   await open(page, 'lens');
-  const rows = await page.$$eval('#panel-view-lens tbody tr', trs =>
-    trs.map(tr => ({ bits: tr.lastElementChild!.textContent!, best: tr.querySelector('small')!.textContent! })),
-  );
-  t.is(rows.length, lens.length);
+  const rowsNow = (): Promise<{ bits: string; best: string }[]> =>
+    page.$$eval('#panel-view-lens tbody tr', trs =>
+      trs.map(tr => ({ bits: tr.lastElementChild!.textContent!, best: tr.querySelector('small')!.textContent! })),
+    );
+  await comes(t, async () => (await rowsNow()).length, lens.length);
+  const rows = await rowsNow();
   rows.reverse().forEach(({ bits, best }, i) => {
     t.true(lens[i]!.includes(` ${bits} bit`), `${lens[i]}: ${bits}`);
     t.true(lens[i]!.includes(best), `${lens[i]}: ${best}`);
