@@ -21,7 +21,11 @@ import {
   SESSION_FLAG,
   SESSION_KIND,
   StepBlock,
+  type AttentionAnswer,
+  type LensAnswer,
+  type ProbeAnswer,
   type ProbeWish,
+  type ProbsAnswer,
 } from '../kernel/abi/index.ts';
 
 import { log2 } from '../kernel/log2.ts';
@@ -35,47 +39,10 @@ import { Bench, type Options } from './support/service.ts';
 
 const soak = process.env['ARENA8_SOAK'] === '1';
 
-interface Token {
-  readonly id: number;
-  readonly text: string;
-}
-interface Told {
-  readonly id: number;
-  readonly state: string;
-  readonly position: number;
-  readonly token: Token;
-  readonly next: (Token & { readonly drawn: boolean }) | null;
-  readonly cycles: number;
-  readonly cycles_most: number;
-}
-interface Probs extends Told {
-  readonly sampler: Readonly<Record<'temp' | 'top_k' | 'top_p' | 'min_p' | 'repeat_penalty', number>>;
-  readonly stages: readonly {
-    readonly stage: string;
-    readonly tokens: number;
-    readonly entropy: number;
-    readonly probability: number | null;
-  }[];
-  readonly top: readonly (Token & { readonly logit: number; readonly probabilities: readonly number[] })[];
-}
-interface Weighed extends Told {
-  readonly head_kv: number;
-  readonly row: readonly (Token & { readonly position: number; readonly weight: number })[];
-}
-interface Lens extends Told {
-  readonly layers: readonly {
-    readonly layer: number;
-    readonly entropy: number;
-    readonly rank: number | null;
-    readonly probability: number | null;
-    readonly top: readonly (Token & { readonly logit: number; readonly probability: number })[];
-  }[];
-}
-
 const LOOK: ProbeWish = { session: 0, what: 'probs', layer: 0, head: 0, top: 10 };
 
 /** A look from outside, which must not be refused and must not change a byte of the arena. */
-function look<T extends Told>(machine: Machine, wish: Partial<ProbeWish>): T {
+function look<T extends ProbeAnswer>(machine: Machine, wish: Partial<ProbeWish>): T {
   const before = Buffer.from(machine.arena.u8);
   const answer = machine.probe({ ...LOOK, ...wish });
   if (isRefusal(answer)) throw new Error(answer.message);
@@ -111,7 +78,7 @@ class Heads {
     Object.assign(compute, { run: heard });
   }
 
-  of({ id, position }: Told): Float32Array {
+  of({ id, position }: ProbeAnswer): Float32Array {
     return this.logits.get(`${id} ${position}`) ?? new Float32Array(0);
   }
 }
@@ -213,12 +180,12 @@ test('the lens behind the last layer is the step’s own logits, to the bit; cha
     for (const [i, handle] of handles.entries()) {
       const { id } = bench.report(handle);
       if (isRefusal(machine.probe({ ...LOOK, session: id }))) continue; // no step yet
-      const lens = look<Lens>(machine, { session: id, what: 'lens', top: 8 });
+      const lens = look<LensAnswer>(machine, { session: id, what: 'lens', top: 8 });
       const own = heads.of(lens);
       if (own.length === 0 || seen.has(`${id} ${lens.position}`)) continue;
       seen.add(`${id} ${lens.position}`);
       draws++;
-      const probs = look<Probs>(machine, { session: id, top: 64 });
+      const probs = look<ProbsAnswer>(machine, { session: id, top: 64 });
       t.is(probs.position, lens.position);
       const order = ranked(own);
       const p = softmax([...own]);
@@ -230,7 +197,7 @@ test('the lens behind the last layer is the step’s own logits, to the bit; cha
       t.true(near(last.entropy, entropyOf(p), 1e-6));
       t.is(lens.layers.length, bench.engine.shape.layers + 1);
       // The sampler, stage by stage.
-      const row = look<Weighed>(machine, { session: id, what: 'attention' }).row.map(token => token.id);
+      const row = look<AttentionAnswer>(machine, { session: id, what: 'attention' }).row.map(token => token.id);
       const expected = stagesOf(own, row, options(i));
       t.deepEqual(probs.stages.map(s => s.stage), expected.map(s => s.name)); // prettier-ignore
       for (const [k, { name, p: chances }] of expected.entries()) {
@@ -319,7 +286,7 @@ for (const kv of ['F32', 'F16', 'Q8_0', 'Q4_0'] as const)
             return scale * key.reduce((sum, x, i) => sum + x * round(q[head * headDim + i]!), 0);
           });
           const expected = softmax(scores);
-          const told = look<Weighed>(machine, { what: 'attention', session: id, position, layer, head });
+          const told = look<AttentionAnswer>(machine, { what: 'attention', session: id, position, layer, head });
           t.is(told.head_kv, Math.floor(head / group));
           t.is(told.row.length, position + 1);
           const what = `layer ${layer} head ${head} position ${position}`;
@@ -371,13 +338,13 @@ for (const architecture of NAMES)
       if (refusal !== null) throw new Error(refusal.message);
       const handle = bench.accepted('te ta to', { maxTokens: 5, temp: 1, seed: m, flags: SESSION_FLAG.detached });
       const { report } = bench.finish(handle);
-      const last = look<Weighed>(machine, { what: 'attention' });
+      const last = look<AttentionAnswer>(machine, { what: 'attention' });
       t.is(last.state, 'DONE');
       t.is(last.id, report.id);
       const forward = new Forward(model, GGML_TYPE.F32);
       for (const { id, position } of last.row) {
         forward.next(id);
-        const lens = look<Lens>(machine, { what: 'lens', top: 5, position });
+        const lens = look<LensAnswer>(machine, { what: 'lens', top: 5, position });
         for (const [i, { layer, top }] of lens.layers.entries()) {
           const said = forward.said(forward.residuals[i]!);
           const scale = said.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
@@ -389,7 +356,7 @@ for (const architecture of NAMES)
         }
         for (let layer = 0; layer < config.layers; layer++)
           for (let head = 0; head < config.heads; head++) {
-            const { row } = look<Weighed>(machine, { what: 'attention', position, layer, head });
+            const { row } = look<AttentionAnswer>(machine, { what: 'attention', position, layer, head });
             const expected = forward.weights[layer]![head]!;
             const what = `model ${m} position ${position} layer ${layer} head ${head}`;
             t.true(
@@ -431,7 +398,7 @@ test('a machine that is held before every op, or now and then, and looked into t
         const answer = machine.probe(wish);
         if (isRefusal(answer)) continue;
         looks++;
-        if ((JSON.parse(answer) as Told).next?.drawn === true) said.add(answer.replace(/"state":"\w+"/, '')); // not yet drawn: it will be
+        if ((JSON.parse(answer) as ProbeAnswer).next?.drawn === true) said.add(answer.replace(/"state":"\w+"/, '')); // not yet drawn: it will be
       }
     }
     return { machine, looks, said };
@@ -483,7 +450,7 @@ test('llmctl prints what is seen from outside, and is charged what that says, wi
   t.is(ok(machine, 'llmctl attention --at 6').split('\n').length, 3 + 7 + 1);
   t.is(ok(machine, 'llmctl lens').split('\n').length, 2 + 7 + 1);
   const lines = ok(machine, 'llmctl lens --last 3 --json').trim().split('\n');
-  t.deepEqual(lines.map(line => (JSON.parse(line) as Told).position), [10, 11, 12]); // prettier-ignore
+  t.deepEqual(lines.map(line => (JSON.parse(line) as ProbeAnswer).position), [10, 11, 12]); // prettier-ignore
   const columns = ok(machine, 'llmctl lens --last 3').split('\n');
   t.regex(columns[0]!, /^ +POSITION +10 +11 +12$/);
   t.is(columns.length, 2 + 7 + 1 + 1);
@@ -495,7 +462,7 @@ test('beside a server a look waits for its time, and nobody is late', t => {
   ok(machine, 'llmctl submit --period 4000 --max-tokens 30 "Once upon a time"');
   ok(machine, 'sleep 20');
   for (const what of PROBES) {
-    const told = JSON.parse(ok(machine, `llmctl ${what} --json`)) as Told;
+    const told = JSON.parse(ok(machine, `llmctl ${what} --json`)) as ProbeAnswer;
     t.is(told.state, 'DECODE', what);
     t.true(told.cycles > 0);
   }
@@ -511,8 +478,8 @@ test('beside a server a look waits for its time, and nobody is late', t => {
     machine.exec('llmctl submit --period 0.001 te').stderr,
   );
   ok(machine, `llmctl submit --temp 1.5 --period ${Math.ceil(Number(least?.[1]))} --max-tokens 30 te; sleep 0.05`);
-  t.regex((JSON.parse(ok(machine, 'llmctl probs --json')) as Told).state, /PREFILL|DECODE/);
-  t.is((JSON.parse(ok(machine, 'llmctl lens --json')) as Told).state, 'DONE');
+  t.regex((JSON.parse(ok(machine, 'llmctl probs --json')) as ProbeAnswer).state, /PREFILL|DECODE/);
+  t.is((JSON.parse(ok(machine, 'llmctl lens --json')) as ProbeAnswer).state, 'DONE');
   const status = JSON.parse(ok(machine, 'llmctl status --json')) as {
     deadline_misses: number;
     sessions_active: number;
@@ -535,7 +502,7 @@ test('who may look: a user into sessions of their own, the superuser into all', 
     if (typeof r === 'number') return `errno ${-r}`;
     if (isRefusal(r)) return r.message;
     const { answer } = r.take();
-    return isRefusal(answer) ? answer.message : `session ${(JSON.parse(answer) as Told).id}`;
+    return isRefusal(answer) ? answer.message : `session ${(JSON.parse(answer) as ProbeAnswer).id}`;
   };
   const [mine, theirs] = [own, other].map(handle => `session ${bench.report(handle).id}`) as [string, string];
   t.is(ask(own, 1000), mine);
@@ -593,7 +560,7 @@ test('a text that is scored can be looked into while it is; an engine without la
   const text = 'Once upon a time there was a little girl named Lily. She liked to play with her dog.';
   const handle = bench.accepted(text, { kind: SESSION_KIND.score, maxTokens: 1 });
   bench.step();
-  const lens = look<Lens>(machine, { what: 'lens' });
+  const lens = look<LensAnswer>(machine, { what: 'lens' });
   t.false(lens.next!.drawn);
   t.is(lens.layers.at(-1)!.rank! >= 1, true);
   bench.finish(handle);
@@ -606,7 +573,7 @@ test('a text that is scored can be looked into while it is; an engine without la
   bench.load('stub');
   const echo = bench.accepted('ab', { maxTokens: 6, temp: 0, flags: SESSION_FLAG.detached });
   bench.finish(echo);
-  const probs = look<Probs>(machine, { top: 1 });
+  const probs = look<ProbsAnswer>(machine, { top: 1 });
   t.is(probs.top[0]!.id, probs.next!.id);
   for (const what of ['lens', 'attention'] as const) t.is(refused(machine, { what }), 'the stub engine has no layers');
 });

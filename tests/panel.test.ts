@@ -11,7 +11,7 @@ import { parseAudit, parseHead, rootOf, splitOf, tilesOf, treeOf } from '../boot
 import type { TreeNode } from '../boot/web/page/panel/parse-audit.ts';
 import { bySession, pageText, parsePages } from '../boot/web/page/panel/parse-pages.ts';
 import { parseProbe, visible } from '../boot/web/page/panel/parse-probe.ts';
-import type { Attention, Lens, Probs } from '../boot/web/page/panel/parse-probe.ts';
+import type { AttentionAnswer, LensAnswer, ProbsAnswer } from '../kernel/abi/index.ts';
 import { parsePlan, parseStep } from '../boot/web/page/panel/parse-step.ts';
 import { modelFile, openCommand, parseTensors } from '../boot/web/page/panel/parse-tensors.ts';
 import { figure, keyed, tabbed } from '../boot/web/page/panel/parse-text.ts';
@@ -250,16 +250,16 @@ test('looks into a step: what the machine tells, or its refusal in words', t => 
     const told = looked.probe({ session: 0, what, layer: 1, head: 2, top: 4 });
     return typeof told === 'string' ? told : JSON.stringify({ refused: told.message });
   };
-  const probs = parseProbe<Probs>(look('probs'), 'probs') as Probs;
+  const probs = parseProbe<ProbsAnswer>(look('probs'), 'probs') as ProbsAnswer;
   t.is(probs.top.length, 4);
   for (const { probabilities } of probs.top) t.is(probabilities.length, probs.stages.length);
-  const attention = parseProbe<Attention>(look('attention'), 'attention') as Attention;
+  const attention = parseProbe<AttentionAnswer>(look('attention'), 'attention') as AttentionAnswer;
   t.is(attention.row.length, attention.position + 1);
-  const lens = parseProbe<Lens>(look('lens'), 'lens') as Lens;
+  const lens = parseProbe<LensAnswer>(look('lens'), 'lens') as LensAnswer;
   t.is(lens.layers.length, attention.layers + 1);
-  t.is(parseProbe<Lens>(look('probs'), 'lens'), '', 'another look is none');
-  t.is(parseProbe<Lens>('{"refused":"no session"}', 'lens'), 'no session');
-  t.is(parseProbe<Lens>('', 'lens'), '');
+  t.is(parseProbe<LensAnswer>(look('probs'), 'lens'), '', 'another look is none');
+  t.is(parseProbe<LensAnswer>('{"refused":"no session"}', 'lens'), 'no session');
+  t.is(parseProbe<LensAnswer>('', 'lens'), '');
   t.is(visible(' a\n'), '␣a⏎');
 });
 

@@ -2,6 +2,7 @@
 export * from './device.ts';
 export * from './errno.ts';
 export * from './limits.ts';
+export * from './probe.ts';
 export * from './records.ts';
 export * from './syscalls.ts';
 export * from './utf8.ts';

@@ -1,7 +1,18 @@
 // llmctl probs, attention, lens: a look into a step of a session. The kernel computes the step's position again and answers with a line of JSON,
 // which --json prints as it is; here it becomes tables. Without ID it is the session that took a step last.
 
-import { LIMITS, PROBE_LAST, PROBES, ProbeOptions, utf8Decode } from '../../kernel/abi/index.ts';
+import {
+  LIMITS,
+  PROBE_LAST,
+  PROBES,
+  ProbeOptions,
+  utf8Decode,
+  type AttentionAnswer,
+  type LensAnswer,
+  type ProbeAnswer,
+  type ProbeToken,
+  type ProbsAnswer,
+} from '../../kernel/abi/index.ts';
 import { table } from './fmt.ts';
 import type { OptionTable } from './getopt.ts';
 import { failAbout, parseInteger, wrong } from './model.ts';
@@ -30,45 +41,6 @@ export const insideOptions = {
 type Ctx = Context<typeof insideOptions & { readonly json: { readonly help: string } }>;
 type Run = Generator<void, number, void>;
 
-interface Token {
-  readonly id: number;
-  readonly text: string;
-}
-interface Told {
-  readonly id: number;
-  readonly state: string;
-  readonly position: number;
-  readonly token: Token;
-  readonly next: (Token & { readonly drawn: boolean }) | null;
-}
-interface Probs extends Told {
-  readonly stages: readonly {
-    readonly stage: string;
-    readonly tokens: number;
-    readonly entropy: number;
-    readonly probability: number | null;
-  }[];
-  readonly top: readonly (Token & { readonly logit: number; readonly probabilities: readonly number[] })[];
-}
-interface Attention extends Told {
-  readonly layer: number;
-  readonly layers: number;
-  readonly head: number;
-  readonly heads: number;
-  readonly heads_kv: number;
-  readonly head_kv: number;
-  readonly row: readonly (Token & { readonly position: number; readonly weight: number })[];
-}
-interface Lens extends Told {
-  readonly layers: readonly {
-    readonly layer: number;
-    readonly entropy: number;
-    readonly rank: number | null;
-    readonly probability: number | null;
-    readonly top: readonly (Token & { readonly probability: number })[];
-  }[];
-}
-
 // ── Verbs ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export const probs = (ctx: Ctx, [id]: readonly string[]): Run => show(ctx, 'probs', id, probsText);
@@ -82,19 +54,19 @@ export function* lens(ctx: Ctx, [id]: readonly string[]): Run {
   if (at !== undefined) return yield* ctx.usage('lens: --last and --at exclude each other');
   const newest = yield* ask(ctx, 'lens', id);
   if (typeof newest === 'number') return newest;
-  const { position, id: session } = JSON.parse(newest) as Told;
+  const { position, id: session } = JSON.parse(newest) as ProbeAnswer;
   const lines = [newest];
   for (let pos = position - 1; pos >= 0 && lines.length < count; pos--) {
     const line = yield* ask(ctx, 'lens', String(session), pos);
     if (typeof line === 'number') return line;
     lines.unshift(line);
   }
-  const all = lines.map(line => JSON.parse(line) as Lens);
+  const all = lines.map(line => JSON.parse(line) as LensAnswer);
   yield* ctx.out.print(ctx.options.json ? lines.join('') : lensesText(all));
   return 0;
 }
 
-function* show<T extends Told>(
+function* show<T extends ProbeAnswer>(
   ctx: Ctx,
   what: (typeof PROBES)[number],
   id: string | undefined,
@@ -143,16 +115,16 @@ function* ask(
 // ── Tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** In quotes, with what cannot be seen escaped. */
-const quoted = ({ text }: Token): string => JSON.stringify(text);
+const quoted = ({ text }: ProbeToken): string => JSON.stringify(text);
 const percent = (p: number | null): string => (p === null ? '-' : `${(100 * p).toFixed(2)}%`);
 const bits = (entropy: number): string => `${entropy.toFixed(2)} bit`;
 
-function heading({ id, state, position, token, next }: Told): string {
+function heading({ id, state, position, token, next }: ProbeAnswer): string {
   const after = next === null ? 'nothing follows yet' : `then ${quoted(next)}${next.drawn ? ', drawn' : ', given'}`;
   return `session ${id}, ${state}, position ${position}: ${quoted(token)}, ${after}\n`;
 }
 
-function probsText(told: Probs): string {
+function probsText(told: ProbsAnswer): string {
   const names = told.stages.map(({ stage }) => stage.replace('_', '-'));
   const stages = told.stages.map(({ tokens, entropy, probability }, i) => {
     return [names[i]!, String(tokens), bits(entropy), percent(probability)];
@@ -170,7 +142,7 @@ function probsText(told: Probs): string {
   ].join('');
 }
 
-function attentionText(told: Attention): string {
+function attentionText(told: AttentionAnswer): string {
   const { layer, layers, head, heads, heads_kv, head_kv, row } = told;
   const keys = heads === heads_kv ? '' : `, keys ${head_kv} of 0 to ${heads_kv - 1}`;
   const rows = row.map(({ position, id, weight, ...token }) => {
@@ -186,7 +158,7 @@ function attentionText(told: Attention): string {
 
 const layerName = (layer: number): string => (layer < 0 ? 'embedding' : String(layer));
 
-function lensText(told: Lens): string {
+function lensText(told: LensAnswer): string {
   const nextTitle = told.next === null ? 'NEXT' : quoted(told.next);
   const rows = told.layers.map(({ layer, entropy, rank, probability, top }) => {
     const says = top.map(t => `${quoted(t)} ${(100 * t.probability).toFixed(1)}%`);
@@ -199,8 +171,8 @@ function lensText(told: Lens): string {
 }
 
 /** A column a position: its token, below it what each layer would have said behind it. */
-function lensesText(all: readonly Lens[]): string {
-  const [first] = all as [Lens];
+function lensesText(all: readonly LensAnswer[]): string {
+  const [first] = all as [LensAnswer];
   const rows = first.layers.map(({ layer }, i) => {
     return [layerName(layer), ...all.map(({ layers }) => layers[i]!.top.slice(0, 1).map(quoted).join(''))];
   });

@@ -1,10 +1,11 @@
 // Attention: which tokens a head of a layer looked at in the last step, and how much: the row of weights over every position up to this one,
 // drawn as the text itself with a bar on each token. What `llmctl attention` prints.
 
+import type { AttentionAnswer } from '../../../../kernel/abi/index.ts';
 import { el } from '../dom.ts';
 import { enter, FigureTable, roving, setText } from './dom.ts';
 import { chance } from './format.ts';
-import { visible, type Attention } from './parse-probe.ts';
+import { visible } from './parse-probe.ts';
 import { Choice, Looks, sessionOptions, upTo } from './probing.ts';
 import type { Desk, View } from './view.ts';
 
@@ -12,7 +13,7 @@ export function attentionView(desk: Desk): View {
   const session = new Choice('Session', desk.changed);
   const layer = new Choice('Layer', desk.changed);
   const head = new Choice('Head', desk.changed);
-  const looks = new Looks<Attention>('attention', draw);
+  const looks = new Looks<AttentionAnswer>('attention', draw);
   const text = el('div', { class: 'attended', role: 'group', 'aria-label': 'Tokens and the weight on each' });
   const caption = el('p', { class: 'caption', 'aria-live': 'polite' });
   const figure = el(
@@ -29,7 +30,7 @@ export function attentionView(desk: Desk): View {
     new Set(['position', 'id', 'weight']),
   );
   let cells: HTMLElement[] = [];
-  let row: Attention['row'] = [];
+  let row: AttentionAnswer['row'] = [];
   roving(text, () => cells);
 
   function tell(target: EventTarget | null): void {
@@ -40,7 +41,7 @@ export function attentionView(desk: Desk): View {
   text.addEventListener('pointerover', event => tell(event.target));
   text.addEventListener('focusin', event => tell(event.target));
 
-  function draw(seen: Attention): void {
+  function draw(seen: AttentionAnswer): void {
     row = seen.row;
     layer.set(upTo(seen.layers));
     head.set(upTo(seen.heads));

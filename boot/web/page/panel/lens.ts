@@ -1,8 +1,9 @@
 // Lens: what the model would have said behind each layer, had it stopped there: the residual through the last norm and the output matrix, the
 // best tokens first. The logit lens of nostalgebraist (2020); what `llmctl lens` prints. A table by nature: the figure is one.
 
+import type { LensAnswer } from '../../../../kernel/abi/index.ts';
 import { el } from '../dom.ts';
-import { visible, type Lens } from './parse-probe.ts';
+import { visible } from './parse-probe.ts';
 import { Choice, Looks, sessionOptions } from './probing.ts';
 import type { Desk, View } from './view.ts';
 
@@ -10,7 +11,7 @@ const TOP = 5;
 
 export function lensView(desk: Desk): View {
   const session = new Choice('Session', desk.changed);
-  const looks = new Looks<Lens>('lens', draw);
+  const looks = new Looks<LensAnswer>('lens', draw);
   const holder = el('div', {
     class: 'lens-table',
     tabindex: 0,
@@ -19,7 +20,7 @@ export function lensView(desk: Desk): View {
   });
   const figure = el('div', { class: 'lens' }, el('div', { class: 'choices' }, session.element), looks.element, holder);
 
-  function draw(lens: Lens): void {
+  function draw(lens: LensAnswer): void {
     const titles = ['layer', ...Array.from({ length: TOP }, (_, i) => `${i + 1}.`), 'rank', 'bits'];
     holder.replaceChildren(
       el(
@@ -59,7 +60,7 @@ export function lensView(desk: Desk): View {
   };
 }
 
-function rowOf(layer: Lens['layers'][number], next: number): HTMLElement {
+function rowOf(layer: LensAnswer['layers'][number], next: number): HTMLElement {
   const cells = layer.top.map(token => {
     const cell = el(
       'td',

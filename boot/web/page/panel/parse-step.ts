@@ -1,6 +1,7 @@
 // /proc/plan and /proc/step: the ops of the loaded plan with what they cost, and the op that the processor is held before, or ran last, with what
 // it works on. man proc has the keys.
 
+import { PLAN_COLUMNS } from '../../../../kernel/abi/index.ts';
 import { tabbed } from './parse-text.ts';
 
 /** An op of the plan; cycles are of the pass that is held or ran last. */
@@ -25,9 +26,6 @@ export interface PlanOp {
   readonly cells: readonly string[];
 }
 
-export const PLAN_TITLES =
-  'index segment op layer name n most least compute memory overhead instructions loaded stored'.split(' ');
-
 export function parsePlan(text: string): PlanOp[] {
   return tabbed(text).map(row => {
     const n = (key: string): number => Number(row[key]);
@@ -45,7 +43,7 @@ export function parsePlan(text: string): PlanOp[] {
       instructions: n('instructions'),
       loaded: n('loaded'),
       stored: n('stored'),
-      cells: PLAN_TITLES.map(title => row[title] ?? ''),
+      cells: PLAN_COLUMNS.map(title => row[title] ?? ''),
     };
   });
 }

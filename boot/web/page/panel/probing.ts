@@ -1,8 +1,9 @@
 // What the views of a step's inside have in common: which session is looked into, and how it is told which step that is.
 
+import type { AttentionAnswer, LensAnswer, ProbeAnswer, ProbsAnswer } from '../../../../kernel/abi/index.ts';
 import { el } from '../dom.ts';
 import { setText } from './dom.ts';
-import { parseProbe, visible, type Attention, type Lens, type Probe, type Probs } from './parse-probe.ts';
+import { parseProbe, visible } from './parse-probe.ts';
 import { tabbed } from './parse-text.ts';
 import type { Seen } from './view.ts';
 
@@ -11,7 +12,7 @@ const SUBMIT = 'llmctl submit Once upon a time';
 const HINT = `The session of an llminfer is closed when it ends: watch this view while one runs, or type ${SUBMIT}, whose session stays.`;
 
 /** The looks that a view has been told: the newest, which stays to be seen when the session that it was taken of is gone. */
-export class Looks<T extends Probs | Attention | Lens> {
+export class Looks<T extends ProbsAnswer | AttentionAnswer | LensAnswer> {
   /** Which step is shown, and, when it is over, why. */
   readonly element = el('p', { class: 'sum' });
   private drawn = '';
@@ -99,7 +100,7 @@ export function sessionOptions(sessions: string): [number, string][] {
 export const upTo = (n: number): [number, string][] => Array.from({ length: n }, (_, i) => [i, String(i)]);
 
 /** Which step this is: `Session 2 at position 12: “␣upon” → “␣a” drawn`. */
-export function stepText({ id, position, token, next }: Probe): string {
+export function stepText({ id, position, token, next }: ProbeAnswer): string {
   const behind =
     next === null
       ? 'nothing is drawn yet'

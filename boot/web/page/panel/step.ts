@@ -4,7 +4,8 @@
 import { el } from '../dom.ts';
 import { enter, FigureTable, roving, setAttribute, setHidden, setStyle, setText } from './dom.ts';
 import { count, percent } from './format.ts';
-import { parsePlan, parseStep, PLAN_TITLES, type PlanOp, type Step } from './parse-step.ts';
+import { PLAN_COLUMNS } from '../../../../kernel/abi/index.ts';
+import { parsePlan, parseStep, type PlanOp, type Step } from './parse-step.ts';
 import type { View } from './view.ts';
 
 const STATES: Readonly<Record<string, string>> = {
@@ -28,8 +29,8 @@ export function stepView(): View {
   const figure = el('div', { class: 'step' }, where, bound, list, detail.element);
   const table = new FigureTable(
     'Ops of the plan; of the cycles at most, compute, memory and overhead in thousandths',
-    PLAN_TITLES,
-    new Set(PLAN_TITLES.filter(title => !['segment', 'op', 'name'].includes(title))),
+    PLAN_COLUMNS,
+    new Set(PLAN_COLUMNS.filter(title => !['segment', 'op', 'name'].includes(title))),
   );
   let items: OpItem[] = [];
   let plan: readonly PlanOp[] = [];

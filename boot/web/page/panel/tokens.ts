@@ -1,10 +1,11 @@
 // Tokens: what the last step made of its logits: the most probable tokens, how each stage of the sampler changed their probabilities, and
 // which was drawn. What `llmctl probs` prints.
 
+import type { ProbsAnswer } from '../../../../kernel/abi/index.ts';
 import { el } from '../dom.ts';
 import { FigureTable, setAttribute, setHidden, setStyle, setText } from './dom.ts';
 import { chance, count } from './format.ts';
-import { visible, type Probs } from './parse-probe.ts';
+import { visible } from './parse-probe.ts';
 import { Choice, Looks, sessionOptions } from './probing.ts';
 import type { Desk, View } from './view.ts';
 
@@ -12,7 +13,7 @@ const TOP = 12;
 
 export function tokensView(desk: Desk): View {
   const session = new Choice('Session', desk.changed);
-  const looks = new Looks<Probs>('probs', draw);
+  const looks = new Looks<ProbsAnswer>('probs', draw);
   const stages = new FigureTable(
     'Through the sampler',
     ['stage', 'tokens', 'bits', 'chance'],
@@ -30,7 +31,7 @@ export function tokensView(desk: Desk): View {
   const holder = el('div');
   const items: Bar[] = [];
 
-  function draw(probs: Probs): void {
+  function draw(probs: ProbsAnswer): void {
     const names = probs.stages.map(s => s.stage.replaceAll('_', '-'));
     const most = Math.max(...probs.top.flatMap(t => t.probabilities), 1e-9);
     probs.top.forEach((token, i) => {
@@ -93,7 +94,7 @@ class Bar {
     list.append(this.element);
   }
 
-  set(token: Probs['top'][number], most: number, note: string): void {
+  set(token: ProbsAnswer['top'][number], most: number, note: string): void {
     const first = token.probabilities[0] ?? 0;
     const last = token.probabilities.at(-1) ?? 0;
     setText(this.text, `${note === '' ? '' : '▸'}${visible(token.text)}`);
