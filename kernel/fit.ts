@@ -193,6 +193,7 @@ class Fitter {
       draws: draws || 1,
       tileBytes: 0,
       buffers: 0,
+      adapters: [],
       pinBytes: 0,
     };
   }
@@ -352,7 +353,7 @@ class Fitter {
     const made = this.made(options);
     if (isRefusal(made)) return made;
     const { request } = this;
-    const less = (name: string, field: keyof EngineOptions, least = 1, step = 1): string => {
+    const less = (name: string, field: Exclude<keyof EngineOptions, 'adapters'>, least = 1, step = 1): string => {
       const n = largest(Math.floor(options[field] / step) - 1, x => this.fits({ ...options, [field]: x * step }));
       return n * step >= least ? `${name} ${n * step}` : '';
     };

@@ -115,6 +115,7 @@ interface ModelFile extends Pick<Loaded, 'path' | 'digest' | 'voucher'> {
 /** What the regions of a model are to a target. The history is read and written with the cache; nothing reads the directory while it runs. */
 const TARGET_REGION: Readonly<Record<keyof EngineBudget, MemoryRegion>> = {
   weights: 'weights',
+  adapters: 'weights',
   stream: 'stream',
   tensors: 'plan',
   vocabulary: 'vocabulary',

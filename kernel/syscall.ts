@@ -1091,6 +1091,16 @@ export class SystemCalls {
       },
       session_tokens: (handle, from, at, capacity) => sessions.tokens(handle, from, at, capacity, this.requester),
       session_close: handle => sessions.close(handle, this.requester),
+      adapter_apply: () => -E.NOSYS,
+      adapter_detach: () => -E.NOSYS,
+      train_plan: () => -E.NOSYS,
+      train_open: () => -E.NOSYS,
+      train_batch: () => -E.NOSYS,
+      train_wait: () => -E.NOSYS,
+      train_read: () => -E.NOSYS,
+      train_write: () => -E.NOSYS,
+      train_steps: () => -E.NOSYS,
+      train_close: () => -E.NOSYS,
       session_find: id => sessions.find(id, this.requester),
       session_probe: (handle, at, bytes) => {
         if (bytes < ProbeOptions.bytes) return -E.INVAL;

@@ -117,7 +117,7 @@ export type RigOptions = Pick<EngineOptions, 'ctx' | 'kvType' | 'batch'> & Parti
 export function optionsOf(o: RigOptions): EngineOptions {
   const sessions = o.sessions ?? 1;
   const pages = sessions * Math.ceil(o.ctx / KV_PAGE);
-  return { sessions, pages, draws: o.batch, tileBytes: 0, buffers: 0, pinBytes: 0, ...o };
+  return { sessions, pages, draws: o.batch, tileBytes: 0, buffers: 0, pinBytes: 0, adapters: [], ...o };
 }
 
 export interface LoadedModel {

@@ -143,7 +143,7 @@ class FakeEngine implements EngineDriver {
   budget(_image: abi.ModelImage, o: abi.EngineOptions): abi.EngineBudget {
     const session = o.sessions * layOutSlots(o, 0, 0).bytes;
     const kv = layOutPool(o, 4, 0).bytes;
-    return { weights: 0, stream: 0, tensors: 0, vocabulary: 32, kv, scratch: 4096, plan: 32, session };
+    return { weights: 0, adapters: 0, stream: 0, tensors: 0, vocabulary: 32, kv, scratch: 4096, plan: 32, session };
   }
   load(_image: abi.ModelImage, options: abi.EngineOptions, _budget: abi.EngineBudget, place: abi.EnginePlace): Engine {
     let pending = 0;
@@ -190,6 +190,8 @@ class FakeEngine implements EngineDriver {
       ops: () => [],
       tensors: () => [],
       inside: null,
+      training: abi.refuse('NOSYS', 0, 'no training'),
+      scalesAt: 0,
     };
   }
   plan(): abi.Refusal {

@@ -58,6 +58,43 @@ export enum Op {
   GET_GATHERED = 24, // GET_ROWS of a matrix that streams: from the unit of rows that was read for this row of the pass
   ADD_GATHERED = 25, // ADD_ROWS of one; row by row
   LOGITS_SUM = 26, // logits_sum(step): logits → StepBlock.logits0 … 3, the checksum that runs on from row to row
+  LORA = 27, // dst[t][rows] += scale of the row's session · times · B · (A · src[t]); row by row. Where that scale is 0, dst keeps its bits
+
+  // Training (transformer/train.ts): the float function of the dequantised weights over one sequence, row t of every buffer being position t, its
+  // derivatives, and what changes parameters. …_BACK: from the gradient of an op's result to that of its arguments; …_JVP: from tangents of its
+  // arguments to that of its result. Gradients of arguments are added where said (+=), so that those of several uses come together.
+  FLOAT_MUL_MAT = 28, // dst[t][rows] (+)= times · W · src[t] + bias, W dequantised row by row, src f32 as it is
+  FLOAT_MUL_MAT_BACK = 29, // dst[t][k] (+)= times · Wᵀ · src[t]
+  OUTER = 30, // dst[rows][k] += times · Σt src[t] ⊗ x[t]: the gradient of a matrix
+  COLUMN_SUM = 31, // dst[n] += Σt src[t][n]: the gradient of a bias
+  RMS_NORM_BACK = 32, // dst[t][n] += ; with FLAG_HEAD src's row i is pick i's, x and dst are rows of the pass
+  LAYER_NORM_BACK = 33,
+  RMS_NORM_HEADS_BACK = 34, // in place: gradient of the result → of the argument
+  ROPE_BACK = 35, // in place: the transposed turn
+  CAUSAL_ATTENTION = 36, // dst[t] = soft_max(q[t] · K · scale) · V over positions 0 … t; row by row
+  CAUSAL_ATTENTION_BACK = 37, // dst: the gradients of query (=), keys and values (+=) side by side; row by row
+  SILU_MUL_BACK = 38, // gradients of gate and up (=)
+  GELU_BACK = 39, // dst = grad · gelu'(src)
+  GELU_MUL = 40, // dst = gelu(gate) · up, in f32 throughout
+  GELU_MUL_BACK = 41,
+  CROSS_ENTROPY = 42, // TrainBlock.loss += −ln p(target) for each pick, .count += 1; pick by pick
+  CROSS_ENTROPY_BACK = 43, // the same, and logits → their gradient · TrainBlock.weight
+  CROSS_ENTROPY_JVP = 44, // the same as the first, and TrainBlock.slope += weight · derivative along the logits' tangent
+  ROWS_BACK = 45, // dst[token or position][k] += src[t][k]: the gradient of GET_ROWS, ADD_ROWS
+  COPY = 46, // dst[t][n] = src[t][n]
+  FILL = 47, // dst[t][n] = a value
+  RMS_NORM_JVP = 48, // dst[t][n] = ; with FLAG_HEAD src and x are rows of the pass, dst's row i is pick i's
+  LAYER_NORM_JVP = 49,
+  RMS_NORM_HEADS_JVP = 50, // in place: tangent of the argument → of the result
+  CAUSAL_ATTENTION_JVP = 51, // dst: the tangent of the result; src: those of query, key, value; row by row
+  SILU_MUL_JVP = 52,
+  GELU_JVP = 53,
+  GELU_MUL_JVP = 54,
+  SQUARES = 55, // a sum of TrainBlock += Σ x², or Σ (x − anchor)²
+  ADAM = 56, // one step of AdamW (Loshchilov and Hutter 2019) over a vector of parameters
+  SGD = 57, // one step with momentum
+  PERTURB = 58, // dst[n] = src + TrainBlock.sigma · normal(seed, from + i)
+  ACCUMULATE = 59, // dst[n] += TrainBlock.coefficient · normal(seed, from + i)
 }
 
 // The operand words of each op.
@@ -173,6 +210,154 @@ export enum Check {
   n = 3,
   stride = 4, // ≥ n
 }
+export enum Lora {
+  dstAt = 2, // f32[token][dstStride]
+  rows = 3,
+  k = 4,
+  aAt = 5, // f32[rank][k]
+  bAt = 6, // f32[rows][rank]
+  rank = 7, // ≥ 1
+  srcAt = 8, // f32[token][k]
+  dstStride = 9,
+  midAt = 10, // scratch, f32[rank]
+  scalesAt = 11, // bytes from a session's block table to its f32 scale of this adapter
+  times = 12, // f32 bits: alpha / rank
+}
+
+// Training. `t` counts positions of the sequence; strides in values. A parameter vector's op runs over one token.
+export enum FloatMulMat {
+  // FLOAT_MUL_MAT, FLOAT_MUL_MAT_BACK
+  dstAt = 2,
+  rows = 3,
+  k = 4,
+  weightsAt = 5, // in repack()'s layout, any type of matrixType()
+  weightType = 6,
+  srcAt = 7, // [t][srcStride]: k values; BACK: rows values
+  biasAt = 8, // f32[rows]; 0 = none; not of BACK
+  dstStride = 9,
+  srcStride = 10,
+  rowAt = 11, // scratch, f32[4 · k]: rows of the matrix dequantised
+  times = 12, // f32 bits
+}
+export enum Outer {
+  dstAt = 2, // f32[rows][k]
+  rows = 3,
+  k = 4,
+  srcAt = 5, // f32[t][srcStride], rows values
+  xAt = 6, // f32[t][xStride], k values
+  srcStride = 7,
+  xStride = 8,
+  times = 9, // f32 bits
+}
+export enum ColumnSum {
+  dstAt = 2,
+  n = 3,
+  srcAt = 4,
+  srcStride = 5,
+}
+export enum NormBack {
+  // RMS_NORM_BACK, LAYER_NORM_BACK, and their JVP, whose src is the tangent of x
+  dstAt = 2,
+  n = 3,
+  srcAt = 4,
+  xAt = 5, // what was normalised
+  weightsAt = 6, // f32[n]; 0 = none
+  eps = 7, // f32 bits
+  weightsGradAt = 8, // f32[n] +=; 0 = not wanted; BACK only, as the next
+  biasGradAt = 9,
+}
+export enum NormHeadsBack {
+  // RMS_NORM_HEADS_BACK and its JVP
+  at = 2, // f32[t][stride], the heads first
+  heads = 3,
+  headDim = 4,
+  stride = 5,
+  weightsAt = 6, // f32[headDim], of all heads; 0 = none
+  eps = 7, // f32 bits
+  xAt = 8, // f32[t][stride]: what was normalised
+  weightsGradAt = 9, // f32[headDim] +=; 0 = not wanted; BACK only
+}
+export enum CausalAttention {
+  dstAt = 2, // f32[t][heads · headDim]
+  qAt = 3, // f32[t][stride]: query, key, value of a position side by side
+  heads = 4,
+  headsKv = 5,
+  headDim = 6,
+  stride = 7,
+  scale = 8, // f32 bits
+  scoresAt = 9, // scratch, f32[ctx]
+}
+export enum CausalAttentionBack {
+  // CAUSAL_ATTENTION_BACK: dst as qAt, src as the result; CAUSAL_ATTENTION_JVP: the other way round
+  dstAt = 2,
+  srcAt = 3,
+  qAt = 4, // f32[t][stride]: query, key, value of a position side by side
+  heads = 5,
+  headsKv = 6,
+  headDim = 7,
+  stride = 8,
+  scale = 9, // f32 bits
+  scoresAt = 10, // scratch, f32[2 · ctx]
+}
+export enum GatedBack {
+  // SILU_MUL_BACK, GELU_MUL_BACK, GELU_BACK (no up), and their JVP; dst may be grad, upDst may be up
+  dstAt = 2, // gradient of the gate; JVP: tangent of the result
+  n = 3,
+  srcAt = 4, // the gate; of GELU_BACK its argument
+  upAt = 5,
+  gradAt = 6, // gradient of the result; JVP: tangent of the gate
+  upGradAt = 7, // gradient of up, written; JVP: tangent of up, read
+}
+export enum CrossEntropy {
+  at = 2, // f32[pick][stride]: logits
+  n = 3,
+  stride = 4,
+  targetsAt = 5, // u32[row of the pass]: the token that follows
+  blockAt = 6, // TrainBlock
+  tangentAt = 7, // f32[pick][stride]: of the logits; JVP only
+}
+export enum RowsBack {
+  dstAt = 2, // f32[rows][k]
+  k = 3,
+  srcAt = 4, // f32[t][k]
+  rows = 5,
+  byPosition = 6, // 1: rows are named by positions; 0: by tokens
+}
+export enum Copy {
+  dstAt = 2,
+  n = 3,
+  srcAt = 4,
+}
+export enum Fill {
+  dstAt = 2,
+  n = 3,
+  value = 4, // f32 bits
+}
+export enum Squares {
+  srcAt = 2,
+  n = 3,
+  anchorAt = 4, // f32[n]; 0 = none
+  blockAt = 5, // TrainBlock
+  sumAt = 6, // bytes from there to the f64 that is added to
+}
+export enum Update {
+  // ADAM, SGD: f32[n] each; the figures are TrainBlock's
+  dstAt = 2, // parameters
+  n = 3,
+  gradAt = 4,
+  firstAt = 5, // first moments; SGD: momentum, 0 = none
+  secondAt = 6, // second moments; ADAM only
+  anchorAt = 7, // what the anchor penalty draws to; 0 = none
+  blockAt = 8,
+}
+export enum Perturb {
+  // PERTURB, ACCUMULATE
+  dstAt = 2,
+  n = 3,
+  srcAt = 4, // 0: zeros; PERTURB only
+  blockAt = 5, // TrainBlock
+  from = 6, // index of the first value in the stream of normals
+}
 export enum Echo {
   dstAt = 2, // f32[pick][stride], of which it writes n
   n = 3,
@@ -274,7 +459,7 @@ export const KV_PAGE_LOG2 = 5;
 /** A top-k up to this is found by a tournament in the room behind the logits; a larger one by bisection. At least LIMITS.topLogitsMax. */
 export const TOP_K_SMALL = 128;
 
-// StepBlock, RowRecord, PickRecord and SamplerRecord (kernel/abi/records.ts) as the kernels address them; a test holds the two together.
+// StepBlock, RowRecord, PickRecord, SamplerRecord and TrainBlock (kernel/abi/records.ts) as the kernels address them; a test holds the two together.
 export const STEP_STATUS = 0;
 export const STEP_ROWS_AT = 4;
 export const STEP_N = 8;
@@ -311,5 +496,26 @@ export const SAMPLER_PENALTY_ON = 1; // SAMPLER_MODE
 export const SAMPLER_GREEDY = 2;
 export const SAMPLER_TOP_P_ON = 4;
 export const SAMPLER_MIN_P_ON = 8;
+// TrainBlock.
+export const TRAIN_LOSS = 0;
+export const TRAIN_SLOPE = 8;
+export const TRAIN_SQUARES = 16;
+export const TRAIN_DISTANCE = 24;
+export const TRAIN_SEED_LOW = 32;
+export const TRAIN_SEED_HIGH = 36;
+export const TRAIN_COUNT = 40;
+export const TRAIN_WEIGHT = 44;
+export const TRAIN_RATE = 48;
+export const TRAIN_TIMES = 52;
+export const TRAIN_BETA1 = 56;
+export const TRAIN_BETA2 = 60;
+export const TRAIN_CORRECTION1 = 64;
+export const TRAIN_CORRECTION2 = 68;
+export const TRAIN_EPSILON = 72;
+export const TRAIN_DECAY = 76;
+export const TRAIN_ANCHOR = 80;
+export const TRAIN_SIGMA = 84;
+export const TRAIN_COEFFICIENT = 88;
+export const NO_TARGET = 0xffffffff;
 export const FAULT_NAN = 1;
 export const FAULT_BAD_OP = 2;

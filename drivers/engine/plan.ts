@@ -17,26 +17,42 @@ import { isAbsent, kindOf, shapeOf } from './shapes.ts';
 import type { Tile } from './tiles.ts';
 import {
   Attention,
+  CausalAttention,
+  CausalAttentionBack,
   Check,
+  ColumnSum,
+  Copy,
+  CrossEntropy,
   Echo,
   Elementwise,
+  Fill,
   FLAG_ADD,
   FLAG_HEAD,
   FLAG_ROWS,
+  FloatMulMat,
+  GatedBack,
   Gathered,
   GetRows,
   KvStore,
+  Lora,
   MulMat,
   Norm,
+  NormBack,
   NormHeads,
+  NormHeadsBack,
   Op,
   OP_BYTES,
+  Outer,
+  Perturb,
   PRICE_BYTES,
   Quantize,
   Repack,
   Rope,
   RopeTable,
+  RowsBack,
   Scale,
+  Squares,
+  Update,
   WORD_FLAGS,
   WORD_POSITIONS,
   WORD_TOKENS,
@@ -82,6 +98,39 @@ const WORDS = {
   [Op.GET_GATHERED]: Gathered,
   [Op.ADD_GATHERED]: Gathered,
   [Op.LOGITS_SUM]: NONE,
+  [Op.LORA]: Lora,
+  [Op.FLOAT_MUL_MAT]: FloatMulMat,
+  [Op.FLOAT_MUL_MAT_BACK]: FloatMulMat,
+  [Op.OUTER]: Outer,
+  [Op.COLUMN_SUM]: ColumnSum,
+  [Op.RMS_NORM_BACK]: NormBack,
+  [Op.LAYER_NORM_BACK]: NormBack,
+  [Op.RMS_NORM_HEADS_BACK]: NormHeadsBack,
+  [Op.ROPE_BACK]: Rope,
+  [Op.CAUSAL_ATTENTION]: CausalAttention,
+  [Op.CAUSAL_ATTENTION_BACK]: CausalAttentionBack,
+  [Op.SILU_MUL_BACK]: GatedBack,
+  [Op.GELU_BACK]: GatedBack,
+  [Op.GELU_MUL]: Elementwise,
+  [Op.GELU_MUL_BACK]: GatedBack,
+  [Op.CROSS_ENTROPY]: CrossEntropy,
+  [Op.CROSS_ENTROPY_BACK]: CrossEntropy,
+  [Op.CROSS_ENTROPY_JVP]: CrossEntropy,
+  [Op.ROWS_BACK]: RowsBack,
+  [Op.COPY]: Copy,
+  [Op.FILL]: Fill,
+  [Op.RMS_NORM_JVP]: NormBack,
+  [Op.LAYER_NORM_JVP]: NormBack,
+  [Op.RMS_NORM_HEADS_JVP]: NormHeadsBack,
+  [Op.CAUSAL_ATTENTION_JVP]: CausalAttentionBack,
+  [Op.SILU_MUL_JVP]: GatedBack,
+  [Op.GELU_JVP]: GatedBack,
+  [Op.GELU_MUL_JVP]: GatedBack,
+  [Op.SQUARES]: Squares,
+  [Op.ADAM]: Update,
+  [Op.SGD]: Update,
+  [Op.PERTURB]: Perturb,
+  [Op.ACCUMULATE]: Perturb,
 } as const;
 export type Operands<O extends Op> = { readonly [W in keyof (typeof WORDS)[O] & string]: Operand };
 
@@ -122,15 +171,34 @@ const BY_ROWS: ReadonlySet<Op> = new Set([
   Op.ROPE_TABLE_SCALED,
   Op.KV_STORE,
   Op.ATTENTION,
+  Op.LORA,
+  Op.CAUSAL_ATTENTION,
+  Op.CAUSAL_ATTENTION_BACK,
+  Op.CAUSAL_ATTENTION_JVP,
 ]);
 /** Those of them whose cost depends on the position. */
-const POSITIONAL: ReadonlySet<Op> = new Set([Op.ATTENTION]);
+const POSITIONAL: ReadonlySet<Op> = new Set([
+  Op.ATTENTION,
+  Op.CAUSAL_ATTENTION,
+  Op.CAUSAL_ATTENTION_BACK,
+  Op.CAUSAL_ATTENTION_JVP,
+]);
 
 /** What ops without operands write. */
 const WRITTEN: Partial<Record<Op, string>> = { [Op.SAMPLE]: 'next', [Op.SCORE]: 'loss', [Op.LOGITS_SUM]: 'sum' };
 
 /** Those that run pick by pick in a head: rows of the pass come from anywhere in it. */
-const BY_PICKS: ReadonlySet<Op> = new Set([Op.RMS_NORM, Op.LAYER_NORM]);
+const BY_PICKS: ReadonlySet<Op> = new Set([
+  Op.RMS_NORM,
+  Op.LAYER_NORM,
+  Op.RMS_NORM_BACK,
+  Op.LAYER_NORM_BACK,
+  Op.RMS_NORM_JVP,
+  Op.LAYER_NORM_JVP,
+  Op.CROSS_ENTROPY,
+  Op.CROSS_ENTROPY_BACK,
+  Op.CROSS_ENTROPY_JVP,
+]);
 
 function flagsOf(op: Op, { head = false, add = false }: OpOptions): number {
   const byRows = BY_ROWS.has(op) || (head && BY_PICKS.has(op));

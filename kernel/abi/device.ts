@@ -2,6 +2,7 @@
 // offsets and a reader; they never see kernel internals. Everything here is synchronous: one thread, one clock.
 
 import type { Refusal } from './errno.ts';
+import type { AdapterUse, Trainable } from './training.ts';
 
 /** The whole arena as typed views. Offsets (`…At`) are bytes from its beginning; element views are indexed by `at >> 2` and so on. */
 export interface ArenaView {
@@ -301,6 +302,7 @@ export interface EngineOptions {
   readonly tileBytes: number; // of one buffer that weights stream through; 0: all weights lie in the arena
   readonly buffers: number; // of them, ≥ 2; 0 where nothing streams
   readonly pinBytes: number; // of matrices that would stream, how many bytes stay in the arena, at most
+  readonly adapters: readonly AdapterUse[]; // at most LIMITS.adaptersMax
 }
 
 /**
@@ -317,6 +319,7 @@ export interface SessionSlots {
 /** The regions a model takes, in bytes, each a multiple of 32; pure function of image and options. */
 export interface EngineBudget {
   readonly weights: number; // those that stay: all of them, or vectors and what is pinned
+  readonly adapters: number; // low-rank pairs, as f32
   readonly stream: number; // buffers of those that do not
   readonly tensors: number;
   readonly vocabulary: number;
@@ -328,6 +331,7 @@ export interface EngineBudget {
 /** In arena order. */
 export const ENGINE_REGIONS = [
   'weights',
+  'adapters',
   'stream',
   'tensors',
   'vocabulary',
@@ -504,6 +508,10 @@ export interface Engine {
   tensors(): readonly TensorPlace[];
   /** null: it has no layers, or its weights stream. */
   readonly inside: Inside | null;
+  /** Why the model cannot be trained, or how. */
+  readonly training: Trainable | Refusal;
+  /** Bytes from a session's block table to its scales, f32 for each of options.adapters. */
+  readonly scalesAt: number;
 }
 
 export const ENCODE = { bos: 1, special: 2 } as const;

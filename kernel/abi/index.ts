@@ -5,5 +5,6 @@ export * from './limits.ts';
 export * from './probe.ts';
 export * from './records.ts';
 export * from './syscalls.ts';
+export * from './training.ts';
 export * from './utf8.ts';
 export * from './width.ts';

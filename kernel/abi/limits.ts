@@ -95,6 +95,13 @@ export const LIMITS = {
   keyBytes: 4 * KiB, // of a key in PEM
   nonceBytes: 128, // of an attestation
 
+  // Adapters and training
+  adaptersMax: 4, // applied at once
+  rankMax: 256, // of a low-rank pair
+  trainBatchMax: 64, // sequences
+  directionsMax: 64, // of one step of fmea or nes
+  trainContextDefault: 128, // tokens of a sequence
+
   // Sessions
   sessionsMax: 32,
   sessionTimeoutMs: 30000, // virtual

@@ -285,6 +285,7 @@ export const PlanReport = layout({
   pinned: 'u64', // of matrices that would stream, bytes that stay in the arena
   fixed: 'u64', // the machine itself: null page, constants, kernel tables, buffers
   weights: 'u64', // those that stay in the arena
+  adapters: 'u64', // low-rank pairs
   stream: 'u64', // buffers of those that do not
   tensors: 'u64', // tensor directory
   vocabulary: 'u64',
@@ -363,6 +364,12 @@ export const SessionOptions = layout({
   periodNs: 'u64', // of the server; 0 with a server = deadlineNs
   budgetCycles: 'u64', // each period; 0 = one dearest step of the request, or the whole request where there is a deadline
   deadlineNs: 'u64', // after submission, of the whole request; 0 = none
+  adapters: 'u32', // ADAPTERS
+  scale0: 'f32', // of the applied adapters, in the order of /proc/adapters, with ADAPTERS.given; LIMITS.adaptersMax of them
+  scale1: 'f32',
+  scale2: 'f32',
+  scale3: 'f32',
+  reserved: 'u32',
   stopBytes: 's520', // stop strings, 8 × (1 + 64) B: each a length byte, then its bytes; written and read raw, not as text
 });
 /**

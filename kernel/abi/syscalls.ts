@@ -17,7 +17,7 @@ export type RecordName =
   | 'Stat' | 'Utimes' | 'FsStat' | 'Times' | 'LastError'
   | 'LoadOptions' | 'PlanReport' | 'ModelInfo' | 'ConvertReport' | 'PrelinkReport' | 'WcetOptions' | 'WcetReport' | 'SpeedOptions' | 'SpeedReport'
   | 'SessionOptions' | 'SessionEvent' | 'SessionReport' | 'LlmStats' | 'SchedOptions' | 'SchedReport' | 'ProbeOptions' | 'DiskOptions' | 'BudgetRecord' | 'QuotaRecord'
-  | 'PackageReport';
+  | 'PackageReport' | 'TrainOptions' | 'TrainReport' | 'TrainStep' | 'TrainState';
 /**
  * What an argument holds, where its kind does not say: a record, the `argv` of a program, a child's `status`, u32 `ids`, two `fds`,
  * `entries` of a directory; of an integer, which constants it is made of. strace prints it so, docs/ABI.md names it; nothing else depends on it.
@@ -168,6 +168,18 @@ export const SYSCALLS = {
   model_swap: call(117, [['id', 'int'], ['options', 'in', 'LoadOptions']], 'Load a registered model in place of the one loaded. On any failure that one stays.', true),
   model_rollback: call(118, [['id', 'int']], 'Load again, as it was, the model before the one loaded; with an id only if it is the registered one of that id.', true),
   attest: call(119, [['nonce', 'path'], ['statement', 'out']], "A signed statement of what this machine is and runs: a DSSE envelope under the log's key. Returns its bytes.", true),
+
+  // Adapters and training
+  adapter_apply: call(120, [['path', 'path'], ['scale', 'int'], ['report', 'out', 'PlanReport']], 'Put a GGUF adapter beside the loaded model, with this scale (f32 bits) for sessions that say no other; one that is there gets that scale. The model region is laid out again; on any failure it stays. Writes a PlanReport.', true),
+  adapter_detach: call(121, [['name', 'path']], 'Take an adapter away from the loaded model; empty: all. Returns how many there were. /proc/adapters lists them.', true),
+  train_plan: call(122, [['options', 'in', 'TrainOptions'], ['report', 'out', 'TrainReport']], 'What training the loaded model so would take: TrainReport. Allocates nothing.', true),
+  train_open: call(123, [['options', 'in', 'TrainOptions']], 'Begin to train the loaded model, which stays as it is: TrainOptions. Returns a handle; one training at a time.', true),
+  train_batch: call(124, [['training', 'int'], ['sequences', 'fd'], ['step', 'in', 'TrainStep']], 'Give it a batch, read from the descriptor to its end (see TRAIN_SEQUENCE_WORDS), to be done between the passes of inference. Returns its targets.', true),
+  train_wait: call(125, [['training', 'int'], ['state', 'out', 'TrainState'], ['milliseconds', 'int']], 'Wait until the batch is done, at most so long in virtual time (-1: for ever; 0: only ask). Returns 1 when it is, or 0.', true),
+  train_read: call(126, [['training', 'int'], ['vector', 'int'], ['from', 'int'], ['buffer', 'out']], 'Read a vector of its state (TRAIN_VECTORS), from a byte on, between batches. Returns bytes; 0 at the end.', true),
+  train_write: call(127, [['training', 'int'], ['vector', 'int'], ['from', 'int'], ['buffer', 'in']], 'Write a vector of its state, the same. Returns bytes.', true),
+  train_steps: call(128, [['training', 'int'], ['steps', 'int']], 'Say how many updates came before: a training that is resumed goes on with its state written and its updates counted.'),
+  train_close: call(129, [['training', 'int']], 'End it: its memory is free again. What was not read is lost.', true),
 } as const satisfies Record<string, CallSpec>;
 
 export type CallName = keyof typeof SYSCALLS;

@@ -713,6 +713,7 @@ function bar(planned: Plan): string {
   const letters: Record<(typeof planRegions)[number], string> = {
     fixed: '#',
     weights: 'W',
+    adapters: 'A',
     stream: 'S',
     tensors: 't',
     vocabulary: 'V',

@@ -12,6 +12,7 @@ export const certificates = accepted(
 
 export const REGIONS: Readonly<Record<(typeof ENGINE_REGIONS)[number], MemoryRegion>> = {
   weights: 'weights',
+  adapters: 'weights',
   stream: 'stream',
   tensors: 'plan',
   vocabulary: 'vocabulary',

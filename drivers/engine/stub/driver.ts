@@ -87,6 +87,7 @@ export class StubDriver implements EngineDriver {
     if (isRefusal(form)) return form;
     return {
       weights: 0,
+      adapters: 0,
       stream: 0,
       tensors: 0,
       vocabulary: 0,
@@ -126,6 +127,8 @@ export class StubDriver implements EngineDriver {
       ops: () => plan.rows(),
       tensors: () => [],
       inside: null,
+      training: refuse('NOTSUP', 0, 'the stub engine has no weights to train'),
+      scalesAt: 0,
     };
   }
 

@@ -77,6 +77,7 @@ export class TransformerDriver implements EngineDriver {
     const layout = layOut(opened, { weightsAt: 0, streamAt: 0, scratchAt: 0, planAt: 0 });
     return {
       weights: layout.weightsBytes,
+      adapters: 0,
       stream: layout.streamBytes,
       tensors: directoryBytes(model.tensors.values()),
       vocabulary: vocabulary.bytes,
@@ -131,6 +132,8 @@ export class TransformerDriver implements EngineDriver {
       tensors: () => [...model.tensors.values()].map(placeOf),
       inside:
         placed.stream === null ? insideOf(arena, placed.bodyAt, layout.plan.rows(), layout.scratch.hidden.at) : null,
+      training: refuse('NOSYS', 0, 'not yet'),
+      scalesAt: 0,
     };
   }
 
@@ -213,6 +216,7 @@ const LEAST_OPTIONS: EngineOptions = {
   tileBytes: 0,
   buffers: 0,
   pinBytes: 0,
+  adapters: [],
 };
 
 /** Takes no ops but the names, as the file has them, of the tensors that they read. */
