@@ -2,8 +2,9 @@
 // masked): then the same instructions run, and nothing is added. Exponentials in f32, their sum and its logarithm in f64.
 
 import { CrossEntropy, FAULT_BAD_OP, NO_TARGET, TRAIN_COUNT, TRAIN_LOSS, TRAIN_WEIGHT } from '../ops';
-import { exp4, ln64, upper } from './math';
+import { ln64, upper } from './math';
 import { word } from './record';
+import { exponential4 } from './trainlayers';
 
 /** The largest of f32[n]; NaN when one is. */
 @inline
@@ -23,11 +24,11 @@ function sum_exp(x: usize, n: i32, top: f32): f64 {
   let sums = f64x2.splat(0);
   let i = 0;
   for (; i + 4 <= n; i += 4) {
-    const e = exp4(f32x4.sub(v128.load(x + (i << 2)), m));
+    const e = exponential4(f32x4.sub(v128.load(x + (i << 2)), m));
     sums = f64x2.add(sums, f64x2.add(f64x2.promote_low_f32x4(e), f64x2.promote_low_f32x4(upper(e))));
   }
   let sum = f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1);
-  for (; i < n; i++) sum += <f64>f32x4.extract_lane(exp4(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), 0);
+  for (; i < n; i++) sum += <f64>f32x4.extract_lane(exponential4(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), 0);
   return sum;
 }
 
@@ -37,8 +38,8 @@ function probabilities(x: usize, n: i32, top: f32, scale: f32): void {
   const m = f32x4.splat(top);
   const s = f32x4.splat(scale);
   let i = 0;
-  for (; i + 4 <= n; i += 4) v128.store(x + (i << 2), f32x4.mul(exp4(f32x4.sub(v128.load(x + (i << 2)), m)), s));
-  for (; i < n; i++) v128.store32_lane(x + (i << 2), f32x4.mul(exp4(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), s), 0);
+  for (; i + 4 <= n; i += 4) v128.store(x + (i << 2), f32x4.mul(exponential4(f32x4.sub(v128.load(x + (i << 2)), m)), s));
+  for (; i < n; i++) v128.store32_lane(x + (i << 2), f32x4.mul(exponential4(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), s), 0);
 }
 
 /**
