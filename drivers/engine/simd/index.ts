@@ -14,6 +14,7 @@ export {
 } from './layers';
 export { attention, attention_f16, attention_f32, attention_q4_0, attention_q8_0, soft_max } from './attention';
 export { run, run_op } from './execute';
+export { float_mul_mat, float_mul_mat_back, outer } from './trainproducts';
 export { prices, set_prices, spent, take_spent } from './meter';
 export * from './sample';
 export * from './tokenize';
