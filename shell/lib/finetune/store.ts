@@ -43,6 +43,8 @@ export interface Place {
   readonly directory: string;
   /** The versions, one JSON object: see Versions. */
   readonly versionsPath: string;
+  /** Where a file is made that is to become a version. */
+  readonly newPath: string;
   /** The run that began last: its manifest, one line of JSON. */
   readonly runPath: string;
   /** Its log, a line of JSON a step. */
@@ -65,6 +67,7 @@ export function* openPlace(ctx: Caller, name: string, create: boolean): Failing<
     name,
     directory,
     versionsPath: join(directory, 'versions.json'),
+    newPath: join(directory, 'new.gguf'),
     runPath: join(directory, 'run.json'),
     logPath: join(directory, 'log.jsonl'),
     checkpointPath: join(directory, 'checkpoint'),
@@ -401,6 +404,6 @@ export function* orphans(sys: Sys, place: Place, versions: Versions): Generator<
   if (typeof entries === 'number') return entries;
   const kept = new Set(versions.versions.flatMap(v => [fileOf(v), sidecarOf(fileOf(v))]));
   const stray = (name: string): boolean =>
-    name.endsWith('.part') || /^v[0-9]+_[0-9a-f]{12}\.gguf(?:\.sis)?$/.test(name);
+    name.endsWith('.part') || /^(?:new|v[0-9]+_[0-9a-f]{12})\.gguf(?:\.sis)?$/.test(name);
   return entries.map(e => e.name).filter(name => stray(name) && !kept.has(name));
 }
