@@ -90,3 +90,19 @@ export function leftNs({ updates }: TrainingLog, steps: number): number {
   const last = updates.at(-1);
   return last === undefined ? NaN : (Math.max(0, steps - last.step) * last.elapsedNs) / last.step;
 }
+
+/** What the run's own file says of it. */
+export interface Run {
+  readonly method: string;
+  readonly steps: number; // all of them; 0: not known
+  readonly state: string;
+}
+
+export function parseRun(text: string): Run {
+  const value = parseLine(text);
+  return {
+    method: String(value?.['method'] ?? ''),
+    steps: Number(value?.['steps'] ?? 0) || 0,
+    state: String(value?.['state'] ?? ''),
+  };
+}

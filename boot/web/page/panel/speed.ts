@@ -10,10 +10,10 @@ import type { Desk, Seen, View } from './view.ts';
 
 /** Stretches of time that a chart has at most. */
 const MOST = 60;
-const SECONDS = (at: number): string => `${Number(at.toFixed(3))} s`;
+const seconds = (at: number): string => `${Number(at.toFixed(3))} s`;
 
 export function speedView(desk: Desk): View {
-  const rate = new Chart('Tokens a second', [{ label: 'tokens/s', series: 0, dash: [] }], desk);
+  const rate = new Chart('Tokens a second', [{ label: 'tokens/s', series: 0, dash: [] }], seconds, desk);
   const waits = new Chart(
     'Wait for a token, in milliseconds',
     [
@@ -21,7 +21,7 @@ export function speedView(desk: Desk): View {
       { label: 'longest', series: 1, dash: [4, 3] },
       { label: 'first of a session', series: 2, dash: null },
     ],
-    SECONDS,
+    seconds,
     desk,
   );
   const facts = el('dl', { class: 'numbers' });

@@ -86,10 +86,8 @@ export function trainingView(desk: Desk): View {
       setText(best, nats(log.looks.reduce<number | undefined>((x, { loss: y }) => Math.min(x ?? y, y), undefined)));
       setText(pace, rate(points.at(-1)!));
       setText(left, run.steps > 0 ? time(leftNs(log, run.steps)) : '–');
-      curve.set(
-        [points.map(p => p.last.step), points.map(p => p.loss), points.map(p => p.heldOut)],
-        version,
-        i => setText(caption, summary(points[i]!)),
+      curve.set([points.map(p => p.last.step), points.map(p => p.loss), points.map(p => p.heldOut)], version, i =>
+        setText(caption, summary(points[i]!)),
       );
       table.set(
         points.map(p => [
