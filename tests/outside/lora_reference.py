@@ -4,7 +4,7 @@
 # specification, llama2.c's model, Hu et al. 2021 (LoRA) and nothing of this project's.
 #
 # request: model, method lora|full, dtype f32|f64, targets [q k v o gate up down], rank, alpha, seed, optimizer adam|sgd, beta1, beta2,
-#   epsilon, decay, clip, steps [{rate, sequences [[from, [id …]] …]} …], held [[from, [id …]] …], logits [[id …] …]
+#   epsilon, decay, clip, anchor, steps [{rate, sequences [[from, [id …]] …]} …], held [[from, [id …]] …], logits [[id …] …]
 # answer: losses (mean nats a target of each step, before its update), norms (of the gradient, before clipping), held (before and after),
 #   parameters, seconds (of a processor, of each step), logits (of each row of ids, at every position)
 import json, math, struct, sys, time
@@ -194,6 +194,7 @@ def main():
             optimizer = torch.optim.AdamW(parameters, lr=0, betas=betas, eps=request.get("epsilon", 1e-8), weight_decay=0)
         else:
             optimizer = torch.optim.SGD(parameters, lr=0, momentum=betas[0])
+        origin = [p.detach().clone() for p in parameters]
         for step in request.get("steps", []):
             begun = time.process_time()
             optimizer.zero_grad()
@@ -203,12 +204,13 @@ def main():
                 if n > 0:
                     (nll / targets).backward()
                 total += float(nll)
-            norm = math.sqrt(sum(float(p.grad.double().pow(2).sum()) for p in parameters if p.grad is not None))
+            norm = math.sqrt(sum(float(p.grad.double().pow(2).sum()) for p in parameters))
             clip, rate = request.get("clip", 0), step["rate"]
             with torch.no_grad():
-                for p in parameters:
-                    if clip > 0 and norm > clip and p.grad is not None:
+                for p, first in zip(parameters, origin):
+                    if clip > 0 and norm > clip:
                         p.grad *= clip / norm
+                    p.grad += 2 * request.get("anchor", 0) * (p - first)
                     p *= 1 - rate * request.get("decay", 0)  # decoupled (Loshchilov and Hutter 2019), of both optimizers
             for group in optimizer.param_groups:
                 group["lr"] = rate

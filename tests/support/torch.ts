@@ -30,6 +30,7 @@ export interface TorchRequest {
   readonly epsilon?: number;
   readonly decay?: number;
   readonly clip?: number;
+  readonly anchor?: number;
   readonly steps?: readonly { readonly rate: number; readonly sequences: readonly TorchSequence[] }[];
   readonly held?: readonly TorchSequence[];
   readonly logits?: readonly (readonly number[])[];

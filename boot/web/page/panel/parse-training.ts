@@ -99,10 +99,11 @@ export interface Run {
 }
 
 export function parseRun(text: string): Run {
-  const value = parseLine(text);
+  const run = parseLine(text);
+  const part = (key: string): Line => (run?.[key] ?? {}) as Line;
   return {
-    method: String(value?.['method'] ?? ''),
-    steps: Number(value?.['steps'] ?? 0) || 0,
-    state: String(value?.['state'] ?? ''),
+    method: String(part('settings')['method'] ?? ''),
+    steps: Number(part('course')['steps'] ?? 0) || 0,
+    state: String(run?.['state'] ?? ''),
   };
 }
