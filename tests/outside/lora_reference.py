@@ -4,9 +4,9 @@
 # specification, llama2.c's model, Hu et al. 2021 (LoRA) and nothing of this project's.
 #
 # request: model, method lora|full, dtype f32|f64, targets [q k v o gate up down], rank, alpha, seed, optimizer adam|sgd, beta1, beta2,
-#   epsilon, decay, clip, steps [{rate, sequences [[from, [id …]] …]} …], held [[from, [id …]] …], logits [[id …] …]
+#   epsilon, decay, clip, anchor, steps [{rate, sequences [[from, [id …]] …]} …], held [[from, [id …]] …], logits [[id …] …]
 # answer: losses (mean nats a target of each step, before its update), norms (of the gradient, before clipping), held (before and after),
-#   parameters, seconds (of each step), logits (of each row of ids, at every position)
+#   parameters, seconds (of a processor, of each step), logits (of each row of ids, at every position)
 import json, math, struct, sys, time
 import torch
 
@@ -194,8 +194,9 @@ def main():
             optimizer = torch.optim.AdamW(parameters, lr=0, betas=betas, eps=request.get("epsilon", 1e-8), weight_decay=0)
         else:
             optimizer = torch.optim.SGD(parameters, lr=0, momentum=betas[0])
+        origin = [p.detach().clone() for p in parameters]
         for step in request.get("steps", []):
-            begun = time.perf_counter()
+            begun = time.process_time()
             optimizer.zero_grad()
             total, targets = 0.0, sum(max(0, len(ids) - 1 - begin) for begin, ids in step["sequences"])
             for sequence in step["sequences"]:
@@ -203,19 +204,20 @@ def main():
                 if n > 0:
                     (nll / targets).backward()
                 total += float(nll)
-            norm = math.sqrt(sum(float(p.grad.double().pow(2).sum()) for p in parameters if p.grad is not None))
+            norm = math.sqrt(sum(float(p.grad.double().pow(2).sum()) for p in parameters))
             clip, rate = request.get("clip", 0), step["rate"]
             with torch.no_grad():
-                for p in parameters:
-                    if clip > 0 and norm > clip and p.grad is not None:
+                for p, first in zip(parameters, origin):
+                    if clip > 0 and norm > clip:
                         p.grad *= clip / norm
+                    p.grad += 2 * request.get("anchor", 0) * (p - first)
                     p *= 1 - rate * request.get("decay", 0)  # decoupled (Loshchilov and Hutter 2019), of both optimizers
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
             answer["losses"].append(total / max(1, targets))
             answer["norms"].append(norm)
-            answer["seconds"].append(time.perf_counter() - begun)
+            answer["seconds"].append(time.process_time() - begun)
     answer["held"].append(model.mean_loss(held))
     json.dump(answer, sys.stdout)
 
