@@ -1,8 +1,8 @@
-// The verbs of `llmfinetune` about what was trained: applying it, its versions, its files. What each does is in a module of its own.
+// The verbs of `llmfinetune` about what was trained: applying it, its versions, its files.
 
-import { GGML_TYPE, PlanReport } from '../../../kernel/abi/index.ts';
 import type { OptionTable } from '../getopt.ts';
-import { apply, detach } from './apply.ts';
-import { exportFile, importFile } from './exchange.ts';
-import { gc, rollback, tag, versions } from './history.ts';
 import type { Verbs } from './verb.ts';
+
+export const storeVerbOptions = {} as const satisfies OptionTable;
+
+export const storeVerbs: Verbs<typeof storeVerbOptions> = {};
