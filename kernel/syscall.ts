@@ -61,6 +61,7 @@ import type { AuditFields, AuditOp } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { MAY, permits, ROOT } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
+import { ADAPTER_CALLS, adapterCalls } from './adapter-calls.ts';
 import type { Arena } from './arena.ts';
 import type { PeriodBudget } from './budget.ts';
 import type { Chat } from './chat.ts';
@@ -161,6 +162,7 @@ const RECORDED: ReadonlySet<CallName> = new Set<CallName>([
   'setuid',
   'auth_failed',
   ...TRUST_CALLS,
+  ...ADAPTER_CALLS,
 ]);
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
@@ -1091,8 +1093,6 @@ export class SystemCalls {
       },
       session_tokens: (handle, from, at, capacity) => sessions.tokens(handle, from, at, capacity, this.requester),
       session_close: handle => sessions.close(handle, this.requester),
-      adapter_apply: () => -E.NOSYS,
-      adapter_detach: () => -E.NOSYS,
       train_plan: () => -E.NOSYS,
       train_open: () => -E.NOSYS,
       train_batch: () => -E.NOSYS,
@@ -1185,6 +1185,17 @@ export class SystemCalls {
         readable: (path, right) => this.readable(path, right),
         answer: (text, at, capacity) => this.answer(text, at, capacity),
         busy: () => this.busy(),
+        fail: r => this.fail(r),
+        noted: (op, fields, r) => this.noted(op, fields, r),
+      }),
+
+      // ── Adapters ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      ...adapterCalls(k, {
+        text: (at, bytes) => this.text(at, bytes),
+        withPath: (at, bytes, use) => this.withPath(at, bytes, use),
+        readable: (path, right) => this.readable(path, right),
+        busy: () => this.busy(),
+        denied: (right, object) => this.denied(right, object),
         fail: r => this.fail(r),
         noted: (op, fields, r) => this.noted(op, fields, r),
       }),
