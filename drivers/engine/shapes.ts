@@ -38,6 +38,13 @@ const SHAPES: Partial<Record<Op, Readonly<Record<string, Template>>>> = {
   [Op.GELU_MUL_F16]: ROWS,
   [Op.SCALE]: { at: 'f32[t][n]' },
   [Op.CHECK]: { at: 'f32[t][n]' },
+  [Op.LORA]: {
+    dstAt: 'f32[t][rows]',
+    aAt: 'f32[rank][k]',
+    bAt: 'f32[rows][rank]',
+    srcAt: 'f32[t][k]',
+    midAt: 'f32[rank]',
+  },
   [Op.ECHO]: { dstAt: 'f32[t][n]' },
 };
 

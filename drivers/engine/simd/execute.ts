@@ -19,32 +19,17 @@ import {
 } from './matmul';
 import { kv_row_bytes } from './kv';
 import { take_spent_cycles } from './meter';
+import { pick_at, row_at, word } from './record';
 import { sample, score } from './sample';
 import {
   mul_mat_iq4_xs, mul_mat_q2_k, mul_mat_q3_k, mul_mat_q4_k, mul_mat_q5_k, mul_mat_q6_k, mul_mat_tq1_0, mul_mat_tq2_0,
 } from './superblocks';
+import { execute_training } from './train';
 import { act_bytes, get_row, quantize, repack_grouped } from './types';
-
-@inline
-function word(op: usize, index: i32): i32 {
-  return load<i32>(op + (index << 2));
-}
 
 @inline
 function spend(step: usize, cycles: u64): void {
   store<u64>(step, load<u64>(step, STEP_CYCLES) + cycles, STEP_CYCLES);
-}
-
-/** The record of row `row` of the pass. */
-@inline
-function row_at(step: usize, row: i32): usize {
-  return load<i32>(step, STEP_ROWS_AT) + row * ROW_BYTES;
-}
-
-/** Pick `i` of the pass. */
-@inline
-function pick_at(step: usize, i: i32): usize {
-  return load<i32>(step, STEP_PICKS_AT) + i * PICK_BYTES;
 }
 
 /** See Compute.run. One way out of the loop, whether the segment ends or an op has failed: a turn always executes the same. */
@@ -155,12 +140,12 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32, to: i32): i
       logits_sum(step);
       return 0;
     default:
-      return execute_streamed(step, op, n, pos, row);
+      return execute_streamed(step, op, n, pos, row, to);
   }
 }
 
 /** Ops of plans whose weights stream: apart, so that what the others cost does not depend on them. */
-function execute_streamed(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
+function execute_streamed(step: usize, op: usize, n: i32, pos: i32, row: i32, to: i32): i32 {
   switch (word(op, 0)) {
     case Op.REPACK:
       return repack_tile(op);
@@ -169,7 +154,7 @@ function execute_streamed(step: usize, op: usize, n: i32, pos: i32, row: i32): i
     case Op.ADD_GATHERED:
       return add_gathered(op, pos, row);
     default:
-      return FAULT_BAD_OP;
+      return execute_training(step, op, n, pos, row, to);
   }
 }
 
