@@ -14,7 +14,7 @@ import {
   type Config,
   type RandomModel,
 } from './reference/models.ts';
-import { trainableOf, TrainRig } from './support/training.ts';
+import { trainableOf, TrainRig } from './support/train-rig.ts';
 
 /** A random configuration that f64 gets through often. */
 function smallConfig(architecture: ArchitectureName, next: () => number): Config {
