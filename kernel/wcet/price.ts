@@ -20,7 +20,7 @@ import {
   upperMilli,
   wholeCycles,
 } from './op-price.ts';
-import type { Op, PlanSource, Row, Segment } from './op-price.ts';
+import type { Op, PlanSource, Segment } from './op-price.ts';
 import { piecesOf, streamingOf, sumsOf, weightBytes } from './segment-price.ts';
 import type { Streaming, Sums } from './segment-price.ts';
 import { Shape } from './shape.ts';
