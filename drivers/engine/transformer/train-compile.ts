@@ -56,6 +56,8 @@ class TrainCompiler {
       gather: draws ? this.segment('gather', () => this.gather()) : 0,
       measure: this.segment('measure', () => this.measure()),
       update: this.segment('update', () => this.update()),
+      check: this.segment('check', () => this.check()),
+      undo: this.segment('undo', () => this.undo()),
     };
   }
 
@@ -106,9 +108,28 @@ class TrainCompiler {
   }
 
   private measure(): void {
-    const { gradients, parameters, anchor } = this.parts.layout;
-    this.squares(gradients, null, TrainBlock.at.squares);
+    this.squares(this.parts.layout.gradients, null, TrainBlock.at.squares);
+    this.distance();
+  }
+
+  /** Whether the parameters are numbers, and where they are, behind an update. */
+  private check(): void {
+    this.squares(this.parts.layout.parameters, null, TrainBlock.at.squares);
+    this.distance();
+  }
+
+  private distance(): void {
+    const { parameters, anchor } = this.parts.layout;
     if (anchor !== null) this.squares(parameters, anchor, TrainBlock.at.distance);
+  }
+
+  /** The update has left in the gradients' place what the parameters were. */
+  private undo(): void {
+    const { gradients, parameters } = this.parts.layout;
+    for (const { from, n } of this.pieces(VECTOR_MOST)) {
+      const operands = { dstAt: shifted(parameters, from), n, srcAt: shifted(gradients, from) };
+      this.sink.emit(Op.COPY, operands, { once: true });
+    }
   }
 
   private squares(of: Place, anchor: Place | null, sumAt: number): void {
