@@ -43,6 +43,7 @@ import { ROOT, type Credentials } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { User } from './accounts.ts';
+import { adaptersText } from './adapters.ts';
 import { Attestor, type Attested } from './attest.ts';
 import { AuditJournal, refusedFields, SILENT } from './audit/journal.ts';
 import { sealerOf } from './audit/content.ts';
@@ -614,6 +615,7 @@ export class Kernel {
     });
     proc('tensors', () => this.tensorsText());
     proc('pages', () => this.sessions.pages(this.reader()));
+    proc('adapters', () => adaptersText(this.loader.engine()?.options.adapters ?? []));
     proc('packages', () => this.packages.packagesText());
     proc('keys', () => this.packages.keys.text());
     proc('audit', () => this.auditLines(this.reader()).join(''));

@@ -61,6 +61,7 @@ import type { AuditFields, AuditOp } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { MAY, permits, ROOT } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
+import { ADAPTER_CALLS, adapterCalls } from './adapter-calls.ts';
 import type { Arena } from './arena.ts';
 import type { PeriodBudget } from './budget.ts';
 import type { Chat } from './chat.ts';
@@ -164,6 +165,7 @@ const RECORDED: ReadonlySet<CallName> = new Set<CallName>([
   'train_open',
   'train_close',
   ...TRUST_CALLS,
+  ...ADAPTER_CALLS,
 ]);
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
@@ -1101,8 +1103,6 @@ export class SystemCalls {
       },
       session_tokens: (handle, from, at, capacity) => sessions.tokens(handle, from, at, capacity, this.requester),
       session_close: handle => sessions.close(handle, this.requester),
-      adapter_apply: () => -E.NOSYS,
-      adapter_detach: () => -E.NOSYS,
       session_find: id => sessions.find(id, this.requester),
       session_probe: (handle, at, bytes) => {
         if (bytes < ProbeOptions.bytes) return -E.INVAL;
@@ -1198,6 +1198,17 @@ export class SystemCalls {
         },
         until: milliseconds => this.until(milliseconds),
         fail: r => this.fail(r),
+      }),
+
+      // ── Adapters ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      ...adapterCalls(k, {
+        text: (at, bytes) => this.text(at, bytes),
+        withPath: (at, bytes, use) => this.withPath(at, bytes, use),
+        readable: (path, right) => this.readable(path, right),
+        busy: () => this.busy(),
+        denied: (right, object) => this.denied(right, object),
+        fail: r => this.fail(r),
+        noted: (op, fields, r) => this.noted(op, fields, r),
       }),
     };
   }

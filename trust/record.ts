@@ -33,6 +33,8 @@ export const AUDIT_OPS = [
   'unregister',
   'swap',
   'rollback',
+  'apply', // an adapter was put beside the model
+  'detach', // adapters were taken away
   'attest',
   'login',
   'mount',
@@ -96,6 +98,7 @@ export const ATTRIBUTES = {
   'arena8.engine': { in: 'model', kind: 'text', most: 16, help: 'engine that ran it' },
   'arena8.plan.digest': { in: 'model', kind: 'hex', most: 32, help: "SHA-256 of the plan, its prices left out" },
   'arena8.load': { in: 'model', kind: 'words', most: 224, help: 'options of the load, NAME=VALUE, as the plan has them' },
+  'arena8.adapters': { in: 'model', kind: 'words', most: 496, help: 'adapters beside it, NAME:DIGEST:SCALE: SHA-256 of the file, scale of requests that say no other' },
   // The request
   'gen_ai.operation.name': { in: 'request', kind: 'text', most: 16, help: 'text_completion, or score' },
   'gen_ai.conversation.id': { in: 'request', kind: 'text', most: 16, help: 'number of the session since power-on' },
@@ -118,6 +121,7 @@ export const ATTRIBUTES = {
   'arena8.request.budget_cycles': { in: 'request', kind: 'u64', help: 'of the server, each period' },
   'arena8.request.deadline_ns': { in: 'request', kind: 'u64', help: 'after submission; 0: none' },
   'arena8.request.timeout_ns': { in: 'request', kind: 'u64', help: 'after submission; 0: none' },
+  'arena8.request.scales': { in: 'request', kind: 'words', most: 72, help: 'of the adapters, where they are not the ones applied' },
   'gen_ai.usage.input_tokens': { in: 'request', kind: 'count', help: 'tokens of the prompt' },
   'arena8.cycles.least': { in: 'request', kind: 'u64', help: 'lower bound, said before' },
   'arena8.cycles.most': { in: 'request', kind: 'u64', help: 'upper bound, said before' },

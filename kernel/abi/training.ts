@@ -259,5 +259,8 @@ export type EngineAdapters = EngineOptions['adapters'];
 /** Which adapters a session uses: as they were applied; none; SessionOptions.scale0 … */
 export const ADAPTERS = { applied: 0, none: 1, given: 2 } as const;
 
+/** What command lines say for none: no adapter is called so. */
+export const NO_ADAPTER = 'none';
+
 /** The columns of /proc/adapters: a line of these names, then a line an applied adapter, in the order of SessionOptions.scale0 …, with tabs between. */
 export const ADAPTER_COLUMNS = ['name', 'path', 'digest', 'rank', 'alpha', 'scale', 'matrices', 'bytes'] as const;

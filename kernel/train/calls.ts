@@ -105,7 +105,7 @@ export function trainCalls(
         u8.copyWithin(p.at, at, at + p.bytes);
         return p.bytes;
       }),
-    train_steps: (handle, steps) => withTraining(handle, t => training.resume(t, steps) ?? 0),
+    train_steps: (handle, steps, frozen) => withTraining(handle, t => training.resume(t, steps, frozen) ?? 0),
     train_close: handle =>
       withTraining(handle, t => {
         training.end(t);

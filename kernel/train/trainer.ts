@@ -451,11 +451,13 @@ export class Trainer {
     return { at, bytes: 4 * program.parameters };
   }
 
-  /** So many updates were made before. */
-  resume(t: Training, steps: number): Refusal | null {
+  /** So many updates were made before, and whether the last one froze it. */
+  resume(t: Training, steps: number, frozen: number): Refusal | null {
     if (t.batch !== null) return refuse('BUSY', 3002, `a batch of training ${t.id} is under way`);
     if (steps < 0 || steps > 0xffffffff) return refuse('INVAL', 7001, `${steps} updates`);
+    if (frozen !== 0 && frozen !== 1) return refuse('INVAL', 7001, `frozen ${frozen}: 0 or 1`);
     t.run.steps = steps;
+    t.run.frozen = frozen === 1;
     return null;
   }
 

@@ -62,12 +62,12 @@ function gradient(grad: usize, theta: usize, anchor: usize, times: v128, pull: v
   return anchor != 0 ? madd(g, pull, f32x4.sub(get(theta, four), get(anchor, four))) : g;
 }
 
-/** θ · kept − rate · direction. What θ was goes to the gradient's place, which nothing reads any more: so the step can be taken back. */
+/** θ · kept − rate · direction; `before` then holds what θ was. */
 @inline
-function move(theta: usize, grad: usize, kept: v128, rate: v128, direction: v128, four: bool): void {
-  const was = get(theta, four);
-  put(grad, was, four);
-  put(theta, f32x4.sub(f32x4.mul(was, kept), f32x4.mul(rate, direction)), four);
+function move(theta: usize, before: usize, kept: v128, rate: v128, direction: v128, four: bool): void {
+  const x = get(theta, four);
+  put(before, x, four);
+  put(theta, f32x4.sub(f32x4.mul(x, kept), f32x4.mul(rate, direction)), four);
 }
 
 /** moment · β + g · share, stored. */

@@ -108,28 +108,9 @@ class TrainCompiler {
   }
 
   private measure(): void {
-    this.squares(this.parts.layout.gradients, null, TrainBlock.at.squares);
-    this.distance();
-  }
-
-  /** Whether the parameters are numbers, and where they are, behind an update. */
-  private check(): void {
-    this.squares(this.parts.layout.parameters, null, TrainBlock.at.squares);
-    this.distance();
-  }
-
-  private distance(): void {
-    const { parameters, anchor } = this.parts.layout;
+    const { gradients, parameters, anchor } = this.parts.layout;
+    this.squares(gradients, null, TrainBlock.at.squares);
     if (anchor !== null) this.squares(parameters, anchor, TrainBlock.at.distance);
-  }
-
-  /** The update has left in the gradients' place what the parameters were. */
-  private undo(): void {
-    const { gradients, parameters } = this.parts.layout;
-    for (const { from, n } of this.pieces(VECTOR_MOST)) {
-      const operands = { dstAt: shifted(parameters, from), n, srcAt: shifted(gradients, from) };
-      this.sink.emit(Op.COPY, operands, { once: true });
-    }
   }
 
   private squares(of: Place, anchor: Place | null, sumAt: number): void {
@@ -155,6 +136,20 @@ class TrainCompiler {
       };
       this.sink.emit(choice.optimizer === 'adam' ? Op.ADAM : Op.SGD, operands, { once: true });
     }
+  }
+
+  /** Of what an update has left. */
+  private check(): void {
+    const { parameters, anchor } = this.parts.layout;
+    this.squares(parameters, null, TrainBlock.at.squares);
+    if (anchor !== null) this.squares(parameters, anchor, TrainBlock.at.distance);
+  }
+
+  /** An update leaves what parameters were where gradients are. */
+  private undo(): void {
+    const { gradients, parameters } = this.parts.layout;
+    for (const { from, n } of this.pieces(VECTOR_MOST))
+      this.sink.emit(Op.COPY, { dstAt: shifted(parameters, from), n, srcAt: shifted(gradients, from) }, { once: true });
   }
 
   private *pieces(most: number): Generator<{ readonly from: number; readonly n: number }> {

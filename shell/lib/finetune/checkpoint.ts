@@ -20,7 +20,8 @@ export interface Progress {
   readonly looked: number; // step of the last look at the held-out part; -1: none yet
   readonly first: number | null; // held-out loss before the first update
   readonly held: number | null; // at the last look
-  readonly loss: number | null; // of the last update
+  readonly began: number | null; // loss of the first update
+  readonly loss: number | null; // of the last
   readonly tokens: number; // trained on
   readonly measured: number; // tokens that were only measured
   readonly cycles: number;
@@ -89,7 +90,7 @@ export function* loadCheckpoint(ctx: Caller, path: string, device: Device): Gene
   }
   yield* sys.close(fd);
   if (hex(hash.digest()) !== line.sha256) return yield* ctx.fail(`${path}: damaged: its digest is another`);
-  const status = yield* sys.train_steps(device.handle, line.progress.step);
+  const status = yield* sys.train_steps(device.handle, line.progress.step, 0);
   return status < 0 ? yield* ctx.failCall(path, -status) : 0;
 }
 
