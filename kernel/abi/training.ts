@@ -2,7 +2,7 @@
 // opens it for the loaded model, gives it batches, waits, reads and writes its state; epochs, learning rates and files are the program's. The
 // device is a plan of its own in an arena region of its own, priced like any other, run in slices between the passes of inference.
 
-import type { EngineOptions, ModelImage } from './device.ts';
+import type { EngineOptions, ModelImage, PlanRow } from './device.ts';
 import type { Refusal } from './errno.ts';
 import { layout } from './records.ts';
 
@@ -172,8 +172,9 @@ export interface TrainBudget {
 /**
  * The segments of a training plan, as arena offsets of their first ops; 0: the method has none. Over the rows of a sequence (StepBlock.n):
  * forward, forwardQuantised, backward. Over picks, after a forward: loss (with what the method wants of it), score (only TrainBlock.loss),
- * scoreQuantised. Over one row: zero (gradients = 0), perturb (of nes: working parameters = parameters + sigma · normals; of fmea: tangents =
- * normals), gather (gradients += coefficient · normals), measure (TrainBlock.squares and distance), update.
+ * scoreQuantised. Over one row: zero (gradients = 0), perturb (of nes: working parameters = parameters + sigma · normals, which is what all its
+ * forward passes read: with sigma 0 the parameters themselves; of fmea: tangents = normals, sigma being 1), gather (gradients += coefficient ·
+ * normals), measure (TrainBlock.squares and distance), update. Records have prices for as many rows: ctx, picks, or one.
  */
 export const TRAIN_SEGMENTS = [
   'forward',
@@ -212,6 +213,15 @@ export interface TrainProgram {
   readonly logitsAt: number;
 }
 
+/** A training plan as load() would write it: its words from planAt on, prices empty. `rows` follow the records, segment by segment, END included. */
+export interface TrainImage {
+  readonly segments: TrainProgram['segments'];
+  readonly planAt: number;
+  readonly words: Int32Array;
+  readonly rows: readonly PlanRow[];
+  readonly logitsAt: number;
+}
+
 /** Where the kernel keeps what training plans refer to: TrainBlock, targets u32[ctx]. */
 export interface TrainPlace {
   readonly at: number; // of the first byte, TrainBudget's parts in order
@@ -222,6 +232,8 @@ export interface TrainPlace {
 /** What an engine offers of a model that it has loaded; a refusal where the model cannot be trained in that way. */
 export interface Trainable {
   budget(choice: TrainChoice): TrainBudget | Refusal;
+  /** The plan for these places, nothing being written: for prices, and for people. */
+  plan(choice: TrainChoice, place: TrainPlace): TrainImage | Refusal;
   /** Lays the region out and writes first values: A by its seed, B = 0; of full the model's weights. Prices are not filled yet. */
   load(choice: TrainChoice, place: TrainPlace): TrainProgram | Refusal;
   /** Layers, and how many trained tensors and parameters a choice has. */

@@ -10,7 +10,7 @@ import { cos32, exp32, exp64, fma1, fma4, gelu4, ln64, silu4, sin32, sum4, tanh3
 
 /** Σ x, or Σ x², each value or square in f32, added in order in f64. */
 @inline
-function sum_f64(x: usize, n: i32, squares: bool): f64 {
+export function sum_f64(x: usize, n: i32, squares: bool): f64 {
   let sum: f64 = 0;
   for (const end = x + (n << 2); x < end; x += 4) {
     const v = load<f32>(x);
@@ -35,6 +35,12 @@ function sum_of_squares(x: usize, n: i32, mean: f32): f64 {
     x += 4;
   }
   return sum;
+}
+
+/** The mean of (x − mean)². */
+@inline
+export function variance_of(x: usize, n: i32, mean: f32): f32 {
+  return <f32>(sum_of_squares(x, n, mean) / <f64>n);
 }
 
 /** dst = (x − mean) · scale · w + b, value by value; w and b may be absent (0). */
@@ -64,8 +70,7 @@ export function rms_norm(x: usize, n: i32, w: usize, epsAt: usize, dst: usize): 
 /** dst[n] = (x − mean) / √(variance + eps) · w + b. */
 export function layer_norm(x: usize, n: i32, w: usize, b: usize, epsAt: usize, dst: usize): void {
   const mean = <f32>sum_f64(x, n, false) / <f32>n;
-  const variance = <f32>(sum_of_squares(x, n, mean) / <f64>n);
-  scale_row(x, n, mean, <f32>1 / sqrt<f32>(variance + load<f32>(epsAt)), w, b, dst);
+  scale_row(x, n, mean, <f32>1 / sqrt<f32>(variance_of(x, n, mean) + load<f32>(epsAt)), w, b, dst);
 }
 
 // ── Rotary positions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

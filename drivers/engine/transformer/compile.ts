@@ -412,7 +412,7 @@ class Compiler {
     if (parts === undefined) return yield { row: 0, rows: w.rows, weights: w };
     for (const { row, rows, at, read, packed } of parts) {
       if (read !== null) sink.tile(read);
-      const weights: Place = { name: w.name, at, isTile: true };
+      const weights: Place = { name: w.name, at, isNear: true };
       if (packed !== null)
         sink.emit(Op.REPACK, { dstAt: packed, rows, k: w.k, weightsAt: weights, weightType: w.type }, { head });
       yield { row, rows, weights: packed === null ? weights : { ...weights, at: packed.at } };

@@ -41,6 +41,7 @@ import type { Model, PlacedModel, PlacedTensor, Scratch } from './compile.ts';
 import { insideOf } from './inside.ts';
 import { placeStream, streaming } from './residency.ts';
 import type { Streaming } from './residency.ts';
+import { Training } from './train.ts';
 
 export interface TransformerParts {
   readonly arena: ArenaView;
@@ -138,7 +139,14 @@ export class TransformerDriver implements EngineDriver {
       tensors: () => [...model.tensors.values()].map(placeOf),
       inside:
         placed.stream === null ? insideOf(arena, placed.bodyAt, layout.plan.rows(), layout.scratch.hidden.at) : null,
-      training: refuse('NOSYS', 0, 'not yet'),
+      training:
+        placed.stream === null
+          ? new Training(arena, model, layout.frequencies)
+          : refuse(
+              'NOTSUP',
+              7001,
+              'weights that stream cannot be trained: load the model with --stream resident, or a smaller one',
+            ),
       scalesAt: scalesAt(options),
     };
   }
