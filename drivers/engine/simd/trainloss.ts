@@ -7,7 +7,7 @@ import { word } from './record';
 
 /** The largest of f32[n]; NaN when one is. */
 @inline
-function maximum(x: usize, n: i32): f32 {
+export function maximum(x: usize, n: i32): f32 {
   let m = f32x4.splat(-Infinity);
   let i = 0;
   for (; i + 4 <= n; i += 4) m = f32x4.max(m, v128.load(x + (i << 2)));
@@ -18,7 +18,7 @@ function maximum(x: usize, n: i32): f32 {
 
 /** Σ e^(x − top), of lanes in pairs, then the last n % 4. */
 @inline
-function sum_exp(x: usize, n: i32, top: f32): f64 {
+export function sum_exp(x: usize, n: i32, top: f32): f64 {
   const m = f32x4.splat(top);
   let sums = f64x2.splat(0);
   let i = 0;
@@ -39,6 +39,12 @@ function probabilities(x: usize, n: i32, top: f32, scale: f32): void {
   let i = 0;
   for (; i + 4 <= n; i += 4) v128.store(x + (i << 2), f32x4.mul(exp4(f32x4.sub(v128.load(x + (i << 2)), m)), s));
   for (; i < n; i++) v128.store32_lane(x + (i << 2), f32x4.mul(exp4(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), s), 0);
+}
+
+/** By way of a vector: a word would be one that certificates let costs depend on, and bound. */
+@inline
+export function target_of(op: usize, row: i32): u32 {
+  return <u32>i32x4.extract_lane(v128.load32_zero(word(op, CrossEntropy.targetsAt) + (row << 2)), 0);
 }
 
 /**
