@@ -62,10 +62,12 @@ function gradient(grad: usize, theta: usize, anchor: usize, times: v128, pull: v
   return anchor != 0 ? madd(g, pull, f32x4.sub(take(theta, four), take(anchor, four))) : g;
 }
 
-/** θ · kept − rate · direction. */
+/** θ · kept − rate · direction; `before` then holds what θ was. */
 @inline
-function move(theta: usize, kept: v128, rate: v128, direction: v128, four: bool): void {
-  put(theta, f32x4.sub(f32x4.mul(take(theta, four), kept), f32x4.mul(rate, direction)), four);
+function move(theta: usize, before: usize, kept: v128, rate: v128, direction: v128, four: bool): void {
+  const x = take(theta, four);
+  put(before, x, four);
+  put(theta, f32x4.sub(f32x4.mul(x, kept), f32x4.mul(rate, direction)), four);
 }
 
 /** moment · β + g · share, stored. */
@@ -106,7 +108,7 @@ export function adam(op: usize): void {
     const g = gradient(grad, theta, anchor, times, pull, true);
     const m = follow(first, beta1, g, share1, true);
     const v = follow(second, beta2, f32x4.mul(g, g), share2, true);
-    move(theta, kept, rate, adam_direction(m, v, root, epsilon), true);
+    move(theta, grad, kept, rate, adam_direction(m, v, root, epsilon), true);
     theta += 16;
     grad += 16;
     first += 16;
@@ -117,7 +119,7 @@ export function adam(op: usize): void {
     const g = gradient(grad, theta, anchor, times, pull, false);
     const m = follow(first, beta1, g, share1, false);
     const v = follow(second, beta2, f32x4.mul(g, g), share2, false);
-    move(theta, kept, rate, adam_direction(m, v, root, epsilon), false);
+    move(theta, grad, kept, rate, adam_direction(m, v, root, epsilon), false);
     theta += 4;
     grad += 4;
     first += 4;
@@ -146,7 +148,7 @@ export function sgd(op: usize): void {
       g = follow(first, momentum, g, one, true);
       first += 16;
     }
-    move(theta, kept, rate, g, true);
+    move(theta, grad, kept, rate, g, true);
     theta += 16;
     grad += 16;
     if (anchor != 0) anchor += 16;
@@ -157,7 +159,7 @@ export function sgd(op: usize): void {
       g = follow(first, momentum, g, one, false);
       first += 4;
     }
-    move(theta, kept, rate, g, false);
+    move(theta, grad, kept, rate, g, false);
     theta += 4;
     grad += 4;
     if (anchor != 0) anchor += 4;

@@ -1,9 +1,7 @@
 // The loss of training and its gradient, pick by pick: −ln p of the token that follows. A row's position need not have one (NO_TARGET: prompts are
 // masked): then the same instructions run, and nothing is added. Exponentials in f32, their sum and its logarithm in f64.
 
-import {
-  CrossEntropy, FAULT_BAD_OP, NO_TARGET, TRAIN_COUNT, TRAIN_LOSS, TRAIN_WEIGHT,
-} from '../ops';
+import { CrossEntropy, FAULT_BAD_OP, NO_TARGET, TRAIN_COUNT, TRAIN_LOSS, TRAIN_WEIGHT } from '../ops';
 import { exp4, ln64, upper } from './math';
 import { word } from './record';
 
@@ -57,7 +55,8 @@ export function cross_entropy(op: usize, row: i32, to: i32, back: bool): i32 {
   const n = word(op, CrossEntropy.n);
   const x: usize = word(op, CrossEntropy.at) + ((to * word(op, CrossEntropy.stride)) << 2);
   const block: usize = word(op, CrossEntropy.blockAt);
-  const target = load<u32>(word(op, CrossEntropy.targetsAt) + (row << 2));
+  // By way of a vector: a word would be one that certificates let costs depend on, and bound.
+  const target = <u32>i32x4.extract_lane(v128.load32_zero(word(op, CrossEntropy.targetsAt) + (row << 2)), 0);
   const counts = target < <u32>n;
   const at = x + (select<u32>(target, 0, counts) << 2);
   const top = maximum(x, n);
