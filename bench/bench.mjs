@@ -5,7 +5,7 @@
 // cycles (bench/accounting.mjs), --sessions what several sessions at once bring and types of keys and values cost (bench/sessions.mjs), --pages
 // what pages bring (bench/pages.mjs), --kernels each compute kernel beside native code (bench/kernels.mjs; --only NAME: those of that name),
 // --startup how long a process takes to its first token (bench/startup.mjs), --audit what the audit log costs (bench/audit.mjs), --page the page in
-// browsers (bench/page.mjs).
+// browsers (bench/page.mjs), --train training beside PyTorch (bench/train.mjs).
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import path from 'node:path';
@@ -41,6 +41,7 @@ export function options() {
       startup: flag,
       audit: flag,
       page: flag,
+      train: flag,
       only: { type: 'string' },
       json: { type: 'string' },
     },
@@ -59,6 +60,7 @@ export function options() {
     startup: values.startup,
     audit: values.audit,
     page: values.page,
+    train: values.train,
     only: values.only,
     json: values.json,
   };
@@ -223,6 +225,9 @@ if (import.meta.url === `file://${process.argv[1]}`) {
   } else if (chosen.page) {
     const { page, print } = await import('./page.mjs');
     print(await page(chosen), chosen);
+  } else if (chosen.train) {
+    const { trainings, print } = await import('./train.mjs');
+    print(await trainings(chosen), chosen);
   } else if (chosen.kernels) {
     const { kernels, print } = await import('./kernels.mjs');
     print(await kernels(chosen), chosen);

@@ -9,6 +9,7 @@ import {
   E,
   GGML_BLOCK,
   GGML_TYPE,
+  GGUF_TYPE,
   ggmlTypeName,
   isRefusal,
   plainType,
@@ -21,7 +22,7 @@ import {
   type TensorInfo,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
-import { GGUF_TYPE, type GgufImage } from '../vfs/gguf.ts';
+import type { GgufImage } from '../vfs/gguf.ts';
 import { layOutGguf, stretch, valueOf, type GgufTensor, type GgufValue, type Piece } from '../vfs/gguf-writer.ts';
 import type { Handle } from '../vfs/inode.ts';
 import { prelinkOf } from '../vfs/prelink.ts';

@@ -7,6 +7,8 @@ import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   E,
   GGML_BLOCK,
+  GGUF_ALIGNMENT_DEFAULT,
+  GGUF_TYPE,
   ggmlTypeName,
   GROUPED_TYPE,
   isRefusal,
@@ -21,7 +23,7 @@ import {
   type TensorInfo,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
-import { GGUF_ALIGNMENT_DEFAULT, GGUF_TYPE, type GgufImage } from '../vfs/gguf.ts';
+import type { GgufImage } from '../vfs/gguf.ts';
 import { layOutGguf, valueOf, type GgufTensor, type GgufValue, type Piece } from '../vfs/gguf-writer.ts';
 import type { Handle } from '../vfs/inode.ts';
 import { GROUP_ROWS, PRELINK_KEYS, PRELINK_VERSION, prelinkOf } from '../vfs/prelink.ts';

@@ -32,6 +32,7 @@ import { kill } from './bin/kill.ts';
 import { less } from './bin/less.ts';
 import { llmcancel } from './bin/llmcancel.ts';
 import { llmctl } from './bin/llmctl.ts';
+import { llmfinetune } from './bin/llmfinetune.ts';
 import { llmhash } from './bin/llmhash.ts';
 import { llminfer } from './bin/llminfer.ts';
 import { llmjson } from './bin/llmjson.ts';
@@ -88,7 +89,7 @@ import { sh } from './sh/sh.ts';
 // prettier-ignore
 const linked: readonly Program[] = [
   basename, bracket, cat, chmod, chown, clear, cmp, cp, cut, date, dd, df, diff, dirname, dmesg, du, echo, env, falseProgram,
-  find, free, grep, head, help, hexdump, history, id, iostat, kill, less, llmcancel, llmctl, llmhash, llminfer, llmjson, llmkey, llmpoll, llmsig, llmstats, llmstream, llmsummary,
+  find, free, grep, head, help, hexdump, history, id, iostat, kill, less, llmcancel, llmctl, llmfinetune, llmhash, llminfer, llmjson, llmkey, llmpoll, llmsig, llmstats, llmstream, llmsummary,
   llmverify, ln, login, ls, lsblk, man, mkdir, mount, mv, od,
   passwd, printf, ps, pwd, readlink, rm, rmdir, seq, sh, sha256sum, sleep, sort, stat, strace, strings, su, tail, tee, test, time,
   top, touch, tr, trueProgram, umount, uniq, uptime, watch, wc, whoami, xargs,

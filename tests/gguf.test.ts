@@ -13,18 +13,20 @@ import {
   ggmlTypeName,
   GGML_BLOCK,
   GGML_TYPE,
+  GGUF_TYPE,
+  GGUF_VALUE_BYTES,
   isRefusal,
   LIMITS,
   O,
   SEEK,
 } from '../kernel/abi/index.ts';
-import type { MetaArray, Refusal } from '../kernel/abi/index.ts';
+import type { GgufScalar, MetaArray, Refusal } from '../kernel/abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { fileNameOf, GgufFs } from '../vfs/fs-gguf.ts';
-import { GGUF_TYPE, GGUF_VALUE_BYTES, parseGguf } from '../vfs/gguf.ts';
+import { parseGguf } from '../vfs/gguf.ts';
 import type { GgufImage } from '../vfs/gguf.ts';
 import { contentOf, layOutGguf } from '../vfs/gguf-writer.ts';
-import type { GgufContent, GgufScalar, GgufValue, Piece } from '../vfs/gguf-writer.ts';
+import type { GgufContent, GgufValue, Piece } from '../vfs/gguf-writer.ts';
 import { readBytes } from '../vfs/inode.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import { makeArena, makeRandom } from './support/arena.ts';

@@ -16,6 +16,7 @@ import { parsePlan, parseStep } from '../boot/web/page/panel/parse-step.ts';
 import { modelFile, openCommand, parseTensors } from '../boot/web/page/panel/parse-tensors.ts';
 import { figure, keyed, tabbed } from '../boot/web/page/panel/parse-text.ts';
 import { buckets, parseTrace, Timeline } from '../boot/web/page/panel/parse-trace.ts';
+import { leftNs, parseLog, parseRun, stretches } from '../boot/web/page/panel/parse-training.ts';
 import { LIMITS } from '../kernel/abi/index.ts';
 import { random } from './harness.ts';
 
@@ -267,4 +268,43 @@ test('figures as people read them', t => {
   t.deepEqual([0, 999, 1000, 2628096, NaN].map(count), ['0', '999', '1,000', '2,628,096', '–']);
   t.deepEqual([64, 8192, 2628096].map(size), ['64 B', '8.00 KiB', '2.51 MiB']);
   t.deepEqual([999, 1500, 26080000, 1.5e9].map(time), ['999 ns', '1.50 µs', '26.1 ms', '1.50 s']);
+});
+
+test('a training: its log in stretches, however long it is and wherever it ends', t => {
+  const update = (step: number): string =>
+    JSON.stringify({
+      step,
+      epoch: 1,
+      loss: 8 - step,
+      rate: 0.01,
+      gradient_norm: 1,
+      tokens: 50,
+      elapsed_ns: step * 1e9,
+    });
+  const look = (step: number): string => JSON.stringify({ step, held_out_loss: 4 - step / 8, targets: 9 });
+  const lines = [look(0), ...[1, 2, 3, 4, 5].map(update), look(5), update(6)];
+  const log = parseLog(`${lines.join('\n')}\n{"step":7,"epo`);
+  t.is(log.updates.length, 6);
+  t.deepEqual(
+    log.looks.map(l => l.step),
+    [0, 5],
+  );
+  t.deepEqual(
+    stretches(log, 3).map(s => [s.last.step, s.loss, s.tokensPerSecond, s.heldOut]),
+    [
+      [2, 6.5, 50, 4],
+      [4, 4.5, 50, null],
+      [6, 2.5, 50, 3.375],
+    ],
+  );
+  t.is(stretches(log, 100).length, 6);
+  t.is(leftNs(log, 10), 4e9);
+  t.is(leftNs(parseLog(''), 10), NaN);
+  t.deepEqual(parseLog('no such file\n[1]\nnull\n{"step":1}'), { updates: [], looks: [] });
+  t.deepEqual(parseRun('{"settings":{"method":"nes"},"course":{"steps":12},"state":"running"}\n'), {
+    method: 'nes',
+    steps: 12,
+    state: 'running',
+  });
+  t.deepEqual(parseRun(''), { method: '', steps: 0, state: '' });
 });

@@ -533,6 +533,21 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
   }),
   SCALE: () => ({ [ops.Scale.at]: at(0), [ops.Scale.n]: size(200), [ops.Scale.stride]: 220 }),
   CHECK: () => ({ [ops.Check.at]: at(0), [ops.Check.n]: size(3000), [ops.Check.stride]: 3000 }),
+  LORA: () => {
+    const rows = size(60);
+    return {
+      [ops.Lora.dstAt]: at(0),
+      [ops.Lora.rows]: rows,
+      [ops.Lora.k]: size(100),
+      [ops.Lora.aAt]: at(1),
+      [ops.Lora.bAt]: at(2),
+      [ops.Lora.rank]: 1 + below(20),
+      [ops.Lora.srcAt]: at(3),
+      [ops.Lora.dstStride]: rows + below(4),
+      [ops.Lora.midAt]: at(6),
+      [ops.Lora.scalesAt]: 48,
+    };
+  },
   LOGITS_SUM: () => ({}),
   FLOAT_MUL_MAT: () => floatMulMat({ biasAt: maybe(at(6)) }),
   FLOAT_MUL_MAT_BACK: () => floatMulMat({ biasAt: 0 }),
@@ -677,6 +692,7 @@ const ROW_BY_ROW = new Set([
   'ROPE_TABLE_SCALED',
   'KV_STORE',
   'ATTENTION',
+  'LORA',
   'CAUSAL_ATTENTION',
   'CAUSAL_ATTENTION_BACK',
 ]);

@@ -14,6 +14,11 @@ export const ORACLES = [
     file: '/usr/lib/python3/dist-packages/cryptography',
     why: 'checks exported audit logs without us',
   },
+  {
+    package: 'python3-torch',
+    file: '/usr/lib/python3/dist-packages/torch',
+    why: 'trains the same adapters without us',
+  },
   { package: 'llvm', file: '/usr/bin/llvm-mca', why: 'the machine models that prices are compared with' },
   { package: 'golang-go', file: '/usr/bin/go', why: "runs Go's checks of notes, proofs and tiles" },
   {

@@ -3,9 +3,19 @@
 // same as numbers, and stats, what they are like. vocabulary/ and adapter/ show again what belongs to a tokenizer or a LoRA adapter. Arrays
 // are turned to text and blocks to numbers while they are read, through the DMA buffer, and never held. docs/IMAGE.md draws the tree.
 
-import { E, ggmlTypeName, KIND, LIMITS, utf8Encode, utf8Length, utf8Write } from '../kernel/abi/index.ts';
+import {
+  E,
+  GGUF_TYPE,
+  GGUF_VALUE_BYTES,
+  ggmlTypeName,
+  KIND,
+  LIMITS,
+  utf8Encode,
+  utf8Length,
+  utf8Write,
+} from '../kernel/abi/index.ts';
 import type { ArenaView, MetaArray, MetaValue, TensorInfo } from '../kernel/abi/index.ts';
-import { DmaWindow, GGUF_TYPE, GGUF_VALUE_BYTES, readScalar } from './gguf.ts';
+import { DmaWindow, readScalar } from './gguf.ts';
 import type { GgufImage } from './gguf.ts';
 import type { DirEntry, FileSystem, FsUsage, Handle } from './inode.ts';
 import { Inode, readBytes, StaticDir } from './inode.ts';
@@ -13,7 +23,7 @@ import { F32View, statisticsOf, TensorValues } from './values.ts';
 import type { Decode, Statistics } from './values.ts';
 
 /** The shortest decimal that reads back as the same f32: 1e-5 stored as f32 prints as 0.00001, not as the f64 beneath it. */
-function f32Text(x: number): string {
+export function f32Text(x: number): string {
   for (let digits = 1; digits < 9; digits++) {
     const shorter = Number(x.toPrecision(digits));
     if (Math.fround(shorter) === x) return String(shorter);

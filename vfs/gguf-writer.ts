@@ -3,9 +3,19 @@
 // read. So a file of any size is read through any buffer, from any position. Written as llama.cpp writes: version 3, little-endian, tensors in
 // the order given, each padded with zeros to the alignment, the last one too. What the reader would refuse is refused here.
 
-import { GGML_BLOCK, ggmlTypeName, LIMITS, refuse, shown, utf8Encode, utf8Length } from '../kernel/abi/index.ts';
-import type { MetaArray, MetaValue, Refusal } from '../kernel/abi/index.ts';
-import { GGUF_ALIGNMENT_DEFAULT, GGUF_MAGIC, GGUF_TYPE, GGUF_VALUE_BYTES } from './gguf.ts';
+import {
+  GGML_BLOCK,
+  GGUF_ALIGNMENT_DEFAULT,
+  GGUF_MAGIC,
+  GGUF_TYPE,
+  GgufFields,
+  ggmlTypeName,
+  LIMITS,
+  refuse,
+  shown,
+  utf8Length,
+} from '../kernel/abi/index.ts';
+import type { GgufScalar, MetaArray, MetaValue, Refusal } from '../kernel/abi/index.ts';
 import type { GgufImage } from './gguf.ts';
 import { readBytes } from './inode.ts';
 
@@ -15,7 +25,6 @@ export interface Piece {
   read(memory: Uint8Array, position: number, at: number, length: number): number;
 }
 
-export type GgufScalar = number | bigint | boolean | string;
 /** A metadata value: a scalar, an array of them, or an array that lies somewhere as GGUF stores it. */
 export type GgufValue =
   | { readonly type: number; readonly value: GgufScalar }
@@ -35,61 +44,11 @@ export interface GgufContent {
   readonly tensors: readonly GgufTensor[];
 }
 
-/** Little-endian fields one after the other, in a buffer that grows. */
-class Fields {
-  private buffer = new Uint8Array(256);
-  private view = new DataView(this.buffer.buffer);
-  private length = 0;
-
-  private take(n: number): number {
-    const at = this.length;
-    this.length += n;
-    if (this.length > this.buffer.length) {
-      const larger = new Uint8Array(Math.max(2 * this.buffer.length, this.length));
-      larger.set(this.buffer);
-      this.buffer = larger;
-      this.view = new DataView(larger.buffer);
-    }
-    return at;
-  }
-  u32(x: number): this {
-    const at = this.take(4);
-    this.view.setUint32(at, x, true);
-    return this;
-  }
-  u64(x: number | bigint): this {
-    const at = this.take(8);
-    this.view.setBigUint64(at, BigInt.asUintN(64, BigInt(x)), true);
-    return this;
-  }
-  string(text: string): this {
-    const bytes = utf8Encode(text);
-    this.u64(bytes.length);
-    const at = this.take(bytes.length);
-    this.buffer.set(bytes, at);
-    return this;
-  }
-  /** A value of GGUF_TYPE `type`, not an array. */
-  scalar(type: number, value: GgufScalar): this {
-    if (type === GGUF_TYPE.string) return this.string(String(value));
-    if (type === GGUF_TYPE.u64 || type === GGUF_TYPE.i64) return this.u64(value as number | bigint);
-    const bytes = GGUF_VALUE_BYTES[type]!;
-    const at = this.take(bytes);
-    const x = Number(value);
-    if (type === GGUF_TYPE.f32) this.view.setFloat32(at, x, true);
-    else if (type === GGUF_TYPE.f64) this.view.setFloat64(at, x, true);
-    else if (bytes === 4) this.view.setUint32(at, x, true);
-    else if (bytes === 2) this.view.setUint16(at, x, true);
-    else this.view.setUint8(at, x);
-    return this;
-  }
-  done(): Piece {
-    const bytes = this.buffer.subarray(0, this.length);
-    return {
-      bytes: bytes.length,
-      read: (memory, position, at, length) => readBytes(bytes, memory, position, at, length),
-    };
-  }
+function given(bytes: Uint8Array): Piece {
+  return {
+    bytes: bytes.length,
+    read: (memory, position, at, length) => readBytes(bytes, memory, position, at, length),
+  };
 }
 
 function zeros(bytes: number): Piece {
@@ -181,9 +140,9 @@ export function layOutGguf({ keys, tensors }: GgufContent): Piece | Refusal {
   const bad = checkKeys(keys) ?? checkTensors(tensors);
   if (bad !== undefined) return bad;
   if (typeof alignment !== 'number') return alignment;
-  const head = [new Fields().u32(GGUF_MAGIC).u32(3).u64(tensors.length).u64(keys.size).done()];
+  const head = [given(new GgufFields().u32(GGUF_MAGIC).u32(3).u64(tensors.length).u64(keys.size).done())];
   for (const [key, value] of keys) head.push(...keyPieces(key, value));
-  const descriptions = new Fields();
+  const descriptions = new GgufFields();
   const data: Piece[] = [];
   let offset = 0;
   for (const { name, type, shape, data: piece } of tensors) {
@@ -194,7 +153,7 @@ export function layOutGguf({ keys, tensors }: GgufContent): Piece | Refusal {
     data.push(piece, zeros(gap));
     offset += piece.bytes + gap;
   }
-  head.push(descriptions.done());
+  head.push(given(descriptions.done()));
   const headBytes = head.reduce((sum, piece) => sum + piece.bytes, 0);
   return new Sequence([...head, zeros(padding(headBytes, alignment)), ...data]);
 }
@@ -202,13 +161,13 @@ export function layOutGguf({ keys, tensors }: GgufContent): Piece | Refusal {
 const padding = (bytes: number, alignment: number): number => (alignment - (bytes % alignment)) % alignment;
 
 function keyPieces(key: string, value: GgufValue): Piece[] {
-  const fields = new Fields().string(key);
-  if ('type' in value) return [fields.u32(value.type).scalar(value.type, value.value).done()];
+  const fields = new GgufFields().string(key);
+  if ('type' in value) return [given(fields.u32(value.type).scalar(value.type, value.value).done())];
   fields.u32(GGUF_TYPE.array).u32(value.elementType);
-  if ('stored' in value) return [fields.u64(value.count).done(), value.stored];
+  if ('stored' in value) return [given(fields.u64(value.count).done()), value.stored];
   fields.u64(value.elements.length);
   for (const element of value.elements) fields.scalar(value.elementType, element);
-  return [fields.done()];
+  return [given(fields.done())];
 }
 
 /** general.alignment: as in the reader, a u32 that is a power of two. */

@@ -3,7 +3,20 @@
 // stepped over and not read. All bytes come through the DMA buffer in the arena. What is wrong is said in one line that names the key or
 // tensor and the number. docs/IMAGE.md has the table of what is refused and what is accepted.
 
-import { E, GGML_BLOCK, ggmlTypeName, LIMITS, refuse, shown, utf8Decode, utf8Step } from '../kernel/abi/index.ts';
+import {
+  E,
+  GGML_BLOCK,
+  GGUF_ALIGNMENT_DEFAULT,
+  GGUF_MAGIC,
+  GGUF_TYPE,
+  GGUF_VALUE_BYTES,
+  ggmlTypeName,
+  LIMITS,
+  refuse,
+  shown,
+  utf8Decode,
+  utf8Step,
+} from '../kernel/abi/index.ts';
 import type {
   ArenaView,
   Dma,
@@ -17,28 +30,6 @@ import type {
 } from '../kernel/abi/index.ts';
 import { checkPrelink } from './prelink.ts';
 
-/** Types of metadata values and array elements. */
-export const GGUF_TYPE = {
-  u8: 0,
-  i8: 1,
-  u16: 2,
-  i16: 3,
-  u32: 4,
-  i32: 5,
-  f32: 6,
-  bool: 7,
-  string: 8,
-  array: 9,
-  u64: 10,
-  i64: 11,
-  f64: 12,
-} as const;
-
-/** Bytes of one value of each type that has a fixed size; 0 for strings and arrays. */
-export const GGUF_VALUE_BYTES = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8] as const;
-
-export const GGUF_MAGIC = 0x46554747; // 'GGUF', little-endian
-export const GGUF_ALIGNMENT_DEFAULT = 32;
 /** Offsets and sizes are added up to here: every sum that a message prints is exact. */
 const SUM_MAX = 2 ** 52;
 // The least that an entry can take: an 8-byte length, one character, a type, one byte; and likewise for a tensor with one dimension.

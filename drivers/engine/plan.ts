@@ -4,14 +4,7 @@
 // weights stream, a segment falls apart into pieces, one for each tile, and the records of the pieces come last.
 
 import { ggmlTypeName, PieceRecord } from '../../kernel/abi/index.ts';
-import type {
-  ArenaView,
-  EngineOptions,
-  PlanImage,
-  PlanOperand,
-  PlanRow,
-  StreamProgram,
-} from '../../kernel/abi/index.ts';
+import type { ArenaView, PlanImage, PlanOperand, PlanRow, StreamProgram } from '../../kernel/abi/index.ts';
 import { alignUp } from './memory.ts';
 import { isAbsent, kindOf, shapeOf } from './shapes.ts';
 import type { Tile } from './tiles.ts';
@@ -62,8 +55,8 @@ import {
 export interface Place {
   readonly name: string;
   readonly at: number;
-  /** It is a tile's, in a buffer that others pass through: nearer to the processor than weights that stay, and so of another price. */
-  readonly isTile?: true;
+  /** It is a tile's, or trained: nearer to the processor than weights that stay, and so of another price. */
+  readonly isNear?: true;
 }
 /** An operand: an integer, a named place, or a real number stored as f32 bits. */
 export type Operand = number | Place | { readonly f32: number };
@@ -137,8 +130,10 @@ export type Operands<O extends Op> = { readonly [W in keyof (typeof WORDS)[O] & 
 export interface OpOptions {
   /** The op runs for the picks: row i of its buffers belongs to pick i. */
   readonly head?: boolean;
-  /** MUL_MAT adds to its destination. */
+  /** MUL_MAT, FLOAT_MUL_MAT and its BACK add to their destination. */
   readonly add?: boolean;
+  /** The op runs over one row only: over a vector of parameters. */
+  readonly once?: boolean;
 }
 
 /** The read of a tile to a buffer of the ring. */
@@ -218,7 +213,7 @@ function priceKeyOf(op: Op, operands: Readonly<Record<string, Operand>>, options
     else if (!('at' in operand)) shape += ' .';
     else {
       const known = places.indexOf(operand.name);
-      shape += `${operand.isTile ? ' ~' : ' @'}${known < 0 ? places.push(operand.name) - 1 : known}`;
+      shape += `${operand.isNear ? ' ~' : ' @'}${known < 0 ? places.push(operand.name) - 1 : known}`;
     }
   }
   return shape;
@@ -236,6 +231,7 @@ interface PlanMemory {
 
 interface PriceRows {
   readonly op: Op;
+  readonly tokens: number; // at most
   readonly records: number[]; // offsets of the records they price
 }
 
@@ -251,6 +247,13 @@ type PiecePlaces = Pick<StreamProgram, 'bodyPiecesAt' | 'bodyPieces' | 'headPiec
 /** The rest of a stream program, which an engine knows before it emits ops. */
 export type StreamFacts = Omit<StreamProgram, keyof PiecePlaces>;
 
+/** How many rows an op may run over, and positions there are: for so many it has prices. */
+export interface PlanRows {
+  readonly batch: number; // rows of a pass
+  readonly picks?: number; // of a head; as many where it is missing
+  readonly ctx: number;
+}
+
 /** Writes ops from `at` on, then the rows of their prices, empty, then the pieces; with no memory it only counts the bytes. */
 class PlanWriter implements PlanSink {
   private readonly rows = new Map<string, PriceRows>();
@@ -260,7 +263,7 @@ class PlanWriter implements PlanSink {
   constructor(
     private readonly memory: PlanMemory | null,
     private at: number,
-    private readonly options: Pick<EngineOptions, 'batch' | 'ctx'>,
+    private readonly most: PlanRows,
   ) {}
 
   segment(name: string): number {
@@ -280,8 +283,10 @@ class PlanWriter implements PlanSink {
     const at = this.at;
     this.at += OP_BYTES;
     if (op !== Op.END) {
-      const shape = priceKeyOf(op, operands, options);
-      const rows = this.rows.get(shape) ?? { op, records: [] };
+      const { batch, picks = batch } = this.most;
+      const tokens = options.once === true ? 1 : options.head === true ? picks : batch;
+      const shape = `${priceKeyOf(op, operands, options)} ${tokens}`;
+      const rows = this.rows.get(shape) ?? { op, tokens, records: [] };
       rows.records.push(at);
       this.rows.set(shape, rows);
     }
@@ -302,9 +307,9 @@ class PlanWriter implements PlanSink {
   /** Lays the rows of prices out and points the records to them. */
   finish(): void {
     const firstAt = this.at;
-    for (const { op, records } of this.rows.values()) {
-      this.point(records, WORD_TOKENS, this.options.batch + 1);
-      if (POSITIONAL.has(op)) this.point(records, WORD_POSITIONS, this.options.ctx);
+    for (const { op, tokens, records } of this.rows.values()) {
+      this.point(records, WORD_TOKENS, tokens + 1);
+      if (POSITIONAL.has(op)) this.point(records, WORD_POSITIONS, this.most.ctx);
     }
     this.pad(firstAt);
   }
@@ -389,7 +394,7 @@ class PlanLister implements PlanSink {
       else if (name.endsWith('Type')) detail.push(`${key}=${ggmlTypeName(word(operand)) ?? word(operand)}`);
       else if (typeof operand === 'object' && 'at' in operand) {
         detail.push(`${key}=${operand.name}`);
-        if (name === 'weightsAt') weights = operand.name;
+        if (name === 'weightsAt' || name === 'aAt') weights = operand.name;
         else if (buffer === '') buffer = operand.name; // what is written is named first
       } else detail.push(`${key}=${word(operand)}`);
     }
@@ -440,15 +445,15 @@ export function emitDraws(
 /** Arena offsets of the segments' first ops. */
 export type Segments = Pick<PlanImage, 'bodyAt' | 'headAt' | 'sampleAt' | 'scoreAt'>;
 
-/** A plan in memory. */
-export type Placed = Segments & Pick<PlanImage, 'stream'>;
+/** A plan in memory: its segments, and how it streams. */
+export type Placed<S = Segments> = S & Pick<PlanImage, 'stream'>;
 
 /** A program that an engine can emit again and again: its records begin at `recordsAt`. `facts`: of one whose weights stream. */
-export class Plan {
+export class Plan<S extends object = Segments> {
   constructor(
-    private readonly emit: (sink: PlanSink) => Segments,
+    private readonly emit: (sink: PlanSink) => S,
     private readonly recordsAt: number,
-    private readonly options: EngineOptions,
+    private readonly most: PlanRows,
     private readonly facts: StreamFacts | null = null,
   ) {}
 
@@ -458,12 +463,12 @@ export class Plan {
   }
 
   /** Into the arena, `endAt() − recordsAt` bytes. */
-  load({ i32, f32, u8 }: ArenaView): Placed {
+  load({ i32, f32, u8 }: ArenaView): Placed<S> {
     return this.write({ i32, f32, u8, originAt: 0 }).placed;
   }
 
   /** As load() would leave the region that begins at `originAt`; what precedes the records is 0. */
-  image(originAt: number): Placed & Pick<PlanImage, 'words' | 'rows'> {
+  image(originAt: number): Placed<S> & Pick<PlanImage, 'words' | 'rows'> {
     const words = new Int32Array((this.endAt() - originAt) >> 2);
     const { buffer } = words;
     const { placed } = this.write({ i32: words, f32: new Float32Array(buffer), u8: new Uint8Array(buffer), originAt });
@@ -476,8 +481,8 @@ export class Plan {
     return lister.rows;
   }
 
-  private write(memory: PlanMemory | null): { readonly placed: Placed; readonly endAt: number } {
-    const writer = new PlanWriter(memory, this.recordsAt, this.options);
+  private write(memory: PlanMemory | null): { readonly placed: Placed<S>; readonly endAt: number } {
+    const writer = new PlanWriter(memory, this.recordsAt, this.most);
     const segments = this.emit(writer);
     writer.finish();
     const stream = this.facts === null ? null : { ...this.facts, ...writer.finishPieces() };

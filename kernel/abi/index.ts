@@ -1,6 +1,7 @@
 // The ABI leaf: everything every room may import, and the only thing. It imports nothing.
 export * from './device.ts';
 export * from './errno.ts';
+export * from './gguf.ts';
 export * from './limits.ts';
 export * from './probe.ts';
 export * from './records.ts';

@@ -2,7 +2,7 @@
 // opens it for the loaded model, gives it batches, waits, reads and writes its state; epochs, learning rates and files are the program's. The
 // device is a plan of its own in an arena region of its own, priced like any other, run in slices between the passes of inference.
 
-import type { EngineOptions, ModelImage } from './device.ts';
+import type { EngineOptions, ModelImage, PlanRow } from './device.ts';
 import type { Refusal } from './errno.ts';
 import { layout } from './records.ts';
 
@@ -116,7 +116,7 @@ export const TrainState = layout({
 /** Which vector of the state train_read and train_write mean; f32 each, in the order of TrainTensor. */
 export const TRAIN_VECTORS = ['parameters', 'first', 'second', 'anchor', 'gradients'] as const;
 
-/** The columns of /proc/training/tensors: a line of these names, then a line a trained tensor, with tabs between. */
+/** The columns of /proc/traintensors: a line of these names, then a line a trained tensor, with tabs between. */
 export const TRAIN_COLUMNS = ['name', 'columns', 'rows', 'from', 'count'] as const;
 
 /** Registers between the kernel and a training plan's ops (drivers/engine/ops.ts, TRAIN_…). */
@@ -172,8 +172,10 @@ export interface TrainBudget {
 /**
  * The segments of a training plan, as arena offsets of their first ops; 0: the method has none. Over the rows of a sequence (StepBlock.n):
  * forward, forwardQuantised, backward. Over picks, after a forward: loss (with what the method wants of it), score (only TrainBlock.loss),
- * scoreQuantised. Over one row: zero (gradients = 0), perturb (of nes: working parameters = parameters + sigma · normals; of fmea: tangents =
- * normals), gather (gradients += coefficient · normals), measure (TrainBlock.squares and distance), update.
+ * scoreQuantised. Over one row: zero (gradients = 0), perturb (of nes: working parameters = parameters + sigma · normals, which is what all its
+ * forward passes read: with sigma 0 the parameters themselves; of fmea: tangents = normals, sigma being 1), gather (gradients += coefficient ·
+ * normals), measure (TrainBlock.squares of the gradients, and distance), update (the gradients' place then holds what the parameters were), check
+ * (squares of the parameters, and distance), undo (parameters = what they were). Records have prices for as many rows: ctx, picks, or one.
  */
 export const TRAIN_SEGMENTS = [
   'forward',
@@ -187,6 +189,8 @@ export const TRAIN_SEGMENTS = [
   'gather',
   'measure',
   'update',
+  'check',
+  'undo',
 ] as const;
 export type TrainSegment = (typeof TRAIN_SEGMENTS)[number];
 
@@ -212,6 +216,15 @@ export interface TrainProgram {
   readonly logitsAt: number;
 }
 
+/** A training plan as load() would write it: its words from planAt on, prices empty. `rows` follow the records, segment by segment, END included. */
+export interface TrainImage {
+  readonly segments: TrainProgram['segments'];
+  readonly planAt: number;
+  readonly words: Int32Array;
+  readonly rows: readonly PlanRow[];
+  readonly logitsAt: number;
+}
+
 /** Where the kernel keeps what training plans refer to: TrainBlock, targets u32[ctx]. */
 export interface TrainPlace {
   readonly at: number; // of the first byte, TrainBudget's parts in order
@@ -222,6 +235,8 @@ export interface TrainPlace {
 /** What an engine offers of a model that it has loaded; a refusal where the model cannot be trained in that way. */
 export interface Trainable {
   budget(choice: TrainChoice): TrainBudget | Refusal;
+  /** The plan for these places, nothing being written: for prices, and for people. */
+  plan(choice: TrainChoice, place: TrainPlace): TrainImage | Refusal;
   /** Lays the region out and writes first values: A by its seed, B = 0; of full the model's weights. Prices are not filled yet. */
   load(choice: TrainChoice, place: TrainPlace): TrainProgram | Refusal;
   /** Layers, and how many trained tensors and parameters a choice has. */
@@ -243,6 +258,9 @@ export type EngineAdapters = EngineOptions['adapters'];
 
 /** Which adapters a session uses: as they were applied; none; SessionOptions.scale0 … */
 export const ADAPTERS = { applied: 0, none: 1, given: 2 } as const;
+
+/** What command lines say for none: no adapter is called so. */
+export const NO_ADAPTER = 'none';
 
 /** The columns of /proc/adapters: a line of these names, then a line an applied adapter, in the order of SessionOptions.scale0 …, with tabs between. */
 export const ADAPTER_COLUMNS = ['name', 'path', 'digest', 'rank', 'alpha', 'scale', 'matrices', 'bytes'] as const;

@@ -57,8 +57,8 @@ export function* namedModel(
   return null;
 }
 
-/** SHA-256 of a file, or -errno. */
-function* digestOf(sys: Sys, path: string): Generator<void, Uint8Array | number, void> {
+/** SHA-256 of a file, or -errno. The kernel writes into the audit log that it was asked. */
+export function* digestOf(sys: Sys, path: string): Generator<void, Uint8Array | number, void> {
   const digest = new Uint8Array(32);
   const r = yield* sys.model_hash(path, digest);
   return r < 0 ? r : digest;
@@ -85,19 +85,44 @@ export function* sign(ctx: Ctx, [name]: readonly string[]): Run {
     return yield* wrong(ctx, 'a signing bundle has no --id and no --rev');
   const [id, rev] = [numberOf(options.id, 1), numberOf(options.rev, 0)];
   if (id === null || rev === null) return yield* wrong(ctx, `--id and --rev are integers up to ${U32_MAX}`);
-  const pem = yield* readText(ctx.sys, options.key, LIMITS.keyBytes);
-  if (typeof pem === 'number') return yield* ctx.fail(options.key, -pem);
+  const sealed = yield* signFile(ctx, path, options.key, options.oms ? null : { id, version: rev });
+  if (typeof sealed === 'number') return sealed;
+  const { facts, signature } = sealed;
+  yield* ctx.out.print(
+    options.json
+      ? jsonLine({ file: path, signature, ...reportJson(facts) })
+      : `${signature}: ${describe(facts)}, ${grouped(facts.size)} bytes\n`,
+  );
+  return 0;
+}
+
+/** What was signed, and the file that says so. */
+export interface Sealed {
+  readonly facts: PackageFacts;
+  readonly signature: string;
+}
+
+/** Signs a file with the private key in a PEM file, as a package of that number, or without one as a signing bundle; or the status after a message. */
+export function* signFile(
+  ctx: Pick<Ctx, 'sys' | 'fail' | 'failCall'>,
+  path: string,
+  keyPath: string,
+  number: { readonly id: number; readonly version: number } | null,
+): Generator<void, Sealed | number, void> {
+  const pem = yield* readText(ctx.sys, keyPath, LIMITS.keyBytes);
+  if (typeof pem === 'number') return yield* ctx.fail(keyPath, -pem);
   const key = parseSecretPem(pem);
-  if (isRefusal(key)) return yield* ctx.fail(`${options.key}: ${key.message}`);
+  if (isRefusal(key)) return yield* ctx.fail(`${keyPath}: ${key.message}`);
   const st = yield* stat(ctx.sys, path);
   if (typeof st === 'number') return yield* ctx.fail(path, -st);
   const digest = yield* digestOf(ctx.sys, path);
   if (typeof digest === 'number') return yield* failAbout(ctx, path, digest);
-  const made = options.oms
-    ? signBundle(basename(path), [{ name: basename(path), sha256: toHex(digest) }], key)
-    : packageBytes({ id, version: rev, size: st.size, sha256: digest }, key);
-  if (isRefusal(made)) return yield* ctx.fail(`${options.key}: ${made.message}`);
-  return yield* writeSeal(ctx, path, options.oms ? bundleOf(path) : sidecarOf(path), made, key);
+  const made =
+    number === null
+      ? signBundle(basename(path), [{ name: basename(path), sha256: toHex(digest) }], key)
+      : packageBytes({ ...number, size: st.size, sha256: digest }, key);
+  if (isRefusal(made)) return yield* ctx.fail(`${keyPath}: ${made.message}`);
+  return yield* writeSeal(ctx, path, number === null ? bundleOf(path) : sidecarOf(path), made, key);
 }
 
 /** A number from an option, 1 where it is not given; null when it is none of at least `least`. */
@@ -112,7 +137,13 @@ function packageBytes(header: Parameters<typeof signPackage>[0], key: SecretKey)
 }
 
 /** Writes a signature beside its model; the kernel has to find that it holds. */
-function* writeSeal(ctx: Ctx, path: string, to: string, bytes: Uint8Array, key: SecretKey): Run {
+function* writeSeal(
+  ctx: Pick<Ctx, 'sys' | 'fail' | 'failCall'>,
+  path: string,
+  to: string,
+  bytes: Uint8Array,
+  key: SecretKey,
+): Generator<void, Sealed | number, void> {
   const { sys } = ctx;
   const fd = yield* sys.open(to, O.RDWR | O.CREAT | O.TRUNC, 0o644);
   if (fd < 0) return yield* ctx.failCall(to, -fd);
@@ -127,12 +158,7 @@ function* writeSeal(ctx: Ctx, path: string, to: string, bytes: Uint8Array, key: 
   if (result < 0) return yield* failAbout(ctx, path, result);
   const facts = PackageReport.read(report, 0);
   if (result !== 0) return yield* ctx.fail(`${path}: ${PACKAGE_RESULTS[result]}: ${facts.message}`);
-  yield* ctx.out.print(
-    ctx.options.json
-      ? jsonLine({ file: path, signature: to, ...reportJson(facts) })
-      : `${to}: ${describe(facts)}, ${grouped(facts.size)} bytes\n`,
-  );
-  return 0;
+  return { facts, signature: to };
 }
 
 function* memoryFile(sys: Sys, bytes: Uint8Array): Run {

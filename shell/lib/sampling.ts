@@ -32,7 +32,7 @@ export const integer = (option: string, least: number, most: number, otherwise: 
   range: `an integer from ${least} to ${most}`,
 });
 
-const decimal = (option: string, most: number, otherwise: number): NumberRule => ({
+export const decimal = (option: string, most: number, otherwise: number): NumberRule => ({
   option,
   otherwise,
   parse: parseDecimal,
@@ -41,7 +41,7 @@ const decimal = (option: string, most: number, otherwise: number): NumberRule =>
 });
 
 /** The value is stored as f32: one that rounds to 0 there is 0. */
-const positive = (option: string, most: number, otherwise: number): NumberRule => ({
+export const positive = (option: string, most: number, otherwise: number): NumberRule => ({
   ...decimal(option, most, otherwise),
   isValid: n => Math.fround(n) > 0 && n <= most,
   range: `a number from 0 to ${most}, 0 excluded`,

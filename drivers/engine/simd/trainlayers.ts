@@ -2,7 +2,8 @@
 // derivatives are those of the functions as numbers have them, not of their roundings. Sums over a row run in f64, from its first value to its last.
 
 import { sum_f64, variance_of } from './layers';
-import { exp4 } from './math';
+import { gelu_of, gelu_slope4, silu_of, silu_slope4 } from './math';
+import { put, take } from './vectors';
 
 // ── Normalisation ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -17,17 +18,6 @@ function sum_of_gradients(g: usize, w: usize, x: usize, n: i32, mean: f32, centr
     sum += v;
   }
   return sum;
-}
-
-/** Four values of a row from `p` on, or copies of one. */
-@inline
-function take(p: usize, four: bool): v128 {
-  return four ? v128.load(p) : v128.load32_splat(p);
-}
-@inline
-function put(p: usize, v: v128, four: bool): void {
-  if (four) v128.store(p, v);
-  else v128.store32_lane(p, v, 0);
 }
 
 /**
@@ -123,62 +113,14 @@ export function rope_back(x: usize, heads: i32, headDim: i32, pairs: i32, table:
 
 // ── Elementwise ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** exp4, as a function: its code is long, and there are two calls of it, or more, in each kernel. */
-export function exponential4(x: v128): v128 {
-  return exp4(x);
-}
-
-/** σ(x) and σ(−x) = 1 − σ(x) from e^−x, each to its own precision. */
-@inline
-function sigmoid4(e: v128): v128 {
-  return f32x4.div(f32x4.splat(1), f32x4.add(f32x4.splat(1), e));
-}
-
-/** σ(x) · (1 + x · σ(−x)), where e = e^−x: the derivative of silu. Beyond ±80, x · σ(−x) or σ(x) is nothing. */
-@inline
-function silu_slope4(x: v128, e: v128): v128 {
-  const held = f32x4.pmin(f32x4.pmax(x, f32x4.splat(-80)), f32x4.splat(80));
-  const s = sigmoid4(e);
-  return f32x4.mul(s, f32x4.add(f32x4.splat(1), f32x4.mul(held, f32x4.mul(e, s))));
-}
-
-// gelu, in the tanh form, is x · σ(2u) with u = √(2/π) (x + 0.044715 x³): so written nothing is lost to cancellation. Its derivative is
-// σ(2u) · (1 + x · σ(−2u) · 2u'), in f32 0 below −10 and 1 beyond 10.
-
-/** x between ±10; NaN stays NaN. */
-@inline
-function held4(x: v128): v128 {
-  return f32x4.pmin(f32x4.pmax(x, f32x4.splat(-10)), f32x4.splat(10));
-}
-
-@inline
-function cubic4(x: v128): v128 {
-  return f32x4.mul(f32x4.mul(f32x4.splat(0.044715), x), x);
-}
-
-/** e^−2u of a value between ±10. */
-@inline
-function gelu_exponential4(x: v128): v128 {
-  return exponential4(f32x4.mul(f32x4.mul(f32x4.splat(-1.5957691216057308), x), f32x4.add(f32x4.splat(1), cubic4(x))));
-}
-
-/** The derivative of gelu at x between ±10, e being e^−2u. */
-@inline
-function gelu_slope4(x: v128, e: v128): v128 {
-  const s = sigmoid4(e);
-  const twice = f32x4.mul(f32x4.splat(1.5957691216057308), f32x4.add(f32x4.splat(1), f32x4.mul(f32x4.splat(3), cubic4(x))));
-  return f32x4.mul(s, f32x4.add(f32x4.splat(1), f32x4.mul(f32x4.mul(x, f32x4.mul(e, s)), twice)));
-}
-
 /** Gradients of silu(gate) · up: `dst` of the gate, `upDst` of up. */
 @inline
 function silu_mul_back_part(gate: usize, up: usize, grad: usize, dst: usize, upDst: usize, four: bool): void {
   const x = take(gate, four);
   const u = take(up, four);
   const g = take(grad, four);
-  const e = exponential4(f32x4.neg(x));
-  put(dst, f32x4.mul(f32x4.mul(g, u), silu_slope4(x, e)), four);
-  put(upDst, f32x4.mul(g, f32x4.mul(x, sigmoid4(e))), four);
+  put(dst, f32x4.mul(f32x4.mul(g, u), silu_slope4(x)), four);
+  put(upDst, f32x4.mul(g, silu_of(x)), four);
 }
 export function silu_mul_back(gate: usize, up: usize, grad: usize, n: i32, dst: usize, upDst: usize): void {
   let i = 0;
@@ -187,27 +129,17 @@ export function silu_mul_back(gate: usize, up: usize, grad: usize, n: i32, dst: 
 }
 
 /** dst = grad · gelu'(x). */
-@inline
-function gelu_back_part(x: usize, grad: usize, dst: usize, four: bool): void {
-  const held = held4(take(x, four));
-  put(dst, f32x4.mul(take(grad, four), gelu_slope4(held, gelu_exponential4(held))), four);
-}
 export function gelu_back(x: usize, grad: usize, n: i32, dst: usize): void {
   let i = 0;
-  for (; i + 4 <= n; i += 4) gelu_back_part(x + (i << 2), grad + (i << 2), dst + (i << 2), true);
-  for (; i < n; i++) gelu_back_part(x + (i << 2), grad + (i << 2), dst + (i << 2), false);
+  for (; i + 4 <= n; i += 4) put(dst + (i << 2), f32x4.mul(take(grad + (i << 2), true), gelu_slope4(take(x + (i << 2), true))), true);
+  for (; i < n; i++) put(dst + (i << 2), f32x4.mul(take(grad + (i << 2), false), gelu_slope4(take(x + (i << 2), false))), false);
 }
 
 /** dst = gelu(gate) · up. */
-@inline
-function gelu_mul_part(gate: usize, up: usize, dst: usize, four: bool): void {
-  const x = take(gate, four);
-  put(dst, f32x4.mul(f32x4.mul(x, sigmoid4(gelu_exponential4(held4(x)))), take(up, four)), four);
-}
 export function gelu_mul(gate: usize, up: usize, n: i32, dst: usize): void {
   let i = 0;
-  for (; i + 4 <= n; i += 4) gelu_mul_part(gate + (i << 2), up + (i << 2), dst + (i << 2), true);
-  for (; i < n; i++) gelu_mul_part(gate + (i << 2), up + (i << 2), dst + (i << 2), false);
+  for (; i + 4 <= n; i += 4) put(dst + (i << 2), f32x4.mul(gelu_of(take(gate + (i << 2), true)), take(up + (i << 2), true)), true);
+  for (; i < n; i++) put(dst + (i << 2), f32x4.mul(gelu_of(take(gate + (i << 2), false)), take(up + (i << 2), false)), false);
 }
 
 /** Gradients of gelu(gate) · up. */
@@ -216,10 +148,8 @@ function gelu_mul_back_part(gate: usize, up: usize, grad: usize, dst: usize, upD
   const x = take(gate, four);
   const u = take(up, four);
   const g = take(grad, four);
-  const held = held4(x);
-  const e = gelu_exponential4(held);
-  put(dst, f32x4.mul(f32x4.mul(g, u), gelu_slope4(held, e)), four);
-  put(upDst, f32x4.mul(g, f32x4.mul(x, sigmoid4(e))), four);
+  put(dst, f32x4.mul(f32x4.mul(g, u), gelu_slope4(x)), four);
+  put(upDst, f32x4.mul(g, gelu_of(x)), four);
 }
 export function gelu_mul_back(gate: usize, up: usize, grad: usize, n: i32, dst: usize, upDst: usize): void {
   let i = 0;

@@ -15,6 +15,7 @@ import { scheduleView } from './schedule.ts';
 import { speedView } from './speed.ts';
 import { stepView } from './step.ts';
 import { tokensView } from './tokens.ts';
+import { trainingView } from './training.ts';
 import { VIEWS, type Desk, type Seen, type View, type ViewName } from './view.ts';
 
 export { VIEWS, type ViewName };
@@ -34,6 +35,7 @@ const MAKERS: Record<ViewName, (desk: Desk) => View> = {
   pages: pagesView,
   schedule: scheduleView,
   speed: speedView,
+  training: trainingView,
   audit: auditView,
   step: stepView,
   tokens: tokensView,

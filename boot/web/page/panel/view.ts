@@ -10,6 +10,7 @@ export const VIEWS = [
   ['pages', 'Pages'],
   ['schedule', 'Schedule'],
   ['speed', 'Speed'],
+  ['training', 'Training'],
   ['audit', 'Audit'],
   ['step', 'Step'],
   ['tokens', 'Tokens'],
