@@ -178,7 +178,7 @@ export const SYSCALLS = {
   train_wait: call(125, [['training', 'int'], ['state', 'out', 'TrainState'], ['milliseconds', 'int']], 'Wait until the batch is done, at most so long in virtual time (-1: for ever; 0: only ask). Returns 1 when it is, or 0.', true),
   train_read: call(126, [['training', 'int'], ['vector', 'int'], ['from', 'int'], ['buffer', 'out']], 'Read a vector of its state (TRAIN_VECTORS), from a byte on, between batches. Returns bytes; 0 at the end.', true),
   train_write: call(127, [['training', 'int'], ['vector', 'int'], ['from', 'int'], ['buffer', 'in']], 'Write a vector of its state, the same. Returns bytes.', true),
-  train_steps: call(128, [['training', 'int'], ['steps', 'int']], 'Say how many updates came before: a training that is resumed goes on with its state written and its updates counted.'),
+  train_steps: call(128, [['training', 'int'], ['steps', 'int'], ['frozen', 'int']], 'Say how many updates came before, and whether the parameters were frozen: a training that is resumed goes on with its state written and its updates counted.'),
   train_close: call(129, [['training', 'int']], 'End it: its memory is free again. What was not read is lost.', true),
 } as const satisfies Record<string, CallSpec>;
 
