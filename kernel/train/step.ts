@@ -1,7 +1,6 @@
 // What a program asks of a batch, checked; and what a batch takes before there is one: the cycles that train_plan says.
 
 import {
-  isRefusal,
   LIMITS,
   OPTIMIZERS,
   refuse,

@@ -19,12 +19,12 @@ import {
   type Hasher,
   type Refusal,
   type Trainable,
+  type TrainPlace,
   type TrainProgram,
   type TrainReport,
   type TrainState,
 } from '../abi/index.ts';
 import type { AuditFields } from '../../trust/index.ts';
-import { fromHex } from '../../trust/index.ts';
 import type { OpenFile } from '../../vfs/file.ts';
 import { ROOT } from '../../vfs/permission.ts';
 import type { Mark } from '../arena.ts';
@@ -86,6 +86,20 @@ interface Training extends Compiled {
   sliceMax: number;
 }
 
+/** A training plan that is there or would be, and where. */
+interface Priceable extends ReturnType<typeof placeOf> {
+  readonly word: (address: number) => number;
+  readonly segments: TrainProgram['segments'];
+  readonly logitsAt: number;
+}
+
+/** Where the parts of the train region lie that begins at `at`. */
+function placeOf(a: Arrangement, at: number): TrainPlace & { readonly planAt: number; readonly own: OwnPart } {
+  const planAt = at + TRAIN_PARTS.reduce((sum, part) => sum + (part === 'plan' ? 0 : a.budget[part]), 0);
+  const own = ownPart(planAt + a.budget.plan, a.choice, a.batch);
+  return { at, planAt, own, blockAt: own.blockAt, targetsAt: own.targetsAt };
+}
+
 /** What the processor is held for at most beside training, and the most that a slice takes. */
 interface Limits {
   blocking(): number;
@@ -113,7 +127,7 @@ export class Trainer {
 
   // ── What it would take ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** What training with these options would take. Its plan is compiled into free memory, priced there and forgotten. */
+  /** What training with these options would take. Its plan is compiled beside the arena, priced and forgotten. */
   plan(by: Submitter, options: Options): Partial<Report> | Refusal {
     const { arena, loader } = this.k;
     const loaded = loader.current();
@@ -123,8 +137,12 @@ export class Trainer {
     const a = Chooser.choose(options, loaded.engine, arena.remaining());
     if (isRefusal(a)) return a;
     if (isMisfit(a)) return reportOf(a, arena.remaining());
-    const compiled = this.compile(a, loaded, arena.usage().offset);
-    return isRefusal(compiled) ? compiled : { ...reportOf(a, arena.remaining()), ...cyclesOf(a, compiled.prices) };
+    const place = placeOf(a, arena.usage().offset);
+    const image = (loaded.engine.training as Trainable).plan(a.choice, place);
+    if (isRefusal(image)) return image;
+    const { words, planAt } = image;
+    const prices = this.price(a, loaded, { ...place, ...image, word: address => words[(address - planAt) >> 2] ?? 0 });
+    return isRefusal(prices) ? prices : { ...reportOf(a, arena.remaining()), ...cyclesOf(a, prices) };
   }
 
   /** Whoever may run a model may train beside it: a low-rank pair holds nothing of its weights. A copy of all of them does. */
@@ -134,35 +152,39 @@ export class Trainer {
     return refusal ?? (TRAIN_METHODS[method] === 'full' ? loader.denies('export') : null);
   }
 
-  /** Lays the plan out from `at` on, and prices it. */
-  private compile(a: Arrangement, { engine }: Loaded, at: number): Compiled | Refusal {
-    const { arena, costs, loader } = this.k;
-    const planAt = at + TRAIN_PARTS.reduce((sum, part) => sum + (part === 'plan' ? 0 : a.budget[part]), 0);
-    const own = ownPart(planAt + a.budget.plan, a.choice, a.batch);
-    const program = (engine.training as Trainable).load(a.choice, {
-      at,
-      blockAt: own.blockAt,
-      targetsAt: own.targetsAt,
-    });
-    if (isRefusal(program)) return program;
-    costs.settle();
-    const outside = loader.regionOf();
+  /** Prices of a plan; `word`: an i32 of it. */
+  private price(a: Arrangement, { engine }: Loaded, plan: Priceable): TrainingPrices | Refusal {
+    const { at, planAt, own, word, segments, logitsAt } = plan;
+    const outside = this.k.loader.regionOf();
     // Vectors and activations are larger than caches and written as well as read, as keys and values are.
     const regionOf = (address: number): MemoryRegion =>
       address < at ? outside(address) : address >= planAt && address < own.stepAt ? 'plan' : 'kv';
-    const prices = costs.priceTraining({
-      word: address => arena.i32[address >> 2]!,
+    const { rowsAt, picksAt, stepAt } = own;
+    const { ctx, picks } = a.choice;
+    const vocabulary = engine.vocabulary.count;
+    return this.k.costs.priceTraining({
+      word,
       regionOf,
-      vocabulary: engine.vocabulary.count,
-      logitsAt: program.logitsAt,
-      rowsAt: own.rowsAt,
-      picksAt: own.picksAt,
-      stepAt: own.stepAt,
-      ctx: a.choice.ctx,
-      picks: a.choice.picks,
-      segments: program.segments,
+      vocabulary,
+      logitsAt,
+      rowsAt,
+      picksAt,
+      stepAt,
+      ctx,
+      picks,
+      segments,
     });
-    return isRefusal(prices) ? prices : { own, program, prices };
+  }
+
+  /** Lays the region out from `at` on: first values, and the plan, priced. */
+  private compile(a: Arrangement, loaded: Loaded, at: number): Compiled | Refusal {
+    const { arena, costs } = this.k;
+    const place = placeOf(a, at);
+    const program = (loaded.engine.training as Trainable).load(a.choice, place);
+    if (isRefusal(program)) return program;
+    costs.settle();
+    const prices = this.price(a, loaded, { ...place, ...program, word: address => arena.i32[address >> 2]! });
+    return isRefusal(prices) ? prices : { own: place.own, program, prices };
   }
 
   // ── It begins and ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────

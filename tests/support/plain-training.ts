@@ -12,6 +12,7 @@ import {
   type Trainable,
   type TrainBudget,
   type TrainChoice,
+  type TrainImage,
   type TrainPlace,
   type TrainProgram,
   type TrainSegment,
@@ -69,6 +70,13 @@ export class PlainTraining implements Trainable {
       head: alignUp(picks * row),
       plan: alignUp(this.records(choice, 0).size),
     };
+  }
+
+  plan(choice: TrainChoice, { at }: TrainPlace): TrainImage {
+    const b = this.budget(choice) as TrainBudget;
+    const planAt = at + b.parameters + b.gradients + b.moments + b.anchor + b.checkpoints + b.activations + b.head;
+    const { segments, words } = this.records(choice, planAt, at);
+    return { segments, words: Int32Array.from(words), rows: [], planAt, logitsAt: planAt - b.head };
   }
 
   load(choice: TrainChoice, { at }: TrainPlace): TrainProgram {
