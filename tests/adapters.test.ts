@@ -1,15 +1,16 @@
 // Adapters in inference: what they compute against weights that hold them, sessions that choose for themselves, damaged files, budgets, records.
 
 import test from 'ava';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { boot, type Machine } from '../boot/index.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
-import { GGML_TYPE, KV_TYPES, type AdapterUse, type Engine } from '../kernel/abi/index.ts';
+import { ADAPTER_COLUMNS, GGML_TYPE, KV_TYPES, type AdapterUse, type Engine } from '../kernel/abi/index.ts';
 import { accepted, BUILDS, canRun, random, Rig, soak, type LoadedModel, type RigOptions } from './harness.ts';
 import { FORMS, NAMES, randomConfig, randomModel, type Config, type RandomModel } from './reference/models.ts';
-import { randomAdapter, type Adapter, type Matrix } from './support/adapters.ts';
+import { randomAdapter, type Adapter, type AdapterSpec, type Matrix } from './support/adapters.ts';
 import { json, ok, refused } from './support/commands.ts';
 
 const { F32, F16, BF16 } = GGML_TYPE;
@@ -126,9 +127,25 @@ for (const architecture of NAMES)
 
 const boots = readFileSync('build/boot.cpio');
 const FABLE: readonly Matrix[] = Array.from({ length: 6 }, (_, l) => [
-  { name: `blk.${l}.attn_q.weight`, k: 288, rows: 288 },
-  { name: `blk.${l}.attn_v.weight`, k: 288, rows: 64 },
+  { name: `blk.${l}.attn_q.weight`, k: 128, rows: 128 },
+  { name: `blk.${l}.attn_v.weight`, k: 128, rows: 64 },
+  { name: `blk.${l}.ffn_down.weight`, k: 384, rows: 128 },
 ]).flat();
+const fableAdapter = (seed: number, more: Partial<AdapterSpec> = {}): Adapter =>
+  randomAdapter({ architecture: 'llama', matrices: FABLE, rank: 4, alpha: 8, size: 0.05, ...more }, random(seed));
+const warm = fableAdapter(1);
+const cold = fableAdapter(2, { rank: 6, type: F16 });
+const INFER = 'llminfer --json --seed 7 --max-tokens 24';
+
+/** What a request said, and nothing that depends on when or with whom it ran. */
+interface Said {
+  readonly tokens: readonly number[];
+  readonly logits_sum: string;
+}
+const said = (machine: Machine, options = '', prompt = 'Once upon a time'): Said => {
+  const { tokens, logits_sum } = json<Said>(machine, `${INFER} ${options} ${prompt}`);
+  return { tokens, logits_sum };
+};
 
 /** A machine with these files under /host. */
 function machineWith(t: { teardown: (f: () => void) => void }, files: Readonly<Record<string, Uint8Array>>): Machine {
@@ -138,7 +155,52 @@ function machineWith(t: { teardown: (f: () => void) => void }, files: Readonly<R
   return boot({ strict: true, image: boots, mounts: { '/host': directory } });
 }
 
-test('smoke', t => {
-  const m0 = boot({ strict: true, image: boots });
-  t.log(ok(m0, 'llmctl info --json'), ok(m0, 'llmctl plan --ops | head -20'), ok(m0, 'cat /proc/models'));
+/** SHA-256 of a region of the loaded model. */
+function regionDigest(machine: Machine, region: 'weights' | 'plan'): string {
+  const { place, budget } = machine.kernel.loader.current()!;
+  const at = place[`${region}At`];
+  return createHash('sha256')
+    .update(machine.kernel.loader.arena.u8.subarray(at, at + budget[region]))
+    .digest('hex');
+}
+
+test('applied and detached again: what was said, the plan and the weights are what they were, to the bit', t => {
+  const machine = machineWith(t, { 'warm.gguf': warm.file, 'cold.gguf': cold.file });
+  const planDigest = (): string => machine.kernel.loader.current()!.planDigest;
+  const before = {
+    said: said(machine),
+    plan: planDigest(),
+    weights: regionDigest(machine, 'weights'),
+    info: ok(machine, 'llmctl info --json'),
+  };
+  ok(machine, 'llmfinetune apply /host/warm.gguf');
+  const withWarm = said(machine);
+  t.notDeepEqual(withWarm, before.said);
+  t.not(planDigest(), before.plan);
+  t.is(regionDigest(machine, 'weights'), before.weights);
+  t.deepEqual(said(machine, '--adapter none'), before.said);
+  t.deepEqual(said(machine, '--adapter warm:0'), before.said);
+  t.deepEqual(said(machine, '--adapter warm:1'), withWarm);
+  ok(machine, 'llmfinetune apply /host/cold.gguf --scale 0.5');
+  t.deepEqual(said(machine, '--adapter warm'), withWarm);
+  const both = said(machine);
+  t.deepEqual(said(machine, '--adapter cold:0.5 --adapter warm'), both);
+  t.notDeepEqual(said(machine, '--adapter cold'), both);
+  t.deepEqual(said(machine, '--adapter none'), before.said);
+  ok(machine, 'llmfinetune detach warm');
+  const onlyCold = said(machine);
+  t.is(regionDigest(machine, 'weights'), before.weights);
+  ok(machine, 'llmfinetune detach');
+  t.deepEqual(
+    {
+      said: said(machine),
+      plan: planDigest(),
+      weights: regionDigest(machine, 'weights'),
+      info: ok(machine, 'llmctl info --json'),
+    },
+    before,
+  );
+  t.is(ok(machine, 'cat /proc/adapters'), `${ADAPTER_COLUMNS.join('\t')}\n`);
+  ok(machine, 'llmfinetune apply /host/cold.gguf --scale 0.5');
+  t.deepEqual(said(machine), onlyCold);
 });

@@ -7,7 +7,7 @@ import {
 } from '../ops';
 import { upper } from './math';
 import { word } from './record';
-import { get, madd, put } from './vectors';
+import { madd, put, take } from './vectors';
 
 // ── Sums of squares ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -58,14 +58,14 @@ function kept_of(block: usize): v128 {
 /** The gradient that a step takes: `times` that of the loss, and the anchor's; `pull`: 2 λ. */
 @inline
 function gradient(grad: usize, theta: usize, anchor: usize, times: v128, pull: v128, four: bool): v128 {
-  const g = f32x4.mul(get(grad, four), times);
-  return anchor != 0 ? madd(g, pull, f32x4.sub(get(theta, four), get(anchor, four))) : g;
+  const g = f32x4.mul(take(grad, four), times);
+  return anchor != 0 ? madd(g, pull, f32x4.sub(take(theta, four), take(anchor, four))) : g;
 }
 
 /** θ · kept − rate · direction; `before` then holds what θ was. */
 @inline
 function move(theta: usize, before: usize, kept: v128, rate: v128, direction: v128, four: bool): void {
-  const x = get(theta, four);
+  const x = take(theta, four);
   put(before, x, four);
   put(theta, f32x4.sub(f32x4.mul(x, kept), f32x4.mul(rate, direction)), four);
 }
@@ -73,7 +73,7 @@ function move(theta: usize, before: usize, kept: v128, rate: v128, direction: v1
 /** moment · β + g · share, stored. */
 @inline
 function follow(moment: usize, beta: v128, g: v128, share: v128, four: bool): v128 {
-  const v = madd(f32x4.mul(get(moment, four), beta), g, share);
+  const v = madd(f32x4.mul(take(moment, four), beta), g, share);
   put(moment, v, four);
   return v;
 }

@@ -272,11 +272,14 @@ function* takeLock(ctx: Caller, place: Place): Failing<string> {
   return yield* ctx.fail(`${place.name}: is being changed by another program (${path})`);
 }
 
-/** What a lock says of a process: number, when it began, and when the machine was switched on, so that no later process is taken for it. */
+/**
+ * What a lock says of a process: number, when it began, and when the machine was switched on, so that no later process is taken for it. '' where
+ * it does not run.
+ */
 function* identity(sys: Sys, pid: number): Generator<void, string, void> {
   const table = yield* processTable(sys);
-  const began = typeof table === 'number' ? 0 : (table.find(p => p.pid === pid)?.startNs ?? 0);
-  return `${pid} ${began} ${(yield* times(sys)).bootEpochSeconds}\n`;
+  const row = typeof table === 'number' ? undefined : table.find(p => p.pid === pid && !p.stat.startsWith('Z'));
+  return row === undefined ? '' : `${pid} ${row.startNs} ${(yield* times(sys)).bootEpochSeconds}\n`;
 }
 
 /** Whether who wrote the lock runs, and is not who asks. */
