@@ -26,7 +26,12 @@ export function* trainedTensors(sys: Sys): Generator<void, TrainTensor[] | numbe
   return lines.map(line => {
     const cells = line.split('\t');
     const cell = (name: (typeof TRAIN_COLUMNS)[number]): string => cells[columns.indexOf(name)]!;
-    return { name: cell('name'), columns: Number(cell('columns')), rows: Number(cell('rows')), from: Number(cell('from')) };
+    return {
+      name: cell('name'),
+      columns: Number(cell('columns')),
+      rows: Number(cell('rows')),
+      from: Number(cell('from')),
+    };
   });
 }
 
