@@ -374,3 +374,184 @@ test('a version is signed, and what was changed since is found', t => {
     ['changed', 'ok'],
   );
 });
+
+// ── Files for others, and of others ──────────────────────────────────────────────────────────────────────────────────────────────
+
+test('an adapter comes out as it went in, and as safetensors; halves of other types come in', t => {
+  const given = adapterFile(pair(3), 2);
+  const files = {
+    'a.gguf': given,
+    'f16.gguf': adapterFile(pair(3, 1), 2),
+    'bf16.gguf': adapterFile(pair(3, 30), 2),
+  };
+  const machine = power(files);
+  ok(t, machine, `${FT} import /in/a.gguf poet; ${FT} import /in/f16.gguf poet; ${FT} import /in/bf16.gguf poet`);
+  ok(t, machine, `${FT} export poet@1 -o /o/out.gguf`);
+  t.deepEqual(readFileSync(path.join(scratch, 'out.gguf')), given);
+  for (const version of [1, 2, 3])
+    ok(t, machine, `${FT} export poet@${version} --format safetensors -o /o/v${version}.safetensors`);
+  const [first, ...others] = [1, 2, 3].map(n => readFileSync(path.join(scratch, `v${n}.safetensors`)));
+  for (const other of others) t.deepEqual(dataOf(other), dataOf(first!), 'F16 and BF16 hold these values exactly');
+  t.deepEqual([...new Float32Array(Uint8Array.from(dataOf(first!)).buffer)], [3, 0, -3, 0.5, -1]);
+
+  // And back: the same numbers, in a file of our own, which another reader of GGUF takes.
+  ok(t, machine, `${FT} import /o/v1.safetensors back; ${FT} export back -o /o/back.gguf`);
+  const back = readFileSync(path.join(scratch, 'back.gguf'));
+  const tensors = walkGguf(back);
+  t.deepEqual(
+    tensors.map(({ name, type, ne }) => [name, type, ne]),
+    [
+      ['blk.0.attn_q.weight.lora_a', 0, [3, 1]],
+      ['blk.0.attn_q.weight.lora_b', 0, [1, 2]],
+    ],
+  );
+  t.deepEqual(
+    [0, 4, 8].map(i => back.readFloatLE(tensors[0]!.at + i)),
+    [3, 0, -3],
+  );
+  t.deepEqual(
+    [0, 4].map(i => back.readFloatLE(tensors[1]!.at + i)),
+    [0.5, -1],
+  );
+});
+
+/** What lies behind the header of a safetensors file. */
+const dataOf = (file: Buffer): Buffer => file.subarray(8 + Number(file.readBigUInt64LE(0)));
+
+test('Hugging Face’s reader of GGUF finds an adapter’s keys and tensors as llama.cpp names them', async t => {
+  const machine = power({ 'a.gguf': adapterFile(pair(), 4) });
+  ok(t, machine, `${FT} import /in/a.gguf x; ${FT} export x --format safetensors -o /o/x.safetensors`);
+  ok(t, machine, `${FT} import /o/x.safetensors y; ${FT} export y -o /o/y.gguf`);
+  const { metadata, tensorInfos } = await gguf(path.join(scratch, 'y.gguf'), { allowLocalFile: true });
+  const keys = metadata as unknown as Record<string, unknown>;
+  t.deepEqual(
+    ['general.type', 'general.architecture', 'general.name', 'adapter.type', 'adapter.lora.alpha'].map(k => keys[k]),
+    ['adapter', 'llama', 'y', 'lora', 4],
+  );
+  t.deepEqual(
+    tensorInfos.map(i => [i.name, i.shape.map(Number), i.dtype]),
+    [
+      ['blk.0.attn_q.weight.lora_a', [3, 1], 0],
+      ['blk.0.attn_q.weight.lora_b', [1, 2], 0],
+    ],
+  );
+});
+
+test('what is no adapter is not taken in, with the reason', t => {
+  const [a, b] = pair() as [Half, Half];
+  const files = {
+    text: Buffer.from('hello there, this is text'),
+    'short.gguf': adapterFile(pair(), 2).subarray(0, 100),
+    'model.gguf': adapterFile([], 2, { keys: [['general.architecture', ['string', 'llama']]] }),
+    'one.gguf': adapterFile([a], 2),
+    'ranks.gguf': adapterFile([a, { ...b, shape: [2, 1] }], 2),
+    'alpha.gguf': adapterFile(pair(), 2, {
+      keys: [
+        ['general.type', ['string', 'adapter']],
+        ['adapter.type', ['string', 'lora']],
+      ],
+    }),
+    'other.gguf': adapterFile([...pair(), { name: 'blk.0.attn_q.bias', shape: [2, 1], values: [1, 2] }], 2),
+  };
+  const machine = power(files);
+  const reasons = Object.keys(files).map(name => refused(t, machine, `${FT} import /in/${name} poet`));
+  t.deepEqual(reasons, [
+    '/in/text: is neither GGUF nor safetensors, whose header would have 7526676540175443000 bytes',
+    '/in/short.gguf: ends at byte 100, 8 bytes are due at 93',
+    '/in/model.gguf: is no adapter: general.type is not adapter',
+    '/in/one.gguf: tensor blk.0.attn_q.weight.lora_a has no .lora_b beside it',
+    '/in/ranks.gguf: blk.0.attn_q.weight: 3 × 1 and 2 × 1 are no low-rank pair',
+    '/in/alpha.gguf: has no key adapter.lora.alpha',
+    '/in/other.gguf: tensor blk.0.attn_q.bias is no half of a low-rank pair',
+  ]);
+});
+
+// ── Merging, and models from nothing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+test("merging is the specification's: W + alpha / rank · B · A", t => {
+  const base = adapterFile([{ name: 'blk.0.attn_q.weight', shape: [3, 2], values: [1, 2, 3, 4, 5, 6] }], 0, {
+    keys: [
+      ['general.architecture', ['string', 'llama']],
+      ['general.name', ['string', 'tiny']],
+    ],
+  });
+  const machine = power({ 'base.gguf': base, 'a.gguf': adapterFile(pair(), 2) });
+  ok(t, machine, `${FT} import /in/a.gguf poet`);
+  ok(t, machine, `${FT} merge poet /o/merged.gguf --base /in/base.gguf`);
+  const merged = readFileSync(path.join(scratch, 'merged.gguf'));
+  const [w] = walkGguf(merged);
+  t.deepEqual(
+    Array.from({ length: 6 }, (_, i) => merged.readFloatLE(w!.at + 4 * i)),
+    [2, 2, 2, 2, 5, 8],
+  );
+  ok(t, machine, `${FT} merge poet /o/merged.gguf --base /in/base.gguf --scale -1 --type F16`);
+  const half = readFileSync(path.join(scratch, 'merged.gguf'));
+  const [h] = walkGguf(half);
+  t.is(h!.type, 1);
+  t.deepEqual(
+    Array.from({ length: 6 }, (_, i) => half.readUInt16LE(h!.at + 2 * i)),
+    [0, 2, 4, 6, 5, 4].map(halfOf),
+  );
+  t.regex(refused(t, machine, `${FT} merge poet /o/x.gguf --base /in/a.gguf`), /has no tensor blk.0.attn_q.weight/);
+  t.false(existsSync(path.join(scratch, 'x.gguf')));
+  t.deepEqual(ok(t, machine, 'ls /o').match(/merged-|rounded-|part/g), null, 'nothing in between is left');
+});
+const halfOf = half;
+
+/** A small model of 256 bytes as tokens, F32. */
+const CONFIG = JSON.stringify({
+  embedding: 64,
+  layers: 2,
+  heads: 4,
+  kv_heads: 2,
+  feed_forward: 96,
+  context: 64,
+  seed: 7,
+});
+
+test('a model with random first weights loads and runs; the same seed is the same bytes', t => {
+  const machine = power({ 'c.json': Buffer.from(CONFIG) });
+  const said = JSON.parse(ok(t, machine, 'llmfinetune init /in/c.json /o/a.gguf --json'));
+  ok(t, machine, 'llmfinetune init /in/c.json /o/b.gguf; cmp /o/a.gguf /o/b.gguf');
+  const bytes = readFileSync(path.join(scratch, 'a.gguf'));
+  t.is(
+    createHash('sha256').update(bytes).digest('hex'),
+    '8b020494e3499e826eadd105463f1260107d4f33e9638eb6d509f34fd7844b27',
+  );
+  ok(t, machine, 'llmctl load /o/a.gguf');
+  t.is(JSON.parse(ok(t, machine, 'llmctl tokenize --json "aé"')).tokens.join(' '), '97 195 169');
+  ok(t, machine, 'llminfer --max-tokens 8 hello');
+
+  // Normally distributed: mean and deviation of each matrix, and the share within one deviation.
+  const tensors = walkGguf(bytes);
+  t.is(
+    tensors.reduce((sum, w) => sum + w.ne.reduce((p, n) => p * n, 1), 0),
+    said.parameters,
+  );
+  for (const { name, ne, at } of tensors) {
+    const x = Array.from({ length: ne.reduce((p, n) => p * n, 1) }, (_, i) => bytes.readFloatLE(at + 4 * i));
+    if (ne.length === 1) {
+      t.true(
+        x.every(v => v === 1),
+        name,
+      );
+      continue;
+    }
+    const sigma = /attn_output|ffn_down/.test(name) ? 0.02 / 2 : 0.02;
+    const mean = x.reduce((sum, v) => sum + v, 0) / x.length;
+    const deviation = Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / x.length);
+    const inside = x.filter(v => Math.abs(v) < sigma).length / x.length;
+    t.true(Math.abs(mean) < (4 * sigma) / Math.sqrt(x.length), `${name}: mean ${mean}`);
+    t.true(Math.abs(deviation / sigma - 1) < 4 / Math.sqrt(2 * x.length), `${name}: deviation ${deviation}`);
+    t.true(Math.abs(inside - 0.6827) < 2 / Math.sqrt(x.length), `${name}: ${inside} within one deviation`);
+  }
+  for (const [config, why] of [
+    ['{', 'is not JSON'],
+    ['{"layer": 1}', '"layer" is not known'],
+    ['{"heads": 3}', 'embedding is 64: no even number'],
+    ['{"heads": "3"}', 'heads is no number'],
+  ] as const) {
+    const line = refused(t, power({ 'c.json': Buffer.from(config) }), 'llmfinetune init /in/c.json /o/c.gguf');
+    t.true(line.startsWith(`/in/c.json: ${why}`), line);
+  }
+});
