@@ -13,6 +13,7 @@ import { directory } from '../boot/host-directory.ts';
 import { listedDirectory, memoryFile } from '../boot/listed-directory.ts';
 import { E, isRefusal } from '../kernel/abi/index.ts';
 import { readCpio, writeCpio } from '../vfs/cpio.ts';
+import { driftOf } from '../shell/lib/finetune/drift.ts';
 import { soak } from './harness.ts';
 import { walkGguf } from './reference/gguf-walk.ts';
 import { ggufFile, type FileSpec } from './support/gguf.ts';
@@ -466,6 +467,58 @@ test('what is no adapter is not taken in, with the reason', t => {
   ]);
 });
 
+test('a diff says how far apart two versions are in what they add', t => {
+  const [a, b] = pair() as [Half, Half];
+  const files = {
+    'a.gguf': adapterFile([a, b], 2),
+    'b.gguf': adapterFile(
+      [
+        { ...a, values: [0, 2, 0] },
+        b,
+        { ...a, name: 'blk.1.attn_q.weight.lora_a' },
+        { ...b, name: 'blk.1.attn_q.weight.lora_b' },
+      ],
+      2,
+    ),
+  };
+  const machine = power(files);
+  ok(t, machine, `${FT} import /in/a.gguf poet; ${FT} import /in/b.gguf poet`);
+  const { matrices } = JSON.parse(ok(t, machine, `${FT} diff poet 1 --json`));
+  // 2 · B · A: [1 0 −1; −2 0 2] of norm √10, and [0 2 0; 0 −4 0] of norm √20, at right angles to it.
+  const near = (x: number, y: number): boolean => Math.abs(x - y) < 1e-12;
+  t.deepEqual(
+    matrices.map((m: any) => m.name),
+    ['blk.0.attn_q.weight', 'blk.1.attn_q.weight'],
+  );
+  t.true(near(matrices[0].left, Math.sqrt(10)) && near(matrices[0].right, Math.sqrt(20)));
+  t.true(near(matrices[0].change, Math.sqrt(30)) && near(matrices[0].cosine, 0));
+  t.is(matrices[1].left, null);
+  t.true(near(matrices[1].change, Math.sqrt(10)));
+  t.regex(ok(t, machine, `${FT} diff poet 1 2`), /^MATRIX +NORM v1 +NORM v2 +CHANGE +COSINE\nblk.0/);
+  t.regex(ok(t, machine, `${FT} diff poet 2`), /have the same bytes/);
+});
+
+test('drift is the specification’s: windows, drops, confidence', t => {
+  const scores = (n: number, share: number): number[] => Array.from({ length: n }, (_, i) => (i < n * share ? 1 : 0));
+  const verdict = (list: number[]): unknown[] => {
+    const d = driftOf(list)!;
+    return [d.samples, d.verdict, d.confidence];
+  };
+  t.deepEqual(verdict(scores(1000, 0.9)), [1000, 'ok', 0.95]);
+  t.deepEqual(verdict(scores(100, 0.86)), [100, 'ok', 0.85]); // a drop of 4 points
+  t.deepEqual(verdict(scores(500, 0.85)), [500, 'warning', 0.95]);
+  t.deepEqual(verdict(scores(99, 77 / 99)), [99, 'warning', 0.7]);
+  t.deepEqual(verdict(scores(100, 0.75)), [100, 'critical', 0.85]);
+  t.deepEqual(verdict([1]), [1, 'ok', 0.5]);
+  t.deepEqual(verdict([...Array.from({ length: 500 }, () => 0), ...scores(1000, 0.95)]), [1000, 'ok', 0.95]);
+  t.is(driftOf([]), null);
+  const machine = power({ s: Buffer.from('1\n0.5\n{"score":0.6}\n'), bad: Buffer.from('1\n2\n') });
+  const { status, stdout } = machine.exec(`${FT} drift poet /in/s --json`);
+  t.is(status, 1);
+  t.like(JSON.parse(stdout), { samples: 3, verdict: 'critical', confidence: 0.5, baseline: 0.9 });
+  t.is(refused(t, machine, `${FT} drift poet /in/bad`), '/in/bad: line 2 is no score from 0 to 1');
+});
+
 // ── Merging, and models from nothing ─────────────────────────────────────────────────────────────────────────────────────────────
 
 test("merging is the specification's: W + alpha / rank · B · A", t => {
@@ -547,7 +600,7 @@ test('a model with random first weights loads and runs; the same seed is the sam
   }
   for (const [config, why] of [
     ['{', 'is not JSON'],
-    ['{"layer": 1}', '"layer" is not known'],
+    ['{"layer": 1}', 'layer is not known'],
     ['{"heads": 3}', 'embedding is 64: no even number'],
     ['{"heads": "3"}', 'heads is no number'],
   ] as const) {
