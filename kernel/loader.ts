@@ -871,7 +871,13 @@ export class Loader {
     };
   }
 
-  /** In which of the targets' regions an address lies. */
+  /** In which of the targets' regions an address of the loaded model, or below it, lies. */
+  regionOf(): (address: number) => MemoryRegion {
+    const { budget, place } = this.loaded ?? panic('no model, no regions');
+    return this.regionsOf(budget, place);
+  }
+
+  /** The same of any model. */
   private regionsOf(budget: EngineBudget, place: EnginePlace): (address: number) => MemoryRegion {
     const { windowAt, dmaAt, pipesAt } = this.lay;
     const io = Math.min(windowAt, dmaAt, pipesAt);

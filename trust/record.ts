@@ -56,7 +56,7 @@ export const SIS_OP: Partial<Record<AuditOp, number>> = { load: 1, budget: 2, in
 export type AttributeKind = 'count' | 'u64' | 'real' | 'flag' | 'text' | 'hex' | 'words';
 
 /** Attributes that come together; see OP_GROUPS. */
-export type AttributeGroup = 'all' | 'object' | 'machine' | 'model' | 'request' | 'end';
+export type AttributeGroup = 'all' | 'object' | 'machine' | 'model' | 'request' | 'end' | 'training';
 
 export interface Attribute {
   readonly in: AttributeGroup;
@@ -147,6 +147,14 @@ export const ATTRIBUTES = {
   'arena8.quota.after': { in: 'end', kind: 'words', most: 192, help: 'and when it had ended' },
   'arena8.content': { in: 'end', kind: 'text', most: 8, help: 'of its texts, where they are to be stored: all, ids (token ids alone), too long, failed' },
   'arena8.content.digest': { in: 'end', kind: 'hex', most: 32, help: 'SHA-256 of the encrypted texts, where they are stored' },
+  // A training
+  'arena8.train.options': { in: 'training', kind: 'words', most: 256, help: 'what was asked for, NAME=VALUE; with all choices made, where it was opened' },
+  'arena8.train.parameters.digest': { in: 'training', kind: 'hex', most: 32, help: 'SHA-256 of the trained parameters at its end, f32 little-endian' },
+  'arena8.train.data.digest': { in: 'training', kind: 'hex', most: 32, help: 'SHA-256 of all batches that it learned from: of each TrainStep, then the sequences' },
+  'arena8.train.steps': { in: 'training', kind: 'count', help: 'updates' },
+  'arena8.train.tokens': { in: 'training', kind: 'u64', help: 'rows of sequences that were given to it' },
+  'arena8.train.cycles': { in: 'training', kind: 'u64', help: 'that it took' },
+  'arena8.train.loss': { in: 'training', kind: 'real', help: 'of its last batch: sum of -ln p of its targets' },
 } as const satisfies Record<string, Attribute>;
 export type AttributeName = keyof typeof ATTRIBUTES;
 
@@ -183,6 +191,7 @@ export function groupsOf(op: AuditOp): readonly AttributeGroup[] {
   if (isEnding(op)) return ['all', 'model', 'request', 'end'];
   if (op === 'submit') return ['all', 'request'];
   if (op === 'breach') return ['all', 'object', 'request', 'end'];
+  if (op === 'finetune') return ['all', 'object', 'model', 'training'];
   if (op === 'boot' || op === 'attest') return ['all', 'object', 'machine'];
   return ['all', 'object', 'model'];
 }

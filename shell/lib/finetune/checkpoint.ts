@@ -95,7 +95,7 @@ export function* loadCheckpoint(ctx: Caller, path: string, device: Device): Gene
   }
   yield* sys.close(fd);
   if (hex(hash.digest()) !== line.sha256) return yield* ctx.fail(`${path}: damaged: its digest is another`);
-  const status = yield* sys.train_steps(device.handle, line.progress.step);
+  const status = yield* sys.train_steps(device.handle, line.progress.step, 0);
   return status < 0 ? yield* ctx.failCall(path, -status) : 0;
 }
 

@@ -19,7 +19,7 @@ export function* planTraining(sys: Sys, options: Uint8Array): Generator<void, Re
 
 /** The trained tensors of the training that is open, or -errno. */
 export function* trainedTensors(sys: Sys): Generator<void, TrainTensor[] | number, void> {
-  const text = yield* readText(sys, '/proc/training/tensors');
+  const text = yield* readText(sys, '/proc/traintensors');
   if (typeof text === 'number') return text;
   const [head = '', ...lines] = text.trimEnd().split('\n');
   const columns = head.split('\t');

@@ -91,7 +91,7 @@ class TextReader implements ExampleReader {
   }
 
   *next(): Generator<void, Found | null, void> {
-    const piece = yield* this.lines.next();
+    const piece = yield* this.lines.next(this.separator.length + 1);
     if (piece === null) {
       if (!this.begun) return null;
       return this.ended(0);

@@ -113,7 +113,7 @@ function* begin(ctx: RunCtx, place: Place, model: Model, path: string, settings:
   const data = yield* makeData(ctx, place, path, settings, model);
   if (typeof data === 'number') return data;
   const tensors = yield* trainedTensors(sys);
-  if (typeof tensors === 'number') return yield* failAbout(ctx, '/proc/training/tensors', tensors);
+  if (typeof tensors === 'number') return yield* failAbout(ctx, '/proc/traintensors', tensors);
   const { bootEpochSeconds, nowNs } = yield* times(sys);
   const run: Omit<Run, 'format'> = {
     state: 'running',
@@ -324,7 +324,7 @@ class Training implements Keeper {
   private *makeVersion(result: Result): Failing<Version> {
     const { ctx, place, run, device } = this;
     const tensors = yield* trainedTensors(ctx.sys);
-    if (typeof tensors === 'number') return yield* failAbout(ctx, '/proc/training/tensors', tensors);
+    if (typeof tensors === 'number') return yield* failAbout(ctx, '/proc/traintensors', tensors);
     const { method, alpha } = run.settings;
     const trained = { method, name: place.name, base: run.model.path, alpha, tensors };
     const bytes = yield* writeTrained(ctx, place.newPath, trained, (from, buffer) =>
