@@ -37,7 +37,7 @@ type Row<C extends readonly string[]> = Readonly<Record<C[number], string>>;
 type PackageRow = Row<typeof PACKAGE_COLUMNS>;
 
 /** The lines of a table in /proc as objects, or -errno. */
-function* rowsOf<C extends readonly string[]>(
+export function* rowsOf<C extends readonly string[]>(
   sys: Sys,
   path: string,
   columns: C,

@@ -43,7 +43,7 @@ export interface Place {
   readonly directory: string;
   /** The versions, one JSON object: see Versions. */
   readonly versionsPath: string;
-  /** Where a file is made that is to become a version. */
+  /** Where this process makes a file that is to become a version. */
   readonly newPath: string;
   /** The run that began last: its manifest, one line of JSON. */
   readonly runPath: string;
@@ -67,7 +67,7 @@ export function* openPlace(ctx: Caller, name: string, create: boolean): Failing<
     name,
     directory,
     versionsPath: join(directory, 'versions.json'),
-    newPath: join(directory, 'new.gguf'),
+    newPath: join(directory, `new-${yield* ctx.sys.getpid()}.gguf`),
     runPath: join(directory, 'run.json'),
     logPath: join(directory, 'log.jsonl'),
     checkpointPath: join(directory, 'checkpoint'),
@@ -274,9 +274,7 @@ function* takeLock(ctx: Caller, place: Place): Failing<string> {
 /** Whether who wrote the lock runs on this machine since the last power-on. */
 function* isHeld(sys: Sys, holder: string, boot: number): Generator<void, boolean, void> {
   const [, pid, epoch] = /^([0-9]+) ([0-9]+)\n$/.exec(holder) ?? [];
-  if (pid === undefined || Number(epoch) !== boot) return false;
-  const st = yield* stat(sys, `/proc/${pid}`);
-  return typeof st !== 'number';
+  return pid !== undefined && Number(epoch) === boot && (yield* runs(sys, pid));
 }
 
 /**
@@ -398,12 +396,28 @@ export function* writeTrained(
 
 // ── What nobody needs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Files of a place that are no version's, nor its own: what a power cut left, and versions that gc has forgotten. Or -errno. */
+/**
+ * Files of a place that are no version's: what a power cut left, and versions that are forgotten. To be asked with the lock held. What a
+ * training has of its own (run, log, checkpoint) is not looked at, nor what a process that runs is making. Or -errno.
+ */
 export function* orphans(sys: Sys, place: Place, versions: Versions): Generator<void, string[] | number, void> {
   const entries = yield* listDirectory(sys, place.directory);
   if (typeof entries === 'number') return entries;
   const kept = new Set(versions.versions.flatMap(v => [fileOf(v), sidecarOf(fileOf(v))]));
-  const stray = (name: string): boolean =>
-    name.endsWith('.part') || /^(?:new|v[0-9]+_[0-9a-f]{12})\.gguf(?:\.sis)?$/.test(name);
-  return entries.map(e => e.name).filter(name => stray(name) && !kept.has(name));
+  const found: string[] = [];
+  for (const { name } of entries) {
+    const [, pid] = NEW_FILE.exec(name) ?? [];
+    const left = pid === undefined ? LOCKED_FILE.test(name) && !kept.has(name) : !(yield* runs(sys, pid));
+    if (left) found.push(name);
+  }
+  return found;
+}
+
+const NEW_FILE = /^new-([0-9]+)\.gguf(?:\.part)?$/;
+/** Files that are only written by who has the lock. */
+const LOCKED_FILE = /^(?:v[0-9]+_[0-9a-f]{12}\.gguf(?:\.sis|\.part)?|versions\.json\.part)$/;
+
+/** Whether there is a process of that number. */
+function* runs(sys: Sys, pid: string): Generator<void, boolean, void> {
+  return typeof (yield* stat(sys, `/proc/${pid}`)) !== 'number';
 }
