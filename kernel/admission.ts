@@ -20,6 +20,7 @@ import {
   type Refusal,
 } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
+import { checkScales, withScales } from './adapters.ts';
 import { prefixOf, type Charging } from './charging.ts';
 import type { Life } from './life.ts';
 import { Output, readStops } from './output.ts';
@@ -87,12 +88,14 @@ export class Admission {
     if (engine === null) return refused(refuse('NODEV', 2001, 'no model loaded: llmctl load FILE'));
     const denied = this.k.monitor.refusal(caller, 'run', loader.source()) ?? loader.denies('execute');
     if (denied !== null) return refused(denied);
-    const o = SessionOptions.read(this.k.arena.u8, optionsAt);
-    const bad = checkOptions(o, engine);
-    if (bad !== null) return refused(bad, { o });
-    const stops = readStops(this.k.arena.u8, optionsAt + SessionOptions.at.stopBytes, o.stopCount);
-    const text = this.tokenize(caller, engine, o, prompt);
-    if (isRefusal(text)) return refused(text, { o, stops });
+    const asked = SessionOptions.read(this.k.arena.u8, optionsAt);
+    const bad = checkOptions(asked, engine);
+    if (bad !== null) return refused(bad, { o: asked });
+    const stops = readStops(this.k.arena.u8, optionsAt + SessionOptions.at.stopBytes, asked.stopCount);
+    const text = this.tokenize(caller, engine, asked, prompt);
+    if (isRefusal(text)) return refused(text, { o: asked, stops });
+    const parent = asked.parent === 0 ? null : this.k.table.byId(asked.parent);
+    const o = withScales(asked, engine.options.adapters, parent?.scales ?? null);
     const quotaBefore = journal.quotaOf(caller.uid);
     const s = this.admit(this.requestOf(caller, engine, o, text, stops));
     if (isRefusal(s)) {
@@ -452,7 +455,8 @@ function checkOptions(o: Options, engine: Engine): Refusal | null {
   if (o.server > SERVER.soft) return bad(`unknown server ${o.server}`);
   if (o.server !== SERVER.none && o.periodNs === 0 && o.deadlineNs === 0)
     return bad('a server without a period, and without a deadline that could be one');
-  if (o.kind !== SESSION_KIND.score) return null;
+  const scales = checkScales(o, engine.options.adapters);
+  if (scales !== null || o.kind !== SESSION_KIND.score) return scales;
   if (o.server !== SERVER.none || o.parent !== 0) return bad('a text is scored by itself, and without a server');
   return engine.scoreAt === 0
     ? refuse('NOTSUP', 5002, `the ${engine.name} engine has no probabilities to score`)

@@ -15,6 +15,7 @@ import {
   refuse,
   RESIDENCY,
   ggmlTypeName,
+  type AdapterUse,
   type EngineBudget,
   type EngineDriver,
   type EngineOptions,
@@ -145,10 +146,15 @@ function checkSizes({ batch, sessions, draws, stream, tileBytes, buffers }: Load
 }
 
 /** Chooses what is left open. A model that cannot be had in any way comes back with its smallest form and what would fit. */
-export function fit(model: Candidate, request: LoadRequest, room: Room): Fit | Refusal {
+export function fit(
+  model: Candidate,
+  request: LoadRequest,
+  room: Room,
+  adapters: readonly AdapterUse[] = [],
+): Fit | Refusal {
   const ctx = contextOf(model.shape, request);
   if (isRefusal(ctx)) return ctx;
-  const fitter = new Fitter(model, request, room, ctx);
+  const fitter = new Fitter(model, request, room, ctx, adapters);
   const resident = request.stream === RESIDENCY.streamed ? null : fitter.resident();
   if (resident !== null && (isRefusal(resident) || resident.fits || request.stream === RESIDENCY.resident))
     return resident;
@@ -166,6 +172,7 @@ class Fitter {
     private readonly room: Room,
     /** As it was asked for, or the default. */
     private readonly ctx: number,
+    private readonly adapters: readonly AdapterUse[],
   ) {}
 
   // ── Resident ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -193,8 +200,8 @@ class Fitter {
       draws: draws || 1,
       tileBytes: 0,
       buffers: 0,
-      adapters: [],
       pinBytes: 0,
+      adapters: this.adapters,
     };
   }
 
@@ -302,7 +309,7 @@ class Fitter {
 
   // ── Sums ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Engines compile the plan to know its size: what has been asked is kept. */
+  /** Engines compile the plan to know its size: what has been asked is kept. Of adapters all are asked for, or none. */
   private budget(options: EngineOptions): EngineBudget | Refusal {
     const key = Object.values(options).join();
     const budget = this.known.get(key) ?? this.model.driver.budget(this.model.image, options);
@@ -367,6 +374,7 @@ class Fitter {
       ...asked.map(field => (request[field] > 0 ? less(field, field, field === 'buffers' ? BUFFERS : 1) : '')),
       smallerTile === undefined ? '' : `tiles of ${smallerTile}`,
       options.pinBytes > 0 ? less('pinned bytes', 'pinBytes', PIN_STEP, PIN_STEP) : '',
+      this.adapters.length > 0 && this.fits({ ...options, adapters: [] }) ? 'no adapters' : '',
     ].filter(way => way !== '');
     if (ways.length === 0) {
       const both = types

@@ -2,6 +2,7 @@
 // struck from the ledgers that admission entered it in (scheduler, page pool, quotas, the period budget) and told to totals, audit and trace.
 
 import { FINISH, SESSION_FLAG, type Engine, type FinishReason } from './abi/index.ts';
+import { scalesOf } from './adapters.ts';
 import { prefixOf, type Charging } from './charging.ts';
 import { panic } from './panic.ts';
 import type { Residency } from './residency.ts';
@@ -75,8 +76,9 @@ export class Life {
     s.set('place', place);
     s.set('state', STATE.prefill);
     s.setU64('beganNs', clock.nowNs());
-    const { historyAt } = this.residency.slotOf(s)!;
+    const { historyAt, tableAt } = this.residency.slotOf(s)!;
     arena.u8.fill(0, historyAt, historyAt + engine.slots.bytes); // whoever was there before
+    arena.f32.set(scalesOf(s.scales, engine.options.adapters.length), (tableAt + engine.scalesAt) >> 2);
     if (!s.isScore) {
       s.ids.readAt(0, historyAt, s.idCount * 4);
       costs.transfer(s.idCount * 4);

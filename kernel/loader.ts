@@ -14,7 +14,10 @@ import {
   PieceRecord,
   PlanReport,
   refuse,
+  RESIDENCY,
+  shown,
   strerror,
+  type AdapterUse,
   type Engine,
   type DiskTimes,
   type EngineBudget,
@@ -34,11 +37,13 @@ import {
 } from './abi/index.ts';
 import { failure, refusalOf, type Permission } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
+import { f32Text } from '../vfs/fs-gguf.ts';
 import { PRELINK_KEYS, prelinkOf } from '../vfs/prelink.ts';
 import type { Vfs } from '../vfs/vfs.ts';
+import type { AdapterWish } from './adapters.ts';
 import { alignUp, type Arena, type Mark } from './arena.ts';
 import type { Costs, PlanPrices } from './costs.ts';
-import { openImage, readAll } from './image.ts';
+import { openImage, readAll, type OpenImage } from './image.ts';
 import type { Disk } from './disks.ts';
 import type { Layout } from './layout.ts';
 import { NOBODY, type Packages, type Voucher } from './packages.ts';
@@ -49,13 +54,20 @@ import { encodingBounds } from './wcet/bounds.ts';
 import type { Bound, PlanSource } from './wcet/price.ts';
 import type { MemoryRegion, Target } from './wcet/targets.ts';
 
+/** What a model file is loaded with. */
+interface Wanted {
+  readonly path: string; // absolute; '' for an engine that needs no file
+  readonly request: LoadRequest;
+  readonly adapters: readonly AdapterWish[];
+  /** What stays as it was when the first adapter came, though the request leaves it open: adapters take their room from elsewhere. */
+  readonly keeps: Pick<LoadRequest, 'ctx' | 'stream'> | null;
+}
+
 /** What is loaded. */
-export interface Loaded {
+export interface Loaded extends Wanted {
   readonly engine: Engine;
   /** Of its plan, on the target in force. */
   readonly prices: PlanPrices;
-  readonly path: string; // absolute; '' for an engine that needs no file
-  readonly request: LoadRequest;
   readonly budget: EngineBudget;
   /** What was planned, and taken. */
   readonly report: Report;
@@ -108,7 +120,7 @@ export interface TextSize {
 }
 
 /** The file a model is loaded from; an engine that needs none has path ''. */
-interface ModelFile extends Pick<Loaded, 'path' | 'digest' | 'voucher'> {
+interface ModelFile extends Wanted, Pick<Loaded, 'digest' | 'voucher'> {
   readonly file: OpenFile | null;
 }
 
@@ -151,14 +163,17 @@ export function streamingOf(
   return { tiles, streamed: bodyBytes + headBytes, pinned: pinnedBytes };
 }
 
+/** `a, b`. */
+const namesOf = ({ adapters }: Loaded): string => adapters.map(a => a.name).join(', ');
+
 export class Loader {
   private loaded: Loaded | null = null;
   /** Counts loads and unloads: what was tokenised for another model is stale. */
   generation = 0;
   private readonly base: Mark;
-  private lastFile: { readonly path: string; readonly request: LoadRequest } | null = null;
-  /** The model file that was loaded before. */
-  before: Pick<Loaded, 'path' | 'request' | 'digest'> | null = null;
+  private lastFile: Wanted | null = null;
+  /** The model file that was loaded before, as it was when another one took its place. */
+  before: (Wanted & Pick<Loaded, 'digest'>) | null = null;
 
   constructor(
     readonly arena: Arena,
@@ -214,18 +229,79 @@ export class Loader {
 
   /** Loads `path` in place of what is loaded, if it may be; `expected`: only a file with this SHA-256. */
   load(path: string, request: LoadRequest, expected = ''): Refusal | null {
-    return this.withImage(path, (image, file) => {
-      const prepared = this.prepare(image, request);
-      if (isRefusal(prepared)) return prepared;
-      if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-      const digest = this.digest(file, image);
-      if (isRefusal(digest)) return digest;
-      if (expected !== '' && digest !== expected)
-        return refusalOf(failure('HashMismatch', `the file's SHA-256 is ${digest}, not ${expected}`));
-      const voucher = this.packages.admit({ path, size: image.fileBytes, digest }, prepared.options.ctx);
-      if (isRefusal(voucher)) return voucher;
-      return this.replace(prepared, prepared.budget, { path, file, digest, voucher }, request);
-    });
+    return this.loadAs({ path, request, adapters: [], keeps: null }, expected);
+  }
+
+  private loadAs(wanted: Wanted, expected: string): Refusal | null {
+    const { path, request, keeps } = wanted;
+    return this.withAdapters(wanted.adapters, adapters =>
+      this.withImage(
+        path,
+        (image, file) => {
+          const prepared = this.prepare(image, { ...request, ...keeps }, adapters);
+          if (isRefusal(prepared)) return prepared;
+          if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
+          const { ctx } = prepared.options;
+          const digest = this.digestExpected(file, image, expected);
+          if (isRefusal(digest)) return digest;
+          const voucher = this.packages.admit({ path, size: image.fileBytes, digest }, ctx);
+          if (isRefusal(voucher)) return voucher;
+          for (const {
+            path: beside,
+            digest: its,
+            image: { fileBytes: size },
+          } of adapters) {
+            const refused = this.packages.admit({ path: beside, size, digest: its }, ctx);
+            if (isRefusal(refused)) return { ...refused, message: `${beside}: ${refused.message}` };
+          }
+          const known = adapters.map(({ name, path: at, digest: its, scale }) => ({
+            name,
+            path: at,
+            digest: its,
+            scale,
+          }));
+          const from = { ...wanted, adapters: known, file, digest, voucher };
+          return this.replace(prepared, prepared.budget, from);
+        },
+        adapters.map(a => a.path),
+      ),
+    );
+  }
+
+  /** Puts an adapter beside the loaded model, in place of one of the same name. */
+  applyAdapter(wish: AdapterWish): Refusal | null {
+    const { loaded } = this;
+    if (loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
+    if (loaded.path === '') return refuse('NOTSUP', 5001, `the ${loaded.engine.name} engine takes no adapters`);
+    const i = loaded.adapters.findIndex(a => a.name === wish.name);
+    const adapters = i < 0 ? [...loaded.adapters, wish] : loaded.adapters.with(i, wish);
+    if (adapters.length > LIMITS.adaptersMax)
+      return refuse('NOSPC', 7001, `${LIMITS.adaptersMax} adapters are applied (${namesOf(loaded)}), that is the most`);
+    return this.reload(loaded, adapters);
+  }
+
+  /** Takes an adapter away, or with '' all; returns how many there were. */
+  detachAdapter(name: string): number | Refusal {
+    const { loaded } = this;
+    if (loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
+    const { adapters } = loaded;
+    if (name !== '' && !adapters.some(a => a.name === name))
+      return refuse('NOENT', 7001, `no adapter ${shown(name)} is applied: ${namesOf(loaded) || 'there is none'}`);
+    const kept = name === '' ? [] : adapters.filter(a => a.name !== name);
+    if (adapters.length === 0) return 0;
+    return this.reload(loaded, kept) ?? adapters.length;
+  }
+
+  /** The same model with other adapters; what was loaded before it remains that. */
+  private reload(loaded: Loaded, adapters: readonly AdapterWish[]): Refusal | null {
+    const { before } = this;
+    const { path, request, digest, engine } = loaded;
+    const { ctx, tileBytes } = engine.options;
+    const stream = tileBytes === 0 ? RESIDENCY.resident : RESIDENCY.streamed;
+    const keeps = adapters.length === 0 ? null : (loaded.keeps ?? { ctx, stream });
+    const refusal = this.loadAs({ path, request, adapters, keeps }, digest);
+    this.before = before;
+    return refusal;
   }
 
   /** Loads an engine that needs no file (the stub), in one of its forms. */
@@ -238,20 +314,21 @@ export class Loader {
     const prepared = this.prepareWith(driver, image, request);
     if (isRefusal(prepared)) return prepared;
     if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-    return this.replace(prepared, prepared.budget, { path: '', file: null, digest: '', voucher: NOBODY }, request);
+    const from = { path: '', request, adapters: [], keeps: null, file: null, digest: '', voucher: NOBODY };
+    return this.replace(prepared, prepared.budget, from);
   }
 
   /** Loads again, as it was, the model before the one loaded. */
   rollBack(): Refusal | null {
-    const { path, request, digest } = this.before ?? panic('no model to roll back to');
-    return this.load(path, request, digest);
+    const before = this.before ?? panic('no model to roll back to');
+    return this.loadAs(before, before.digest);
   }
 
   /** Back from a built-in engine to the model file that was loaded last. */
   reloadFile(): Refusal | null {
     if (this.loaded !== null && this.loaded.path !== '') return null;
     if (this.lastFile === null) return refuse('NODEV', 2001, 'no model file was loaded yet: llmctl load FILE');
-    return this.load(this.lastFile.path, this.lastFile.request);
+    return this.loadAs(this.lastFile, '');
   }
 
   /** What rights to the loaded model are about: its path, or the name of a built-in engine; '' without a model. */
@@ -277,8 +354,8 @@ export class Loader {
   /** What was loaded is what a rollback goes back to; an engine without a file is not. */
   private remember(previous: Loaded | null): void {
     if (previous === null || previous.path === '') return;
-    const { path, request, digest } = previous;
-    this.before = { path, request, digest };
+    const { path, request, adapters, keeps, digest } = previous;
+    this.before = { path, request, adapters, keeps, digest };
   }
 
   /** What `use` finds in the loaded model's file. */
@@ -410,7 +487,12 @@ export class Loader {
 
   // ── Opening, preparing, committing ─────────────────────────────────────────────────────────────────────────────────────────────
 
-  private withImage<T>(path: string, use: (image: ModelImage, file: OpenFile) => T | Refusal): T | Refusal {
+  /** `beside`: other files that a refusal may be about. */
+  private withImage<T>(
+    path: string,
+    use: (image: ModelImage, file: OpenFile) => T | Refusal,
+    beside: readonly string[] = [],
+  ): T | Refusal {
     const opened = openImage(this, path, '/');
     if (isRefusal(opened)) return opened;
     const { image, file, unread } = opened;
@@ -418,15 +500,41 @@ export class Loader {
       const r = use(image, file);
       if (!isRefusal(r)) return r;
       // A refusal about a file names the file, once.
-      return unread() ?? (r.message.includes(path) ? r : { ...r, message: `${path}: ${r.message}` });
+      const isNamed = [path, ...beside].some(name => r.message.includes(name));
+      return unread() ?? (isNamed ? r : { ...r, message: `${path}: ${r.message}` });
     } finally {
       this.costs.settle();
       file.close();
     }
   }
 
-  private prepare(image: ModelImage, request: LoadRequest): Prepared | Refusal {
-    return this.byEngine(driver => this.prepareWith(driver, image, request));
+  /** Opens the files of adapters and hashes them; they are closed when `use` has returned. */
+  private withAdapters<T>(
+    wishes: readonly AdapterWish[],
+    use: (adapters: readonly AdapterUse[]) => T | Refusal,
+  ): T | Refusal {
+    const opened: OpenImage[] = [];
+    const adapters: AdapterUse[] = [];
+    try {
+      for (const wish of wishes) {
+        const one = openImage(this, wish.path, '/');
+        if (isRefusal(one)) return one;
+        opened.push(one);
+        const digest = this.digestExpected(one.file, one.image, wish.digest);
+        if (isRefusal(digest)) return one.unread() ?? { ...digest, message: `${wish.path}: ${digest.message}` };
+        adapters.push({ ...wish, digest, image: one.image });
+      }
+      const r = use(adapters);
+      const unread = opened.map(one => one.unread()).find(refusal => refusal !== null);
+      return isRefusal(r) ? (unread ?? r) : r;
+    } finally {
+      this.costs.settle();
+      for (const { file } of opened) file.close();
+    }
+  }
+
+  private prepare(image: ModelImage, request: LoadRequest, adapters: readonly AdapterUse[] = []): Prepared | Refusal {
+    return this.byEngine(driver => this.prepareWith(driver, image, request, adapters));
   }
 
   /** What the first engine says that runs the file; the first one's refusal, where none does. */
@@ -441,11 +549,16 @@ export class Loader {
     return first ?? refuse('NODEV', 5001, 'no engine runs model files');
   }
 
-  private prepareWith(driver: EngineDriver, image: ModelImage, request: LoadRequest): Prepared | Refusal {
+  private prepareWith(
+    driver: EngineDriver,
+    image: ModelImage,
+    request: LoadRequest,
+    adapters: readonly AdapterUse[] = [],
+  ): Prepared | Refusal {
     const shape = driver.describe(image);
     if (isRefusal(shape)) return shape;
     const model = { driver, image, shape };
-    const chosen = fit(model, request, { fixed: this.base.offset, capacity: this.arena.capacity });
+    const chosen = fit(model, request, { fixed: this.base.offset, capacity: this.arena.capacity }, adapters);
     return isRefusal(chosen) ? chosen : this.prepared(model, chosen);
   }
 
@@ -456,7 +569,10 @@ export class Loader {
     const over = total - this.arena.capacity;
     const typeThatFits = fits || options.tileBytes > 0 ? '' : this.typeThatFits(image, over);
     const all = typeThatFits === '' ? ways : [...ways, `${typeThatFits} weights`];
-    const named = (['weights', 'stream', 'kv', 'vocabulary'] as const).filter(r => budget[r] > 0 || r !== 'stream');
+    const always = (r: keyof EngineBudget): boolean => r !== 'stream' && r !== 'adapters';
+    const named = (['weights', 'adapters', 'stream', 'kv', 'vocabulary'] as const).filter(
+      r => budget[r] > 0 || always(r),
+    );
     const other = total - named.reduce((sum, region) => sum + budget[region], 0);
     const message = fits
       ? ''
@@ -515,8 +631,7 @@ export class Loader {
   private commit(
     p: Prepared,
     budget: EngineBudget,
-    { path, file, digest, voucher }: ModelFile,
-    request: LoadRequest,
+    { path, request, adapters, keeps, file, digest, voucher }: ModelFile,
   ): Loaded | Refusal {
     const place: Record<string, number> = {};
     for (const region of ENGINE_REGIONS) place[`${region}At`] = this.take(region, budget[region]);
@@ -545,6 +660,8 @@ export class Loader {
       prices,
       path,
       request,
+      adapters,
+      keeps,
       budget,
       report: p.report,
       place: located,
@@ -560,16 +677,18 @@ export class Loader {
     };
     this.stream(this.loaded);
     this.generation++;
-    if (path !== '') this.lastFile = { path, request };
+    if (path !== '') this.lastFile = { path, request, adapters, keeps };
     const { shape } = engine;
     const bytes = p.report.total - p.report.fixed;
-    const other = bytes - budget.weights - budget.kv - budget.vocabulary;
+    const other = bytes - budget.weights - budget.adapters - budget.kv - budget.vocabulary;
     this.say(
       `model: ${shape.name} (${shape.architecture}, ${shape.parameters} parameters, context ${p.options.ctx}, KV ${ggmlTypeName(p.options.kvType)})`,
     );
-    this.say(`model: weights ${budget.weights} + vocabulary ${budget.vocabulary} + kv ${budget.kv}`);
+    const beside = budget.adapters === 0 ? '' : ` + adapters ${budget.adapters}`;
+    this.say(`model: weights ${budget.weights}${beside} + vocabulary ${budget.vocabulary} + kv ${budget.kv}`);
     const { batch, sessions, pages } = p.options;
     this.say(`model: ${batch} rows a pass, ${sessions} sessions, ${pages} pages of ${p.report.pageBytes} bytes`);
+    for (const { name, scale } of adapters) this.say(`model: adapter ${name}, scale ${f32Text(scale)}`);
     this.say(`model: + other ${other} = ${bytes} bytes; ${this.arena.remaining()} of ${this.arena.capacity} free`);
     return this.loaded;
   }
@@ -797,7 +916,7 @@ export class Loader {
   }
 
   /** Commits in place of what is loaded, which is kept in memory storage meanwhile: weights that turn out bad leave it as it was. */
-  private replace(prepared: Prepared, budget: EngineBudget, from: ModelFile, request: LoadRequest): Refusal | null {
+  private replace(prepared: Prepared, budget: EngineBudget, from: ModelFile): Refusal | null {
     const swap = this.vfs.memfd('swap');
     if (typeof swap === 'number')
       return refuse('NFILE', 3001, `no file to keep the loaded model in: ${strerror(swap)}`);
@@ -807,7 +926,7 @@ export class Loader {
       if (bytes > 0 && swap.write(this.base.offset, bytes) !== bytes)
         return refuse('NOSPC', 3001, `memory storage has no ${bytes} bytes to keep the loaded model in: llmctl unload`);
       this.release();
-      const loaded = this.commit(prepared, budget, from, request);
+      const loaded = this.commit(prepared, budget, from);
       if (!isRefusal(loaded)) {
         previous?.file?.close();
         this.remember(previous);
@@ -829,6 +948,13 @@ export class Loader {
     const hash = this.sha256();
     hash.update(this.arena.u8.subarray(at, at + bytes));
     return bytesToHex(hash.digest());
+  }
+
+  /** The same of a file that has that SHA-256 or is refused; '' = it may have any. */
+  private digestExpected(file: OpenFile, image: ModelImage, expected: string): string | Refusal {
+    const digest = this.digest(file, image);
+    if (isRefusal(digest) || expected === '' || digest === expected) return digest;
+    return refusalOf(failure('HashMismatch', `the file's SHA-256 is ${digest}, not ${expected}`));
   }
 
   /** SHA-256 of the file. A prelinked image whose data are not those that it was written with is refused: they are hashed on the way. */

@@ -49,7 +49,7 @@ export const ABSENT = 0xffffffff;
  * and whose keys and values have been computed: they never change while more than one table names the page. next, prev: neighbours in the
  * list of cached pages, newer and older; of free pages, next alone. uid: whose it is. writer: address of the one table that may write behind
  * `fill`, or 0. key: a number for what the page says, never used again when it says something else; counted in a double, which holds 2⁵³.
- * parent: the key of the page before it, 0 for a first page: the same tokens behind another beginning have other keys and values.
+ * parent: the key of the page before it, of a first page its root: the same tokens behind another beginning have other keys and values.
  */
 export const PAGE = {
   refs: 0,
@@ -65,7 +65,10 @@ export const PAGE = {
 
 /** No page: the arena holds fewer than 8 MiB / 160 B = 52,428. */
 const NONE = 0xffff;
-/** The parent of first pages. */
+/**
+ * The parent of first pages whose keys and values are the model's own. What adapters have changed begins from roots below 0, one for each set of
+ * scales: it is never found by who computes with another.
+ */
 const ROOT = 0;
 
 /** What writing at some position of a page asks for. */
@@ -125,8 +128,8 @@ export class PagePool {
    * The longest beginning of `tokens` tokens at `historyAt` whose keys and values the pool holds for this user, the last token left out:
    * it must be computed for the logits behind it. Its pages are named in the table; returns its positions, which may end inside a page.
    */
-  share(tableAt: number, uid: number, historyAt: number, tokens: number): number {
-    const covered = this.follow(tableAt, uid, historyAt, tokens - 1, true);
+  share(tableAt: number, uid: number, historyAt: number, tokens: number, root = ROOT): number {
+    const covered = this.follow(tableAt, uid, historyAt, tokens - 1, root, true);
     this.prefixTokens += covered;
     return covered;
   }
@@ -135,14 +138,21 @@ export class PagePool {
    * The same for all `tokens`, to look at: the table is written and nothing else, so it holds until pages are taken, and whoever asked clears it
    * (begin).
    */
-  recall(tableAt: number, uid: number, historyAt: number, tokens: number): number {
-    return this.follow(tableAt, uid, historyAt, tokens, false);
+  recall(tableAt: number, uid: number, historyAt: number, tokens: number, root = ROOT): number {
+    return this.follow(tableAt, uid, historyAt, tokens, root, false);
   }
 
   /** Writes the pages of the longest beginning of `tokens` tokens that is known for this user into the table; `refers`: it counts. Returns its positions. */
-  private follow(tableAt: number, uid: number, historyAt: number, tokens: number, refers: boolean): number {
+  private follow(
+    tableAt: number,
+    uid: number,
+    historyAt: number,
+    tokens: number,
+    root: number,
+    refers: boolean,
+  ): number {
     let covered = 0;
-    let parent = ROOT;
+    let parent = root;
     for (let i = 0; covered < tokens; i++) {
       const page = this.find(parent, uid, historyAt + covered * 4, Math.min(KV_PAGE, tokens - covered), NONE);
       if (page === NONE) break;
@@ -190,13 +200,13 @@ export class PagePool {
    * share them. `historyAt`: the tokens from position 0. Of a page that fills up and says what another one says already, that other one
    * takes the place: the bits are the same.
    */
-  filled(tableAt: number, historyAt: number, fromPos: number, toPos: number): void {
+  filled(tableAt: number, historyAt: number, fromPos: number, toPos: number, root = ROOT): void {
     if (this.place.pages === 0) return;
     for (let i = (fromPos / KV_PAGE) | 0; i * KV_PAGE < toPos; i++) {
       const page = this.pageAt(tableAt, i);
       const fill = Math.min(KV_PAGE, toPos - i * KV_PAGE);
       if (fill <= this.get16(page, PAGE.fill)) continue;
-      this.setKey(page, PAGE.parent, i === 0 ? ROOT : this.keyOf(this.pageAt(tableAt, i - 1), PAGE.key));
+      this.setKey(page, PAGE.parent, i === 0 ? root : this.keyOf(this.pageAt(tableAt, i - 1), PAGE.key));
       const tokensAt = (historyAt >> 2) + i * KV_PAGE;
       this.arena.u32.copyWithin((this.recordAt(page) + PAGE.tokens) >> 2, tokensAt, tokensAt + fill);
       this.know(tableAt, i, page, fill);

@@ -183,7 +183,7 @@ export class Probe {
       const where = `${out} of the ${pagesOf(positions)} pages of session ${s.id} are on the swap device`;
       return out === 0 ? null : refuse('AGAIN', 0, where);
     }
-    const found = s.isScore ? 0 : pool.recall(tableAt, s.uid, historyAt, positions);
+    const found = s.isScore ? 0 : pool.recall(tableAt, s.uid, historyAt, positions, s.root);
     const kept = `session ${s.id} has ended, and of its ${positions} positions ${found} are still in the pool`;
     return found === positions ? null : refuse('SRCH', 0, kept);
   }

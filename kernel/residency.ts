@@ -4,6 +4,7 @@
 // Nobody waits for ever: one session alone always fits, and what cannot be swapped is given up and computed again, to the same bits.
 
 import { KV_PAGE, PAGE_RECORD_BYTES, type Engine } from './abi/index.ts';
+import { Roots, scalesOf } from './adapters.ts';
 import { lengthOf } from './charging.ts';
 import { pagesOf } from './pages.ts';
 import { panic } from './panic.ts';
@@ -23,6 +24,7 @@ export class Residency {
   private generation = -1;
   /** For whom pages are being moved: what is free is kept for it until it has its step, or has none any more. */
   private mover: Session | null = null;
+  private readonly roots = new Roots();
   /** What the trace knows of memory in use. */
   private tracedBytes = 0;
   private tracedPages = 0;
@@ -89,8 +91,9 @@ export class Residency {
   /** A session that has just got a slot and its history: finds what the pool knows of it already. Returns the positions. */
   begin(s: Session): number {
     const { tableAt, historyAt } = this.slotOf(s)!;
+    s.root = this.roots.of(scalesOf(s.scales, this.engine.options.adapters.length));
     this.k.pool.begin(tableAt, this.ctx);
-    return s.isScore ? 0 : this.k.pool.share(tableAt, s.uid, historyAt, s.idCount);
+    return s.isScore ? 0 : this.k.pool.share(tableAt, s.uid, historyAt, s.idCount, s.root);
   }
 
   /** Servers take the pages that they were promised as soon as they are there, in the order in which they were promised them. */
@@ -102,7 +105,7 @@ export class Residency {
   /** Its keys and values up to `pos` have been computed: other sessions of its user may share them. */
   computed(s: Session, from: number, pos: number): void {
     const { tableAt, historyAt } = this.slotOf(s)!;
-    if (!s.isScore) this.k.pool.filled(tableAt, historyAt, from, pos);
+    if (!s.isScore) this.k.pool.filled(tableAt, historyAt, from, pos, s.root);
   }
 
   /** It has ended: its pages stay cached until they are wanted. */
@@ -272,7 +275,7 @@ export class Residency {
   regain(s: Session): void {
     if (s.isScore || s.get('pos') > 0) return;
     const { tableAt, historyAt } = this.slotOf(s)!;
-    s.set('pos', this.k.pool.share(tableAt, s.uid, historyAt, lengthOf(s, this.engine)));
+    s.set('pos', this.k.pool.share(tableAt, s.uid, historyAt, lengthOf(s, this.engine), s.root));
   }
 
   private moved(s: Session, kind: 'swap-in' | 'swap-out'): void {

@@ -15,6 +15,7 @@ import {
 import type { ArenaView } from './abi/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { ROOT } from '../vfs/permission.ts';
+import type { Scales } from './adapters.ts';
 import { addU64 } from './clock.ts';
 import type { Output } from './output.ts';
 import type { Bound, Draw, Segment } from './wcet/price.ts';
@@ -47,6 +48,10 @@ export const SessionRecord = layout({
   topP: 'f32',
   minP: 'f32',
   repeatPenalty: 'f32',
+  scale0: 'f32', // of the applied adapters
+  scale1: 'f32',
+  scale2: 'f32',
+  scale3: 'f32',
   parent: 'u32',
   priority: 'u32',
   server: 'u32', // SERVER
@@ -126,6 +131,8 @@ export class Session {
   endRecord = Infinity;
   /** Charged to it since its step began. */
   stepCycles = 0;
+  /** What its keys and values begin from, see Roots. */
+  root = 0;
 
   constructor(
     private readonly arena: ArenaView,
@@ -205,6 +212,15 @@ export class Session {
   charge(cycles: number): void {
     addU64(this.arena.u32, (this.recordAt + at.cycles) >> 2, cycles);
     this.stepCycles += cycles;
+  }
+  get scales(): Scales {
+    const [scale0, scale1, scale2, scale3] = [
+      this.f32('scale0'),
+      this.f32('scale1'),
+      this.f32('scale2'),
+      this.f32('scale3'),
+    ];
+    return { scale0, scale1, scale2, scale3 };
   }
   addLoss(loss: number): void {
     const i = (this.recordAt + at.nllSum) >> 3;

@@ -23,7 +23,7 @@ import { F32View, statisticsOf, TensorValues } from './values.ts';
 import type { Decode, Statistics } from './values.ts';
 
 /** The shortest decimal that reads back as the same f32: 1e-5 stored as f32 prints as 0.00001, not as the f64 beneath it. */
-function f32Text(x: number): string {
+export function f32Text(x: number): string {
   for (let digits = 1; digits < 9; digits++) {
     const shorter = Number(x.toPrecision(digits));
     if (Math.fround(shorter) === x) return String(shorter);

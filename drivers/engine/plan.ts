@@ -394,7 +394,7 @@ class PlanLister implements PlanSink {
       else if (name.endsWith('Type')) detail.push(`${key}=${ggmlTypeName(word(operand)) ?? word(operand)}`);
       else if (typeof operand === 'object' && 'at' in operand) {
         detail.push(`${key}=${operand.name}`);
-        if (name === 'weightsAt') weights = operand.name;
+        if (name === 'weightsAt' || name === 'aAt') weights = operand.name;
         else if (buffer === '') buffer = operand.name; // what is written is named first
       } else detail.push(`${key}=${word(operand)}`);
     }

@@ -97,6 +97,8 @@ export const LIMITS = {
 
   // Adapters and training
   adaptersMax: 4, // applied at once
+  adapterNameBytes: 40,
+  scaleSetsMax: 64, // sets of scales under which sessions find what others have computed (bookkeeping, outside the arena)
   rankMax: 256, // of a low-rank pair
   trainBatchMax: 64, // sequences
   directionsMax: 64, // of one step of fmea or nes

@@ -4,12 +4,15 @@
 // activations, as ggml does.
 
 import { GGML_BLOCK, ggmlTypeName, KV_PAGE } from '../../../kernel/abi/index.ts';
-import type { EngineOptions } from '../../../kernel/abi/index.ts';
+import type { EngineOptions, SessionSlots } from '../../../kernel/abi/index.ts';
 import { Cursor } from '../memory.ts';
 import { Op } from '../ops.ts';
 import { emitDraws } from '../plan.ts';
 import type { Place, PlanSink, Segments, TileRead } from '../plan.ts';
+import { layOutSlots } from '../sessions.ts';
 import { actBytes, actKind, logitsBytes, ropeTableBytes, scoresBytes } from '../sizes.ts';
+import { rankMost } from './adapters.ts';
+import type { BoundAdapter, PlacedPair } from './adapters.ts';
 import { keyValueLength, queryLength } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
 
@@ -38,6 +41,8 @@ export interface Model<T extends BoundTensor = PlacedTensor> {
   readonly h: Hyperparameters;
   readonly options: EngineOptions;
   readonly tensors: ReadonlyMap<string, T>;
+  /** In the order of options.adapters. */
+  readonly adapters: readonly BoundAdapter[];
 }
 
 /** Where the weights are: in the arena, or, by the same names, in tiles or among gathered rows. */
@@ -45,6 +50,8 @@ export interface Weights {
   readonly tensors: ReadonlyMap<string, PlacedTensor>;
   readonly parts: ReadonlyMap<string, readonly PlacedPart[]>;
   readonly gathered: ReadonlyMap<string, GatheredRows>;
+  /** Low-rank pairs that change a matrix, adapter after adapter. */
+  readonly pairs: ReadonlyMap<string, readonly PlacedPair[]>;
 }
 export type PlacedModel = Model & Weights;
 
@@ -55,6 +62,7 @@ export interface Scratch {
   readonly act: Place; // [B] activations quantised from `normed`
   readonly angles: Place; // [B][pairs][2] cos and sin
   readonly halves: Place; // [B][embedding] sum of a parallel block's two halves
+  readonly mid: Place; // [rank] between the factors of a low-rank pair
   readonly query: Place; // [B][query + 2 · keyValue]: query, key, value of a token side by side
   readonly key: Place;
   readonly value: Place;
@@ -88,7 +96,7 @@ const ACTIVATION = {
 } as const;
 
 /** Lays the scratch region out from `at`. Buffers whose lives do not meet share bytes: attention and feed-forward, body and head. */
-export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: number): Scratch {
+export function layOutScratch({ h, options, tensors, adapters }: Model<BoundTensor>, at: number): Scratch {
   const [B, D] = [options.batch, options.draws];
   const query = queryLength(h);
   const kv = keyValueLength(h);
@@ -112,6 +120,7 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
   const actPlace = c.take('act', B * actBlock);
   const angles = c.take('angles', h.rope === null ? 0 : ropeTableBytes(B, h.rope.dimensions / 2));
   const halves = c.take('halves', parallel ? 4 * B * h.embedding : 0);
+  const mid = c.take('mid', 4 * rankMost(adapters));
   const block = c.mark();
   const queryPlace = c.take('query', 4 * B * (query + 2 * kv));
   const key = { name: 'key', at: queryPlace.at + 4 * query };
@@ -137,6 +146,7 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
     act: actPlace,
     angles,
     halves,
+    mid,
     query: queryPlace,
     key,
     value,
@@ -155,6 +165,16 @@ export function layOutScratch({ h, options, tensors }: Model<BoundTensor>, at: n
 export function compile(model: PlacedModel, scratch: Scratch, frequencies: Place, sink: PlanSink): Segments {
   return new Compiler(model, scratch, frequencies, sink).compile();
 }
+
+/** Bytes from a session's block table to its scales of the adapters. */
+export function scalesAt(options: EngineOptions): number {
+  const { tableAt, stateAt } = slotsAt(options, 0);
+  return stateAt - tableAt;
+}
+
+/** Slots from `at` on: what the engine keeps of a session are its scales, f32 for each of options.adapters. */
+export const slotsAt = (options: EngineOptions, at: number): SessionSlots =>
+  layOutSlots(options, 4 * options.adapters.length, at);
 
 /** The same f32 values from one of them on. */
 const fromRow = ({ name, at }: Place, row: number): Place => ({ name, at: at + 4 * row });
@@ -360,7 +380,26 @@ class Compiler {
           },
           options,
         );
+      this.pairs(w, src, dst, stride);
     }
+  }
+
+  /** dst += scale · alpha / rank · B · A · src, for every pair that changes the matrix. */
+  private pairs({ name, k, rows }: PlacedTensor, src: Place, dst: Place, stride: number): void {
+    for (const { adapter, a, b, times } of this.model.pairs.get(name) ?? [])
+      this.sink.emit(Op.LORA, {
+        dstAt: dst,
+        rows,
+        k,
+        aAt: a,
+        bAt: b,
+        rank: a.rows,
+        srcAt: src,
+        dstStride: stride,
+        midAt: this.s.mid,
+        scalesAt: scalesAt(this.model.options) + 4 * adapter,
+        times: { f32: times },
+      });
   }
 
   /** A matrix as its products take it: whole, or the rows of each tile, after waiting for it and repacking where the file has another layout. */

@@ -30,12 +30,13 @@ import { alignUp, Cursor } from '../memory.ts';
 import { GROUP, type Op } from '../ops.ts';
 import { Plan } from '../plan.ts';
 import type { Operand, Operands, Place, PlanSink } from '../plan.ts';
-import { layOutPool, layOutSlots } from '../sessions.ts';
+import { layOutPool } from '../sessions.ts';
 import { logitsBytes, ropeFrequenciesBytes } from '../sizes.ts';
 import { directoryBytes, writeDirectory } from '../tensors.ts';
+import { bindAdapters, placeAdapters } from './adapters.ts';
 import { bind, hyperparameters } from './architecture.ts';
 import type { BoundTensor, Hyperparameters } from './architecture.ts';
-import { compile, kvBytesPerToken, layOutScratch } from './compile.ts';
+import { compile, kvBytesPerToken, layOutScratch, scalesAt, slotsAt } from './compile.ts';
 import type { Model, PlacedModel, PlacedTensor, Scratch } from './compile.ts';
 import { insideOf } from './inside.ts';
 import { placeStream, streaming } from './residency.ts';
@@ -63,7 +64,7 @@ export class TransformerDriver implements EngineDriver {
   order(image: ModelImage): readonly string[] | Refusal {
     const opened = this.open(image, LEAST_OPTIONS);
     if (isRefusal(opened)) return opened;
-    const { model, scratch, frequencies } = layOut(opened, { weightsAt: 0, streamAt: 0, scratchAt: 0, planAt: 0 });
+    const { model, scratch, frequencies } = layOut(opened, NOWHERE);
     const sink = new TensorOrder(model.tensors);
     compile(model, scratch, frequencies, sink);
     return [...sink.names];
@@ -75,18 +76,18 @@ export class TransformerDriver implements EngineDriver {
     const { model } = opened;
     const vocabulary = this.parts.tokenizer.budget(image);
     if (isRefusal(vocabulary)) return vocabulary;
-    const layout = layOut(opened, { weightsAt: 0, streamAt: 0, scratchAt: 0, planAt: 0 });
+    const layout = layOut(opened, NOWHERE);
     return {
       weights: layout.weightsBytes,
-      adapters: 0,
+      adapters: layout.adaptersBytes,
       stream: layout.streamBytes,
       tensors: directoryBytes(model.tensors.values()),
       vocabulary: vocabulary.bytes,
       kv: layOutPool(options, kvBytesPerToken(model.h, options.kvType), 0).bytes,
       // The tokenizer cuts text in the scratch region while no step runs, and tensors pass through it while the model is loaded.
-      scratch: alignUp(Math.max(layout.scratch.bytes, vocabulary.workBytes, stagingBytes(resident(opened)))),
+      scratch: alignUp(Math.max(layout.scratch.bytes, vocabulary.workBytes, stagingBytes(tensorsRead(opened)))),
       plan: layout.plan.endAt(),
-      session: options.sessions * layOutSlots(options, 0, 0).bytes,
+      session: options.sessions * slotsAt(options, 0).bytes,
     };
   }
 
@@ -100,14 +101,19 @@ export class TransformerDriver implements EngineDriver {
       const refusal = this.loadTensor(image, model.tensors.get(name)!, staging);
       if (refusal !== null) return refusal;
     }
+    for (const { adapter, a, b } of [...model.pairs.values()].flat()) {
+      const { path, image: file } = options.adapters[adapter]!;
+      const refusal = this.loadTensor(file, a, staging) ?? this.loadTensor(file, b, staging);
+      if (refusal !== null) return { ...refusal, message: `${path}: ${refusal.message}` };
+    }
     const { arena, tokenizer } = this.parts;
     const directory = writeDirectory(arena.u8, place.tensorsAt, [...model.tensors.values()]);
     const vocabulary = tokenizer.load(image, place.vocabularyAt, budget.vocabulary);
     if (isRefusal(vocabulary)) return vocabulary;
     this.writeFrequencies(layout);
-    const { weightsBytes: weights, streamBytes: stream } = layout;
-    const taken = { weights, stream, tensors: directory, plan: layout.plan.endAt() - place.planAt };
-    for (const region of ['weights', 'stream', 'tensors', 'plan'] as const)
+    const { weightsBytes: weights, adaptersBytes: adapters, streamBytes: stream } = layout;
+    const taken = { weights, adapters, stream, tensors: directory, plan: layout.plan.endAt() - place.planAt };
+    for (const region of ['weights', 'adapters', 'stream', 'tensors', 'plan'] as const)
       if (taken[region] !== budget[region])
         return refuse('NOMEM', 9999, `region ${region}: ${budget[region]} bytes planned, ${taken[region]} taken`);
     const { kvAt, pageBytes, pageRecordsAt } = layOutPool(
@@ -127,7 +133,7 @@ export class TransformerDriver implements EngineDriver {
       kvAt,
       pageBytes,
       pageRecordsAt,
-      slots: layOutSlots(options, 0, place.sessionAt),
+      slots: slotsAt(options, place.sessionAt),
       begin: () => {},
       ops: () => layout.plan.rows(),
       tensors: () => [...model.tensors.values()].map(placeOf),
@@ -141,7 +147,7 @@ export class TransformerDriver implements EngineDriver {
               7001,
               'weights that stream cannot be trained: load the model with --stream resident, or a smaller one',
             ),
-      scalesAt: 0,
+      scalesAt: scalesAt(options),
     };
   }
 
@@ -162,7 +168,9 @@ export class TransformerDriver implements EngineDriver {
       return refuse('INVAL', 2003, `context ${options.ctx}: the model has ${learned.rows} learned positions`);
     const bad = checkHeads(h, options.kvType);
     if (bad !== null) return bad;
-    const model = { h, options, tensors };
+    const adapters = bindAdapters(options.adapters, image.architecture, tensors);
+    if (isRefusal(adapters)) return adapters;
+    const model = { h, options, tensors, adapters };
     const streams = streaming(model);
     return isRefusal(streams) ? streams : { model, streams };
   }
@@ -270,30 +278,42 @@ function resident({ model, streams }: Opened): BoundTensor[] {
   return [...model.tensors.values()].filter(({ name }) => streams?.tensors.has(name) !== true);
 }
 
+/** Tensors that are read while the model is loaded: those of its file that are in the arena, and the factors of adapters. */
+function tensorsRead(opened: Opened): BoundTensor[] {
+  const factors = opened.model.adapters.flatMap(({ pairs }) => [...pairs.values()].flatMap(({ a, b }) => [a, b]));
+  return [...resident(opened), ...factors];
+}
+
 /** A model with places for everything its plan refers to. The plan region begins with the frequencies. */
 interface Layout {
   readonly model: PlacedModel;
   readonly weightsBytes: number;
+  readonly adaptersBytes: number;
   readonly streamBytes: number;
   readonly scratch: Scratch;
   readonly frequencies: Place;
   readonly plan: Plan;
 }
 
+/** Of a layout that is only measured. */
+const NOWHERE = { weightsAt: 0, adaptersAt: 0, streamAt: 0, scratchAt: 0, planAt: 0 };
+
 function layOut(
   opened: Opened,
-  { weightsAt, streamAt, scratchAt, planAt }: Pick<EnginePlace, 'weightsAt' | 'streamAt' | 'scratchAt' | 'planAt'>,
+  { weightsAt, adaptersAt, streamAt, scratchAt, planAt }: Pick<EnginePlace, keyof typeof NOWHERE>,
 ): Layout {
-  const { h, options } = opened.model;
+  const { h, options, adapters } = opened.model;
   const { tensors, bytes: weightsBytes } = placeTensors(opened, weightsAt);
+  const { pairs, bytes: adaptersBytes } = placeAdapters(adapters, adaptersAt);
   const stream = opened.streams === null ? null : placeStream(opened.model, opened.streams, streamAt);
-  const model = { h, options, tensors, parts: stream?.parts ?? new Map(), gathered: stream?.gathered ?? new Map() };
+  const { parts, gathered } = stream ?? { parts: new Map(), gathered: new Map() };
+  const model = { h, options, tensors, adapters, parts, gathered, pairs };
   const scratch = layOutScratch(model, scratchAt);
   const frequencies = { name: 'frequencies', at: planAt };
   const frequenciesBytes = h.rope === null ? 0 : ropeFrequenciesBytes(h.rope.dimensions / 2, h.rope.scaling !== null);
   const recordsAt = planAt + alignUp(frequenciesBytes);
   const plan = new Plan(sink => compile(model, scratch, frequencies, sink), recordsAt, options, stream?.facts ?? null);
-  return { model, weightsBytes, streamBytes: stream?.bytes ?? 0, scratch, frequencies, plan };
+  return { model, weightsBytes, adaptersBytes, streamBytes: stream?.bytes ?? 0, scratch, frequencies, plan };
 }
 
 /** Keys and values kept in blocks: every head begins with a block, so its size must be a multiple of one. */

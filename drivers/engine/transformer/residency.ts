@@ -87,7 +87,12 @@ function programOrder(model: Model<BoundTensor>): Record<'body' | 'head', readon
   const tensors = new Map([...model.tensors].map(([name, t]) => [name, nowhere(t)]));
   const sink = new ProductOrder(model.tensors);
   const scratch = layOutScratch(model, 0);
-  compile({ ...model, tensors, parts: new Map(), gathered: new Map() }, scratch, { name: 'frequencies', at: 0 }, sink);
+  compile(
+    { ...model, tensors, parts: new Map(), gathered: new Map(), pairs: new Map() },
+    scratch,
+    { name: 'frequencies', at: 0 },
+    sink,
+  );
   return sink.found;
 }
 

@@ -20,7 +20,8 @@ export interface Progress {
   readonly looked: number; // step of the last look at the held-out part; -1: none yet
   readonly first: number | null; // held-out loss before the first update
   readonly held: number | null; // at the last look
-  readonly loss: number | null; // of the last update
+  readonly began: number | null; // loss of the first update
+  readonly loss: number | null; // of the last
   readonly tokens: number; // trained on
   readonly measured: number; // tokens that were only measured
   readonly cycles: number;

@@ -45,10 +45,18 @@ export function trainedAt(s: Settings, c: Course, epoch: number, i: number): num
   return permuted(c.heldOut + place, c.sequences, s.seed, 0);
 }
 
-/** Why the loop ended; failed without a message: it is told already. */
-export type Ending =
-  | { readonly kind: 'done' | 'stopped' | 'patience' | 'frozen' }
-  | { readonly kind: 'failed'; readonly message: string };
+/** How a loop ends: at its end, one way or the other; by a signal; by a batch that faulted or was refused (without a message: it is told already). */
+export interface Finished {
+  readonly kind: 'done' | 'patience' | 'frozen';
+}
+export interface Stopped {
+  readonly kind: 'stopped';
+}
+export interface Failed {
+  readonly kind: 'failed';
+  readonly message: string;
+}
+export type Ending = Finished | Stopped | Failed;
 
 /** Whoever runs a loop. What returns a number returns 0, or something else after a message: then the loop ends. */
 export interface Keeper {
@@ -69,8 +77,6 @@ interface Loss {
   readonly cycles: number;
   readonly most: number; // cycles, as the plan bounds them
 }
-type Failed = Extract<Ending, { kind: 'failed' }>;
-type Stopped = { readonly kind: 'stopped' };
 type Outcome<T> = Generator<void, T | Failed | Stopped, void>;
 
 const mean = (loss: Loss): number => loss.sum / loss.targets;
@@ -86,7 +92,7 @@ const together = (a: Loss, b: Loss): Loss => ({
   most: a.most + b.most,
 });
 /** What became of a part of the loop: it is over, for one reason or the other, or has what it was for. */
-const isOver = (outcome: object): outcome is Failed | Stopped => 'kind' in outcome;
+export const isOver = (outcome: object): outcome is Failed | Stopped => 'kind' in outcome;
 
 export const BEGINNING: Progress = {
   step: 0,
@@ -95,6 +101,7 @@ export const BEGINNING: Progress = {
   looked: -1,
   first: null,
   held: null,
+  began: null,
   loss: null,
   tokens: 0,
   measured: 0,
@@ -190,9 +197,9 @@ export class Loop {
     const { state } = device;
     if (state.frozen !== 0) return { frozen: true };
     const elapsedNs = yield* this.elapsed();
-    const { tokens, cycles } = this.progress;
+    const { tokens, cycles, began } = this.progress;
     const about = { tokens: tokens + loss.tokens, cycles: cycles + loss.cycles, elapsedNs };
-    this.progress = { ...this.progress, ...about, step: step + 1, loss: mean(loss) };
+    this.progress = { ...this.progress, ...about, step: step + 1, began: began ?? mean(loss), loss: mean(loss) };
     const line: StepLine = {
       step: step + 1,
       epoch: epoch + 1,
@@ -255,8 +262,13 @@ export class Loop {
     return { better };
   }
 
-  /** The loss over the held-out part, or where nothing is held out over the first sequences. */
-  *measure(kind: number): Outcome<Loss> {
+  /** The mean loss over the held-out part, or where nothing is held out over the first sequences: of the parameters as they are. */
+  *finalLoss(kind: number): Outcome<{ readonly loss: number }> {
+    const loss = yield* this.measure(kind);
+    return isOver(loss) ? loss : { loss: mean(loss) };
+  }
+
+  private *measure(kind: number): Outcome<Loss> {
     const { settings, course } = this.parts;
     const count = course.heldOut || Math.min(course.sequences, MEASURED_MAX);
     let loss = NOTHING;

@@ -1,0 +1,76 @@
+// A training as the store keeps it: run.json says everything that decides what it computes, and what has become of it. Whether it is under way
+// is asked of the machine: a process of that number, begun at that time, since this power-on.
+
+import { E, utf8Encode } from '../../../kernel/abi/index.ts';
+import { join, readText } from '../files.ts';
+import { times } from '../fmt.ts';
+import { processTable } from '../processes.ts';
+import type { Context } from '../program.ts';
+import type { Course } from './loop.ts';
+import type { Settings } from './options.ts';
+import type { Prepared } from './prepare.ts';
+import type { Place } from './store.ts';
+import { writeBytes } from './whole-file.ts';
+
+type Caller = Pick<Context, 'sys' | 'fail' | 'failCall'>;
+
+/** running: its process is there, or the power went; stopped: by a signal; failed: its batch faulted or was refused; done: a version came of it. */
+export type RunState = 'running' | 'stopped' | 'failed' | 'done';
+
+export interface Run {
+  readonly format: typeof FORMAT;
+  readonly state: RunState;
+  readonly reason: string; // of failed
+  readonly model: { readonly path: string; readonly name: string; readonly digest: string };
+  readonly data: Prepared & { readonly path: string };
+  /** With all choices made that the plan made. */
+  readonly settings: Settings;
+  readonly course: Course;
+  readonly parameters: number;
+  readonly begun: number; // seconds since 1970
+  readonly process: { readonly pid: number; readonly startNs: number; readonly bootEpoch: number };
+}
+
+const FORMAT = 'arena8-run-1';
+
+/** Files of a run beside those that Place names. */
+export const dataPath = (place: Place): string => join(place.directory, 'data');
+export const indexPath = (place: Place): string => join(place.directory, 'data.index');
+/** Parameters of the best step. */
+export const bestPath = (place: Place, step: number): string => join(place.directory, `best.${step}`);
+
+/** This process, as a run names it. */
+export function* thisProcess(ctx: Caller): Generator<void, Run['process'], void> {
+  const { sys } = ctx;
+  const pid = yield* sys.getpid();
+  const rows = yield* processTable(sys);
+  const row = typeof rows === 'number' ? undefined : rows.find(r => r.pid === pid);
+  return { pid, startNs: row?.startNs ?? 0, bootEpoch: (yield* times(sys)).bootEpochSeconds };
+}
+
+/** Whether the process of a run is there. */
+export function* isUnderWay(ctx: Caller, run: Run): Generator<void, boolean, void> {
+  if (run.state !== 'running') return false;
+  const { bootEpochSeconds } = yield* times(ctx.sys);
+  const rows = yield* processTable(ctx.sys);
+  if (typeof rows === 'number' || run.process.bootEpoch !== bootEpochSeconds) return false;
+  return rows.some(r => r.pid === run.process.pid && r.startNs === run.process.startNs && r.stat[0] !== 'Z');
+}
+
+/** The run of a place, null where there is none; or the status after a message. */
+export function* readRun(ctx: Caller, place: Place): Generator<void, Run | null | number, void> {
+  const text = yield* readText(ctx.sys, place.runPath);
+  if (text === -E.NOENT) return null;
+  if (typeof text === 'number') return yield* ctx.failCall(place.runPath, -text);
+  try {
+    const run = JSON.parse(text) as Run | null;
+    if (run?.format === FORMAT) return run;
+  } catch {
+    // Told below, as what has another format is.
+  }
+  return yield* ctx.fail(`${place.runPath}: not the record of a training`);
+}
+
+/** Writes the run of a place: 0, or the status after a message. */
+export const writeRun = (ctx: Caller, place: Place, run: Omit<Run, 'format'>): Generator<void, number, void> =>
+  writeBytes(ctx, place.runPath, utf8Encode(`${JSON.stringify({ format: FORMAT, ...run } satisfies Run)}\n`));
