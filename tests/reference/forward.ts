@@ -42,6 +42,14 @@ function norm(x: Vector, weight: Vector, bias: Vector | undefined, epsilon: numb
   return x.map((v, i) => (v - mean) * scale * weight[i]! + (bias?.[i] ?? 0));
 }
 
+/** A low-rank pair beside a product: y += scale · B · (A · x); A [rank][k], B [rows][rank]. */
+export interface ReferencePair {
+  readonly a: Vector;
+  readonly b: Vector;
+  readonly rank: number;
+  readonly scale: number;
+}
+
 const gelu = (x: number): number => 0.5 * x * (1 + Math.tanh(0.7978845608028654 * (x + 0.044715 * x ** 3)));
 const silu = (x: number): number => x / (1 + Math.exp(-x));
 
@@ -56,6 +64,10 @@ export class Forward {
   constructor(
     private readonly model: RandomModel,
     private readonly kvType: number,
+    /** Nothing is rounded: the float function of the dequantised weights. */
+    private readonly isExact = false,
+    /** By the name of the product. */
+    private readonly pairs: ReadonlyMap<string, ReferencePair> = new Map(),
   ) {
     this.keys = Array.from({ length: model.config.layers }, () => []);
     this.values = Array.from({ length: model.config.layers }, () => []);
@@ -92,7 +104,7 @@ export class Forward {
   private feedForward(b: string, f: Vector): Vector {
     const { act, gate } = FORMS[this.model.config.architecture];
     const activate = (v: number): number =>
-      act === 'silu' ? silu(v) : act === 'gelu' ? gelu(v) : roundF16(gelu(roundF16(v)));
+      act === 'silu' ? silu(v) : act === 'gelu' || this.isExact ? gelu(v) : roundF16(gelu(roundF16(v)));
     const up = this.product(`${b}ffn_up`, f);
     if (!gate) return this.product(`${b}ffn_down`, up.map(activate));
     const gates = this.product(`${b}ffn_gate`, f);
@@ -217,12 +229,18 @@ export class Forward {
   private product(name: string, x: Vector): Vector {
     const y = this.multiply(this.weight(`${name}.weight`), x);
     const bias = this.model.weights.get(`${name}.bias`);
+    const pair = this.pairs.get(name);
+    if (pair !== undefined) addPair(y, pair, x);
     return bias === undefined ? y : add(y, bias.values);
   }
 
   private multiply(w: Weight, x: Vector): Vector {
-    const act = rounded(x, w.type);
     const y = new Float64Array(w.rows);
+    if (this.isExact) {
+      for (let r = 0; r < w.rows; r++) for (let i = 0; i < w.k; i++) y[r]! += w.values[r * w.k + i]! * x[i]!;
+      return y;
+    }
+    const act = rounded(x, w.type);
     for (let r = 0; r < (w.index?.length ?? w.rows); r++) {
       let sum = 0;
       for (let i = 0; i < w.k; i++) sum += (w.values[r * w.k + i]! - this.minimum(w, r, i)) * act.values[i]!;
@@ -249,4 +267,12 @@ export class Forward {
 
 function add(a: Vector, b: Vector): Vector {
   return a.map((x, i) => x + b[i]!);
+}
+
+function addPair(y: Vector, { a, b, rank, scale }: ReferencePair, x: Vector): void {
+  for (let j = 0; j < rank; j++) {
+    let mid = 0;
+    for (let i = 0; i < x.length; i++) mid += a[j * x.length + i]! * x[i]!;
+    for (let r = 0; r < y.length; r++) y[r]! += scale * b[r * rank + j]! * mid;
+  }
 }

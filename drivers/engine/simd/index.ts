@@ -14,12 +14,6 @@ export {
 } from './layers';
 export { attention, attention_f16, attention_f32, attention_q4_0, attention_q8_0, soft_max } from './attention';
 export { run, run_op } from './execute';
-export { lora_row } from './lora';
-export {
-  causal_attention_jvp, gelu_jvp, gelu_mul_jvp, layer_norm_jvp, rms_norm_heads_jvp, rms_norm_jvp, silu_mul_jvp,
-} from './tangent';
-export { accumulate, perturb } from './normals';
-export { adam, sgd, squares } from './optimise';
 export { prices, set_prices, spent, take_spent } from './meter';
 export * from './sample';
 export * from './tokenize';

@@ -51,7 +51,7 @@ export class TrainForward {
     sink.layer(-1);
   }
 
-  /** The ops of a layer; without `whole` only what its gradients need, not the residual stream behind it. */
+  /** The ops of a layer; without `whole` only what its gradients need, not the sums that become the residual stream. */
   layer(layer: number, whole: boolean): void {
     const s = this.layout.layers[layer]!;
     const [from, to] = [this.dual(this.layout.residuals[layer]!), this.dual(this.layout.residuals[layer + 1]!)];
@@ -59,10 +59,10 @@ export class TrainForward {
     this.norm(`blk.${layer}.attn_norm`, from, this.dual(s.normed));
     if (this.h.architecture.parallel) {
       this.activate(layer, s);
-      if (whole) this.down(layer, s, between, false);
+      this.down(layer, s, whole ? between : null, false);
       this.attend(layer, s);
+      this.attentionOutput(layer, s, whole ? between : null);
       if (!whole) return;
-      this.attentionOutput(layer, s, between);
       this.copy(from, to);
       this.add(between, to);
       return;
@@ -72,9 +72,8 @@ export class TrainForward {
     this.attentionOutput(layer, s, between);
     this.norm(`blk.${layer}.ffn_norm`, between, this.dual(s.normedUp));
     this.activate(layer, s);
-    if (!whole) return;
-    this.copy(between, to);
-    this.down(layer, s, to, true);
+    if (whole) this.copy(between, to);
+    this.down(layer, s, whole ? to : null, true);
   }
 
   /** The residual stream of the picks → their logits. */
@@ -160,10 +159,8 @@ export class TrainForward {
   }
 
   /** sum += W_output · heads */
-  private attentionOutput(layer: number, s: LayerBuffers, sum: Dual): void {
-    const { h } = this;
-    const into = { name: `blk.${layer}.attn_output`, dst: sum, stride: h.embedding };
-    this.multiply(this.dual(s.heads), queryLength(h), this.layout.act, [into], { add: true });
+  private attentionOutput(layer: number, s: LayerBuffers, sum: Dual | null): void {
+    this.addUp(`blk.${layer}.attn_output`, s.heads, queryLength(this.h), sum, true);
   }
 
   /** normedUp → active */
@@ -193,10 +190,15 @@ export class TrainForward {
   }
 
   /** sum (+)= W_down · active */
-  private down(layer: number, s: LayerBuffers, sum: Dual, add: boolean): void {
-    const { h } = this;
-    const into = { name: `blk.${layer}.ffn_down`, dst: sum, stride: h.embedding };
-    this.multiply(this.dual(s.active), h.feedForward, this.layout.act, [into], { add });
+  private down(layer: number, s: LayerBuffers, sum: Dual | null, add: boolean): void {
+    this.addUp(`blk.${layer}.ffn_down`, s.active, this.h.feedForward, sum, add);
+  }
+
+  /** A product that goes to the residual stream; without a sum only what its gradients need. */
+  private addUp(name: string, src: Dual, k: number, sum: Dual | null, add: boolean): void {
+    if (sum === null) return this.products.middle(name, src, k);
+    const into = { name, dst: sum, stride: this.h.embedding };
+    this.multiply(this.dual(src), k, this.layout.act, [into], { add });
   }
 
   private multiply(src: Dual, k: number, act: Place, into: readonly Into[], options: ProductOptions = {}): void {

@@ -94,6 +94,13 @@ export class Products {
     this.addPair(name, src, k, dst, stride);
   }
 
+  /** Of a product that is computed again only what its gradients need: A · src. */
+  middle(name: string, src: Dual, k: number): void {
+    const pair = this.parts.parameters.pairs.get(name);
+    if (pair === undefined) return;
+    this.times(this.trained(pair.a, this.layout.working), src, k, this.midOf(name), { stride: this.parts.choice.rank });
+  }
+
   /** The same of several products on one source as inference has them: activations quantised, once for those of the same kind that follow each other. */
   quantised(src: Dual, k: number, act: Place, into: readonly Into[], options: ProductOptions = {}): void {
     const { add = false, head = false } = options;
@@ -159,7 +166,7 @@ export class Products {
     const mid = this.midOf(name);
     const [a, b] = [this.trained(pair.a, working), this.trained(pair.b, working)];
     const grown = { add: true, times: this.scale, stride };
-    this.times(a, src, k, mid, { stride: rank });
+    this.middle(name, src, k);
     this.times(b, mid, rank, dst, grown);
     if (tangents === null || src.tangent === null || dst.tangent === null || mid.tangent === null) return;
     this.times(a, src.tangent, k, mid.tangent, { stride: rank });
