@@ -39,6 +39,7 @@ import type { StopAt } from '../kernel/step.ts';
 import type { TraceNews } from '../kernel/trace.ts';
 import { Certificates, type CertificateFile } from '../kernel/wcet/certificate.ts';
 import { meterTable, Prices } from '../kernel/wcet/price.ts';
+import { TrainPrices } from '../kernel/wcet/train-price.ts';
 import { hostTarget, parseCalibration, TARGET_DEFAULT, TARGETS, type Target } from '../kernel/wcet/targets.ts';
 import { ExecDevice, type ExecResult } from './exec-device.ts';
 import { bestBuild, type Build } from './fused.ts';
@@ -313,6 +314,7 @@ function pricer(parts: Parts): Pricer {
   if (isRefusal(certificates)) throw new Error(certificates.message);
   return {
     plan: (target, plan) => Prices.of(certificates, target, plan),
+    training: (target, source) => TrainPrices.of(certificates, target, source),
     meterTable: target => meterTable(certificates, target),
   };
 }

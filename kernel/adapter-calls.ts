@@ -2,18 +2,10 @@
 // decoded, rights checked, and what was done is written down. Who applies one changes what everybody's sessions say, so that it is a matter of
 // the right to manage; and of the right to read the file.
 
-import {
-  f32OfBits,
-  isRefusal,
-  PlanReport,
-  refuse,
-  type CallName,
-  type Handler,
-  type Refusal,
-} from './abi/index.ts';
+import { isRefusal, PlanReport, refuse, type CallName, type Handler, type Refusal } from './abi/index.ts';
 import { fromHex, type AuditFields } from '../trust/index.ts';
 import { f32Text } from '../vfs/fs-gguf.ts';
-import { adapterName } from './adapters.ts';
+import { checkName, nameOf } from './adapters.ts';
 import type { Loader } from './loader.ts';
 import type { Right } from './rights.ts';
 import type { Journal } from './service.ts';
@@ -34,13 +26,20 @@ export interface AdapterGate extends Pick<TrustGate, 'text' | 'withPath' | 'read
 export const ADAPTER_CALLS = ['adapter_apply', 'adapter_detach'] as const satisfies readonly CallName[];
 type AdapterHandlers = { readonly [N in (typeof ADAPTER_CALLS)[number]]: Handler<N> };
 
+/** A float that came through a register. */
+function f32OfBits(bits: number): number {
+  const cell = new DataView(new ArrayBuffer(4));
+  cell.setInt32(0, bits);
+  return cell.getFloat32(0);
+}
+
 /** What is managed, as rights name it. */
 const OBJECT = 'adapters';
 
 export function adapterCalls({ arena, loader, journal }: AdapterContext, gate: AdapterGate): AdapterHandlers {
-  const apply = (given: string, scale: number): AuditFields | Refusal | number => {
+  const apply = (given: string, called: string, scale: number): AuditFields | Refusal | number => {
     if (!Number.isFinite(scale)) return refuse('INVAL', 7001, `scale ${scale} is no finite number`);
-    const name = adapterName(given);
+    const name = called === '' ? nameOf(given) : checkName(called);
     if (isRefusal(name)) return name;
     const refused = gate.denied('manage', OBJECT) ?? gate.busy();
     if (refused !== null) return refused;
@@ -52,11 +51,11 @@ export function adapterCalls({ arena, loader, journal }: AdapterContext, gate: A
     return { 'arena8.path': path, 'arena8.name': name, 'arena8.digest': fromHex(digest)!, ...journal.modelFields() };
   };
   return {
-    adapter_apply: (pathAt, pathBytes, bits, at, capacity) =>
+    adapter_apply: (pathAt, pathBytes, nameAt, nameBytes, bits, at, capacity) =>
       gate.withPath(pathAt, pathBytes, given => {
         if (capacity < PlanReport.bytes) return gate.fail(refuse('RANGE', 0, 'no room for a PlanReport'));
         const scale = f32OfBits(bits);
-        const done = apply(given, scale);
+        const done = apply(given, gate.text(nameAt, nameBytes), scale);
         if (typeof done === 'number' || isRefusal(done)) return gate.noted('apply', { 'arena8.path': given }, done);
         PlanReport.write(arena.u8, at, loader.current()!.report);
         return gate.noted('apply', { ...done, 'arena8.value': `scale ${f32Text(scale)}` }, null);

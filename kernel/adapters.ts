@@ -6,7 +6,9 @@ import {
   ADAPTER_COLUMNS,
   ADAPTERS,
   LIMITS,
+  NO_ADAPTER,
   refuse,
+  shown,
   type AdapterUse,
   type ModelImage,
   type RecordValue,
@@ -24,16 +26,16 @@ export type AdapterWish = Pick<AdapterUse, 'name' | 'path' | 'digest' | 'scale'>
 const SCALES = ['scale0', 'scale1', 'scale2', 'scale3'] as const satisfies readonly (keyof Options)[];
 export type Scales = Pick<Options, (typeof SCALES)[number]>;
 
-/** What an adapter from that file is called: the file's name without .gguf, which records and command lines can hold. */
-export function adapterName(path: string): string | Refusal {
-  const name = path.slice(path.lastIndexOf('/') + 1).replace(/\.gguf$/, '');
-  if (/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name) && name.length <= LIMITS.adapterNameBytes) return name;
-  return refuse(
-    'INVAL',
-    7001,
-    `${path}: an adapter is called as its file is: 1 to ${LIMITS.adapterNameBytes} letters, digits and . _ -, with .gguf behind`,
-  );
+/** What an adapter may be called, so that command lines and records can hold it; its name, or why not. */
+export function checkName(name: string): string | Refusal {
+  const most = LIMITS.adapterNameBytes;
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name) && name.length <= most && name !== NO_ADAPTER) return name;
+  return refuse('INVAL', 7001, `adapter name ${shown(name)}: 1 to ${most} letters, digits and . _ - are a name`);
 }
+
+/** What an adapter from that file is called where nobody says otherwise. */
+export const nameOf = (path: string): string | Refusal =>
+  checkName(path.slice(path.lastIndexOf('/') + 1).replace(/\.gguf$/, ''));
 
 // ── Scales of sessions ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 

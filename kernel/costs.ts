@@ -9,6 +9,7 @@ import type { Disk, Disks } from './disks.ts';
 import type { Layout } from './layout.ts';
 import { panic } from './panic.ts';
 import type { PlanSource, Prices } from './wcet/price.ts';
+import type { TrainingSource, TrainPrices } from './wcet/train-price.ts';
 import type { Target } from './wcet/targets.ts';
 
 /** The most that take_spent answers: there may be more. */
@@ -17,11 +18,13 @@ const U32_MAX = 0xffffffff;
 /** Prices on a target, as the certificates of the compiled kernels give them. */
 export interface Pricer {
   plan(target: Target, plan: PlanSource): PlanPrices | Refusal;
+  training(target: Target, source: TrainingSource): TrainingPrices | Refusal;
   /** What Compute.set_prices wants. */
   meterTable(target: Target): Uint32Array;
 }
 /** What is asked of a priced plan. */
 export type PlanPrices = Pick<Prices, keyof Prices>;
+export type TrainingPrices = Pick<TrainPrices, keyof TrainPrices>;
 
 export class Costs {
   /** Transfers of the block device since power-on. */
@@ -64,6 +67,11 @@ export class Costs {
 
   price(plan: PlanSource, target = this.inForce): PlanPrices | Refusal {
     return this.pricer.plan(target, plan);
+  }
+
+  /** The same of a training plan, on the target in force. */
+  priceTraining(source: TrainingSource): TrainingPrices | Refusal {
+    return this.pricer.training(this.inForce, source);
   }
 
   /** Books a system call; returns its cycles. */

@@ -9,9 +9,11 @@ import type { Life } from './life.ts';
 import { isChunkBegin, Passes, type Part } from './pass.ts';
 import type { Residency } from './residency.ts';
 import { Samples, SAMPLES_BYTES } from './samples.ts';
+import { TRAIN_SLOT } from './sched.ts';
 import type { Segments } from './segments.ts';
 import type { Service } from './service.ts';
 import type { Session } from './session.ts';
+import type { Trainer } from './train/trainer.ts';
 import { transferCycles } from './wcet/targets.ts';
 
 /** What the pass at hand, or the last one, has taken so far, and takes at most; the prices of its plan. Null: there was none. */
@@ -50,6 +52,7 @@ export class Dispatcher {
     private readonly residency: Residency,
     private readonly segments: Segments,
     private readonly life: Life,
+    private readonly training: Trainer,
   ) {
     const { arena, lay } = k;
     this.passes = new Passes(k, charging, residency, life);
@@ -72,7 +75,7 @@ export class Dispatcher {
     return { cycles: clock.cycles() - from + processor.unbooked, bound, prices: loader.prices() };
   }
 
-  /** One segment: a pass, a page moved, or reads that have failed waited for. False when nothing can run. */
+  /** One segment: a pass, a slice of a training, a page moved, or reads that have failed waited for. False when nothing can run. */
   run(): boolean {
     const { loader, sched, clock, table, streams } = this.k;
     if (this.held !== null) {
@@ -88,6 +91,10 @@ export class Dispatcher {
     this.resume();
     const order = this.order(engine);
     for (const slot of order) {
+      if (slot === TRAIN_SLOT) {
+        this.training.slice();
+        return true;
+      }
       const s = table.at(slot)!;
       if (this.residency.isReady(s, s.get('pos') + this.alone(s, engine))) {
         this.pass(engine, order.slice(order.indexOf(slot)));
@@ -131,7 +138,9 @@ export class Dispatcher {
   private order(engine: Engine): readonly number[] {
     const { sched, clock, table } = this.k;
     this.rouse();
-    return sched.order(clock.cycles(), slot => this.nextCycles(table.at(slot)!, engine));
+    return sched.order(clock.cycles(), slot =>
+      slot === TRAIN_SLOT ? this.training.next : this.nextCycles(table.at(slot)!, engine),
+    );
   }
 
   /** The next moment at which something can run that cannot now, in cycles; null: nothing waits for time. */
@@ -214,6 +223,7 @@ export class Dispatcher {
   private rouse(): void {
     const { clock, sched, table } = this.k;
     const nowNs = clock.nowNs();
+    this.training.rouse();
     for (const s of table.live()) {
       const awake = this.canRun(s, nowNs);
       if (awake === s.isAwake) continue;
@@ -268,8 +278,11 @@ export class Dispatcher {
     let { n: rows, positions, bound: cycles } = parts[0]!;
     this.residency.take(first, first.get('pos') + rows);
     const sessions = this.sessionsMax === 0 ? batch : this.sessionsMax;
-    const most = Math.min(this.segments.passMax, cycles + sched.slack(clock.cycles(), cycles));
+    // A training's server alone holds nobody up.
+    const slack = table.servers === 0 ? Infinity : sched.slack(clock.cycles(), cycles);
+    const most = Math.min(this.segments.passMax, cycles + slack);
     for (const slot of order.slice(1)) {
+      if (slot === TRAIN_SLOT) continue;
       if (rows === batch || parts.length === sessions || cycles >= most) break;
       const s = table.at(slot)!;
       if (s.isSuspended) continue;

@@ -4,6 +4,7 @@
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js';
 import {
   DISK_SET,
+  ENGINE_REGIONS,
   formatRefusal,
   ggmlTypeName,
   IOCTL,
@@ -42,6 +43,7 @@ import { ROOT, type Credentials } from '../vfs/permission.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import type { Arena } from './arena.ts';
 import type { User } from './accounts.ts';
+import { adaptersText } from './adapters.ts';
 import { Attestor, type Attested } from './attest.ts';
 import { AuditJournal, refusedFields, SILENT } from './audit/journal.ts';
 import { sealerOf } from './audit/content.ts';
@@ -275,6 +277,7 @@ export class Kernel {
       journal: this.journal,
       breached: breach => this.breached(breach),
       monitor: this.monitor,
+      sha256: hw.sha256,
     });
     this.forecast = new Forecast(arena, this.lay, this.vfs, this.costs, this.loader);
     const calls = new SystemCalls({
@@ -328,7 +331,7 @@ export class Kernel {
     this.log.print(`driver: rng xor128 lcg, seed ${hw.seed}`);
     this.plugDisks();
     this.mountRoot(mounter, dev);
-    arena.seal(['weights', 'stream', 'tensors', 'vocabulary', 'kv', 'scratch', 'plan', 'session', 'vocabulary only']);
+    arena.seal([...ENGINE_REGIONS, 'train', 'vocabulary only']);
     this.log.print(`arena sealed: ${arena.remaining()} bytes for models`);
     this.monitor.begin();
     this.readQuotas();
@@ -612,6 +615,7 @@ export class Kernel {
     });
     proc('tensors', () => this.tensorsText());
     proc('pages', () => this.sessions.pages(this.reader()));
+    proc('adapters', () => adaptersText(this.loader.engine()?.options.adapters ?? []));
     proc('packages', () => this.packages.packagesText());
     proc('keys', () => this.packages.keys.text());
     proc('audit', () => this.auditLines(this.reader()).join(''));
@@ -620,6 +624,8 @@ export class Kernel {
     proc('plan', () => this.stepView().plan());
     proc('diskmodels', () => this.disks.modelsText());
     proc('trace', () => this.trace.text());
+    proc('training', () => this.sessions.training.text());
+    proc('traintensors', () => this.sessions.training.tensorsText());
   }
 
   /** The processor's place in its plan, as who reads may see it. */
@@ -739,6 +745,8 @@ export class Kernel {
   switchTarget(name: string): Refusal | null {
     const target = this.costs.find(name);
     if (isRefusal(target)) return target;
+    const training = this.sessions.training.busy();
+    if (training !== null) return training;
     const active = this.sessions.active();
     if (active > 0)
       return refuse(
@@ -766,6 +774,8 @@ export class Kernel {
         3002,
         `${active} session${active === 1 ? ' is' : 's are'} running: model and retries of disks change when none is`,
       );
+    const training = (wanted.set & DISK_TIMES) !== 0 ? this.sessions.training.busy() : null;
+    if (training !== null) return training;
     if ((wanted.set & DISK_TIMES) !== 0) this.costs.drain();
     const refusal = this.disks.configure(name, wanted);
     if (refusal !== null || (wanted.set & DISK_TIMES) === 0) return refusal;

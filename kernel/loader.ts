@@ -280,7 +280,7 @@ export class Loader {
     return this.reload(loaded, adapters);
   }
 
-  /** Takes an adapter away, or with '' all; returns how many there were. */
+  /** Takes an adapter away, or with '' all; returns how many. */
   detachAdapter(name: string): number | Refusal {
     const { loaded } = this;
     if (loaded === null) return refuse('NODEV', 2001, 'no model loaded: llmctl load FILE');
@@ -289,7 +289,7 @@ export class Loader {
       return refuse('NOENT', 7001, `no adapter ${shown(name)} is applied: ${namesOf(loaded) || 'there is none'}`);
     const kept = name === '' ? [] : adapters.filter(a => a.name !== name);
     if (adapters.length === 0) return 0;
-    return this.reload(loaded, kept) ?? adapters.length;
+    return this.reload(loaded, kept) ?? adapters.length - kept.length;
   }
 
   /** The same model with other adapters; what was loaded before it remains that. */
@@ -871,7 +871,13 @@ export class Loader {
     };
   }
 
-  /** In which of the targets' regions an address lies. */
+  /** In which of the targets' regions an address of the loaded model, or below it, lies. */
+  regionOf(): (address: number) => MemoryRegion {
+    const { budget, place } = this.loaded ?? panic('no model, no regions');
+    return this.regionsOf(budget, place);
+  }
+
+  /** The same of any model. */
   private regionsOf(budget: EngineBudget, place: EnginePlace): (address: number) => MemoryRegion {
     const { windowAt, dmaAt, pipesAt } = this.lay;
     const io = Math.min(windowAt, dmaAt, pipesAt);

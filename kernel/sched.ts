@@ -28,17 +28,25 @@ export const ServerRecord = layout({
   begin: 'u64', // of its period, whose deadline is begin + T; throttled: its refill; asleep: its period begins no sooner
   turn: 'u64', // the least goes first: cycles had of time that no server was due, or when it ran last (rr)
   misses: 'u32', // of its deadlines
-  reserved: 'u32',
+  background: 'u32', // 1: beyond its server it gets what nobody else wants
 });
 const field = ServerRecord.at;
 const STATE = { asleep: 0, ready: 1, throttled: 2 } as const;
 
-/** Bytes of the scheduler's table: 32 × 64 B = 2 KiB. */
-export const SCHED_BYTES = LIMITS.sessionsMax * ServerRecord.bytes;
+/** Behind the slots of sessions: the training's. */
+export const TRAIN_SLOT = LIMITS.sessionsMax;
+/** What it is in place of a session's id. */
+export const TRAINING = 0xffffffff;
+const SLOTS = LIMITS.sessionsMax + 1;
+/** Bytes of the scheduler's table: 33 × 64 B = 2,112 B. */
+export const SCHED_BYTES = SLOTS * ServerRecord.bytes;
 
 /** Periods are shorter, and soft servers further ahead are served without being charged, so that every sum stays below 2⁵³. */
 const HORIZON = 2 ** 51;
 const MILLION = 1_000_000;
+
+/** Less urgent than any priority. */
+const BACKGROUND = 2 ** 32;
 
 /** Who wants a server. Times in cycles. */
 export interface ServerOptions {
@@ -47,6 +55,7 @@ export interface ServerOptions {
   readonly budget: number; // at least its dearest step
   readonly period: number;
   readonly priority: number;
+  readonly background?: 0 | 1;
   /** The period was not asked for: it is what a deadline leaves after this long. */
   readonly lead?: number;
 }
@@ -137,7 +146,7 @@ export class Scheduler {
       return refuse(
         'BUSY',
         3002,
-        `a segment of ${this.host.show(blocking)} would be too long for session ${late}'s server`,
+        `a segment of ${this.host.show(blocking)} would be too long for ${whose(late)} server`,
       );
     this.blocking = blocking;
     return null;
@@ -162,7 +171,7 @@ export class Scheduler {
   }
 
   /** A session without a server, asleep. */
-  addBestEffort(slot: number, s: { readonly session: number; readonly priority: number }): void {
+  addBestEffort(slot: number, s: Pick<ServerOptions, 'session' | 'priority' | 'background'>): void {
     this.put(slot, s);
   }
 
@@ -198,14 +207,15 @@ export class Scheduler {
 
   /**
    * All that can run, in order of dispatch. edf: servers that are due by deadline, then the others in turn; fp: by priority, equals in turn;
-   * rr: in turn. Ties go to the lowest session id.
+   * rr: in turn. Ties go to the lowest session id. What is in the background comes behind all others, but takes its turn under rr.
    */
   order(now: number, cost: StepCost): readonly number[] {
     this.advance(now, cost);
     const key = (slot: number): readonly number[] => {
       const id = this.word(slot, 'session');
       if (!this.isInTurn(slot, now)) return [-1, this.deadline(slot), id];
-      return [this.policy === 'fp' ? this.word(slot, 'priority') : 0, this.get(slot, 'turn'), id];
+      const rank = this.policy === 'fp' ? this.word(slot, 'priority') : 0;
+      return [rank + (this.isBackground(slot) ? BACKGROUND : 0), this.get(slot, 'turn'), id];
     };
     const keyed = this.ready().map(slot => ({ slot, key: key(slot) }));
     keyed.sort((a, b) => a.key[0]! - b.key[0]! || a.key[1]! - b.key[1]! || a.key[2]! - b.key[2]!);
@@ -301,6 +311,11 @@ export class Scheduler {
     return this.get(slot, 'begin') + this.get(slot, 'period');
   }
 
+  /** Cycles of its budget that are left: what its next segment may take. */
+  remaining(slot: number): number {
+    return this.get(slot, 'remaining');
+  }
+
   server(slot: number): ReturnType<typeof ServerRecord.read> {
     return ServerRecord.read(this.arena.u8, this.recordAt(slot));
   }
@@ -336,7 +351,7 @@ export class Scheduler {
     const why =
       ppm > left || late === null
         ? ''
-        : `; ${late === s.session ? 'its' : `session ${late}'s`} deadlines must bear a segment of ${this.host.show(blocking)} (llmctl sched --segment-max)`;
+        : `; ${late === s.session ? 'its' : whose(late)} deadlines must bear a segment of ${this.host.show(blocking)} (llmctl sched --segment-max)`;
     const shortest = least(s.period, HORIZON, fits);
     const [what, lead] = s.lead === undefined ? ['period', 0] : ['deadline', s.lead];
     const advice =
@@ -421,7 +436,9 @@ export class Scheduler {
 
   /** Comes among those who run in turn: not before them, whatever it had not had while it was away. */
   private joinTurn(slot: number, now: number): void {
-    const others = this.ready().filter(other => other !== slot && this.isInTurn(other, now));
+    const others = this.ready().filter(
+      other => other !== slot && this.isInTurn(other, now) && this.isBackground(other) === this.isBackground(slot),
+    );
     const first = others.length === 0 ? this.lastTurn : Math.min(...others.map(other => this.get(other, 'turn')));
     this.set(slot, 'turn', Math.max(this.get(slot, 'turn'), first));
   }
@@ -459,11 +476,16 @@ export class Scheduler {
     return this.policy !== 'edf' || !this.isServer(slot) || this.get(slot, 'begin') > now;
   }
 
+  /** It runs in turn only when nobody else does. */
+  private isBackground(slot: number): boolean {
+    return this.policy !== 'rr' && this.word(slot, 'background') !== 0;
+  }
+
   // ── Records ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private slots(): number[] {
     const out: number[] = [];
-    for (let slot = 0; slot < LIMITS.sessionsMax; slot++) if (this.word(slot, 'session') !== 0) out.push(slot);
+    for (let slot = 0; slot < SLOTS; slot++) if (this.word(slot, 'session') !== 0) out.push(slot);
     return out;
   }
   private ready(): number[] {
@@ -482,7 +504,7 @@ export class Scheduler {
   private setState(slot: number, state: number): void {
     this.arena.u32[(this.recordAt(slot) + field.state) >> 2] = state;
   }
-  private word(slot: number, name: 'session' | 'kind' | 'state' | 'priority'): number {
+  private word(slot: number, name: 'session' | 'kind' | 'state' | 'priority' | 'background'): number {
     return this.arena.u32[(this.recordAt(slot) + field[name]) >> 2]!;
   }
   private get(slot: number, name: 'budget' | 'period' | 'remaining' | 'begin' | 'turn'): number {
@@ -495,6 +517,8 @@ export class Scheduler {
     this.arena.u32[i + 1] = Math.floor(value / 4294967296);
   }
 }
+
+const whose = (session: number): string => (session === TRAINING ? "the training's" : `session ${session}'s`);
 
 /** ⌊Q · 10⁶ / T⌋ */
 export function utilisationPpm(budget: number, period: number): number {

@@ -1,5 +1,5 @@
-// How long the processor can be held at most: the longest pass, the dearest step, a page on its way to the swap device, a program's quantum
-// of system calls. Nothing is preempted inside one of these, so together they are the blocking that servers must bear (Baker's B), and what
+// How long the processor can be held at most: the longest pass, the dearest step, the longest op of a training, a page on its way to the swap
+// device, a program's quantum of system calls. Nothing is preempted inside one of these, so together they are the blocking that servers must bear (Baker's B), and what
 // `llmctl status` prints. They follow from prices, before anything runs.
 
 import { LIMITS, refuse, SAMPLER_MODE, type Engine, type Refusal } from './abi/index.ts';
@@ -30,6 +30,8 @@ export class Segments {
     private readonly k: Service,
     private readonly charging: Charging,
     private readonly residency: Residency,
+    /** The longest op of the training that is open; 0: none is. */
+    private readonly trainingMax: () => number,
   ) {}
 
   /** Cycles that a pass may take at most. */
@@ -55,7 +57,8 @@ export class Segments {
     const dearest = Math.max(0, ...this.k.table.live().map(s => s.u64('stepMaxCycles')));
     const { loader, journal } = this.k;
     const others = [this.residency.moveCycles(), loader.drainMost(), this.quantumMax, journal.flushLeast()];
-    return Math.max(this.passMax, dearest, ...others);
+    const training = this.trainingMax();
+    return Math.max(this.passMax, dearest, training, ...others);
   }
 
   /** Another longest pass; 0: as long as a whole batch. Not a shorter one beside servers: what their responses were computed from is their steps. */

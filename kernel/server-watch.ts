@@ -1,4 +1,5 @@
-// What the scheduler tells of servers, noted where it is looked for: a session's misses in its record, everything in the trace.
+// What the scheduler tells of servers, noted where it is looked for: a session's misses in its record, everything of sessions in the trace. The
+// training's misses are in its state.
 
 import type { Clock } from './clock.ts';
 import type { SchedulerHost } from './sched.ts';
@@ -18,16 +19,20 @@ export class ServerWatch implements SchedulerHost {
 
   onMiss(slot: number, lateCycles: number): void {
     const s = this.table.at(slot);
-    s?.set('misses', s.get('misses') + 1);
-    this.trace.emit('miss', s?.id ?? 0, Math.ceil(this.clock.nsOf(lateCycles) / 1000), 0);
+    if (s === null) return;
+    s.set('misses', s.get('misses') + 1);
+    this.trace.emit('miss', s.id, Math.ceil(this.clock.nsOf(lateCycles) / 1000), 0);
   }
 
   onThrottle(slot: number, begin: number): void {
+    const s = this.table.at(slot);
+    if (s === null) return;
     const waits = this.clock.nsOf(Math.max(0, begin - this.clock.cycles()));
-    this.trace.emit('throttle', this.table.at(slot)?.id ?? 0, Math.ceil(waits / 1e6), 0);
+    this.trace.emit('throttle', s.id, Math.ceil(waits / 1e6), 0);
   }
 
   onRefill(slot: number, budget: number): void {
-    this.trace.emit('refill', this.table.at(slot)?.id ?? 0, budget, 0);
+    const s = this.table.at(slot);
+    if (s !== null) this.trace.emit('refill', s.id, budget, 0);
   }
 }

@@ -1,7 +1,7 @@
 // What the parts of the session service share: the machine's memory, clock and prices, the loaded model, the table of sessions, and the
 // ledgers that a request is entered in. Put together once, at boot.
 
-import type { Compute, Refusal, RngDriver, SessionOptions, SessionReport } from './abi/index.ts';
+import type { Compute, Hasher, Refusal, RngDriver, SessionOptions, SessionReport } from './abi/index.ts';
 import type { AuditFields, AuditOp } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import type { Vfs } from '../vfs/vfs.ts';
@@ -97,4 +97,5 @@ export interface Service {
   /** A charge lies outside its bounds. */
   readonly breached: (breach: Breach) => void;
   readonly monitor: Monitor;
+  readonly sha256: () => Hasher;
 }

@@ -105,7 +105,7 @@ export const STATE = {
 
 /** What a charge should have been and was: to audit. `what`: a segment, a step that drew a token, the whole session, or a pass of several. */
 export interface Breach extends Bound {
-  readonly what: Segment | 'step' | 'session' | 'pass';
+  readonly what: Segment | 'step' | 'session' | 'pass' | 'training';
   readonly session: number;
   readonly outputTokens: number;
   readonly pos: number; // of the first token of the step

@@ -29,6 +29,7 @@ import { Residency } from './residency.ts';
 import { Segments } from './segments.ts';
 import type { Report, Service } from './service.ts';
 import type { Caller, Session, Submitter } from './session.ts';
+import { Trainer } from './train/trainer.ts';
 import { transferCycles } from './wcet/targets.ts';
 
 type Figures = ReturnType<typeof LlmStats.read>;
@@ -45,14 +46,16 @@ export class Sessions {
   private readonly admission: Admission;
   private readonly dispatcher: Dispatcher;
   readonly probe: Probe;
+  readonly training: Trainer;
 
   constructor(private readonly k: Service) {
     this.charging = new Charging(k);
     this.residency = new Residency(k);
     this.life = new Life(k, this.charging, this.residency);
-    this.segments = new Segments(k, this.charging, this.residency);
+    this.segments = new Segments(k, this.charging, this.residency, () => this.training.opMax);
+    this.training = new Trainer(k, this.segments);
     this.admission = new Admission(k, this.charging, this.residency, this.segments, this.life);
-    this.dispatcher = new Dispatcher(k, this.charging, this.residency, this.segments, this.life);
+    this.dispatcher = new Dispatcher(k, this.charging, this.residency, this.segments, this.life, this.training);
     this.probe = new Probe(k, this.residency);
   }
 
@@ -142,8 +145,9 @@ export class Sessions {
     return 0;
   }
 
-  /** A process ended: so do its sessions, but those that were to outlive it. */
+  /** A process ended: so do its training and its sessions, but those that were to outlive it. */
   closeOwnedBy(pid: number): void {
+    this.training.closeOwnedBy(pid);
     for (const s of this.k.table.all()) if (s.get('pid') === pid && !s.isDetached) this.drop(s);
   }
 

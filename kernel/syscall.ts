@@ -61,6 +61,7 @@ import type { AuditFields, AuditOp } from '../trust/index.ts';
 import type { OpenFile } from '../vfs/file.ts';
 import { MAY, permits, ROOT } from '../vfs/permission.ts';
 import { pathOf, type Vfs } from '../vfs/vfs.ts';
+import { ADAPTER_CALLS, adapterCalls } from './adapter-calls.ts';
 import type { Arena } from './arena.ts';
 import type { PeriodBudget } from './budget.ts';
 import type { Chat } from './chat.ts';
@@ -87,6 +88,7 @@ import { explain } from './explain.ts';
 import { formatCall } from './strace.ts';
 import type { Attestor } from './attest.ts';
 import type { Packages } from './packages.ts';
+import { trainCalls } from './train/calls.ts';
 import { TRUST_CALLS, trustCalls } from './trust-calls.ts';
 
 /** What the calls act on. */
@@ -160,7 +162,10 @@ const RECORDED: ReadonlySet<CallName> = new Set<CallName>([
   'quota',
   'setuid',
   'auth_failed',
+  'train_open',
+  'train_close',
   ...TRUST_CALLS,
+  ...ADAPTER_CALLS,
 ]);
 
 type Handlers = { readonly [N in CallName]: Handler<N> };
@@ -276,6 +281,14 @@ export class SystemCalls {
     return r;
   }
 
+  /** While servers are admitted: a call that takes so long may run now, and no deadline is missed for it. */
+  private hasTime(cycles: number): boolean {
+    const { sessions } = this.k;
+    if (!sessions.isServing) return true;
+    this.allowed = cycles;
+    return sessions.mayTake(cycles);
+  }
+
   /** In a model file that is mounted as a directory, looking already reads, and reading turns blocks into numbers. */
   private looksIntoModel({ name, spec }: Entry, [first = 0, bytes = 0]: readonly number[]): boolean {
     const models = this.k.vfs.mounts().filter(m => m.fs.type === 'gguf');
@@ -359,9 +372,11 @@ export class SystemCalls {
     return -r.errno;
   }
 
-  /** No other model while sessions are live. */
+  /** No other model while sessions are live, or a training is open. */
   private busy(): Refusal | null {
     const n = this.k.sessions.active();
+    const training = this.k.sessions.training.busy();
+    if (training !== null) return training;
     return n === 0 ? null : refuse('BUSY', 3002, `${n} session${n === 1 ? ' is' : 's are'} running`);
   }
 
@@ -1065,10 +1080,7 @@ export class SystemCalls {
       session_open: (at, bytes, fd) =>
         this.withFile(fd, prompt => {
           if (bytes < SessionOptions.bytes) return -E.INVAL;
-          if (sessions.isServing) {
-            this.allowed = sessions.openingMax(prompt);
-            if (!sessions.mayTake(this.allowed)) return BLOCKED;
-          }
+          if (!this.hasTime(sessions.isServing ? sessions.openingMax(prompt) : 0)) return BLOCKED;
           const r = sessions.open(this.requester, at, prompt);
           if (sessions.isServing) this.caller.callsLeft = 0; // a server's first period may have begun: whoever submitted it yields
           return isRefusal(r) ? this.fail(r) : r;
@@ -1091,27 +1103,14 @@ export class SystemCalls {
       },
       session_tokens: (handle, from, at, capacity) => sessions.tokens(handle, from, at, capacity, this.requester),
       session_close: handle => sessions.close(handle, this.requester),
-      adapter_apply: () => -E.NOSYS,
-      adapter_detach: () => -E.NOSYS,
-      train_plan: () => -E.NOSYS,
-      train_open: () => -E.NOSYS,
-      train_batch: () => -E.NOSYS,
-      train_wait: () => -E.NOSYS,
-      train_read: () => -E.NOSYS,
-      train_write: () => -E.NOSYS,
-      train_steps: () => -E.NOSYS,
-      train_close: () => -E.NOSYS,
       session_find: id => sessions.find(id, this.requester),
       session_probe: (handle, at, bytes) => {
         if (bytes < ProbeOptions.bytes) return -E.INVAL;
         const look = sessions.look(handle, ProbeOptions.read(u8, at), this.requester);
         if (typeof look === 'number') return look;
         if (isRefusal(look)) return this.fail(look);
-        if (sessions.isServing) {
-          this.allowed = look.most;
-          if (!sessions.mayTake(look.most)) return BLOCKED;
-          this.caller.callsLeft = 0; // it has had of the servers' slack what there was
-        }
+        if (!this.hasTime(look.most)) return BLOCKED;
+        if (sessions.isServing) this.caller.callsLeft = 0; // it has had of the servers' slack what there was
         const file = sessions.probe.book(look);
         return isRefusal(file) ? this.fail(file) : this.install(file);
       },
@@ -1188,6 +1187,29 @@ export class SystemCalls {
         fail: r => this.fail(r),
         noted: (op, fields, r) => this.noted(op, fields, r),
       }),
+
+      // ── Training ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      ...trainCalls(k, {
+        requester: () => this.requester,
+        withFile: (fd, use) => this.withFile(fd, use),
+        hasTime: cycles => this.hasTime(cycles),
+        done: () => {
+          this.caller.wakeNs = null;
+        },
+        until: milliseconds => this.until(milliseconds),
+        fail: r => this.fail(r),
+      }),
+
+      // ── Adapters ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      ...adapterCalls(k, {
+        text: (at, bytes) => this.text(at, bytes),
+        withPath: (at, bytes, use) => this.withPath(at, bytes, use),
+        readable: (path, right) => this.readable(path, right),
+        busy: () => this.busy(),
+        denied: (right, object) => this.denied(right, object),
+        fail: r => this.fail(r),
+        noted: (op, fields, r) => this.noted(op, fields, r),
+      }),
     };
   }
 
@@ -1225,10 +1247,7 @@ export class SystemCalls {
   private readStored(file: OpenFile, at: number, capacity: number): number {
     const { costs, sessions } = this.k;
     const disk = costs.disks.of(file);
-    if (disk.isTimed && sessions.isServing) {
-      this.allowed = sessions.callMax + costs.transferMost(capacity, disk);
-      if (!sessions.mayTake(this.allowed)) return BLOCKED;
-    }
+    if (disk.isTimed && !this.hasTime(sessions.callMax + costs.transferMost(capacity, disk))) return BLOCKED;
     const { position } = file;
     const n = this.read(file, at, capacity);
     if (n === -E.IO) return this.fail(refuse('IO', 0, disk.complaint(n, capacity, position)));

@@ -135,8 +135,9 @@ const MEANING: Readonly<Record<TraceKind, string>> = {
   end: 'finish output_tokens',
   queue: 'waiting running',
   arena: 'bytes kv_pages',
+  train: 'training updates',
 };
-const TIMED: readonly TraceKind[] = ['pass', 'prefill', 'decode', 'token', 'swap-out', 'swap-in'];
+const TIMED: readonly TraceKind[] = ['pass', 'prefill', 'decode', 'token', 'swap-out', 'swap-in', 'train'];
 const nameOf = (e: TraceEvent): TraceKind => KINDS[e.kind - 1]!;
 
 /** The numbers of an event by name; words where the number stands for one. */

@@ -549,9 +549,124 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
     };
   },
   LOGITS_SUM: () => ({}),
+  FLOAT_MUL_MAT: () => floatMulMat({ biasAt: maybe(at(6)) }),
+  FLOAT_MUL_MAT_BACK: () => floatMulMat({ biasAt: 0 }),
+  OUTER: () => ({
+    [ops.Outer.dstAt]: at(0),
+    [ops.Outer.rows]: size(40),
+    [ops.Outer.k]: size(60),
+    [ops.Outer.srcAt]: at(1),
+    [ops.Outer.xAt]: at(2),
+    [ops.Outer.srcStride]: 50,
+    [ops.Outer.xStride]: 70,
+  }),
+  COLUMN_SUM: () => ({
+    [ops.ColumnSum.dstAt]: at(0),
+    [ops.ColumnSum.n]: size(200),
+    [ops.ColumnSum.srcAt]: at(1),
+    [ops.ColumnSum.srcStride]: 220,
+  }),
+  RMS_NORM_BACK: () => ({ ...normBack(), [ops.NormBack.weightsGradAt]: maybe(at(4)) }),
+  LAYER_NORM_BACK: () => ({
+    ...normBack(),
+    [ops.NormBack.weightsGradAt]: maybe(at(4)),
+    [ops.NormBack.biasGradAt]: maybe(at(5)),
+  }),
+  RMS_NORM_HEADS_BACK: () => ({
+    [ops.NormHeadsBack.at]: at(0),
+    [ops.NormHeadsBack.heads]: size(8),
+    [ops.NormHeadsBack.headDim]: size(40),
+    [ops.NormHeadsBack.stride]: 400,
+    [ops.NormHeadsBack.weightsAt]: maybe(at(2)),
+    [ops.NormHeadsBack.xAt]: at(1),
+    [ops.NormHeadsBack.weightsGradAt]: maybe(at(4)),
+  }),
+  ROPE_BACK: () => RECORDS['ROPE']!(1),
+  CAUSAL_ATTENTION: () => {
+    const headsKv = 1 + below(3);
+    return {
+      [ops.CausalAttention.dstAt]: at(0),
+      [ops.CausalAttention.qAt]: at(1),
+      [ops.CausalAttention.heads]: headsKv * (1 + below(3)),
+      [ops.CausalAttention.headsKv]: headsKv,
+      [ops.CausalAttention.headDim]: size(40),
+      [ops.CausalAttention.stride]: 600 + below(8),
+      [ops.CausalAttention.scoresAt]: at(6),
+    };
+  },
+  CAUSAL_ATTENTION_BACK: () => {
+    const headsKv = 1 + below(3);
+    return {
+      [ops.CausalAttentionBack.dstAt]: at(0),
+      [ops.CausalAttentionBack.srcAt]: at(2),
+      [ops.CausalAttentionBack.qAt]: at(1),
+      [ops.CausalAttentionBack.heads]: headsKv * (1 + below(3)),
+      [ops.CausalAttentionBack.headsKv]: headsKv,
+      [ops.CausalAttentionBack.headDim]: size(40),
+      [ops.CausalAttentionBack.stride]: 600 + below(8),
+      [ops.CausalAttentionBack.scoresAt]: at(6),
+    };
+  },
+  SILU_MUL_BACK: () => gatedBack(),
+  GELU_BACK: () => gatedBack(),
+  GELU_MUL: () => RECORDS['SILU_MUL']!(1),
+  GELU_MUL_BACK: () => gatedBack(),
+  CROSS_ENTROPY: () => crossEntropy(),
+  CROSS_ENTROPY_BACK: () => crossEntropy(),
+  ROWS_BACK: () => ({
+    [ops.RowsBack.dstAt]: at(0),
+    [ops.RowsBack.k]: size(200),
+    [ops.RowsBack.srcAt]: at(1),
+    [ops.RowsBack.rows]: 50 + below(20),
+    [ops.RowsBack.byPosition]: below(2),
+  }),
+  COPY: () => ({ [ops.Copy.dstAt]: at(0), [ops.Copy.n]: size(300), [ops.Copy.srcAt]: at(1) }),
+  FILL: () => ({ [ops.Fill.dstAt]: at(0), [ops.Fill.n]: size(300) }),
   SAMPLE: () => ({}),
   SCORE: () => ({}),
 };
+
+function floatMulMat({ biasAt }: { readonly biasAt: number }): Record<number, number> {
+  const type = oneOf(TYPES);
+  return {
+    [ops.FloatMulMat.dstAt]: at(0),
+    [ops.FloatMulMat.rows]: size(40),
+    [ops.FloatMulMat.k]: kFor(type, 288),
+    [ops.FloatMulMat.weightsAt]: at(3),
+    [ops.FloatMulMat.weightType]: type,
+    [ops.FloatMulMat.srcAt]: at(1),
+    [ops.FloatMulMat.biasAt]: biasAt,
+    [ops.FloatMulMat.dstStride]: 600,
+    [ops.FloatMulMat.srcStride]: 610,
+    [ops.FloatMulMat.rowAt]: at(2),
+  };
+}
+
+const normBack = (): Record<number, number> => ({
+  [ops.NormBack.dstAt]: at(0),
+  [ops.NormBack.n]: size(200),
+  [ops.NormBack.srcAt]: at(1),
+  [ops.NormBack.xAt]: at(2),
+  [ops.NormBack.weightsAt]: maybe(at(3)),
+});
+
+const gatedBack = (): Record<number, number> => ({
+  [ops.GatedBack.dstAt]: at(0),
+  [ops.GatedBack.n]: size(300),
+  [ops.GatedBack.srcAt]: at(1),
+  [ops.GatedBack.upAt]: at(2),
+  [ops.GatedBack.gradAt]: at(3),
+  [ops.GatedBack.upGradAt]: at(4),
+});
+
+const crossEntropy = (): Record<number, number> => ({
+  [ops.CrossEntropy.at]: at(0),
+  [ops.CrossEntropy.n]: 1 + size(2000),
+  [ops.CrossEntropy.stride]: 2100,
+  [ops.CrossEntropy.targetsAt]: at(5),
+  [ops.CrossEntropy.blockAt]: at(6),
+  [ops.CrossEntropy.tangentAt]: at(1),
+});
 
 /** Rows of a matrix of so many, from units of one or four. */
 function gathered(rows: number): Record<number, number> {
@@ -578,10 +693,19 @@ const ROW_BY_ROW = new Set([
   'KV_STORE',
   'ATTENTION',
   'LORA',
+  'CAUSAL_ATTENTION',
+  'CAUSAL_ATTENTION_BACK',
 ]);
 
 /** Ops that a head runs pick by pick. */
-const PICK_BY_PICK = new Set(['RMS_NORM', 'LAYER_NORM']);
+const PICK_BY_PICK = new Set([
+  'RMS_NORM',
+  'LAYER_NORM',
+  'RMS_NORM_BACK',
+  'LAYER_NORM_BACK',
+  'CROSS_ENTROPY',
+  'CROSS_ENTROPY_BACK',
+]);
 
 const NOTHING_MORE = { least: CLASSES.map(() => 0n), most: CLASSES.map(() => 0n) };
 

@@ -33,6 +33,8 @@ export const AUDIT_OPS = [
   'unregister',
   'swap',
   'rollback',
+  'apply', // an adapter was put beside the model
+  'detach', // adapters were taken away
   'attest',
   'login',
   'mount',
@@ -54,7 +56,7 @@ export const SIS_OP: Partial<Record<AuditOp, number>> = { load: 1, budget: 2, in
 export type AttributeKind = 'count' | 'u64' | 'real' | 'flag' | 'text' | 'hex' | 'words';
 
 /** Attributes that come together; see OP_GROUPS. */
-export type AttributeGroup = 'all' | 'object' | 'machine' | 'model' | 'request' | 'end';
+export type AttributeGroup = 'all' | 'object' | 'machine' | 'model' | 'request' | 'end' | 'training';
 
 export interface Attribute {
   readonly in: AttributeGroup;
@@ -96,6 +98,7 @@ export const ATTRIBUTES = {
   'arena8.engine': { in: 'model', kind: 'text', most: 16, help: 'engine that ran it' },
   'arena8.plan.digest': { in: 'model', kind: 'hex', most: 32, help: "SHA-256 of the plan, its prices left out" },
   'arena8.load': { in: 'model', kind: 'words', most: 224, help: 'options of the load, NAME=VALUE, as the plan has them' },
+  'arena8.adapters': { in: 'model', kind: 'words', most: 496, help: 'adapters beside it, NAME:DIGEST:SCALE: SHA-256 of the file, scale of requests that say no other' },
   // The request
   'gen_ai.operation.name': { in: 'request', kind: 'text', most: 16, help: 'text_completion, or score' },
   'gen_ai.conversation.id': { in: 'request', kind: 'text', most: 16, help: 'number of the session since power-on' },
@@ -118,6 +121,7 @@ export const ATTRIBUTES = {
   'arena8.request.budget_cycles': { in: 'request', kind: 'u64', help: 'of the server, each period' },
   'arena8.request.deadline_ns': { in: 'request', kind: 'u64', help: 'after submission; 0: none' },
   'arena8.request.timeout_ns': { in: 'request', kind: 'u64', help: 'after submission; 0: none' },
+  'arena8.request.scales': { in: 'request', kind: 'words', most: 72, help: 'of the adapters, where they are not the ones applied' },
   'gen_ai.usage.input_tokens': { in: 'request', kind: 'count', help: 'tokens of the prompt' },
   'arena8.cycles.least': { in: 'request', kind: 'u64', help: 'lower bound, said before' },
   'arena8.cycles.most': { in: 'request', kind: 'u64', help: 'upper bound, said before' },
@@ -143,6 +147,14 @@ export const ATTRIBUTES = {
   'arena8.quota.after': { in: 'end', kind: 'words', most: 192, help: 'and when it had ended' },
   'arena8.content': { in: 'end', kind: 'text', most: 8, help: 'of its texts, where they are to be stored: all, ids (token ids alone), too long, failed' },
   'arena8.content.digest': { in: 'end', kind: 'hex', most: 32, help: 'SHA-256 of the encrypted texts, where they are stored' },
+  // A training
+  'arena8.train.options': { in: 'training', kind: 'words', most: 256, help: 'what was asked for, NAME=VALUE; with all choices made, where it was opened' },
+  'arena8.train.parameters.digest': { in: 'training', kind: 'hex', most: 32, help: 'SHA-256 of the trained parameters at its end, f32 little-endian' },
+  'arena8.train.data.digest': { in: 'training', kind: 'hex', most: 32, help: 'SHA-256 of all batches that it learned from: of each TrainStep, then the sequences' },
+  'arena8.train.steps': { in: 'training', kind: 'count', help: 'updates' },
+  'arena8.train.tokens': { in: 'training', kind: 'u64', help: 'rows of sequences that were given to it' },
+  'arena8.train.cycles': { in: 'training', kind: 'u64', help: 'that it took' },
+  'arena8.train.loss': { in: 'training', kind: 'real', help: 'of its last batch: sum of -ln p of its targets' },
 } as const satisfies Record<string, Attribute>;
 export type AttributeName = keyof typeof ATTRIBUTES;
 
@@ -179,6 +191,7 @@ export function groupsOf(op: AuditOp): readonly AttributeGroup[] {
   if (isEnding(op)) return ['all', 'model', 'request', 'end'];
   if (op === 'submit') return ['all', 'request'];
   if (op === 'breach') return ['all', 'object', 'request', 'end'];
+  if (op === 'finetune') return ['all', 'object', 'model', 'training'];
   if (op === 'boot' || op === 'attest') return ['all', 'object', 'machine'];
   return ['all', 'object', 'model'];
 }

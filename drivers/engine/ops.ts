@@ -91,8 +91,8 @@ export enum Op {
   GELU_JVP = 53,
   GELU_MUL_JVP = 54,
   SQUARES = 55, // a sum of TrainBlock += Σ x², or Σ (x − anchor)²
-  ADAM = 56, // one step of AdamW (Loshchilov and Hutter 2019) over a vector of parameters
-  SGD = 57, // one step with momentum
+  ADAM = 56, // one step of AdamW (Loshchilov and Hutter 2019) over a vector of parameters; the gradient's place then holds what they were
+  SGD = 57, // one step with momentum; the same
   PERTURB = 58, // dst[n] = src + TrainBlock.sigma · normal(seed, from + i)
   ACCUMULATE = 59, // dst[n] += TrainBlock.coefficient · normal(seed, from + i)
 }
@@ -344,7 +344,7 @@ export enum Update {
   // ADAM, SGD: f32[n] each; the figures are TrainBlock's
   dstAt = 2, // parameters
   n = 3,
-  gradAt = 4,
+  gradAt = 4, // in: gradients; out: what the parameters were
   firstAt = 5, // first moments; SGD: momentum, 0 = none
   secondAt = 6, // second moments; ADAM only
   anchorAt = 7, // what the anchor penalty draws to; 0 = none

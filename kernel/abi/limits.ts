@@ -15,9 +15,9 @@ export const LIMITS = {
   dmaBytes: 16 * KiB, // block-device transfers while loading; one gzip-sized piece
   pipeBytes: 2 * KiB, // capacity of one pipe
   pipesMax: 8, // 8 × 2 KiB = 16 KiB, taken from the window region when a pipe opens
-  auditRecordBytes: 3712, // the longest audit record (3,651 B): what each live session keeps of the ring for its end
+  auditRecordBytes: 4288, // the longest audit record (4,267 B): what each live session keeps of the ring for its end
   auditContentBytes: 64 * KiB, // of a request's texts, before they are encrypted (storage)
-  auditRingBytes: 160 * KiB, // 32 × 3,714 B for sessions, and 44 KiB for what is not stored yet
+  auditRingBytes: 160 * KiB, // 32 × 4,290 B for sessions, and 25 KiB for what is not stored yet
 
   // Processes
   processesMax: 64, // every session may be a process of its own, beside shells and their pipelines

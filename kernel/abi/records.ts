@@ -618,6 +618,7 @@ export const TRACE = [
   'end', // a: index into FINISH, b: output tokens
   'queue', // a: sessions that wait, b: sessions that run
   'arena', // a: bytes in use, b: KV pages in use
+  'train', // duration: ops of a training, one after the other; session 0. a: the training, b: updates so far
 ] as const;
 export type TraceKind = Exclude<(typeof TRACE)[number], ''>;
 

@@ -171,14 +171,14 @@ export const SYSCALLS = {
 
   // Adapters and training
   adapter_apply: call(120, [['path', 'path'], ['name', 'path'], ['scale', 'int'], ['report', 'out', 'PlanReport']], 'Put a GGUF adapter beside the loaded model under this name (empty: its file name without .gguf), with this scale (f32 bits) for sessions that say no other. One of that name makes way for it. The model region is laid out again; on any failure it stays. Writes a PlanReport.', true),
-  adapter_detach: call(121, [['name', 'path']], 'Take an adapter away from the loaded model; empty: all. Returns how many there were. /proc/adapters lists them.', true),
+  adapter_detach: call(121, [['name', 'path']], 'Take an adapter away from the loaded model; empty: all. Returns how many. /proc/adapters lists them.', true),
   train_plan: call(122, [['options', 'in', 'TrainOptions'], ['report', 'out', 'TrainReport']], 'What training the loaded model so would take: TrainReport. Allocates nothing.', true),
   train_open: call(123, [['options', 'in', 'TrainOptions']], 'Begin to train the loaded model, which stays as it is: TrainOptions. Returns a handle; one training at a time.', true),
   train_batch: call(124, [['training', 'int'], ['sequences', 'fd'], ['step', 'in', 'TrainStep']], 'Give it a batch, read from the descriptor to its end (see TRAIN_SEQUENCE_WORDS), to be done between the passes of inference. Returns its targets.', true),
   train_wait: call(125, [['training', 'int'], ['state', 'out', 'TrainState'], ['milliseconds', 'int']], 'Wait until the batch is done, at most so long in virtual time (-1: for ever; 0: only ask). Returns 1 when it is, or 0.', true),
   train_read: call(126, [['training', 'int'], ['vector', 'int'], ['from', 'int'], ['buffer', 'out']], 'Read a vector of its state (TRAIN_VECTORS), from a byte on, between batches. Returns bytes; 0 at the end.', true),
   train_write: call(127, [['training', 'int'], ['vector', 'int'], ['from', 'int'], ['buffer', 'in']], 'Write a vector of its state, the same. Returns bytes.', true),
-  train_steps: call(128, [['training', 'int'], ['steps', 'int']], 'Say how many updates came before: a training that is resumed goes on with its state written and its updates counted.'),
+  train_steps: call(128, [['training', 'int'], ['steps', 'int'], ['frozen', 'int']], 'Say how many updates came before, and whether the parameters were frozen: a training that is resumed goes on with its state written and its updates counted.'),
   train_close: call(129, [['training', 'int']], 'End it: its memory is free again. What was not read is lost.', true),
 } as const satisfies Record<string, CallSpec>;
 

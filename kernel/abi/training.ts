@@ -116,7 +116,7 @@ export const TrainState = layout({
 /** Which vector of the state train_read and train_write mean; f32 each, in the order of TrainTensor. */
 export const TRAIN_VECTORS = ['parameters', 'first', 'second', 'anchor', 'gradients'] as const;
 
-/** The columns of /proc/training/tensors: a line of these names, then a line a trained tensor, with tabs between. */
+/** The columns of /proc/traintensors: a line of these names, then a line a trained tensor, with tabs between. */
 export const TRAIN_COLUMNS = ['name', 'columns', 'rows', 'from', 'count'] as const;
 
 /** Registers between the kernel and a training plan's ops (drivers/engine/ops.ts, TRAIN_…). */
@@ -174,7 +174,8 @@ export interface TrainBudget {
  * forward, forwardQuantised, backward. Over picks, after a forward: loss (with what the method wants of it), score (only TrainBlock.loss),
  * scoreQuantised. Over one row: zero (gradients = 0), perturb (of nes: working parameters = parameters + sigma · normals, which is what all its
  * forward passes read: with sigma 0 the parameters themselves; of fmea: tangents = normals, sigma being 1), gather (gradients += coefficient ·
- * normals), measure (TrainBlock.squares and distance), update. Records have prices for as many rows: ctx, picks, or one.
+ * normals), measure (TrainBlock.squares of the gradients, and distance), update (the gradients' place then holds what the parameters were), check
+ * (squares of the parameters, and distance), undo (parameters = what they were). Records have prices for as many rows: ctx, picks, or one.
  */
 export const TRAIN_SEGMENTS = [
   'forward',
@@ -188,6 +189,8 @@ export const TRAIN_SEGMENTS = [
   'gather',
   'measure',
   'update',
+  'check',
+  'undo',
 ] as const;
 export type TrainSegment = (typeof TRAIN_SEGMENTS)[number];
 
@@ -255,6 +258,9 @@ export type EngineAdapters = EngineOptions['adapters'];
 
 /** Which adapters a session uses: as they were applied; none; SessionOptions.scale0 … */
 export const ADAPTERS = { applied: 0, none: 1, given: 2 } as const;
+
+/** What command lines say for none: no adapter is called so. */
+export const NO_ADAPTER = 'none';
 
 /** The columns of /proc/adapters: a line of these names, then a line an applied adapter, in the order of SessionOptions.scale0 …, with tabs between. */
 export const ADAPTER_COLUMNS = ['name', 'path', 'digest', 'rank', 'alpha', 'scale', 'matrices', 'bytes'] as const;

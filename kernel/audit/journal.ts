@@ -2,6 +2,7 @@
 // admitted and when it ends. Texts are not among them, only digests under a salt of the record's own, so that nobody can guess a short prompt.
 
 import {
+  ADAPTERS,
   errnoName,
   FINISH,
   ggmlTypeName,
@@ -19,7 +20,9 @@ import {
 } from '../abi/index.ts';
 import { fromHex, joined, type AuditFields, type AuditOp } from '../../trust/index.ts';
 import type { OpenFile } from '../../vfs/file.ts';
+import { f32Text } from '../../vfs/fs-gguf.ts';
 import { ROOT } from '../../vfs/permission.ts';
+import { scalesOf } from '../adapters.ts';
 import type { Arena } from '../arena.ts';
 import type { Layout } from '../layout.ts';
 import type { Loaded, Loader } from '../loader.ts';
@@ -328,10 +331,20 @@ export class AuditJournal implements Journal {
         : {}),
       'arena8.request.deadline_ns': whole(o.deadlineNs),
       'arena8.request.timeout_ns': o.timeoutMs * 1e6,
+      ...this.scalesFields(o),
       ...(stops.length === 0
         ? {}
         : { 'arena8.stops.digest': this.digest(salt, joined(...stops.map(s => joined(Uint8Array.of(s.length), s)))) }),
     };
+  }
+
+  /** Scales of adapters that are not the applied ones. */
+  private scalesFields(o: Options): AuditFields {
+    const count = this.k.loader.engine()?.options.adapters.length ?? 0;
+    if (count === 0 || o.adapters === ADAPTERS.applied) return {};
+    const isNone = o.adapters === ADAPTERS.none;
+    const words = scalesOf(o, count).map(scale => (isNone ? '0' : f32Text(finite(scale))));
+    return { 'arena8.request.scales': words };
   }
 
   private digest(salt: Uint8Array, bytes: Uint8Array): Uint8Array {
@@ -365,6 +378,9 @@ function fieldsOf(loaded: Loaded): AuditFields {
     'arena8.engine': engine.name,
     'arena8.plan.digest': bytesOf(planDigest),
     'arena8.load': loadWords(loaded),
+    ...(engine.options.adapters.length === 0
+      ? {}
+      : { 'arena8.adapters': engine.options.adapters.map(a => `${a.name}:${a.digest}:${f32Text(a.scale)}`) }),
   };
 }
 

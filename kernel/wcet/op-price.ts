@@ -39,6 +39,8 @@ export interface PlanSource {
   readonly samplerAt: number;
 }
 
+const PRICE_BYTES = 8;
+
 export const SEGMENTS = ['body', 'head', 'sample', 'score'] as const;
 export type Segment = (typeof SEGMENTS)[number];
 
@@ -320,6 +322,23 @@ export function constantWord(plan: PlanSource, address: number): number | null {
       return plan.ctx;
     default:
       return null;
+  }
+}
+
+/** Writes the rows of prices that records point to, each as long as the longest that an op has: u64 cycles. `u32`: the arena. */
+export function fillRows(u32: Uint32Array, ops: readonly Op[]): void {
+  const write = (at: number, row: readonly number[]): void =>
+    row.forEach((price, i) => {
+      const word = (at + i * PRICE_BYTES) >> 2;
+      u32[word] = price % 2 ** 32;
+      u32[word + 1] = Math.floor(price / 2 ** 32);
+    });
+  const written = new Map<number, Row>();
+  for (const { tokensAt, positionsAt, row } of ops) {
+    if ((written.get(tokensAt)?.tokens.length ?? 0) >= row.tokens.length) continue;
+    written.set(tokensAt, row);
+    write(tokensAt, row.tokens);
+    if (row.positions !== null) write(positionsAt, row.positions);
   }
 }
 

@@ -12,6 +12,7 @@ import {
   SEGMENTS,
   chargeOf,
   constantWord,
+  fillRows,
   nothing,
   plus,
   range,
@@ -19,7 +20,7 @@ import {
   upperMilli,
   wholeCycles,
 } from './op-price.ts';
-import type { Op, PlanSource, Row, Segment } from './op-price.ts';
+import type { Op, PlanSource, Segment } from './op-price.ts';
 import { piecesOf, streamingOf, sumsOf, weightBytes } from './segment-price.ts';
 import type { Streaming, Sums } from './segment-price.ts';
 import { Shape } from './shape.ts';
@@ -95,8 +96,6 @@ export function meterTable(certificates: Certificates, target: Target): Uint32Ar
 
 // ── Plans ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const PRICE_BYTES = 8;
-
 /** Segments that run one after the other, each over tokens from a position on. */
 type Run = readonly [segment: Segment, tokens: number, position: number];
 type Stretch = readonly Run[];
@@ -165,20 +164,10 @@ export class Prices {
 
   /** Writes the rows that the records point to. `u32`: the arena. */
   fill(u32: Uint32Array): void {
-    const write = (at: number, row: readonly number[]): void =>
-      row.forEach((price, i) => {
-        const word = (at + i * PRICE_BYTES) >> 2;
-        u32[word] = price % 2 ** 32;
-        u32[word + 1] = Math.floor(price / 2 ** 32);
-      });
-    const written = new Map<number, Row>();
-    for (const s of SEGMENTS)
-      for (const { tokensAt, positionsAt, row } of this.#segments[s].ops) {
-        if ((written.get(tokensAt)?.tokens.length ?? 0) >= row.tokens.length) continue;
-        written.set(tokensAt, row);
-        write(tokensAt, row.tokens);
-        if (row.positions !== null) write(positionsAt, row.positions);
-      }
+    fillRows(
+      u32,
+      SEGMENTS.flatMap(s => this.#segments[s].ops),
+    );
   }
 
   /** One segment over `n` tokens from position `pos`, without what the sampler counts itself; over one row but for the body. */

@@ -17,6 +17,7 @@ import {
 } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { toBase64 } from '../../trust/index.ts';
+import { adapterOptions, adaptersJson, adaptersText, chooseAdapters, readAdapters } from '../lib/adapters.ts';
 import { audit, auditTakes, auditUsage } from '../lib/audit.ts';
 import { auditVerbOptions } from '../lib/audit-machine.ts';
 import { exp } from '../lib/exp.ts';
@@ -121,6 +122,7 @@ import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet
 
 const options = {
   ...optionsFor('submit', sessionOptions),
+  ...optionsFor('submit, perplexity', adapterOptions),
   json: { help: 'print one JSON object on one line' },
   ctx: { value: 'N', help: "load, plan, wcet: context length in tokens (default: the model's, 512, or what fits)" },
   kv: {
@@ -223,7 +225,7 @@ const verbs: Readonly<Record<string, Verb>> = {
     run: tokenize,
   },
   detokenize: { usage: 'ID...|- [--special]', takes: ['special'], operands: [1, Infinity], run: detokenize },
-  perplexity: { usage: 'FILE|-', takes: [], operands: [1, 1], run: perplexity },
+  perplexity: { usage: 'FILE|- [--adapter NAME[:X]]...', takes: ['adapter'], operands: [1, 1], run: perplexity },
   quantize: { usage: 'IN OUT TYPE [--requantize]', takes: ['requantize'], operands: [3, 3], run: quantize },
   prelink: { usage: 'FILE [OUT]', takes: [], operands: [1, 2], run: prelink },
   diff: { usage: 'FILE FILE', takes: [], operands: [2, 2], run: diffModels },
@@ -475,6 +477,7 @@ function* status(ctx: Ctx): Run {
   const served = yield* callSched(sys, null);
   if (typeof served === 'number') return yield* failAbout(ctx, '', served);
   const streamed = yield* streamFigures(sys);
+  const adapters = yield* readAdapters(sys);
   if (ctx.options.json) {
     yield* out.print(
       jsonLine({
@@ -490,6 +493,7 @@ function* status(ctx: Ctx): Run {
         capacity_bytes: arena.capacity,
         ...detJson(served),
         stream: streamed === null ? null : streamJson(streamed),
+        adapters: adaptersJson(adapters),
       }),
     );
     return 0;
@@ -500,6 +504,7 @@ function* status(ctx: Ctx): Run {
       ['model', model === null ? 'none' : `${model.name} ${model.path}`.trimEnd()],
       ...(model === null || model.source === '' ? [] : [['prelinked', `from ${model.source}`]]),
       ...(model === null ? [] : [['context', `${model.ctx} tokens, ${kvName(model.kvType)}`]]),
+      ...(adapters.length === 0 ? [] : [['adapters', adaptersText(adapters)]]),
       ...(streamed === null ? [] : [['streams', `${grouped(streamed.reads)} tiles, ${statusText(streamed, hz)}`]]),
       ['sessions', `${stats.sessionsActive} active, ${stats.queueDepth} queued`],
       ['arena', `${grouped(arena.used)} of ${grouped(arena.capacity)} bytes used, ${grouped(arena.peak)} at peak`],
@@ -869,6 +874,8 @@ function* perplexity(ctx: Ctx, [name]: readonly string[]): Run {
   const record = new Uint8Array(SessionOptions.bytes);
   // A score session draws nothing: the sampler's values only have to be valid.
   SessionOptions.write(record, 0, { kind: SESSION_KIND.score, temp: 0, topP: 1, repeatPenalty: 1 });
+  const unchosen = yield* chooseAdapters(sys, record, ctx.options.adapter);
+  if (unchosen !== null) return yield* wrong(ctx, unchosen);
   yield* sys.signal(SIG.INT, 1);
   const session = yield* sys.session_open(record, text);
   if (session < 0) return yield* failAbout(ctx, name!, session);

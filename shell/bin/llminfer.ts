@@ -5,6 +5,7 @@
 import { LIMITS, SIG, utf8Decode } from '../../kernel/abi/index.ts';
 import { toBase64 } from '../../trust/index.ts';
 import { readAccounts } from '../lib/accounts.ts';
+import { chooseAdapters } from '../lib/adapters.ts';
 import { chatError, chatOptions, chatPrompt, openConversation, said, turnText, typedTurn } from '../lib/chat.ts';
 import { jsonLine, times } from '../lib/fmt.ts';
 import type { Json } from '../lib/fmt.ts';
@@ -133,6 +134,8 @@ function* run(ctx: Ctx): Generator<void, number, void> {
     if (typeof prompt === 'number') yield* sys.session_open(record, prompt);
     return yield* failAbout(ctx, '', model);
   }
+  const unchosen = yield* chooseAdapters(sys, record, ctx.options.adapter);
+  if (unchosen !== null) return yield* wrong(ctx, unchosen);
 
   yield* sys.signal(SIG.INT, 1);
   if (typeof prompt === 'string') return yield* conversation(ctx, record, model, typed ? null : prompt);

@@ -2,6 +2,7 @@
 // budget has left and is cut short there, where llminfer would be refused, and its tokens come no faster than the pace (llmctl pace).
 
 import { EVENT, LIMITS, SIG, utf8Decode } from '../../kernel/abi/index.ts';
+import { chooseAdapters } from '../lib/adapters.ts';
 import { times } from '../lib/fmt.ts';
 import { failAbout, openText, textSourceError, wrong } from '../lib/model.ts';
 import { define } from '../lib/program.ts';
@@ -53,6 +54,8 @@ function* run(ctx: Ctx): Generator<void, number, void> {
   const { hz } = yield* times(sys);
   const record = sessionRecord(ctx.options, hz, { flags, logitsK: 0 });
   if (typeof record === 'string') return yield* wrong(ctx, record);
+  const unchosen = yield* chooseAdapters(sys, record, ctx.options.adapter);
+  if (unchosen !== null) return yield* wrong(ctx, unchosen);
   const source = { file: ctx.options.file, words: ctx.operands };
   const mistake = textSourceError(source, 'PROMPT');
   if (mistake !== null) return yield* ctx.usage(mistake);

@@ -12,6 +12,7 @@ import {
   SessionOptions,
   utf8Encode,
 } from '../../kernel/abi/index.ts';
+import { adapterOptions } from './adapters.ts';
 import type { OptionTable, ParsedOptions } from './getopt.ts';
 import { parseCycles, parseDecimal } from './model.ts';
 import { integer, numbersOf, samplerOptions, samplerRules } from './sampling.ts';
@@ -28,6 +29,7 @@ export const drawOptions = {
   seed: { short: 's', value: 'S', help: 'seed of the random draws (default 0)' },
   stop: { value: 'S', many: true, help: `end before the text S; up to ${LIMITS.stopStringsMax} of them` },
   rng: { value: 'NAME', help: 'random generator: xor128 (default) or lcg' },
+  ...adapterOptions,
 } as const satisfies OptionTable;
 
 /** When it is computed, and what it follows. Times are virtual. */

@@ -5,6 +5,7 @@ import { FINISH, utf8Decode } from '../../kernel/abi/index.ts';
 import type { Sys } from '../../kernel/abi/index.ts';
 import { toBase64 } from '../../trust/index.ts';
 import { readAccounts } from './accounts.ts';
+import { chooseAdapters } from './adapters.ts';
 import { jsonLine, table, times } from './fmt.ts';
 import { failAbout, loadedModel, modelId, openText, parseInteger, textSourceError, wrong } from './model.ts';
 import type { Context } from './program.ts';
@@ -41,6 +42,8 @@ export function* submit(ctx: Ctx, words: readonly string[]): Run {
   const flags = flagsOf({ special: options.special, detached: true });
   const record = sessionRecord(options, (yield* times(sys)).hz, { flags, logitsK: 0 });
   if (typeof record === 'string') return yield* wrong(ctx, record);
+  const unchosen = yield* chooseAdapters(sys, record, options.adapter);
+  if (unchosen !== null) return yield* wrong(ctx, unchosen);
   const source = { file: options.file, words };
   const mistake = textSourceError(source, 'PROMPT');
   if (mistake !== null) return yield* ctx.usage(`submit: ${mistake}`);

@@ -122,7 +122,7 @@ export class OpBench {
 export const benches = BUILDS.filter(canRun).map(build => new OpBench(build));
 
 /** What `work` gives on every build, which must be the same to the bit. */
-export function onAll(work: (bench: OpBench) => Float32Array): Float32Array {
+export function onAll<T extends Float32Array | Float64Array>(work: (bench: OpBench) => T): T {
   const [first, ...others] = benches.map(bench => {
     bench.reset();
     return work(bench);

@@ -29,7 +29,7 @@ export class PowerDirectory implements HostDirectory {
   }
 
   /** Does a change as far as there is power: `change` is told whether it is torn. */
-  private act(change: (torn: boolean) => number): number {
+  protected act(change: (torn: boolean) => number): number {
     if (this.operations > this.cutAt) throw new PowerCut();
     this.look();
     const last = this.operations++ === this.cutAt;
@@ -91,13 +91,13 @@ export class PowerDirectory implements HostDirectory {
       return 0;
     });
   }
-  remove(): number {
+  remove(_path: string): number {
     return -E.ACCES;
   }
   removeDirectory(): number {
     return -E.ACCES;
   }
-  rename(): number {
+  rename(_from: string, _to: string): number {
     return -E.ACCES;
   }
 }

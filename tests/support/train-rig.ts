@@ -90,6 +90,10 @@ export class TrainRig {
   get parameters(): Float32Array {
     return this.vector(this.program.parametersAt);
   }
+  /** What lies behind them: parameters that are perturbed, or tangents. */
+  get beside(): Float32Array {
+    return this.vector(this.program.parametersAt + Math.ceil(this.program.parameters / 8) * 32);
+  }
   get gradients(): Float32Array {
     return this.vector(this.program.gradientsAt);
   }

@@ -7,7 +7,7 @@ import {
 } from '../ops';
 import { upper } from './math';
 import { word } from './record';
-import { get, madd, put } from './vectors';
+import { madd, put, take } from './vectors';
 
 // ── Sums of squares ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -58,20 +58,22 @@ function kept_of(block: usize): v128 {
 /** The gradient that a step takes: `times` that of the loss, and the anchor's; `pull`: 2 λ. */
 @inline
 function gradient(grad: usize, theta: usize, anchor: usize, times: v128, pull: v128, four: bool): v128 {
-  const g = f32x4.mul(get(grad, four), times);
-  return anchor != 0 ? madd(g, pull, f32x4.sub(get(theta, four), get(anchor, four))) : g;
+  const g = f32x4.mul(take(grad, four), times);
+  return anchor != 0 ? madd(g, pull, f32x4.sub(take(theta, four), take(anchor, four))) : g;
 }
 
-/** θ · kept − rate · direction. */
+/** θ · kept − rate · direction; `before` then holds what θ was. */
 @inline
-function move(theta: usize, kept: v128, rate: v128, direction: v128, four: bool): void {
-  put(theta, f32x4.sub(f32x4.mul(get(theta, four), kept), f32x4.mul(rate, direction)), four);
+function move(theta: usize, before: usize, kept: v128, rate: v128, direction: v128, four: bool): void {
+  const x = take(theta, four);
+  put(before, x, four);
+  put(theta, f32x4.sub(f32x4.mul(x, kept), f32x4.mul(rate, direction)), four);
 }
 
 /** moment · β + g · share, stored. */
 @inline
 function follow(moment: usize, beta: v128, g: v128, share: v128, four: bool): v128 {
-  const v = madd(f32x4.mul(get(moment, four), beta), g, share);
+  const v = madd(f32x4.mul(take(moment, four), beta), g, share);
   put(moment, v, four);
   return v;
 }
@@ -106,7 +108,7 @@ export function adam(op: usize): void {
     const g = gradient(grad, theta, anchor, times, pull, true);
     const m = follow(first, beta1, g, share1, true);
     const v = follow(second, beta2, f32x4.mul(g, g), share2, true);
-    move(theta, kept, rate, adam_direction(m, v, root, epsilon), true);
+    move(theta, grad, kept, rate, adam_direction(m, v, root, epsilon), true);
     theta += 16;
     grad += 16;
     first += 16;
@@ -117,7 +119,7 @@ export function adam(op: usize): void {
     const g = gradient(grad, theta, anchor, times, pull, false);
     const m = follow(first, beta1, g, share1, false);
     const v = follow(second, beta2, f32x4.mul(g, g), share2, false);
-    move(theta, kept, rate, adam_direction(m, v, root, epsilon), false);
+    move(theta, grad, kept, rate, adam_direction(m, v, root, epsilon), false);
     theta += 4;
     grad += 4;
     first += 4;
@@ -146,7 +148,7 @@ export function sgd(op: usize): void {
       g = follow(first, momentum, g, one, true);
       first += 16;
     }
-    move(theta, kept, rate, g, true);
+    move(theta, grad, kept, rate, g, true);
     theta += 16;
     grad += 16;
     if (anchor != 0) anchor += 16;
@@ -157,7 +159,7 @@ export function sgd(op: usize): void {
       g = follow(first, momentum, g, one, false);
       first += 4;
     }
-    move(theta, kept, rate, g, false);
+    move(theta, grad, kept, rate, g, false);
     theta += 4;
     grad += 4;
     if (anchor != 0) anchor += 4;

@@ -3,15 +3,16 @@
 // W · x is that product of x's tangent.
 
 import {
-  CausalAttentionBack, FAULT_BAD_OP, GatedBack, NormBack, NormHeadsBack, Op,
+  CausalAttentionBack, CrossEntropy, FAULT_BAD_OP, GatedBack, NormBack, NormHeadsBack, Op, TRAIN_SLOPE, TRAIN_WEIGHT,
 } from '../ops';
 import { soft_max } from './attention';
 import { lora_row } from './lora';
-import { gelu4, gelu_slope4, silu4, silu_slope4 } from './math';
+import { exp4, gelu4, gelu_slope4, silu4, silu_slope4, upper } from './math';
 import { accumulate, perturb } from './normals';
 import { adam, sgd, squares } from './optimise';
 import { word } from './record';
-import { dot, get, madd, put } from './vectors';
+import { cross_entropy, maximum, sum_exp, target_of } from './trainloss';
+import { dot, madd, put, take } from './vectors';
 
 /** As execute() in execute.ts; an op that nobody knows is a fault. */
 export function execute_tangent(step: usize, op: usize, n: i32, pos: i32, row: i32, to: i32): i32 {
@@ -40,6 +41,8 @@ export function execute_tangent(step: usize, op: usize, n: i32, pos: i32, row: i
     case Op.GELU_MUL_JVP:
       gelu_mul_jvp(op, n);
       return 0;
+    case Op.CROSS_ENTROPY_JVP:
+      return cross_entropy_jvp(op, row, to);
     case Op.SQUARES:
       squares(op);
       return 0;
@@ -80,9 +83,9 @@ function mean_of(x: usize, n: i32): f64 {
 /** dst = ((dx − meanDx) − (x − meanX) · along) · scale · w; w may be absent (0). */
 @inline
 function jvp_lanes(x: usize, dx: usize, meanX: v128, meanDx: v128, along: v128, scale: v128, w: usize, dst: usize, four: bool): void {
-  const across = f32x4.sub(f32x4.sub(get(dx, four), meanDx), f32x4.mul(f32x4.sub(get(x, four), meanX), along));
+  const across = f32x4.sub(f32x4.sub(take(dx, four), meanDx), f32x4.mul(f32x4.sub(take(x, four), meanX), along));
   const v = f32x4.mul(across, scale);
-  put(dst, w != 0 ? f32x4.mul(v, get(w, four)) : v, four);
+  put(dst, w != 0 ? f32x4.mul(v, take(w, four)) : v, four);
 }
 
 /**
@@ -108,7 +111,7 @@ function norm_row(x: usize, dx: usize, n: i32, meanX: f64, meanDx: f64, w: usize
 }
 
 /** RMS_NORM_JVP over n tokens, from row `row` of the pass to row `to` of dst. */
-export function rms_norm_jvp(op: usize, n: i32, row: i32, to: i32): void {
+function rms_norm_jvp(op: usize, n: i32, row: i32, to: i32): void {
   const length = word(op, NormBack.n);
   const bytes: usize = length << 2;
   const eps = load<f32>(op, NormBack.eps << 2);
@@ -125,7 +128,7 @@ export function rms_norm_jvp(op: usize, n: i32, row: i32, to: i32): void {
 }
 
 /** LAYER_NORM_JVP, the same. */
-export function layer_norm_jvp(op: usize, n: i32, row: i32, to: i32): void {
+function layer_norm_jvp(op: usize, n: i32, row: i32, to: i32): void {
   const length = word(op, NormBack.n);
   const bytes: usize = length << 2;
   const eps = load<f32>(op, NormBack.eps << 2);
@@ -142,7 +145,7 @@ export function layer_norm_jvp(op: usize, n: i32, row: i32, to: i32): void {
 }
 
 /** RMS_NORM_HEADS_JVP over n tokens. */
-export function rms_norm_heads_jvp(op: usize, n: i32): void {
+function rms_norm_heads_jvp(op: usize, n: i32): void {
   const headDim = word(op, NormHeadsBack.headDim);
   const bytes: usize = headDim << 2;
   const step: usize = word(op, NormHeadsBack.stride) << 2;
@@ -168,8 +171,8 @@ export function rms_norm_heads_jvp(op: usize, n: i32): void {
 function mixed_lanes(p: usize, slope: usize, v: usize, dv: usize, step: usize, n: i32, dst: usize, four: bool): void {
   let sum = f32x4.splat(0);
   for (; n > 0; n--) {
-    sum = madd(sum, v128.load32_splat(p), get(dv, four));
-    sum = madd(sum, v128.load32_splat(slope), get(v, four));
+    sum = madd(sum, v128.load32_splat(p), take(dv, four));
+    sum = madd(sum, v128.load32_splat(slope), take(v, four));
     p += 4;
     slope += 4;
     v += step;
@@ -222,7 +225,7 @@ function soft_max_jvp(p: usize, x: usize, n: i32): void {
 }
 
 /** CAUSAL_ATTENTION_JVP of the row at this position. */
-export function causal_attention_jvp(op: usize, pos: i32, row: i32): void {
+function causal_attention_jvp(op: usize, pos: i32, row: i32): void {
   const heads = word(op, CausalAttentionBack.heads);
   const headsKv = word(op, CausalAttentionBack.headsKv);
   const headDim = word(op, CausalAttentionBack.headDim);
@@ -274,8 +277,8 @@ function slope4(x: v128, silu: bool): v128 {
 /** dst = gate'(x) · dx · up + gate(x) · dup. */
 @inline
 function gated_lanes(x: v128, dx: usize, up: usize, dup: usize, dst: usize, silu: bool, four: bool): void {
-  const v = f32x4.mul(f32x4.mul(slope4(x, silu), get(dx, four)), get(up, four));
-  put(dst, madd(v, gate4(x, silu), get(dup, four)), four);
+  const v = f32x4.mul(f32x4.mul(slope4(x, silu), take(dx, four)), take(up, four));
+  put(dst, madd(v, gate4(x, silu), take(dup, four)), four);
 }
 
 @inline
@@ -292,17 +295,17 @@ function gated_jvp(op: usize, n: i32, silu: bool): void {
 }
 
 /** SILU_MUL_JVP over n tokens. */
-export function silu_mul_jvp(op: usize, n: i32): void {
+function silu_mul_jvp(op: usize, n: i32): void {
   gated_jvp(op, n, true);
 }
 
 /** GELU_MUL_JVP over n tokens. */
-export function gelu_mul_jvp(op: usize, n: i32): void {
+function gelu_mul_jvp(op: usize, n: i32): void {
   gated_jvp(op, n, false);
 }
 
 /** GELU_JVP over n tokens. */
-export function gelu_jvp(op: usize, n: i32): void {
+function gelu_jvp(op: usize, n: i32): void {
   const x: usize = word(op, GatedBack.srcAt);
   const dx: usize = word(op, GatedBack.gradAt);
   const dst: usize = word(op, GatedBack.dstAt);
@@ -310,4 +313,40 @@ export function gelu_jvp(op: usize, n: i32): void {
   let i = 0;
   for (; i + 4 <= length; i += 4) put(dst + (i << 2), f32x4.mul(gelu_slope4(v128.load(x + (i << 2))), v128.load(dx + (i << 2))), true);
   for (; i < length; i++) put(dst + (i << 2), f32x4.mul(gelu_slope4(v128.load32_splat(x + (i << 2))), v128.load32_splat(dx + (i << 2))), false);
+}
+
+// ── Loss ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Σ e^(x − top) · dx over n logits, added as sum_exp does. */
+@inline
+function sum_slopes(x: usize, dx: usize, n: i32, top: f32): f64 {
+  const m = f32x4.splat(top);
+  let sums = f64x2.splat(0);
+  let i = 0;
+  for (; i + 4 <= n; i += 4) {
+    const v = f32x4.mul(exp4(f32x4.sub(v128.load(x + (i << 2)), m)), v128.load(dx + (i << 2)));
+    sums = f64x2.add(sums, f64x2.add(f64x2.promote_low_f32x4(v), f64x2.promote_low_f32x4(upper(v))));
+  }
+  let sum = f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1);
+  for (; i < n; i++) {
+    const v = f32x4.mul(exp4(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), v128.load32_splat(dx + (i << 2)));
+    sum += <f64>f32x4.extract_lane(v, 0);
+  }
+  return sum;
+}
+
+/** CROSS_ENTROPY_JVP for pick `to`, row `row` of the pass: as cross_entropy, and TrainBlock.slope. */
+function cross_entropy_jvp(op: usize, row: i32, to: i32): i32 {
+  const n = word(op, CrossEntropy.n);
+  const at: usize = (to * word(op, CrossEntropy.stride)) << 2;
+  const x: usize = word(op, CrossEntropy.at) + at;
+  const dx: usize = word(op, CrossEntropy.tangentAt) + at;
+  const block: usize = word(op, CrossEntropy.blockAt);
+  const target = target_of(op, row);
+  const counts = target < <u32>n;
+  const chosen = dx + (select<u32>(target, 0, counts) << 2);
+  const top = maximum(x, n);
+  const slope = sum_slopes(x, dx, n, top) / sum_exp(x, n, top) - <f64>load<f32>(chosen);
+  store<f64>(block, load<f64>(block, TRAIN_SLOPE) + select<f64>(<f64>load<f32>(block, TRAIN_WEIGHT) * slope, 0, counts), TRAIN_SLOPE);
+  return cross_entropy(op, row, to, false);
 }

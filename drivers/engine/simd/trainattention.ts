@@ -4,22 +4,7 @@
 // positions one after the other.
 
 import { soft_max } from './attention';
-import { sum4 } from './math';
-
-@inline
-function madd(sum: v128, a: v128, b: v128): v128 {
-  return f32x4.add(sum, f32x4.mul(a, b));
-}
-
-@inline
-function dot(a: usize, b: usize, n: i32): f32 {
-  let sums = f32x4.splat(0);
-  let i = 0;
-  for (; i + 4 <= n; i += 4) sums = madd(sums, v128.load(a + (i << 2)), v128.load(b + (i << 2)));
-  let sum = sum4(sums);
-  for (; i < n; i++) sum += load<f32>(a + (i << 2)) * load<f32>(b + (i << 2));
-  return sum;
-}
+import { dot, madd } from './vectors';
 
 /** dst[count] = a · rows of f32[count][stride] · times. */
 @inline

@@ -2,7 +2,8 @@
 // derivatives are those of the functions as numbers have them, not of their roundings. Sums over a row run in f64, from its first value to its last.
 
 import { sum_f64, variance_of } from './layers';
-import { exp4, gelu4 } from './math';
+import { exp4, gelu4, gelu_slope4, silu_slope4 } from './math';
+import { put, take } from './vectors';
 
 // ── Normalisation ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -17,17 +18,6 @@ function sum_of_gradients(g: usize, w: usize, x: usize, n: i32, mean: f32, centr
     sum += v;
   }
   return sum;
-}
-
-/** Four values of a row from `p` on, or copies of one. */
-@inline
-function take(p: usize, four: bool): v128 {
-  return four ? v128.load(p) : v128.load32_splat(p);
-}
-@inline
-function put(p: usize, v: v128, four: bool): void {
-  if (four) v128.store(p, v);
-  else v128.store32_lane(p, v, 0);
 }
 
 /**
@@ -125,32 +115,9 @@ export function rope_back(x: usize, heads: i32, headDim: i32, pairs: i32, table:
 
 /** 1 / (1 + e^−x). */
 @inline
-export function sigmoid4(x: v128): v128 {
+function sigmoid4(x: v128): v128 {
   const one = f32x4.splat(1);
   return f32x4.div(one, f32x4.add(one, exp4(f32x4.neg(x))));
-}
-
-/** The derivative of silu: σ(x) · (1 + x · σ(−x)). */
-@inline
-export function silu_slope4(x: v128): v128 {
-  const one = f32x4.splat(1);
-  const held = f32x4.pmin(f32x4.pmax(x, f32x4.splat(-80)), f32x4.splat(80)); // beyond, x · σ(−x) or σ(x) is nothing
-  return f32x4.mul(sigmoid4(x), f32x4.add(one, f32x4.mul(held, sigmoid4(f32x4.neg(held)))));
-}
-
-/**
- * The derivative of gelu4 as σ(2u) · (1 + x · σ(−2u) · 2u'), where gelu is x · σ(2u), u = √(2/π) (x + 0.044715 x³): nothing is lost to
- * cancellation. Beyond ±10 it is 0 and 1 in f32.
- */
-@inline
-export function gelu_slope4(value: v128): v128 {
-  const one = f32x4.splat(1);
-  const x = f32x4.pmin(f32x4.pmax(value, f32x4.splat(-10)), f32x4.splat(10));
-  const cubic = f32x4.mul(f32x4.mul(f32x4.splat(0.044715), x), x);
-  const twice = f32x4.splat(1.5957691216057308);
-  const u2 = f32x4.mul(f32x4.mul(twice, x), f32x4.add(one, cubic));
-  const slope = f32x4.mul(twice, f32x4.add(one, f32x4.mul(f32x4.splat(3), cubic)));
-  return f32x4.mul(sigmoid4(u2), f32x4.add(one, f32x4.mul(f32x4.mul(x, sigmoid4(f32x4.neg(u2))), slope)));
 }
 
 /** Gradients of silu(gate) · up: `dst` of the gate, `upDst` of up. */

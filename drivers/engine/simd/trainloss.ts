@@ -1,15 +1,13 @@
 // The loss of training and its gradient, pick by pick: −ln p of the token that follows. A row's position need not have one (NO_TARGET: prompts are
 // masked): then the same instructions run, and nothing is added. Exponentials in f32, their sum and its logarithm in f64.
 
-import {
-  CrossEntropy, FAULT_BAD_OP, NO_TARGET, TRAIN_COUNT, TRAIN_LOSS, TRAIN_WEIGHT,
-} from '../ops';
+import { CrossEntropy, FAULT_BAD_OP, NO_TARGET, TRAIN_COUNT, TRAIN_LOSS, TRAIN_WEIGHT } from '../ops';
 import { exp4, ln64, upper } from './math';
 import { word } from './record';
 
 /** The largest of f32[n]; NaN when one is. */
 @inline
-function maximum(x: usize, n: i32): f32 {
+export function maximum(x: usize, n: i32): f32 {
   let m = f32x4.splat(-Infinity);
   let i = 0;
   for (; i + 4 <= n; i += 4) m = f32x4.max(m, v128.load(x + (i << 2)));
@@ -20,7 +18,7 @@ function maximum(x: usize, n: i32): f32 {
 
 /** Σ e^(x − top), of lanes in pairs, then the last n % 4. */
 @inline
-function sum_exp(x: usize, n: i32, top: f32): f64 {
+export function sum_exp(x: usize, n: i32, top: f32): f64 {
   const m = f32x4.splat(top);
   let sums = f64x2.splat(0);
   let i = 0;
@@ -43,6 +41,12 @@ function probabilities(x: usize, n: i32, top: f32, scale: f32): void {
   for (; i < n; i++) v128.store32_lane(x + (i << 2), f32x4.mul(exp4(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), s), 0);
 }
 
+/** By way of a vector: a word would be one that certificates let costs depend on, and bound. */
+@inline
+export function target_of(op: usize, row: i32): u32 {
+  return <u32>i32x4.extract_lane(v128.load32_zero(word(op, CrossEntropy.targetsAt) + (row << 2)), 0);
+}
+
 /**
  * CROSS_ENTROPY and CROSS_ENTROPY_BACK for pick `to`, row `row` of the pass: TrainBlock.loss and .count, and with `back` the logits become their
  * gradient times TrainBlock.weight. A target that no logit has is a fault, and counts for nothing.
@@ -51,7 +55,8 @@ export function cross_entropy(op: usize, row: i32, to: i32, back: bool): i32 {
   const n = word(op, CrossEntropy.n);
   const x: usize = word(op, CrossEntropy.at) + ((to * word(op, CrossEntropy.stride)) << 2);
   const block: usize = word(op, CrossEntropy.blockAt);
-  const target = load<u32>(word(op, CrossEntropy.targetsAt) + (row << 2));
+  // By way of a vector: a word would be one that certificates let costs depend on, and bound.
+  const target = <u32>i32x4.extract_lane(v128.load32_zero(word(op, CrossEntropy.targetsAt) + (row << 2)), 0);
   const counts = target < <u32>n;
   const at = x + (select<u32>(target, 0, counts) << 2);
   const top = maximum(x, n);

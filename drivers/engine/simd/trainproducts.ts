@@ -6,32 +6,11 @@ import { FLAG_ADD, FloatMulMat, GROUP, Outer, TYPE_F32, WORD_FLAGS } from '../op
 import { sum4 } from './math';
 import { word } from './record';
 import { get_row } from './types';
+import { column4, madd, put, sums4, take } from './vectors';
 
 @inline
 function real(op: usize, index: i32): f32 {
   return load<f32>(op + (index << 2));
-}
-
-@inline
-function madd(sum: v128, a: v128, b: v128): v128 {
-  return f32x4.add(sum, f32x4.mul(a, b));
-}
-
-/** sum4 of each of four. */
-@inline
-function sums4(a: v128, b: v128, c: v128, d: v128): v128 {
-  const ab = f32x4.add(v128.shuffle<i32>(a, b, 0, 1, 4, 5), v128.shuffle<i32>(a, b, 2, 3, 6, 7));
-  const cd = f32x4.add(v128.shuffle<i32>(c, d, 0, 1, 4, 5), v128.shuffle<i32>(c, d, 2, 3, 6, 7));
-  return f32x4.add(v128.shuffle<i32>(ab, cd, 0, 2, 4, 6), v128.shuffle<i32>(ab, cd, 1, 3, 5, 7));
-}
-
-/** Of four rows `step` bytes apart the value at `p`. */
-@inline
-function column4(p: usize, step: usize): v128 {
-  let v = v128.load32_zero(p);
-  v = v128.load32_lane(p + step, v, 1);
-  v = v128.load32_lane(p + 2 * step, v, 2);
-  return v128.load32_lane(p + 3 * step, v, 3);
 }
 
 /** Where the result of four rows goes. */
@@ -294,14 +273,7 @@ export function float_mul_mat_back(op: usize, n: i32): void {
 /** `sum` times `times` is added to four values, or to one, at `dst`. */
 @inline
 function accumulate(dst: usize, sum: v128, times: v128, four: bool): void {
-  const v = madd(four ? v128.load(dst) : v128.load32_splat(dst), sum, times);
-  if (four) v128.store(dst, v);
-  else v128.store32_lane(dst, v, 0);
-}
-
-@inline
-function columns(x: usize, four: bool): v128 {
-  return four ? v128.load(x) : v128.load32_splat(x);
+  put(dst, madd(take(dst, four), sum, times), four);
 }
 
 /** Eight columns of rows of f32[rows][k]: dst += times · Σt y[t][row] · x[t][column], tokens in order. */
@@ -359,7 +331,7 @@ function outer_eight(y: usize, yStep: usize, x: usize, xStep: usize, n: i32, row
 function outer_column(y: usize, yStep: usize, x: usize, xStep: usize, n: i32, dst: usize, times: v128, four: bool): void {
   let sum = f32x4.splat(0);
   for (; n > 0; n--) {
-    sum = madd(sum, v128.load32_splat(y), columns(x, four));
+    sum = madd(sum, v128.load32_splat(y), take(x, four));
     y += yStep;
     x += xStep;
   }

@@ -11,7 +11,7 @@ export function madd(sum: v128, a: v128, b: v128): v128 {
 
 /** Four values at `p`, or copies of one. */
 @inline
-export function get(p: usize, four: bool): v128 {
+export function take(p: usize, four: bool): v128 {
   return four ? v128.load(p) : v128.load32_splat(p);
 }
 

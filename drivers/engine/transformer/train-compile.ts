@@ -56,6 +56,8 @@ class TrainCompiler {
       gather: draws ? this.segment('gather', () => this.gather()) : 0,
       measure: this.segment('measure', () => this.measure()),
       update: this.segment('update', () => this.update()),
+      check: this.segment('check', () => this.check()),
+      undo: this.segment('undo', () => this.undo()),
     };
   }
 
@@ -134,6 +136,20 @@ class TrainCompiler {
       };
       this.sink.emit(choice.optimizer === 'adam' ? Op.ADAM : Op.SGD, operands, { once: true });
     }
+  }
+
+  /** Of what an update has left. */
+  private check(): void {
+    const { parameters, anchor } = this.parts.layout;
+    this.squares(parameters, null, TrainBlock.at.squares);
+    if (anchor !== null) this.squares(parameters, anchor, TrainBlock.at.distance);
+  }
+
+  /** An update leaves what parameters were where gradients are. */
+  private undo(): void {
+    const { gradients, parameters } = this.parts.layout;
+    for (const { from, n } of this.pieces(VECTOR_MOST))
+      this.sink.emit(Op.COPY, { dstAt: shifted(parameters, from), n, srcAt: shifted(gradients, from) }, { once: true });
   }
 
   private *pieces(most: number): Generator<{ readonly from: number; readonly n: number }> {

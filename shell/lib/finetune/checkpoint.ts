@@ -44,7 +44,12 @@ interface Line {
 const hex = (bytes: Uint8Array): string => [...bytes].map(byte => byte.toString(16).padStart(2, '0')).join('');
 
 /** Writes the state behind an update: 0, or the status after a message. */
-export function* saveCheckpoint(ctx: Caller, path: string, device: Device, progress: Progress): Generator<void, number, void> {
+export function* saveCheckpoint(
+  ctx: Caller,
+  path: string,
+  device: Device,
+  progress: Progress,
+): Generator<void, number, void> {
   return yield* writeWhole(ctx, path, function* (fd) {
     const hash = sha256.create();
     const bytes: number[] = [];
@@ -90,7 +95,7 @@ export function* loadCheckpoint(ctx: Caller, path: string, device: Device): Gene
   }
   yield* sys.close(fd);
   if (hex(hash.digest()) !== line.sha256) return yield* ctx.fail(`${path}: damaged: its digest is another`);
-  const status = yield* sys.train_steps(device.handle, line.progress.step);
+  const status = yield* sys.train_steps(device.handle, line.progress.step, 0);
   return status < 0 ? yield* ctx.failCall(path, -status) : 0;
 }
 

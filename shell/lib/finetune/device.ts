@@ -19,14 +19,19 @@ export function* planTraining(sys: Sys, options: Uint8Array): Generator<void, Re
 
 /** The trained tensors of the training that is open, or -errno. */
 export function* trainedTensors(sys: Sys): Generator<void, TrainTensor[] | number, void> {
-  const text = yield* readText(sys, '/proc/training/tensors');
+  const text = yield* readText(sys, '/proc/traintensors');
   if (typeof text === 'number') return text;
   const [head = '', ...lines] = text.trimEnd().split('\n');
   const columns = head.split('\t');
   return lines.map(line => {
     const cells = line.split('\t');
     const cell = (name: (typeof TRAIN_COLUMNS)[number]): string => cells[columns.indexOf(name)]!;
-    return { name: cell('name'), columns: Number(cell('columns')), rows: Number(cell('rows')), from: Number(cell('from')) };
+    return {
+      name: cell('name'),
+      columns: Number(cell('columns')),
+      rows: Number(cell('rows')),
+      from: Number(cell('from')),
+    };
   });
 }
 

@@ -36,7 +36,11 @@ export interface ExampleReader {
 }
 
 /** The examples of a file; `separator`: of plain text, the line between two documents. */
-export function readExamples(input: Input, format: DataFormat, separator: string): { lines: Lines; reader: ExampleReader } {
+export function readExamples(
+  input: Input,
+  format: DataFormat,
+  separator: string,
+): { lines: Lines; reader: ExampleReader } {
   const lines = new Lines(input);
   const readers = { json: () => new JsonReader(lines), jsonl: () => new LineReader(lines) };
   return { lines, reader: format === 'text' ? new TextReader(lines, separator) : readers[format]() };
@@ -87,7 +91,7 @@ class TextReader implements ExampleReader {
   }
 
   *next(): Generator<void, Found | null, void> {
-    const piece = yield* this.lines.next();
+    const piece = yield* this.lines.next(this.separator.length + 1);
     if (piece === null) {
       if (!this.begun) return null;
       return this.ended(0);

@@ -157,9 +157,9 @@ export function* rollback(ctx: Ctx, [name = '', which]: readonly string[]): Run 
   let to = 0;
   const status = yield* changeVersions(ctx, place, function* (all, now) {
     const before = previous(all);
-    if (which === undefined && before === undefined)
+    if (which === undefined && before === undefined && all.versions.length > 0)
       return yield* ctx.fail(`${name}: no version before the current one`);
-    const record = yield* findVersion(ctx, place, all, which ?? String(before));
+    const record = yield* findVersion(ctx, place, all, which ?? String(before ?? 0));
     if (typeof record === 'number') return record;
     from = all.current;
     to = record.version;

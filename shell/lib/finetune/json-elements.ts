@@ -125,7 +125,8 @@ export class JsonElements {
     if (isBlank(byte)) return;
     const opening = OPENING.indexOf(byte);
     if (this.open.length === 0) {
-      if (this.begun || opening !== 1) this.error = `line ${this.line}: not JSON: one object with "${this.list}" is expected`;
+      if (this.begun || opening !== 1)
+        this.error = `line ${this.line}: not JSON: one object with "${this.list}" is expected`;
       this.begun = true;
     }
     if (byte === QUOTE) {
@@ -136,7 +137,8 @@ export class JsonElements {
   }
 
   private enter(opening: number): void {
-    if (this.open.length === DEPTH_MAX) this.error = `line ${this.line}: more than ${DEPTH_MAX} brackets in one another`;
+    if (this.open.length === DEPTH_MAX)
+      this.error = `line ${this.line}: more than ${DEPTH_MAX} brackets in one another`;
     this.open.push(CLOSING[opening]!);
     if (this.open.length !== 2 || opening !== 0 || this.found) return;
     this.listed = this.found = utf8Decode(Uint8Array.from(this.key)) === this.list;

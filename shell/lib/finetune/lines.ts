@@ -32,8 +32,20 @@ export class Lines {
     return piece;
   }
 
-  /** The next piece of a line; null at the end. */
-  *next(): Generator<void, LinePiece | null, void> {
+  /** The next piece of a line, of `least` bytes or more unless the line ends before; null at the end. */
+  *next(least = 0): Generator<void, LinePiece | null, void> {
+    let piece = yield* this.part();
+    while (piece !== null && !piece.last && piece.bytes.length < least) {
+      const head = piece.bytes.slice();
+      const { first } = piece;
+      const more = yield* this.part();
+      if (more !== null) piece = { ...more, bytes: concat([head, more.bytes]), first };
+    }
+    return piece;
+  }
+
+  /** What of a line is in the bytes at hand; behind the last one without a newline comes an end without bytes. */
+  private *part(): Generator<void, LinePiece | null, void> {
     while (this.piece !== null && this.piece.length === 0) this.piece = yield* this.chunk();
     if (this.piece === null) {
       if (this.first) return null;

@@ -183,7 +183,10 @@ export class Loop {
     const picked = Array.from({ length: to - from }, (_, i) => trainedAt(settings, course, epoch, from + i));
     const targets = yield* this.targetsOf(picked);
     if (typeof targets !== 'number') return targets;
-    const rate = rateAt({ name: settings.schedule, rate: settings.lr, warmup: settings.warmup, steps: course.steps }, step);
+    const rate = rateAt(
+      { name: settings.schedule, rate: settings.lr, warmup: settings.warmup, steps: course.steps },
+      step,
+    );
     let loss = NOTHING;
     for (let at = 0; at < picked.length; at += settings.batch) {
       const last = at + settings.batch >= picked.length;

@@ -105,13 +105,20 @@ export function closing(name: string, run: Omit<Run, 'format'>, r: Result): stri
   const lines: string[] = [];
   if (version !== null) lines.push(`${name} v${version.number} ${version.id}  ${count(version.bytes, 'byte')}`);
   if (version !== null && course.heldOut > 0)
-    lines.push(`  held out   ${figure(p.first)} → ${figure(r.loss)}  (${count(course.heldOut, 'sequence')} that were not trained on)`);
+    lines.push(
+      `  held out   ${figure(p.first)} → ${figure(r.loss)}  (${count(course.heldOut, 'sequence')} that were not trained on)`,
+    );
   else if (version !== null) lines.push(`  loss       ${figure(r.loss)}  (over sequences that were trained on)`);
   if (version !== null) lines.push(`  inference  ${figure(r.quantisedLoss)}  (the same, as sessions compute it)`);
   lines.push(`  trained    ${figure(p.began)} → ${figure(p.loss)}  (first and last step)`);
-  lines.push(`  steps      ${p.step}${ENDINGS[r.ending] ?? ''}${r.keptStep === p.step || version === null ? '' : `; kept: those up to ${r.keptStep}`}`);
-  lines.push(`  tokens     ${grouped(p.tokens)} in ${duration(p.elapsedNs)}, ${grouped(Math.round(((p.tokens + p.measured) * 1e9) / Math.max(1, p.elapsedNs)))} a second with those only measured`);
+  lines.push(
+    `  steps      ${p.step}${ENDINGS[r.ending] ?? ''}${r.keptStep === p.step || version === null ? '' : `; kept: those up to ${r.keptStep}`}`,
+  );
+  lines.push(
+    `  tokens     ${grouped(p.tokens)} in ${duration(p.elapsedNs)}, ${grouped(Math.round(((p.tokens + p.measured) * 1e9) / Math.max(1, p.elapsedNs)))} a second with those only measured`,
+  );
   if (data.cut > 0) lines.push(`  cut        ${count(data.cut, 'example')} at ${run.settings.ctx} tokens`);
-  if (version !== null) lines.push(run.settings.method === 'full' ? `llmctl load ${version.path}` : `llmfinetune apply ${name}`);
+  if (version !== null)
+    lines.push(run.settings.method === 'full' ? `llmctl load ${version.path}` : `llmfinetune apply ${name}`);
   return lines.map(line => `${line}\n`).join('');
 }

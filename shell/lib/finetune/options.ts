@@ -1,7 +1,14 @@
 // How a training is asked for: one table of options, their ranges and defaults (those of the specification, §15), and one reading of them for
 // planning and for training.
 
-import { LIMITS, OPTIMIZERS, TRAIN_KEEP_ALL, TRAIN_METHODS, TRAIN_TARGETS, TrainOptions } from '../../../kernel/abi/index.ts';
+import {
+  LIMITS,
+  OPTIMIZERS,
+  TRAIN_KEEP_ALL,
+  TRAIN_METHODS,
+  TRAIN_TARGETS,
+  TrainOptions,
+} from '../../../kernel/abi/index.ts';
 import type { RecordValue, TrainMethod } from '../../../kernel/abi/index.ts';
 import type { OptionTable, ParsedOptions } from '../getopt.ts';
 import type { Json } from '../fmt.ts';
@@ -34,13 +41,16 @@ export const settingOptions = {
   anchor: { value: 'LAMBDA', help: 'penalty on the squared distance from the first values (default 0)' },
   'max-delta': { value: 'N', help: 'end before the parameters are farther than N from their first values' },
   patience: { value: 'P', help: 'end when the held-out loss has not fallen P times in a row' },
-  rollback: { value: 'yes|no', help: 'keep the parameters with the least held-out loss, not the last ones (default yes)' },
+  rollback: {
+    value: 'yes|no',
+    help: 'keep the parameters with the least held-out loss, not the last ones (default yes)',
+  },
   directions: { value: 'K', help: `of fmea and nes: directions of a batch, 1 to ${LIMITS.directionsMax} (default 4)` },
   sigma: { value: 'S', help: 'of nes: how far parameters are perturbed (default 0.02)' },
   ranked: { help: 'of nes: weigh losses by their ranks' },
   share: {
     value: 'PCT',
-    help: "of the processor, promised to the training (default 10); 0: only what nobody else wants",
+    help: 'of the processor, promised to the training (default 10); 0: only what nobody else wants',
   },
   checkpoint: {
     value: 'K',
@@ -49,7 +59,10 @@ export const settingOptions = {
   'mask-prompt': { value: 'yes|no', help: 'only tokens of completions count (default yes)' },
   bad: { value: 'WHAT', help: 'with lines that are no examples: stop (default) or skip them' },
   separator: { value: 'LINE', help: `of plain text, the line between documents (default ${SEPARATOR_DEFAULT})` },
-  every: { value: 'N', help: 'steps from one checkpoint and look at the held-out part to the next (default: 50, and each epoch)' },
+  every: {
+    value: 'N',
+    help: 'steps from one checkpoint and look at the held-out part to the next (default: 50, and each epoch)',
+  },
 } as const satisfies OptionTable;
 
 export type SettingValues = ParsedOptions<typeof settingOptions>;
@@ -110,7 +123,11 @@ const numbers = {
   sigma: positive('sigma', 100, 0.02),
   share: decimal('share', LIMITS.utilisationPpm / 10_000, 10),
   every: integer('every', 1, COUNT_MAX, 0),
-  val: { ...decimal('val', 1, 0.1), isValid: (n: number) => n >= 0 && n < 1, range: 'a number from 0 to 1, 1 excluded' },
+  val: {
+    ...decimal('val', 1, 0.1),
+    isValid: (n: number) => n >= 0 && n < 1,
+    range: 'a number from 0 to 1, 1 excluded',
+  },
 } as const;
 
 /** What these options ask for, or what is wrong with them. */
@@ -124,7 +141,10 @@ export function settingsOf(given: SettingValues): Settings | string {
   if (stray !== '') return stray;
   const targets = targetsOf(given.targets);
   if (typeof targets === 'string') return targets;
-  const kept = given.checkpoint === 'all' ? TRAIN_KEEP_ALL : numbersOf({ n: integer('checkpoint', 1, LIMITS.layersMax, 0) }, given);
+  const kept =
+    given.checkpoint === 'all'
+      ? TRAIN_KEEP_ALL
+      : numbersOf({ n: integer('checkpoint', 1, LIMITS.layersMax, 0) }, given);
   if (typeof kept === 'string') return `${kept}, nor all`;
   const separator = given.separator ?? SEPARATOR_DEFAULT;
   if (!/^[\x20-\x7e]{1,80}$/.test(separator)) return `--separator '${separator}' is not 1 to 80 characters of ASCII`;
@@ -184,7 +204,9 @@ function strayOption(given: SettingValues, method: TrainMethod): string {
 
 function targetsOf(text = 'q,v'): readonly string[] | string {
   const names = text.split(',');
-  const wrong = names.find((name, i) => !(TRAIN_TARGETS as readonly string[]).includes(name) || names.indexOf(name) < i);
+  const wrong = names.find(
+    (name, i) => !(TRAIN_TARGETS as readonly string[]).includes(name) || names.indexOf(name) < i,
+  );
   if (wrong !== undefined) return `--targets '${text}' is not a list of ${TRAIN_TARGETS.join(', ')}, each once at most`;
   return TRAIN_TARGETS.filter(name => names.includes(name));
 }

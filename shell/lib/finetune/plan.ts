@@ -75,7 +75,9 @@ function wholeCycles(s: Settings, course: Course, r: Report): number {
 const trainedSequences = (c: Course): number => Math.ceil((c.steps / c.stepsPerEpoch) * (c.sequences - c.heldOut));
 
 const checkpointWord = (n: number): string =>
-  n === TRAIN_KEEP_ALL ? 'all activations are kept' : `every ${n === 1 ? '' : `${n}. `}layer's input is kept, the rest computed again`;
+  n === TRAIN_KEEP_ALL
+    ? 'all activations are kept'
+    : `every ${n === 1 ? '' : `${n}. `}layer's input is kept, the rest computed again`;
 
 function planText(w: Whole): string {
   const { settings: s, report: r, prepared: d, course: c, hz } = w;
@@ -95,7 +97,10 @@ function planText(w: Whole): string {
     `${s.method} on ${w.model.name}: ${pairs}, ${r.matrices} tensors, ${grouped(r.parameters)} parameters\n`,
     `${grouped(d.sequences)} sequences of ${r.ctx} tokens at most, ${held}; ${grouped(d.tokens)} tokens${d.cut > 0 ? `, ${grouped(d.cut)} cut` : ''}\n`,
     `${grouped(c.steps)} steps, ${grouped(c.stepsPerEpoch)} to an epoch; ${checkpointWord(r.checkpoint)}\n\n`,
-    table([['REGION', 'BYTES', ''], ...bytes, ['total', grouped(r.total), `of ${grouped(r.free)} that are free`]], [false, true]),
+    table(
+      [['REGION', 'BYTES', ''], ...bytes, ['total', grouped(r.total), `of ${grouped(r.free)} that are free`]],
+      [false, true],
+    ),
     '\n',
     table([['AT MOST', 'CYCLES', 'TIME'], ...costs], [false, true, true]),
     `\nall of it: ${cyclesText(w.cycles, hz)} of the processor at most\n`,

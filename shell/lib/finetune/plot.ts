@@ -38,7 +38,9 @@ export function* plot(ctx: PlotCtx, [name = '']: readonly string[]): Generator<v
     yield* ctx.out.print(jsonLine({ name, train: curve.train, held_out: curve.held }));
     return 0;
   }
-  const screen = (yield* isTerminal(ctx.sys, 1)) ? yield* screenSize(ctx.sys, 1) : { columns: COLUMNS_DEFAULT, rows: 24 };
+  const screen = (yield* isTerminal(ctx.sys, 1))
+    ? yield* screenSize(ctx.sys, 1)
+    : { columns: COLUMNS_DEFAULT, rows: 24 };
   const rows = Math.max(ROWS_LEAST, Math.min(ROWS_MAX, screen.rows - 6));
   yield* ctx.out.print(drawn(curve, Math.min(screen.columns, LIMITS.pathBytes), rows, ctx.options.ascii));
   return 0;
@@ -57,15 +59,23 @@ export function drawn(curve: Curve, columns: number, rows: number, ascii: boolea
   const range = rangeOf(all.map(([, loss]) => loss));
   const first = Math.min(...all.slice(0, 1).map(p => p[0]), curve.held[0]?.[0] ?? Infinity);
   const last = Math.max(curve.train.at(-1)![0], curve.held.at(-1)?.[0] ?? 0);
-  const label = (row: number): string => (range.high - ((range.high - range.low) * row) / (rows - 1)).toFixed(range.digits);
+  const label = (row: number): string =>
+    (range.high - ((range.high - range.low) * row) / (rows - 1)).toFixed(range.digits);
   const labelColumns = Math.max(label(0).length, label(rows - 1).length);
   const width = Math.max(2, columns - labelColumns - 3); // a blank, the axis, the cursor
   const cell = ascii ? { across: 1, down: 1 } : { across: 2, down: 4 };
   const across = width * cell.across;
   const down = rows * cell.down;
-  const x = (step: number, dots: number): number => (last === first ? 0 : Math.round(((step - first) / (last - first)) * (dots - 1)));
-  const y = (loss: number, dots: number): number => Math.round(((range.high - loss) / (range.high - range.low)) * (dots - 1));
-  const line = lineOf(curve.train, step => x(step, across), across, loss => y(loss, down));
+  const x = (step: number, dots: number): number =>
+    last === first ? 0 : Math.round(((step - first) / (last - first)) * (dots - 1));
+  const y = (loss: number, dots: number): number =>
+    Math.round(((range.high - loss) / (range.high - range.low)) * (dots - 1));
+  const line = lineOf(
+    curve.train,
+    step => x(step, across),
+    across,
+    loss => y(loss, down),
+  );
   const picture = ascii ? asciiCells(line, width, rows) : brailleCells(line, width, rows);
   for (const [step, loss] of curve.held) picture[y(loss, rows)]![x(step, width)] = ascii ? 'o' : '○';
   const text = picture.map((cells, row) => {
@@ -153,7 +163,8 @@ function brailleCells(line: Line, width: number, rows: number): string[][] {
       let bits = 0;
       for (const [i, dots] of DOTS.entries()) {
         const stretch = line[column * 2 + i];
-        if (stretch) dots.forEach((bit, j) => (bits |= stretch[0] <= row * 4 + j && row * 4 + j <= stretch[1] ? bit : 0));
+        if (stretch)
+          dots.forEach((bit, j) => (bits |= stretch[0] <= row * 4 + j && row * 4 + j <= stretch[1] ? bit : 0));
       }
       return bits === 0 ? ' ' : String.fromCharCode(BRAILLE + bits);
     }),

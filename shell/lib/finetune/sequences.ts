@@ -138,7 +138,8 @@ export class SequenceMaker {
       const whole = yield* this.render({ messages: messages.slice(0, i + 1), add_generation_prompt: false });
       if (!before.ok) return before.text;
       if (!whole.ok) return whole.text;
-      if (!whole.text.startsWith(before.text)) return `the template writes message ${i + 1} anew, not behind those before it`;
+      if (!whole.text.startsWith(before.text))
+        return `the template writes message ${i + 1} anew, not behind those before it`;
       const wrong = yield* this.addPair(before.text, whole.text, ENCODE.special, false);
       if (wrong !== '' || this.trouble !== '') return wrong;
     }

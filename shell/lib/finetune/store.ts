@@ -11,6 +11,7 @@ import { times } from '../fmt.ts';
 import type { Json } from '../fmt.ts';
 import { failAbout } from '../model.ts';
 import { digestOf, signFile } from '../packages.ts';
+import { processTable } from '../processes.ts';
 import type { Context } from '../program.ts';
 import { writeAll } from '../stdio.ts';
 import { adapterKeys, isAdapter, writeTrainedAdapter, writeTrainedModel } from './adapter-file.ts';
@@ -252,29 +253,39 @@ const LOCK_WAIT_MS = 50;
 function* takeLock(ctx: Caller, place: Place): Failing<string> {
   const { sys } = ctx;
   const path = join(place.directory, 'lock');
-  const { bootEpochSeconds } = yield* times(sys);
-  const pid = yield* sys.getpid();
+  const own = yield* identity(sys, yield* sys.getpid());
   for (let attempt = 0; attempt < LOCK_ATTEMPTS; attempt++) {
     const fd = yield* sys.open(path, O.WRONLY | O.CREAT | O.EXCL, 0o644);
     if (fd >= 0) {
-      const wrote = yield* writeAll(sys, fd, utf8Encode(`${pid} ${bootEpochSeconds}\n`));
+      const wrote = yield* writeAll(sys, fd, utf8Encode(own));
       yield* sys.close(fd);
       if (wrote === 0) return path;
       yield* sys.unlink(path);
       return yield* ctx.failCall(path, -wrote);
     }
+    if (fd === -E.NOENT) return yield* ctx.fail(`${place.name}: has no version`);
     if (fd !== -E.EXIST) return yield* ctx.failCall(path, -fd);
     const holder = yield* readText(sys, path);
-    if (typeof holder === 'string' && !(yield* isHeld(sys, holder, bootEpochSeconds))) yield* sys.unlink(path);
+    if (typeof holder === 'string' && !(yield* isHeld(sys, holder, own))) yield* sys.unlink(path);
     else yield* sys.sleep(LOCK_WAIT_MS);
   }
   return yield* ctx.fail(`${place.name}: is being changed by another program (${path})`);
 }
 
-/** Whether who wrote the lock runs on this machine since the last power-on. */
-function* isHeld(sys: Sys, holder: string, boot: number): Generator<void, boolean, void> {
-  const [, pid, epoch] = /^([0-9]+) ([0-9]+)\n$/.exec(holder) ?? [];
-  return pid !== undefined && Number(epoch) === boot && (yield* runs(sys, pid));
+/**
+ * What a lock says of a process: number, when it began, and when the machine was switched on, so that no later process is taken for it. '' where
+ * it does not run.
+ */
+function* identity(sys: Sys, pid: number): Generator<void, string, void> {
+  const table = yield* processTable(sys);
+  const row = typeof table === 'number' ? undefined : table.find(p => p.pid === pid && !p.stat.startsWith('Z'));
+  return row === undefined ? '' : `${pid} ${row.startNs} ${(yield* times(sys)).bootEpochSeconds}\n`;
+}
+
+/** Whether who wrote the lock runs, and is not who asks. */
+function* isHeld(sys: Sys, holder: string, own: string): Generator<void, boolean, void> {
+  const [, pid] = /^([0-9]+) [0-9]+ [0-9]+\n$/.exec(holder) ?? [];
+  return pid !== undefined && holder !== own && holder === (yield* identity(sys, Number(pid)));
 }
 
 /**
@@ -417,7 +428,7 @@ const NEW_FILE = /^new-([0-9]+)\.gguf(?:\.part)?$/;
 /** Files that are only written by who has the lock. */
 const LOCKED_FILE = /^(?:v[0-9]+_[0-9a-f]{12}\.gguf(?:\.sis|\.part)?|versions\.json\.part)$/;
 
-/** Whether there is a process of that number. */
+/** Whether there is another process of that number. */
 function* runs(sys: Sys, pid: string): Generator<void, boolean, void> {
-  return typeof (yield* stat(sys, `/proc/${pid}`)) !== 'number';
+  return Number(pid) !== (yield* sys.getpid()) && (yield* sys.kill(Number(pid), 0)) !== -E.SRCH;
 }

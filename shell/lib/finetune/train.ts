@@ -70,7 +70,9 @@ function* checkName(ctx: RunCtx, name: string): Status {
   if (typeof run === 'number') return run;
   if (run === null) return 0;
   if (yield* isUnderWay(ctx, run))
-    return yield* ctx.fail(`${name}: is being trained (process ${run.process.pid}); 'llmfinetune cancel ${name}' stops it`);
+    return yield* ctx.fail(
+      `${name}: is being trained (process ${run.process.pid}); 'llmfinetune cancel ${name}' stops it`,
+    );
   if (run.state === 'done' || ctx.options.restart) return 0;
   return yield* ctx.fail(
     `${name}: its training has not ended: 'llmfinetune resume ${name}' goes on, --restart begins anew`,
@@ -102,14 +104,7 @@ function* openDevice(ctx: RunCtx, settings: Settings): Failing<{ readonly device
   return handle < 0 ? yield* failAbout(ctx, '', handle) : { device: new Device(sys, handle), report };
 }
 
-function* begin(
-  ctx: RunCtx,
-  place: Place,
-  model: Model,
-  path: string,
-  settings: Settings,
-  device: Device,
-): Status {
+function* begin(ctx: RunCtx, place: Place, model: Model, path: string, settings: Settings, device: Device): Status {
   const { sys } = ctx;
   // The record goes first: what lies there from now on is nobody's until there is a new one.
   yield* sys.unlink(place.runPath);
@@ -118,7 +113,7 @@ function* begin(
   const data = yield* makeData(ctx, place, path, settings, model);
   if (typeof data === 'number') return data;
   const tensors = yield* trainedTensors(sys);
-  if (typeof tensors === 'number') return yield* failAbout(ctx, '/proc/training/tensors', tensors);
+  if (typeof tensors === 'number') return yield* failAbout(ctx, '/proc/traintensors', tensors);
   const { bootEpochSeconds, nowNs } = yield* times(sys);
   const run: Omit<Run, 'format'> = {
     state: 'running',
@@ -179,7 +174,9 @@ export function* resume(ctx: RunCtx, [name = '']: readonly string[]): Status {
   const model = yield* modelToTrain(ctx);
   if (typeof model === 'number') return model;
   if (model.digest !== run.model.digest)
-    return yield* ctx.fail(`${name}: was trained on ${run.model.path}, which is not loaded: llmctl load ${run.model.path}`);
+    return yield* ctx.fail(
+      `${name}: was trained on ${run.model.path}, which is not loaded: llmctl load ${run.model.path}`,
+    );
   const progress = yield* readProgress(ctx, place.checkpointPath);
   if (typeof progress === 'number') return progress;
   yield* heed(ctx);
@@ -265,7 +262,10 @@ class Training implements Keeper {
 
   *checkpoint(progress: Progress): Status {
     const { ctx, place } = this;
-    const status = yield* saveCheckpoint(ctx, place.checkpointPath, this.device, { ...progress, logBytes: this.log.bytes });
+    const status = yield* saveCheckpoint(ctx, place.checkpointPath, this.device, {
+      ...progress,
+      logBytes: this.log.bytes,
+    });
     const entries = status === 0 ? yield* listDirectory(ctx.sys, place.directory) : [];
     if (typeof entries === 'number') return status;
     // The best step before this one is nobody's now.
@@ -324,10 +324,12 @@ class Training implements Keeper {
   private *makeVersion(result: Result): Failing<Version> {
     const { ctx, place, run, device } = this;
     const tensors = yield* trainedTensors(ctx.sys);
-    if (typeof tensors === 'number') return yield* failAbout(ctx, '/proc/training/tensors', tensors);
+    if (typeof tensors === 'number') return yield* failAbout(ctx, '/proc/traintensors', tensors);
     const { method, alpha } = run.settings;
     const trained = { method, name: place.name, base: run.model.path, alpha, tensors };
-    const bytes = yield* writeTrained(ctx, place.newPath, trained, (from, buffer) => device.read('parameters', from, buffer));
+    const bytes = yield* writeTrained(ctx, place.newPath, trained, (from, buffer) =>
+      device.read('parameters', from, buffer),
+    );
     if (bytes < 0) return -bytes;
     return yield* commit(ctx, place, place.newPath, this.manifest(result));
   }
@@ -373,7 +375,10 @@ function finalJson(name: string, run: Omit<Run, 'format'>, r: Result): Readonly<
     epochs_completed: Math.floor(p.step / course.stepsPerEpoch),
     final_loss: r.loss,
     duration_ms: Math.round(p.elapsedNs / 1e6),
-    examples_processed: Math.min(p.step * settings.batch * settings.accumulate, (course.sequences - course.heldOut) * Math.ceil(p.step / course.stepsPerEpoch)),
+    examples_processed: Math.min(
+      p.step * settings.batch * settings.accumulate,
+      (course.sequences - course.heldOut) * Math.ceil(p.step / course.stepsPerEpoch),
+    ),
     adapter_size_bytes: version?.bytes ?? null,
     name,
     version: version?.number ?? null,

@@ -54,7 +54,10 @@ function* allRuns(ctx: StatusCtx, name: string | undefined): Generator<void, See
   const names = name === undefined ? (typeof entries === 'number' ? [] : entries.map(e => e.name)) : [name];
   const all: Seen[] = [];
   for (const one of names) {
-    if (name === undefined && typeof (yield* stat(ctx.sys, join(join(storeDirectory(ctx), one), 'run.json'))) === 'number')
+    if (
+      name === undefined &&
+      typeof (yield* stat(ctx.sys, join(join(storeDirectory(ctx), one), 'run.json'))) === 'number'
+    )
       continue;
     const seen = yield* look(ctx, one);
     if (typeof seen === 'number') return seen;
