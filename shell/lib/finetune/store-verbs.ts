@@ -4,12 +4,15 @@ import type { OptionTable } from '../getopt.ts';
 import { apply, applyOptions, detach } from './apply.ts';
 import { exchangeOptions, exportFile, importFile } from './exchange.ts';
 import { gc, historyOptions, rollback, tag, versions } from './history.ts';
+import { init } from './init.ts';
+import { merge, mergeOptions } from './merge.ts';
 import type { Verbs } from './verb.ts';
 
 export const storeVerbOptions = {
   ...applyOptions,
   ...historyOptions,
   ...exchangeOptions,
+  ...mergeOptions,
 } as const satisfies OptionTable;
 
 export const storeVerbs: Verbs<typeof storeVerbOptions> = {
@@ -26,6 +29,13 @@ export const storeVerbs: Verbs<typeof storeVerbOptions> = {
     takes: [],
     operands: [0, 1],
     run: detach,
+  },
+  merge: {
+    usage: 'NAME[@VERSION] OUT.gguf [--scale X] [--type TYPE] [--base MODEL]',
+    help: 'write the loaded model with an adapter worked into its weights',
+    takes: ['scale', 'type', 'base'],
+    operands: [2, 2],
+    run: merge,
   },
   versions: {
     usage: '[NAME] [--verify [--key FILE]]',
@@ -68,5 +78,12 @@ export const storeVerbs: Verbs<typeof storeVerbOptions> = {
     takes: ['key'],
     operands: [2, 2],
     run: importFile,
+  },
+  init: {
+    usage: 'CONFIG.json OUT.gguf',
+    help: 'write a model with random first weights, to be trained with --method full',
+    takes: [],
+    operands: [2, 2],
+    run: init,
   },
 };
