@@ -264,21 +264,19 @@ function causal_attention_jvp(op: usize, pos: i32): void {
 
 // ── Gates ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** silu or gelu of four values, and its derivative. */
-@inline
-function gate4(x: v128, silu: bool): v128 {
-  return silu ? silu4(x) : gelu4(x);
+function silu_of(x: v128): v128 {
+  return silu4(x);
 }
-@inline
-function slope4(x: v128, silu: bool): v128 {
-  return silu ? silu_slope4(x) : gelu_slope4(x);
+function gelu_of(x: v128): v128 {
+  return gelu4(x);
 }
 
 /** dst = gate'(x) · dx · up + gate(x) · dup. */
 @inline
 function gated_lanes(x: v128, dx: usize, up: usize, dup: usize, dst: usize, silu: bool, four: bool): void {
-  const v = f32x4.mul(f32x4.mul(slope4(x, silu), take(dx, four)), take(up, four));
-  put(dst, madd(v, gate4(x, silu), take(dup, four)), four);
+  const slope = silu ? silu_slope4(x) : gelu_slope4(x);
+  const value = silu ? silu_of(x) : gelu_of(x);
+  put(dst, madd(f32x4.mul(f32x4.mul(slope, take(dx, four)), take(up, four)), value, take(dup, four)), four);
 }
 
 @inline
