@@ -2,6 +2,8 @@
 
 import type { OptionTable } from '../getopt.ts';
 import { apply, applyOptions, detach } from './apply.ts';
+import { diff } from './compare.ts';
+import { drift, driftOptions } from './drift.ts';
 import { exchangeOptions, exportFile, importFile } from './exchange.ts';
 import { gc, historyOptions, rollback, tag, versions } from './history.ts';
 import { init } from './init.ts';
@@ -13,6 +15,7 @@ export const storeVerbOptions = {
   ...historyOptions,
   ...exchangeOptions,
   ...mergeOptions,
+  ...driftOptions,
 } as const satisfies OptionTable;
 
 export const storeVerbs: Verbs<typeof storeVerbOptions> = {
@@ -51,6 +54,13 @@ export const storeVerbs: Verbs<typeof storeVerbOptions> = {
     operands: [1, 2],
     run: rollback,
   },
+  diff: {
+    usage: 'NAME VERSION [VERSION]',
+    help: 'what two versions do to each matrix, the largest difference first (default: to the current one)',
+    takes: [],
+    operands: [2, 3],
+    run: diff,
+  },
   tag: {
     usage: 'NAME TAG [VERSION]',
     help: 'give a version a name of its own (default: the current one)',
@@ -78,6 +88,13 @@ export const storeVerbs: Verbs<typeof storeVerbOptions> = {
     takes: ['key'],
     operands: [2, 2],
     run: importFile,
+  },
+  drift: {
+    usage: 'NAME [SCORES] [--baseline X] [--window N]',
+    help: 'whether scores have fallen: those of a file, or those that eval wrote down',
+    takes: ['baseline', 'window'],
+    operands: [1, 2],
+    run: drift,
   },
   init: {
     usage: 'CONFIG.json OUT.gguf',
