@@ -30,7 +30,7 @@ export function execute_tangent(step: usize, op: usize, n: i32, pos: i32, row: i
       rms_norm_heads_jvp(op, n);
       return 0;
     case Op.CAUSAL_ATTENTION_JVP:
-      causal_attention_jvp(op, pos, row);
+      causal_attention_jvp(op, pos);
       return 0;
     case Op.SILU_MUL_JVP:
       silu_mul_jvp(op, n);
@@ -224,8 +224,8 @@ function soft_max_jvp(p: usize, x: usize, n: i32): void {
   for (; i < n; i++) put(x + (i << 2), f32x4.mul(v128.load32_splat(p + (i << 2)), f32x4.sub(v128.load32_splat(x + (i << 2)), mean)), false);
 }
 
-/** CAUSAL_ATTENTION_JVP of the row at this position. */
-function causal_attention_jvp(op: usize, pos: i32, row: i32): void {
+/** CAUSAL_ATTENTION_JVP of this position, which is its row's number too. */
+function causal_attention_jvp(op: usize, pos: i32): void {
   const heads = word(op, CausalAttentionBack.heads);
   const headsKv = word(op, CausalAttentionBack.headsKv);
   const headDim = word(op, CausalAttentionBack.headDim);
@@ -240,9 +240,9 @@ function causal_attention_jvp(op: usize, pos: i32, row: i32): void {
   const tangents: usize = word(op, CausalAttentionBack.srcAt);
   const toKeys: usize = heads * bytes;
   const toValues: usize = headsKv * bytes;
-  let q: usize = values + row * step;
-  let dq: usize = tangents + row * step;
-  let dst: usize = word(op, CausalAttentionBack.dstAt) + row * heads * bytes;
+  let q: usize = values + pos * step;
+  let dq: usize = tangents + pos * step;
+  let dst: usize = word(op, CausalAttentionBack.dstAt) + pos * heads * bytes;
   for (let h = 0; h < heads; h++) {
     const head: usize = toKeys + (h / group) * bytes;
     let k = values + head;
