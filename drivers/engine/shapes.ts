@@ -26,6 +26,39 @@ const GATED_JVP = {
 const UPDATE = { dstAt: 'f32[n]', gradAt: 'f32[n]', firstAt: 'f32[n]', secondAt: 'f32[n]', anchorAt: 'f32[n]' };
 const STREAM = { dstAt: 'f32[n]', srcAt: 'f32[n]' };
 
+// Training. Vectors of parameters are one row.
+const NORM_GRADIENT = {
+  dstAt: 'f32[t][n]',
+  srcAt: 'f32[t][n]',
+  xAt: 'f32[t][n]',
+  weightsAt: 'f32[n]',
+  weightsGradAt: 'f32[n]',
+  biasGradAt: 'f32[n]',
+};
+const HEADS_GRADIENT = {
+  at: 'f32[t][heads][headDim]',
+  xAt: 'f32[t][heads][headDim]',
+  weightsAt: 'f32[headDim]',
+  weightsGradAt: 'f32[headDim]',
+};
+const GATED = {
+  dstAt: 'f32[t][n]',
+  srcAt: 'f32[t][n]',
+  upAt: 'f32[t][n]',
+  gradAt: 'f32[t][n]',
+  upGradAt: 'f32[t][n]',
+};
+const LOSS = { at: 'f32[t][n]', targetsAt: 'u32[t]', tangentAt: 'f32[t][n]' };
+const VECTOR = {
+  dstAt: 'f32[n]',
+  srcAt: 'f32[n]',
+  gradAt: 'f32[n]',
+  firstAt: 'f32[n]',
+  secondAt: 'f32[n]',
+  anchorAt: 'f32[n]',
+};
+const ROTATION = { at: 'f32[t][heads][headDim]', tableAt: 'f32[t][pairs][2]' };
+
 const SHAPES: Partial<Record<Op, Readonly<Record<string, Template>>>> = {
   [Op.GET_ROWS]: GET,
   [Op.ADD_ROWS]: GET,
@@ -39,7 +72,7 @@ const SHAPES: Partial<Record<Op, Readonly<Record<string, Template>>>> = {
   [Op.REPACK]: { dstAt: 'TYPE[rows][k]', weightsAt: 'TYPE[rows][k]' },
   [Op.ROPE_TABLE]: TABLE,
   [Op.ROPE_TABLE_SCALED]: TABLE,
-  [Op.ROPE]: { at: 'f32[t][heads][headDim]', tableAt: 'f32[t][pairs][2]' },
+  [Op.ROPE]: ROTATION,
   [Op.KV_STORE]: { srcAt: 'f32[t][n]' },
   [Op.ATTENTION]: { dstAt: 'f32[t][heads][headDim]', qAt: 'f32[t][heads][headDim]' },
   [Op.ADD]: ROWS,
@@ -74,6 +107,38 @@ const SHAPES: Partial<Record<Op, Readonly<Record<string, Template>>>> = {
   [Op.PERTURB]: STREAM,
   [Op.ACCUMULATE]: STREAM,
   [Op.ECHO]: { dstAt: 'f32[t][n]' },
+  [Op.FLOAT_MUL_MAT]: { dstAt: 'f32[t][rows]', weightsAt: 'TYPE[rows][k]', srcAt: 'f32[t][k]', biasAt: 'f32[rows]' },
+  [Op.FLOAT_MUL_MAT_BACK]: { dstAt: 'f32[t][k]', weightsAt: 'TYPE[rows][k]', srcAt: 'f32[t][rows]' },
+  [Op.OUTER]: { dstAt: 'f32[rows][k]', srcAt: 'f32[t][rows]', xAt: 'f32[t][k]' },
+  [Op.COLUMN_SUM]: { dstAt: 'f32[n]', srcAt: 'f32[t][n]' },
+  [Op.RMS_NORM_BACK]: NORM_GRADIENT,
+  [Op.LAYER_NORM_BACK]: NORM_GRADIENT,
+  [Op.RMS_NORM_HEADS_BACK]: HEADS_GRADIENT,
+  [Op.ROPE_BACK]: ROTATION,
+  [Op.CAUSAL_ATTENTION]: { dstAt: 'f32[t][heads][headDim]', qAt: 'f32[t][stride]' },
+  [Op.CAUSAL_ATTENTION_BACK]: { dstAt: 'f32[t][stride]', srcAt: 'f32[t][heads][headDim]', qAt: 'f32[t][stride]' },
+  [Op.SILU_MUL_BACK]: GATED,
+  [Op.GELU_BACK]: GATED,
+  [Op.GELU_MUL]: ROWS,
+  [Op.GELU_MUL_BACK]: GATED,
+  [Op.CROSS_ENTROPY]: LOSS,
+  [Op.CROSS_ENTROPY_BACK]: LOSS,
+  [Op.CROSS_ENTROPY_JVP]: LOSS,
+  [Op.ROWS_BACK]: { dstAt: 'f32[rows][k]', srcAt: 'f32[t][k]' },
+  [Op.COPY]: ROWS,
+  [Op.FILL]: ROWS,
+  [Op.RMS_NORM_JVP]: NORM_GRADIENT,
+  [Op.LAYER_NORM_JVP]: NORM_GRADIENT,
+  [Op.RMS_NORM_HEADS_JVP]: HEADS_GRADIENT,
+  [Op.CAUSAL_ATTENTION_JVP]: { dstAt: 'f32[t][heads][headDim]', srcAt: 'f32[t][stride]', qAt: 'f32[t][stride]' },
+  [Op.SILU_MUL_JVP]: GATED,
+  [Op.GELU_JVP]: GATED,
+  [Op.GELU_MUL_JVP]: GATED,
+  [Op.SQUARES]: VECTOR,
+  [Op.ADAM]: VECTOR,
+  [Op.SGD]: VECTOR,
+  [Op.PERTURB]: VECTOR,
+  [Op.ACCUMULATE]: VECTOR,
 };
 
 /** Offsets into a page of the KV pool. */
