@@ -13,6 +13,7 @@ import { directory } from '../boot/host-directory.ts';
 import { listedDirectory, memoryFile } from '../boot/listed-directory.ts';
 import { E, isRefusal } from '../kernel/abi/index.ts';
 import { readCpio, writeCpio } from '../vfs/cpio.ts';
+import { driftOf } from '../shell/lib/finetune/drift.ts';
 import { soak } from './harness.ts';
 import { walkGguf } from './reference/gguf-walk.ts';
 import { ggufFile, type FileSpec } from './support/gguf.ts';
@@ -373,4 +374,237 @@ test('a version is signed, and what was changed since is found', t => {
     JSON.parse(stdout).versions.map((v: any) => v.check),
     ['changed', 'ok'],
   );
+});
+
+// ── Files for others, and of others ──────────────────────────────────────────────────────────────────────────────────────────────
+
+test('an adapter comes out as it went in, and as safetensors; halves of other types come in', t => {
+  const given = adapterFile(pair(3), 2);
+  const files = {
+    'a.gguf': given,
+    'f16.gguf': adapterFile(pair(3, 1), 2),
+    'bf16.gguf': adapterFile(pair(3, 30), 2),
+  };
+  const machine = power(files);
+  ok(t, machine, `${FT} import /in/a.gguf poet; ${FT} import /in/f16.gguf poet; ${FT} import /in/bf16.gguf poet`);
+  ok(t, machine, `${FT} export poet@1 -o /o/out.gguf`);
+  t.deepEqual(readFileSync(path.join(scratch, 'out.gguf')), given);
+  for (const version of [1, 2, 3])
+    ok(t, machine, `${FT} export poet@${version} --format safetensors -o /o/v${version}.safetensors`);
+  const [first, ...others] = [1, 2, 3].map(n => readFileSync(path.join(scratch, `v${n}.safetensors`)));
+  for (const other of others) t.deepEqual(dataOf(other), dataOf(first!), 'F16 and BF16 hold these values exactly');
+  t.deepEqual([...new Float32Array(Uint8Array.from(dataOf(first!)).buffer)], [3, 0, -3, 0.5, -1]);
+
+  // And back: the same numbers, in a file of our own, which another reader of GGUF takes.
+  ok(t, machine, `${FT} import /o/v1.safetensors back; ${FT} export back -o /o/back.gguf`);
+  const back = readFileSync(path.join(scratch, 'back.gguf'));
+  const tensors = walkGguf(back);
+  t.deepEqual(
+    tensors.map(({ name, type, ne }) => [name, type, ne]),
+    [
+      ['blk.0.attn_q.weight.lora_a', 0, [3, 1]],
+      ['blk.0.attn_q.weight.lora_b', 0, [1, 2]],
+    ],
+  );
+  t.deepEqual(
+    [0, 4, 8].map(i => back.readFloatLE(tensors[0]!.at + i)),
+    [3, 0, -3],
+  );
+  t.deepEqual(
+    [0, 4].map(i => back.readFloatLE(tensors[1]!.at + i)),
+    [0.5, -1],
+  );
+});
+
+/** What lies behind the header of a safetensors file. */
+const dataOf = (file: Buffer): Buffer => file.subarray(8 + Number(file.readBigUInt64LE(0)));
+
+test('Hugging Face’s reader of GGUF finds an adapter’s keys and tensors as llama.cpp names them', async t => {
+  const machine = power({ 'a.gguf': adapterFile(pair(), 4) });
+  ok(t, machine, `${FT} import /in/a.gguf x; ${FT} export x --format safetensors -o /o/x.safetensors`);
+  ok(t, machine, `${FT} import /o/x.safetensors y; ${FT} export y -o /o/y.gguf`);
+  const { metadata, tensorInfos } = await gguf(path.join(scratch, 'y.gguf'), { allowLocalFile: true });
+  const keys = metadata as unknown as Record<string, unknown>;
+  t.deepEqual(
+    ['general.type', 'general.architecture', 'general.name', 'adapter.type', 'adapter.lora.alpha'].map(k => keys[k]),
+    ['adapter', 'llama', 'y', 'lora', 4],
+  );
+  t.deepEqual(
+    tensorInfos.map(i => [i.name, i.shape.map(Number), i.dtype]),
+    [
+      ['blk.0.attn_q.weight.lora_a', [3, 1], 0],
+      ['blk.0.attn_q.weight.lora_b', [1, 2], 0],
+    ],
+  );
+});
+
+test('what is no adapter is not taken in, with the reason', t => {
+  const [a, b] = pair() as [Half, Half];
+  const files = {
+    text: Buffer.from('hello there, this is text'),
+    'short.gguf': adapterFile(pair(), 2).subarray(0, 100),
+    'model.gguf': adapterFile([], 2, { keys: [['general.architecture', ['string', 'llama']]] }),
+    'one.gguf': adapterFile([a], 2),
+    'ranks.gguf': adapterFile([a, { ...b, shape: [2, 1] }], 2),
+    'alpha.gguf': adapterFile(pair(), 2, {
+      keys: [
+        ['general.type', ['string', 'adapter']],
+        ['adapter.type', ['string', 'lora']],
+      ],
+    }),
+    'other.gguf': adapterFile([...pair(), { name: 'blk.0.attn_q.bias', shape: [2, 1], values: [1, 2] }], 2),
+  };
+  const machine = power(files);
+  const reasons = Object.keys(files).map(name => refused(t, machine, `${FT} import /in/${name} poet`));
+  t.deepEqual(reasons, [
+    '/in/text: is neither GGUF nor safetensors, whose header would have 7526676540175443000 bytes',
+    '/in/short.gguf: ends at byte 100, 8 bytes are due at 93',
+    '/in/model.gguf: is no adapter: general.type is not adapter',
+    '/in/one.gguf: tensor blk.0.attn_q.weight.lora_a has no .lora_b beside it',
+    '/in/ranks.gguf: blk.0.attn_q.weight: 3 × 1 and 2 × 1 are no low-rank pair',
+    '/in/alpha.gguf: has no key adapter.lora.alpha',
+    '/in/other.gguf: tensor blk.0.attn_q.bias is no half of a low-rank pair',
+  ]);
+});
+
+test('a diff says how far apart two versions are in what they add', t => {
+  const [a, b] = pair() as [Half, Half];
+  const files = {
+    'a.gguf': adapterFile([a, b], 2),
+    'b.gguf': adapterFile(
+      [
+        { ...a, values: [0, 2, 0] },
+        b,
+        { ...a, name: 'blk.1.attn_q.weight.lora_a' },
+        { ...b, name: 'blk.1.attn_q.weight.lora_b' },
+      ],
+      2,
+    ),
+  };
+  const machine = power(files);
+  ok(t, machine, `${FT} import /in/a.gguf poet; ${FT} import /in/b.gguf poet`);
+  const { matrices } = JSON.parse(ok(t, machine, `${FT} diff poet 1 --json`));
+  // 2 · B · A: [1 0 −1; −2 0 2] of norm √10, and [0 2 0; 0 −4 0] of norm √20, at right angles to it.
+  const near = (x: number, y: number): boolean => Math.abs(x - y) < 1e-12;
+  t.deepEqual(
+    matrices.map((m: any) => m.name),
+    ['blk.0.attn_q.weight', 'blk.1.attn_q.weight'],
+  );
+  t.true(near(matrices[0].left, Math.sqrt(10)) && near(matrices[0].right, Math.sqrt(20)));
+  t.true(near(matrices[0].change, Math.sqrt(30)) && near(matrices[0].cosine, 0));
+  t.is(matrices[1].left, null);
+  t.true(near(matrices[1].change, Math.sqrt(10)));
+  t.regex(ok(t, machine, `${FT} diff poet 1 2`), /^MATRIX +NORM v1 +NORM v2 +CHANGE +COSINE\nblk.0/);
+  t.regex(ok(t, machine, `${FT} diff poet 2`), /have the same bytes/);
+});
+
+test('drift is the specification’s: windows, drops, confidence', t => {
+  const scores = (n: number, share: number): number[] => Array.from({ length: n }, (_, i) => (i < n * share ? 1 : 0));
+  const verdict = (list: number[]): unknown[] => {
+    const d = driftOf(list)!;
+    return [d.samples, d.verdict, d.confidence];
+  };
+  t.deepEqual(verdict(scores(1000, 0.9)), [1000, 'ok', 0.95]);
+  t.deepEqual(verdict(scores(100, 0.86)), [100, 'ok', 0.85]); // a drop of 4 points
+  t.deepEqual(verdict(scores(500, 0.85)), [500, 'warning', 0.95]);
+  t.deepEqual(verdict(scores(99, 77 / 99)), [99, 'warning', 0.7]);
+  t.deepEqual(verdict(scores(100, 0.75)), [100, 'critical', 0.85]);
+  t.deepEqual(verdict([1]), [1, 'ok', 0.5]);
+  t.deepEqual(verdict([...Array.from({ length: 500 }, () => 0), ...scores(1000, 0.95)]), [1000, 'ok', 0.95]);
+  t.is(driftOf([]), null);
+  const machine = power({ s: Buffer.from('1\n0.5\n{"score":0.6}\n'), bad: Buffer.from('1\n2\n') });
+  const { status, stdout } = machine.exec(`${FT} drift poet /in/s --json`);
+  t.is(status, 1);
+  t.like(JSON.parse(stdout), { samples: 3, verdict: 'critical', confidence: 0.5, baseline: 0.9 });
+  t.is(refused(t, machine, `${FT} drift poet /in/bad`), '/in/bad: line 2 is no score from 0 to 1');
+});
+
+// ── Merging, and models from nothing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+test("merging is the specification's: W + alpha / rank · B · A", t => {
+  const base = adapterFile([{ name: 'blk.0.attn_q.weight', shape: [3, 2], values: [1, 2, 3, 4, 5, 6] }], 0, {
+    keys: [
+      ['general.architecture', ['string', 'llama']],
+      ['general.name', ['string', 'tiny']],
+    ],
+  });
+  const machine = power({ 'base.gguf': base, 'a.gguf': adapterFile(pair(), 2) });
+  ok(t, machine, `${FT} import /in/a.gguf poet`);
+  ok(t, machine, `${FT} merge poet /o/merged.gguf --base /in/base.gguf`);
+  const merged = readFileSync(path.join(scratch, 'merged.gguf'));
+  const [w] = walkGguf(merged);
+  t.deepEqual(
+    Array.from({ length: 6 }, (_, i) => merged.readFloatLE(w!.at + 4 * i)),
+    [2, 2, 2, 2, 5, 8],
+  );
+  ok(t, machine, `${FT} merge poet /o/merged.gguf --base /in/base.gguf --scale -1 --type F16`);
+  const half = readFileSync(path.join(scratch, 'merged.gguf'));
+  const [h] = walkGguf(half);
+  t.is(h!.type, 1);
+  t.deepEqual(
+    Array.from({ length: 6 }, (_, i) => half.readUInt16LE(h!.at + 2 * i)),
+    [0, 2, 4, 6, 5, 4].map(halfOf),
+  );
+  t.regex(refused(t, machine, `${FT} merge poet /o/x.gguf --base /in/a.gguf`), /has no tensor blk.0.attn_q.weight/);
+  t.false(existsSync(path.join(scratch, 'x.gguf')));
+  t.deepEqual(ok(t, machine, 'ls /o').match(/merged-|rounded-|part/g), null, 'nothing in between is left');
+});
+const halfOf = half;
+
+/** A small model of 256 bytes as tokens, F32. */
+const CONFIG = JSON.stringify({
+  embedding: 64,
+  layers: 2,
+  heads: 4,
+  kv_heads: 2,
+  feed_forward: 96,
+  context: 64,
+  seed: 7,
+});
+
+test('a model with random first weights loads and runs; the same seed is the same bytes', t => {
+  const machine = power({ 'c.json': Buffer.from(CONFIG) });
+  const said = JSON.parse(ok(t, machine, 'llmfinetune init /in/c.json /o/a.gguf --json'));
+  ok(t, machine, 'llmfinetune init /in/c.json /o/b.gguf; cmp /o/a.gguf /o/b.gguf');
+  const bytes = readFileSync(path.join(scratch, 'a.gguf'));
+  t.is(
+    createHash('sha256').update(bytes).digest('hex'),
+    '8b020494e3499e826eadd105463f1260107d4f33e9638eb6d509f34fd7844b27',
+  );
+  ok(t, machine, 'llmctl load /o/a.gguf');
+  t.is(JSON.parse(ok(t, machine, 'llmctl tokenize --json "aé"')).tokens.join(' '), '97 195 169');
+  ok(t, machine, 'llminfer --max-tokens 8 hello');
+
+  // Normally distributed: mean and deviation of each matrix, and the share within one deviation.
+  const tensors = walkGguf(bytes);
+  t.is(
+    tensors.reduce((sum, w) => sum + w.ne.reduce((p, n) => p * n, 1), 0),
+    said.parameters,
+  );
+  for (const { name, ne, at } of tensors) {
+    const x = Array.from({ length: ne.reduce((p, n) => p * n, 1) }, (_, i) => bytes.readFloatLE(at + 4 * i));
+    if (ne.length === 1) {
+      t.true(
+        x.every(v => v === 1),
+        name,
+      );
+      continue;
+    }
+    const sigma = /attn_output|ffn_down/.test(name) ? 0.02 / 2 : 0.02;
+    const mean = x.reduce((sum, v) => sum + v, 0) / x.length;
+    const deviation = Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / x.length);
+    const inside = x.filter(v => Math.abs(v) < sigma).length / x.length;
+    t.true(Math.abs(mean) < (4 * sigma) / Math.sqrt(x.length), `${name}: mean ${mean}`);
+    t.true(Math.abs(deviation / sigma - 1) < 4 / Math.sqrt(2 * x.length), `${name}: deviation ${deviation}`);
+    t.true(Math.abs(inside - 0.6827) < 2 / Math.sqrt(x.length), `${name}: ${inside} within one deviation`);
+  }
+  for (const [config, why] of [
+    ['{', 'is not JSON'],
+    ['{"layer": 1}', 'layer is not known'],
+    ['{"heads": 3}', 'embedding is 64: no even number'],
+    ['{"heads": "3"}', 'heads is no number'],
+  ] as const) {
+    const line = refused(t, power({ 'c.json': Buffer.from(config) }), 'llmfinetune init /in/c.json /o/c.gguf');
+    t.true(line.startsWith(`/in/c.json: ${why}`), line);
+  }
 });

@@ -1,12 +1,12 @@
 // `llmfinetune apply` and `detach`: an adapter of the store, or of a file, beside the loaded model, and away again. The kernel does it in one
 // step: what was applied stays as it was where it cannot.
 
-import { ADAPTER_COLUMNS, PlanReport } from '../../../kernel/abi/index.ts';
+import { ADAPTER_COLUMNS } from '../../../kernel/abi/index.ts';
 import type { Sys } from '../../../kernel/abi/index.ts';
 import { basename } from '../files.ts';
 import { jsonLine } from '../fmt.ts';
 import type { OptionTable } from '../getopt.ts';
-import { failAbout, grouped, parseDecimal, wrong } from '../model.ts';
+import { defaultChoice, failAbout, grouped, parseDecimal, planModel, wrong } from '../model.ts';
 import type { Context } from '../program.ts';
 import { rowsOf } from '../registry.ts';
 import { asVersion, openVersion } from './store.ts';
@@ -56,11 +56,12 @@ export function* apply(ctx: Ctx, [text = '']: readonly string[]): Run {
   if (scale === null) return 2;
   const adapter = yield* namedAdapter(ctx, text);
   if (typeof adapter === 'number') return adapter;
-  const report = new Uint8Array(PlanReport.bytes);
   const { name, version, path } = adapter;
-  const result = yield* ctx.sys.adapter_apply(path, name, floatBits(scale), report);
+  const result = yield* ctx.sys.adapter_apply(path, name, floatBits(scale));
   if (result < 0) return yield* failAbout(ctx, path, result);
-  const { adapters, total } = PlanReport.read(report, 0);
+  const plan = yield* planModel(ctx.sys, '', defaultChoice);
+  if (typeof plan === 'number') return yield* failAbout(ctx, path, plan);
+  const { adapters, total } = plan;
   yield* ctx.out.print(
     ctx.options.json
       ? jsonLine({ name, version, path, scale, adapters_bytes: adapters, total_bytes: total })
