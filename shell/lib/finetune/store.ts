@@ -25,7 +25,7 @@ export const storeOptions = {
   store: { value: 'DIR', help: 'the adapter store (default: $LLM_ADAPTERS, or /var/sis/adapters)' },
 } as const;
 
-const STORE_DIRECTORY = '/var/sis/adapters';
+export const STORE_DIRECTORY = '/var/sis/adapters';
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 type Caller = Pick<Context, 'sys' | 'env' | 'fail' | 'failCall'> & {
