@@ -15,6 +15,17 @@ const NORM = { dstAt: 'f32[t][n]', srcAt: 'f32[t][n]', weightsAt: 'f32[n]', bias
 const TABLE = { tableAt: 'f32[t][pairs][2]', frequenciesAt: 'f32[pairs][2]' };
 const ROWS = { dstAt: 'f32[t][n]', srcAt: 'f32[t][n]', upAt: 'f32[t][n]' };
 
+const NORM_JVP = { dstAt: 'f32[t][n]', srcAt: 'f32[t][n]', xAt: 'f32[t][n]', weightsAt: 'f32[n]' };
+const GATED_JVP = {
+  dstAt: 'f32[t][n]',
+  srcAt: 'f32[t][n]',
+  upAt: 'f32[t][n]',
+  gradAt: 'f32[t][n]',
+  upGradAt: 'f32[t][n]',
+};
+const UPDATE = { dstAt: 'f32[n]', gradAt: 'f32[n]', firstAt: 'f32[n]', secondAt: 'f32[n]', anchorAt: 'f32[n]' };
+const STREAM = { dstAt: 'f32[n]', srcAt: 'f32[n]' };
+
 const SHAPES: Partial<Record<Op, Readonly<Record<string, Template>>>> = {
   [Op.GET_ROWS]: GET,
   [Op.ADD_ROWS]: GET,
@@ -45,6 +56,23 @@ const SHAPES: Partial<Record<Op, Readonly<Record<string, Template>>>> = {
     srcAt: 'f32[t][k]',
     midAt: 'f32[rank]',
   },
+  [Op.RMS_NORM_JVP]: NORM_JVP,
+  [Op.LAYER_NORM_JVP]: NORM_JVP,
+  [Op.RMS_NORM_HEADS_JVP]: {
+    at: 'f32[t][heads][headDim]',
+    weightsAt: 'f32[headDim]',
+    xAt: 'f32[t][heads][headDim]',
+  },
+  [Op.CAUSAL_ATTENTION_JVP]: { dstAt: 'f32[t][heads][headDim]', srcAt: 'f32[t][stride]', qAt: 'f32[t][stride]' },
+  [Op.SILU_MUL_JVP]: GATED_JVP,
+  [Op.GELU_JVP]: GATED_JVP,
+  [Op.GELU_MUL_JVP]: GATED_JVP,
+  [Op.CROSS_ENTROPY_JVP]: { at: 'f32[t][n]', tangentAt: 'f32[t][n]' },
+  [Op.SQUARES]: { srcAt: 'f32[n]', anchorAt: 'f32[n]' },
+  [Op.ADAM]: UPDATE,
+  [Op.SGD]: UPDATE,
+  [Op.PERTURB]: STREAM,
+  [Op.ACCUMULATE]: STREAM,
   [Op.ECHO]: { dstAt: 'f32[t][n]' },
 };
 

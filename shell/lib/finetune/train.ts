@@ -51,13 +51,15 @@ export function* start(ctx: RunCtx, [data = '', name = '']: readonly string[]): 
   if (typeof model === 'number') return model;
   const there = yield* stat(ctx.sys, data);
   if (typeof there === 'number') return yield* ctx.failCall(data, -there);
-  const place = yield* openPlace(ctx, name, true);
-  if (typeof place === 'number') return place;
   yield* heed(ctx);
   const opened = yield* openDevice(ctx, settings);
   if (typeof opened === 'number') return opened;
   const { device, report } = opened;
-  const status = yield* begin(ctx, place, model, data, { ...settings, ctx: report.ctx }, device);
+  const place = yield* openPlace(ctx, name, true);
+  const status =
+    typeof place === 'number'
+      ? place
+      : yield* begin(ctx, place, model, data, { ...settings, ctx: report.ctx }, device);
   yield* ctx.sys.train_close(device.handle);
   return status;
 }
