@@ -17,7 +17,7 @@ import { LogWriter } from './log.ts';
 import type { HeldLine, StepLine } from './log.ts';
 import { BEGINNING, Loop, courseOf, isOver } from './loop.ts';
 import type { Ending, Failed, Finished, Keeper, Stopped } from './loop.ts';
-import { settingsJson, settingsOf, trainOptionsOf } from './options.ts';
+import { settingsJson, settingsOf, trainOptionsOf, vectorsOf } from './options.ts';
 import type { Settings, settingOptions } from './options.ts';
 import { prepareData } from './prepare.ts';
 import type { Prepared } from './prepare.ts';
@@ -265,10 +265,9 @@ class Training implements Keeper {
 
   *checkpoint(progress: Progress): Status {
     const { ctx, place } = this;
-    const status = yield* saveCheckpoint(ctx, place.checkpointPath, this.device, {
-      ...progress,
-      logBytes: this.log.bytes,
-    });
+    const state = { ...progress, logBytes: this.log.bytes };
+    const vectors = vectorsOf(this.run.settings);
+    const status = yield* saveCheckpoint(ctx, place.checkpointPath, this.device, vectors, state);
     const entries = status === 0 ? yield* listDirectory(ctx.sys, place.directory) : [];
     if (typeof entries === 'number') return status;
     // The best step before this one is nobody's now.
