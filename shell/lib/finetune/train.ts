@@ -57,9 +57,7 @@ export function* start(ctx: RunCtx, [data = '', name = '']: readonly string[]): 
   const { device, report } = opened;
   const place = yield* openPlace(ctx, name, true);
   const status =
-    typeof place === 'number'
-      ? place
-      : yield* begin(ctx, place, model, data, { ...settings, ctx: report.ctx }, device);
+    typeof place === 'number' ? place : yield* begin(ctx, place, model, data, { ...settings, ctx: report.ctx }, device);
   yield* ctx.sys.train_close(device.handle);
   return status;
 }
@@ -82,7 +80,7 @@ function* checkName(ctx: RunCtx, name: string): Status {
 }
 
 /** The loaded model, which has to have come from a file; or the status after a message. */
-export function* modelToTrain(ctx: RunCtx): Failing<Model> {
+export function* modelToTrain(ctx: Pick<RunCtx, 'sys' | 'fail'>): Failing<Model> {
   const model = yield* loadedModel(ctx.sys);
   if (typeof model === 'number') return yield* ctx.fail('no model loaded: llmctl load FILE');
   return model.path === '' ? yield* ctx.fail(`${model.engine} has no weights to train: llmctl load FILE`) : model;
@@ -96,7 +94,10 @@ function* heed(ctx: RunCtx): Generator<void, void, void> {
 }
 
 /** The device for these settings, with what it takes; or the status after a message. */
-function* openDevice(ctx: RunCtx, settings: Settings): Failing<{ readonly device: Device; readonly report: Report }> {
+export function* openDevice(
+  ctx: Pick<RunCtx, 'sys' | 'fail'>,
+  settings: Settings,
+): Failing<{ readonly device: Device; readonly report: Report }> {
   const { sys } = ctx;
   const options = trainOptionsOf(settings);
   const report = yield* planTraining(sys, options);
