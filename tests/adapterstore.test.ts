@@ -16,6 +16,7 @@ import { readCpio, writeCpio } from '../vfs/cpio.ts';
 import { driftOf } from '../shell/lib/finetune/drift.ts';
 import { soak } from './harness.ts';
 import { walkGguf } from './reference/gguf-walk.ts';
+import { makeRandom } from './support/arena.ts';
 import { ggufFile, type FileSpec } from './support/gguf.ts';
 import { PowerCut, PowerDirectory, type Cut } from './support/power.ts';
 
@@ -419,6 +420,27 @@ test('an adapter comes out as it went in, and as safetensors; halves of other ty
 /** What lies behind the header of a safetensors file. */
 const dataOf = (file: Buffer): Buffer => file.subarray(8 + Number(file.readBigUInt64LE(0)));
 
+const PYTHON = '/usr/bin/python3';
+const withPython = existsSync(PYTHON) || process.env['CI'] === 'true' ? test : test.skip;
+
+withPython('a reader in Python, written from the format’s rules, takes our safetensors', t => {
+  const halves = [...pair(), ...pair(2).map(h => ({ ...h, name: h.name.replace('blk.0', 'blk.1') }))];
+  const machine = power({ 'a.gguf': adapterFile(halves, 2) });
+  ok(t, machine, `${FT} import /in/a.gguf poet; cd /o; ${FT} export poet --format safetensors`);
+  const file = path.join(scratch, 'poet-finetuned.safetensors');
+  const { metadata, tensors } = JSON.parse(
+    execFileSync(PYTHON, ['tests/outside/safetensors.py', file], { encoding: 'utf8' }),
+  );
+  t.deepEqual(metadata, { format: 'arena8-lora', architecture: 'llama', name: '', alpha: '2' });
+  const f32 = (shape: number[], values: number[]): object => ({ dtype: 'F32', shape, values });
+  t.deepEqual(tensors, {
+    'blk.0.attn_q.weight.lora_a': f32([1, 3], [1, 0, -1]),
+    'blk.0.attn_q.weight.lora_b': f32([2, 1], [0.5, -1]),
+    'blk.1.attn_q.weight.lora_a': f32([1, 3], [2, 0, -2]),
+    'blk.1.attn_q.weight.lora_b': f32([2, 1], [0.5, -1]),
+  });
+});
+
 test('Hugging Face’s reader of GGUF finds an adapter’s keys and tensors as llama.cpp names them', async t => {
   const machine = power({ 'a.gguf': adapterFile(pair(), 4) });
   ok(t, machine, `${FT} import /in/a.gguf x; ${FT} export x --format safetensors -o /o/x.safetensors`);
@@ -607,4 +629,111 @@ test('a model with random first weights loads and runs; the same seed is the sam
     const line = refused(t, power({ 'c.json': Buffer.from(config) }), 'llmfinetune init /in/c.json /o/c.gguf');
     t.true(line.startsWith(`/in/c.json: ${why}`), line);
   }
+});
+
+/** Pairs for that model, seeded. */
+function pairsFor(seed: number, rank = 4): Half[] {
+  const random = makeRandom(seed);
+  const draw = (n: number): number[] => Array.from({ length: n }, () => (random(2001) - 1000) / 4000);
+  const matrices = [
+    ['blk.0.attn_q', 64, 64],
+    ['blk.0.attn_v', 64, 32],
+    ['blk.1.ffn_down', 96, 64],
+  ] as const;
+  return matrices.flatMap(([name, inputs, outputs]) => [
+    { name: `${name}.weight.lora_a`, shape: [inputs, rank], values: draw(inputs * rank) },
+    { name: `${name}.weight.lora_b`, shape: [rank, outputs], values: draw(rank * outputs) },
+  ]);
+}
+
+/** What a machine infers: the digest of all logits, and the logits of each step by token. */
+function inferred(t: Check, machine: Machine): { readonly sum: string; readonly logits: Map<number, number>[] } {
+  const { logits_sum, steps } = JSON.parse(ok(t, machine, 'llminfer --json --max-tokens 6 --logits 64 "hello there"'));
+  return { sum: logits_sum, logits: steps.map((s: any) => new Map(s.top)) };
+}
+
+/** The greatest difference of logits that both have. */
+function apart(a: readonly Map<number, number>[], b: readonly Map<number, number>[]): number {
+  let most = 0;
+  a.forEach((step, i) => {
+    for (const [token, logit] of step) most = Math.max(most, Math.abs(logit - (b[i]!.get(token) ?? logit)));
+  });
+  return most;
+}
+
+test('applied is as good as merged, another version makes way, and detached is as if nothing had been', t => {
+  const files = {
+    'c.json': Buffer.from(CONFIG),
+    'a.gguf': adapterFile(pairsFor(1), 8),
+    'b.gguf': adapterFile(pairsFor(2, 3), 8),
+  };
+  const machine = power(files);
+  ok(t, machine, `llmfinetune init /in/c.json /o/base.gguf; llmctl load /o/base.gguf --kv f32`);
+  ok(t, machine, `${FT} import /in/a.gguf poet; ${FT} import /in/b.gguf poet`);
+  const digest = ok(t, machine, 'sha256sum /o/base.gguf');
+  const plain = inferred(t, machine);
+  ok(t, machine, `${FT} apply poet@1`);
+  const first = inferred(t, machine);
+  t.not(first.sum, plain.sum);
+  t.true(apart(first.logits, plain.logits) > 0.01, 'it makes a difference');
+  ok(t, machine, `${FT} apply poet`);
+  const second = inferred(t, machine);
+  t.not(second.sum, first.sum);
+  const rows = ok(t, machine, 'cat /proc/adapters').trim().split('\n');
+  t.is(rows.length, 2, 'one adapter of that name');
+  t.deepEqual(
+    versionsOf(t, machine, 'poet').versions.map((v: any) => v.applied),
+    [false, true],
+  );
+  ok(t, machine, `${FT} apply poet@1 --scale 0.5`);
+  const halved = inferred(t, machine);
+  ok(t, machine, `${FT} detach poet`);
+  t.is(inferred(t, machine).sum, plain.sum, 'to the bit');
+  t.is(ok(t, machine, 'sha256sum /o/base.gguf'), digest);
+
+  for (const [version, scale, applied] of [
+    [1, 1, first],
+    [2, 1, second],
+    [1, 0.5, halved],
+  ] as const) {
+    ok(t, machine, `llmctl load /o/base.gguf --kv f32; ${FT} merge poet@${version} /o/merged.gguf --scale ${scale}`);
+    ok(t, machine, 'llmctl load /o/merged.gguf --kv f32');
+    const merged = inferred(t, machine);
+    const difference = apart(merged.logits, applied.logits);
+    t.true(difference < 1e-5, `version ${version} at ${scale}: ${difference}`);
+  }
+});
+
+test('merged into a quantised model matrices keep their type, the rest its bytes, and rounding is said', t => {
+  const machine = power({ 'c.json': Buffer.from(CONFIG), 'a.gguf': adapterFile(pairsFor(1), 8) });
+  ok(t, machine, `llmfinetune init /in/c.json /o/base.gguf; llmctl quantize /o/base.gguf /o/q8.gguf Q8_0`);
+  ok(t, machine, `${FT} import /in/a.gguf poet`);
+  const said = JSON.parse(ok(t, machine, `${FT} merge poet /o/m8.gguf --base /o/q8.gguf --json`));
+  t.deepEqual(
+    said.matrices.map((m: any) => [m.name, m.type]),
+    [
+      ['blk.0.attn_q.weight', 'Q8_0'],
+      ['blk.0.attn_v.weight', 'Q8_0'],
+      ['blk.1.ffn_down.weight', 'Q8_0'],
+    ],
+  );
+  // A block's step is its largest value / 127; rounding is uniform over it: an rms of 0.29 steps.
+  for (const m of said.matrices) t.true(m.rounding_rms > 0 && m.rounding_rms < m.change_rms / 50, JSON.stringify(m));
+  const [before, after] = ['q8', 'm8'].map(name => readFileSync(path.join(scratch, `${name}.gguf`)));
+  const [old, now] = [walkGguf(before!), walkGguf(after!)];
+  t.deepEqual(
+    now.map(w => [w.name, w.type, w.ne]),
+    old.map(w => [w.name, w.type, w.ne]),
+  );
+  const changed = new Set(said.matrices.map((m: any) => m.name));
+  const dataBytes = (w: { ne: readonly number[]; type: number }): number =>
+    w.ne.reduce((p, n) => p * n, 1) * (w.type === 0 ? 4 : 34 / 32);
+  now.forEach((w, i) => {
+    const bytes = dataBytes(w);
+    const same = after!.subarray(w.at, w.at + bytes).equals(before!.subarray(old[i]!.at, old[i]!.at + bytes));
+    t.is(same, !changed.has(w.name), w.name);
+  });
+  ok(t, machine, 'llmctl load /o/m8.gguf');
+  ok(t, machine, 'llminfer --max-tokens 2 hello');
+  t.regex(refused(t, machine, `${FT} merge poet /o/x.gguf --base /o/q8.gguf --type Q6_K`), /cannot write type Q6_K/);
 });

@@ -4,6 +4,7 @@ import type { OptionTable } from '../getopt.ts';
 import { apply, applyOptions, detach } from './apply.ts';
 import { diff } from './compare.ts';
 import { drift, driftOptions } from './drift.ts';
+import { evalOptions, evalTakes, evaluate } from './evaluate.ts';
 import { exchangeOptions, exportFile, importFile } from './exchange.ts';
 import { gc, historyOptions, rollback, tag, versions } from './history.ts';
 import { init } from './init.ts';
@@ -16,6 +17,7 @@ export const storeVerbOptions = {
   ...exchangeOptions,
   ...mergeOptions,
   ...driftOptions,
+  ...evalOptions,
 } as const satisfies OptionTable;
 
 export const storeVerbs: Verbs<typeof storeVerbOptions> = {
@@ -88,6 +90,13 @@ export const storeVerbs: Verbs<typeof storeVerbOptions> = {
     takes: ['key'],
     operands: [2, 2],
     run: importFile,
+  },
+  eval: {
+    usage: '[NAME[@VERSION]] DATA [--ctx N] [--mask-prompt yes|no]',
+    help: 'the loss on DATA without and with an adapter, as inference computes',
+    takes: evalTakes,
+    operands: [1, 2],
+    run: evaluate,
   },
   drift: {
     usage: 'NAME [SCORES] [--baseline X] [--window N]',
