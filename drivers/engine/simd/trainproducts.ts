@@ -5,7 +5,7 @@
 import { FLAG_ADD, FloatMulMat, GROUP, Outer, TYPE_F32, WORD_FLAGS } from '../ops';
 import { sum4 } from './math';
 import { word } from './record';
-import { get_row } from './types';
+import { get_group } from './types';
 import { column4, madd, put, sums4, take } from './vectors';
 
 @inline
@@ -116,16 +116,15 @@ function one_row(w: usize, k: i32, x: usize, xStep: usize, n: i32, dst: usize, d
   }
 }
 
-/** The rows of a matrix from `row` on, `count` of them, as f32: where they lie in it, or dequantised to scratch. */
+/** Four rows of the matrix, or one of the last (`four`), as f32: where they lie in it, or dequantised to scratch. */
 @inline
-function float_rows(op: usize, row: i32, count: i32): usize {
+function float_rows(op: usize, row: i32, four: bool): usize {
   const type = word(op, FloatMulMat.weightType);
   const k = word(op, FloatMulMat.k);
   const w: usize = word(op, FloatMulMat.weightsAt);
   if (type == TYPE_F32) return w + ((row * k) << 2);
   const to: usize = word(op, FloatMulMat.rowAt);
-  const rows = word(op, FloatMulMat.rows);
-  for (let i = 0; i < count; i++) get_row(type, w, rows, k, row + i, to + ((i * k) << 2), false);
+  get_group(type, w, k, row, four, to);
   return to;
 }
 
@@ -142,12 +141,12 @@ export function float_mul_mat(op: usize, n: i32): void {
   let bias: usize = word(op, FloatMulMat.biasAt);
   let row = 0;
   for (; row + GROUP <= rows; row += GROUP) {
-    four_rows(float_rows(op, row, GROUP), k, src, srcStep, n, dst, dstStep, bias, times, add);
+    four_rows(float_rows(op, row, true), k, src, srcStep, n, dst, dstStep, bias, times, add);
     dst += 4 * GROUP;
     if (bias != 0) bias += 4 * GROUP;
   }
   for (; row < rows; row++) {
-    one_row(float_rows(op, row, 1), k, src, srcStep, n, dst, dstStep, bias, times, add);
+    one_row(float_rows(op, row, false), k, src, srcStep, n, dst, dstStep, bias, times, add);
     dst += 4;
     if (bias != 0) bias += 4;
   }
@@ -259,11 +258,11 @@ export function float_mul_mat_back(op: usize, n: i32): void {
   let src: usize = word(op, FloatMulMat.srcAt);
   let row = 0;
   for (; row + GROUP <= rows; row += GROUP) {
-    four_rows_back(float_rows(op, row, GROUP), k, src, srcStep, n, dst, dstStep, times);
+    four_rows_back(float_rows(op, row, true), k, src, srcStep, n, dst, dstStep, times);
     src += 4 * GROUP;
   }
   for (; row < rows; row++) {
-    one_row_back(float_rows(op, row, 1), k, src, srcStep, n, dst, dstStep, times);
+    one_row_back(float_rows(op, row, false), k, src, srcStep, n, dst, dstStep, times);
     src += 4;
   }
 }
