@@ -256,15 +256,19 @@ test('it has its share while others want all, what nobody wants besides, and wit
   for (const sharePpm of [0, 100_000, 300_000]) {
     const bench = new TrainBench();
     bench.load('fable-f16', LEAST);
+    bench.plain(200); // short ops, and so a short period
     bench.open(optionsOf('lora', { sharePpm }));
     const next = random(3);
     bench.feed = () => [batchOf(next, 2, 17), {}];
     const { clock } = bench.kernel;
-    // A session without a server that never waits.
-    const handle = bench.accepted('Once upon a time', { maxTokens: 40, temp: 0 });
+    // Sessions without a server that never wait.
+    const handles = ['Once upon a time', 'The cat', 'A dog'].map(text =>
+      bench.accepted(text, { maxTokens: 50, temp: 0 }),
+    );
     const [from, had] = [clock.cycles(), bench.state.cyclesTotal];
-    while (bench.report(handle).endedNs === 0) bench.step();
+    while (bench.service.table.live().length > 0) bench.step();
     shares.push((bench.state.cyclesTotal - had) / (clock.cycles() - from));
+    t.true(handles.every(handle => bench.report(handle).outputTokens > 10));
     for (let i = 0; i < 20; i++) bench.step(); // the audit log is stored
     bench.transferred();
     const idle = clock.cycles();
@@ -298,7 +302,10 @@ test('servers and a training bear each other, or the later is refused with the n
   t.true(opMax > stepMax * 1.1, `${opMax} ${stepMax}`);
   for (const sharePpm of [0, 50_000]) {
     const late = bench.trainer.begin(ROOT, optionsOf('lora', { ctx: 64, sharePpm }));
-    t.regex(refusedWith(late), /a segment of .* would be too long for session \d+'s server|session \d+'s deadlines must bear a segment of/);
+    t.regex(
+      refusedWith(late),
+      /a segment of .* would be too long for session \d+'s server|session \d+'s deadlines must bear a segment of/,
+    );
   }
   t.is(bench.machine.arena.regions().at(-1)!.name, 'session');
 });
