@@ -2,7 +2,7 @@
 // decoded, rights checked, and what was done is written down. Who applies one changes what everybody's sessions say, so that it is a matter of
 // the right to manage; and of the right to read the file.
 
-import { isRefusal, PlanReport, refuse, type CallName, type Handler, type Refusal } from './abi/index.ts';
+import { isRefusal, refuse, type CallName, type Handler, type Refusal } from './abi/index.ts';
 import { fromHex, type AuditFields } from '../trust/index.ts';
 import { f32Text } from '../vfs/fs-gguf.ts';
 import { checkName, nameOf } from './adapters.ts';
@@ -13,13 +13,12 @@ import type { TrustGate } from './trust-calls.ts';
 
 /** What these calls act on. */
 export interface AdapterContext {
-  readonly arena: { readonly u8: Uint8Array };
   readonly loader: Loader;
   readonly journal: Pick<Journal, 'modelFields'>;
 }
 
 /** What the gate offers to handlers. */
-export interface AdapterGate extends Pick<TrustGate, 'text' | 'withPath' | 'readable' | 'busy' | 'fail' | 'noted'> {
+export interface AdapterGate extends Pick<TrustGate, 'text' | 'withPath' | 'readable' | 'busy' | 'noted'> {
   readonly denied: (right: Right, object: string) => Refusal | null;
 }
 
@@ -36,7 +35,7 @@ function f32OfBits(bits: number): number {
 /** What is managed, as rights name it. */
 const OBJECT = 'adapters';
 
-export function adapterCalls({ arena, loader, journal }: AdapterContext, gate: AdapterGate): AdapterHandlers {
+export function adapterCalls({ loader, journal }: AdapterContext, gate: AdapterGate): AdapterHandlers {
   const apply = (given: string, called: string, scale: number): AuditFields | Refusal | number => {
     if (!Number.isFinite(scale)) return refuse('INVAL', 7001, `scale ${scale} is no finite number`);
     const name = called === '' ? nameOf(given) : checkName(called);
@@ -51,13 +50,11 @@ export function adapterCalls({ arena, loader, journal }: AdapterContext, gate: A
     return { 'arena8.path': path, 'arena8.name': name, 'arena8.digest': fromHex(digest)!, ...journal.modelFields() };
   };
   return {
-    adapter_apply: (pathAt, pathBytes, nameAt, nameBytes, bits, at, capacity) =>
+    adapter_apply: (pathAt, pathBytes, nameAt, nameBytes, bits) =>
       gate.withPath(pathAt, pathBytes, given => {
-        if (capacity < PlanReport.bytes) return gate.fail(refuse('RANGE', 0, 'no room for a PlanReport'));
         const scale = f32OfBits(bits);
         const done = apply(given, gate.text(nameAt, nameBytes), scale);
         if (typeof done === 'number' || isRefusal(done)) return gate.noted('apply', { 'arena8.path': given }, done);
-        PlanReport.write(arena.u8, at, loader.current()!.report);
         return gate.noted('apply', { ...done, 'arena8.value': `scale ${f32Text(scale)}` }, null);
       }),
     adapter_detach: (nameAt, nameBytes) => {

@@ -1207,7 +1207,6 @@ export class SystemCalls {
         readable: (path, right) => this.readable(path, right),
         busy: () => this.busy(),
         denied: (right, object) => this.denied(right, object),
-        fail: r => this.fail(r),
         noted: (op, fields, r) => this.noted(op, fields, r),
       }),
     };

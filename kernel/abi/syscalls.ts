@@ -170,7 +170,7 @@ export const SYSCALLS = {
   attest: call(119, [['nonce', 'path'], ['statement', 'out']], "A signed statement of what this machine is and runs: a DSSE envelope under the log's key. Returns its bytes.", true),
 
   // Adapters and training
-  adapter_apply: call(120, [['path', 'path'], ['name', 'path'], ['scale', 'int'], ['report', 'out', 'PlanReport']], 'Put a GGUF adapter beside the loaded model under this name (empty: its file name without .gguf), with this scale (f32 bits) for sessions that say no other. One of that name makes way for it. The model region is laid out again; on any failure it stays. Writes a PlanReport.', true),
+  adapter_apply: call(120, [['path', 'path'], ['name', 'path'], ['scale', 'int']], 'Put a GGUF adapter beside the loaded model under this name (empty: its file name without .gguf), with this scale (f32 bits) for sessions that say no other. One of that name makes way for it. The model region is laid out again; on any failure it stays.', true),
   adapter_detach: call(121, [['name', 'path']], 'Take an adapter away from the loaded model; empty: all. Returns how many. /proc/adapters lists them.', true),
   train_plan: call(122, [['options', 'in', 'TrainOptions'], ['report', 'out', 'TrainReport']], 'What training the loaded model so would take: TrainReport. Allocates nothing.', true),
   train_open: call(123, [['options', 'in', 'TrainOptions']], 'Begin to train the loaded model, which stays as it is: TrainOptions. Returns a handle; one training at a time.', true),

@@ -161,7 +161,7 @@ export class Pricer {
     return [c.name, ...words, ...regions, ...more].join();
   }
 
-  #setting(record: number, tokensMax: number, rows: number): Setting {
+  #setting(record: number, tokensMax: number, places: number): Setting {
     const { stepAt } = this.#plan;
     return {
       target: this.#target,
@@ -169,15 +169,15 @@ export class Pricer {
       regionOf: this.#plan.regionOf,
       args: [stepAt, record, tokensMax === 1 ? 1 : null, null, null, null],
       read: address => this.#read(address, record),
-      cases: range(tokensMax).map(n => this.#caseOf(n + 1, rows)),
+      cases: range(tokensMax).map(n => this.#caseOf(n + 1, places)),
     };
   }
 
-  /** So many tokens, each at any position: a pass mixes sessions. Its buffers have `rows` rows. */
-  #caseOf(tokens: number, rows: number): Case {
+  /** So many tokens, each at any position: a pass mixes sessions. `places`: rows that the op may write to. */
+  #caseOf(tokens: number, places: number): Case {
     const { ctx, batch } = this.#plan;
-    const most: Readonly<Record<number, number>> = { [POSITION]: ctx - 1, [ROW]: batch - 1, [TO]: rows - 1 };
-    return i => (i === TOKENS ? [tokens, tokens] : [0, most[i] ?? 0]);
+    const most: Readonly<Record<number, number>> = { [POSITION]: ctx - 1, [TO]: places - 1 };
+    return i => (i === TOKENS ? [tokens, tokens] : [0, most[i] ?? batch - 1]);
   }
 
   /** Words of the record, and what of the step block is the same in every step. */

@@ -1,12 +1,13 @@
 // `llmfinetune apply` and `detach`: an adapter of the store, or of a file, beside the loaded model, and away again. The kernel does it in one
 // step: what was applied stays as it was where it cannot.
 
-import { ADAPTER_COLUMNS, PlanReport } from '../../../kernel/abi/index.ts';
+import { ADAPTER_COLUMNS } from '../../../kernel/abi/index.ts';
 import type { Sys } from '../../../kernel/abi/index.ts';
+import { applyAdapter } from '../adapters.ts';
 import { basename } from '../files.ts';
 import { jsonLine } from '../fmt.ts';
 import type { OptionTable } from '../getopt.ts';
-import { failAbout, grouped, parseDecimal, wrong } from '../model.ts';
+import { defaultChoice, failAbout, grouped, parseDecimal, planModel, wrong } from '../model.ts';
 import type { Context } from '../program.ts';
 import { rowsOf } from '../registry.ts';
 import { asVersion, openVersion } from './store.ts';
@@ -17,13 +18,6 @@ export const applyOptions = {
 } as const satisfies OptionTable;
 
 type Ctx = Context<typeof applyOptions & typeof commonOptions>;
-
-/** The f32 that a system call takes as an integer. */
-function floatBits(x: number): number {
-  const cell = new DataView(new ArrayBuffer(4));
-  cell.setFloat32(0, x);
-  return cell.getInt32(0);
-}
 
 /** What --scale says, as f32: or null after a message about what is none. */
 export function* scaleOf(ctx: Pick<Ctx, 'options' | 'sys' | 'fail'>): Generator<void, number | null, void> {
@@ -56,11 +50,12 @@ export function* apply(ctx: Ctx, [text = '']: readonly string[]): Run {
   if (scale === null) return 2;
   const adapter = yield* namedAdapter(ctx, text);
   if (typeof adapter === 'number') return adapter;
-  const report = new Uint8Array(PlanReport.bytes);
   const { name, version, path } = adapter;
-  const result = yield* ctx.sys.adapter_apply(path, name, floatBits(scale), report);
+  const result = yield* applyAdapter(ctx.sys, path, name, scale);
   if (result < 0) return yield* failAbout(ctx, path, result);
-  const { adapters, total } = PlanReport.read(report, 0);
+  const plan = yield* planModel(ctx.sys, '', defaultChoice);
+  if (typeof plan === 'number') return yield* failAbout(ctx, path, plan);
+  const { adapters, total } = plan;
   yield* ctx.out.print(
     ctx.options.json
       ? jsonLine({ name, version, path, scale, adapters_bytes: adapters, total_bytes: total })
