@@ -20,6 +20,7 @@ import {
 } from './reference/models.ts';
 import {
   adapterFile,
+  FABLE,
   randomAdapter,
   type Adapter,
   type AdapterSpec,
@@ -174,11 +175,6 @@ for (const architecture of NAMES)
 // ── The machine ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const boots = readFileSync('build/boot.cpio');
-const FABLE: readonly Matrix[] = Array.from({ length: 6 }, (_, l) => [
-  { name: `blk.${l}.attn_q.weight`, k: 128, rows: 128 },
-  { name: `blk.${l}.attn_v.weight`, k: 128, rows: 64 },
-  { name: `blk.${l}.ffn_down.weight`, k: 384, rows: 128 },
-]).flat();
 const fableAdapter = (seed: number, more: Partial<AdapterSpec> = {}): Adapter =>
   randomAdapter({ architecture: 'llama', matrices: FABLE, rank: 4, alpha: 8, size: 0.05, ...more }, random(seed));
 const warm = fableAdapter(1);
