@@ -13,8 +13,10 @@ import { directory } from '../boot/host-directory.ts';
 import { listedDirectory, memoryFile } from '../boot/listed-directory.ts';
 import { E, isRefusal } from '../kernel/abi/index.ts';
 import { readCpio, writeCpio } from '../vfs/cpio.ts';
+import { driftOf } from '../shell/lib/finetune/drift.ts';
 import { soak } from './harness.ts';
 import { walkGguf } from './reference/gguf-walk.ts';
+import { makeRandom } from './support/arena.ts';
 import { ggufFile, type FileSpec } from './support/gguf.ts';
 import { PowerCut, PowerDirectory, type Cut } from './support/power.ts';
 
@@ -373,4 +375,365 @@ test('a version is signed, and what was changed since is found', t => {
     JSON.parse(stdout).versions.map((v: any) => v.check),
     ['changed', 'ok'],
   );
+});
+
+// ── Files for others, and of others ──────────────────────────────────────────────────────────────────────────────────────────────
+
+test('an adapter comes out as it went in, and as safetensors; halves of other types come in', t => {
+  const given = adapterFile(pair(3), 2);
+  const files = {
+    'a.gguf': given,
+    'f16.gguf': adapterFile(pair(3, 1), 2),
+    'bf16.gguf': adapterFile(pair(3, 30), 2),
+  };
+  const machine = power(files);
+  ok(t, machine, `${FT} import /in/a.gguf poet; ${FT} import /in/f16.gguf poet; ${FT} import /in/bf16.gguf poet`);
+  ok(t, machine, `${FT} export poet@1 -o /o/out.gguf`);
+  t.deepEqual(readFileSync(path.join(scratch, 'out.gguf')), given);
+  for (const version of [1, 2, 3])
+    ok(t, machine, `${FT} export poet@${version} --format safetensors -o /o/v${version}.safetensors`);
+  const [first, ...others] = [1, 2, 3].map(n => readFileSync(path.join(scratch, `v${n}.safetensors`)));
+  for (const other of others) t.deepEqual(dataOf(other), dataOf(first!), 'F16 and BF16 hold these values exactly');
+  t.deepEqual([...new Float32Array(Uint8Array.from(dataOf(first!)).buffer)], [3, 0, -3, 0.5, -1]);
+
+  // And back: the same numbers, in a file of our own, which another reader of GGUF takes.
+  ok(t, machine, `${FT} import /o/v1.safetensors back; ${FT} export back -o /o/back.gguf`);
+  const back = readFileSync(path.join(scratch, 'back.gguf'));
+  const tensors = walkGguf(back);
+  t.deepEqual(
+    tensors.map(({ name, type, ne }) => [name, type, ne]),
+    [
+      ['blk.0.attn_q.weight.lora_a', 0, [3, 1]],
+      ['blk.0.attn_q.weight.lora_b', 0, [1, 2]],
+    ],
+  );
+  t.deepEqual(
+    [0, 4, 8].map(i => back.readFloatLE(tensors[0]!.at + i)),
+    [3, 0, -3],
+  );
+  t.deepEqual(
+    [0, 4].map(i => back.readFloatLE(tensors[1]!.at + i)),
+    [0.5, -1],
+  );
+});
+
+/** What lies behind the header of a safetensors file. */
+const dataOf = (file: Buffer): Buffer => file.subarray(8 + Number(file.readBigUInt64LE(0)));
+
+const PYTHON = '/usr/bin/python3';
+const withPython = existsSync(PYTHON) || process.env['CI'] === 'true' ? test : test.skip;
+
+withPython('a reader in Python, written from the format’s rules, takes our safetensors', t => {
+  const halves = [...pair(), ...pair(2).map(h => ({ ...h, name: h.name.replace('blk.0', 'blk.1') }))];
+  const machine = power({ 'a.gguf': adapterFile(halves, 2) });
+  ok(t, machine, `${FT} import /in/a.gguf poet; cd /o; ${FT} export poet --format safetensors`);
+  const file = path.join(scratch, 'poet-finetuned.safetensors');
+  const { metadata, tensors } = JSON.parse(
+    execFileSync(PYTHON, ['tests/outside/safetensors.py', file], { encoding: 'utf8' }),
+  );
+  t.deepEqual(metadata, { format: 'arena8-lora', architecture: 'llama', name: '', alpha: '2' });
+  const f32 = (shape: number[], values: number[]): object => ({ dtype: 'F32', shape, values });
+  t.deepEqual(tensors, {
+    'blk.0.attn_q.weight.lora_a': f32([1, 3], [1, 0, -1]),
+    'blk.0.attn_q.weight.lora_b': f32([2, 1], [0.5, -1]),
+    'blk.1.attn_q.weight.lora_a': f32([1, 3], [2, 0, -2]),
+    'blk.1.attn_q.weight.lora_b': f32([2, 1], [0.5, -1]),
+  });
+});
+
+test('Hugging Face’s reader of GGUF finds an adapter’s keys and tensors as llama.cpp names them', async t => {
+  const machine = power({ 'a.gguf': adapterFile(pair(), 4) });
+  ok(t, machine, `${FT} import /in/a.gguf x; ${FT} export x --format safetensors -o /o/x.safetensors`);
+  ok(t, machine, `${FT} import /o/x.safetensors y; ${FT} export y -o /o/y.gguf`);
+  const { metadata, tensorInfos } = await gguf(path.join(scratch, 'y.gguf'), { allowLocalFile: true });
+  const keys = metadata as unknown as Record<string, unknown>;
+  t.deepEqual(
+    ['general.type', 'general.architecture', 'general.name', 'adapter.type', 'adapter.lora.alpha'].map(k => keys[k]),
+    ['adapter', 'llama', 'y', 'lora', 4],
+  );
+  t.deepEqual(
+    tensorInfos.map(i => [i.name, i.shape.map(Number), i.dtype]),
+    [
+      ['blk.0.attn_q.weight.lora_a', [3, 1], 0],
+      ['blk.0.attn_q.weight.lora_b', [1, 2], 0],
+    ],
+  );
+});
+
+test('what is no adapter is not taken in, with the reason', t => {
+  const [a, b] = pair() as [Half, Half];
+  const files = {
+    text: Buffer.from('hello there, this is text'),
+    'short.gguf': adapterFile(pair(), 2).subarray(0, 100),
+    'model.gguf': adapterFile([], 2, { keys: [['general.architecture', ['string', 'llama']]] }),
+    'one.gguf': adapterFile([a], 2),
+    'ranks.gguf': adapterFile([a, { ...b, shape: [2, 1] }], 2),
+    'alpha.gguf': adapterFile(pair(), 2, {
+      keys: [
+        ['general.type', ['string', 'adapter']],
+        ['adapter.type', ['string', 'lora']],
+      ],
+    }),
+    'other.gguf': adapterFile([...pair(), { name: 'blk.0.attn_q.bias', shape: [2, 1], values: [1, 2] }], 2),
+  };
+  const machine = power(files);
+  const reasons = Object.keys(files).map(name => refused(t, machine, `${FT} import /in/${name} poet`));
+  t.deepEqual(reasons, [
+    '/in/text: is neither GGUF nor safetensors, whose header would have 7526676540175443000 bytes',
+    '/in/short.gguf: ends at byte 100, 8 bytes are due at 93',
+    '/in/model.gguf: is no adapter: general.type is not adapter',
+    '/in/one.gguf: tensor blk.0.attn_q.weight.lora_a has no .lora_b beside it',
+    '/in/ranks.gguf: blk.0.attn_q.weight: 3 × 1 and 2 × 1 are no low-rank pair',
+    '/in/alpha.gguf: has no key adapter.lora.alpha',
+    '/in/other.gguf: tensor blk.0.attn_q.bias is no half of a low-rank pair',
+  ]);
+});
+
+test('a diff says how far apart two versions are in what they add', t => {
+  const [a, b] = pair() as [Half, Half];
+  const files = {
+    'a.gguf': adapterFile([a, b], 2),
+    'b.gguf': adapterFile(
+      [
+        { ...a, values: [0, 2, 0] },
+        b,
+        { ...a, name: 'blk.1.attn_q.weight.lora_a' },
+        { ...b, name: 'blk.1.attn_q.weight.lora_b' },
+      ],
+      2,
+    ),
+  };
+  const machine = power(files);
+  ok(t, machine, `${FT} import /in/a.gguf poet; ${FT} import /in/b.gguf poet`);
+  const { matrices } = JSON.parse(ok(t, machine, `${FT} diff poet 1 --json`));
+  // 2 · B · A: [1 0 −1; −2 0 2] of norm √10, and [0 2 0; 0 −4 0] of norm √20, at right angles to it.
+  const near = (x: number, y: number): boolean => Math.abs(x - y) < 1e-12;
+  t.deepEqual(
+    matrices.map((m: any) => m.name),
+    ['blk.0.attn_q.weight', 'blk.1.attn_q.weight'],
+  );
+  t.true(near(matrices[0].left, Math.sqrt(10)) && near(matrices[0].right, Math.sqrt(20)));
+  t.true(near(matrices[0].change, Math.sqrt(30)) && near(matrices[0].cosine, 0));
+  t.is(matrices[1].left, null);
+  t.true(near(matrices[1].change, Math.sqrt(10)));
+  t.regex(ok(t, machine, `${FT} diff poet 1 2`), /^MATRIX +NORM v1 +NORM v2 +CHANGE +COSINE\nblk.0/);
+  t.regex(ok(t, machine, `${FT} diff poet 2`), /have the same bytes/);
+});
+
+test('drift is the specification’s: windows, drops, confidence', t => {
+  const scores = (n: number, share: number): number[] => Array.from({ length: n }, (_, i) => (i < n * share ? 1 : 0));
+  const verdict = (list: number[]): unknown[] => {
+    const d = driftOf(list)!;
+    return [d.samples, d.verdict, d.confidence];
+  };
+  t.deepEqual(verdict(scores(1000, 0.9)), [1000, 'ok', 0.95]);
+  t.deepEqual(verdict(scores(100, 0.86)), [100, 'ok', 0.85]); // a drop of 4 points
+  t.deepEqual(verdict(scores(500, 0.85)), [500, 'warning', 0.95]);
+  t.deepEqual(verdict(scores(99, 77 / 99)), [99, 'warning', 0.7]);
+  t.deepEqual(verdict(scores(100, 0.75)), [100, 'critical', 0.85]);
+  t.deepEqual(verdict([1]), [1, 'ok', 0.5]);
+  t.deepEqual(verdict([...Array.from({ length: 500 }, () => 0), ...scores(1000, 0.95)]), [1000, 'ok', 0.95]);
+  t.is(driftOf([]), null);
+  const machine = power({ s: Buffer.from('1\n0.5\n{"score":0.6}\n'), bad: Buffer.from('1\n2\n') });
+  const { status, stdout } = machine.exec(`${FT} drift poet /in/s --json`);
+  t.is(status, 1);
+  t.like(JSON.parse(stdout), { samples: 3, verdict: 'critical', confidence: 0.5, baseline: 0.9 });
+  t.is(refused(t, machine, `${FT} drift poet /in/bad`), '/in/bad: line 2 is no score from 0 to 1');
+});
+
+// ── Merging, and models from nothing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+test("merging is the specification's: W + alpha / rank · B · A", t => {
+  const base = adapterFile([{ name: 'blk.0.attn_q.weight', shape: [3, 2], values: [1, 2, 3, 4, 5, 6] }], 0, {
+    keys: [
+      ['general.architecture', ['string', 'llama']],
+      ['general.name', ['string', 'tiny']],
+    ],
+  });
+  const machine = power({ 'base.gguf': base, 'a.gguf': adapterFile(pair(), 2) });
+  ok(t, machine, `${FT} import /in/a.gguf poet`);
+  ok(t, machine, `${FT} merge poet /o/merged.gguf --base /in/base.gguf`);
+  const merged = readFileSync(path.join(scratch, 'merged.gguf'));
+  const [w] = walkGguf(merged);
+  t.deepEqual(
+    Array.from({ length: 6 }, (_, i) => merged.readFloatLE(w!.at + 4 * i)),
+    [2, 2, 2, 2, 5, 8],
+  );
+  ok(t, machine, `${FT} merge poet /o/merged.gguf --base /in/base.gguf --scale -1 --type F16`);
+  const half = readFileSync(path.join(scratch, 'merged.gguf'));
+  const [h] = walkGguf(half);
+  t.is(h!.type, 1);
+  t.deepEqual(
+    Array.from({ length: 6 }, (_, i) => half.readUInt16LE(h!.at + 2 * i)),
+    [0, 2, 4, 6, 5, 4].map(halfOf),
+  );
+  t.regex(refused(t, machine, `${FT} merge poet /o/x.gguf --base /in/a.gguf`), /has no tensor blk.0.attn_q.weight/);
+  t.false(existsSync(path.join(scratch, 'x.gguf')));
+  t.deepEqual(ok(t, machine, 'ls /o').match(/merged-|rounded-|part/g), null, 'nothing in between is left');
+});
+const halfOf = half;
+
+/** A small model of 256 bytes as tokens, F32. */
+const CONFIG = JSON.stringify({
+  embedding: 64,
+  layers: 2,
+  heads: 4,
+  kv_heads: 2,
+  feed_forward: 96,
+  context: 64,
+  seed: 7,
+});
+
+test('a model with random first weights loads and runs; the same seed is the same bytes', t => {
+  const machine = power({ 'c.json': Buffer.from(CONFIG) });
+  const said = JSON.parse(ok(t, machine, 'llmfinetune init /in/c.json /o/a.gguf --json'));
+  ok(t, machine, 'llmfinetune init /in/c.json /o/b.gguf; cmp /o/a.gguf /o/b.gguf');
+  const bytes = readFileSync(path.join(scratch, 'a.gguf'));
+  t.is(
+    createHash('sha256').update(bytes).digest('hex'),
+    '8b020494e3499e826eadd105463f1260107d4f33e9638eb6d509f34fd7844b27',
+  );
+  ok(t, machine, 'llmctl load /o/a.gguf');
+  t.is(JSON.parse(ok(t, machine, 'llmctl tokenize --json "aé"')).tokens.join(' '), '97 195 169');
+  ok(t, machine, 'llminfer --max-tokens 8 hello');
+
+  // Normally distributed: mean and deviation of each matrix, and the share within one deviation.
+  const tensors = walkGguf(bytes);
+  t.is(
+    tensors.reduce((sum, w) => sum + w.ne.reduce((p, n) => p * n, 1), 0),
+    said.parameters,
+  );
+  for (const { name, ne, at } of tensors) {
+    const x = Array.from({ length: ne.reduce((p, n) => p * n, 1) }, (_, i) => bytes.readFloatLE(at + 4 * i));
+    if (ne.length === 1) {
+      t.true(
+        x.every(v => v === 1),
+        name,
+      );
+      continue;
+    }
+    const sigma = /attn_output|ffn_down/.test(name) ? 0.02 / 2 : 0.02;
+    const mean = x.reduce((sum, v) => sum + v, 0) / x.length;
+    const deviation = Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / x.length);
+    const inside = x.filter(v => Math.abs(v) < sigma).length / x.length;
+    t.true(Math.abs(mean) < (4 * sigma) / Math.sqrt(x.length), `${name}: mean ${mean}`);
+    t.true(Math.abs(deviation / sigma - 1) < 4 / Math.sqrt(2 * x.length), `${name}: deviation ${deviation}`);
+    t.true(Math.abs(inside - 0.6827) < 2 / Math.sqrt(x.length), `${name}: ${inside} within one deviation`);
+  }
+  for (const [config, why] of [
+    ['{', 'is not JSON'],
+    ['{"layer": 1}', 'layer is not known'],
+    ['{"heads": 3}', 'embedding is 64: no even number'],
+    ['{"heads": "3"}', 'heads is no number'],
+  ] as const) {
+    const line = refused(t, power({ 'c.json': Buffer.from(config) }), 'llmfinetune init /in/c.json /o/c.gguf');
+    t.true(line.startsWith(`/in/c.json: ${why}`), line);
+  }
+});
+
+/** Pairs for that model, seeded. */
+function pairsFor(seed: number, rank = 4): Half[] {
+  const random = makeRandom(seed);
+  const draw = (n: number): number[] => Array.from({ length: n }, () => (random(2001) - 1000) / 4000);
+  const matrices = [
+    ['blk.0.attn_q', 64, 64],
+    ['blk.0.attn_v', 64, 32],
+    ['blk.1.ffn_down', 96, 64],
+  ] as const;
+  return matrices.flatMap(([name, inputs, outputs]) => [
+    { name: `${name}.weight.lora_a`, shape: [inputs, rank], values: draw(inputs * rank) },
+    { name: `${name}.weight.lora_b`, shape: [rank, outputs], values: draw(rank * outputs) },
+  ]);
+}
+
+/** What a machine infers: the digest of all logits, and the logits of each step by token. */
+function inferred(t: Check, machine: Machine): { readonly sum: string; readonly logits: Map<number, number>[] } {
+  const { logits_sum, steps } = JSON.parse(ok(t, machine, 'llminfer --json --max-tokens 6 --logits 64 "hello there"'));
+  return { sum: logits_sum, logits: steps.map((s: any) => new Map(s.top)) };
+}
+
+/** The greatest difference of logits that both have. */
+function apart(a: readonly Map<number, number>[], b: readonly Map<number, number>[]): number {
+  let most = 0;
+  a.forEach((step, i) => {
+    for (const [token, logit] of step) most = Math.max(most, Math.abs(logit - (b[i]!.get(token) ?? logit)));
+  });
+  return most;
+}
+
+test('applied is as good as merged, another version makes way, and detached is as if nothing had been', t => {
+  const files = {
+    'c.json': Buffer.from(CONFIG),
+    'a.gguf': adapterFile(pairsFor(1), 8),
+    'b.gguf': adapterFile(pairsFor(2, 3), 8),
+  };
+  const machine = power(files);
+  ok(t, machine, `llmfinetune init /in/c.json /o/base.gguf; llmctl load /o/base.gguf --kv f32`);
+  ok(t, machine, `${FT} import /in/a.gguf poet; ${FT} import /in/b.gguf poet`);
+  const digest = ok(t, machine, 'sha256sum /o/base.gguf');
+  const plain = inferred(t, machine);
+  ok(t, machine, `${FT} apply poet@1`);
+  const first = inferred(t, machine);
+  t.not(first.sum, plain.sum);
+  t.true(apart(first.logits, plain.logits) > 0.01, 'it makes a difference');
+  ok(t, machine, `${FT} apply poet`);
+  const second = inferred(t, machine);
+  t.not(second.sum, first.sum);
+  const rows = ok(t, machine, 'cat /proc/adapters').trim().split('\n');
+  t.is(rows.length, 2, 'one adapter of that name');
+  t.deepEqual(
+    versionsOf(t, machine, 'poet').versions.map((v: any) => v.applied),
+    [false, true],
+  );
+  ok(t, machine, `${FT} apply poet@1 --scale 0.5`);
+  const halved = inferred(t, machine);
+  ok(t, machine, `${FT} detach poet`);
+  t.is(inferred(t, machine).sum, plain.sum, 'to the bit');
+  t.is(ok(t, machine, 'sha256sum /o/base.gguf'), digest);
+
+  for (const [version, scale, applied] of [
+    [1, 1, first],
+    [2, 1, second],
+    [1, 0.5, halved],
+  ] as const) {
+    ok(t, machine, `llmctl load /o/base.gguf --kv f32; ${FT} merge poet@${version} /o/merged.gguf --scale ${scale}`);
+    ok(t, machine, 'llmctl load /o/merged.gguf --kv f32');
+    const merged = inferred(t, machine);
+    const difference = apart(merged.logits, applied.logits);
+    t.true(difference < 1e-5, `version ${version} at ${scale}: ${difference}`);
+  }
+});
+
+test('merged into a quantised model matrices keep their type, the rest its bytes, and rounding is said', t => {
+  const machine = power({ 'c.json': Buffer.from(CONFIG), 'a.gguf': adapterFile(pairsFor(1), 8) });
+  ok(t, machine, `llmfinetune init /in/c.json /o/base.gguf; llmctl quantize /o/base.gguf /o/q8.gguf Q8_0`);
+  ok(t, machine, `${FT} import /in/a.gguf poet`);
+  const said = JSON.parse(ok(t, machine, `${FT} merge poet /o/m8.gguf --base /o/q8.gguf --json`));
+  t.deepEqual(
+    said.matrices.map((m: any) => [m.name, m.type]),
+    [
+      ['blk.0.attn_q.weight', 'Q8_0'],
+      ['blk.0.attn_v.weight', 'Q8_0'],
+      ['blk.1.ffn_down.weight', 'Q8_0'],
+    ],
+  );
+  // A block's step is its largest value / 127; rounding is uniform over it: an rms of 0.29 steps.
+  for (const m of said.matrices) t.true(m.rounding_rms > 0 && m.rounding_rms < m.change_rms / 50, JSON.stringify(m));
+  const [before, after] = ['q8', 'm8'].map(name => readFileSync(path.join(scratch, `${name}.gguf`)));
+  const [old, now] = [walkGguf(before!), walkGguf(after!)];
+  t.deepEqual(
+    now.map(w => [w.name, w.type, w.ne]),
+    old.map(w => [w.name, w.type, w.ne]),
+  );
+  const changed = new Set(said.matrices.map((m: any) => m.name));
+  const dataBytes = (w: { ne: readonly number[]; type: number }): number =>
+    w.ne.reduce((p, n) => p * n, 1) * (w.type === 0 ? 4 : 34 / 32);
+  now.forEach((w, i) => {
+    const bytes = dataBytes(w);
+    const same = after!.subarray(w.at, w.at + bytes).equals(before!.subarray(old[i]!.at, old[i]!.at + bytes));
+    t.is(same, !changed.has(w.name), w.name);
+  });
+  ok(t, machine, 'llmctl load /o/m8.gguf');
+  ok(t, machine, 'llminfer --max-tokens 2 hello');
+  t.regex(refused(t, machine, `${FT} merge poet /o/x.gguf --base /o/q8.gguf --type Q6_K`), /cannot write type Q6_K/);
 });

@@ -85,7 +85,8 @@ class Reference {
     const scale = choice.alpha / choice.rank;
     program.tensors.forEach(({ name }, i) => {
       const [a, b] = [this.values[i]!, this.values[i + 1]!];
-      if (name.endsWith('.lora_a')) this.pairs.set(name.replace('.weight.lora_a', ''), { a, b, rank: choice.rank, scale });
+      if (name.endsWith('.lora_a'))
+        this.pairs.set(name.replace('.weight.lora_a', ''), { a, b, rank: choice.rank, scale });
     });
   }
 
@@ -142,7 +143,13 @@ function worstOf(t: TrainRig, reference: Reference, next: () => number): { error
 }
 
 /** Loss and gradients of one sequence. */
-function holds(t: ExecutionContext, model: RandomModel, train: TrainRig, ids: readonly number[], next: () => number): void {
+function holds(
+  t: ExecutionContext,
+  model: RandomModel,
+  train: TrainRig,
+  ids: readonly number[],
+  next: () => number,
+): void {
   const from = 1;
   train.set({ weight: 1 });
   const loss = train.learn(ids, from);
@@ -212,7 +219,10 @@ for (const architecture of NAMES) {
       t.true(Math.abs(slope - inner) < 1e-4 * size, `${slope} ${inner}`);
       t.true(Math.abs(slope - wanted) < 1e-4 * size, `${slope} ${wanted}`);
       dual.run('gather');
-      t.deepEqual(dual.gradients, tangent.map(x => Math.fround(3 * x)));
+      t.deepEqual(
+        dual.gradients,
+        tangent.map(x => Math.fround(3 * x)),
+      );
       t.true(dual.isSound);
     }
   });
@@ -282,7 +292,11 @@ for (const build of BUILDS)
         const choice = { method, targets: targetsOf(config), rank: 3, ctx: 20 };
         const wanted = bitsOf(rig, loaded, { ...choice, checkpoint: TRAIN_KEEP_ALL, picks: 20 }, ids);
         for (const checkpoint of [1, 2, 3, 4, 5, 9])
-          t.is(bitsOf(rig, loaded, { ...choice, checkpoint, picks: 20 }, ids), wanted, `${method}, checkpoint ${checkpoint}`);
+          t.is(
+            bitsOf(rig, loaded, { ...choice, checkpoint, picks: 20 }, ids),
+            wanted,
+            `${method}, checkpoint ${checkpoint}`,
+          );
         for (const picks of [1, 2, 3, 7, 19])
           t.is(bitsOf(rig, loaded, { ...choice, checkpoint: 1, picks }, ids), wanted, `${method}, picks ${picks}`);
       }
@@ -343,7 +357,9 @@ test('nes: forward passes read perturbed parameters, and with sigma 0 the parame
     nes.run('gather');
     nes.gradients.forEach((normal, i) => t.true(Math.abs(first[i]! + normal - nes.beside[i]!) < 1e-6));
     const wanted = new Reference(model, nes, ids, 0);
-    nes.program.tensors.forEach(({ from }, i) => wanted.values[i]!.forEach((_, j, own) => (own[j] = nes.beside[from + j]!)));
+    nes.program.tensors.forEach(({ from }, i) =>
+      wanted.values[i]!.forEach((_, j, own) => (own[j] = nes.beside[from + j]!)),
+    );
     t.true(Math.abs(loss - wanted.loss()) < 1e-5 * loss);
     t.not(loss, at);
   }

@@ -7,7 +7,7 @@ import type { Machine } from '../boot/machine.ts';
 import type { TrainTarget } from '../kernel/abi/index.ts';
 import { haveShared, shared } from './harness.ts';
 import { haveTorch, TORCH, torch, wantsTorch, type TorchAnswer, type TorchSequence } from './support/torch.ts';
-import { trainingIn, type TrainedSequence, type Training } from './support/training.ts';
+import { trained, type TrainedSequence, type Training } from './support/training.ts';
 
 const declare = wantsTorch ? test : test.skip;
 const declareShared = wantsTorch && haveShared ? test : test.skip;
@@ -61,12 +61,6 @@ function run(machine: Machine, line: string): string {
   const { status, stdout, stderr } = machine.exec(line);
   if (status !== 0) throw new Error(`${line}: ${status}: ${stderr}`);
   return stdout;
-}
-
-/** Trains in the machine and says what became of it. */
-function trained(machine: Machine, options: string): Training {
-  run(machine, `llmfinetune start /data/style.jsonl learner --store /tmp/store --json ${options}`);
-  return trainingIn(machine, '/tmp/store/learner');
 }
 
 const asTorch = (s: TrainedSequence): TorchSequence => [s.from, s.ids];
@@ -131,7 +125,7 @@ const CASES = [
 for (const [name, model, options, left] of CASES)
   declare(`lora learns as the reference does: ${name}`, t => {
     if (!haveTorch) return t.fail(`${TORCH} is missing`);
-    const training = trained(powerOn(model), `--method lora ${options} ${COMMON}`);
+    const training = trained(powerOn(model), 'learner', `/data/style.jsonl learner --method lora ${options} ${COMMON}`);
     const answer = again(training, `${IMAGE}/${model}.gguf`);
     const { first, steps, norms, held } = agreement(training, answer);
     t.true(first < 1e-5, `before: ${first}`);

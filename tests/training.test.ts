@@ -82,24 +82,30 @@ class TrainBench extends Bench {
   }
 }
 
-test('a training runs', t => {
-  const bench = new TrainBench();
-  bench.load('fable-f16', { ctx: 128, pages: 14 });
-  bench.plain();
-  const report = given(bench.trainer.plan(BY, OPTIONS));
-  t.log(report);
-  const handle = bench.open();
-  t.is(
-    given(
-      bench.give(handle, [
-        [1, 2, 3, 4],
-        [5, 6, 7],
-      ]),
-    ),
-    5,
-  );
-  while (bench.state(handle).state === 1) bench.step();
-  t.log(bench.state(handle));
-  t.log(bench.trainer.text());
-  bench.trainer.end(given(bench.trainer.own(handle, BY)));
-});
+
+for (const method of [0, 1, 2, 3])
+  test(`a real training runs: ${method}`, t => {
+    const bench = new TrainBench();
+    bench.load(method === 3 ? 'fable-f32' : 'fable-f16', { ctx: 64, pages: 4 });
+    const clock0 = performance.now();
+    const o = { ...OPTIONS, method, targets: 5, ctx: 32, anchored: 1 };
+    const plan = bench.trainer.plan(BY, o);
+    if (isRefusal(plan)) return t.log(plan.message);
+    const clock1 = performance.now();
+    t.log(JSON.stringify(plan));
+    const r = bench.trainer.begin(BY, o);
+    if (isRefusal(r)) return t.log(r.message);
+    const clock2 = performance.now();
+    t.log('plan', clock1 - clock0, 'open', clock2 - clock1);
+    const ids = [12, 55, 300, 7, 89, 14, 200, 31, 2, 90, 11, 12, 55, 300, 7, 89];
+    for (let i = 0; i < 5; i++) {
+      given(bench.give(r, [ids, ids.slice(3)], { directions: 4, rate: 0.01, seedLow: i }));
+      while (bench.state(r).state === 1) bench.step();
+      const s = bench.state(r);
+      t.log(s.loss / s.targets, s.gradientNorm, s.distance, s.cycles, s.cyclesMost, s.slices, s.sliceMax, s.steps, s.message);
+    }
+    t.log('5 steps', performance.now() - clock2);
+    t.log(bench.trainer.text());
+    bench.trainer.end(given(bench.trainer.own(r, BY)));
+    t.pass();
+  });

@@ -622,6 +622,25 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
   }),
   COPY: () => ({ [ops.Copy.dstAt]: at(0), [ops.Copy.n]: size(300), [ops.Copy.srcAt]: at(1) }),
   FILL: () => ({ [ops.Fill.dstAt]: at(0), [ops.Fill.n]: size(300) }),
+  RMS_NORM_JVP: () => normBack(),
+  LAYER_NORM_JVP: () => normBack(),
+  RMS_NORM_HEADS_JVP: () => ({ ...RECORDS['RMS_NORM_HEADS_BACK']!(1), [ops.NormHeadsBack.weightsGradAt]: 0 }),
+  CAUSAL_ATTENTION_JVP: () => RECORDS['CAUSAL_ATTENTION_BACK']!(1),
+  SILU_MUL_JVP: () => gatedBack(),
+  GELU_JVP: () => gatedBack(),
+  GELU_MUL_JVP: () => gatedBack(),
+  CROSS_ENTROPY_JVP: () => crossEntropy(),
+  SQUARES: () => ({
+    [ops.Squares.srcAt]: at(0),
+    [ops.Squares.n]: size(500),
+    [ops.Squares.anchorAt]: maybe(at(1)),
+    [ops.Squares.blockAt]: at(6),
+    [ops.Squares.sumAt]: ops.TRAIN_SQUARES,
+  }),
+  ADAM: () => update({ firstAt: at(2) }),
+  SGD: () => update({ firstAt: maybe(at(2)) }),
+  PERTURB: () => perturb({ srcAt: maybe(at(1)) }),
+  ACCUMULATE: () => perturb({ srcAt: 0 }),
   SAMPLE: () => ({}),
   SCORE: () => ({}),
 };
@@ -668,6 +687,24 @@ const crossEntropy = (): Record<number, number> => ({
   [ops.CrossEntropy.tangentAt]: at(1),
 });
 
+const update = ({ firstAt }: { readonly firstAt: number }): Record<number, number> => ({
+  [ops.Update.dstAt]: at(0),
+  [ops.Update.n]: size(500),
+  [ops.Update.gradAt]: at(1),
+  [ops.Update.firstAt]: firstAt,
+  [ops.Update.secondAt]: at(3),
+  [ops.Update.anchorAt]: maybe(at(4)),
+  [ops.Update.blockAt]: at(6),
+});
+
+const perturb = ({ srcAt }: { readonly srcAt: number }): Record<number, number> => ({
+  [ops.Perturb.dstAt]: at(0),
+  [ops.Perturb.n]: size(500),
+  [ops.Perturb.srcAt]: srcAt,
+  [ops.Perturb.blockAt]: at(6),
+  [ops.Perturb.from]: below(1 << 20),
+});
+
 /** Rows of a matrix of so many, from units of one or four. */
 function gathered(rows: number): Record<number, number> {
   const type = oneOf(TYPES);
@@ -693,6 +730,7 @@ const ROW_BY_ROW = new Set([
   'KV_STORE',
   'ATTENTION',
   'LORA',
+  'CAUSAL_ATTENTION_JVP',
   'CAUSAL_ATTENTION',
   'CAUSAL_ATTENTION_BACK',
 ]);
@@ -705,6 +743,9 @@ const PICK_BY_PICK = new Set([
   'LAYER_NORM_BACK',
   'CROSS_ENTROPY',
   'CROSS_ENTROPY_BACK',
+  'RMS_NORM_JVP',
+  'LAYER_NORM_JVP',
+  'CROSS_ENTROPY_JVP',
 ]);
 
 const NOTHING_MORE = { least: CLASSES.map(() => 0n), most: CLASSES.map(() => 0n) };

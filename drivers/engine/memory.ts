@@ -35,6 +35,12 @@ export class Cursor {
     this.next = mark;
   }
 
+  /** Goes behind all that was taken so far, which stays. */
+  behind(): number {
+    this.next = this.furthest;
+    return this.next;
+  }
+
   /** Bytes reached so far, a multiple of the alignment. */
   bytes(): number {
     return this.furthest - this.base;

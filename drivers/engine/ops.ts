@@ -65,7 +65,7 @@ export enum Op {
   // arguments to that of its result. Gradients of arguments are added where said (+=), so that those of several uses come together.
   FLOAT_MUL_MAT = 28, // dst[t][rows] (+)= times · W · src[t] + bias, W dequantised row by row, src f32 as it is
   FLOAT_MUL_MAT_BACK = 29, // dst[t][k] (+)= times · Wᵀ · src[t]
-  OUTER = 30, // dst[rows][k] += times · Σt src[t] ⊗ x[t]: the gradient of a matrix
+  OUTER = 30, // dst[rows][k] += (times · src[t]) ⊗ x[t], token by token: the gradient of a matrix
   COLUMN_SUM = 31, // dst[n] += Σt src[t][n]: the gradient of a bias
   RMS_NORM_BACK = 32, // dst[t][n] += ; with FLAG_HEAD src's row i is pick i's, x and dst are rows of the pass
   LAYER_NORM_BACK = 33,

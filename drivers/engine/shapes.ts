@@ -15,6 +15,22 @@ const NORM = { dstAt: 'f32[t][n]', srcAt: 'f32[t][n]', weightsAt: 'f32[n]', bias
 const TABLE = { tableAt: 'f32[t][pairs][2]', frequenciesAt: 'f32[pairs][2]' };
 const ROWS = { dstAt: 'f32[t][n]', srcAt: 'f32[t][n]', upAt: 'f32[t][n]' };
 
+const NORM_JVP = { dstAt: 'f32[t][n]', srcAt: 'f32[t][n]', xAt: 'f32[t][n]', weightsAt: 'f32[n]' };
+const GATED_GRADIENT = {
+  dstAt: 'f32[t][n]',
+  srcAt: 'f32[t][n]',
+  upAt: 'f32[t][n]',
+  gradAt: 'f32[t][n]',
+  upGradAt: 'f32[t][n]',
+};
+const UPDATE = { dstAt: 'f32[n]', gradAt: 'f32[n]', firstAt: 'f32[n]', secondAt: 'f32[n]', anchorAt: 'f32[n]' };
+const STREAM = { dstAt: 'f32[n]', srcAt: 'f32[n]' };
+
+const HEADS_JVP = { at: 'f32[t][heads][headDim]', weightsAt: 'f32[headDim]', xAt: 'f32[t][heads][headDim]' };
+const ROTATION = { at: 'f32[t][heads][headDim]', tableAt: 'f32[t][pairs][2]' };
+const NORM_BACK = { ...NORM_JVP, weightsGradAt: 'f32[n]', biasGradAt: 'f32[n]' };
+const LOSS = { at: 'f32[t][n]', targetsAt: 'u32[t]' };
+
 const SHAPES: Partial<Record<Op, Readonly<Record<string, Template>>>> = {
   [Op.GET_ROWS]: GET,
   [Op.ADD_ROWS]: GET,
@@ -28,7 +44,7 @@ const SHAPES: Partial<Record<Op, Readonly<Record<string, Template>>>> = {
   [Op.REPACK]: { dstAt: 'TYPE[rows][k]', weightsAt: 'TYPE[rows][k]' },
   [Op.ROPE_TABLE]: TABLE,
   [Op.ROPE_TABLE_SCALED]: TABLE,
-  [Op.ROPE]: { at: 'f32[t][heads][headDim]', tableAt: 'f32[t][pairs][2]' },
+  [Op.ROPE]: ROTATION,
   [Op.KV_STORE]: { srcAt: 'f32[t][n]' },
   [Op.ATTENTION]: { dstAt: 'f32[t][heads][headDim]', qAt: 'f32[t][heads][headDim]' },
   [Op.ADD]: ROWS,
@@ -45,6 +61,38 @@ const SHAPES: Partial<Record<Op, Readonly<Record<string, Template>>>> = {
     srcAt: 'f32[t][k]',
     midAt: 'f32[rank]',
   },
+  [Op.FLOAT_MUL_MAT]: { dstAt: 'f32[t][rows]', weightsAt: 'TYPE[rows][k]', srcAt: 'f32[t][k]', biasAt: 'f32[rows]' },
+  [Op.FLOAT_MUL_MAT_BACK]: { dstAt: 'f32[t][k]', weightsAt: 'TYPE[rows][k]', srcAt: 'f32[t][rows]' },
+  [Op.OUTER]: { dstAt: 'f32[rows][k]', srcAt: 'f32[t][rows]', xAt: 'f32[t][k]' },
+  [Op.COLUMN_SUM]: { dstAt: 'f32[n]', srcAt: 'f32[t][n]' },
+  [Op.RMS_NORM_BACK]: NORM_BACK,
+  [Op.LAYER_NORM_BACK]: NORM_BACK,
+  [Op.RMS_NORM_HEADS_BACK]: { ...HEADS_JVP, weightsGradAt: 'f32[headDim]' },
+  [Op.ROPE_BACK]: ROTATION,
+  [Op.CAUSAL_ATTENTION]: { dstAt: 'f32[t][heads][headDim]', qAt: 'f32[t][stride]' },
+  [Op.CAUSAL_ATTENTION_BACK]: { dstAt: 'f32[t][stride]', srcAt: 'f32[t][heads][headDim]', qAt: 'f32[t][stride]' },
+  [Op.SILU_MUL_BACK]: GATED_GRADIENT,
+  [Op.GELU_BACK]: GATED_GRADIENT,
+  [Op.GELU_MUL]: ROWS,
+  [Op.GELU_MUL_BACK]: GATED_GRADIENT,
+  [Op.CROSS_ENTROPY]: LOSS,
+  [Op.CROSS_ENTROPY_BACK]: LOSS,
+  [Op.CROSS_ENTROPY_JVP]: { ...LOSS, tangentAt: 'f32[t][n]' },
+  [Op.ROWS_BACK]: { dstAt: 'f32[rows][k]', srcAt: 'f32[t][k]' },
+  [Op.COPY]: ROWS,
+  [Op.FILL]: ROWS,
+  [Op.RMS_NORM_JVP]: NORM_JVP,
+  [Op.LAYER_NORM_JVP]: NORM_JVP,
+  [Op.RMS_NORM_HEADS_JVP]: HEADS_JVP,
+  [Op.CAUSAL_ATTENTION_JVP]: { dstAt: 'f32[t][heads][headDim]', srcAt: 'f32[t][stride]', qAt: 'f32[t][stride]' },
+  [Op.SILU_MUL_JVP]: GATED_GRADIENT,
+  [Op.GELU_JVP]: GATED_GRADIENT,
+  [Op.GELU_MUL_JVP]: GATED_GRADIENT,
+  [Op.SQUARES]: { srcAt: 'f32[n]', anchorAt: 'f32[n]' },
+  [Op.ADAM]: UPDATE,
+  [Op.SGD]: UPDATE,
+  [Op.PERTURB]: STREAM,
+  [Op.ACCUMULATE]: STREAM,
   [Op.ECHO]: { dstAt: 'f32[t][n]' },
 };
 

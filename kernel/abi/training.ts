@@ -47,7 +47,7 @@ export const TrainReport = layout({
   anchorBytes: 'u64',
   checkpointsBytes: 'u64', // residual streams that are kept
   activationsBytes: 'u64',
-  headBytes: 'u64', // logits and what goes with them
+  headBytes: 'u64', // logits and what goes with them, beyond what activations leave them
   planBytes: 'u64',
   batchBytes: 'u64', // the batch's ids, rows, block
   total: 'u64',

@@ -132,7 +132,7 @@ export class Pricer {
     const [head, byRows] = [(flags & PLAN_RECORD.flagHead) !== 0, (flags & PLAN_RECORD.flagRows) !== 0];
     const [tokensAt, positionsAt] = [word(record + 4 * PLAN_RECORD.tokens), word(record + 4 * PLAN_RECORD.positions)];
     const tokens = head ? picks : this.#plan.batch;
-    const setting = this.#setting(record, byRows ? 1 : tokens);
+    const setting = this.#setting(record, byRows ? 1 : tokens, tokens);
     const unknowns = unknownsOf(certificate, setting);
     if (isRefusal(unknowns)) return unknowns;
     const key = this.#keyOf(certificate, unknowns, [tokens, byRows, positionsAt !== 0]);
@@ -161,7 +161,7 @@ export class Pricer {
     return [c.name, ...words, ...regions, ...more].join();
   }
 
-  #setting(record: number, tokensMax: number): Setting {
+  #setting(record: number, tokensMax: number, places: number): Setting {
     const { stepAt } = this.#plan;
     return {
       target: this.#target,
@@ -169,14 +169,15 @@ export class Pricer {
       regionOf: this.#plan.regionOf,
       args: [stepAt, record, tokensMax === 1 ? 1 : null, null, null, null],
       read: address => this.#read(address, record),
-      cases: range(tokensMax).map(n => this.#caseOf(n + 1)),
+      cases: range(tokensMax).map(n => this.#caseOf(n + 1, places)),
     };
   }
 
-  /** So many tokens, each at any position: a pass mixes sessions. */
-  #caseOf(tokens: number): Case {
+  /** So many tokens, each at any position: a pass mixes sessions. `places`: rows that the op may write to. */
+  #caseOf(tokens: number, places: number): Case {
     const { ctx, batch } = this.#plan;
-    return i => (i === TOKENS ? [tokens, tokens] : [0, i === POSITION ? ctx - 1 : batch - 1]);
+    const most: Readonly<Record<number, number>> = { [POSITION]: ctx - 1, [TO]: places - 1 };
+    return i => (i === TOKENS ? [tokens, tokens] : [0, most[i] ?? batch - 1]);
   }
 
   /** Words of the record, and what of the step block is the same in every step. */

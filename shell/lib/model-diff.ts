@@ -2,6 +2,7 @@
 // differs for people, everything as JSON for programs. The exit status is cmp's.
 
 import { DIFF_COLUMNS, utf8Decode } from '../../kernel/abi/index.ts';
+import type { Sys } from '../../kernel/abi/index.ts';
 import { jsonLine, table } from './fmt.ts';
 import type { Json } from './fmt.ts';
 import { failAbout, grouped, isTerminal, modelPath } from './model.ts';
@@ -17,30 +18,40 @@ export function* diffModels(ctx: Ctx, [a = '', b = '']: readonly string[]): Gene
   const { sys, err } = ctx;
   const left = yield* modelPath(sys, a);
   const right = yield* modelPath(sys, b);
-  const fd = yield* sys.model_diff(left, right);
-  if (fd < 0) {
-    yield* failAbout(ctx, '', fd);
+  const watched = yield* isTerminal(sys, 2);
+  const rows = yield* diffRows(sys, left, right, function* (count) {
+    if (watched) yield* err.print(`\r ${count} keys and tensors `);
+  });
+  if (watched) yield* err.print('\r\x1b[K');
+  if (typeof rows === 'number') {
+    yield* failAbout(ctx, `${left}, ${right}`, rows);
     return FAILED;
   }
+  yield* ctx.out.print(ctx.options.json ? json(left, right, rows) : report(rows));
+  return rows.some(differs) ? 1 : 0;
+}
+
+/** The differences of two models, a row a key or tensor; or -errno. `seen` hears how many there are so far. */
+export function* diffRows(
+  sys: Sys,
+  left: string,
+  right: string,
+  seen: (count: number) => Generator<void, void, void> = function* () {},
+): Generator<void, Row[] | number, void> {
+  const fd = yield* sys.model_diff(left, right);
+  if (fd < 0) return fd;
   const rows: Row[] = [];
   const buffer = new Uint8Array(CHUNK_BYTES);
-  const watched = yield* isTerminal(sys, 2);
   let text = '';
   let n: number;
   while ((n = yield* sys.read(fd, buffer)) > 0) {
     const lines = (text + utf8Decode(buffer, 0, n)).split('\n');
     text = lines.pop()!;
     rows.push(...lines.map(rowOf));
-    if (watched) yield* err.print(`\r ${rows.length} keys and tensors `);
+    yield* seen(rows.length);
   }
   yield* sys.close(fd);
-  if (watched) yield* err.print('\r\x1b[K');
-  if (n < 0) {
-    yield* failAbout(ctx, `${left}, ${right}`, n);
-    return FAILED;
-  }
-  yield* ctx.out.print(ctx.options.json ? json(left, right, rows) : report(rows));
-  return rows.some(differs) ? 1 : 0;
+  return n < 0 ? n : rows;
 }
 
 function rowOf(line: string): Row {

@@ -95,6 +95,7 @@ const operandKinds: Readonly<Record<string, Kind>> = {
 const nameKinds: Readonly<Record<string, Kind>> = {
   BYTES: 'none',
   COMMAND: 'command',
+  DATA: 'path',
   DIR: 'directory',
   DIRECTORY: 'directory',
   ID: 'session',

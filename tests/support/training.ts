@@ -47,14 +47,26 @@ function batchOf(s: Settings, c: Course, all: readonly TrainedSequence[], step: 
   return Array.from({ length: to - from }, (_, i) => all[trainedAt(s, c, epoch, from + i)]!);
 }
 
-/** The training that is kept in a directory of the machine. */
-export function trainingIn(machine: Machine, directory: string): Training {
+const STORE = '/tmp/store';
+const DATA = '/tmp/sequences';
+
+/** Trains `name` as these operands and options of llmfinetune start say, and says what became of it; throws with its message where it fails. */
+export function trained(machine: Machine, name: string, options: string): Training {
+  // The sequences are kept only as long as the training lasts.
+  const line = `llmfinetune start --store ${STORE} ${options} > /tmp/said & n=0; until cp ${STORE}/${name}/data ${DATA} 2> /dev/null || [ $((n += 1)) -gt 1000 ]; do sleep 0.01; done; wait $!`;
+  const { status, stderr } = machine.exec(line);
+  if (status !== 0) throw new Error(`${line}: ${status}: ${stderr}`);
+  return trainingIn(machine, `${STORE}/${name}`);
+}
+
+/** The training that is kept in a directory of the machine, its sequences beside it. */
+function trainingIn(machine: Machine, directory: string): Training {
   const run = JSON.parse(textOf(machine, `${directory}/run.json`)) as Run;
   const log = textOf(machine, `${directory}/log.jsonl`)
     .trimEnd()
     .split('\n')
     .map(line => JSON.parse(line) as LogLine);
-  const all = sequencesOf(bytesOf(machine, `${directory}/data`));
+  const all = sequencesOf(bytesOf(machine, DATA));
   const { settings, course } = run;
   return {
     run,

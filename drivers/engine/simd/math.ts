@@ -113,21 +113,30 @@ function gate_slope4(z: v128, turn: v128): v128 {
   return f32x4.mul(s, f32x4.add(one, f32x4.mul(turn, f32x4.mul(e, s))));
 }
 
-/** Derivative of silu4. Beyond ±88 it is 0 and 1 in f32. */
-@inline
+/** Derivative of silu4. Its own function, as the next, for its size. Beyond ±88 it is 0 and 1 in f32. */
 export function silu_slope4(x: v128): v128 {
   const near = within(x, 88);
   return gate_slope4(near, near);
 }
 
 /** Derivative of gelu4, which is x · sigmoid(2u). Beyond ±10 it is 0 and 1 in f32. */
-@inline
 export function gelu_slope4(x: v128): v128 {
   const near = within(x, 10);
   const cubic = f32x4.mul(f32x4.mul(f32x4.splat(0.071354816), near), near); // 2 √(2/π) · 0.044715
   const linear = f32x4.splat(1.5957691); // 2 √(2/π)
   const slope = f32x4.add(linear, f32x4.mul(f32x4.splat(3), cubic));
   return gate_slope4(f32x4.mul(near, f32x4.add(linear, cubic)), f32x4.mul(near, slope));
+}
+
+// exp4, silu4 and gelu4 as functions: their code is long without fused products, and kernels that take four values, then single ones, have it twice.
+export function exp_of(x: v128): v128 {
+  return exp4(x);
+}
+export function silu_of(x: v128): v128 {
+  return silu4(x);
+}
+export function gelu_of(x: v128): v128 {
+  return gelu4(x);
 }
 
 // sin and cos on [−π/4, π/4], to f32's precision: ≤ 0.57 ulp once rounded.

@@ -7,7 +7,7 @@ import {
 } from '../ops';
 import { soft_max } from './attention';
 import { lora_row } from './lora';
-import { exp4, gelu4, gelu_slope4, silu4, silu_slope4, upper } from './math';
+import { exp_of, gelu_of, gelu_slope4, silu_of, silu_slope4, upper } from './math';
 import { accumulate, perturb } from './normals';
 import { adam, sgd, squares } from './optimise';
 import { word } from './record';
@@ -30,7 +30,7 @@ export function execute_tangent(step: usize, op: usize, n: i32, pos: i32, row: i
       rms_norm_heads_jvp(op, n);
       return 0;
     case Op.CAUSAL_ATTENTION_JVP:
-      causal_attention_jvp(op, pos, row);
+      causal_attention_jvp(op, pos);
       return 0;
     case Op.SILU_MUL_JVP:
       silu_mul_jvp(op, n);
@@ -224,8 +224,8 @@ function soft_max_jvp(p: usize, x: usize, n: i32): void {
   for (; i < n; i++) put(x + (i << 2), f32x4.mul(v128.load32_splat(p + (i << 2)), f32x4.sub(v128.load32_splat(x + (i << 2)), mean)), false);
 }
 
-/** CAUSAL_ATTENTION_JVP of the row at this position. */
-function causal_attention_jvp(op: usize, pos: i32, row: i32): void {
+/** CAUSAL_ATTENTION_JVP of this position, which is its row's number too. */
+function causal_attention_jvp(op: usize, pos: i32): void {
   const heads = word(op, CausalAttentionBack.heads);
   const headsKv = word(op, CausalAttentionBack.headsKv);
   const headDim = word(op, CausalAttentionBack.headDim);
@@ -240,9 +240,9 @@ function causal_attention_jvp(op: usize, pos: i32, row: i32): void {
   const tangents: usize = word(op, CausalAttentionBack.srcAt);
   const toKeys: usize = heads * bytes;
   const toValues: usize = headsKv * bytes;
-  let q: usize = values + row * step;
-  let dq: usize = tangents + row * step;
-  let dst: usize = word(op, CausalAttentionBack.dstAt) + row * heads * bytes;
+  let q: usize = values + pos * step;
+  let dq: usize = tangents + pos * step;
+  let dst: usize = word(op, CausalAttentionBack.dstAt) + pos * heads * bytes;
   for (let h = 0; h < heads; h++) {
     const head: usize = toKeys + (h / group) * bytes;
     let k = values + head;
@@ -264,21 +264,12 @@ function causal_attention_jvp(op: usize, pos: i32, row: i32): void {
 
 // ── Gates ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** silu or gelu of four values, and its derivative. */
-@inline
-function gate4(x: v128, silu: bool): v128 {
-  return silu ? silu4(x) : gelu4(x);
-}
-@inline
-function slope4(x: v128, silu: bool): v128 {
-  return silu ? silu_slope4(x) : gelu_slope4(x);
-}
-
 /** dst = gate'(x) · dx · up + gate(x) · dup. */
 @inline
 function gated_lanes(x: v128, dx: usize, up: usize, dup: usize, dst: usize, silu: bool, four: bool): void {
-  const v = f32x4.mul(f32x4.mul(slope4(x, silu), take(dx, four)), take(up, four));
-  put(dst, madd(v, gate4(x, silu), take(dup, four)), four);
+  const slope = silu ? silu_slope4(x) : gelu_slope4(x);
+  const value = silu ? silu_of(x) : gelu_of(x);
+  put(dst, madd(f32x4.mul(f32x4.mul(slope, take(dx, four)), take(up, four)), value, take(dup, four)), four);
 }
 
 @inline
@@ -324,12 +315,12 @@ function sum_slopes(x: usize, dx: usize, n: i32, top: f32): f64 {
   let sums = f64x2.splat(0);
   let i = 0;
   for (; i + 4 <= n; i += 4) {
-    const v = f32x4.mul(exp4(f32x4.sub(v128.load(x + (i << 2)), m)), v128.load(dx + (i << 2)));
+    const v = f32x4.mul(exp_of(f32x4.sub(v128.load(x + (i << 2)), m)), v128.load(dx + (i << 2)));
     sums = f64x2.add(sums, f64x2.add(f64x2.promote_low_f32x4(v), f64x2.promote_low_f32x4(upper(v))));
   }
   let sum = f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1);
   for (; i < n; i++) {
-    const v = f32x4.mul(exp4(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), v128.load32_splat(dx + (i << 2)));
+    const v = f32x4.mul(exp_of(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), v128.load32_splat(dx + (i << 2)));
     sum += <f64>f32x4.extract_lane(v, 0);
   }
   return sum;

@@ -38,10 +38,10 @@ export function execute_training(step: usize, op: usize, n: i32, pos: i32, row: 
     case Op.ROPE_BACK:
       return rope_back_rows(op, n);
     case Op.CAUSAL_ATTENTION:
-      attention_row(op, pos, row);
+      attention_row(op, pos);
       return 0;
     case Op.CAUSAL_ATTENTION_BACK:
-      attention_back_row(op, pos, row);
+      attention_back_row(op, pos);
       return 0;
     default:
       return execute_elementwise(step, op, n, pos, row, to);
@@ -146,26 +146,27 @@ function rope_back_rows(op: usize, n: i32): i32 {
   return 0;
 }
 
-function attention_row(op: usize, pos: i32, row: i32): void {
+/** Of a sequence row t is position t: so what lies where follows from the position alone, and with it the price. */
+function attention_row(op: usize, pos: i32): void {
   const heads = word(op, CausalAttention.heads);
   const headDim = word(op, CausalAttention.headDim);
   const first: usize = word(op, CausalAttention.qAt);
   const step: usize = word(op, CausalAttention.stride) << 2;
   causal_attention(
-    first, first + row * step, step, heads, word(op, CausalAttention.headsKv), headDim, pos + 1, op + (CausalAttention.scale << 2),
-    word(op, CausalAttention.scoresAt), word(op, CausalAttention.dstAt) + ((row * heads * headDim) << 2),
+    first, first + pos * step, step, heads, word(op, CausalAttention.headsKv), headDim, pos + 1, op + (CausalAttention.scale << 2),
+    word(op, CausalAttention.scoresAt), word(op, CausalAttention.dstAt) + ((pos * heads * headDim) << 2),
   );
 }
 
-function attention_back_row(op: usize, pos: i32, row: i32): void {
+function attention_back_row(op: usize, pos: i32): void {
   const heads = word(op, CausalAttentionBack.heads);
   const headDim = word(op, CausalAttentionBack.headDim);
   const first: usize = word(op, CausalAttentionBack.qAt);
   const firstGrad: usize = word(op, CausalAttentionBack.dstAt);
   const step: usize = word(op, CausalAttentionBack.stride) << 2;
   causal_attention_back(
-    first, first + row * step, step, heads, word(op, CausalAttentionBack.headsKv), headDim, pos + 1, op + (CausalAttentionBack.scale << 2),
-    word(op, CausalAttentionBack.scoresAt), word(op, CausalAttentionBack.srcAt) + ((row * heads * headDim) << 2), firstGrad, firstGrad + row * step,
+    first, first + pos * step, step, heads, word(op, CausalAttentionBack.headsKv), headDim, pos + 1, op + (CausalAttentionBack.scale << 2),
+    word(op, CausalAttentionBack.scoresAt), word(op, CausalAttentionBack.srcAt) + ((pos * heads * headDim) << 2), firstGrad, firstGrad + pos * step,
   );
 }
 

@@ -2,7 +2,7 @@
 // derivatives are those of the functions as numbers have them, not of their roundings. Sums over a row run in f64, from its first value to its last.
 
 import { sum_f64, variance_of } from './layers';
-import { exp4, gelu4, gelu_slope4, silu_slope4 } from './math';
+import { gelu_of, gelu_slope4, silu_of, silu_slope4 } from './math';
 import { put, take } from './vectors';
 
 // ── Normalisation ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -113,13 +113,6 @@ export function rope_back(x: usize, heads: i32, headDim: i32, pairs: i32, table:
 
 // ── Elementwise ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** 1 / (1 + e^−x). */
-@inline
-function sigmoid4(x: v128): v128 {
-  const one = f32x4.splat(1);
-  return f32x4.div(one, f32x4.add(one, exp4(f32x4.neg(x))));
-}
-
 /** Gradients of silu(gate) · up: `dst` of the gate, `upDst` of up. */
 @inline
 function silu_mul_back_part(gate: usize, up: usize, grad: usize, dst: usize, upDst: usize, four: bool): void {
@@ -127,7 +120,7 @@ function silu_mul_back_part(gate: usize, up: usize, grad: usize, dst: usize, upD
   const u = take(up, four);
   const g = take(grad, four);
   put(dst, f32x4.mul(f32x4.mul(g, u), silu_slope4(x)), four);
-  put(upDst, f32x4.mul(g, f32x4.mul(x, sigmoid4(x))), four);
+  put(upDst, f32x4.mul(g, silu_of(x)), four);
 }
 export function silu_mul_back(gate: usize, up: usize, grad: usize, n: i32, dst: usize, upDst: usize): void {
   let i = 0;
@@ -145,8 +138,8 @@ export function gelu_back(x: usize, grad: usize, n: i32, dst: usize): void {
 /** dst = gelu(gate) · up. */
 export function gelu_mul(gate: usize, up: usize, n: i32, dst: usize): void {
   let i = 0;
-  for (; i + 4 <= n; i += 4) put(dst + (i << 2), f32x4.mul(gelu4(take(gate + (i << 2), true)), take(up + (i << 2), true)), true);
-  for (; i < n; i++) put(dst + (i << 2), f32x4.mul(gelu4(take(gate + (i << 2), false)), take(up + (i << 2), false)), false);
+  for (; i + 4 <= n; i += 4) put(dst + (i << 2), f32x4.mul(gelu_of(take(gate + (i << 2), true)), take(up + (i << 2), true)), true);
+  for (; i < n; i++) put(dst + (i << 2), f32x4.mul(gelu_of(take(gate + (i << 2), false)), take(up + (i << 2), false)), false);
 }
 
 /** Gradients of gelu(gate) · up. */
@@ -156,7 +149,7 @@ function gelu_mul_back_part(gate: usize, up: usize, grad: usize, dst: usize, upD
   const u = take(up, four);
   const g = take(grad, four);
   put(dst, f32x4.mul(f32x4.mul(g, u), gelu_slope4(x)), four);
-  put(upDst, f32x4.mul(g, gelu4(x)), four);
+  put(upDst, f32x4.mul(g, gelu_of(x)), four);
 }
 export function gelu_mul_back(gate: usize, up: usize, grad: usize, n: i32, dst: usize, upDst: usize): void {
   let i = 0;

@@ -2,7 +2,7 @@
 // masked): then the same instructions run, and nothing is added. Exponentials in f32, their sum and its logarithm in f64.
 
 import { CrossEntropy, FAULT_BAD_OP, NO_TARGET, TRAIN_COUNT, TRAIN_LOSS, TRAIN_WEIGHT } from '../ops';
-import { exp4, ln64, upper } from './math';
+import { exp_of, ln64, upper } from './math';
 import { word } from './record';
 
 /** The largest of f32[n]; NaN when one is. */
@@ -23,11 +23,11 @@ export function sum_exp(x: usize, n: i32, top: f32): f64 {
   let sums = f64x2.splat(0);
   let i = 0;
   for (; i + 4 <= n; i += 4) {
-    const e = exp4(f32x4.sub(v128.load(x + (i << 2)), m));
+    const e = exp_of(f32x4.sub(v128.load(x + (i << 2)), m));
     sums = f64x2.add(sums, f64x2.add(f64x2.promote_low_f32x4(e), f64x2.promote_low_f32x4(upper(e))));
   }
   let sum = f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1);
-  for (; i < n; i++) sum += <f64>f32x4.extract_lane(exp4(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), 0);
+  for (; i < n; i++) sum += <f64>f32x4.extract_lane(exp_of(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), 0);
   return sum;
 }
 
@@ -37,11 +37,11 @@ function probabilities(x: usize, n: i32, top: f32, scale: f32): void {
   const m = f32x4.splat(top);
   const s = f32x4.splat(scale);
   let i = 0;
-  for (; i + 4 <= n; i += 4) v128.store(x + (i << 2), f32x4.mul(exp4(f32x4.sub(v128.load(x + (i << 2)), m)), s));
-  for (; i < n; i++) v128.store32_lane(x + (i << 2), f32x4.mul(exp4(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), s), 0);
+  for (; i + 4 <= n; i += 4) v128.store(x + (i << 2), f32x4.mul(exp_of(f32x4.sub(v128.load(x + (i << 2)), m)), s));
+  for (; i < n; i++) v128.store32_lane(x + (i << 2), f32x4.mul(exp_of(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), s), 0);
 }
 
-/** By way of a vector: a word would be one that certificates let costs depend on, and bound. */
+/** What follows row `row`. By way of a vector: a word would be one that certificates let costs depend on, and bound. */
 @inline
 export function target_of(op: usize, row: i32): u32 {
   return <u32>i32x4.extract_lane(v128.load32_zero(word(op, CrossEntropy.targetsAt) + (row << 2)), 0);
@@ -55,8 +55,7 @@ export function cross_entropy(op: usize, row: i32, to: i32, back: bool): i32 {
   const n = word(op, CrossEntropy.n);
   const x: usize = word(op, CrossEntropy.at) + ((to * word(op, CrossEntropy.stride)) << 2);
   const block: usize = word(op, CrossEntropy.blockAt);
-  // By way of a vector: a word would be one that certificates let costs depend on, and bound.
-  const target = <u32>i32x4.extract_lane(v128.load32_zero(word(op, CrossEntropy.targetsAt) + (row << 2)), 0);
+  const target = target_of(op, row);
   const counts = target < <u32>n;
   const at = x + (select<u32>(target, 0, counts) << 2);
   const top = maximum(x, n);

@@ -5,7 +5,7 @@
 import { FLAG_ADD, FloatMulMat, GROUP, Outer, TYPE_F32, WORD_FLAGS } from '../ops';
 import { sum4 } from './math';
 import { word } from './record';
-import { get_row } from './types';
+import { get_group } from './types';
 import { column4, madd, put, sums4, take } from './vectors';
 
 @inline
@@ -116,16 +116,15 @@ function one_row(w: usize, k: i32, x: usize, xStep: usize, n: i32, dst: usize, d
   }
 }
 
-/** The rows of a matrix from `row` on, `count` of them, as f32: where they lie in it, or dequantised to scratch. */
+/** Four rows of the matrix, or one of the last (`four`), as f32: where they lie in it, or dequantised to scratch. */
 @inline
-function float_rows(op: usize, row: i32, count: i32): usize {
+function float_rows(op: usize, row: i32, four: bool): usize {
   const type = word(op, FloatMulMat.weightType);
   const k = word(op, FloatMulMat.k);
   const w: usize = word(op, FloatMulMat.weightsAt);
   if (type == TYPE_F32) return w + ((row * k) << 2);
   const to: usize = word(op, FloatMulMat.rowAt);
-  const rows = word(op, FloatMulMat.rows);
-  for (let i = 0; i < count; i++) get_row(type, w, rows, k, row + i, to + ((i * k) << 2), false);
+  get_group(type, w, k, row, four, to);
   return to;
 }
 
@@ -142,12 +141,12 @@ export function float_mul_mat(op: usize, n: i32): void {
   let bias: usize = word(op, FloatMulMat.biasAt);
   let row = 0;
   for (; row + GROUP <= rows; row += GROUP) {
-    four_rows(float_rows(op, row, GROUP), k, src, srcStep, n, dst, dstStep, bias, times, add);
+    four_rows(float_rows(op, row, true), k, src, srcStep, n, dst, dstStep, bias, times, add);
     dst += 4 * GROUP;
     if (bias != 0) bias += 4 * GROUP;
   }
   for (; row < rows; row++) {
-    one_row(float_rows(op, row, 1), k, src, srcStep, n, dst, dstStep, bias, times, add);
+    one_row(float_rows(op, row, false), k, src, srcStep, n, dst, dstStep, bias, times, add);
     dst += 4;
     if (bias != 0) bias += 4;
   }
@@ -259,63 +258,69 @@ export function float_mul_mat_back(op: usize, n: i32): void {
   let src: usize = word(op, FloatMulMat.srcAt);
   let row = 0;
   for (; row + GROUP <= rows; row += GROUP) {
-    four_rows_back(float_rows(op, row, GROUP), k, src, srcStep, n, dst, dstStep, times);
+    four_rows_back(float_rows(op, row, true), k, src, srcStep, n, dst, dstStep, times);
     src += 4 * GROUP;
   }
   for (; row < rows; row++) {
-    one_row_back(float_rows(op, row, 1), k, src, srcStep, n, dst, dstStep, times);
+    one_row_back(float_rows(op, row, false), k, src, srcStep, n, dst, dstStep, times);
     src += 4;
   }
 }
 
 // ── y ⊗ x ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** `sum` times `times` is added to four values, or to one, at `dst`. */
+/** A token's value for a row, times `times`. */
 @inline
-function accumulate(dst: usize, sum: v128, times: v128, four: bool): void {
-  put(dst, madd(take(dst, four), sum, times), four);
+function factor(y: usize, times: v128): v128 {
+  return f32x4.mul(v128.load32_splat(y), times);
 }
 
-/** Eight columns of rows of f32[rows][k]: dst += times · Σt y[t][row] · x[t][column], tokens in order. */
+/**
+ * Eight columns of rows of f32[rows][k]: dst += Σt (times · y[t][row]) · x[t][column], token by token onto what is there: a sequence that comes in
+ * groups of tokens gives the same bits.
+ */
 function outer_eight(y: usize, yStep: usize, x: usize, xStep: usize, n: i32, rows: i32, dst: usize, step: usize, times: v128): void {
   for (; rows >= 4; rows -= 4) {
-    let a0 = f32x4.splat(0);
-    let a1 = a0;
-    let a2 = a0;
-    let a3 = a0;
-    let b0 = a0;
-    let b1 = a0;
-    let b2 = a0;
-    let b3 = a0;
+    const dst1 = dst + step;
+    const dst2 = dst1 + step;
+    const dst3 = dst2 + step;
+    let a0 = v128.load(dst);
+    let b0 = v128.load(dst, 16);
+    let a1 = v128.load(dst1);
+    let b1 = v128.load(dst1, 16);
+    let a2 = v128.load(dst2);
+    let b2 = v128.load(dst2, 16);
+    let a3 = v128.load(dst3);
+    let b3 = v128.load(dst3, 16);
     let p = y;
     let q = x;
     for (let t = n; t > 0; t--) {
       const u = v128.load(q);
       const v = v128.load(q, 16);
-      const s0 = v128.load32_splat(p);
+      const s0 = factor(p, times);
       a0 = madd(a0, s0, u);
       b0 = madd(b0, s0, v);
-      const s1 = v128.load32_splat(p, 4);
+      const s1 = factor(p + 4, times);
       a1 = madd(a1, s1, u);
       b1 = madd(b1, s1, v);
-      const s2 = v128.load32_splat(p, 8);
+      const s2 = factor(p + 8, times);
       a2 = madd(a2, s2, u);
       b2 = madd(b2, s2, v);
-      const s3 = v128.load32_splat(p, 12);
+      const s3 = factor(p + 12, times);
       a3 = madd(a3, s3, u);
       b3 = madd(b3, s3, v);
       p += yStep;
       q += xStep;
     }
-    accumulate(dst, a0, times, true);
-    accumulate(dst + 16, b0, times, true);
-    accumulate(dst + step, a1, times, true);
-    accumulate(dst + step + 16, b1, times, true);
-    accumulate(dst + 2 * step, a2, times, true);
-    accumulate(dst + 2 * step + 16, b2, times, true);
-    accumulate(dst + 3 * step, a3, times, true);
-    accumulate(dst + 3 * step + 16, b3, times, true);
-    dst += 4 * step;
+    v128.store(dst, a0);
+    v128.store(dst, b0, 16);
+    v128.store(dst1, a1);
+    v128.store(dst1, b1, 16);
+    v128.store(dst2, a2);
+    v128.store(dst2, b2, 16);
+    v128.store(dst3, a3);
+    v128.store(dst3, b3, 16);
+    dst = dst3 + step;
     y += 16;
   }
   for (; rows > 0; rows--) {
@@ -329,13 +334,13 @@ function outer_eight(y: usize, yStep: usize, x: usize, xStep: usize, n: i32, row
 /** One row's four columns, or one. */
 @inline
 function outer_column(y: usize, yStep: usize, x: usize, xStep: usize, n: i32, dst: usize, times: v128, four: bool): void {
-  let sum = f32x4.splat(0);
+  let sum = take(dst, four);
   for (; n > 0; n--) {
-    sum = madd(sum, v128.load32_splat(y), take(x, four));
+    sum = madd(sum, factor(y, times), take(x, four));
     y += yStep;
     x += xStep;
   }
-  accumulate(dst, sum, times, four);
+  put(dst, sum, four);
 }
 
 /** The same of the columns that are left: fours, then single ones. */

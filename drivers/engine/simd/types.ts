@@ -72,6 +72,21 @@ export function get_row(type: i32, weights: usize, rows: i32, k: i32, row: i32, 
   }
 }
 
+/**
+ * Four rows of a matrix in the kernels' layout from `row` on, a multiple of four, or (`four` = false) one of those behind the last four, which are in the
+ * file's order: f32[4][k], f32[k]. What get_row gives of each, from addresses that move steadily: certificates know what is read.
+ */
+export function get_group(type: i32, weights: usize, k: i32, row: i32, four: bool, to: usize): void {
+  const p = weights + row * row_bytes(type, k);
+  const rows = select<i32>(GROUP, 1, four);
+  if (super_bytes(type) != 0) decode_super(type, p, rows * k, to, false);
+  else if (plain_bytes(type) != 0) decode_plain(type, p, rows * k, to, false);
+  else if (grouped_bytes(type) == 0) decode_float(type, p, rows * k, to, false);
+  else {
+    for (let lane = 0; lane < rows; lane++) decode_blocks(type, p, lane, rows, k, to + ((lane * k) << 2), false);
+  }
+}
+
 /** Halves that are not finite among `n`, each `step` bytes behind the one before. */
 function count_bad_halves(p: usize, step: usize, n: i32): i32 {
   let bad = 0;

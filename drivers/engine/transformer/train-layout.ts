@@ -31,6 +31,10 @@ export interface LayerBuffers {
   readonly mids: ReadonlyMap<string, Dual>; // [rank] A · input, by the matrix's name without its layer
 }
 
+/** Buffers that gradients may do without; then null. */
+type Spared = 'normed' | 'heads' | 'between' | 'normedUp' | 'active';
+type NeededBuffers = Omit<LayerBuffers, Spared> & { readonly [B in Spared]: Dual | null };
+
 /** Gradients of activations, T rows each. */
 export interface GradientBuffers {
   readonly stream: Place; // [embedding] of the residual stream
@@ -106,7 +110,7 @@ export function layOutTraining(
   const room = new Room(model, choice, parameters);
   const kept = part('checkpoints', c => room.kept(c));
   const body = part('activations', c => room.body(c, kept));
-  const head = part('head', c => room.head(c));
+  const head = part('head', c => room.head(c, body.deadAt));
   return {
     budget: sizes as unknown as Omit<TrainBudget, 'plan'>,
     ...vectors,
@@ -121,6 +125,9 @@ export function layOutTraining(
     planAt: next,
   };
 }
+
+/** Another buffer's bytes under a name of their own. */
+const as = (name: string, { at }: Place): Dual => ({ name, at, tangent: null });
 
 /** Places for what one sequence needs. */
 class Room {
@@ -161,11 +168,13 @@ class Room {
     });
   }
 
+  /** `deadAt`: what lies from there to the end is dead when logits are computed. */
   body(
     c: Cursor,
     kept: readonly Dual[],
   ): Pick<TrainLayout, 'residuals' | 'layers' | 'angles' | 'scores' | 'row' | 'act'> & {
     readonly backward: Omit<GradientBuffers, 'normedHead'> | null;
+    readonly deadAt: number;
   } {
     const { h } = this.model;
     const { ctx } = this.choice;
@@ -173,29 +182,18 @@ class Room {
     const angles = c.take('angles', h.rope === null ? 0 : ropeTableBytes(ctx, h.rope.dimensions / 2));
     const scores = c.take('scores', 2 * 4 * ctx);
     const row = c.take('row', 4 * 4 * this.longestRow());
-    const sets = this.keepsAll ? h.layers : 1;
-    const layers = Array.from({ length: sets }, () => (this.reverse ? this.separate(c) : this.overlaid(c, last)));
-    const stream = c.take('gradient of residual', this.reverse ? 4 * ctx * this.embedding : 0);
-    const block = c.mark();
-    const backward = this.reverse ? { stream, ...this.gradients(c) } : null;
-    c.release(block); // the quantised path has no gradients
-    const act = c.take('act', ctx * this.longestAct(false));
-    return {
-      residuals: [...Array.from({ length: h.layers }, (_, layer) => kept[layer] ?? last), last],
-      layers: Array.from({ length: h.layers }, (_, layer) => layers[this.keepsAll ? layer : 0]!),
-      angles,
-      scores,
-      row,
-      act,
-      backward,
-    };
+    const residuals = [...Array.from({ length: h.layers }, (_, layer) => kept[layer] ?? last), last];
+    return { residuals, angles, scores, row, ...(this.reverse ? this.reversible(c) : this.passing(c, last)) };
   }
 
-  head(c: Cursor): Pick<TrainLayout, 'normedHead' | 'actHead' | 'logits' | 'logitsStride'> & {
-    readonly gradient: Place;
-  } {
+  /** Logits and what goes with them, over what is dead then. */
+  head(
+    c: Cursor,
+    deadAt: number,
+  ): Pick<TrainLayout, 'normedHead' | 'actHead' | 'logits' | 'logitsStride'> & { readonly gradient: Place } {
     const { picks } = this.choice;
     const logitsStride = Math.ceil(this.model.h.vocabulary / STRIDE) * STRIDE;
+    c.release(deadAt);
     const normedHead = this.rows(c, 'normedHead', this.embedding, picks);
     const logits = this.rows(c, 'logits', logitsStride, picks);
     const mark = c.mark();
@@ -211,42 +209,59 @@ class Room {
     return { ...value, tangent: this.choice.method === 'fmea' ? c.take(`${name}′`, 4 * rows * n) : null };
   }
 
-  /** All that a layer computes, each in bytes of its own. */
-  private separate(c: Cursor): LayerBuffers {
-    const { architecture, feedForward } = this.model.h;
-    const isGated = architecture.feedForward === 'swiglu' || architecture.feedForward === 'geglu_f16';
-    const normed = this.rows(c, 'normed', this.embedding);
-    const qkv = this.rows(c, 'qkv', this.stride);
-    const turned = this.hasHeadNorms() ? this.rows(c, 'turned', this.stride) : qkv;
-    const heads = this.rows(c, 'heads', this.query);
-    const between = this.rows(c, 'between', this.embedding);
-    const normedUp = architecture.parallel ? normed : this.rows(c, 'normedUp', this.embedding);
-    const gate = this.rows(c, 'gate', feedForward);
-    const up = isGated ? this.rows(c, 'up', feedForward) : gate;
-    const active = this.rows(c, 'active', feedForward);
-    const mids = new Map<string, Dual>();
-    for (const name of this.parameters.pairs.keys()) {
-      const matrix = name.slice(name.lastIndexOf('.') + 1);
-      if (!mids.has(matrix)) mids.set(matrix, this.rows(c, `mid ${matrix}`, this.choice.rank));
-    }
-    return { normed, qkv, turned, heads, between, normedUp, gate, up, active, mids };
+  /**
+   * What gradients need of a layer in bytes of its own, of all layers or of one; what they do not need where gradients come later. The quantised
+   * path has no gradient of the residual stream, and its activations lie there.
+   */
+  private reversible(c: Cursor): Pick<TrainLayout, 'layers' | 'act'> & {
+    readonly backward: Omit<GradientBuffers, 'normedHead'>;
+    readonly deadAt: number;
+  } {
+    const { layers } = this.model.h;
+    const own = Array.from({ length: this.keepsAll ? layers : 1 }, () => this.needed(c));
+    const mark = c.mark();
+    const act = c.take('act', this.choice.ctx * this.longestAct(false));
+    c.release(mark);
+    const stream = c.take('gradient of residual', 4 * this.choice.ctx * this.embedding);
+    const deadAt = c.behind();
+    const g = this.gradients(c);
+    const halves = c.take('halves', this.model.h.architecture.parallel ? 4 * this.choice.ctx * this.embedding : 0);
+    const sets = own.map((s): LayerBuffers => {
+      const normed = s.normed ?? as('normed', g.normed);
+      return {
+        ...s,
+        normed,
+        heads: s.heads ?? as('heads', g.heads),
+        between: s.between ?? as('between', halves),
+        normedUp: this.model.h.architecture.parallel ? normed : (s.normedUp ?? as('normedUp', g.normed)),
+        active: s.active ?? as('active', g.active),
+      };
+    });
+    const layersOf = Array.from({ length: layers }, (_, layer) => sets[this.keepsAll ? layer : 0]!);
+    return { layers: layersOf, act, backward: { stream, ...g }, deadAt };
   }
 
-  /** The same where nothing is read twice: attention and feed-forward share bytes, and the residual stream is changed in place. */
-  private overlaid(c: Cursor, residual: Dual): LayerBuffers {
-    const { architecture, feedForward } = this.model.h;
-    const isGated = architecture.feedForward === 'swiglu' || architecture.feedForward === 'geglu_f16';
-    const normed = this.rows(c, 'normed', this.embedding);
-    const between = architecture.parallel ? this.rows(c, 'between', this.embedding) : residual;
-    const mid = this.rows(c, 'mid', this.choice.rank);
-    const block = c.mark();
+  private needed(c: Cursor): NeededBuffers {
+    const { parallel } = this.model.h.architecture;
+    const { feedForward } = this.model.h;
+    const isRead = (matrices: readonly string[], n: number, name: string): Dual | null =>
+      this.isTrained(matrices) ? this.rows(c, name, n) : null;
+    const input = ['attn_q', 'attn_k', 'attn_v', 'attn_qkv'];
+    const inputUp = ['ffn_gate', 'ffn_up'];
     const qkv = this.rows(c, 'qkv', this.stride);
-    const heads = this.rows(c, 'heads', this.query);
-    c.release(block);
     const gate = this.rows(c, 'gate', feedForward);
-    const up = isGated ? this.rows(c, 'up', feedForward) : gate;
-    const mids = new Map([...this.parameters.pairs.keys()].map(name => [name.slice(name.lastIndexOf('.') + 1), mid]));
-    return { normed, qkv, turned: qkv, heads, between, normedUp: normed, gate, up, active: gate, mids };
+    return {
+      normed: isRead(parallel ? [...input, ...inputUp] : input, this.embedding, 'normed'),
+      qkv,
+      turned: this.hasHeadNorms() ? this.rows(c, 'turned', this.stride) : qkv,
+      heads: isRead(['attn_output'], this.query, 'heads'),
+      between: parallel ? null : this.rows(c, 'between', this.embedding),
+      normedUp: parallel ? null : isRead(inputUp, this.embedding, 'normedUp'),
+      gate,
+      up: this.isGated() ? this.rows(c, 'up', feedForward) : gate,
+      active: isRead(['ffn_down'], feedForward, 'active'),
+      mids: new Map([...this.matrices()].map(matrix => [matrix, this.rows(c, `mid ${matrix}`, this.choice.rank)])),
+    };
   }
 
   private gradients(c: Cursor): Omit<GradientBuffers, 'normedHead' | 'stream'> {
@@ -258,7 +273,49 @@ class Room {
     const heads = c.take('gradient of heads', 4 * ctx * this.query);
     c.release(block);
     const active = c.take('gradient of active', 4 * ctx * this.model.h.feedForward);
+    c.behind();
     return { normed, mid, qkv, heads, active };
+  }
+
+  /** Where nothing is read twice: attention and feed-forward share bytes, and the residual stream is changed in place. */
+  private passing(
+    c: Cursor,
+    residual: Dual,
+  ): Pick<TrainLayout, 'layers' | 'act'> & {
+    readonly backward: null;
+    readonly deadAt: number;
+  } {
+    const { architecture, feedForward, layers } = this.model.h;
+    const deadAt = c.mark();
+    const act = c.take('act', this.choice.ctx * this.longestAct(false));
+    const normed = this.rows(c, 'normed', this.embedding);
+    const between = architecture.parallel ? this.rows(c, 'halves', this.embedding) : residual;
+    const mid = this.rows(c, 'mid', this.choice.rank);
+    const block = c.mark();
+    const qkv = this.rows(c, 'qkv', this.stride);
+    const heads = this.rows(c, 'heads', this.query);
+    c.release(block);
+    const gate = this.rows(c, 'gate', feedForward);
+    const up = this.isGated() ? this.rows(c, 'up', feedForward) : gate;
+    const mids = new Map([...this.matrices()].map(matrix => [matrix, mid]));
+    const set = { normed, qkv, turned: qkv, heads, between, normedUp: normed, gate, up, active: gate, mids };
+    return { layers: Array.from({ length: layers }, () => set), act, backward: null, deadAt };
+  }
+
+  /** Names of matrices with a pair, without their layer. */
+  private matrices(): ReadonlySet<string> {
+    return new Set([...this.parameters.pairs.keys()].map(name => name.slice(name.lastIndexOf('.') + 1)));
+  }
+
+  /** Something of one of these matrices is trained. */
+  private isTrained(matrices: readonly string[]): boolean {
+    const own = this.matrices();
+    return this.choice.method === 'full' || matrices.some(matrix => own.has(matrix));
+  }
+
+  private isGated(): boolean {
+    const { feedForward } = this.model.h.architecture;
+    return feedForward === 'swiglu' || feedForward === 'geglu_f16';
   }
 
   private hasHeadNorms(): boolean {

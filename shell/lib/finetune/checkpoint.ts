@@ -2,7 +2,7 @@
 // knows, then the length of that line and a magic number. Ends with the digest of the vectors in the line: what is torn is seen.
 
 import { sha256 } from '@noble/hashes/sha2.js';
-import { E, O, SEEK, TRAIN_VECTORS, utf8Decode, utf8Encode } from '../../../kernel/abi/index.ts';
+import { E, O, SEEK, utf8Decode, utf8Encode } from '../../../kernel/abi/index.ts';
 import { fstat } from '../files.ts';
 import type { Context } from '../program.ts';
 import { readUpTo, writeAll } from '../stdio.ts';
@@ -29,39 +29,38 @@ export interface Progress {
   readonly logBytes: number;
 }
 
-/** Vectors that make a state; `gradients` are 0 between updates. */
-const KEPT: readonly VectorName[] = TRAIN_VECTORS.filter(name => name !== 'gradients');
 const MAGIC = 0x4b433841; // A8CK
 const TAIL_BYTES = 8;
 const LINE_BYTES_MAX = 4096;
 
 interface Line {
   readonly progress: Progress;
-  readonly bytes: readonly number[]; // of each of KEPT
+  readonly vectors: readonly (readonly [name: VectorName, bytes: number])[]; // in their order
   readonly sha256: string;
 }
 
 const hex = (bytes: Uint8Array): string => [...bytes].map(byte => byte.toString(16).padStart(2, '0')).join('');
 
-/** Writes the state behind an update: 0, or the status after a message. */
+/** Writes the state behind an update, `names` being the vectors that it is made of: 0, or the status after a message. */
 export function* saveCheckpoint(
   ctx: Caller,
   path: string,
   device: Device,
+  names: readonly VectorName[],
   progress: Progress,
 ): Generator<void, number, void> {
   return yield* writeWhole(ctx, path, function* (fd) {
     const hash = sha256.create();
-    const bytes: number[] = [];
-    for (const name of KEPT) {
+    const vectors: [VectorName, number][] = [];
+    for (const name of names) {
       const n = yield* device.drain(name, function* (piece) {
         hash.update(piece);
         return yield* writeAll(ctx.sys, fd, piece);
       });
       if (n < 0) return n;
-      bytes.push(n);
+      vectors.push([name, n]);
     }
-    const line = utf8Encode(`${JSON.stringify({ progress, bytes, sha256: hex(hash.digest()) } satisfies Line)}\n`);
+    const line = utf8Encode(`${JSON.stringify({ progress, vectors, sha256: hex(hash.digest()) } satisfies Line)}\n`);
     const tail = new Uint8Array(TAIL_BYTES);
     new DataView(tail.buffer).setUint32(0, line.length, true);
     new DataView(tail.buffer).setUint32(4, MAGIC, true);
@@ -89,8 +88,8 @@ export function* loadCheckpoint(ctx: Caller, path: string, device: Device): Gene
   if (line === null) return yield* ctx.fail(`${path}: not a whole checkpoint`);
   const hash = sha256.create();
   yield* sys.lseek(fd, 0, SEEK.set);
-  for (const [i, name] of KEPT.entries()) {
-    const status = yield* device.fill(name, fd, line.bytes[i]!, piece => hash.update(piece));
+  for (const [name, bytes] of line.vectors) {
+    const status = yield* device.fill(name, fd, bytes, piece => hash.update(piece));
     if (status < 0) return yield* ctx.failCall(path, -status);
   }
   yield* sys.close(fd);

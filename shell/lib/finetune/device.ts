@@ -88,22 +88,25 @@ export class Device {
     bytes: number,
     see: (bytes: Uint8Array) => void = () => {},
   ): Generator<void, number, void> {
-    const buffer = new Uint8Array(CHUNK_BYTES / 2); // call arguments and bytes share a window
+    const buffer = new Uint8Array(CHUNK_BYTES);
     for (let at = 0; at < bytes;) {
       let n = yield* this.sys.read(fd, buffer.subarray(0, Math.min(buffer.length, bytes - at)));
       if (n <= 0 || n % 4 !== 0) return n < 0 ? n : -E.IO;
       see(buffer.subarray(0, n));
-      for (let done = 0; done < n;) {
-        const wrote = yield* this.sys.train_write(
-          this.handle,
-          TRAIN_VECTORS.indexOf(vector),
-          at + done,
-          buffer.subarray(done, n),
-        );
-        if (wrote <= 0) return wrote < 0 ? wrote : -E.IO;
-        done += wrote;
-      }
+      const wrote = yield* this.write(vector, at, buffer.subarray(0, n));
+      if (wrote < 0) return wrote;
       at += n;
+    }
+    return 0;
+  }
+
+  /** Writes values into a vector from a byte on: 0, or -errno. */
+  *write(vector: VectorName, at: number, bytes: Uint8Array): Generator<void, number, void> {
+    for (let done = 0; done < bytes.length;) {
+      const piece = bytes.subarray(done, done + CHUNK_BYTES / 2); // call arguments and bytes share a window
+      const wrote = yield* this.sys.train_write(this.handle, TRAIN_VECTORS.indexOf(vector), at + done, piece);
+      if (wrote <= 0) return wrote < 0 ? wrote : -E.IO;
+      done += wrote;
     }
     return 0;
   }

@@ -13,6 +13,7 @@ import type { RecordValue, TrainMethod } from '../../../kernel/abi/index.ts';
 import type { OptionTable, ParsedOptions } from '../getopt.ts';
 import type { Json } from '../fmt.ts';
 import { decimal, integer, numbersOf, positive } from '../sampling.ts';
+import type { VectorName } from './device.ts';
 import { SEPARATOR_DEFAULT } from './examples.ts';
 import { SCHEDULES } from './schedule.ts';
 import type { ScheduleName } from './schedule.ts';
@@ -211,6 +212,16 @@ function targetsOf(text = 'q,v'): readonly string[] | string {
   return TRAIN_TARGETS.filter(name => names.includes(name));
 }
 
+const isAnchored = (s: Settings): boolean => s.anchor > 0 || s.max_delta > 0;
+
+/** The vectors that are a training's state between updates. */
+export const vectorsOf = (s: Settings): readonly VectorName[] => [
+  'parameters',
+  'first',
+  ...(s.optimizer === 'adam' ? (['second'] as const) : []),
+  ...(isAnchored(s) ? (['anchor'] as const) : []),
+];
+
 /** The TrainOptions record of these settings. */
 export function trainOptionsOf(s: Settings): Uint8Array {
   const record = new Uint8Array(TrainOptions.bytes);
@@ -222,7 +233,7 @@ export function trainOptionsOf(s: Settings): Uint8Array {
     ctx: s.ctx,
     batch: s.batch,
     optimizer: OPTIMIZERS.indexOf(s.optimizer),
-    anchored: s.anchor > 0 || s.max_delta > 0 ? 1 : 0,
+    anchored: isAnchored(s) ? 1 : 0,
     checkpoint: s.checkpoint,
     picks: 0,
     seed: s.seed,

@@ -67,9 +67,10 @@ export function* readSafetensors(sys: Sys, path: string): Generator<void, Adapte
 function* read(sys: Sys, fd: number): Generator<void, Adapter | string, void> {
   const st = yield* fstat(sys, fd);
   const length = new Uint8Array(8);
-  if (typeof st === 'number' || (yield* readAt(sys, fd, 0, length)) < 0) return 'is no safetensors file';
+  if (typeof st === 'number' || (yield* readAt(sys, fd, 0, length)) < 0) return 'is neither GGUF nor safetensors';
   const bytes = Number(new DataView(length.buffer).getBigUint64(0, true));
-  if (bytes > HEADER_BYTES || bytes > st.size - 8) return `has a header of ${bytes} bytes`;
+  if (bytes > HEADER_BYTES || bytes > st.size - 8)
+    return `is neither GGUF nor safetensors, whose header would have ${bytes} bytes`;
   const text = new Uint8Array(bytes);
   if ((yield* readAt(sys, fd, 8, text)) < 0) return 'has a header that cannot be read';
   const header = parse(utf8Decode(text));

@@ -2,14 +2,22 @@
 
 import type { OptionTable } from '../getopt.ts';
 import { apply, applyOptions, detach } from './apply.ts';
+import { diff } from './compare.ts';
+import { drift, driftOptions } from './drift.ts';
+import { evalOptions, evalTakes, evaluate } from './evaluate.ts';
 import { exchangeOptions, exportFile, importFile } from './exchange.ts';
 import { gc, historyOptions, rollback, tag, versions } from './history.ts';
+import { init } from './init.ts';
+import { merge, mergeOptions } from './merge.ts';
 import type { Verbs } from './verb.ts';
 
 export const storeVerbOptions = {
   ...applyOptions,
   ...historyOptions,
   ...exchangeOptions,
+  ...mergeOptions,
+  ...driftOptions,
+  ...evalOptions,
 } as const satisfies OptionTable;
 
 export const storeVerbs: Verbs<typeof storeVerbOptions> = {
@@ -27,6 +35,13 @@ export const storeVerbs: Verbs<typeof storeVerbOptions> = {
     operands: [0, 1],
     run: detach,
   },
+  merge: {
+    usage: 'NAME[@VERSION] OUT.gguf [--scale X] [--type TYPE] [--base MODEL]',
+    help: 'write the loaded model with an adapter worked into its weights',
+    takes: ['scale', 'type', 'base'],
+    operands: [2, 2],
+    run: merge,
+  },
   versions: {
     usage: '[NAME] [--verify [--key FILE]]',
     help: 'what there is in the store, or the versions of a name',
@@ -40,6 +55,13 @@ export const storeVerbs: Verbs<typeof storeVerbOptions> = {
     takes: [],
     operands: [1, 2],
     run: rollback,
+  },
+  diff: {
+    usage: 'NAME VERSION [VERSION]',
+    help: 'what two versions do to each matrix, the largest difference first (default: to the current one)',
+    takes: [],
+    operands: [2, 3],
+    run: diff,
   },
   tag: {
     usage: 'NAME TAG [VERSION]',
@@ -68,5 +90,26 @@ export const storeVerbs: Verbs<typeof storeVerbOptions> = {
     takes: ['key'],
     operands: [2, 2],
     run: importFile,
+  },
+  eval: {
+    usage: '[NAME[@VERSION]] DATA [--ctx N] [--mask-prompt yes|no]',
+    help: 'the loss on DATA without and with an adapter, as inference computes',
+    takes: evalTakes,
+    operands: [1, 2],
+    run: evaluate,
+  },
+  drift: {
+    usage: 'NAME [SCORES] [--baseline X] [--window N]',
+    help: 'whether scores have fallen: those of a file, or those that eval wrote down',
+    takes: ['baseline', 'window'],
+    operands: [1, 2],
+    run: drift,
+  },
+  init: {
+    usage: 'CONFIG.json OUT.gguf',
+    help: 'write a model with random first weights, to be trained with --method full',
+    takes: [],
+    operands: [2, 2],
+    run: init,
   },
 };

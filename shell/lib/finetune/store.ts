@@ -50,6 +50,8 @@ export interface Place {
   readonly runPath: string;
   /** Its log, a line of JSON a step. */
   readonly logPath: string;
+  /** Scores that evaluations found, a line of JSON each. */
+  readonly scoresPath: string;
   /** Parameters and moments as they were at the step that the run's manifest names. */
   readonly checkpointPath: string;
 }
@@ -71,6 +73,7 @@ export function* openPlace(ctx: Caller, name: string, create: boolean): Failing<
     newPath: join(directory, `new-${yield* ctx.sys.getpid()}.gguf`),
     runPath: join(directory, 'run.json'),
     logPath: join(directory, 'log.jsonl'),
+    scoresPath: join(directory, 'scores.jsonl'),
     checkpointPath: join(directory, 'checkpoint'),
   };
 }

@@ -17,7 +17,7 @@ import { LogWriter } from './log.ts';
 import type { HeldLine, StepLine } from './log.ts';
 import { BEGINNING, Loop, courseOf, isOver } from './loop.ts';
 import type { Ending, Failed, Finished, Keeper, Stopped } from './loop.ts';
-import { settingsJson, settingsOf, trainOptionsOf } from './options.ts';
+import { settingsJson, settingsOf, trainOptionsOf, vectorsOf } from './options.ts';
 import type { Settings, settingOptions } from './options.ts';
 import { prepareData } from './prepare.ts';
 import type { Prepared } from './prepare.ts';
@@ -51,13 +51,13 @@ export function* start(ctx: RunCtx, [data = '', name = '']: readonly string[]): 
   if (typeof model === 'number') return model;
   const there = yield* stat(ctx.sys, data);
   if (typeof there === 'number') return yield* ctx.failCall(data, -there);
-  const place = yield* openPlace(ctx, name, true);
-  if (typeof place === 'number') return place;
   yield* heed(ctx);
   const opened = yield* openDevice(ctx, settings);
   if (typeof opened === 'number') return opened;
   const { device, report } = opened;
-  const status = yield* begin(ctx, place, model, data, { ...settings, ctx: report.ctx }, device);
+  const place = yield* openPlace(ctx, name, true);
+  const status =
+    typeof place === 'number' ? place : yield* begin(ctx, place, model, data, { ...settings, ctx: report.ctx }, device);
   yield* ctx.sys.train_close(device.handle);
   return status;
 }
@@ -80,7 +80,7 @@ function* checkName(ctx: RunCtx, name: string): Status {
 }
 
 /** The loaded model, which has to have come from a file; or the status after a message. */
-export function* modelToTrain(ctx: RunCtx): Failing<Model> {
+export function* modelToTrain(ctx: Pick<RunCtx, 'sys' | 'fail'>): Failing<Model> {
   const model = yield* loadedModel(ctx.sys);
   if (typeof model === 'number') return yield* ctx.fail('no model loaded: llmctl load FILE');
   return model.path === '' ? yield* ctx.fail(`${model.engine} has no weights to train: llmctl load FILE`) : model;
@@ -94,7 +94,10 @@ function* heed(ctx: RunCtx): Generator<void, void, void> {
 }
 
 /** The device for these settings, with what it takes; or the status after a message. */
-function* openDevice(ctx: RunCtx, settings: Settings): Failing<{ readonly device: Device; readonly report: Report }> {
+export function* openDevice(
+  ctx: Pick<RunCtx, 'sys' | 'fail'>,
+  settings: Settings,
+): Failing<{ readonly device: Device; readonly report: Report }> {
   const { sys } = ctx;
   const options = trainOptionsOf(settings);
   const report = yield* planTraining(sys, options);
@@ -262,10 +265,9 @@ class Training implements Keeper {
 
   *checkpoint(progress: Progress): Status {
     const { ctx, place } = this;
-    const status = yield* saveCheckpoint(ctx, place.checkpointPath, this.device, {
-      ...progress,
-      logBytes: this.log.bytes,
-    });
+    const state = { ...progress, logBytes: this.log.bytes };
+    const vectors = vectorsOf(this.run.settings);
+    const status = yield* saveCheckpoint(ctx, place.checkpointPath, this.device, vectors, state);
     const entries = status === 0 ? yield* listDirectory(ctx.sys, place.directory) : [];
     if (typeof entries === 'number') return status;
     // The best step before this one is nobody's now.
