@@ -10,7 +10,7 @@ import { lora_row } from './lora';
 import { exp_of, gelu_of, gelu_slope4, silu_of, silu_slope4, upper } from './math';
 import { accumulate, perturb } from './normals';
 import { adam, sgd, squares } from './optimise';
-import { word } from './record';
+import { is_for, word } from './record';
 import { cross_entropy, maximum, sum_exp, target_of } from './trainloss';
 import { dot, madd, put, take } from './vectors';
 
@@ -226,6 +226,7 @@ function soft_max_jvp(p: usize, x: usize, n: i32): void {
 
 /** CAUSAL_ATTENTION_JVP of this position, which is its row's number too. */
 function causal_attention_jvp(op: usize, pos: i32): void {
+  if (!is_for(op, CausalAttentionBack.from, CausalAttentionBack.until, pos)) return;
   const heads = word(op, CausalAttentionBack.heads);
   const headsKv = word(op, CausalAttentionBack.headsKv);
   const headDim = word(op, CausalAttentionBack.headDim);
