@@ -69,9 +69,9 @@ function execute_elementwise(step: usize, op: usize, n: i32, pos: i32, row: i32,
       );
       return 0;
     case Op.CROSS_ENTROPY:
-      return cross_entropy(op, row, to, false);
     case Op.CROSS_ENTROPY_BACK:
-      return cross_entropy(op, row, to, true);
+    case Op.CROSS_ENTROPY_JVP:
+      return cross_entropy(op, row, to);
     case Op.ROWS_BACK:
       return rows_back(step, op, n);
     case Op.COPY:
