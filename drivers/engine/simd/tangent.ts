@@ -8,7 +8,7 @@ import { lora_row } from './lora';
 import { gelu_of, gelu_slope4, silu_of, silu_slope4 } from './math';
 import { accumulate, perturb } from './normals';
 import { adam, sgd, squares } from './optimise';
-import { word } from './record';
+import { is_for, word } from './record';
 import { dot, madd, put, take } from './vectors';
 
 /** As execute() in execute.ts; an op that nobody knows is a fault. */
@@ -204,6 +204,7 @@ function soft_max_jvp(p: usize, x: usize, n: i32): void {
 
 /** CAUSAL_ATTENTION_JVP of this position, which is its row's number too. */
 function causal_attention_jvp(op: usize, pos: i32): void {
+  if (!is_for(op, CausalAttentionBack.from, CausalAttentionBack.until, pos)) return;
   const heads = word(op, CausalAttentionBack.heads);
   const headsKv = word(op, CausalAttentionBack.headsKv);
   const headDim = word(op, CausalAttentionBack.headDim);
