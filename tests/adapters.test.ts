@@ -537,6 +537,9 @@ test('while a session is there adapters stay as they are; who may not manage app
 
 // ── Budgets ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** What factors of that rank take in the arena. */
+const bytes = (rank: number): number => FABLE.reduce((sum, { k, rows }) => sum + 4 * rank * (k + rows), 0);
+
 test('what adapters take is said before and taken to the byte; one byte less is refused with the sum and what would fit', t => {
   const machine = machineWith(t, { 'warm.gguf': warm.file, 'cold.gguf': cold.file });
   ok(machine, 'llmctl load fable-q4_0 --ctx 64 --batch 4 --sessions 2 --pages 4');
@@ -544,7 +547,6 @@ test('what adapters take is said before and taken to the byte; one byte less is 
   const bare = loader.current()!.report;
   ok(machine, 'llmfinetune apply /host/warm.gguf; llmfinetune apply /host/cold.gguf');
   const { report, budget } = loader.current()!;
-  const bytes = (rank: number): number => FABLE.reduce((sum, { k, rows }) => sum + 4 * rank * (k + rows), 0);
   t.is(report.adapters, bytes(4) + bytes(6));
   t.is(report.slotBytes, bare.slotBytes + LIMITS.arenaAlign, 'two scales');
   t.is(report.total, loader.arena.usage().offset);
@@ -636,9 +638,10 @@ const replayedLines = (machine: Machine, options = ''): Line[] =>
     .slice(0, -1)
     .map(line => JSON.parse(line) as Line);
 
+const digest = ({ file }: Adapter): string => createHash('sha256').update(file).digest('hex');
+
 test('records name adapters and scales; requests are run again with them, or it is said which file is missing', t => {
   const machine = machineWith(t, { 'warm.gguf': warm.file, 'cold.gguf': cold.file });
-  const digest = (adapter: Adapter): string => createHash('sha256').update(adapter.file).digest('hex');
   ok(machine, 'llmctl audit content on ' + RECIPIENT);
   ok(
     machine,
