@@ -2,7 +2,16 @@
 // envelope under the audit log's key: kernel build, boot image and model as its subjects, configuration and log head in its predicate. A
 // nonce of the caller's makes an old statement useless. It is the word of the log's key, no hardware's: docs/TRUST.md says what that is worth.
 
-import { isRefusal, LIMITS, refuse, utf8Decode, type Hasher, type LogKey, type Refusal } from './abi/index.ts';
+import {
+  isRefusal,
+  LIMITS,
+  refuse,
+  utf8Decode,
+  type AdapterUse,
+  type Hasher,
+  type LogKey,
+  type Refusal,
+} from './abi/index.ts';
 import {
   canonical,
   formatStatement,
@@ -13,6 +22,7 @@ import {
   type Json,
   type Statement,
 } from '../trust/index.ts';
+import { f32Text } from '../vfs/fs-gguf.ts';
 import type { Loaded } from './loader.ts';
 import type { Packages } from './packages.ts';
 import { fingerprint } from './trusted-keys.ts';
@@ -39,6 +49,8 @@ export interface Attested {
   readonly head: () => string;
 }
 
+const adaptersOf = (loaded: Loaded | null): readonly AdapterUse[] => loaded?.engine.options.adapters ?? [];
+
 export class Attestor {
   constructor(private readonly k: Attested) {}
 
@@ -62,6 +74,7 @@ export class Attestor {
       ['image', k.imageDigest],
     ];
     if (loaded !== null && loaded.digest !== '') subjects.push(['model', loaded.digest]);
+    for (const { name, digest } of adaptersOf(loaded)) subjects.push([`adapter/${name}`, digest]);
     return {
       subject: subjects.map(([name, sha256]) => ({ name, digest: { sha256 } })),
       predicateType: ATTESTATION_TYPE,
@@ -83,7 +96,8 @@ export class Attestor {
     };
   }
 
-  private model({ path, engine, digest, planDigest, report, voucher }: Loaded): Json {
+  private model(loaded: Loaded): Json {
+    const { path, engine, digest, planDigest, report, voucher } = loaded;
     const { ctx, batch, sessions, pages, tileBytes } = report;
     const { id, version, signer, isTrusted } = voucher;
     return {
@@ -92,6 +106,7 @@ export class Attestor {
       engine: engine.name,
       plan_sha256: planDigest,
       load: { ctx, batch, sessions, pages, tile_bytes: tileBytes },
+      adapters: adaptersOf(loaded).map(({ name, scale }) => ({ name, scale: f32Text(scale) })),
       package: signer === '' ? null : { id, version, signer, trusted: isTrusted },
       permissions: permissionNames(this.k.packages.permissionsOf(digest)),
     };

@@ -51,7 +51,7 @@ export function layFixed(arena: Arena): Layout {
   const randomAt = take('tables', 16);
   const samplerAt = take('tables', SamplerRecord.bytes);
   const topAt = take('tables', LIMITS.topLogitsMax * 8); // 64 × 8 B = 512 B
-  const sessionsAt = take('tables', LIMITS.sessionsMax * SessionRecord.bytes); // 32 × 328 B = 10,496 B
+  const sessionsAt = take('tables', LIMITS.sessionsMax * SessionRecord.bytes); // 32 × 344 B = 11,008 B
   const schedAt = take('tables', SCHED_BYTES); // 32 × 64 B = 2 KiB
   const quotasAt = take('tables', QUOTA_BYTES);
   const budgetAt = take('tables', BUDGET_BYTES);

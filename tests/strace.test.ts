@@ -168,7 +168,7 @@ test.serial('a model answers: prompt, tokens, report', t => {
     'write(3, "once upon", 9) = 9',
     'lseek(3, 0, SEEK_SET) = 0',
     `model_info({name="fable", architecture="llama", parameters=1312384, ctx=512, kvType=F16, ...}, ${abi.ModelInfo.bytes}) = ${abi.ModelInfo.bytes}`,
-    'session_open({maxTokens=2, temp=0, topK=40, topP=0.95, seed=0, ...}, 608, 3) = 32',
+    `session_open({maxTokens=2, temp=0, topK=40, topP=0.95, seed=0, ...}, ${abi.SessionOptions.bytes}, 3) = 32`,
     'session_read(32, {EVENT_TOKEN, 259, " a"}, 16384) = 26',
     'session_read(32, {EVENT_TOKEN, 437, " time"}, 16384) = 29',
     'session_read(32, {EVENT_END, length}, 16384) = 24',

@@ -98,7 +98,7 @@ export const ATTRIBUTES = {
   'arena8.engine': { in: 'model', kind: 'text', most: 16, help: 'engine that ran it' },
   'arena8.plan.digest': { in: 'model', kind: 'hex', most: 32, help: "SHA-256 of the plan, its prices left out" },
   'arena8.load': { in: 'model', kind: 'words', most: 224, help: 'options of the load, NAME=VALUE, as the plan has them' },
-  'arena8.adapters': { in: 'model', kind: 'words', most: 496, help: 'adapters beside it, NAME:DIGEST:SCALE: SHA-256 of the file, scale of requests that say no other' },
+  'arena8.adapters': { in: 'model', kind: 'words', most: 460, help: 'adapters beside it, NAME:DIGEST:SCALE: SHA-256 of the file, scale of requests that say no other' },
   // The request
   'gen_ai.operation.name': { in: 'request', kind: 'text', most: 16, help: 'text_completion, or score' },
   'gen_ai.conversation.id': { in: 'request', kind: 'text', most: 16, help: 'number of the session since power-on' },

@@ -15,7 +15,7 @@ export const LIMITS = {
   dmaBytes: 16 * KiB, // block-device transfers while loading; one gzip-sized piece
   pipeBytes: 2 * KiB, // capacity of one pipe
   pipesMax: 8, // 8 × 2 KiB = 16 KiB, taken from the window region when a pipe opens
-  auditRecordBytes: 4288, // the longest audit record (4,267 B): what each live session keeps of the ring for its end
+  auditRecordBytes: 4288, // the longest audit record (4,259 B): what each live session keeps of the ring for its end
   auditContentBytes: 64 * KiB, // of a request's texts, before they are encrypted (storage)
   auditRingBytes: 160 * KiB, // 32 × 4,290 B for sessions, and 25 KiB for what is not stored yet
 
@@ -97,7 +97,7 @@ export const LIMITS = {
 
   // Adapters and training
   adaptersMax: 4, // applied at once
-  adapterNameBytes: 40,
+  adapterNameBytes: 32,
   scaleSetsMax: 64, // sets of scales under which sessions find what others have computed (bookkeeping, outside the arena)
   rankMax: 256, // of a low-rank pair
   trainBatchMax: 64, // sequences

@@ -71,6 +71,13 @@ export function writeScales(record: Uint8Array, scales: readonly number[]): void
     view.setFloat32(SessionOptions.at[name], scale, true);
 }
 
+/** Puts an adapter beside the loaded model under this name: 0, or -errno. */
+export function* applyAdapter(sys: Sys, path: string, name: string, scale: number): Generator<void, number, void> {
+  const cell = new DataView(new ArrayBuffer(4));
+  cell.setFloat32(0, scale);
+  return yield* sys.adapter_apply(path, name, cell.getInt32(0));
+}
+
 /** As --json tells of them. */
 export const adaptersJson = (applied: readonly AdapterRow[]): Json =>
   applied.map(({ name, path, digest, rank, alpha, scale, matrices, bytes }) => ({

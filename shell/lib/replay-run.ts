@@ -5,6 +5,7 @@ import { PRIORITY_DEFAULT, RNG, SERVER, SESSION_FLAG, SESSION_KIND, SessionOptio
 import type { Sys } from '../../kernel/abi/index.ts';
 import { fromHex, isEnding, sha256, toHex } from '../../trust/index.ts';
 import type { AttributeName, AuditOp } from '../../trust/index.ts';
+import { writeScales } from './adapters.ts';
 import { AUDIT_DIRECTORY } from './audit-machine.ts';
 import { ReplayLog } from './replay-log.ts';
 import type { Said } from './replay-log.ts';
@@ -188,6 +189,7 @@ function optionsOf({ record, prompt, stops, ctx }: Request, extent: 'whole' | 'b
     stopCount: given.length,
   });
   writeStops(bytes, given);
+  if (record.has('arena8.request.scales')) writeScales(bytes, record.words('arena8.request.scales').map(Number));
   return bytes;
 }
 

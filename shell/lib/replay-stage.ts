@@ -1,4 +1,4 @@
-// The stage of a re-execution: kernel, processor, disks and model as they were when a record was made. What the records before it say of them
+// The stage of a re-execution: kernel, processor, disks, model and adapters as they were when a record was made. What the records before it say of them
 // is gathered, the machine is brought there, and afterwards it is what it was. What cannot be had is a sentence with both figures.
 
 import { sha256 } from '@noble/hashes/sha2.js';
@@ -6,9 +6,12 @@ import { DISK_SET, KIND, LIMITS, O, RESIDENCY, strerror } from '../../kernel/abi
 import type { Sys } from '../../kernel/abi/index.ts';
 import { toHex } from '../../trust/index.ts';
 import type { ReplayLog, Said } from './replay-log.ts';
+import { applyAdapter, readAdapters } from './adapters.ts';
+import type { AdapterRow } from './adapters.ts';
 import { changeDisk, mountPoints, readDisks } from './disks.ts';
 import type { DiskRow } from './disks.ts';
 import { join, listDirectory, readText, stat } from './files.ts';
+import { STORE_DIRECTORY } from './finetune/store.ts';
 import { targets } from './forecast.ts';
 import { choiceOf, kvType, loadedModel, loadModel, modelId } from './model.ts';
 import type { LoadChoice, Model } from './model.ts';
@@ -26,11 +29,20 @@ interface Kind {
   readonly retries: number | null;
 }
 
+/** An adapter as records and the kernel's list name it. */
+interface Applied {
+  readonly name: string;
+  readonly digest: string;
+  readonly scale: number;
+}
+
 /** What was in force when a record was made: of the power-on it follows, and of the changes since. */
 export class Circumstances {
   kernel = '';
   target = '';
   disks = new Map<string, Kind>();
+  /** Where adapters were applied from, by digest. */
+  readonly adapters = new Map<string, string>();
 
   /** Takes in what a record changes; to be called for every record from a power-on to the one in question, in order. */
   apply(record: Said): void {
@@ -41,7 +53,9 @@ export class Circumstances {
       this.target = record.text('arena8.target');
       const disks = record.words('arena8.disks').map(word => word.split('='));
       this.disks = new Map(disks.map(([disk = '', model = '']) => [disk, { model, retries: null }]));
-    } else if (op !== 'config' || record.has('error.type')) return;
+    } else if (record.has('error.type')) return;
+    else if (op === 'apply') this.adapters.set(record.text('arena8.digest', ''), record.text('arena8.path', ''));
+    else if (op !== 'config') return;
     else if (name === 'target') this.target = value;
     else if (name.startsWith('disk ')) this.change(name.slice('disk '.length), value);
   }
@@ -77,8 +91,9 @@ export class Circumstances {
 export class Stage {
   private readonly target: string;
   private readonly model: Model | null;
+  private readonly adapters: readonly AdapterRow[];
   private readonly changedDisks = new Map<string, Kind>(); // what they were
-  /** What is loaded, by file and options. */
+  /** What is loaded, by file, options and adapters. */
   private loaded: string;
   /** Digests of files that were looked at. */
   private readonly digests = new Map<string, string>();
@@ -88,10 +103,12 @@ export class Stage {
     private readonly kernel: string,
     target: string,
     model: Model | null,
+    adapters: readonly AdapterRow[],
   ) {
     this.target = target;
     this.model = model;
-    this.loaded = model === null ? '' : loadName(model);
+    this.adapters = adapters;
+    this.loaded = model === null ? '' : loadName(model, adapters.map(appliedOf));
   }
 
   /** The machine as it is, or why it cannot be told. */
@@ -101,11 +118,11 @@ export class Stage {
     const target = yield* targetName(sys);
     const model = yield* loadedModel(sys);
     const [, kernel = ''] = /^sha256 ([0-9a-f]{64})$/m.exec(version) ?? [];
-    return new Stage(sys, kernel, target, typeof model === 'number' ? null : model);
+    return new Stage(sys, kernel, target, typeof model === 'number' ? null : model, yield* readAdapters(sys));
   }
 
   /** Sets the stage for a record. Returns why that cannot be done. */
-  *set(record: Said, { kernel, target, disks }: Circumstances): Why {
+  *set(record: Said, { kernel, target, disks, adapters: known }: Circumstances): Why {
     if (kernel !== this.kernel) return `another kernel made it: build ${short(kernel)}, this is ${short(this.kernel)}`;
     const untimed = yield* this.switchTo(target);
     if (untimed !== null) return untimed;
@@ -114,26 +131,38 @@ export class Stage {
     const choice = choiceFrom(record.words('arena8.load'));
     if (typeof choice === 'string') return choice;
     const digest = record.text('arena8.model.digest', '');
-    const isThere = this.model?.digest === digest && this.loaded === JSON.stringify([this.model.path, choice]);
+    const adapters = record.words('arena8.adapters').map(appliedFrom);
+    const isThere = this.model?.digest === digest && this.loaded === nameOf(this.model.path, choice, adapters);
     const file = isThere ? this.model : yield* this.find(path, digest);
     if ('why' in file) return file.why;
     if (choice.tileBytes > 0) {
       const unlike = yield* this.plug(file.path, disks);
       if (unlike !== null) return unlike;
     }
-    return yield* this.load(file.path, choice);
+    if (this.loaded === nameOf(file.path, choice, adapters)) return null;
+    const paths: string[] = [];
+    for (const adapter of adapters) {
+      const found = yield* this.findAdapter(adapter, known);
+      if ('why' in found) return found.why;
+      paths.push(found.path);
+    }
+    return yield* this.load(file.path, choice, adapters, paths);
   }
 
   /** Makes the machine what it was. */
   *restore(): Generator<void, void, void> {
     const { sys, model } = this;
-    const was = model === null ? '' : loadName(model);
+    const adapters = this.adapters.map(appliedOf);
+    const was = model === null ? '' : loadName(model, adapters);
     for (const [name, kind] of this.changedDisks) yield* become(sys, name, kind);
     yield* this.switchTo(this.target);
     if (this.loaded === was) return;
     if (model === null) yield* sys.model_unload();
     else if (model.path === '') yield* this.useEngine(was);
-    else yield* this.load(model.path, choiceOf(model));
+    else {
+      const paths = this.adapters.map(row => row.path);
+      yield* this.load(model.path, choiceOf(model), adapters, paths);
+    }
   }
 
   private *switchTo(name: string): Why {
@@ -157,6 +186,35 @@ export class Stage {
     return { why: `no model with the digest ${short(digest)}: ${path} ${found}` };
   }
 
+  /** The file of an adapter: one that is applied here, the one that it was applied from, or a version of this machine's store. */
+  private *findAdapter(
+    { name, digest }: Applied,
+    known: ReadonlyMap<string, string>,
+  ): Generator<void, { path: string } | { why: string }, void> {
+    const applied = this.adapters.find(row => row.digest === digest)?.path;
+    const was = known.get(digest);
+    const places = [applied, was, ...(yield* this.stored(digest))].filter(path => path !== undefined);
+    for (const path of places) if ((yield* this.digestOf(path)) === digest) return { path };
+    const there = was === undefined ? null : yield* this.digestOf(was);
+    const found =
+      was === undefined ? '' : `: ${was} ${there === null ? 'is not there' : `has the digest ${short(there)}`}`;
+    return { why: `no adapter ${name} with the digest ${short(digest)}${found}` };
+  }
+
+  /** Versions of the store whose names say that digest. */
+  private *stored(digest: string): Generator<void, readonly string[], void> {
+    const { sys } = this;
+    const found: string[] = [];
+    const names = yield* listDirectory(sys, STORE_DIRECTORY);
+    for (const { name } of typeof names === 'number' ? [] : names) {
+      const directory = join(STORE_DIRECTORY, name);
+      const versions = yield* listDirectory(sys, directory);
+      for (const version of typeof versions === 'number' ? [] : versions)
+        if (version.name.endsWith(`_${digest.slice(0, 12)}.gguf`)) found.push(join(directory, version.name));
+    }
+    return found;
+  }
+
   /** SHA-256 of a file; null when it cannot be read. */
   private *digestOf(path: string): Generator<void, string | null, void> {
     const { sys, digests } = this;
@@ -178,14 +236,16 @@ export class Stage {
     return digest;
   }
 
-  private *load(path: string, choice: LoadChoice): Why {
+  private *load(path: string, choice: LoadChoice, adapters: readonly Applied[], paths: readonly string[]): Why {
     const { sys } = this;
-    const wanted = JSON.stringify([path, choice]);
+    const wanted = nameOf(path, choice, adapters);
     if (wanted === this.loaded) return null;
     const result = yield* loadModel(sys, path, choice);
-    if (result < 0) {
-      const text = yield* lastError(sys, result);
-      return text.includes(path) ? text : `${path}: ${text}`;
+    if (result < 0) return about(path, yield* lastError(sys, result));
+    this.loaded = nameOf(path, choice, []);
+    for (const [i, { name, scale }] of adapters.entries()) {
+      const applied = yield* applyAdapter(sys, paths[i]!, name, scale);
+      if (applied < 0) return about(paths[i]!, yield* lastError(sys, applied));
     }
     this.loaded = wanted;
     return null;
@@ -227,9 +287,22 @@ function* become(sys: Sys, name: string, { model, retries }: Kind): Generator<vo
   return yield* changeDisk(sys, name, { set, model, retries: retries ?? 0 });
 }
 
-/** A model by file and options, or an engine that needs no file, as `backend` takes it. */
-const loadName = (model: Model): string =>
-  model.path === '' ? modelId(model) : JSON.stringify([model.path, choiceOf(model)]);
+/** The kernel's sentence, led by the file where it does not name it. */
+const about = (path: string, text: string): string => (text.includes(path) ? text : `${path}: ${text}`);
+
+/** `NAME:DIGEST:SCALE`, as records have it. */
+function appliedFrom(word: string): Applied {
+  const [name = '', digest = '', scale = ''] = word.split(':');
+  return { name, digest, scale: Number(scale) };
+}
+const appliedOf = ({ name, digest, scale }: AdapterRow): Applied => ({ name, digest, scale: Number(scale) });
+
+const nameOf = (path: string, choice: LoadChoice, adapters: readonly Applied[]): string =>
+  JSON.stringify([path, choice, adapters]);
+
+/** A model by file, options and adapters, or an engine that needs no file, as `backend` takes it. */
+const loadName = (model: Model, adapters: readonly Applied[]): string =>
+  model.path === '' ? modelId(model) : nameOf(model.path, choiceOf(model), adapters);
 
 /** A digest as sentences name it. */
 export const short = (digest: string): string => (digest === '' ? 'none' : `${digest.slice(0, 16)}…`);

@@ -74,6 +74,12 @@ export class OpBench {
     return at;
   }
 
+  putBytes(bytes: Uint8Array): number {
+    const at = this.room(Math.ceil(bytes.length / 4));
+    this.u8.set(bytes, at);
+    return at;
+  }
+
   f32(at: number, n: number): Float32Array {
     return new Float32Array(this.u8.buffer.slice(at, at + 4 * n));
   }

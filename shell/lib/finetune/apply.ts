@@ -3,6 +3,7 @@
 
 import { ADAPTER_COLUMNS } from '../../../kernel/abi/index.ts';
 import type { Sys } from '../../../kernel/abi/index.ts';
+import { applyAdapter } from '../adapters.ts';
 import { basename } from '../files.ts';
 import { jsonLine } from '../fmt.ts';
 import type { OptionTable } from '../getopt.ts';
@@ -17,13 +18,6 @@ export const applyOptions = {
 } as const satisfies OptionTable;
 
 type Ctx = Context<typeof applyOptions & typeof commonOptions>;
-
-/** The f32 that a system call takes as an integer. */
-function floatBits(x: number): number {
-  const cell = new DataView(new ArrayBuffer(4));
-  cell.setFloat32(0, x);
-  return cell.getInt32(0);
-}
 
 /** What --scale says, as f32: or null after a message about what is none. */
 export function* scaleOf(ctx: Pick<Ctx, 'options' | 'sys' | 'fail'>): Generator<void, number | null, void> {
@@ -57,7 +51,7 @@ export function* apply(ctx: Ctx, [text = '']: readonly string[]): Run {
   const adapter = yield* namedAdapter(ctx, text);
   if (typeof adapter === 'number') return adapter;
   const { name, version, path } = adapter;
-  const result = yield* ctx.sys.adapter_apply(path, name, floatBits(scale));
+  const result = yield* applyAdapter(ctx.sys, path, name, scale);
   if (result < 0) return yield* failAbout(ctx, path, result);
   const plan = yield* planModel(ctx.sys, '', defaultChoice);
   if (typeof plan === 'number') return yield* failAbout(ctx, path, plan);

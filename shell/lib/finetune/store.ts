@@ -25,8 +25,8 @@ export const storeOptions = {
   store: { value: 'DIR', help: 'the adapter store (default: $LLM_ADAPTERS, or /var/sis/adapters)' },
 } as const;
 
-const STORE_DIRECTORY = '/var/sis/adapters';
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+export const STORE_DIRECTORY = '/var/sis/adapters';
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$/; // LIMITS.adapterNameBytes
 
 type Caller = Pick<Context, 'sys' | 'env' | 'fail' | 'failCall'> & {
   /** `key`: private key in PEM that new versions are signed with. */
@@ -58,7 +58,7 @@ export interface Place {
 
 /** The place of `name`, its directories made with `create`; or the status after a message. */
 export function* openPlace(ctx: Caller, name: string, create: boolean): Failing<Place> {
-  if (!NAME.test(name)) return yield* ctx.fail(`'${name}' is not a name: letters, digits, '.', '_', '-', 64 at most`);
+  if (!NAME.test(name)) return yield* ctx.fail(`'${name}' is not a name: letters, digits, '.', '_', '-', 32 at most`);
   const directory = join(storeDirectory(ctx), name);
   if (create) {
     for (let slash = directory.indexOf('/', 1); slash >= 0; slash = directory.indexOf('/', slash + 1))
