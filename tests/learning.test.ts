@@ -113,7 +113,7 @@ const IMAGE = 'images/models';
 /** Settings, where the model is for either, and how much of the held-out loss has to go. */
 const CASES = [
   ['adam', 'fable-q4_0', `${PAIRS} --lr 0.01`, 0.5],
-  ['sgd', 'fable-q4_0', `${PAIRS} --optimizer sgd --lr 1 --schedule linear --warmup 2 --clip 0`, 0.8],
+  ['sgd', 'fable-q4_0', `${PAIRS} --optimizer sgd --lr 0.3 --schedule linear --warmup 2 --clip 0`, 0.8],
   [
     'all targets, decay, anchor',
     'fable-q8_0',
@@ -135,5 +135,6 @@ for (const [name, model, options, left] of CASES)
     const [before, after] = [training.looks[0]!.held_out_loss, training.looks.at(-1)!.held_out_loss];
     t.true(after < left * before, `${before} → ${after}`);
     t.log(`held out ${before.toFixed(4)} → ${after.toFixed(4)}, PyTorch ${answer.held[1].toFixed(4)}`);
+    t.log(`apart: ${[first, steps, norms, held].map(x => x.toExponential(1)).join(', ')}`);
     return undefined;
   });
