@@ -447,7 +447,8 @@ export class Scheduler {
   private miss(slot: number, now: number): void {
     const late = now - this.deadline(slot);
     const periods = this.nextPeriod(slot, now);
-    this.misses += periods;
+    // The background's are told by whoever runs there.
+    if (this.word(slot, 'background') === 0) this.misses += periods;
     this.arena.u32[(this.recordAt(slot) + field.misses) >> 2]! += periods;
     this.host.onMiss(slot, late);
   }

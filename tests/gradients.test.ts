@@ -5,15 +5,29 @@
 import { existsSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
+import { Op, OP_BYTES } from '../drivers/engine/ops.ts';
 import {
+  ENCODE,
   GGML_TYPE,
   isRefusal,
   TRAIN_KEEP_ALL,
+  TRAIN_METHODS,
+  TRAIN_SEGMENTS,
   TRAIN_TARGETS,
   type TrainChoice,
   type TrainTarget,
 } from '../kernel/abi/index.ts';
-import { accepted, BUILDS, canRun, random, Rig, shared, type LoadedModel, type RigOptions } from './harness.ts';
+import {
+  accepted,
+  BUILDS,
+  canRun,
+  MODEL_AT,
+  random,
+  Rig,
+  shared,
+  type LoadedModel,
+  type RigOptions,
+} from './harness.ts';
 import { Forward, type ReferencePair } from './reference/forward.ts';
 import { dequantize } from './reference/kernels.ts';
 import {
@@ -397,4 +411,175 @@ test('the quantised passes say what inference says', t => {
       t.log(architecture, loss, wanted, loss - wanted);
       t.true(Math.abs(loss - wanted) < 1e-6 * wanted, `${architecture}: ${loss} ${wanted}`);
     }
+});
+
+// ── A plan ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('what cannot be trained is refused in a line that says what can', t => {
+  const next = random(37);
+  const refused = (config: Config, choice: Partial<TrainChoice>, options: Partial<RigOptions> = {}): string => {
+    const rig = new Rig();
+    const { engine } = load(rig, randomModel(config, next).file, { ...OPTIONS, ...options });
+    if (isRefusal(engine.training)) return engine.training.message;
+    const whole = { ...CHOICE, ...choice };
+    const said = refusalOf(engine.training.budget(whole));
+    t.is(refusalOf(engine.training.load(whole, { at: 0, blockAt: 0, targetsAt: 0 })), said);
+    t.is(refusalOf(engine.training.plan(whole, { at: 0, blockAt: 0, targetsAt: 0 })), said);
+    return said;
+  };
+  const fused = smallConfig('gpt2', next);
+  t.is(
+    refused(fused, {}),
+    'target q: this model keeps queries, keys and values in one matrix; it has o, up, down, qkv',
+  );
+  t.is(refused(fused, { targets: ['gate'] }), 'target gate: this model has none; it has o, up, down, qkv');
+  t.is(refused(fused, { targets: [] }), 'no target to train; the model has o, up, down, qkv');
+  const separate = { ...smallConfig('llama', next), fusedQkv: false };
+  t.is(
+    refused(separate, { targets: ['qkv'] }),
+    'target qkv: this model keeps queries, keys and values apart; it has q, k, v, o, gate, up, down',
+  );
+  for (const rank of [0, 257, 1.5]) t.is(refused(separate, { rank }), `rank ${rank} is outside 1…256`);
+  t.is(refused(fused, { targets: ['qkv'], ctx: 33 }), `context 33: the model has ${fused.context} learned positions`);
+  const half = { ...separate, types: () => GGML_TYPE.F16 };
+  t.regex(refused(half, { method: 'full' }), /^full training is of F32 models: token_embd.weight is F16; /);
+  const mixed = { ...separate, types: (name: string) => GGML_TYPE[name === 'blk.0.ffn_up.weight' ? 'Q8_0' : 'F32'] };
+  t.regex(
+    refused({ ...mixed, embedding: 32, heads: 2, headsKv: 1, headSize: 16, ropeDimensions: 16 }, { method: 'full' }),
+    /blk.0.ffn_up.weight is Q8_0/,
+  );
+  t.regex(refused(separate, {}, { tileBytes: 1 << 16, buffers: 2 }), /^weights that stream cannot be trained: /);
+});
+
+test('the listing has a row for each record, and names what it works on', t => {
+  const next = random(41);
+  for (const method of TRAIN_METHODS) {
+    const model = randomModel(inF32({ ...smallConfig('qwen3', next), fusedQkv: false }), next);
+    const rig = new Rig();
+    const train = new TrainRig(rig, load(rig, model.file), { method });
+    const { words, planAt, rows, segments } = accepted(train.plan());
+    t.deepEqual(segments, train.program.segments);
+    const loaded = rig.arena.i32.slice(planAt >> 2, (planAt >> 2) + words.length);
+    t.deepEqual(loaded, words);
+    for (const name of TRAIN_SEGMENTS) {
+      const own = rows.filter(row => row.segment === name);
+      if (segments[name] === 0) t.is(own.length, 0, name);
+      own.forEach(({ op }, i) =>
+        t.is(words[(segments[name] + i * OP_BYTES - planAt) >> 2], Op[op as keyof typeof Op], `${name} ${i}`),
+      );
+    }
+    t.true(rows.every(({ op, name }) => name !== '' || op === 'END'));
+    t.true(rows.some(row => row.op === 'ADAM' && row.segment === 'update'));
+  }
+});
+
+test('no record of a product multiplies and adds more than four million times', t => {
+  const rig = new Rig();
+  const next = random(43);
+  const config = {
+    ...inF32({ ...smallConfig('llama', next), fusedQkv: false }),
+    embedding: 48,
+    feedForward: 1024,
+    vocabulary: 4096,
+    layers: 1,
+  };
+  const ctx = 96;
+  const choice = { targets: targetsOf(config), ctx, picks: 8, rank: 8 };
+  const train = new TrainRig(rig, load(rig, randomModel(config, next).file), choice);
+  const { rows, words } = accepted(train.plan());
+  const seen = new Set<string>();
+  rows.forEach(({ op, operands, segment, name }, index) => {
+    if (!op.startsWith('FLOAT_MUL_MAT') && op !== 'OUTER') return;
+    const word = (operand: string): number =>
+      words[(index * OP_BYTES) / 4 + operands.find(o => o.name === operand)!.word]!;
+    const tokens = segment === 'loss' || segment === 'score' ? 32 : ctx;
+    t.true(word('rows') * word('k') * tokens <= 2 ** 22, `${segment} ${op} ${name}`);
+    const key = `${segment} ${op} ${name}`;
+    if (seen.has(key)) seen.add(`${key} again`);
+    seen.add(key);
+  });
+  t.true(seen.has('forward FLOAT_MUL_MAT blk.0.ffn_up.weight again')); // 1024 × 48 × 96 in two
+  t.true(
+    seen.has('loss FLOAT_MUL_MAT_BACK token_embd.weight again') ||
+      seen.has('loss FLOAT_MUL_MAT_BACK output.weight again'),
+  );
+});
+
+function encode(rig: Rig, { engine, place, budget }: LoadedModel, text: string): number[] {
+  const v = engine.vocabulary;
+  const bytes = new TextEncoder().encode(text);
+  v.begin(ENCODE.bos, place.scratchAt, budget.scratch);
+  rig.arena.u8.set(bytes, v.inputAt());
+  v.input(bytes.length, true);
+  const ids: number[] = [];
+  for (let n = v.encode(rig.dmaAt, 7); n > 0; n = v.encode(rig.dmaAt, 7))
+    ids.push(...rig.arena.u32.subarray(rig.dmaAt >> 2, (rig.dmaAt >> 2) + n));
+  return ids;
+}
+
+whenFable('a batch of a real model is learnt by steps of Adam, the same in either build', t => {
+  const text = 'Once upon a time there was a small dragon who was afraid of the dark.';
+  const ends = BUILDS.filter(canRun).map(build => {
+    const rig = new Rig(build);
+    const loaded = load(rig, FABLE, { ctx: 64, kvType: GGML_TYPE.F16, batch: 8 });
+    const ids = encode(rig, loaded, text);
+    const train = new TrainRig(rig, loaded, {
+      targets: ['q', 'v', 'down'],
+      rank: 4,
+      alpha: 16,
+      ctx: 40,
+      picks: 16,
+      checkpoint: 2,
+    });
+    const before = Buffer.from(rig.arena.u8.subarray(MODEL_AT, loaded.endAt));
+    const first = train.score(ids, 0, true);
+    const losses: number[] = [];
+    train.set({ weight: 1 / (ids.length - 1), times: 1, rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 });
+    for (let step = 1; step <= 12; step++) {
+      losses.push(train.learn(ids) / (ids.length - 1));
+      train.set({ correction1: 1 - 0.9 ** step, correction2: 1 - 0.999 ** step });
+      train.run('update');
+      train.run('zero');
+    }
+    t.log(build, losses.map(x => x.toFixed(3)).join(' '));
+    t.true(losses.at(-1)! < losses[0]! / 2, losses.join());
+    t.true(losses.every((x, i) => i === 0 || x < losses[i - 1]!));
+    const last = train.score(ids, 0, true);
+    t.true(last < first / 2);
+    t.true(Math.abs(first / (ids.length - 1) - losses[0]!) < 0.02); // int8 activations are near the float function
+    t.true(train.isSound);
+    t.is(Buffer.compare(before, rig.arena.u8.subarray(MODEL_AT, loaded.endAt)), 0); // of inference nothing has changed
+    const { parameters } = train;
+    return Buffer.from(parameters.buffer, parameters.byteOffset, parameters.byteLength).toString('hex');
+  });
+  t.is(new Set(ends).size, 1);
+});
+
+test('first values are those of the specification', t => {
+  const next = random(47);
+  const rig = new Rig();
+  const config = { ...smallConfig('llama', next), fusedQkv: false, layers: 2 };
+  const train = new TrainRig(rig, load(rig, randomModel(config, next).file), { seed: 42, anchored: true });
+  const { tensors } = train.program;
+  t.deepEqual(tensors.map(x => x.name), [0, 1].flatMap(l => ['q', 'v'].flatMap(m => ['a', 'b'].map(f => `blk.${l}.attn_${m}.weight.lora_${f}`)))); // prettier-ignore
+  t.deepEqual(Array.from(train.parameters.slice(0, 4), x => x.toFixed(8)), ['0.00082306', '0.00019806', '-0.00034027', '0.00277008']); // prettier-ignore
+  let s = 42;
+  let end = 0;
+  for (const { name, from, columns, rows } of tensors) {
+    t.is(from, end);
+    end += columns * rows;
+    for (let i = 0; i < columns * rows; i++) {
+      if (name.endsWith('b')) {
+        t.is(train.parameters[from + i], 0);
+        continue;
+      }
+      s = Number((BigInt(s) * 1103515245n + 12345n) % 2n ** 32n);
+      t.is(train.parameters[from + i], Math.fround(((Math.floor(s / 65536) % 32768) / 32768 - 0.5) * 0.01));
+    }
+  }
+  t.is(end, train.program.parameters);
+  t.deepEqual(accepted(trainableOf(train.loaded).count(train.choice)), { matrices: 4, parameters: end });
+  t.deepEqual(train.vector(train.program.anchorAt), train.parameters);
+  for (const at of [train.program.gradientsAt, train.program.firstAt, train.program.secondAt])
+    t.true(train.vector(at).every(x => x === 0));
 });

@@ -843,6 +843,7 @@ for (const lab of [
   'replay',
   'stepping',
   'sharing',
+  'adapters',
   'page',
 ])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {

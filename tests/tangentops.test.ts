@@ -302,8 +302,10 @@ test('CAUSAL_ATTENTION_JVP: against differences, every position, grouped heads, 
   }
 });
 
+/** The derivative of a gate at x. */
+const slope = (op: ops.Op, x: number): number => onAll(d => gatedJvp(d, op, [x], [1], [1], [0]))[0]!;
+
 test('the specification’s silu′(1) = .92767051, and slopes far out are those of a line', t => {
-  const slope = (op: ops.Op, x: number): number => onAll(d => gatedJvp(d, op, [x], [1], [1], [0]))[0]!;
   t.true(Math.abs(slope(Op.SILU_MUL_JVP, 1) - 0.92767051) < 6e-8);
   for (const op of [Op.SILU_MUL_JVP, Op.GELU_JVP, Op.GELU_MUL_JVP]) {
     for (const x of [100, 1e4, 1e30, 3.4e38]) {
@@ -486,6 +488,7 @@ test('a logit or tangent that is not finite makes the slope so', t => {
 
 /** What ⟨y, J x⟩ and ⟨Jᵀ y, x⟩ may differ by, of the sum of their products' sizes. */
 const ADJOINT = 1e-6;
+const total = (list: readonly number[]): number => list.reduce((sum, v) => sum + v, 0);
 function adjoint(
   t: ExecutionContext,
   pairs: readonly [ArrayLike<number>, ArrayLike<number>][],
@@ -494,7 +497,6 @@ function adjoint(
 ): void {
   const products = (list: typeof pairs): number[] => list.flatMap(([a, b]) => Array.from(a).map((v, i) => v * b[i]!));
   const [forwards, backwards] = [products(pairs), products(others)];
-  const total = (list: readonly number[]): number => list.reduce((sum, v) => sum + v, 0);
   const size = total([...forwards, ...backwards].map(Math.abs));
   const error = Math.abs(total(forwards) - total(backwards)) / size;
   t.true(error < ADJOINT, `${what}: ${total(forwards)} forwards, ${total(backwards)} backwards`);
@@ -659,16 +661,20 @@ function optimised(
       [ops.TRAIN_DECAY]: s.decay,
       [ops.TRAIN_ANCHOR]: s.anchor,
     };
+    const [gradAt, before] = [d.put(grad), d.f32(theta, n)];
     const words = {
       [ops.Update.dstAt]: theta,
       [ops.Update.n]: n,
-      [ops.Update.gradAt]: d.put(grad),
+      [ops.Update.gradAt]: gradAt,
       [ops.Update.firstAt]: momentum ? first : 0,
       [ops.Update.secondAt]: op === Op.ADAM ? second : 0,
       [ops.Update.anchorAt]: s.anchor === 0 ? 0 : anchor,
       [ops.Update.blockAt]: block(d, { f32 }),
     };
     if (d.run(op, words) !== 0) throw new Error('a fault');
+    // What parameters were is where gradients have been.
+    if (Buffer.compare(Buffer.from(d.f32(gradAt, n).buffer), Buffer.from(before.buffer)) !== 0)
+      throw new Error('what parameters were is lost');
   }
   return Float32Array.from([theta, first, second].flatMap(at => [...d.f32(at, n)]));
 }
@@ -818,14 +824,15 @@ test('normals: the bits of some', t => {
   t.deepEqual(hex, ['bf5576ce', 'bf93bd97', '3e99f7dc', '3d0c068f', 'c008b976', 'bf2b3448', 'bfa5a182', '3f04fdda']);
 });
 
+const u64 = (x: bigint): bigint => BigInt.asUintN(64, x);
+function mixed(x: bigint): bigint {
+  const a = u64((x ^ (x >> 30n)) * 0xbf58476d1ce4e5b9n);
+  const b = u64((a ^ (a >> 27n)) * 0x94d049bb133111ebn);
+  return b ^ (b >> 31n);
+}
+
 test('normals: what the mix of seed and index gives, computed plainly', t => {
   const step = 0x9e3779b97f4a7c15n;
-  const u64 = (x: bigint): bigint => BigInt.asUintN(64, x);
-  const mixed = (x: bigint): bigint => {
-    const a = u64((x ^ (x >> 30n)) * 0xbf58476d1ce4e5b9n);
-    const b = u64((a ^ (a >> 27n)) * 0x94d049bb133111ebn);
-    return b ^ (b >> 31n);
-  };
   for (const [low, high, from] of [
     [42, 0, 0],
     [0, 0, 7],
@@ -842,11 +849,11 @@ test('normals: what the mix of seed and index gives, computed plainly', t => {
   }
 });
 
+const density = (v: number): number => Math.exp((-v * v) / 2) / Math.sqrt(2 * Math.PI);
 /** The chance that a normal number is beyond x. */
 function beyond(x: number): number {
   // Simpson's rule over the density, from x to 12.
   const [n, h] = [4000, (12 - x) / 4000];
-  const density = (v: number): number => Math.exp((-v * v) / 2) / Math.sqrt(2 * Math.PI);
   let sum = density(x) + density(12);
   for (let i = 1; i < n; i++) sum += density(x + i * h) * (i % 2 === 0 ? 2 : 4);
   return (sum * h) / 3;

@@ -37,7 +37,9 @@ const F32 = 4;
 
 export class PlainTraining implements Trainable {
   readonly layers: number;
-  private readonly embedding: { readonly at: number; readonly type: number; readonly k: number; readonly rows: number };
+  /** null: an engine without weights. */
+  private readonly embedding: { readonly at: number; readonly type: number; readonly rows: number } | null;
+  private readonly k: number;
 
   constructor(
     private readonly arena: ArenaView,
@@ -46,18 +48,19 @@ export class PlainTraining implements Trainable {
     private readonly more = 0,
   ) {
     this.layers = engine.shape.layers;
-    const embd = engine.tensors().find(t => t.name === 'token_embd.weight')!;
-    this.embedding = { at: embd.at, type: embd.type, k: embd.shape[0]!, rows: embd.shape[1]! };
+    const embd = engine.tensors().find(t => t.name === 'token_embd.weight');
+    this.embedding = embd === undefined ? null : { at: embd.at, type: embd.type, rows: embd.shape[1]! };
+    this.k = embd?.shape[0] ?? 64;
   }
 
   count({ ctx }: TrainChoice): { matrices: number; parameters: number } {
-    return { matrices: 1, parameters: ctx * this.embedding.k };
+    return { matrices: 1, parameters: ctx * this.k };
   }
 
   budget(choice: TrainChoice): TrainBudget | Refusal {
     if (choice.rank === 13) return refuse('NOTSUP', 0, 'no rank of 13');
     const { ctx, picks, checkpoint, optimizer, anchored } = choice;
-    const row = F32 * this.embedding.k;
+    const row = F32 * this.k;
     const kept = checkpoint === TRAIN_KEEP_ALL ? 4 * this.layers : Math.ceil(this.layers / checkpoint) + checkpoint - 1;
     const vector = ctx * row;
     return {
@@ -97,7 +100,7 @@ export class PlainTraining implements Trainable {
       firstAt,
       secondAt: choice.optimizer === 'adam' ? firstAt + b.parameters : 0,
       anchorAt: choice.anchored ? firstAt + b.moments : 0,
-      tensors: [{ name: 'all', columns: this.embedding.k, rows: choice.ctx, from: 0 }],
+      tensors: [{ name: 'all', columns: this.k, rows: choice.ctx, from: 0 }],
       logitsAt: planAt - b.head,
     };
   }
@@ -109,7 +112,7 @@ export class PlainTraining implements Trainable {
     at = 0,
   ): { segments: globalThis.Record<TrainSegment, number>; words: Uint32Array; size: number } {
     const { ctx, picks } = choice;
-    const { k, at: weightsAt, type: weightType, rows } = this.embedding;
+    const { k } = this;
     const vector = ctx * F32 * k;
     const gradients = at + vector;
     const x = planAt - alignUp(picks * F32 * k) - 2 * vector;
@@ -124,20 +127,16 @@ export class PlainTraining implements Trainable {
       Op.ADD,
       { [Elementwise.dstAt]: dstAt, [Elementwise.n]: length, [Elementwise.srcAt]: srcAt },
     ];
-    const get: Record = [
-      Op.GET_ROWS,
-      {
-        [GetRows.dstAt]: x,
-        [GetRows.k]: k,
-        [GetRows.weightsAt]: weightsAt,
-        [GetRows.weightType]: weightType,
-        [GetRows.rows]: rows,
-      },
-    ];
+    const get = (): Record[] => {
+      if (this.embedding === null) return [];
+      const { at: weightsAt, type, rows } = this.embedding;
+      const operands = { [GetRows.weightsAt]: weightsAt, [GetRows.weightType]: type, [GetRows.rows]: rows };
+      return [[Op.GET_ROWS, { [GetRows.dstAt]: x, [GetRows.k]: k, ...operands }]];
+    };
     const zero: Record = [Op.SCALE, { [Scale.at]: gradients, [Scale.n]: n, [Scale.stride]: n, [Scale.factor]: 0 }];
     const more = Array.from({ length: this.more }, () => norm(y, x));
     const plan: Partial<globalThis.Record<TrainSegment, readonly Record[]>> = {
-      forward: [get, norm(y, x), ...more],
+      forward: [...get(), norm(y, x), ...more],
       loss: [norm(head, y, FLAG_HEAD | FLAG_ROWS)],
       backward: [add(gradients, y, k), add(y, x, k)],
       score: [norm(head, y, FLAG_HEAD | FLAG_ROWS)],

@@ -12,6 +12,7 @@ import {
   type Trainable,
   type TrainBudget,
   type TrainChoice,
+  type TrainImage,
   type TrainProgram,
   type TrainSegment,
 } from '../../kernel/abi/index.ts';
@@ -75,6 +76,11 @@ export class TrainRig {
     rig.set('rowsAt', this.rowsAt);
     rig.set('picksAt', this.picksAt);
     rig.set('ctx', ctx);
+  }
+
+  plan(): TrainImage | Refusal {
+    const { at, blockAt, targetsAt } = this;
+    return trainableOf(this.loaded).plan(this.choice, { at, blockAt, targetsAt });
   }
 
   /** True while nobody has written before or behind the region. */

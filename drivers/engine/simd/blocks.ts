@@ -15,6 +15,24 @@ export function put(to: usize, x: f32, add: bool): void {
   store<f32>(to, select<f32>(x, reinterpret<f32>(0x7fc00000), x == x));
 }
 
+/** The same of four values. */
+@inline
+export function put_four(to: usize, x: v128, add: bool): void {
+  if (add) x = f32x4.add(x, v128.load(to));
+  v128.store(to, v128.bitselect(x, i32x4.splat(0x7fc00000), f32x4.eq(x, x)));
+}
+
+/** Sixteen i8, each times d, plus m. */
+@inline
+export function put_sixteen(to: usize, q: v128, d: v128, m: v128, add: bool): void {
+  const low = i16x8.extend_low_i8x16_s(q);
+  const high = i16x8.extend_high_i8x16_s(q);
+  put_four(to, f32x4.add(f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(low)), d), m), add);
+  put_four(to + 16, f32x4.add(f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(low)), d), m), add);
+  put_four(to + 32, f32x4.add(f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(high)), d), m), add);
+  put_four(to + 48, f32x4.add(f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(high)), d), m), add);
+}
+
 // ── Half and brain floats ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Tags for generic code over the element types of float matrices and KV caches. */
@@ -146,26 +164,48 @@ export function small1<T>(p: usize): f32 {
 
 // ── Decoding ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Eight values of a 4-bit block from four bytes: (nibble + offset) · d + m, low nibbles to `to`, high ones 16 values later. */
+/** Four halves, infinities and NaNs too. */
 @inline
-function decode_nibbles(bytes: u32, offset: i32, d: f32, m: f32, to: usize, add: bool): void {
-  for (let i: u32 = 0; i < 4; i++) {
-    put(to + (i << 2), <f32>(<i32>((bytes >> (8 * i)) & 15) + offset) * d + m, add);
-    put(to + (i << 2) + 64, <f32>(<i32>((bytes >> (8 * i + 4)) & 15) + offset) * d + m, add);
-  }
-}
-
-/** The order 0 2 1 3 of four bytes, and back. */
-@inline
-function swap_middle(bytes: u32): u32 {
-  return (bytes & 0xff0000ff) | ((bytes & 0xff00) << 8) | ((bytes >> 8) & 0xff00);
+function load_any_f16x4(p: usize): v128 {
+  const exponent = i32x4.splat(0x7c00);
+  const special = i32x4.eq(v128.and(v128.load16x4_u(p), exponent), exponent);
+  return v128.or(load4<F16>(p, 0, f16_mask(0), f16_bias(0)), v128.and(special, i32x4.splat(0x7f800000)));
 }
 
 export function decode_float(type: i32, from: usize, n: i32, to: usize, add: bool): void {
-  for (let i = 0; i < n; i++) {
-    const x = type == TYPE_F32 ? load<f32>(from + (i << 2)) : type == TYPE_F16 ? load_any_f16(from + (i << 1)) : load1<BF16>(from + (i << 1));
-    put(to + (i << 2), x, add);
+  for (; n >= 4; n -= 4) {
+    const x = type == TYPE_F32 ? v128.load(from) : type == TYPE_F16 ? load_any_f16x4(from) : small4<BF16>(from, 0, i32x4.splat(0));
+    put_four(to, x, add);
+    from += type == TYPE_F32 ? 16 : 8;
+    to += 16;
   }
+  for (; n > 0; n--) {
+    put(to, type == TYPE_F32 ? load<f32>(from) : type == TYPE_F16 ? load_any_f16(from) : load1<BF16>(from), add);
+    from += type == TYPE_F32 ? 4 : 2;
+    to += 4;
+  }
+}
+
+/** Four bytes from each of four places `stride` apart. */
+@inline
+function gather_words(p: usize, stride: usize): v128 {
+  let v = v128.load32_zero(p);
+  v = v128.load32_lane(p + stride, v, 1);
+  v = v128.load32_lane(p + 2 * stride, v, 2);
+  return v128.load32_lane(p + 3 * stride, v, 3);
+}
+
+/** Two bytes from each of eight. */
+@inline
+function gather_pairs(p: usize, stride: usize): v128 {
+  let v = v128.load16_lane(p, i32x4.splat(0), 0);
+  v = v128.load16_lane(p + stride, v, 1);
+  v = v128.load16_lane(p + 2 * stride, v, 2);
+  v = v128.load16_lane(p + 3 * stride, v, 3);
+  v = v128.load16_lane(p + 4 * stride, v, 4);
+  v = v128.load16_lane(p + 5 * stride, v, 5);
+  v = v128.load16_lane(p + 6 * stride, v, 6);
+  return v128.load16_lane(p + 7 * stride, v, 7);
 }
 
 /**
@@ -174,26 +214,22 @@ export function decode_float(type: i32, from: usize, n: i32, to: usize, add: boo
  */
 @inline
 function decode_block(type: i32, d: usize, minimum: usize, q: usize, stride: usize, interleaved: bool, to: usize, add: bool): void {
-  const scale = load_any_f16(d);
+  const scale = f32x4.splat(load_any_f16(d));
+  const none = f32x4.splat(-0.0); // x + −0 = x
   if (type == TYPE_Q8_0) {
-    for (let i = 0; i < BLOCK; i += 2) {
-      const pair = <i32>load<i16>(q);
-      put(to, <f32>(<i32>(<i8>pair)) * scale, add);
-      put(to + 4, <f32>(pair >> 8) * scale, add);
-      q += stride;
-      to += 8;
-    }
+    put_sixteen(to, gather_pairs(q, stride), scale, none, add);
+    put_sixteen(to + 64, gather_pairs(q + 8 * stride, stride), scale, none, add);
     return;
   }
   const q4_1 = type == TYPE_Q4_1;
-  const m = q4_1 ? load_any_f16(d + minimum) : -0.0; // x + −0 = x
-  for (let j = 0; j < 4; j++) {
-    const bytes = load<u32>(q);
-    decode_nibbles(select<u32>(swap_middle(bytes), bytes, interleaved), q4_1 ? 0 : -8, scale, m, to, add);
-    q += stride;
-    to += 16;
-  }
+  const bytes = gather_words(q, stride);
+  const nibbles = select<v128>(swap_middles(bytes), bytes, interleaved);
+  const offset = i8x16.splat(q4_1 ? 0 : 8);
+  const m = q4_1 ? f32x4.splat(load_any_f16(d + minimum)) : none;
+  put_sixteen(to, i8x16.sub(v128.and(nibbles, i8x16.splat(15)), offset), scale, m, add);
+  put_sixteen(to + 64, i8x16.sub(i8x16.shr_u(nibbles, 4), offset), scale, m, add);
 }
+
 
 /** Bytes of a block of a type in groups of four rows; 0 for the others. */
 @inline

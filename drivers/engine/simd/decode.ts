@@ -1,4 +1,4 @@
-// Weights in the file's order, value by value: Q5_0, Q5_1, IQ4_NL in blocks of 32, and ggml's super-blocks of 256. A value is
+// Weights in the file's order, sixteen values at a time: Q5_0, Q5_1, IQ4_NL in blocks of 32, and ggml's super-blocks of 256. A value is
 // scale · weight − minimum, both integers times a half of the block; all products are exact in f32, so that decoding is ggml's to the bit
 // however it is compiled. The same instructions run whatever the data: bits are shifted, never branched on.
 //
@@ -15,7 +15,7 @@ import {
   BLOCK, IQ4_NL_BYTES, IQ4_XS_BYTES, Q2_K_BYTES, Q3_K_BYTES, Q4_K_BYTES, Q5_0_BYTES, Q5_1_BYTES, Q5_K_BYTES, Q6_K_BYTES, SUPER, TQ1_0_BYTES,
   TQ2_0_BYTES, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_Q2_K, TYPE_Q3_K, TYPE_Q4_K, TYPE_Q5_0, TYPE_Q5_1, TYPE_Q5_K, TYPE_Q6_K, TYPE_TQ1_0, TYPE_TQ2_0,
 } from '../ops';
-import { load_any_f16, put } from './blocks';
+import { load_any_f16, put_four, put_sixteen } from './blocks';
 
 /** Bytes of a block of Q5_0, Q5_1 and IQ4_NL; 0: another type. Sums of truths, so that sizes stay short in certificates. */
 @inline
@@ -58,19 +58,39 @@ function below(x: i32, limit: i32, a: i32, b: i32): i32 {
   return b ^ ((a ^ b) & ((x - limit) >> 31));
 }
 
-/** The sixteen values of a nibble in IQ4_NL and IQ4_XS: −127 −104 −83 −65 −49 −35 −22 −10, 1 13 25 38 53 69 89 113. */
+/** Sixteen of the 32 bits at `p`, from byte `from` on, each as 16 in a byte of its own. */
 @inline
-function nonlinear(nibble: i32): i32 {
-  const low = below(nibble & 7, 4, <i32>0xbfad9881, <i32>0xf6eaddcf);
-  const high = below(nibble & 7, 4, 0x26190d01, 0x71594535);
-  return <i8>(below(nibble, 8, low, high) >> ((nibble & 3) << 3));
+export function fifth_bits(p: usize, from: i32): v128 {
+  const bits = v128.load32_splat(p);
+  const bit = i8x16(1, 2, 4, 8, 16, 32, 64, -128, 1, 2, 4, 8, 16, 32, 64, -128);
+  const bytes = from == 0
+    ? i8x16.shuffle(bits, bits, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
+    : i8x16.shuffle(bits, bits, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+  return v128.and(i8x16.eq(v128.and(bytes, bit), bit), i8x16.splat(16));
 }
 
-/** Digit `n` of a byte of TQ1_0, the highest first, less 1: 256 · 0.digits in base 3, rounded up, times 3^n. */
 @inline
-function ternary(x: i32, n: i32): i32 {
-  const power = below(n, 4, (0x1b090301 >> (n << 3)) & 0xff, 81);
-  return ((((x * power) & 0xff) * 3) >> 8) - 1;
+function either(a: i8, b: i8, second: v128): v128 {
+  return v128.bitselect(i8x16.splat(b), i8x16.splat(a), second);
+}
+
+/** Where bytes have a bit set. */
+@inline
+function has_bit(v: v128, bit: i8): v128 {
+  return i8x16.eq(v128.and(v, i8x16.splat(bit)), i8x16.splat(bit));
+}
+
+/** The values of IQ4_NL and IQ4_XS for sixteen nibbles, chosen bit by bit: −127 −104 −83 −65 −49 −35 −22 −10, 1 13 25 38 53 69 89 113. */
+@inline
+export function nonlinear16(nibbles: v128): v128 {
+  const b0 = has_bit(nibbles, 1);
+  const b1 = has_bit(nibbles, 2);
+  const b2 = has_bit(nibbles, 4);
+  const v0 = v128.bitselect(either(-83, -65, b0), either(-127, -104, b0), b1);
+  const v4 = v128.bitselect(either(-22, -10, b0), either(-49, -35, b0), b1);
+  const v8 = v128.bitselect(either(25, 38, b0), either(1, 13, b0), b1);
+  const v12 = v128.bitselect(either(89, 113, b0), either(53, 69, b0), b1);
+  return v128.bitselect(v128.bitselect(v12, v8, b2), v128.bitselect(v4, v0, b2), has_bit(nibbles, 8));
 }
 
 // Value i of a super-block is 128 n + 64 a + 32 b + 16 c + m; of a block of 32, 16 c + m. So written, every address moves steadily with the loops.
@@ -96,19 +116,31 @@ function chunk_minimum(type: i32, p: usize, n: i32, a: i32, b: i32, c: i32): i32
   return below(n, 1, x & 63, (x >> 4) | ((byte(p + 4 + pair) >> 6) << 4));
 }
 
-/** The integer weight of value 128 n + 64 a + 32 b + 16 c + m of a super-block. */
+/** The field that begins at bit `from` of each of sixteen bytes at `p`. */
 @inline
-function weight(type: i32, p: usize, n: i32, a: i32, b: i32, c: i32, m: i32): i32 {
-  const l = 16 * c + m;
+function field(p: usize, from: i32, mask: i8): v128 {
+  return v128.and(i16x8.shr_u(v128.load(p), from), i8x16.splat(mask));
+}
+
+/** v + the field of one bit, or two, that begins there, at bit `to`. */
+@inline
+function with_field(v: v128, p: usize, from: i32, mask: i8, to: i32): v128 {
+  return v128.or(v, i16x8.shl(field(p, from, mask), to));
+}
+
+/** The integer weights of the values from 128 n + 64 a + 32 b + 16 c on. */
+@inline
+function weights16(type: i32, p: usize, n: i32, a: i32, b: i32, c: i32): v128 {
+  const l = 16 * c;
   const bit = 4 * n + 2 * a + b;
   const two = 4 * a + 2 * b; // where a pair of bits lies in its byte
-  if (type == TYPE_Q2_K) return (byte(p + 16 + 32 * n + l) >> two) & 3;
-  if (type == TYPE_Q3_K) return (((byte(p + 32 + 32 * n + l) >> two) & 3) | (((byte(p + l) >> bit) & 1) << 2)) - 4;
-  if (type == TYPE_Q4_K) return (byte(p + 16 + 64 * n + 32 * a + l) >> (4 * b)) & 15;
-  if (type == TYPE_Q5_K) return ((byte(p + 48 + 64 * n + 32 * a + l) >> (4 * b)) & 15) | (((byte(p + 16 + l) >> bit) & 1) << 4);
-  if (type == TYPE_Q6_K) return (((byte(p + 64 * n + 32 * b + l) >> (4 * a)) & 15) | (((byte(p + 128 + 32 * n + l) >> two) & 3) << 4)) - 32;
-  if (type == TYPE_IQ4_XS) return nonlinear((byte(p + 8 + 64 * n + 32 * a + 16 * b + m) >> (4 * c)) & 15);
-  return ((byte(p + 32 * n + l) >> two) & 3) - 1;
+  if (type == TYPE_Q2_K) return field(p + 16 + 32 * n + l, two, 3);
+  if (type == TYPE_Q3_K) return i8x16.sub(with_field(field(p + 32 + 32 * n + l, two, 3), p + l, bit, 1, 2), i8x16.splat(4));
+  if (type == TYPE_Q4_K) return field(p + 16 + 64 * n + 32 * a + l, 4 * b, 15);
+  if (type == TYPE_Q5_K) return with_field(field(p + 48 + 64 * n + 32 * a + l, 4 * b, 15), p + 16 + l, bit, 1, 4);
+  if (type == TYPE_Q6_K) return i8x16.sub(with_field(field(p + 64 * n + 32 * b + l, 4 * a, 15), p + 128 + 32 * n + l, two, 3, 4), i8x16.splat(32));
+  if (type == TYPE_IQ4_XS) return nonlinear16(field(p + 8 + 64 * n + 32 * a + 16 * b, 4 * c, 15));
+  return i8x16.sub(field(p + 32 * n + l, two, 3), i8x16.splat(1));
 }
 
 /** A chunk: its integer scale and minimum are taken times the block's. */
@@ -116,11 +148,8 @@ function weight(type: i32, p: usize, n: i32, a: i32, b: i32, c: i32, m: i32): i3
 function decode_chunk(type: i32, p: usize, n: i32, a: i32, b: i32, c: i32, to: usize, add: bool): void {
   const d = load_any_f16(p + scale_at(type));
   const scale = type == TYPE_TQ2_0 ? d : d * <f32>chunk_scale(type, p, n, a, b, c);
-  const minimum = has_minimum(type) ? load_any_f16(p + scale_at(type) + 2) * <f32>chunk_minimum(type, p, n, a, b, c) : 0;
-  for (let m = 0; m < 16; m++) {
-    const x = scale * <f32>weight(type, p, n, a, b, c, m);
-    put(to + (m << 2), has_minimum(type) ? x - minimum : x, add);
-  }
+  const minimum = has_minimum(type) ? -(load_any_f16(p + scale_at(type) + 2) * <f32>chunk_minimum(type, p, n, a, b, c)) : -0.0; // x + −0 = x
+  put_sixteen(to, weights16(type, p, n, a, b, c), f32x4.splat(scale), f32x4.splat(minimum), add);
 }
 
 @inline
@@ -164,23 +193,48 @@ function decode_tq2_0(p: usize, k: i32, to: usize, add: bool): void {
   decode_super_blocks(TYPE_TQ2_0, p, k, to, add);
 }
 
-/** `digits` values from each of `count` bytes at `p`. */
+/** Values of TQ1_0 from bytes that are 256 · 0.digits in base 3, rounded up: the integer part of three times that, less 1. */
 @inline
-function decode_digits(p: usize, count: i32, digits: i32, d: f32, to: usize, add: bool): void {
-  for (let n = 0; n < digits; n++) {
-    for (let m = 0; m < count; m++) {
-      put(to, d * <f32>ternary(byte(p + m), n), add);
-      to += 4;
-    }
+function first_digits(x: v128): v128 {
+  return i8x16.sub(i8x16.splat(-1), i8x16.add(i8x16.ge_u(x, i8x16.splat(86)), i8x16.ge_u(x, i8x16.splat(-85)))); // 171
+}
+
+/** What follows the first digit. */
+@inline
+function shifted_digits(x: v128): v128 {
+  return i8x16.add(x, i8x16.add(x, x));
+}
+
+/** Five values from each of sixteen bytes at `p`; the next digits of all of them are `step` bytes further. */
+@inline
+function decode_digits(p: usize, d: v128, to: usize, step: usize, add: bool): void {
+  let x = v128.load(p);
+  for (let n = 0; n < 5; n++) {
+    put_sixteen(to, first_digits(x), d, f32x4.splat(-0.0), add);
+    x = shifted_digits(x);
+    to += step;
+  }
+}
+
+/** Four values from each of four. */
+@inline
+function decode_last_digits(p: usize, d: v128, to: usize, add: bool): void {
+  let x = v128.load32_zero(p);
+  for (let n = 0; n < 4; n++) {
+    const q = i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(first_digits(x)));
+    put_four(to, f32x4.mul(f32x4.convert_i32x4_s(q), d), add);
+    x = shifted_digits(x);
+    to += 16;
   }
 }
 
 function decode_tq1_0(p: usize, k: i32, to: usize, add: bool): void {
   for (let v = 0; v < k; v += SUPER) {
-    const d = load_any_f16(p + scale_at(TYPE_TQ1_0));
-    decode_digits(p, 32, 5, d, to, add);
-    decode_digits(p + 32, 16, 5, d, to + 640, add);
-    decode_digits(p + 48, 4, 4, d, to + 960, add);
+    const d = f32x4.splat(load_any_f16(p + scale_at(TYPE_TQ1_0)));
+    decode_digits(p, d, to, 128, add);
+    decode_digits(p + 16, d, to + 64, 128, add);
+    decode_digits(p + 32, d, to + 640, 64, add);
+    decode_last_digits(p + 48, d, to + 960, add);
     p += TQ1_0_BYTES;
     to += 4 * SUPER;
   }
@@ -190,17 +244,26 @@ function decode_tq1_0(p: usize, k: i32, to: usize, add: bool): void {
 function decode_nibbles_of(type: i32, p: usize, k: i32, to: usize, add: bool): void {
   const bits: usize = type == TYPE_Q5_1 ? 4 : 2;
   for (let v = 0; v < k; v += BLOCK) {
-    const d = load_any_f16(p);
-    for (let c = 0; c < 2; c++) {
-      for (let m = 0; m < 16; m++) {
-        const nibble = (byte(p + (type == TYPE_IQ4_NL ? 2 : bits + 4) + m) >> (4 * c)) & 15;
-        const q = nibble | ((<i32>(load<u32>(p + bits) >> (16 * c + m)) & 1) << 4);
-        if (type == TYPE_Q5_1) put(to, d * <f32>q + load_any_f16(p + 2), add);
-        else put(to, d * <f32>(type == TYPE_IQ4_NL ? nonlinear(nibble) : q - 16), add);
-        to += 4;
-      }
+    const d = f32x4.splat(load_any_f16(p));
+    const m = type == TYPE_Q5_1 ? f32x4.splat(load_any_f16(p + 2)) : f32x4.splat(-0.0); // x + −0 = x
+    const bytes = type == TYPE_IQ4_NL ? p + 2 : p + bits + 4;
+    let low = field(bytes, 0, 15);
+    let high = field(bytes, 4, 15);
+    if (type == TYPE_IQ4_NL) {
+      low = nonlinear16(low);
+      high = nonlinear16(high);
+    } else {
+      low = v128.or(low, fifth_bits(p + bits, 0));
+      high = v128.or(high, fifth_bits(p + bits, 2));
     }
+    if (type == TYPE_Q5_0) {
+      low = i8x16.sub(low, i8x16.splat(16));
+      high = i8x16.sub(high, i8x16.splat(16));
+    }
+    put_sixteen(to, low, d, m, add);
+    put_sixteen(to + 64, high, d, m, add);
     p += plain_bytes(type);
+    to += 4 * BLOCK;
   }
 }
 

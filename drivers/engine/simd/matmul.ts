@@ -8,6 +8,7 @@ import {
   ACT_BIAS, ACT_BYTES, ACT_D, ACT_Q16, ACT_Q8, ACT_S, GROUP, IQ4_NL_BYTES, Q4_0_BYTES, Q4_1_BYTES, Q5_0_BYTES, Q5_1_BYTES, Q8_0_BYTES,
 } from '../ops';
 import { BF16, F16, F32, f16_bias, f16_mask, load_f16, load_f16x4, opaque_zero } from './blocks';
+import { fifth_bits, nonlinear16 } from './decode';
 import { dot32 } from './dot';
 import { add_product, sum4 } from './math';
 
@@ -394,41 +395,6 @@ export function pairs(y: v128, w: v128): v128 {
     i32x4.dot_i16x8_s(i16x8.extend_low_i8x16_s(y), i16x8.extend_low_i8x16_s(w)),
     i32x4.dot_i16x8_s(i16x8.extend_high_i8x16_s(y), i16x8.extend_high_i8x16_s(w)),
   );
-}
-
-/** Sixteen of the 32 bits at `p`, from byte `from` on, each as 16 in a byte of its own. */
-@inline
-function fifth_bits(p: usize, from: i32): v128 {
-  const bits = v128.load32_splat(p);
-  const bit = i8x16(1, 2, 4, 8, 16, 32, 64, -128, 1, 2, 4, 8, 16, 32, 64, -128);
-  const bytes = from == 0
-    ? i8x16.shuffle(bits, bits, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
-    : i8x16.shuffle(bits, bits, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
-  return v128.and(i8x16.eq(v128.and(bytes, bit), bit), i8x16.splat(16));
-}
-
-@inline
-function either(a: i8, b: i8, second: v128): v128 {
-  return v128.bitselect(i8x16.splat(b), i8x16.splat(a), second);
-}
-
-/** Where bytes have a bit set. */
-@inline
-function has_bit(v: v128, bit: i8): v128 {
-  return i8x16.eq(v128.and(v, i8x16.splat(bit)), i8x16.splat(bit));
-}
-
-/** The values of IQ4_NL and IQ4_XS for sixteen nibbles, chosen bit by bit. */
-@inline
-export function nonlinear16(nibbles: v128): v128 {
-  const b0 = has_bit(nibbles, 1);
-  const b1 = has_bit(nibbles, 2);
-  const b2 = has_bit(nibbles, 4);
-  const v0 = v128.bitselect(either(-83, -65, b0), either(-127, -104, b0), b1);
-  const v4 = v128.bitselect(either(-22, -10, b0), either(-49, -35, b0), b1);
-  const v8 = v128.bitselect(either(25, 38, b0), either(1, 13, b0), b1);
-  const v12 = v128.bitselect(either(89, 113, b0), either(53, 69, b0), b1);
-  return v128.bitselect(v128.bitselect(v12, v8, b2), v128.bitselect(v4, v0, b2), has_bit(nibbles, 8));
 }
 
 /** Σ weight · q of each four of the values 16h … 16h + 15 of a block of IQ4_NL. */

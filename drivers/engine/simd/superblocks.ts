@@ -8,9 +8,9 @@ import {
   TYPE_TQ2_0,
 } from '../ops';
 import { load_f16, round_even } from './blocks';
-import { has_minimum, scale_at, super_bytes } from './decode';
+import { has_minimum, nonlinear16, scale_at, super_bytes } from './decode';
 import { add_product, fma1, sum4 } from './math';
-import { nonlinear16, pairs, put1, sum_lanes } from './matmul';
+import { pairs, put1, sum_lanes } from './matmul';
 
 const RELAXED = ASC_FEATURE_RELAXED_SIMD;
 

@@ -19,6 +19,15 @@ const MATRIX: Readonly<Record<TrainTarget, string>> = {
   qkv: 'attn_qkv',
 };
 
+/** How a model is that has no such matrix. */
+const TOGETHER = 'keeps queries, keys and values in one matrix';
+const WITHOUT: Readonly<Partial<Record<TrainTarget, string>>> = {
+  q: TOGETHER,
+  k: TOGETHER,
+  v: TOGETHER,
+  qkv: 'keeps queries, keys and values apart',
+};
+
 /** Not a weight: divisors of angles. */
 const CONSTANT = 'rope_freqs.weight';
 
@@ -87,19 +96,18 @@ function pairsOf(model: Model<BoundTensor>, { targets, rank }: TrainChoice): Par
 }
 
 /** Targets that some layer of the model has. */
-export function targetsOf({ h, tensors }: Model<BoundTensor>): readonly TrainTarget[] {
+function targetsOf({ h, tensors }: Model<BoundTensor>): readonly TrainTarget[] {
   const layers = Array.from({ length: h.layers }, (_, layer) => layer);
   return TRAIN_TARGETS.filter(t => layers.some(layer => tensors.has(`blk.${layer}.${MATRIX[t]}.weight`)));
 }
 
 function checkTargets(model: Model<BoundTensor>, targets: readonly TrainTarget[]): Refusal | null {
   const known = targetsOf(model);
-  const has = `the model has ${known.join(', ')}`;
-  if (targets.length === 0) return refuse('INVAL', 7001, `no target to train: ${has}`);
+  const has = `has ${known.join(', ')}`;
+  if (targets.length === 0) return refuse('INVAL', 7001, `no target to train; the model ${has}`);
   const missing = targets.find(t => !known.includes(t));
   if (missing === undefined) return null;
-  const fused = ['q', 'k', 'v'].includes(missing) ? ' keeps queries, keys and values in one matrix' : ' has none';
-  return refuse('INVAL', 7001, `target ${missing}: this model${fused}; ${has}`);
+  return refuse('INVAL', 7001, `target ${missing}: this model ${WITHOUT[missing] ?? 'has none'}; it ${has}`);
 }
 
 function checkRank(rank: number): Refusal | null {

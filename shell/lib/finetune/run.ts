@@ -50,11 +50,15 @@ export function* thisProcess(ctx: Caller): Generator<void, Run['process'], void>
 
 /** Whether the process of a run is there. */
 export function* isUnderWay(ctx: Caller, run: Run): Generator<void, boolean, void> {
-  if (run.state !== 'running') return false;
+  const { pid, startNs, bootEpoch } = run.process;
+  // Machines begin alike: after a power cut this very process may have the number and the time of the one that was.
+  if (run.state !== 'running' || pid === (yield* ctx.sys.getpid())) return false;
   const { bootEpochSeconds } = yield* times(ctx.sys);
   const rows = yield* processTable(ctx.sys);
-  if (typeof rows === 'number' || run.process.bootEpoch !== bootEpochSeconds) return false;
-  return rows.some(r => r.pid === run.process.pid && r.startNs === run.process.startNs && r.stat[0] !== 'Z');
+  if (typeof rows === 'number' || bootEpoch !== bootEpochSeconds) return false;
+  return rows.some(
+    r => r.pid === pid && r.startNs === startNs && r.stat[0] !== 'Z' && /\bllmfinetune\b/.test(r.command),
+  );
 }
 
 /** The run of a place, null where there is none; or the status after a message. */
