@@ -737,3 +737,65 @@ test('merged into a quantised model matrices keep their type, the rest its bytes
   ok(t, machine, 'llminfer --max-tokens 2 hello');
   t.regex(refused(t, machine, `${FT} merge poet /o/x.gguf --base /o/q8.gguf --type Q6_K`), /cannot write type Q6_K/);
 });
+
+test('eval says what an adapter is worth, on the path of inference, and keeps scores for drift', t => {
+  const examples = ['hello there', 'good day', 'how are you'].map(prompt => ({ prompt, completion: ' my friend' }));
+  const store = new StoreDirectory();
+  const files = {
+    'c.json': Buffer.from(CONFIG),
+    'a.gguf': adapterFile(pairsFor(1), 8),
+    'd.json': Buffer.from(JSON.stringify({ examples })),
+    'wrong.gguf': adapterFile(pair(), 8),
+  };
+  const machine = power(files, store);
+  ok(t, machine, 'llmfinetune init /in/c.json /o/base.gguf; llmctl load /o/base.gguf --kv f32 --pages 8');
+  ok(t, machine, `${FT} import /in/a.gguf poet; ${FT} import /in/wrong.gguf other`);
+  const said = JSON.parse(ok(t, machine, `${FT} eval poet /in/d.json --json`));
+  t.like(said, { name: 'poet', version: 1, sequences: 3, targets: 3 * 11 });
+  t.true(Math.abs(said.loss - said.loss_without) > 1e-4);
+  const alone = (): any => JSON.parse(ok(t, machine, `${FT} eval /in/d.json --json`));
+  t.is(alone().loss_without, said.loss_without);
+  t.is(alone().loss, null);
+  // Random weights know nothing: the loss is about that of 257 equal chances.
+  t.true(Math.abs(said.loss_without - Math.log(257)) < 0.2);
+  ok(t, machine, `${FT} apply poet`);
+  t.is(alone().loss_without, said.loss_without, 'what is applied does not matter');
+  t.regex(
+    refused(t, machine, `${FT} eval other /in/d.json`),
+    /an adapter for another model: blk.0.attn_q.weight.lora_a/,
+  );
+
+  const scores = Buffer.from(store.files.get('poet/scores.jsonl')!)
+    .toString()
+    .trim()
+    .split('\n')
+    .map(l => JSON.parse(l));
+  t.is(scores.length, 3);
+  for (const { score, loss, version } of scores) {
+    t.is(version, 1);
+    t.true(Math.abs(score - Math.exp(-loss)) < 1e-12);
+  }
+  t.regex(machine.exec(`${FT} drift poet`).stdout, /^poet: critical: mean 0.00.. of 3 scores/);
+  ok(t, machine, `${FT} drift poet --baseline 0.004`);
+
+  ok(t, machine, `${FT} merge poet /o/merged.gguf; llmctl load /o/merged.gguf --kv f32 --pages 8`);
+  t.true(Math.abs(alone().loss_without - said.loss) < 1e-6, 'merged is as good as applied');
+});
+
+test('tools/train.mjs makes a model from a corpus, the same from the same', t => {
+  const at = (name: string): string => path.join(scratch, name);
+  writeFileSync(at('corpus.txt'), 'the cat sat on the mat. the dog sat on the log. '.repeat(10));
+  writeFileSync(at('small.json'), JSON.stringify({ name: 'small', embedding: 32, layers: 1, heads: 2, context: 32 }));
+  const settings = ['--ctx', '32', '--batch', '4', '--lr', '0.01', '--steps', '6'];
+  for (const out of ['one.gguf', 'two.gguf']) {
+    const given = [at('corpus.txt'), '--config', at('small.json'), '--out', at(out), ...settings];
+    execFileSync(process.execPath, ['tools/train.mjs', ...given], { stdio: ['ignore', 'ignore', 'pipe'] });
+  }
+  t.deepEqual(readFileSync(at('one.gguf')), readFileSync(at('two.gguf')));
+  const machine = power({});
+  const losses = ['one.gguf.work/first.gguf', 'one.gguf'].map(name => {
+    ok(t, machine, `llmctl load /o/${name} --pages 1`);
+    return JSON.parse(ok(t, machine, 'llmfinetune eval /o/corpus.txt --ctx 32 --json')).loss_without;
+  });
+  t.true(losses[1] < losses[0] - 0.5, `${losses.join(' → ')}`);
+});

@@ -827,6 +827,7 @@ for (const lab of [
   'backend',
   'wcet',
   'quantize',
+  'finetune',
   'prelink',
   'quotas',
   'separation',
@@ -843,6 +844,7 @@ for (const lab of [
   'replay',
   'stepping',
   'sharing',
+  'adapters',
   'page',
 ])
   test(`lab ${lab}: what it tells to type gives what it tells to see`, t => {

@@ -223,6 +223,7 @@ test('every program is in /bin and answers --help; every command has a manual pa
 test('topics and labs are pages of the boot image, no wider than a screen', t => {
   const m = boot();
   for (const topic of [
+    'adapters',
     'intro',
     'arena',
     'audit',

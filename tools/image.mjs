@@ -23,6 +23,8 @@ const mountPoints = [
   'tmp',
   'var',
   'var/log',
+  'var/sis',
+  'var/sis/adapters',
 ];
 
 /** What is not root's, not 0644 or, for directories and programs, 0755. Three programs run as root: they know whose password is right. */
@@ -35,6 +37,7 @@ const special = {
   'home/auditor': { mode: 0o700, owner: 1001 },
   root: { mode: 0o700 },
   tmp: { mode: 0o1777 },
+  'var/sis/adapters': { mode: 0o1777 },
 };
 
 /** Every file and directory beneath `dir`, as paths relative to it. */

@@ -35,6 +35,13 @@ export interface Adapter {
   readonly file: Uint8Array;
 }
 
+/** Of the models in images/models: queries, values and the second half of the feed-forward of every layer. */
+export const FABLE: readonly Matrix[] = Array.from({ length: 6 }, (_, l) => [
+  { name: `blk.${l}.attn_q.weight`, k: 128, rows: 128 },
+  { name: `blk.${l}.attn_v.weight`, k: 128, rows: 64 },
+  { name: `blk.${l}.ffn_down.weight`, k: 384, rows: 128 },
+]).flat();
+
 /** f32 values that BF16 and F16 hold exactly, within ±size. */
 function factor(n: number, size: number, next: () => number): Float32Array {
   const step = 2 ** Math.ceil(Math.log2(size) - 7);

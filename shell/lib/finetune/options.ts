@@ -111,7 +111,7 @@ const numbers = {
   epochs: integer('epochs', 1, 1_000_000, 1),
   steps: integer('steps', 1, COUNT_MAX, 0),
   batch: integer('batch', 1, LIMITS.trainBatchMax, 1),
-  accumulate: integer('accumulate', 1, 65536, 1),
+  accumulate: integer('accumulate', 1, 4096, 1),
   ctx: integer('ctx', 2, LIMITS.contextMax, 0),
   seed: integer('seed', 0, 2 ** 32 - 1, 42),
   warmup: integer('warmup', 0, COUNT_MAX, 0),

@@ -7,10 +7,10 @@ import { times } from '../fmt.ts';
 import { processTable } from '../processes.ts';
 import type { Context } from '../program.ts';
 import type { Course } from './loop.ts';
+import { writeFile } from './model-file.ts';
 import type { Settings } from './options.ts';
 import type { Prepared } from './prepare.ts';
 import type { Place } from './store.ts';
-import { writeBytes } from './whole-file.ts';
 
 type Caller = Pick<Context, 'sys' | 'fail' | 'failCall'>;
 
@@ -50,11 +50,15 @@ export function* thisProcess(ctx: Caller): Generator<void, Run['process'], void>
 
 /** Whether the process of a run is there. */
 export function* isUnderWay(ctx: Caller, run: Run): Generator<void, boolean, void> {
-  if (run.state !== 'running') return false;
+  const { pid, startNs, bootEpoch } = run.process;
+  // Machines begin alike: after a power cut this very process may have the number and the time of the one that was.
+  if (run.state !== 'running' || pid === (yield* ctx.sys.getpid())) return false;
   const { bootEpochSeconds } = yield* times(ctx.sys);
   const rows = yield* processTable(ctx.sys);
-  if (typeof rows === 'number' || run.process.bootEpoch !== bootEpochSeconds) return false;
-  return rows.some(r => r.pid === run.process.pid && r.startNs === run.process.startNs && r.stat[0] !== 'Z');
+  if (typeof rows === 'number' || bootEpoch !== bootEpochSeconds) return false;
+  return rows.some(
+    r => r.pid === pid && r.startNs === startNs && r.stat[0] !== 'Z' && /\bllmfinetune\b/.test(r.command),
+  );
 }
 
 /** The run of a place, null where there is none; or the status after a message. */
@@ -72,5 +76,8 @@ export function* readRun(ctx: Caller, place: Place): Generator<void, Run | null 
 }
 
 /** Writes the run of a place: 0, or the status after a message. */
-export const writeRun = (ctx: Caller, place: Place, run: Omit<Run, 'format'>): Generator<void, number, void> =>
-  writeBytes(ctx, place.runPath, utf8Encode(`${JSON.stringify({ format: FORMAT, ...run } satisfies Run)}\n`));
+export function* writeRun(ctx: Caller, place: Place, run: Omit<Run, 'format'>): Generator<void, number, void> {
+  const text = `${JSON.stringify({ format: FORMAT, ...run } satisfies Run)}\n`;
+  const status = yield* writeFile(ctx.sys, place.runPath, utf8Encode(text));
+  return status < 0 ? yield* ctx.failCall(place.runPath, -status) : 0;
+}
