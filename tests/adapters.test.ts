@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { boot, type Machine } from '../boot/index.ts';
+import { Roots } from '../kernel/adapters.ts';
 import { fit } from '../kernel/fit.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
 import {
@@ -321,6 +322,48 @@ test('streamed, prelinked, with every type of keys and values: the same to the b
   }
 });
 
+test('charges lie within the bounds said before, whatever the scales; one that drives logits to infinity faults alone', t => {
+  const machine = machineWith(t, { 'warm.gguf': warm.file });
+  const charged = (choice: string): readonly number[] => {
+    const line = `${INFER} ${choice} Once upon a time`;
+    const { cycles, bcet_cycles: least, wcet_cycles: most } = json<Record<string, number>>(machine, line);
+    t.true(least! <= cycles! && cycles! <= most!, choice);
+    return [cycles!, least!, most!];
+  };
+  const [without] = charged('');
+  ok(machine, 'llmfinetune apply /host/warm.gguf');
+  const [with_] = charged('');
+  t.true(with_! > without!);
+  t.deepEqual(
+    charged('--adapter none').slice(1),
+    charged('').slice(1),
+    'what is said before does not depend on scales',
+  );
+  const good = said(machine);
+  const id = ok(machine, 'llmctl submit --seed 7 --max-tokens 24 Once upon a time').trim();
+  refused(t, machine, 'llminfer --adapter warm:1e30 Once upon a time', 1, /fault/i);
+  const { tokens, logits_sum } = json<Said>(machine, `llminfer --json --attach ${id}`);
+  t.deepEqual({ tokens, logits_sum }, good);
+});
+
+test('equal scales have one root, others another; forgotten ones come back as new ones', t => {
+  const roots = new Roots();
+  t.is(roots.of([]), 0);
+  t.is(roots.of([0, -0]), 0);
+  const first = roots.of([0.5, 1]);
+  t.true(first < 0);
+  t.is(roots.of([0.5, 1]), first);
+  t.not(roots.of([1, 0.5]), first);
+  const seen = new Set([0, first]);
+  for (let i = 0; i < 2 * LIMITS.scaleSetsMax; i++) {
+    const root = roots.of([i, 2]);
+    t.false(seen.has(root) && root !== first);
+    seen.add(root);
+    if (i < LIMITS.scaleSetsMax) t.is(roots.of([0.5, 1]), first, 'what is used stays');
+  }
+  t.false(seen.has(roots.of([0.5, 1])));
+});
+
 test('what others have computed is found under the same scales alone; a continuation keeps them', t => {
   const machine = machineWith(t, { 'warm.gguf': warm.file });
   const prompt =
@@ -372,6 +415,7 @@ test('a look into a step computes with the scales of its session', t => {
     /^body +LORA +dst=query rows=128 k=128 a=warm:blk\.0\.attn_q\.weight\.lora_a b=warm:\S+ rank=4 src=normed /m,
   );
   t.regex(ok(machine, 'llmctl plan --cost'), /LORA/);
+  t.regex(ok(machine, 'cat /proc/plan'), /LORA/);
 });
 
 // ── What is refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
