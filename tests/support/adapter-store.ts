@@ -35,7 +35,7 @@ export class StoreDirectory extends PowerDirectory {
 const image = readFileSync('build/boot.cpio');
 
 /** The boot image without models: such a machine is on at once. */
-const bare = (() => {
+export const bare = (() => {
   const entries = readCpio(image);
   if (isRefusal(entries)) throw new Error(entries.message);
   return writeCpio(
