@@ -159,11 +159,12 @@ export class Scheduler {
    */
   admit(slot: number, s: ServerOptions, now: number, blocking: number, fromAt = now): Refusal | null {
     const refusal = this.test(s, blocking);
+    const counts = s.background === 1 ? 0 : 1; // figures are of sessions
     if (refusal !== null) {
-      this.rejected++;
+      this.rejected += counts;
       return refusal;
     }
-    this.accepted++;
+    this.accepted += counts;
     this.blocking = blocking;
     this.put(slot, { ...s, remaining: s.budget });
     this.set(slot, 'begin', this.firstBegin(slot, now, fromAt));

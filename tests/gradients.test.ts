@@ -281,6 +281,49 @@ test('the base may have any type: gradients are those of the function of its deq
   t.true(used >= types.length);
 });
 
+test('a long sequence goes through attention in several records', t => {
+  const next = random(53);
+  const config = {
+    ...inF32(smallConfig('llama', next)),
+    layers: 1,
+    heads: 4,
+    headsKv: 2,
+    headSize: 16,
+    ropeDimensions: 16,
+    embedding: 32,
+    feedForward: 32,
+    tied: true,
+    fusedQkv: false,
+  };
+  const { ropeFactors: _, ...plain } = config as Config;
+  const model = randomModel(plain, next);
+  for (const method of ['lora', 'fmea'] as const) {
+    const rig = new Rig();
+    const train = new TrainRig(rig, load(rig, model.file), { method, ctx: 270, picks: 32, targets: targetsOf(plain) });
+    const rows = accepted(train.plan()).rows.filter(row => row.op.startsWith('CAUSAL'));
+    t.is(rows.filter(row => row.segment === 'forward' && row.op === 'CAUSAL_ATTENTION').length, 3);
+    t.is(
+      rows.filter(row => row.op === (method === 'lora' ? 'CAUSAL_ATTENTION_BACK' : 'CAUSAL_ATTENTION_JVP')).length,
+      3,
+    );
+    shake(train, 0.1, next);
+    const ids = idsOf(plain, 260, next);
+    if (method === 'lora') {
+      holds(t, model, train, ids, next);
+      continue;
+    }
+    train.set({ weight: 1, sigma: 1, seedLow: 9 });
+    train.run('perturb');
+    train.learn(ids);
+    const reference = new Reference(model, train, ids, 0);
+    const direction = train.program.tensors.map(({ from }, at) =>
+      Float64Array.from(reference.values[at]!, (_value, j) => train.beside[from + j]!),
+    );
+    const [slope, wanted] = [train.block().slope, reference.along(direction)];
+    t.true(Math.abs(slope - wanted) < 1e-4 * Math.abs(wanted), `${slope} ${wanted}`);
+  }
+});
+
 // ── The same bits ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Loss and gradients as bytes, with other choices of memory. */

@@ -300,7 +300,11 @@ function rig(programs: Record<string, Main>, options: { ctx?: number; strict?: b
     seed: 42,
     targets: TARGETS,
     target: findTarget('cortex-a72')!,
-    pricer: { plan: () => fakePrices, training: () => abi.refuse('NOTSUP', 0, 'no prices'), meterTable: () => new Uint32Array(2) },
+    pricer: {
+      plan: () => fakePrices,
+      training: () => abi.refuse('NOTSUP', 0, 'no prices'),
+      meterTable: () => new Uint32Array(2),
+    },
     strict: options.strict ?? true,
     logKey: demonstrationKey(),
     log: line => log.push(line),

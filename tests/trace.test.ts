@@ -683,6 +683,8 @@ const BUSY = [
   'id=$(llmctl submit --max-tokens 100 Once there was a dog)',
   'llmctl cancel $id',
   'llminfer --json --seed 12 --max-tokens 9 Ten little boats > /tmp/12',
+  'echo The old man and the sea. > /tmp/text',
+  'llmfinetune start /tmp/text sea --quiet --store /tmp/adapters --ctx 8 --rank 1 > /dev/null',
 ].join('\n');
 
 interface Answer {

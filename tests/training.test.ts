@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import {
   E,
   LIMITS,
+  LOAD_DEFAULTS,
   QUOTA_SET,
   SCHED_KEEP,
   SERVER,
@@ -49,18 +50,28 @@ const KEEP = {
   batch: SCHED_KEEP,
 };
 const ROOT = { pid: PID, uid: 0, groups: [] };
-const METHODS: readonly TrainMethod[] = ['lora', 'fmea', 'nes'];
+const METHODS: readonly TrainMethod[] = ['lora', 'fmea', 'nes', 'full'];
 const LEAST = { ctx: 64, pages: 8 };
+
+const TINY = '{"embedding": 32, "layers": 3, "heads": 4, "kv_heads": 2, "context": 128}';
+
+/** Loads a model that can be trained so: whole only one of F32, with random weights. */
+function load(bench: TrainBench, method: TrainMethod): void {
+  if (method !== 'full') return bench.load('fable-f16', LEAST);
+  ok(bench.machine, `echo '${TINY}' > /tmp/tiny.json; llmfinetune init /tmp/tiny.json /tmp/tiny.gguf`);
+  const refusal = bench.kernel.loader.load('/tmp/tiny.gguf', { ...LOAD_DEFAULTS, ...LEAST });
+  if (refusal !== null) throw new Error(refusal.message);
+}
 
 /** A bench with a model, of which a training has been opened. */
 function trained(method: TrainMethod, more: Partial<Options> = {}, target?: string): TrainBench {
   const bench = new TrainBench(undefined, target);
-  bench.load('fable-f16', LEAST);
+  load(bench, method);
   bench.open(optionsOf(method, more));
   return bench;
 }
 
-const idsOf = (next: Next, n: number, vocabulary = 1024): number[] =>
+const idsOf = (next: Next, n: number, vocabulary = 256): number[] =>
   Array.from({ length: n }, () => below(next, vocabulary));
 const batchOf = (next: Next, sequences: number, n: number): Sequences =>
   Array.from({ length: sequences }, () => idsOf(next, n));
@@ -70,7 +81,7 @@ const batchOf = (next: Next, sequences: number, n: number): Sequences =>
 for (const method of METHODS)
   test(`${method}: what is planned is what is taken, in bytes and cycles`, t => {
     const bench = new TrainBench();
-    bench.load('fable-f16', LEAST);
+    load(bench, method);
     const { arena } = bench.machine;
     const o = optionsOf(method, { anchored: 1 });
     const [free, digest] = [arena.remaining(), bench.kernel.arenaDigest()];
@@ -352,7 +363,12 @@ for (const method of METHODS)
     // Cut off behind the third batch, and gone on with on another machine.
     const first = trained(method, ANCHORED);
     for (const i of [0, 1, 2]) first.learn(DATA[i]!, stepOf(i));
-    const second = trained(method, { ...ANCHORED, seed: 7, checkpoint: method === 'lora' ? 2 : 0, picks: 3 });
+    const second = trained(method, {
+      ...ANCHORED,
+      seed: 7,
+      checkpoint: method === 'lora' || method === 'full' ? 2 : 0,
+      picks: 3,
+    });
     for (const v of ['parameters', 'first', 'second', 'anchor', 'gradients'] as const) second.put(v, first.vector(v));
     t.is(second.resume(first.state.steps), null);
     t.deepEqual(outcomeOf(second, 3), plain.slice(3));
@@ -731,4 +747,46 @@ test('/proc/training, /proc/traintensors and the audit log say what there is and
   t.is(closed!['arena8.train.cycles'], `${cycles}`);
   t.is(closed!['arena8.train.loss'], loss);
   t.deepEqual(closed!['arena8.train.options'], opened!['arena8.train.options']);
+});
+
+// ── Records and policies ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('records of sessions are the same with a training beside them, but for numbers, times and salts', t => {
+  const [alone, beside] = [new TrainBench(), trained('lora')];
+  alone.load('fable-f16', LEAST);
+  beside.feed = () => [DATA[0]!, {}];
+  const own = /record|boot|time|_ns|digest|submitted|peak_bytes|quota|late/;
+  const recordsOf = (bench: TrainBench): unknown[] => {
+    for (const seed of [1, 2]) {
+      bench.forget();
+      bench.finish(bench.accepted('Once upon a time', { maxTokens: 12, seed, temp: 1 }));
+    }
+    return ok(bench.machine, 'llmctl audit --json')
+      .trimEnd()
+      .split('\n')
+      .map(line => Object.entries(JSON.parse(line) as Record<string, unknown>))
+      .map(entries => Object.fromEntries(entries.filter(([name]) => !own.test(name))))
+      .filter(record => record['arena8.op'] === 'infer');
+  };
+  const records = recordsOf(alone);
+  t.is(records.length, 2);
+  t.deepEqual(recordsOf(beside), records);
+  t.true(beside.state.steps > 0);
+});
+
+test('under fixed priorities a training is the least urgent of all, in round robin it has its turn', t => {
+  const shares = [1, 2].map(policy => {
+    const bench = new TrainBench();
+    bench.load('fable-f16', LEAST);
+    bench.kernel.sessions.configure({ ...KEEP, policy });
+    bench.open(optionsOf('lora', { sharePpm: 0 }));
+    bench.feed = () => [DATA[0]!, {}];
+    const handle = bench.accepted('Once upon a time', { maxTokens: 30, priority: 31, temp: 0 });
+    const from = bench.kernel.clock.cycles();
+    while (bench.report(handle).endedNs === 0) bench.step();
+    return bench.state.cyclesTotal / (bench.kernel.clock.cycles() - from);
+  });
+  t.log(shares.map(share => share.toFixed(3)).join(' '));
+  t.is(shares[0], 0);
+  t.true(shares[1]! > 0.3 && shares[1]! < 0.95);
 });

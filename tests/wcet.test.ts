@@ -592,6 +592,8 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
       [ops.CausalAttention.headDim]: size(40),
       [ops.CausalAttention.stride]: 600 + below(8),
       [ops.CausalAttention.scoresAt]: at(6),
+      [ops.CausalAttention.from]: maybe(below(6)),
+      [ops.CausalAttention.until]: maybe(6 + below(20)),
     };
   },
   CAUSAL_ATTENTION_BACK: () => {
@@ -605,6 +607,8 @@ const RECORDS: Record<string, (n: number) => Record<number, number>> = {
       [ops.CausalAttentionBack.headDim]: size(40),
       [ops.CausalAttentionBack.stride]: 600 + below(8),
       [ops.CausalAttentionBack.scoresAt]: at(6),
+      [ops.CausalAttentionBack.from]: maybe(below(6)),
+      [ops.CausalAttentionBack.until]: maybe(6 + below(20)),
     };
   },
   SILU_MUL_BACK: () => gatedBack(),

@@ -286,6 +286,8 @@ export enum CausalAttention {
   stride = 7,
   scale = 8, // f32 bits
   scoresAt = 9, // scratch, f32[ctx]
+  from = 10, // the first position whose row is computed
+  until = 11, // the first one that is not any more; 0: all that follow
 }
 export enum CausalAttentionBack {
   // CAUSAL_ATTENTION_BACK: dst as qAt, src as the result; CAUSAL_ATTENTION_JVP: the other way round
@@ -298,6 +300,8 @@ export enum CausalAttentionBack {
   stride = 8,
   scale = 9, // f32 bits
   scoresAt = 10, // scratch, f32[2 · ctx]
+  from = 11, // as CausalAttention; backwards the rows before have been computed
+  until = 12,
 }
 export enum GatedBack {
   // SILU_MUL_BACK, GELU_MUL_BACK, GELU_BACK (no up), and their JVP; dst may be grad, upDst may be up

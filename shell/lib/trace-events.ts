@@ -49,7 +49,15 @@ const NAMES: Readonly<Record<TraceKind, readonly [a: string, b: string | null]>>
   arena: ['bytes', 'kv_pages'],
   train: ['training', 'updates'],
 };
-const TIMED: ReadonlySet<TraceKind> = new Set<TraceKind>(['pass', 'prefill', 'decode', 'token', 'swap-out', 'swap-in', 'train']);
+const TIMED: ReadonlySet<TraceKind> = new Set<TraceKind>([
+  'pass',
+  'prefill',
+  'decode',
+  'token',
+  'swap-out',
+  'swap-in',
+  'train',
+]);
 const WORDS: Readonly<Partial<Record<string, Names>>> = { server: servers, finish: finishes };
 
 /** The kinds in the order of their numbers, which begin at 1. */

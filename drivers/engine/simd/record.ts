@@ -19,3 +19,12 @@ export function row_at(step: usize, row: i32): usize {
 export function pick_at(step: usize, i: i32): usize {
   return load<i32>(step, STEP_PICKS_AT) + i * PICK_BYTES;
 }
+
+/** Whether position `pos` is one of those that a record is for: from ≤ pos < until, where 0 is no end. */
+@inline
+export function is_for(op: usize, from: i32, until: i32, pos: i32): bool {
+  if (pos < word(op, from)) return false;
+  const end = word(op, until);
+  if (end == 0) return true;
+  return pos < end;
+}

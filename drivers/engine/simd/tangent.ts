@@ -1,17 +1,14 @@
 // Training, forwards (dual numbers, Wengert 1964): from the tangents of an op's arguments to that of its result, beside the values themselves. And
 // which function executes an op of forward mode, of low-rank pairs, of optimizers and normals. Products need no op of their own: the tangent of
-// W · x is that product of x's tangent.
+// W · x is that product of x's tangent. The loss along its tangent is in trainloss.ts.
 
-import {
-  CausalAttentionBack, CrossEntropy, FAULT_BAD_OP, GatedBack, NormBack, NormHeadsBack, Op, TRAIN_SLOPE, TRAIN_WEIGHT,
-} from '../ops';
+import { CausalAttentionBack, FAULT_BAD_OP, GatedBack, NormBack, NormHeadsBack, Op } from '../ops';
 import { soft_max } from './attention';
 import { lora_row } from './lora';
-import { exp_of, gelu_of, gelu_slope4, silu_of, silu_slope4, upper } from './math';
+import { gelu_of, gelu_slope4, silu_of, silu_slope4 } from './math';
 import { accumulate, perturb } from './normals';
 import { adam, sgd, squares } from './optimise';
-import { word } from './record';
-import { cross_entropy, maximum, sum_exp, target_of } from './trainloss';
+import { is_for, word } from './record';
 import { dot, madd, put, take } from './vectors';
 
 /** As execute() in execute.ts; an op that nobody knows is a fault. */
@@ -21,10 +18,10 @@ export function execute_tangent(step: usize, op: usize, n: i32, pos: i32, row: i
       lora_row(step, op, row);
       return 0;
     case Op.RMS_NORM_JVP:
-      rms_norm_jvp(op, n, row, to);
+      norm_jvp(op, n, row, to, false);
       return 0;
     case Op.LAYER_NORM_JVP:
-      layer_norm_jvp(op, n, row, to);
+      norm_jvp(op, n, row, to, true);
       return 0;
     case Op.RMS_NORM_HEADS_JVP:
       rms_norm_heads_jvp(op, n);
@@ -41,8 +38,6 @@ export function execute_tangent(step: usize, op: usize, n: i32, pos: i32, row: i
     case Op.GELU_MUL_JVP:
       gelu_mul_jvp(op, n);
       return 0;
-    case Op.CROSS_ENTROPY_JVP:
-      return cross_entropy_jvp(op, row, to);
     case Op.SQUARES:
       squares(op);
       return 0;
@@ -92,7 +87,6 @@ function jvp_lanes(x: usize, dx: usize, meanX: v128, meanDx: v128, along: v128, 
  * Tangent of (x − mean) · r · w with r = 1 / √(variance + eps), or of x · r · w with the mean of squares, about 0: what dx has along x changes r
  * and cancels but for eps, so r · w · (dx − x · mean(x · dx) · r²) of values less their means.
  */
-@inline
 function norm_row(x: usize, dx: usize, n: i32, meanX: f64, meanDx: f64, w: usize, eps: f32, dst: usize): void {
   const square = 1 / (mean_product(x, x, n, meanX, meanX) + <f64>eps);
   const scale = f32x4.splat(<f32>sqrt<f64>(square));
@@ -110,8 +104,9 @@ function norm_row(x: usize, dx: usize, n: i32, meanX: f64, meanDx: f64, w: usize
   }
 }
 
-/** RMS_NORM_JVP over n tokens, from row `row` of the pass to row `to` of dst. */
-function rms_norm_jvp(op: usize, n: i32, row: i32, to: i32): void {
+/** RMS_NORM_JVP and LAYER_NORM_JVP over n tokens, from row `row` of the pass to row `to` of dst. */
+@inline
+function norm_jvp(op: usize, n: i32, row: i32, to: i32, centred: bool): void {
   const length = word(op, NormBack.n);
   const bytes: usize = length << 2;
   const eps = load<f32>(op, NormBack.eps << 2);
@@ -120,24 +115,7 @@ function rms_norm_jvp(op: usize, n: i32, row: i32, to: i32): void {
   let dx: usize = word(op, NormBack.srcAt) + row * bytes;
   let dst: usize = word(op, NormBack.dstAt) + to * bytes;
   for (; n > 0; n--) {
-    norm_row(x, dx, length, 0, 0, w, eps, dst);
-    x += bytes;
-    dx += bytes;
-    dst += bytes;
-  }
-}
-
-/** LAYER_NORM_JVP, the same. */
-function layer_norm_jvp(op: usize, n: i32, row: i32, to: i32): void {
-  const length = word(op, NormBack.n);
-  const bytes: usize = length << 2;
-  const eps = load<f32>(op, NormBack.eps << 2);
-  const w: usize = word(op, NormBack.weightsAt);
-  let x: usize = word(op, NormBack.xAt) + row * bytes;
-  let dx: usize = word(op, NormBack.srcAt) + row * bytes;
-  let dst: usize = word(op, NormBack.dstAt) + to * bytes;
-  for (; n > 0; n--) {
-    norm_row(x, dx, length, mean_of(x, length), mean_of(dx, length), w, eps, dst);
+    norm_row(x, dx, length, centred ? mean_of(x, length) : 0, centred ? mean_of(dx, length) : 0, w, eps, dst);
     x += bytes;
     dx += bytes;
     dst += bytes;
@@ -226,6 +204,7 @@ function soft_max_jvp(p: usize, x: usize, n: i32): void {
 
 /** CAUSAL_ATTENTION_JVP of this position, which is its row's number too. */
 function causal_attention_jvp(op: usize, pos: i32): void {
+  if (!is_for(op, CausalAttentionBack.from, CausalAttentionBack.until, pos)) return;
   const heads = word(op, CausalAttentionBack.heads);
   const headsKv = word(op, CausalAttentionBack.headsKv);
   const headDim = word(op, CausalAttentionBack.headDim);
@@ -304,40 +283,4 @@ function gelu_jvp(op: usize, n: i32): void {
   let i = 0;
   for (; i + 4 <= length; i += 4) put(dst + (i << 2), f32x4.mul(gelu_slope4(v128.load(x + (i << 2))), v128.load(dx + (i << 2))), true);
   for (; i < length; i++) put(dst + (i << 2), f32x4.mul(gelu_slope4(v128.load32_splat(x + (i << 2))), v128.load32_splat(dx + (i << 2))), false);
-}
-
-// ── Loss ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Σ e^(x − top) · dx over n logits, added as sum_exp does. */
-@inline
-function sum_slopes(x: usize, dx: usize, n: i32, top: f32): f64 {
-  const m = f32x4.splat(top);
-  let sums = f64x2.splat(0);
-  let i = 0;
-  for (; i + 4 <= n; i += 4) {
-    const v = f32x4.mul(exp_of(f32x4.sub(v128.load(x + (i << 2)), m)), v128.load(dx + (i << 2)));
-    sums = f64x2.add(sums, f64x2.add(f64x2.promote_low_f32x4(v), f64x2.promote_low_f32x4(upper(v))));
-  }
-  let sum = f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1);
-  for (; i < n; i++) {
-    const v = f32x4.mul(exp_of(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), v128.load32_splat(dx + (i << 2)));
-    sum += <f64>f32x4.extract_lane(v, 0);
-  }
-  return sum;
-}
-
-/** CROSS_ENTROPY_JVP for pick `to`, row `row` of the pass: as cross_entropy, and TrainBlock.slope. */
-function cross_entropy_jvp(op: usize, row: i32, to: i32): i32 {
-  const n = word(op, CrossEntropy.n);
-  const at: usize = (to * word(op, CrossEntropy.stride)) << 2;
-  const x: usize = word(op, CrossEntropy.at) + at;
-  const dx: usize = word(op, CrossEntropy.tangentAt) + at;
-  const block: usize = word(op, CrossEntropy.blockAt);
-  const target = target_of(op, row);
-  const counts = target < <u32>n;
-  const chosen = dx + (select<u32>(target, 0, counts) << 2);
-  const top = maximum(x, n);
-  const slope = sum_slopes(x, dx, n, top) / sum_exp(x, n, top) - <f64>load<f32>(chosen);
-  store<f64>(block, load<f64>(block, TRAIN_SLOPE) + select<f64>(<f64>load<f32>(block, TRAIN_WEIGHT) * slope, 0, counts), TRAIN_SLOPE);
-  return cross_entropy(op, row, to, false);
 }

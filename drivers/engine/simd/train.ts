@@ -6,7 +6,7 @@ import {
   ROPE_HALVES, ROW_BYTES, ROW_POS, ROW_TOKEN, Rope, RowsBack,
 } from '../ops';
 import { add } from './layers';
-import { row_at, word } from './record';
+import { is_for, row_at, word } from './record';
 import { execute_tangent } from './tangent';
 import { causal_attention, causal_attention_back } from './trainattention';
 import { gelu_back, gelu_mul, gelu_mul_back, layer_norm_back, rms_norm_back, rope_back, silu_mul_back } from './trainlayers';
@@ -69,9 +69,9 @@ function execute_elementwise(step: usize, op: usize, n: i32, pos: i32, row: i32,
       );
       return 0;
     case Op.CROSS_ENTROPY:
-      return cross_entropy(op, row, to, false);
     case Op.CROSS_ENTROPY_BACK:
-      return cross_entropy(op, row, to, true);
+    case Op.CROSS_ENTROPY_JVP:
+      return cross_entropy(op, row, to);
     case Op.ROWS_BACK:
       return rows_back(step, op, n);
     case Op.COPY:
@@ -148,6 +148,7 @@ function rope_back_rows(op: usize, n: i32): i32 {
 
 /** Of a sequence row t is position t: so what lies where follows from the position alone, and with it the price. */
 function attention_row(op: usize, pos: i32): void {
+  if (!is_for(op, CausalAttention.from, CausalAttention.until, pos)) return;
   const heads = word(op, CausalAttention.heads);
   const headDim = word(op, CausalAttention.headDim);
   const first: usize = word(op, CausalAttention.qAt);
@@ -159,6 +160,7 @@ function attention_row(op: usize, pos: i32): void {
 }
 
 function attention_back_row(op: usize, pos: i32): void {
+  if (!is_for(op, CausalAttentionBack.from, CausalAttentionBack.until, pos)) return;
   const heads = word(op, CausalAttentionBack.heads);
   const headDim = word(op, CausalAttentionBack.headDim);
   const first: usize = word(op, CausalAttentionBack.qAt);

@@ -124,18 +124,20 @@ export class TrainBackward {
     const inside = wanted || this.isTrained(layer, ['attn_q', 'attn_k', 'attn_v', 'attn_qkv']);
     products.back(name('attn_output'), g.stream, h.embedding, s.heads, query, inside ? g.heads : null);
     if (!inside) return;
-    sink.emit(Op.FILL, { dstAt: g.qkv, n: stride, value: { f32: 0 } });
-    sink.emit(Op.CAUSAL_ATTENTION_BACK, {
-      dstAt: g.qkv,
-      srcAt: g.heads,
-      qAt: s.turned,
-      heads: h.heads,
-      headsKv: h.headsKv,
-      headDim: h.headSize,
-      stride,
-      scale: { f32: scoreScale(h) },
-      scoresAt: this.layout.scores,
-    });
+    for (const { from, until } of products.stretches())
+      sink.emit(Op.CAUSAL_ATTENTION_BACK, {
+        dstAt: g.qkv,
+        srcAt: g.heads,
+        qAt: s.turned,
+        heads: h.heads,
+        headsKv: h.headsKv,
+        headDim: h.headSize,
+        stride,
+        scale: { f32: scoreScale(h) },
+        scoresAt: this.layout.scores,
+        from,
+        until,
+      });
     if (h.architecture.scaledQueries)
       sink.emit(Op.SCALE, { at: g.qkv, n: query, stride, factor: { f32: queryScale(h) } });
     if (h.rope !== null)

@@ -146,16 +146,12 @@ export class TrainForward {
     const scale = { f32: scoreScale(h) };
     const heads = this.dual(s.heads);
     const scoresAt = this.layout.scores;
-    if (heads.tangent !== null)
-      sink.emit(Op.CAUSAL_ATTENTION_JVP, {
-        dstAt: heads.tangent,
-        srcAt: turned.tangent!,
-        qAt: turned,
-        ...shape,
-        scale,
-        scoresAt,
-      });
-    sink.emit(Op.CAUSAL_ATTENTION, { dstAt: heads, qAt: turned, ...shape, scale, scoresAt });
+    for (const { from, until } of products.stretches()) {
+      const shared = { ...shape, scale, scoresAt, from, until };
+      if (heads.tangent !== null)
+        sink.emit(Op.CAUSAL_ATTENTION_JVP, { dstAt: heads.tangent, srcAt: turned.tangent!, qAt: turned, ...shared });
+      sink.emit(Op.CAUSAL_ATTENTION, { dstAt: heads, qAt: turned, ...shared });
+    }
   }
 
   /** sum += W_output · heads */

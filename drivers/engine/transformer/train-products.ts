@@ -7,14 +7,15 @@ import type { TrainChoice, TrainTensor } from '../../../kernel/abi/index.ts';
 import { GROUP, Op, TYPE_F32 } from '../ops.ts';
 import type { Place, PlanSink } from '../plan.ts';
 import { actKind } from '../sizes.ts';
+import { queryLength } from './architecture.ts';
 import type { PlacedModel } from './compile.ts';
 import type { Dual, TrainLayout } from './train-layout.ts';
 import type { Parameters } from './train-parameters.ts';
 
 /** Multiply-adds of one record, at most, where four rows of the matrix take no more. */
 const PRODUCT_MOST = 1 << 22;
-/** The same of products with quantised activations, of which several are one instruction. */
-const QUANTISED_MOST = 1 << 24;
+/** Scores of one record of attention times the values behind them, of all heads; a positions' row at least. */
+const ATTENTION_MOST = 1 << 20;
 /** Rows of a head are taken for so many wherever products are cut: what is summed in which order does not depend on picks. */
 const HEAD_ROWS = 32;
 
@@ -70,6 +71,18 @@ export class Products {
     const copy = this.parts.parameters.copies.get(name);
     if (copy === undefined) return this.parts.model.tensors.get(name);
     return { ...this.trained(copy, this.layout.working), name };
+  }
+
+  /** Positions of a sequence in stretches of about the same work for attention, later ones having more before them. */
+  stretches(): { readonly from: number; readonly until: number }[] {
+    const { choice, model } = this.parts;
+    const { ctx } = choice;
+    const count = Math.min(ctx, Math.ceil((ctx * (ctx + 1) * queryLength(model.h)) / 2 / ATTENTION_MOST));
+    const ends = Array.from({ length: count + 1 }, (_, i) => Math.round(ctx * Math.sqrt(i / count)));
+    return ends
+      .slice(1)
+      .map((until, i) => ({ from: ends[i]!, until }))
+      .filter(({ from, until }) => from < until);
   }
 
   /** The gradient of a copied tensor; 0 where it is not trained. */
@@ -306,7 +319,7 @@ export class Products {
    */
   private quantisedPieces({ rows, k }: Weight, head: boolean): Stretch[] {
     if (rows % (2 * GROUP) !== 0) return [{ row: 0, rows }];
-    return cut(rows, QUANTISED_MOST / (k * this.tokens(head)), 2 * GROUP);
+    return cut(rows, PRODUCT_MOST / (k * this.tokens(head)), 2 * GROUP);
   }
 
   private tokens(head: boolean): number {
