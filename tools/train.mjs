@@ -16,16 +16,16 @@ const DEFAULT_CONTEXT = 256; // of llmfinetune init
 const SCRIPT = `
 set -e
 corpus=$1 config=$2 pages=$3 verb=$4 file=$5 name=$6; shift 6
-[ -e /work/first.gguf ] || llmfinetune init "/config/$config" /work/first.gguf
-llmctl load /work/first.gguf --sessions 1 --pages "$pages" > /dev/null
+[ -e /begun/first.gguf ] || llmfinetune init "/config/$config" /begun/first.gguf
+llmctl load /begun/first.gguf --sessions 1 --pages "$pages" > /dev/null
 if [ "$verb" = start ]; then
   llmfinetune plan "/corpus/$corpus" --method full "$@"
-  llmfinetune start "/corpus/$corpus" "$name" --store /work/store --method full "$@"
+  llmfinetune start "/corpus/$corpus" "$name" --store /begun/store --method full "$@"
 else
-  llmfinetune resume "$name" --store /work/store
+  llmfinetune resume "$name" --store /begun/store
 fi
-llmfinetune export "$name" --store /work/store -o "/out/$file"
-llmfinetune versions "$name" --store /work/store
+llmfinetune export "$name" --store /begun/store -o "/out/$file"
+llmfinetune versions "$name" --store /begun/store
 `;
 
 const usage = 'usage: node tools/train.mjs CORPUS --config CONFIG.json --out MODEL.gguf [SETTING]...';
@@ -57,7 +57,7 @@ const verb = existsSync(run) && JSON.parse(readFileSync(run, 'utf8')).state !== 
 const mounts = [
   `${path.dirname(path.resolve(corpus))}:/corpus:ro`,
   `${path.dirname(path.resolve(config))}:/config:ro`,
-  `${work}:/work`,
+  `${work}:/begun`,
   `${path.dirname(out)}:/out`,
 ].flatMap(mount => ['--mount', mount]);
 const operands = [
