@@ -741,3 +741,21 @@ test('eval says what an adapter is worth, on the path of inference, and keeps sc
   ok(t, machine, `${FT} merge poet /o/merged.gguf; llmctl load /o/merged.gguf --kv f32 --pages 8`);
   t.true(Math.abs(alone().loss_without - said.loss) < 1e-6, 'merged is as good as applied');
 });
+
+test('tools/train.mjs makes a model from a corpus, the same from the same', t => {
+  const at = (name: string): string => path.join(scratch, name);
+  writeFileSync(at('corpus.txt'), 'the cat sat on the mat. the dog sat on the log. '.repeat(10));
+  writeFileSync(at('small.json'), JSON.stringify({ name: 'small', embedding: 32, layers: 1, heads: 2, context: 32 }));
+  const settings = ['--ctx', '32', '--batch', '4', '--lr', '0.01', '--steps', '6'];
+  for (const out of ['one.gguf', 'two.gguf']) {
+    const given = [at('corpus.txt'), '--config', at('small.json'), '--out', at(out), ...settings];
+    execFileSync(process.execPath, ['tools/train.mjs', ...given], { stdio: ['ignore', 'ignore', 'pipe'] });
+  }
+  t.deepEqual(readFileSync(at('one.gguf')), readFileSync(at('two.gguf')));
+  const machine = power({});
+  const losses = ['one.gguf.work/first.gguf', 'one.gguf'].map(name => {
+    ok(t, machine, `llmctl load /o/${name} --pages 1`);
+    return JSON.parse(ok(t, machine, 'llmfinetune eval /o/corpus.txt --ctx 32 --json')).loss_without;
+  });
+  t.true(losses[1] < losses[0] - 0.5, `${losses.join(' → ')}`);
+});

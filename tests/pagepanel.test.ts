@@ -164,6 +164,28 @@ async function speedIsRight(t: ExecutionContext, page: Page): Promise<void> {
   t.regex(await textOf(page, '#panel-view-speed .caption'), /^[\d.]+ s: [\d.]+ tokens\/s, median wait /);
 }
 
+/** What the curve's table has against the log of the training that the page's own machine has just done. */
+async function trainingIsRight(t: ExecutionContext, page: Page): Promise<void> {
+  await open(page, 'training');
+  const log = await printed(page, 'cut -d, -f1-3 /tmp/store/town/log.jsonl | cut -c1-60');
+  const steps = log.filter(row => row.includes('"loss"'));
+  t.true(steps.length > 0);
+  await comes(
+    t,
+    async () => (await cellsOf(page, 'training')).map(([step, epoch, loss]) => [step, epoch, loss]),
+    steps.map(row => {
+      const { step, epoch, loss } = JSON.parse(`${row.replace(/[,"]*$/, '')}}`) as Record<string, number>;
+      return [String(step), String(epoch), loss!.toFixed(4)];
+    }),
+  );
+  await comes(t, () => textOf(page, '#panel-view-training .command'), '$ llmfinetune plot town');
+  await comes(t, () => textOf(page, '#panel-view-training .numbers dd'), `${steps.length} of ${steps.length}`);
+  await page.waitForSelector('#panel-view-training .uplot canvas', { timeout: 20_000 });
+  await page.focus('#panel-view-training .plot');
+  await press(page, 'End');
+  t.regex(await textOf(page, '#panel-view-training .caption'), /^Step \d+, epoch \d+: loss [\d.]+/);
+}
+
 async function auditIsRight(t: ExecutionContext, page: Page): Promise<void> {
   await open(page, 'audit');
   const [origin, size, root] = await printed(page, 'llmctl audit head');
@@ -364,6 +386,8 @@ async function isAccessible(t: ExecutionContext, page: Page, what: string): Prom
 }
 
 const LOADED = 'llmctl load fable-q4_0';
+const TRAINED =
+  'for n in 1 2 3 4; do echo "Tom $n saw the red ball."; echo "<|endoftext|>"; done > /tmp/town.txt; llmfinetune start /tmp/town.txt town --ctx 16 --steps 3 --val 0.25 --rollback no --quiet --store /tmp/store';
 const SESSIONS =
   'llmctl submit --max-tokens 40 The cat sat on the mat; llmctl submit --max-tokens 40 The dog; llminfer --max-tokens 50 A bird';
 
@@ -376,12 +400,13 @@ for (const [name, file] of BROWSERS) {
     const { url } = await servedPage(t);
     const browser = await launched(t, name, file);
     const page = await visit(browser, url, 1600, 1000);
-    await printed(page, `${LOADED}; ${SESSIONS}`);
+    await printed(page, `${LOADED}; ${TRAINED}; ${SESSIONS}`);
     for (const holds of [
       memoryIsRight,
       pagesAreRight,
       scheduleIsRight,
       speedIsRight,
+      trainingIsRight,
       auditIsRight,
       insideIsRight,
       isUsedByKeys,

@@ -790,3 +790,22 @@ test('under fixed priorities a training is the least urgent of all, in round rob
   t.is(shares[0], 0);
   t.true(shares[1]! > 0.3 && shares[1]! < 0.95);
 });
+
+test('a processor that is held in passes runs slices in one go, to the same bytes', t => {
+  const outcomes = (['op', null] as const).map(stopAt => {
+    const bench = trained('lora');
+    given(bench.give(DATA[0]!));
+    const handle = bench.accepted('Once upon a time', { maxTokens: 4, temp: 0 });
+    bench.kernel.stopAt = stopAt;
+    let stops = 0;
+    while (bench.isBusy || bench.report(handle).endedNs === 0) if (bench.kernel.run(1) === 'stopped') stops++;
+    t.is(stops > 0, stopAt !== null);
+    return [
+      bench.finish(handle).tokens,
+      hex(bench.vector('parameters')),
+      bench.state.cycles,
+      bench.kernel.clock.cycles(),
+    ];
+  });
+  t.deepEqual(outcomes[0], outcomes[1]);
+});

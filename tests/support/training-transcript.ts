@@ -16,7 +16,7 @@ const EXAMPLES = [
   .join('\n');
 
 const START = 'llmfinetune start /tmp/town.jsonl';
-const COMMON = '--steps 3 --batch 2 --ctx 32 --val 0.2 --json --store /tmp/store';
+const COMMON = '--steps 3 --batch 2 --ctx 32 --val 0.2 --rollback no --json --store /tmp/store';
 const COMMANDS = [
   'llmctl load /models/fable-q4_0.gguf --ctx 64 --sessions 2 --pages 4',
   `${START} pairs --targets q,k,v,o,gate,up,down ${COMMON}`,

@@ -1,11 +1,12 @@
 // A training as the store keeps it: run.json says everything that decides what it computes, and what has become of it. Whether it is under way
 // is asked of the machine: a process of that number, begun at that time, since this power-on.
 
-import { E, utf8Encode } from '../../../kernel/abi/index.ts';
+import { E, LIMITS, O, utf8Decode, utf8Encode } from '../../../kernel/abi/index.ts';
 import { join, readText } from '../files.ts';
 import { times } from '../fmt.ts';
 import { processTable } from '../processes.ts';
 import type { Context } from '../program.ts';
+import { writeAll } from '../stdio.ts';
 import type { Course } from './loop.ts';
 import { writeFile } from './model-file.ts';
 import type { Settings } from './options.ts';
@@ -46,6 +47,20 @@ export function* thisProcess(ctx: Caller): Generator<void, Run['process'], void>
   const rows = yield* processTable(sys);
   const row = typeof rows === 'number' ? undefined : rows.find(r => r.pid === pid);
   return { pid, startNs: row?.startNs ?? 0, bootEpoch: (yield* times(sys)).bootEpochSeconds };
+}
+
+/** Where whoever watches from outside finds the training that began last: one line, the directory it is kept in. */
+const LAST_PATH = '/tmp/llmfinetune';
+
+/** Says there that this is the one. Where the file is another user's, that user's stays announced. */
+export function* announce({ sys }: Pick<Caller, 'sys'>, { directory }: Place): Generator<void, void, void> {
+  const here = new Uint8Array(LIMITS.pathBytes);
+  const n = yield* sys.getcwd(here);
+  const path = directory.startsWith('/') ? directory : join(utf8Decode(here, 0, Math.max(0, n)), directory);
+  const fd = yield* sys.open(LAST_PATH, O.WRONLY | O.CREAT | O.TRUNC, 0o644);
+  if (fd < 0) return;
+  yield* writeAll(sys, fd, utf8Encode(`${path}\n`));
+  yield* sys.close(fd);
 }
 
 /** Whether the process of a run is there. */

@@ -21,7 +21,7 @@ import { settingsJson, settingsOf, trainOptionsOf, vectorsOf } from './options.t
 import type { Settings, settingOptions } from './options.ts';
 import { prepareData } from './prepare.ts';
 import type { Prepared } from './prepare.ts';
-import { bestPath, dataPath, indexPath, isUnderWay, readRun, thisProcess, writeRun } from './run.ts';
+import { announce, bestPath, dataPath, indexPath, isUnderWay, readRun, thisProcess, writeRun } from './run.ts';
 import type { Run } from './run.ts';
 import { Sequences } from './sequences.ts';
 import { commit, openPlace, writeTrained } from './store.ts';
@@ -236,6 +236,7 @@ class Training implements Keeper {
     const log = yield* LogWriter.open(ctx, place.logPath, progress.logBytes);
     if (typeof log === 'number') return log;
     this.log = log;
+    yield* announce(ctx, place);
     const data = yield* sys.open(dataPath(place), O.RDONLY, 0);
     const index = data < 0 ? data : yield* sys.open(indexPath(place), O.RDONLY, 0);
     if (index < 0) return yield* ctx.failCall(dataPath(place), -index);
