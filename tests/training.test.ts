@@ -486,7 +486,7 @@ test('options that are none are refused one by one, and nothing has changed', t 
     else t.regex(refusedWith(r), message);
   }
   t.is(bench.machine.arena.remaining(), free);
-  t.is(bench.trainer.text(), '');
+  t.is(bench.trainer.text(0), '');
 });
 
 test('batches that are none are refused, and the next one is taken', t => {
@@ -555,7 +555,7 @@ test('while a training is open no other model, processor or training comes; its 
   bench.close(); // in the middle of a batch
   t.is(given(bench.service.quotas.get(0)).cyclesReserved, 0);
   t.true(bench.machine.arena.remaining() > free);
-  t.is(bench.trainer.text(), '');
+  t.is(bench.trainer.text(0), '');
   t.is(ok(bench.machine, 'llmctl unload; echo $?'), '0\n');
 });
 
@@ -697,7 +697,7 @@ test('every call of training misused ends in an errno', t => {
     return 0; // and it ends with its batch under way
   });
   t.deepEqual(wrong, []);
-  t.is(bench.trainer.text(), '');
+  t.is(bench.trainer.text(0), '');
   let others = 0;
   bench.open(optionsOf('lora'));
   run(
@@ -721,6 +721,7 @@ test('/proc/training, /proc/traintensors and the audit log say what there is and
       .split('\n')
       .map(line => line.split(' ') as [string, string]),
   );
+  t.is(ok(machine, "su user -c 'cat /proc/training'"), 'uid 0\n');
   t.is(figures.get('state'), 'idle');
   t.is(figures.get('matrices'), 'q,v');
   t.is(figures.get('steps'), '1');
@@ -738,7 +739,6 @@ test('/proc/training, /proc/traintensors and the audit log say what there is and
     .split('\n')
     .map(line => JSON.parse(line) as Record<string, unknown>)
     .filter(entry => entry['arena8.op'] === 'finetune');
-  t.log(entries);
   const [opened, closed] = entries;
   t.is(entries.length, 2);
   t.is(opened!['arena8.name'], 'open');
