@@ -30,7 +30,11 @@ export type Scales = Pick<Options, (typeof SCALES)[number]>;
 export function checkName(name: string): string | Refusal {
   const most = LIMITS.adapterNameBytes;
   if (/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name) && name.length <= most && name !== NO_ADAPTER) return name;
-  return refuse('INVAL', 7001, `adapter name ${shown(name)}: 1 to ${most} letters, digits and . _ - are a name`);
+  return refuse(
+    'INVAL',
+    7001,
+    `adapter name ${shown(name)}: a name has 1 to ${most} letters, digits and . _ -, and is not ${NO_ADAPTER}`,
+  );
 }
 
 /** What an adapter from that file is called where nobody says otherwise. */

@@ -624,7 +624,7 @@ export class Kernel {
     proc('plan', () => this.stepView().plan());
     proc('diskmodels', () => this.disks.modelsText());
     proc('trace', () => this.trace.text());
-    proc('training', () => this.sessions.training.text());
+    proc('training', () => this.sessions.training.text(this.reader()));
     proc('traintensors', () => this.sessions.training.tensorsText());
   }
 

@@ -163,6 +163,10 @@ export function streamingOf(
   return { tiles, streamed: bodyBytes + headBytes, pinned: pinnedBytes };
 }
 
+/** Regions that a refusal names; those that most models do without, where they take anything. */
+const SAID = ['weights', 'adapters', 'stream', 'kv', 'vocabulary'] as const;
+const OFTEN_NONE: ReadonlySet<keyof EngineBudget> = new Set(['adapters', 'stream']);
+
 /** `a, b`. */
 const namesOf = ({ adapters }: Loaded): string => adapters.map(a => a.name).join(', ');
 
@@ -234,38 +238,32 @@ export class Loader {
 
   private loadAs(wanted: Wanted, expected: string): Refusal | null {
     const { path, request, keeps } = wanted;
-    return this.withAdapters(wanted.adapters, adapters =>
-      this.withImage(
-        path,
-        (image, file) => {
-          const prepared = this.prepare(image, { ...request, ...keeps }, adapters);
-          if (isRefusal(prepared)) return prepared;
-          if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
-          const { ctx } = prepared.options;
-          const digest = this.digestExpected(file, image, expected);
-          if (isRefusal(digest)) return digest;
-          const voucher = this.packages.admit({ path, size: image.fileBytes, digest }, ctx);
-          if (isRefusal(voucher)) return voucher;
-          for (const {
-            path: beside,
-            digest: its,
-            image: { fileBytes: size },
-          } of adapters) {
-            const refused = this.packages.admit({ path: beside, size, digest: its }, ctx);
-            if (isRefusal(refused)) return { ...refused, message: `${beside}: ${refused.message}` };
-          }
-          const known = adapters.map(({ name, path: at, digest: its, scale }) => ({
-            name,
-            path: at,
-            digest: its,
-            scale,
-          }));
-          const from = { ...wanted, adapters: known, file, digest, voucher };
-          return this.replace(prepared, prepared.budget, from);
-        },
-        adapters.map(a => a.path),
-      ),
-    );
+    const beside = wanted.adapters.map(adapter => adapter.path);
+    return this.withAdapters(wanted.adapters, adapters => {
+      const load = (image: ModelImage, file: OpenFile): Refusal | null => {
+        const prepared = this.prepare(image, { ...request, ...keeps }, adapters);
+        if (isRefusal(prepared)) return prepared;
+        if (prepared.budget === null) return refuse('NOMEM', 1003, prepared.report.message);
+        const digest = this.digestExpected(file, image, expected);
+        if (isRefusal(digest)) return digest;
+        const { ctx } = prepared.options;
+        const voucher = this.packages.admit({ path, size: image.fileBytes, digest }, ctx);
+        const refused = isRefusal(voucher) ? voucher : this.admitAdapters(adapters, ctx);
+        if (isRefusal(voucher) || refused !== null) return refused;
+        const hashed = wanted.adapters.map((wish, i) => ({ ...wish, digest: adapters[i]!.digest }));
+        return this.replace(prepared, prepared.budget, { ...wanted, adapters: hashed, file, digest, voucher });
+      };
+      return this.withImage(path, load, beside);
+    });
+  }
+
+  /** What holds for models holds for what is put beside them. */
+  private admitAdapters(adapters: readonly AdapterUse[], ctx: number): Refusal | null {
+    for (const { path, digest, image } of adapters) {
+      const voucher = this.packages.admit({ path, size: image.fileBytes, digest }, ctx);
+      if (isRefusal(voucher)) return { ...voucher, message: `${path}: ${voucher.message}` };
+    }
+    return null;
   }
 
   /** Puts an adapter beside the loaded model, in place of one of the same name. */
@@ -569,10 +567,7 @@ export class Loader {
     const over = total - this.arena.capacity;
     const typeThatFits = fits || options.tileBytes > 0 ? '' : this.typeThatFits(image, over);
     const all = typeThatFits === '' ? ways : [...ways, `${typeThatFits} weights`];
-    const always = (r: keyof EngineBudget): boolean => r !== 'stream' && r !== 'adapters';
-    const named = (['weights', 'adapters', 'stream', 'kv', 'vocabulary'] as const).filter(
-      r => budget[r] > 0 || always(r),
-    );
+    const named = SAID.filter(r => budget[r] > 0 || !OFTEN_NONE.has(r));
     const other = total - named.reduce((sum, region) => sum + budget[region], 0);
     const message = fits
       ? ''

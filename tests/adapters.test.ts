@@ -6,8 +6,20 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { boot, type Machine } from '../boot/index.ts';
+import { Roots } from '../kernel/adapters.ts';
+import { fit } from '../kernel/fit.ts';
 import { TransformerDriver } from '../drivers/engine/transformer/driver.ts';
-import { ADAPTER_COLUMNS, GGML_TYPE, KV_TYPES, LIMITS, type AdapterUse, type Engine } from '../kernel/abi/index.ts';
+import {
+  ADAPTER_COLUMNS,
+  ENGINE_REGIONS,
+  GGML_TYPE,
+  KV_TYPES,
+  LIMITS,
+  LOAD_DEFAULTS,
+  RESIDENCY,
+  type AdapterUse,
+  type Engine,
+} from '../kernel/abi/index.ts';
 import { accepted, BUILDS, canRun, random, Rig, soak, type LoadedModel, type RigOptions } from './harness.ts';
 import {
   FORMS,
@@ -28,6 +40,7 @@ import {
   type Pair,
 } from './support/adapters.ts';
 import { json, ok, refused } from './support/commands.ts';
+import { IDENTITY, RECIPIENT } from './support/replaying.ts';
 
 const { F32, F16, BF16 } = GGML_TYPE;
 const builds = BUILDS.filter(canRun);
@@ -309,6 +322,48 @@ test('streamed, prelinked, with every type of keys and values: the same to the b
   }
 });
 
+test('charges lie within the bounds said before, whatever the scales; one that drives logits to infinity faults alone', t => {
+  const machine = machineWith(t, { 'warm.gguf': warm.file });
+  const charged = (choice: string): readonly number[] => {
+    const line = `${INFER} ${choice} Once upon a time`;
+    const { cycles, bcet_cycles: least, wcet_cycles: most } = json<Record<string, number>>(machine, line);
+    t.true(least! <= cycles! && cycles! <= most!, choice);
+    return [cycles!, least!, most!];
+  };
+  const [without] = charged('');
+  ok(machine, 'llmfinetune apply /host/warm.gguf');
+  const [with_] = charged('');
+  t.true(with_! > without!);
+  t.deepEqual(
+    charged('--adapter none').slice(1),
+    charged('').slice(1),
+    'what is said before does not depend on scales',
+  );
+  const good = said(machine);
+  const id = ok(machine, 'llmctl submit --seed 7 --max-tokens 24 Once upon a time').trim();
+  refused(t, machine, 'llminfer --adapter warm:1e30 Once upon a time', 1, /fault/i);
+  const { tokens, logits_sum } = json<Said>(machine, `llminfer --json --attach ${id}`);
+  t.deepEqual({ tokens, logits_sum }, good);
+});
+
+test('equal scales have one root, others another; forgotten ones come back as new ones', t => {
+  const roots = new Roots();
+  t.is(roots.of([]), 0);
+  t.is(roots.of([0, -0]), 0);
+  const first = roots.of([0.5, 1]);
+  t.true(first < 0);
+  t.is(roots.of([0.5, 1]), first);
+  t.not(roots.of([1, 0.5]), first);
+  const seen = new Set([0, first]);
+  for (let i = 0; i < 2 * LIMITS.scaleSetsMax; i++) {
+    const root = roots.of([i, 2]);
+    t.false(seen.has(root) && root !== first);
+    seen.add(root);
+    if (i < LIMITS.scaleSetsMax) t.is(roots.of([0.5, 1]), first, 'what is used stays');
+  }
+  t.false(seen.has(roots.of([0.5, 1])));
+});
+
 test('what others have computed is found under the same scales alone; a continuation keeps them', t => {
   const machine = machineWith(t, { 'warm.gguf': warm.file });
   const prompt =
@@ -360,6 +415,7 @@ test('a look into a step computes with the scales of its session', t => {
     /^body +LORA +dst=query rows=128 k=128 a=warm:blk\.0\.attn_q\.weight\.lora_a b=warm:\S+ rank=4 src=normed /m,
   );
   t.regex(ok(machine, 'llmctl plan --cost'), /LORA/);
+  t.regex(ok(machine, 'cat /proc/plan'), /LORA/);
 });
 
 // ── What is refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -457,7 +513,7 @@ test('a file with a mistake is refused in one line, and everything is as it was'
     machine.kernel.loader.current()!.planDigest,
     regionDigest(machine, 'weights'),
     regionDigest(machine, 'adapters'),
-    ok(machine, 'cat /proc/adapters /proc/models /proc/arena'),
+    ok(machine, "cat /proc/adapters /proc/models; cut -d' ' -f1-5 /proc/arena"),
   ];
   const [before, heard] = [state(), said(machine)];
   for (const [i, [what, [, message]]] of Object.entries(MISTAKES).entries()) {
@@ -475,9 +531,9 @@ test('a file with a mistake is refused in one line, and everything is as it was'
     machine,
     'llmfinetune apply "/host/two words.gguf"',
     1,
-    /adapter name .*two words.*: 1 to 32 letters, digits/,
+    /adapter name .*two words.*: a name has 1 to 32 letters, digits/,
   );
-  refused(t, machine, 'llmfinetune apply /host/none.gguf', 1, /\/host\/none\.gguf: .*No such file/);
+  refused(t, machine, 'llmfinetune apply /host/absent.gguf', 1, /\/host\/absent\.gguf: .*No such file/);
   refused(t, machine, 'llmfinetune detach cold', 1, /no adapter cold is applied: warm/);
   refused(
     t,
@@ -510,9 +566,9 @@ test('while a session is there adapters stay as they are; who may not manage app
   ok(machine, `llmctl cancel ${id}; llmctl cancel ${id}`);
   drain(machine);
   ok(machine, 'chmod 644 /host/warm.gguf 2> /dev/null; cp /host/warm.gguf /tmp/w.gguf');
-  const guest = machine.exec('su guest -c "llmfinetune apply /tmp/w.gguf"');
-  t.not(guest.status, 0);
-  t.regex(guest.stderr, /may not manage adapters/);
+  const rights = machine.exec('su auditor -c "llmfinetune apply /tmp/w.gguf"');
+  t.is(rights.status, 1);
+  t.regex(rights.stderr, /user auditor may not manage adapters: \/etc\/llm\/rights:\d+ decides/);
   ok(machine, 'llmctl policy enforce');
   refused(
     t,
@@ -521,4 +577,203 @@ test('while a session is there adapters stay as they are; who may not manage app
     1,
     /\/host\/warm\.gguf: SignatureFailure: nobody has signed it \(policy enforce\)/,
   );
+});
+
+// ── Budgets ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What factors of that rank take in the arena. */
+const bytes = (rank: number): number => FABLE.reduce((sum, { k, rows }) => sum + 4 * rank * (k + rows), 0);
+
+test('what adapters take is said before and taken to the byte; one byte less is refused with the sum and what would fit', t => {
+  const machine = machineWith(t, { 'warm.gguf': warm.file, 'cold.gguf': cold.file });
+  ok(machine, 'llmctl load fable-q4_0 --ctx 64 --batch 4 --sessions 2 --pages 4');
+  const { loader } = machine.kernel;
+  const bare = loader.current()!.report;
+  ok(machine, 'llmfinetune apply /host/warm.gguf; llmfinetune apply /host/cold.gguf');
+  const { report, budget } = loader.current()!;
+  t.is(report.adapters, bytes(4) + bytes(6));
+  t.is(report.slotBytes, bare.slotBytes + LIMITS.arenaAlign, 'two scales');
+  t.is(report.total, loader.arena.usage().offset);
+  t.deepEqual([report.ctx, report.batch, report.sessions, report.pages], [64, 4, 2, 4]);
+  const regions = ENGINE_REGIONS.reduce((sum, region) => sum + budget[region], report.fixed);
+  t.is(report.total, regions);
+  const rows = ok(machine, 'cat /proc/adapters').split('\n');
+  t.deepEqual(
+    rows.slice(1, 3).map(row => row.split('\t').slice(3)),
+    [
+      ['4', '8', '1', '18', `${bytes(4)}`],
+      ['6', '8', '1', '18', `${bytes(6)}`],
+    ],
+  );
+  t.regex(ok(machine, 'cat /proc/arena'), /adapters/);
+  t.regex(ok(machine, 'llmctl status'), /adapters +warm 1, cold 1\n/);
+  t.deepEqual(
+    json<{ adapters: { name: string; bytes: number }[] }>(machine, 'llmctl status --json').adapters.map(a => [
+      a.name,
+      a.bytes,
+    ]),
+    [
+      ['warm', bytes(4)],
+      ['cold', bytes(6)],
+    ],
+  );
+
+  // The same load, in a machine that has one byte less.
+  const rig = new Rig(builds[0]!);
+  const file = readFileSync('images/models/fable-q4_0.gguf');
+  const driver = new TransformerDriver({ ...rig, tokenizer: rig.tokenizer() });
+  const image = accepted(rig.image(file));
+  const model = { driver, image, shape: accepted(driver.describe(image)) };
+  const uses = [use(rig, warm, 0), use(rig, cold, 1)];
+  const request = {
+    ...LOAD_DEFAULTS,
+    ctx: 64,
+    batch: 4,
+    sessions: 2,
+    pages: 4,
+    draws: report.draws,
+    stream: RESIDENCY.resident,
+  };
+  const room = { fixed: report.fixed, capacity: report.total };
+  const whole = accepted(fit(model, request, room, uses));
+  t.deepEqual([whole.fits, whole.total], [true, report.total]);
+  const less = accepted(fit(model, request, { ...room, capacity: report.total - 1 }, uses));
+  t.deepEqual([less.fits, less.total], [false, report.total]);
+  t.true(less.ways.includes('no adapters'), less.ways.join());
+  t.true(
+    less.ways.some(way => way.startsWith('context ')),
+    less.ways.join(),
+  );
+});
+
+test('an adapter that does not fit is refused with the sum; what was left open gives way before the context does', t => {
+  const huge = fableAdapter(5, { rank: 170 });
+  const machine = machineWith(t, { 'warm.gguf': warm.file, 'huge.gguf': huge.file });
+  const info = (): { ctx: number; pages: number; tile_bytes: number } => json(machine, 'llmctl info --json');
+  const before = info();
+  ok(machine, 'llmfinetune apply /host/huge.gguf'); // 3.9 MB of factors
+  const after = info();
+  t.is(after.ctx, before.ctx);
+  t.true(after.pages < before.pages);
+  t.is(after.tile_bytes, 0);
+  refused(
+    t,
+    machine,
+    'cp /host/huge.gguf /tmp/more.gguf; llmfinetune apply /tmp/more.gguf',
+    1,
+    /ENOMEM 1003 .*need=\d+ have=8388608 over=\d+ \(weights \d+ \+ adapters \d+ \+ kv \d+ .*would fit: .*no adapters/,
+  );
+  t.deepEqual(info(), after);
+});
+
+// ── Records ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Line {
+  readonly record: number;
+  readonly op: string;
+  readonly result: string;
+  readonly reason?: string;
+}
+const replayedLines = (machine: Machine, options = ''): Line[] =>
+  machine
+    .exec(`llmctl audit replay --all --json ${options}`)
+    .stdout.trimEnd()
+    .split('\n')
+    .slice(0, -1)
+    .map(line => JSON.parse(line) as Line);
+
+const digest = ({ file }: Adapter): string => createHash('sha256').update(file).digest('hex');
+
+test('records name adapters and scales; requests are run again with them, or it is said which file is missing', t => {
+  const machine = machineWith(t, { 'warm.gguf': warm.file, 'cold.gguf': cold.file });
+  ok(machine, 'llmctl audit content on ' + RECIPIENT);
+  ok(
+    machine,
+    'cp /host/cold.gguf /tmp/cold.gguf; llmfinetune apply /host/warm.gguf --scale 0.3; llmfinetune apply /tmp/cold.gguf',
+  );
+  const lines = ['', '--adapter none', '--adapter cold:-0.1', '--adapter warm --adapter cold'];
+  for (const choice of lines) ok(machine, `llminfer --seed 7 --max-tokens 8 ${choice} Once upon a time`);
+  ok(machine, 'llmctl perplexity --adapter warm /usr/share/labs/budget.md > /tmp/p');
+  ok(machine, 'llmfinetune detach cold');
+  ok(machine, 'llminfer --seed 7 --max-tokens 8 Once upon a time');
+  interface Shown {
+    readonly [name: string]: unknown;
+  }
+  const records = (op: string): Shown[] =>
+    ok(machine, `llmctl audit list --json --op ${op}`)
+      .trimEnd()
+      .split('\n')
+      .map(line => JSON.parse(line) as Shown);
+  const both = [`warm:${digest(warm)}:0.3`, `cold:${digest(cold)}:1`];
+  t.deepEqual(
+    records('apply').map(r => [
+      r['arena8.name'],
+      r['arena8.path'],
+      r['arena8.digest'],
+      r['arena8.value'],
+      r['arena8.adapters'],
+    ]),
+    [
+      ['warm', '/host/warm.gguf', digest(warm), 'scale 0.3', both.slice(0, 1)],
+      ['cold', '/tmp/cold.gguf', digest(cold), 'scale 1', both],
+    ],
+  );
+  t.deepEqual(
+    records('detach').map(r => r['arena8.name']),
+    ['cold'],
+  );
+  t.deepEqual(
+    records('infer').map(r => [r['arena8.adapters'], r['arena8.request.scales']]),
+    [
+      [both, undefined],
+      [both, ['0', '0']],
+      [both, ['0', '-0.1']],
+      [both, undefined],
+      [both.slice(0, 1), undefined],
+    ],
+  );
+  t.deepEqual(
+    records('score').map(r => r['arena8.request.scales']),
+    [['0.3', '0']],
+  );
+
+  const identity = '/tmp/identity';
+  ok(machine, `echo ${IDENTITY} > ${identity}`);
+  const state = (): string => ok(machine, 'cat /proc/adapters; llmctl info');
+  const before = state();
+  const agree = replayedLines(machine, `--identity ${identity}`).filter(line => line.result === 'agrees');
+  t.is(agree.length, 6);
+  t.is(state(), before);
+  ok(machine, 'mv /tmp/cold.gguf /tmp/elsewhere.gguf');
+  const again = replayedLines(machine, `--identity ${identity}`).filter(line => line.op === 'infer');
+  const missing = `no adapter cold with the digest ${digest(cold).slice(0, 16)}…: /tmp/cold.gguf is not there`;
+  const reasons = again.slice(0, 5).map(line => line.reason ?? line.result); // behind them come those that were run again
+  t.deepEqual(reasons, [missing, missing, missing, missing, 'agrees']);
+  t.is(state(), before);
+
+  const { payload } = json<{ payload: string }>(machine, 'llmctl attest');
+  const statement = JSON.parse(Buffer.from(payload, 'base64').toString()) as {
+    subject: { name: string; digest: { sha256: string } }[];
+    predicate: { model: { adapters: unknown } };
+  };
+  t.deepEqual(statement.subject.at(-1), { name: 'adapter/warm', digest: { sha256: digest(warm) } });
+  t.deepEqual(statement.predicate.model.adapters, [{ name: 'warm', scale: '0.3' }]);
+});
+
+test('a rollback and a way back from the stub bring adapters with the model; a load brings none', t => {
+  const machine = machineWith(t, { 'warm.gguf': warm.file });
+  ok(machine, 'llmfinetune apply /host/warm.gguf');
+  const heard = said(machine);
+  const names = (): string => ok(machine, 'cut -f1 /proc/adapters | tail -n +2');
+  ok(machine, 'llmctl backend stub; llmctl backend transformer');
+  t.is(names(), 'warm\n');
+  t.deepEqual(said(machine), heard);
+  ok(machine, 'llmctl load fable-q8_0');
+  t.is(names(), '');
+  ok(machine, 'llmctl rollback');
+  t.is(names(), 'warm\n');
+  t.deepEqual(said(machine), heard);
+  ok(machine, 'llmctl unload');
+  t.is(names(), '');
+  refused(t, machine, 'llmfinetune apply /host/warm.gguf', 1, /no model loaded/);
 });

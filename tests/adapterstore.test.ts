@@ -11,16 +11,14 @@ import { gguf } from '@huggingface/gguf';
 import { boot, type Machine } from '../boot/index.ts';
 import { directory } from '../boot/host-directory.ts';
 import { listedDirectory, memoryFile } from '../boot/listed-directory.ts';
-import { E, isRefusal } from '../kernel/abi/index.ts';
-import { readCpio, writeCpio } from '../vfs/cpio.ts';
 import { driftOf } from '../shell/lib/finetune/drift.ts';
 import { soak } from './harness.ts';
 import { walkGguf } from './reference/gguf-walk.ts';
+import { bare, StoreDirectory } from './support/adapter-store.ts';
 import { makeRandom } from './support/arena.ts';
 import { ggufFile, type FileSpec } from './support/gguf.ts';
-import { PowerCut, PowerDirectory, type Cut } from './support/power.ts';
+import { PowerCut, type Cut } from './support/power.ts';
 
-const image = readFileSync('build/boot.cpio');
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'adapterstore-'));
 test.after.always(() => rmSync(scratch, { recursive: true }));
 
@@ -91,44 +89,6 @@ const pair = (times = 1, type: 0 | 1 | 30 = 0): Half[] => [
   { name: 'blk.0.attn_q.weight.lora_a', shape: [3, 1], values: [times, 0, -times], type },
   { name: 'blk.0.attn_q.weight.lora_b', shape: [1, 2], values: [0.5, -1], type },
 ];
-
-/** A directory of the host whose power can be cut, with names that can be changed. */
-class StoreDirectory extends PowerDirectory {
-  override remove(name: string): number {
-    if (!this.files.has(name)) return -E.NOENT;
-    return this.act(torn => {
-      if (!torn) this.files.delete(name);
-      return 0;
-    });
-  }
-  override rename(from: string, to: string): number {
-    const bytes = this.files.get(from);
-    if (bytes === undefined) return -E.NOENT;
-    return this.act(torn => {
-      if (torn) return 0;
-      this.files.set(to, bytes);
-      this.files.delete(from);
-      return 0;
-    });
-  }
-  override survivor(): StoreDirectory {
-    return new StoreDirectory(new Map([...this.files].map(([name, bytes]) => [name, bytes.slice()])));
-  }
-}
-
-/** Without models: such a machine is on at once. */
-const bare = (() => {
-  const entries = readCpio(image);
-  if (isRefusal(entries)) throw new Error(entries.message);
-  return writeCpio(
-    entries
-      .filter(({ name }) => !name.startsWith('models/'))
-      .map(({ name, kind, mode, uid, dataAt, bytes }) => {
-        const data = name === 'etc/model' ? new Uint8Array(0) : image.subarray(dataAt, dataAt + bytes);
-        return { name, kind, mode, owner: uid, data };
-      }),
-  );
-})();
 
 /** A machine with these files in /in and the store in /s. */
 const power = (files: Readonly<Record<string, Uint8Array>> = {}, store = new StoreDirectory(), from = bare): Machine =>
@@ -780,4 +740,22 @@ test('eval says what an adapter is worth, on the path of inference, and keeps sc
 
   ok(t, machine, `${FT} merge poet /o/merged.gguf; llmctl load /o/merged.gguf --kv f32 --pages 8`);
   t.true(Math.abs(alone().loss_without - said.loss) < 1e-6, 'merged is as good as applied');
+});
+
+test('tools/train.mjs makes a model from a corpus, the same from the same', t => {
+  const at = (name: string): string => path.join(scratch, name);
+  writeFileSync(at('corpus.txt'), 'the cat sat on the mat. the dog sat on the log. '.repeat(10));
+  writeFileSync(at('small.json'), JSON.stringify({ name: 'small', embedding: 32, layers: 1, heads: 2, context: 32 }));
+  const settings = ['--ctx', '32', '--batch', '4', '--lr', '0.01', '--steps', '6'];
+  for (const out of ['one.gguf', 'two.gguf']) {
+    const given = [at('corpus.txt'), '--config', at('small.json'), '--out', at(out), ...settings];
+    execFileSync(process.execPath, ['tools/train.mjs', ...given], { stdio: ['ignore', 'ignore', 'pipe'] });
+  }
+  t.deepEqual(readFileSync(at('one.gguf')), readFileSync(at('two.gguf')));
+  const machine = power({});
+  const losses = ['one.gguf.work/first.gguf', 'one.gguf'].map(name => {
+    ok(t, machine, `llmctl load /o/${name} --pages 1`);
+    return JSON.parse(ok(t, machine, 'llmfinetune eval /o/corpus.txt --ctx 32 --json')).loss_without;
+  });
+  t.true(losses[1] < losses[0] - 0.5, `${losses.join(' → ')}`);
 });

@@ -12,10 +12,11 @@ import { courseOf, heldOutAt, trainedAt } from '../shell/lib/finetune/loop.ts';
 import { settingsOf } from '../shell/lib/finetune/options.ts';
 import type { Settings } from '../shell/lib/finetune/options.ts';
 import type { Input } from '../shell/lib/stdio.ts';
-import { utf8Decode } from '../kernel/abi/index.ts';
+import { utf8Decode, utf8Encode } from '../kernel/abi/index.ts';
 import { soak } from './harness.ts';
 import { StoreDirectory, storeMachine } from './support/adapter-store.ts';
 import { json, ok, refused } from './support/commands.ts';
+import { MachineSeat } from './support/terminal.ts';
 
 // ── Beneath ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -545,4 +546,133 @@ test('power cut at any change of a file: what is there goes on to the same bytes
       }
       t.deepEqual(outcome(rest), { version: uninterrupted.version, log: uninterrupted.log }, `${at} ${cut}`);
     }
+});
+
+test('cancelled in the background: its checkpoint is there, status tells, and resume ends with the same bytes', t => {
+  const store = new StoreDirectory();
+  const machine = trainer(store);
+  const line = 'start /in/d.json x --epochs 20 --batch 2 --val 0.25 --lr 0.02';
+  const script = [
+    `llmfinetune ${line} &`,
+    'while [ ! -s /s/x/log.jsonl ]; do sleep 0.05; done',
+    'llmfinetune status --json x',
+    'llmfinetune start /in/d.json x',
+    'llmfinetune start /in/d.json y',
+    'llmctl load /in/tiny.gguf',
+    'llmfinetune cancel x',
+    'wait',
+    'llmfinetune cancel x',
+    'llmfinetune start /in/d.json x',
+  ];
+  const { stdout, stderr } = machine.exec(`export LLM_ADAPTERS=/s\n${script.join('\n')}`);
+  const [status = '', cancelled = ''] = stdout.trimEnd().split('\n');
+  const seen = JSON.parse(status) as Record<string, unknown>;
+  t.like(seen, { name: 'x', state: 'running', method: 'lora', data: '/in/d.json', steps: 100, steps_per_epoch: 5 });
+  t.regex(cancelled, /^x: stopped after step [0-9]+ of 100; 'llmfinetune resume x' goes on$/);
+  const told = stderr.trimEnd().split('\n');
+  t.is(told.length, 6, stderr);
+  t.regex(told[0]!, /^llmfinetune: x: is being trained \(process [0-9]+\); 'llmfinetune cancel x' stops it$/);
+  t.regex(told[1]!, /EBUSY/);
+  t.regex(told[2]!, /^llmctl: .*EBUSY .* training 1 of user root is open$/);
+  t.regex(told[3]!, /^llmfinetune: x: stopped after step [0-9]+ of 100; 'llmfinetune resume x' goes on$/);
+  t.is(told[4], 'llmfinetune: x: is not being trained: its training is stopped');
+  t.regex(
+    told[5]!,
+    /^llmfinetune: x: its training has not ended: 'llmfinetune resume x' goes on, --restart begins anew$/,
+  );
+  ok(machine, `${FT} resume x --quiet`);
+  const whole = new StoreDirectory();
+  ok(trainer(whole), `${FT} ${line}`);
+  t.deepEqual(outcome(store), outcome(whole));
+  refused(t, machine, `${FT} resume x`, 1, 'llmfinetune: x: its training has ended: llmfinetune versions x');
+});
+
+test('another model is loaded: a training cannot go on, and says with which it could', t => {
+  const store = new StoreDirectory();
+  const other = Buffer.from(tiny);
+  other[other.length - 1]! ^= 1;
+  const machine = trainer(store, { 'other.gguf': other });
+  machine.exec(
+    `${FT} start /in/d.json x --steps 500 & while [ ! -s /s/x/log.jsonl ]; do sleep 0.05; done; kill $!; wait`,
+  );
+  ok(machine, 'llmctl load /in/other.gguf');
+  refused(
+    t,
+    machine,
+    `${FT} resume x`,
+    1,
+    'llmfinetune: x: was trained on /in/tiny.gguf, which is not loaded: llmctl load /in/tiny.gguf',
+  );
+  t.regex(ok(machine, `${FT} status x`), /\nx +stopped +lora +[0-9]+ +500 /);
+});
+
+test('a quota of cycles ends a training; with another one it goes on', t => {
+  const machine = trainer();
+  ok(machine, 'llmctl quota user --cycles 300000000');
+  const start = machine.exec("su user -c 'llmfinetune start /in/d.json x --steps 60 --store ~/a'");
+  t.is(start.status, 1);
+  t.regex(start.stderr, /^llmfinetune: x: EDQUOT .*\nllmfinetune: x: stopped after step [0-9]+ of 60; /);
+  ok(machine, 'llmctl quota user --cycles 0');
+  t.regex(ok(machine, "su user -c 'llmfinetune resume x --store ~/a'"), /^x v1 /);
+});
+
+test('early ends: patience, the distance that is allowed, and a held-out loss that never falls', t => {
+  const machine = trainer();
+  const last = (options: string) => lines(machine, `${FT} start /in/d.json x --json --restart ${options}`).at(-1)!;
+  t.like(last('--steps 200 --lr 0.3 --clip 0 --val 0.25 --every 1 --patience 3'), { ended: 'patience' });
+  const far = last('--steps 200 --lr 0.02 --max-delta 0.5');
+  t.like(far, { ended: 'frozen' });
+  t.true(Number(far['steps']) < 200);
+  const distances = ok(machine, 'grep -o distance.:[0-9.]* /s/x/log.jsonl')
+    .trim()
+    .split('\n')
+    .map(d => Number(d.split(':')[1]));
+  t.true(distances.every(d => d <= 0.5) && distances.at(-1)! > 0.3, distances.join());
+  // What is kept is the best that was seen.
+  const { kept_step: kept, final_loss: loss } = last('--steps 60 --lr 0.3 --clip 0 --val 0.25 --every 5 --seed 5') as {
+    kept_step: number;
+    final_loss: number;
+  };
+  const seen = ok(machine, 'grep held_out /s/x/log.jsonl')
+    .trim()
+    .split('\n')
+    .map(l => JSON.parse(l) as { step: number; held_out_loss: number });
+  const best = seen.reduce((a, b) => (b.held_out_loss < a.held_out_loss ? b : a));
+  t.is(best.step, kept);
+  t.true(Math.abs(best.held_out_loss - loss) < 1e-12);
+  t.true(kept < 60);
+  const r = machine.exec(`${FT} start /in/d.json y --steps 3 --lr 90 --clip 0 --val 0.5`);
+  t.is(r.status, 1);
+  t.regex(
+    r.stderr,
+    /^llmfinetune: y: the held-out loss has not fallen below 5\.[0-9]{4}, where it began: nothing is kept /,
+  );
+  t.false(ok(machine, 'ls /s/y').includes('gguf'));
+});
+
+// ── Somebody who looks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test('at a terminal: a bar with loss, speed and time left; Ctrl-C stops; in the background nothing is drawn', async t => {
+  const store = new StoreDirectory();
+  const seat = new MachineSeat(console => storeMachine({ 'tiny.gguf': tiny, ...data }, store, { console }), 100, 24);
+  await seat.type('export LLM_ADAPTERS=/s; llmctl load /in/tiny.gguf | tail -n 1\r');
+  /** Lets the machine run until the log of a training has so many lines. */
+  const until = async (name: string, count: number): Promise<string> => {
+    const logged = (): number => (store.files.get(`${name}/log.jsonl`) ?? []).filter(byte => byte === 10).length;
+    for (let i = 0; i < 100_000 && logged() < count; i++) seat.machine.run(1);
+    await seat.drawn();
+    return seat.screen().join('\n');
+  };
+  seat.tty.feed(utf8Encode('llmfinetune start /in/d.json x --steps 4000 --val 0.25\r'));
+  t.regex(
+    await until('x', 20),
+    /\n\[=*> *\] +[0-9]+ % {2}step [0-9]+\/4000 {2}loss [0-9.]+ {2}held-out [0-9.]+ {2}[0-9,]+ tok\/s {2}[0-9ms ]+ left/,
+  );
+  await seat.type('\x03');
+  t.regex(seat.screen().join('\n'), /x: stopped after step [0-9]+ of 4000; 'llmfinetune resume x' goes on\n/);
+  await seat.type('clear\r');
+  seat.tty.feed(utf8Encode('llmfinetune start /in/d.json y --steps 30 &\r'));
+  t.notRegex(await until('y', 20), /step [0-9]|\[=/);
+  seat.tty.feed(utf8Encode('fg\r'));
+  t.regex(await until('y', 29), /\[=+> *\] +[0-9]+ % {2}step/);
 });

@@ -47,6 +47,7 @@ const special: Readonly<Record<string, number>> = {
   'home/user': 0o700,
   root: 0o700,
   tmp: 0o1777,
+  'var/sis/adapters': 0o1777,
 };
 /** Directories that are not root's. */
 const owners: Readonly<Record<string, number>> = { 'home/user': 1000, 'home/auditor': 1001 };

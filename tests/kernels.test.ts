@@ -13,7 +13,6 @@ import {
   FAULT,
   GGML_BLOCK,
   GGML_TYPE,
-  ggmlTypeName,
   KV_PAGE,
   LIMITS,
   PLAN_RECORD,
@@ -30,7 +29,7 @@ import { TYPES, halvesOf, randomWeights } from './support/weights.ts';
 
 v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
 
-const { TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0 } = ops;
+const { TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_Q4_0, TYPE_Q8_0 } = ops;
 const BLOCKED = (Object.values(TYPES) as number[]).filter(type => reference.blockOf(type)[0] > 1);
 /** The module's exports that engines do not call themselves. */
 interface Kernels extends EngineCompute {

@@ -827,6 +827,7 @@ for (const lab of [
   'backend',
   'wcet',
   'quantize',
+  'finetune',
   'prelink',
   'quotas',
   'separation',

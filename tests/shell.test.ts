@@ -227,6 +227,7 @@ test('topics and labs are pages of the boot image, no wider than a screen', t =>
     'intro',
     'arena',
     'audit',
+    'finetune',
     'fs-gguf',
     'limits',
     'line-editing',

@@ -486,7 +486,7 @@ test('options that are none are refused one by one, and nothing has changed', t 
     else t.regex(refusedWith(r), message);
   }
   t.is(bench.machine.arena.remaining(), free);
-  t.is(bench.trainer.text(), '');
+  t.is(bench.trainer.text(0), '');
 });
 
 test('batches that are none are refused, and the next one is taken', t => {
@@ -555,7 +555,7 @@ test('while a training is open no other model, processor or training comes; its 
   bench.close(); // in the middle of a batch
   t.is(given(bench.service.quotas.get(0)).cyclesReserved, 0);
   t.true(bench.machine.arena.remaining() > free);
-  t.is(bench.trainer.text(), '');
+  t.is(bench.trainer.text(0), '');
   t.is(ok(bench.machine, 'llmctl unload; echo $?'), '0\n');
 });
 
@@ -697,7 +697,7 @@ test('every call of training misused ends in an errno', t => {
     return 0; // and it ends with its batch under way
   });
   t.deepEqual(wrong, []);
-  t.is(bench.trainer.text(), '');
+  t.is(bench.trainer.text(0), '');
   let others = 0;
   bench.open(optionsOf('lora'));
   run(
@@ -721,6 +721,7 @@ test('/proc/training, /proc/traintensors and the audit log say what there is and
       .split('\n')
       .map(line => line.split(' ') as [string, string]),
   );
+  t.is(ok(machine, "su user -c 'cat /proc/training'"), 'uid 0\n');
   t.is(figures.get('state'), 'idle');
   t.is(figures.get('matrices'), 'q,v');
   t.is(figures.get('steps'), '1');
@@ -738,7 +739,6 @@ test('/proc/training, /proc/traintensors and the audit log say what there is and
     .split('\n')
     .map(line => JSON.parse(line) as Record<string, unknown>)
     .filter(entry => entry['arena8.op'] === 'finetune');
-  t.log(entries);
   const [opened, closed] = entries;
   t.is(entries.length, 2);
   t.is(opened!['arena8.name'], 'open');
@@ -789,4 +789,23 @@ test('under fixed priorities a training is the least urgent of all, in round rob
   t.log(shares.map(share => share.toFixed(3)).join(' '));
   t.is(shares[0], 0);
   t.true(shares[1]! > 0.3 && shares[1]! < 0.95);
+});
+
+test('a processor that is held in passes runs slices in one go, to the same bytes', t => {
+  const outcomes = (['op', null] as const).map(stopAt => {
+    const bench = trained('lora');
+    given(bench.give(DATA[0]!));
+    const handle = bench.accepted('Once upon a time', { maxTokens: 4, temp: 0 });
+    bench.kernel.stopAt = stopAt;
+    let stops = 0;
+    while (bench.isBusy || bench.report(handle).endedNs === 0) if (bench.kernel.run(1) === 'stopped') stops++;
+    t.is(stops > 0, stopAt !== null);
+    return [
+      bench.finish(handle).tokens,
+      hex(bench.vector('parameters')),
+      bench.state.cycles,
+      bench.kernel.clock.cycles(),
+    ];
+  });
+  t.deepEqual(outcomes[0], outcomes[1]);
 });

@@ -62,17 +62,17 @@ export enum Op {
 
   // Training (transformer/train.ts): the float function of the dequantised weights over one sequence, row t of every buffer being position t, its
   // derivatives, and what changes parameters. …_BACK: from the gradient of an op's result to that of its arguments; …_JVP: from tangents of its
-  // arguments to that of its result. Gradients of arguments are added where said (+=), so that those of several uses come together.
+  // arguments to that of its result. Gradients are added where said (+=), so that those of several uses come together.
   FLOAT_MUL_MAT = 28, // dst[t][rows] (+)= times · W · src[t] + bias, W dequantised row by row, src f32 as it is
   FLOAT_MUL_MAT_BACK = 29, // dst[t][k] (+)= times · Wᵀ · src[t]
-  OUTER = 30, // dst[rows][k] += (times · src[t]) ⊗ x[t], token by token: the gradient of a matrix
+  OUTER = 30, // dst[rows][k] += src[t] ⊗ (times · x[t]), token by token: the gradient of a matrix
   COLUMN_SUM = 31, // dst[n] += Σt src[t][n]: the gradient of a bias
   RMS_NORM_BACK = 32, // dst[t][n] += ; with FLAG_HEAD src's row i is pick i's, x and dst are rows of the pass
   LAYER_NORM_BACK = 33,
   RMS_NORM_HEADS_BACK = 34, // in place: gradient of the result → of the argument
   ROPE_BACK = 35, // in place: the transposed turn
   CAUSAL_ATTENTION = 36, // dst[t] = soft_max(q[t] · K · scale) · V over positions 0 … t; row by row
-  CAUSAL_ATTENTION_BACK = 37, // dst: the gradients of query (=), keys and values (+=) side by side; row by row
+  CAUSAL_ATTENTION_BACK = 37, // dst: the gradients of query, keys and values (=) side by side; row by row, from position 0 on
   SILU_MUL_BACK = 38, // gradients of gate and up (=)
   GELU_BACK = 39, // dst = grad · gelu'(src)
   GELU_MUL = 40, // dst = gelu(gate) · up, in f32 throughout

@@ -17,7 +17,7 @@ export const LIMITS = {
   pipesMax: 8, // 8 × 2 KiB = 16 KiB, taken from the window region when a pipe opens
   auditRecordBytes: 4288, // the longest audit record (4,259 B): what each live session keeps of the ring for its end
   auditContentBytes: 64 * KiB, // of a request's texts, before they are encrypted (storage)
-  auditRingBytes: 160 * KiB, // 32 × 4,290 B for sessions, and 25 KiB for what is not stored yet
+  auditRingBytes: 180 * KiB, // 32 × 4,290 B for sessions, and 45 KiB for what is not stored yet
 
   // Processes
   processesMax: 64, // every session may be a process of its own, beside shells and their pipelines

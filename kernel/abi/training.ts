@@ -27,7 +27,7 @@ export const TrainOptions = layout({
   picks: 'u32', // rows of the output matrix's product at once; 0 = what fits
   seed: 'u32', // of the first values of the pairs' A; of full, none: the model's own weights are the first
   sharePpm: 'u32', // of the processor, that its server is promised; 0 = only what nobody else wants
-  periodNs: 'u64', // of that server; 0 = as long as holds its longest slice ten times over at that share
+  periodNs: 'u64', // of that server; 0 = as long as holds its longest op ten times over at that share, and twice the longest segment beside it
 });
 export const TRAIN_KEEP_ALL = 0xffffffff;
 

@@ -461,10 +461,11 @@ export class Trainer {
     return null;
   }
 
-  /** /proc/training: a line a figure; empty when none is open. */
-  text(): string {
+  /** /proc/training as a user sees it: a line a figure; empty when none is open. Losses tell of texts: of another's only whose it is. */
+  text(uid: number): string {
     const t = this.open;
     if (t === null) return '';
+    if (uid !== ROOT.euid && uid !== t.by.uid) return `uid ${t.by.uid}\n`;
     const { choice } = t.arrangement;
     const { state, ...figures } = this.state(t);
     const { targets: trained, ...chosen } = choice;

@@ -1,7 +1,7 @@
 // A machine without models, which is on at once, with a store of adapters in a directory of the host whose power can be cut.
 
 import { readFileSync } from 'node:fs';
-import { boot } from '../../boot/index.ts';
+import { boot, type BootOptions } from '../../boot/index.ts';
 import { listedDirectory, memoryFile } from '../../boot/listed-directory.ts';
 import type { Machine } from '../../boot/machine.ts';
 import { E, isRefusal } from '../../kernel/abi/index.ts';
@@ -35,7 +35,7 @@ export class StoreDirectory extends PowerDirectory {
 const image = readFileSync('build/boot.cpio');
 
 /** The boot image without models: such a machine is on at once. */
-const bare = (() => {
+export const bare = (() => {
   const entries = readCpio(image);
   if (isRefusal(entries)) throw new Error(entries.message);
   return writeCpio(
@@ -52,10 +52,12 @@ const bare = (() => {
 export const storeMachine = (
   files: Readonly<Record<string, Uint8Array | string>> = {},
   store = new StoreDirectory(),
+  options: Partial<BootOptions> = {},
 ): Machine =>
   boot({
     image: bare,
     strict: true,
+    ...options,
     mounts: [
       { guest: '/s', directory: store },
       {

@@ -23,6 +23,8 @@ export type State = RecordValue<typeof TrainState.fields>;
 export type Sequences = readonly (readonly number[])[];
 
 const ROOT = { pid: PID, uid: 0, groups: [] };
+/** Cycles that a batch takes to come from storage, at most. */
+const GIVING = 4e6;
 const BUSY = TRAIN_STATE.indexOf('busy');
 
 /** Options of a training of q and v. */
@@ -170,7 +172,8 @@ export class TrainBench extends Bench {
   }
 
   override step(): boolean {
-    if (this.feed !== null && !this.isBusy) given(this.give(...this.feed()));
+    const { sessions } = this.kernel;
+    if (this.feed !== null && !this.isBusy && sessions.mayTake(GIVING)) given(this.give(...this.feed()));
     return super.step();
   }
 }

@@ -269,65 +269,41 @@ export function float_mul_mat_back(op: usize, n: i32): void {
 
 // ── y ⊗ x ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A token's value for a row, times `times`. */
-@inline
-function factor(y: usize, times: v128): v128 {
-  return f32x4.mul(v128.load32_splat(y), times);
-}
-
 /**
- * Eight columns of rows of f32[rows][k]: dst += Σt (times · y[t][row]) · x[t][column], token by token onto what is there: a sequence that comes in
+ * Eight columns of rows of f32[rows][k]: dst += Σt y[t][row] · (times · x[t][column]), token by token onto what is there: a sequence that comes in
  * groups of tokens gives the same bits.
  */
 function outer_eight(y: usize, yStep: usize, x: usize, xStep: usize, n: i32, rows: i32, dst: usize, step: usize, times: v128): void {
-  for (; rows >= 4; rows -= 4) {
-    const dst1 = dst + step;
-    const dst2 = dst1 + step;
-    const dst3 = dst2 + step;
+  // Two rows at once: with four, V8 keeps sums in memory.
+  for (; rows >= 2; rows -= 2) {
     let a0 = v128.load(dst);
     let b0 = v128.load(dst, 16);
-    let a1 = v128.load(dst1);
-    let b1 = v128.load(dst1, 16);
-    let a2 = v128.load(dst2);
-    let b2 = v128.load(dst2, 16);
-    let a3 = v128.load(dst3);
-    let b3 = v128.load(dst3, 16);
+    let a1 = v128.load(dst + step);
+    let b1 = v128.load(dst + step, 16);
     let p = y;
     let q = x;
     for (let t = n; t > 0; t--) {
-      const u = v128.load(q);
-      const v = v128.load(q, 16);
-      const s0 = factor(p, times);
+      const u = f32x4.mul(v128.load(q), times);
+      const v = f32x4.mul(v128.load(q, 16), times);
+      const s0 = v128.load32_splat(p);
       a0 = madd(a0, s0, u);
       b0 = madd(b0, s0, v);
-      const s1 = factor(p + 4, times);
+      const s1 = v128.load32_splat(p, 4);
       a1 = madd(a1, s1, u);
       b1 = madd(b1, s1, v);
-      const s2 = factor(p + 8, times);
-      a2 = madd(a2, s2, u);
-      b2 = madd(b2, s2, v);
-      const s3 = factor(p + 12, times);
-      a3 = madd(a3, s3, u);
-      b3 = madd(b3, s3, v);
       p += yStep;
       q += xStep;
     }
     v128.store(dst, a0);
     v128.store(dst, b0, 16);
-    v128.store(dst1, a1);
-    v128.store(dst1, b1, 16);
-    v128.store(dst2, a2);
-    v128.store(dst2, b2, 16);
-    v128.store(dst3, a3);
-    v128.store(dst3, b3, 16);
-    dst = dst3 + step;
-    y += 16;
+    v128.store(dst + step, a1);
+    v128.store(dst + step, b1, 16);
+    dst += 2 * step;
+    y += 8;
   }
-  for (; rows > 0; rows--) {
+  if (rows > 0) {
     outer_column(y, yStep, x, xStep, n, dst, times, true);
     outer_column(y, yStep, x + 16, xStep, n, dst + 16, times, true);
-    dst += step;
-    y += 4;
   }
 }
 
@@ -336,7 +312,7 @@ function outer_eight(y: usize, yStep: usize, x: usize, xStep: usize, n: i32, row
 function outer_column(y: usize, yStep: usize, x: usize, xStep: usize, n: i32, dst: usize, times: v128, four: bool): void {
   let sum = take(dst, four);
   for (; n > 0; n--) {
-    sum = madd(sum, factor(y, times), take(x, four));
+    sum = madd(sum, v128.load32_splat(y), f32x4.mul(take(x, four), times));
     y += yStep;
     x += xStep;
   }

@@ -3,11 +3,12 @@
 
 import { sha256 } from '@noble/hashes/sha2.js';
 import { E, O, SEEK, utf8Decode, utf8Encode } from '../../../kernel/abi/index.ts';
+import { toHex } from '../../../trust/index.ts';
 import { fstat } from '../files.ts';
 import type { Context } from '../program.ts';
-import { readUpTo, writeAll } from '../stdio.ts';
+import { readUpTo } from '../stdio.ts';
 import type { Device, VectorName } from './device.ts';
-import { writeWhole } from './whole-file.ts';
+import { NewFile } from './model-file.ts';
 
 type Caller = Pick<Context, 'sys' | 'fail' | 'failCall'>;
 
@@ -39,8 +40,6 @@ interface Line {
   readonly sha256: string;
 }
 
-const hex = (bytes: Uint8Array): string => [...bytes].map(byte => byte.toString(16).padStart(2, '0')).join('');
-
 /** Writes the state behind an update, `names` being the vectors that it is made of: 0, or the status after a message. */
 export function* saveCheckpoint(
   ctx: Caller,
@@ -49,24 +48,40 @@ export function* saveCheckpoint(
   names: readonly VectorName[],
   progress: Progress,
 ): Generator<void, number, void> {
-  return yield* writeWhole(ctx, path, function* (fd) {
+  return yield* writeWhole(ctx, path, function* (file) {
     const hash = sha256.create();
     const vectors: [VectorName, number][] = [];
     for (const name of names) {
       const n = yield* device.drain(name, function* (piece) {
         hash.update(piece);
-        return yield* writeAll(ctx.sys, fd, piece);
+        yield* file.write(piece);
+        return file.error;
       });
       if (n < 0) return n;
       vectors.push([name, n]);
     }
-    const line = utf8Encode(`${JSON.stringify({ progress, vectors, sha256: hex(hash.digest()) } satisfies Line)}\n`);
+    const line = utf8Encode(`${JSON.stringify({ progress, vectors, sha256: toHex(hash.digest()) } satisfies Line)}\n`);
     const tail = new Uint8Array(TAIL_BYTES);
     new DataView(tail.buffer).setUint32(0, line.length, true);
     new DataView(tail.buffer).setUint32(4, MAGIC, true);
-    const status = yield* writeAll(ctx.sys, fd, line);
-    return status < 0 ? status : yield* writeAll(ctx.sys, fd, tail);
+    yield* file.write(line);
+    yield* file.write(tail);
+    return 0;
   });
+}
+
+/** A file that is there whole or as it was before: 0, or the status after a message. `fill` returns 0 or -errno. */
+function* writeWhole(
+  ctx: Caller,
+  path: string,
+  fill: (file: NewFile) => Generator<void, number, void>,
+): Generator<void, number, void> {
+  const file = yield* NewFile.begin(ctx.sys, path);
+  if (typeof file === 'number') return yield* ctx.failCall(path, -file);
+  const filled = yield* fill(file);
+  if (filled < 0) file.error = filled;
+  const status = yield* file.finish();
+  return status < 0 ? yield* ctx.failCall(path, -status) : 0;
 }
 
 /** What a checkpoint says, null where there is none; or the status after a message. */
@@ -93,7 +108,7 @@ export function* loadCheckpoint(ctx: Caller, path: string, device: Device): Gene
     if (status < 0) return yield* ctx.failCall(path, -status);
   }
   yield* sys.close(fd);
-  if (hex(hash.digest()) !== line.sha256) return yield* ctx.fail(`${path}: damaged: its digest is another`);
+  if (toHex(hash.digest()) !== line.sha256) return yield* ctx.fail(`${path}: damaged: its digest is another`);
   const status = yield* sys.train_steps(device.handle, line.progress.step, 0);
   return status < 0 ? yield* ctx.failCall(path, -status) : 0;
 }
@@ -114,8 +129,11 @@ function* readLine(ctx: Caller, fd: number): Generator<void, Line | null, void> 
 
 /** Writes the parameters alone, as they are: 0, or the status after a message. */
 export function* saveParameters(ctx: Caller, path: string, device: Device): Generator<void, number, void> {
-  return yield* writeWhole(ctx, path, function* (fd) {
-    const n = yield* device.drain('parameters', piece => writeAll(ctx.sys, fd, piece));
+  return yield* writeWhole(ctx, path, function* (file) {
+    const n = yield* device.drain('parameters', function* (piece) {
+      yield* file.write(piece);
+      return file.error;
+    });
     return Math.min(0, n);
   });
 }

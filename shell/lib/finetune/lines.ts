@@ -2,6 +2,7 @@
 // lines whole says how long one may be.
 
 import { sha256 } from '@noble/hashes/sha2.js';
+import { toHex } from '../../../trust/index.ts';
 import { concat } from '../stdio.ts';
 import type { Input } from '../stdio.ts';
 
@@ -76,7 +77,7 @@ export class Lines {
 
   /** SHA-256 of what was read, in hexadecimal; nothing can be read after it. */
   digest(): string {
-    return [...this.hash.digest()].map(byte => byte.toString(16).padStart(2, '0')).join('');
+    return toHex(this.hash.digest());
   }
 
   /** errno of a read that failed, 0: none. */

@@ -2,6 +2,7 @@
 // where a checkpoint was made when it goes on from there, and read by whoever watches.
 
 import { E, O, SEEK, utf8Decode, utf8Encode } from '../../../kernel/abi/index.ts';
+import { fstat } from '../files.ts';
 import { jsonLine } from '../fmt.ts';
 import type { Json } from '../fmt.ts';
 import type { Context } from '../program.ts';
@@ -43,13 +44,15 @@ export class LogWriter {
     public bytes: number,
   ) {}
 
-  /** The log cut to its first `bytes` bytes; or the status after a message. */
+  /** The log cut to its first `bytes` bytes, where it has as many; or the status after a message. */
   static *open(ctx: Caller, path: string, bytes: number): Generator<void, LogWriter | number, void> {
     const fd = yield* ctx.sys.open(path, O.WRONLY | O.CREAT, 0o644);
     if (fd < 0) return yield* ctx.failCall(path, -fd);
-    yield* ctx.sys.ftruncate(fd, bytes);
-    yield* ctx.sys.lseek(fd, bytes, SEEK.set);
-    return new LogWriter(ctx, path, fd, bytes);
+    const st = yield* fstat(ctx.sys, fd);
+    const kept = typeof st === 'number' ? 0 : Math.min(bytes, st.size);
+    yield* ctx.sys.ftruncate(fd, kept);
+    yield* ctx.sys.lseek(fd, kept, SEEK.set);
+    return new LogWriter(ctx, path, fd, kept);
   }
 
   /** 0, or the status after a message. */

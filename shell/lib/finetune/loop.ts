@@ -152,7 +152,7 @@ export class Loop {
   private *steps(): Generator<void, Ending, void> {
     const { settings, course } = this.parts;
     for (;;) {
-      const looked = yield* this.lookWhenDue();
+      const looked = yield* this.look(this.isDue(this.progress.step, settings.every));
       if (isOver(looked)) return looked;
       const { step, stale } = this.progress;
       if (step > 0 && (looked.better || this.isDue(step, settings.every || EVERY_DEFAULT)))
@@ -161,7 +161,9 @@ export class Loop {
       if (step >= course.steps) return { kind: 'done' };
       const updated = yield* this.update();
       if (isOver(updated)) return updated;
-      if (updated.frozen) return { kind: 'frozen' };
+      if (!updated.frozen) continue;
+      const last = yield* this.look(true);
+      return isOver(last) ? last : { kind: 'frozen' };
     }
   }
 
@@ -242,11 +244,11 @@ export class Loop {
 
   // ── Looks at the held-out part ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Measures the held-out part where that is to be done at this step and was not yet. */
-  private *lookWhenDue(): Outcome<{ readonly better: boolean }> {
-    const { settings, course, keeper } = this.parts;
+  /** Measures the held-out part, where that is due at this step and was not done yet. */
+  private *look(isDue: boolean): Outcome<{ readonly better: boolean }> {
+    const { course, keeper } = this.parts;
     const { step, looked, best } = this.progress;
-    if (course.heldOut === 0 || looked === step || !this.isDue(step, settings.every)) return { better: false };
+    if (course.heldOut === 0 || looked === step || !isDue) return { better: false };
     const loss = yield* this.measure(TRAIN_BATCH.measure);
     if (isOver(loss)) return loss;
     const held = mean(loss);

@@ -74,10 +74,12 @@ function wholeCycles(s: Settings, course: Course, r: Report): number {
 /** Sequences that are trained on, those seen again counted again. */
 const trainedSequences = (c: Course): number => Math.ceil((c.steps / c.stepsPerEpoch) * (c.sequences - c.heldOut));
 
-const checkpointWord = (n: number): string =>
-  n === TRAIN_KEEP_ALL
-    ? 'all activations are kept'
-    : `every ${n === 1 ? '' : `${n}. `}layer's input is kept, the rest computed again`;
+/** What of a forward pass is there when the backward pass needs it; of methods without one, nothing. */
+function keptText({ method }: Settings, { checkpoint: n }: Report): string {
+  if (method === 'fmea' || method === 'nes') return '';
+  if (n === TRAIN_KEEP_ALL) return '; all activations are kept';
+  return `; the input of ${n === 1 ? 'each layer' : `one layer in ${n}`} is kept, the rest computed again`;
+}
 
 function planText(w: Whole): string {
   const { settings: s, report: r, prepared: d, course: c, hz } = w;
@@ -96,19 +98,19 @@ function planText(w: Whole): string {
   return [
     `${s.method} on ${w.model.name}: ${pairs}, ${r.matrices} tensors, ${grouped(r.parameters)} parameters\n`,
     `${grouped(d.sequences)} sequences of ${r.ctx} tokens at most, ${held}; ${grouped(d.tokens)} tokens${d.cut > 0 ? `, ${grouped(d.cut)} cut` : ''}\n`,
-    `${grouped(c.steps)} steps, ${grouped(c.stepsPerEpoch)} to an epoch; ${checkpointWord(r.checkpoint)}\n\n`,
+    `${grouped(c.steps)} steps, ${grouped(c.stepsPerEpoch)} to an epoch${keptText(s, r)}\n\n`,
     table(
       [['REGION', 'BYTES', ''], ...bytes, ['total', grouped(r.total), `of ${grouped(r.free)} that are free`]],
       [false, true],
     ),
-    '\n',
-    table([['AT MOST', 'CYCLES', 'TIME'], ...costs], [false, true, true]),
-    `\nall of it: ${cyclesText(w.cycles, hz)} of the processor at most\n`,
+    ...(r.fits === 0 ? [] : ['\n', table([['AT MOST', 'CYCLES', 'TIME'], ...costs], [false, true, true])]),
+    ...(r.fits === 0 ? [] : [`\nall of it: ${cyclesText(w.cycles, hz)} of the processor at most\n`]),
   ].join('');
 }
 
 function planJson(w: Whole): Readonly<Record<string, Json>> {
   const { settings: s, report: r, prepared: d, course: c } = w;
+  const cycles = (n: number): number | null => (r.fits === 0 ? null : n);
   return {
     fits: r.fits !== 0,
     method: s.method,
@@ -122,13 +124,13 @@ function planJson(w: Whole): Readonly<Record<string, Json>> {
     regions: Object.fromEntries(PARTS.map(([name, key]) => [name, r[key]])),
     total_bytes: r.total,
     free_bytes: r.free,
-    forward_cycles: r.forwardCycles,
-    loss_cycles: r.lossCycles,
-    backward_cycles: r.backwardCycles,
-    update_cycles: r.updateCycles,
-    step_cycles: r.stepCycles,
-    score_cycles: r.scoreCycles,
-    slice_max_cycles: r.sliceMax,
+    forward_cycles: cycles(r.forwardCycles),
+    loss_cycles: cycles(r.lossCycles),
+    backward_cycles: cycles(r.backwardCycles),
+    update_cycles: cycles(r.updateCycles),
+    step_cycles: cycles(r.stepCycles),
+    score_cycles: cycles(r.scoreCycles),
+    slice_max_cycles: cycles(r.sliceMax),
     sequences: d.sequences,
     held_out: c.heldOut,
     tokens: d.tokens,
@@ -136,7 +138,7 @@ function planJson(w: Whole): Readonly<Record<string, Json>> {
     bad: d.bad,
     steps_per_epoch: c.stepsPerEpoch,
     steps: c.steps,
-    cycles: w.cycles,
+    cycles: cycles(w.cycles),
     hz: w.hz,
     message: r.fits !== 0 ? null : r.message,
   };

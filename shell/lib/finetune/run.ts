@@ -8,10 +8,10 @@ import { processTable } from '../processes.ts';
 import type { Context } from '../program.ts';
 import { writeAll } from '../stdio.ts';
 import type { Course } from './loop.ts';
+import { writeFile } from './model-file.ts';
 import type { Settings } from './options.ts';
 import type { Prepared } from './prepare.ts';
 import type { Place } from './store.ts';
-import { writeBytes } from './whole-file.ts';
 
 type Caller = Pick<Context, 'sys' | 'fail' | 'failCall'>;
 
@@ -91,5 +91,8 @@ export function* readRun(ctx: Caller, place: Place): Generator<void, Run | null 
 }
 
 /** Writes the run of a place: 0, or the status after a message. */
-export const writeRun = (ctx: Caller, place: Place, run: Omit<Run, 'format'>): Generator<void, number, void> =>
-  writeBytes(ctx, place.runPath, utf8Encode(`${JSON.stringify({ format: FORMAT, ...run } satisfies Run)}\n`));
+export function* writeRun(ctx: Caller, place: Place, run: Omit<Run, 'format'>): Generator<void, number, void> {
+  const text = `${JSON.stringify({ format: FORMAT, ...run } satisfies Run)}\n`;
+  const status = yield* writeFile(ctx.sys, place.runPath, utf8Encode(text));
+  return status < 0 ? yield* ctx.failCall(place.runPath, -status) : 0;
+}

@@ -20,12 +20,11 @@ export function rateAt(s: Schedule, step: number): number {
   return s.rate;
 }
 
-const PI = 3.141592653589793;
 const TERMS = 12; // (π/2)²⁵ / 25! < 1e-20
 
 /** cos(π t) for t from 0 to 1, as -sin(π (t - 1/2)) by its Taylor series. */
 function cosine(t: number): number {
-  const x = PI * (t - 0.5);
+  const x = Math.PI * (t - 0.5);
   let sum = 1;
   for (let i = TERMS; i >= 1; i--) sum = 1 - ((x * x) / (2 * i * (2 * i + 1))) * sum;
   return -x * sum;

@@ -1,11 +1,11 @@
 // A training carried out: the device opened, data prepared, the loop run with its log and checkpoints, the result made a version. `start` begins one,
 // `resume` goes on with one that was stopped or that the power left; both come to the same bytes.
 
-import { E, O, SIG, TRAIN_BATCH } from '../../../kernel/abi/index.ts';
+import { O, SIG, TRAIN_BATCH } from '../../../kernel/abi/index.ts';
 import { listDirectory, join, stat } from '../files.ts';
 import { jsonLine, times } from '../fmt.ts';
 import type { Json } from '../fmt.ts';
-import { failAbout, grouped, loadedModel, wrong } from '../model.ts';
+import { failAbout, loadedModel, wrong } from '../model.ts';
 import type { Model } from '../model.ts';
 import { signalStatus } from '../program.ts';
 import type { Context } from '../program.ts';
@@ -26,9 +26,8 @@ import type { Run } from './run.ts';
 import { Sequences } from './sequences.ts';
 import { commit, openPlace, writeTrained } from './store.ts';
 import type { Place, Version } from './store.ts';
-import { Meter, closing, duration } from './meter.ts';
+import { Meter, closing } from './meter.ts';
 import type { commonOptions } from './verb.ts';
-import { partOf } from './whole-file.ts';
 
 export const runOptions = {
   restart: { help: 'start: begin anew where a training of that name has not ended' },
@@ -132,6 +131,8 @@ function* begin(ctx: RunCtx, place: Place, model: Model, path: string, settings:
   const wrote = yield* writeRun(ctx, place, run);
   return wrote !== 0 ? wrote : yield* new Training(ctx, place, run, device).carryOut(BEGINNING);
 }
+
+const partOf = (path: string): string => `${path}.part`;
 
 /** Writes the sequences of the data at `path` into the place; or the status after a message. */
 function* makeData(ctx: RunCtx, place: Place, path: string, settings: Settings, model: Model): Failing<Prepared> {
