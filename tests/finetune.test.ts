@@ -606,6 +606,29 @@ test('another model is loaded: a training cannot go on, and says with which it c
   t.regex(ok(machine, `${FT} status x`), /\nx +stopped +lora +[0-9]+ +500 /);
 });
 
+test('a damaged checkpoint is refused, wherever the damage is', t => {
+  const store = new StoreDirectory();
+  const machine = trainer(store);
+  machine.exec(
+    `${FT} start /in/d.json x --steps 500 & while [ ! -s /s/x/log.jsonl ]; do sleep 0.05; done; kill $!; wait`,
+  );
+  const whole = store.files.get('x/checkpoint')!;
+  const damages: [at: number, why: string][] = [
+    [0, 'damaged: its digest is another'],
+    [whole.lastIndexOf(0x7b), 'not a whole checkpoint'], // the line is no JSON
+    [whole.length - 1, 'not a whole checkpoint'],
+  ];
+  for (const [at, why] of damages) {
+    store.files.set('x/checkpoint', whole.with(at, whole[at]! ^ 4));
+    refused(t, machine, `${FT} resume x`, 1, `llmfinetune: /s/x/checkpoint: ${why}`);
+  }
+  store.files.set('x/checkpoint', whole);
+  t.regex(
+    machine.exec(`${FT} resume x --quiet & sleep 0.2; kill $!; wait`).stderr,
+    /x: stopped after step [0-9]+ of 500/,
+  );
+});
+
 test('a quota of cycles ends a training; with another one it goes on', t => {
   const machine = trainer();
   ok(machine, 'llmctl quota user --cycles 300000000');
