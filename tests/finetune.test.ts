@@ -556,6 +556,9 @@ test('cancelled in the background: its checkpoint is there, status tells, and re
     `llmfinetune ${line} &`,
     'while [ ! -s /s/x/log.jsonl ]; do sleep 0.05; done',
     'llmfinetune status --json x',
+    'llmctl sched --json',
+    'llmctl sched | grep training',
+    "su user -c 'llmctl sched' | grep training",
     'llmfinetune start /in/d.json x',
     'llmfinetune start /in/d.json y',
     'llmctl load /in/tiny.gguf',
@@ -565,9 +568,14 @@ test('cancelled in the background: its checkpoint is there, status tells, and re
     'llmfinetune start /in/d.json x',
   ];
   const { stdout, stderr } = machine.exec(`export LLM_ADAPTERS=/s\n${script.join('\n')}`);
-  const [status = '', cancelled = ''] = stdout.trimEnd().split('\n');
+  const [status = '', sched = '', own = '', others = '', cancelled = ''] = stdout.trimEnd().split('\n');
   const seen = JSON.parse(status) as Record<string, unknown>;
   t.like(seen, { name: 'x', state: 'running', method: 'lora', data: '/in/d.json', steps: 100, steps_per_epoch: 5 });
+  const { training } = JSON.parse(sched) as { training: Record<string, number> };
+  t.like(training, { uid: 0, misses: 0 });
+  t.is(Math.round(training['period_cycles']! / training['budget_cycles']!), 10);
+  t.regex(own, /^training +of user 0, [0-9,]+ cycles \([^)]+\) every .*, 0 deadlines missed$/);
+  t.regex(others, /^training +of user 0$/);
   t.regex(cancelled, /^x: stopped after step [0-9]+ of 100; 'llmfinetune resume x' goes on$/);
   const told = stderr.trimEnd().split('\n');
   t.is(told.length, 6, stderr);
