@@ -689,9 +689,9 @@ function planText(path: string, planned: Plan): string {
   return `${path}\n${table(rows, [false, true, true])}${bar(planned)}\n${verdict}\n`;
 }
 
-/** Buffers of weights only where weights stream. */
+/** Adapters only where there are any, buffers of weights only where weights stream. */
 const regionsOf = (planned: Plan): readonly (typeof planRegions)[number][] =>
-  planRegions.filter(region => region !== 'stream' || planned.stream > 0);
+  planRegions.filter(region => (region !== 'stream' && region !== 'adapters') || planned[region] > 0);
 
 /** What may run at once: any sessions whose contexts, in whole pages, are no more pages than there are. */
 function mixes({ ctx, sessions, pages }: Plan): string {
