@@ -172,7 +172,7 @@ test('versions follow one another, are found by number, digest and tag, and goin
   const again = versionsOf(t, machine, 'poet');
   t.deepEqual([again.current, again.versions.length], [3, 3]);
 
-  t.is(refused(t, machine, `${FT} rollback poet 9`), 'poet: no version 9: there are 1, 2, 3');
+  t.is(refused(t, machine, `${FT} rollback poet 9`), 'poet: no version 9: it has 1, 2, 3');
   t.is(refused(t, machine, `${FT} rollback nobody`), 'nobody: has no version');
   t.is(refused(t, machine, `${FT} versions nobody`), 'nobody: has no version');
   t.is(machine.exec(`${FT} tag poet v2`).status, 2);
@@ -335,6 +335,30 @@ test('a version is signed, and what was changed since is found', t => {
     JSON.parse(stdout).versions.map((v: any) => v.check),
     ['changed', 'ok'],
   );
+  const whole = machine.exec(`${FT} versions --verify`);
+  t.is(whole.status, 1);
+  t.regex(whole.stdout, /^NAME +CURRENT +VERSIONS +SIZE +CHECK\npoet .* 1 changed\n$/);
+  const [all] = JSON.parse(machine.exec(`${FT} versions --verify --json`).stdout).names;
+  t.deepEqual(all.checks, [
+    { version: 1, check: 'changed' },
+    { version: 2, check: 'ok' },
+  ]);
+  for (const verb of ['apply poet@1', 'export poet@1', 'merge poet@1 /tmp/m.gguf', 'eval poet@1 /in/a.gguf'])
+    t.regex(refused(t, machine, `${FT} ${verb}`), /v1_[0-9a-f]+\.gguf: was changed since it became version 1 of poet$/);
+  ok(t, machine, `${FT} export poet -o /tmp/b.gguf; cmp /tmp/b.gguf /in/b.gguf`);
+  store.files.delete(first.slice(3));
+  t.regex(refused(t, machine, `${FT} export poet@1`), /v1_[0-9a-f]+\.gguf: No such file/);
+});
+
+test('what nobody could use is refused before the work: a name that means none, and versions that cannot be read', t => {
+  const store = new StoreDirectory();
+  const machine = power({ 'a.gguf': adapterFile(pair(1), 2), 'd.txt': Buffer.from('Once upon a time') }, store);
+  t.regex(refused(t, machine, `${FT} import /in/a.gguf none`), /^'none' is not a name/);
+  ok(t, machine, `${FT} import /in/a.gguf poet`);
+  store.files.set('poet/versions.json', Buffer.from('{'));
+  const training = `${FT} start /in/d.txt poet --steps 1 --quiet`;
+  t.is(refused(t, machine, training), '/s/poet/versions.json: not a list of versions');
+  t.false(store.files.has('poet/run.json'), 'nothing was begun');
 });
 
 // ── Files for others, and of others ──────────────────────────────────────────────────────────────────────────────────────────────

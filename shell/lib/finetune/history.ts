@@ -84,7 +84,7 @@ export function* versions(ctx: Ctx, [name]: readonly string[]): Run {
     );
     yield* ctx.out.print(table(rows, [false, true, false, false, true, true, true]));
   }
-  return checks.every(c => c === 'ok' || c === 'signed') ? 0 : 1;
+  return checks.every(holds) ? 0 : 1;
 }
 
 /** The final loss that a training wrote down. */
@@ -109,21 +109,34 @@ const versionJson = (place: Place, v: VersionRecord): Record<string, Json> => ({
 /** What there is in the store: a line a name. */
 function* names(ctx: Ctx): Run {
   const directory = storeDirectory(ctx);
+  const { verify } = ctx.options;
   const entries = yield* listDirectory(ctx.sys, directory);
   if (typeof entries === 'number') return yield* ctx.failCall(directory, -entries);
   const found: Json[] = [];
-  const rows = [['NAME', 'CURRENT', 'VERSIONS', 'SIZE']];
+  const rows = [['NAME', 'CURRENT', 'VERSIONS', 'SIZE', ...(verify ? ['CHECK'] : [])]];
+  let hold = true;
   for (const { name } of entries) {
     const place = yield* openPlace(ctx, name, false);
     const all = typeof place === 'number' ? place : yield* readVersions(ctx, place);
-    if (typeof all === 'number' || all.versions.length === 0) continue;
+    if (typeof place === 'number' || typeof all === 'number') {
+      hold = false;
+      continue;
+    }
+    if (all.versions.length === 0) continue;
     const bytes = all.versions.reduce((sum, v) => sum + v.bytes, 0);
-    found.push({ name, current: all.current, versions: all.versions.length, bytes });
-    rows.push([name, String(all.current), String(all.versions.length), humanSize(bytes)]);
+    const checks: { version: number; check: Check }[] = [];
+    if (verify) for (const v of all.versions) checks.push({ version: v.version, check: yield* check(ctx, place, v) });
+    const bad = checks.filter(c => !holds(c.check)).map(c => `${c.version} ${c.check}`);
+    hold &&= bad.length === 0;
+    found.push({ name, current: all.current, versions: all.versions.length, bytes, ...(verify ? { checks } : {}) });
+    const row = [name, String(all.current), String(all.versions.length), humanSize(bytes)];
+    rows.push(verify ? [...row, bad.join(', ') || 'ok'] : row);
   }
   yield* ctx.out.print(ctx.options.json ? jsonLine({ names: found }) : table(rows, [false, true, true, true]));
-  return 0;
+  return hold ? 0 : 1;
 }
+
+const holds = (check: Check): boolean => check === 'ok' || check === 'signed';
 
 /** Whether a version's file has the bytes it was stored with, and, where it was signed, whether that holds. */
 function* check(ctx: Ctx, place: Place, record: VersionRecord): Generator<void, Check, void> {

@@ -58,6 +58,7 @@ export interface Place {
 
 /** The place of `name`, its directories made with `create`; or the status after a message. */
 export function* openPlace(ctx: Caller, name: string, create: boolean): Failing<Place> {
+  if (name === 'none') return yield* ctx.fail("'none' is not a name: it is what sessions say that want no adapter");
   if (!NAME.test(name)) return yield* ctx.fail(`'${name}' is not a name: letters, digits, '.', '_', '-', 32 at most`);
   const directory = join(storeDirectory(ctx), name);
   if (create) {
@@ -186,7 +187,7 @@ export function* findVersion(
   if (found.length > 1) return yield* ctx.fail(`${place.name}: '${which}' is the beginning of more than one digest`);
   const known = versions.versions.map(v => v.version).join(', ');
   return yield* ctx.fail(
-    `${place.name}: no version ${which === undefined ? 'is current' : shown(which)}: there are ${known}`,
+    `${place.name}: no version ${which === undefined ? 'is current' : shown(which)}: it has ${known}`,
   );
 }
 
@@ -203,7 +204,7 @@ function named(versions: Versions, which: string): VersionRecord[] {
   return /^[0-9a-f]{4,64}$/.test(which) ? versions.versions.filter(v => v.digest.startsWith(which)) : [];
 }
 
-/** `NAME` or `NAME@VERSION`, found; or the status after a message. */
+/** `NAME` or `NAME@VERSION`, found, its file as it was stored; or the status after a message. */
 export function* openVersion(
   ctx: Caller,
   text: string,
@@ -214,7 +215,13 @@ export function* openVersion(
   const versions = yield* readVersions(ctx, place);
   if (typeof versions === 'number') return versions;
   const record = yield* findVersion(ctx, place, versions, which);
-  return typeof record === 'number' ? record : { place, versions, record };
+  if (typeof record === 'number') return record;
+  const { path } = asVersion(place, record);
+  const digest = yield* digestOf(ctx.sys, path);
+  if (typeof digest === 'number') return yield* failAbout(ctx, path, digest);
+  if (toHex(digest) !== record.digest)
+    return yield* ctx.fail(`${path}: was changed since it became version ${record.version} of ${name}`);
+  return { place, versions, record };
 }
 
 // ── Changing it ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────

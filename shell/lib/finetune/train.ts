@@ -24,7 +24,7 @@ import type { Prepared } from './prepare.ts';
 import { announce, bestPath, dataPath, indexPath, isUnderWay, readRun, thisProcess, writeRun } from './run.ts';
 import type { Run } from './run.ts';
 import { Sequences } from './sequences.ts';
-import { commit, openPlace, writeTrained } from './store.ts';
+import { commit, openPlace, readVersions, writeTrained } from './store.ts';
 import type { Place, Version } from './store.ts';
 import { Meter, closing } from './meter.ts';
 import type { commonOptions } from './verb.ts';
@@ -61,10 +61,12 @@ export function* start(ctx: RunCtx, [data = '', name = '']: readonly string[]): 
   return status;
 }
 
-/** A training of that name that has not ended is not thrown away unasked. 0, or the status after a message. */
+/** A training of that name that has not ended is not thrown away unasked, and its versions can be read. 0, or the status after a message. */
 function* checkName(ctx: RunCtx, name: string): Status {
   const place = yield* openPlace(ctx, name, false);
   if (typeof place === 'number') return place;
+  const versions = yield* readVersions(ctx, place);
+  if (typeof versions === 'number') return versions;
   const run = yield* readRun(ctx, place);
   if (typeof run === 'number') return run;
   if (run === null) return 0;
