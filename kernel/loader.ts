@@ -374,9 +374,13 @@ export class Loader {
     return file !== null && file.opening.device === device && file.inode.number === inode;
   }
 
-  /** Whether the package of what is loaded rules this use out. */
+  /** Whether a package rules this use of what is loaded out: the model's, or that of an adapter beside it. */
   denies(use: Permission): Refusal | null {
-    return this.packages.denies(this.loaded?.digest ?? '', use);
+    for (const { digest } of this.loaded === null ? [] : [this.loaded, ...this.loaded.engine.options.adapters]) {
+      const refusal = this.packages.denies(digest, use);
+      if (refusal !== null) return refusal;
+    }
+    return null;
   }
 
   /** Who vouches for what is loaded, in words. */

@@ -224,7 +224,7 @@ export class Packages {
 
   // ── Permissions ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Whether the loaded model, known by its digest, may be used so; '' stands for an engine that has no file. */
+  /** Whether a model or an adapter that is loaded, known by its digest, may be used so; '' stands for an engine that has no file. */
   denies(digest: string, use: Permission): Refusal | null {
     return digest === '' ? null : this.lacks(use, digest);
   }

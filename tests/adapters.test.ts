@@ -20,6 +20,7 @@ import {
   type AdapterUse,
   type Engine,
 } from '../kernel/abi/index.ts';
+import { formatPublicPem, formatSecretPem, secretKey } from '../trust/index.ts';
 import { accepted, BUILDS, canRun, random, Rig, soak, type LoadedModel, type RigOptions } from './harness.ts';
 import {
   FORMS,
@@ -579,6 +580,22 @@ test('while a session is there adapters stay as they are; who may not manage app
     1,
     /\/host\/warm\.gguf: SignatureFailure: nobody has signed it \(policy enforce\)/,
   );
+});
+
+test('permissions of an adapter bind whoever uses the model that it lies beside', t => {
+  const key = accepted(secretKey('ed25519', new Uint8Array(32).fill(7)));
+  const machine = machineWith(t, {
+    'warm.gguf': warm.file,
+    'key.pem': Buffer.from(formatSecretPem(key)),
+    'test.pub': Buffer.from(formatPublicPem(key.public)),
+  });
+  ok(machine, 'llmctl key add /host/test.pub; cp /host/warm.gguf /tmp/warm.gguf');
+  ok(machine, 'llmctl sign /tmp/warm.gguf --key /host/key.pem --id 7; llmctl register /tmp/warm.gguf --grant load');
+  ok(machine, 'llmfinetune apply /tmp/warm.gguf');
+  refused(t, machine, 'llminfer Once', 1, /PermissionDenied: package 7 has no permission EXECUTE/);
+  refused(t, machine, 'llmctl attest', 1, /PermissionDenied: package 7 has no permission ATTEST/);
+  ok(machine, 'llmctl register /tmp/warm.gguf --grant load,execute; llminfer --max-tokens 1 Once');
+  ok(machine, 'llmctl register /tmp/warm.gguf --grant load; llmfinetune detach; llminfer --max-tokens 1 Once');
 });
 
 // ── Budgets ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -675,13 +675,18 @@ test('a ring full of records that cannot be stored: what would leave one more is
   } while (isRefusal(refusal) && refusal.errno === E.SRCH);
   if (!isRefusal(refusal)) return t.fail('admitted');
   t.like(refusal, { errno: E.AGAIN, code: 3002 });
-  t.regex(refusal.message, /^the audit ring has \d+ of 163840 bytes left until it is flushed, a request reserves \d+$/);
+  t.regex(
+    refusal.message,
+    new RegExp(
+      `^the audit ring has \\d+ of ${LIMITS.auditRingBytes} bytes left until it is flushed, a request reserves \\d+$`,
+    ),
+  );
   for (const handle of live) bench.finish(handle);
   t.is(audit.settle(), null);
   // Where storage refuses for good, calls fail before they do anything.
   directory.failure = -E.NOSPC;
   let more = 0;
-  while (audit.room(0) >= 6 * 3714) {
+  while (audit.room(0) >= 6 * (FRAME_BYTES + LIMITS.auditRecordBytes)) {
     bench.submit('three', { parent: 77 }, 1000);
     more++;
     bench.step();

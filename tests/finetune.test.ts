@@ -557,6 +557,9 @@ test('cancelled in the background: its checkpoint is there, status tells, and re
     `llmfinetune ${line} &`,
     'while [ ! -s /s/x/log.jsonl ]; do sleep 0.05; done',
     'llmfinetune status --json x',
+    'llmctl sched --json',
+    'llmctl sched | grep training',
+    "su user -c 'llmctl sched' | grep training",
     'llmfinetune start /in/d.json x',
     'llmfinetune start /in/d.json y',
     'llmctl load /in/tiny.gguf',
@@ -566,9 +569,14 @@ test('cancelled in the background: its checkpoint is there, status tells, and re
     'llmfinetune start /in/d.json x',
   ];
   const { stdout, stderr } = machine.exec(`export LLM_ADAPTERS=/s\n${script.join('\n')}`);
-  const [status = '', cancelled = ''] = stdout.trimEnd().split('\n');
+  const [status = '', sched = '', own = '', others = '', cancelled = ''] = stdout.trimEnd().split('\n');
   const seen = JSON.parse(status) as Record<string, unknown>;
   t.like(seen, { name: 'x', state: 'running', method: 'lora', data: '/in/d.json', steps: 100, steps_per_epoch: 5 });
+  const { training } = JSON.parse(sched) as { training: Record<string, number> };
+  t.like(training, { uid: 0, misses: 0 });
+  t.is(Math.round(training['period_cycles']! / training['budget_cycles']!), 10);
+  t.regex(own, /^training +of user 0, [0-9,]+ cycles \([^)]+\) every .*, 0 deadlines missed$/);
+  t.regex(others, /^training +of user 0$/);
   t.regex(cancelled, /^x: stopped after step [0-9]+ of 100; 'llmfinetune resume x' goes on$/);
   const told = stderr.trimEnd().split('\n');
   t.is(told.length, 6, stderr);
@@ -605,6 +613,29 @@ test('another model is loaded: a training cannot go on, and says with which it c
     'llmfinetune: x: was trained on /in/tiny.gguf, which is not loaded: llmctl load /in/tiny.gguf',
   );
   t.regex(ok(machine, `${FT} status x`), /\nx +stopped +lora +[0-9]+ +500 /);
+});
+
+test('a damaged checkpoint is refused, wherever the damage is', t => {
+  const store = new StoreDirectory();
+  const machine = trainer(store);
+  machine.exec(
+    `${FT} start /in/d.json x --steps 500 & while [ ! -s /s/x/log.jsonl ]; do sleep 0.05; done; kill $!; wait`,
+  );
+  const whole = store.files.get('x/checkpoint')!;
+  const damages: [at: number, why: string][] = [
+    [0, 'damaged: its digest is another'],
+    [whole.lastIndexOf(0x7b), 'not a whole checkpoint'], // the line is no JSON
+    [whole.length - 1, 'not a whole checkpoint'],
+  ];
+  for (const [at, why] of damages) {
+    store.files.set('x/checkpoint', whole.with(at, whole[at]! ^ 4));
+    refused(t, machine, `${FT} resume x`, 1, `llmfinetune: /s/x/checkpoint: ${why}`);
+  }
+  store.files.set('x/checkpoint', whole);
+  t.regex(
+    machine.exec(`${FT} resume x --quiet & sleep 0.2; kill $!; wait`).stderr,
+    /x: stopped after step [0-9]+ of 500/,
+  );
 });
 
 test('a quota of cycles ends a training; with another one it goes on', t => {

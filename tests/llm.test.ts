@@ -377,6 +377,7 @@ test('llmctl plan says what load takes, to the byte', t => {
     t.deepEqual(Object.keys(plan.regions), [
       'fixed',
       'weights',
+      'adapters',
       'stream',
       'tensors',
       'vocabulary',

@@ -117,6 +117,7 @@ import {
 import { CHUNK_BYTES, concat, readAll } from '../lib/stdio.ts';
 import { pinSize, streamingOptions } from '../lib/streaming.ts';
 import { trace, traceOptions } from '../lib/trace.ts';
+import { runVerb } from '../lib/verbs.ts';
 import { targets } from '../lib/forecast.ts';
 import { planCost, requestOptions, target, wcet, wcetOptions } from '../lib/wcet.ts';
 
@@ -181,6 +182,7 @@ const options = {
 
 type Ctx = Context<typeof options>;
 type OptionName = keyof typeof options;
+const ownOptions = Object.keys(options).filter(option => option !== 'json');
 type Run = Generator<void, number, void>;
 
 interface Verb {
@@ -377,20 +379,9 @@ export const llmctl = define({
     const [name, ...operands] = ctx.operands;
     if (name === undefined) return yield* ctx.usage('missing command');
     if (!Object.hasOwn(verbs, name)) return yield* ctx.usage(`unknown command '${name}'`);
-    const verb = verbs[name]!;
-    const stray = (Object.keys(options) as OptionName[]).find(
-      option => option !== 'json' && !verb.takes.includes(option) && isGiven(ctx.options[option]),
-    );
-    if (stray !== undefined) return yield* ctx.usage(`${name} takes no --${stray}`);
-    if (operands.length < verb.operands[0]) return yield* ctx.usage(`${name}: missing operand: ${verb.usage}`);
-    if (operands.length > verb.operands[1])
-      return yield* ctx.usage(`${name}: extra operand '${operands[verb.operands[1]]}'`);
-    return yield* verb.run(ctx, operands);
+    return yield* runVerb(ctx, name, verbs[name]!, ownOptions, operands);
   },
 });
-
-const isGiven = (value: boolean | string | readonly string[] | undefined): boolean =>
-  Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
 
 // ── The model region ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -698,9 +689,9 @@ function planText(path: string, planned: Plan): string {
   return `${path}\n${table(rows, [false, true, true])}${bar(planned)}\n${verdict}\n`;
 }
 
-/** Buffers of weights only where weights stream. */
+/** Adapters only where there are any, buffers of weights only where weights stream. */
 const regionsOf = (planned: Plan): readonly (typeof planRegions)[number][] =>
-  planRegions.filter(region => region !== 'stream' || planned.stream > 0);
+  planRegions.filter(region => (region !== 'stream' && region !== 'adapters') || planned[region] > 0);
 
 /** What may run at once: any sessions whose contexts, in whole pages, are no more pages than there are. */
 function mixes({ ctx, sessions, pages }: Plan): string {

@@ -6,9 +6,10 @@ import { storeVerbOptions, storeVerbs } from '../lib/finetune/store-verbs.ts';
 import { trainOptions, trainVerbs } from '../lib/finetune/train-verbs.ts';
 import { commonOptions } from '../lib/finetune/verb.ts';
 import type { Verb } from '../lib/finetune/verb.ts';
+import { runVerb } from '../lib/verbs.ts';
 
 const options = { ...commonOptions, ...trainOptions, ...storeVerbOptions } as const;
-type OptionName = keyof typeof options;
+const ownOptions = Object.keys(options).filter(option => !Object.hasOwn(commonOptions, option));
 
 const verbs: Readonly<Record<string, Verb<typeof options>>> = { ...trainVerbs, ...storeVerbs };
 
@@ -34,17 +35,6 @@ export const llmfinetune = define({
     const [name, ...operands] = ctx.operands;
     if (name === undefined) return yield* ctx.usage('missing command');
     if (!Object.hasOwn(verbs, name)) return yield* ctx.usage(`unknown command '${name}'`);
-    const verb = verbs[name]!;
-    const stray = (Object.keys(options) as OptionName[]).find(
-      option => !Object.hasOwn(commonOptions, option) && !verb.takes.includes(option) && isGiven(ctx.options[option]),
-    );
-    if (stray !== undefined) return yield* ctx.usage(`${name} takes no --${stray}`);
-    if (operands.length < verb.operands[0]) return yield* ctx.usage(`${name}: missing operand: ${verb.usage}`);
-    if (operands.length > verb.operands[1])
-      return yield* ctx.usage(`${name}: extra operand '${operands[verb.operands[1]]}'`);
-    return yield* verb.run(ctx, operands);
+    return yield* runVerb(ctx, name, verbs[name]!, ownOptions, operands);
   },
 });
-
-const isGiven = (value: boolean | string | readonly string[] | undefined): boolean =>
-  Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;

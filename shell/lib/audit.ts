@@ -12,6 +12,7 @@ import { replay } from './audit-replay.ts';
 import { diffRecords, showHead, showRecord } from './audit-show.ts';
 import { verifyWhole } from './audit-verify.ts';
 import { REPLAY_SHARED, replayOptions } from './replay-options.ts';
+import { runVerb } from './verbs.ts';
 
 type OptionName = Exclude<keyof AuditContext['options'], 'json'>;
 
@@ -92,16 +93,8 @@ export const auditUsage = `[${Object.entries(auditVerbs)
   .map(([name, { usage }]) => `${name} ${usage}`.trimEnd())
   .join('|')}]`;
 
-const isGiven = (value: boolean | string | readonly string[] | undefined): boolean =>
-  Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
-
 export function* audit(ctx: AuditContext, [name = 'list', ...operands]: readonly string[]): Run {
   const verb = Object.hasOwn(auditVerbs, name) ? auditVerbs[name]! : null;
   if (verb === null) return yield* ctx.usage(`audit: unknown verb '${name}': ${Object.keys(auditVerbs).join(', ')}`);
-  const stray = auditTakes.find(option => !verb.takes.includes(option) && isGiven(ctx.options[option]));
-  if (stray !== undefined) return yield* ctx.usage(`audit ${name} takes no --${stray}`);
-  if (operands.length < verb.operands[0]) return yield* ctx.usage(`audit ${name}: missing operand: ${verb.usage}`);
-  if (operands.length > verb.operands[1])
-    return yield* ctx.usage(`audit ${name}: extra operand '${operands[verb.operands[1]]}'`);
-  return yield* verb.run(ctx, operands);
+  return yield* runVerb(ctx, `audit ${name}`, verb, auditTakes, operands);
 }

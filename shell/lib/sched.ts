@@ -3,6 +3,7 @@
 
 import { LIMITS, POLICY, SCHED_KEEP, SchedOptions, SchedReport } from '../../kernel/abi/index.ts';
 import type { Policy, RecordValue, Sys } from '../../kernel/abi/index.ts';
+import { readText } from './files.ts';
 import { jsonLine, table, times } from './fmt.ts';
 import type { Json } from './fmt.ts';
 import { duration } from './forecast.ts';
@@ -58,7 +59,12 @@ export function* sched(ctx: Ctx): Run {
   if (typeof wanted === 'string') return yield* wrong(ctx, wanted);
   const report = yield* callSched(sys, wanted);
   if (typeof report === 'number') return yield* failAbout(ctx, '', report);
-  yield* out.print(options.json ? jsonLine(schedJson(report)) : table(schedRows(report, hz)));
+  const training = yield* readTraining(sys);
+  yield* out.print(
+    options.json
+      ? jsonLine({ ...schedJson(report), training: trainingJson(training) })
+      : table([...schedRows(report, hz), ...trainingRows(training, hz)]),
+  );
   return 0;
 }
 
@@ -96,7 +102,7 @@ const cyclesText = (cycles: number, hz: number): string => `${grouped(cycles)} c
 export const segmentText = (s: Sched, hz: number): string =>
   `${cyclesText(s.segmentMax, hz)} at most, ${cyclesText(s.segmentSeen, hz)} the longest so far`;
 
-const schedJson = (s: Sched): Json => ({
+const schedJson = (s: Sched): Readonly<Record<string, Json>> => ({
   policy: POLICY[s.policy] ?? null,
   ...detJson(s),
   servers: s.servers,
@@ -108,6 +114,41 @@ const schedJson = (s: Sched): Json => ({
   pace_scale_percent: s.paceScale,
   pace_auto: s.paceAuto !== 0,
 });
+
+// ── The training ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What /proc/training says, figure by figure; of another user's only whose it is. */
+type Training = ReadonlyMap<string, string>;
+
+/** The training that is open, which has a place beside sessions; null: none is. */
+function* readTraining(sys: Sys): Generator<void, Training | null, void> {
+  const text = yield* readText(sys, '/proc/training');
+  if (typeof text === 'number' || text === '') return null;
+  const pairs = text.trimEnd().split('\n');
+  return new Map(pairs.map(line => [line.slice(0, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)]));
+}
+
+function trainingRows(training: Training | null, hz: number): string[][] {
+  if (training === null) return [];
+  const [budget, period] = [Number(training.get('budget')), Number(training.get('period'))];
+  const missed = `, ${training.get('misses')} deadlines missed`;
+  const share =
+    period === 0 ? ', what others leave' : `, ${cyclesText(budget, hz)} every ${duration(period, hz)}${missed}`;
+  return [['training', `of user ${training.get('uid')}${training.has('period') ? share : ''}`]];
+}
+
+function trainingJson(training: Training | null): Json {
+  if (training === null) return null;
+  const figure = (name: string): number | null => (training.has(name) ? Number(training.get(name)) : null);
+  return {
+    uid: figure('uid'),
+    state: training.get('state') ?? null,
+    budget_cycles: figure('budget'),
+    period_cycles: figure('period'),
+    misses: figure('misses'),
+    slice_max_cycles: figure('sliceMax'),
+  };
+}
 
 // ── Status ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

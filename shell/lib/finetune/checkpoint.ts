@@ -100,14 +100,14 @@ export function* loadCheckpoint(ctx: Caller, path: string, device: Device): Gene
   const fd = yield* sys.open(path, O.RDONLY, 0);
   if (fd < 0) return yield* ctx.failCall(path, -fd);
   const line = yield* readLine(ctx, fd);
-  if (line === null) return yield* ctx.fail(`${path}: not a whole checkpoint`);
   const hash = sha256.create();
   yield* sys.lseek(fd, 0, SEEK.set);
-  for (const [name, bytes] of line.vectors) {
-    const status = yield* device.fill(name, fd, bytes, piece => hash.update(piece));
-    if (status < 0) return yield* ctx.failCall(path, -status);
-  }
+  let filled = 0;
+  for (const [name, bytes] of line?.vectors ?? [])
+    filled = filled < 0 ? filled : yield* device.fill(name, fd, bytes, piece => hash.update(piece));
   yield* sys.close(fd);
+  if (line === null) return yield* ctx.fail(`${path}: not a whole checkpoint`);
+  if (filled < 0) return yield* ctx.failCall(path, -filled);
   if (toHex(hash.digest()) !== line.sha256) return yield* ctx.fail(`${path}: damaged: its digest is another`);
   const status = yield* sys.train_steps(device.handle, line.progress.step, 0);
   return status < 0 ? yield* ctx.failCall(path, -status) : 0;
@@ -124,7 +124,12 @@ function* readLine(ctx: Caller, fd: number): Generator<void, Line | null, void> 
   const length = view.getUint32(0, true);
   if (view.getUint32(4, true) !== MAGIC || length > Math.min(LINE_BYTES_MAX, st.size - TAIL_BYTES)) return null;
   yield* sys.lseek(fd, st.size - TAIL_BYTES - length, SEEK.set);
-  return JSON.parse(utf8Decode(yield* readUpTo(sys, fd, length))) as Line;
+  const text = utf8Decode(yield* readUpTo(sys, fd, length));
+  try {
+    return JSON.parse(text) as Line;
+  } catch {
+    return null;
+  }
 }
 
 /** Writes the parameters alone, as they are: 0, or the status after a message. */

@@ -1,7 +1,7 @@
 // The loop of a training: batches in a seeded order, learning rates by their schedule, looks at the held-out part, checkpoints. Where it stands is
 // the number of updates alone: everything else follows from it, so that a training that was stopped goes on to the same bytes.
 
-import { E, SEEK, TRAIN_BATCH, TRAIN_STATE } from '../../../kernel/abi/index.ts';
+import { E, LIMITS, SEEK, TRAIN_BATCH, TRAIN_STATE } from '../../../kernel/abi/index.ts';
 import type { Sys } from '../../../kernel/abi/index.ts';
 import { times } from '../fmt.ts';
 import { lastError } from '../program.ts';
@@ -26,7 +26,6 @@ const EVERY_DEFAULT = 50;
 /** Sequences that are measured where none are held out. */
 export const MEASURED_MAX = 32;
 const ADAM = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 } as const;
-const DIRECTION_SEEDS = 64; // of one batch: LIMITS.directionsMax
 
 /** The course of a training over so many sequences. At least one is trained on; at least one is held out where a part is. */
 export function courseOf(s: Settings, sequences: number): Course {
@@ -230,7 +229,7 @@ export class Loop {
       directions: settings.directions,
       ranked: settings.ranked ? 1 : 0,
       seedLow: mixed(settings.seed),
-      seedHigh: Math.imul(batch, DIRECTION_SEEDS) >>> 0,
+      seedHigh: Math.imul(batch, LIMITS.directionsMax) >>> 0,
       rate,
       clip: settings.clip,
       ...adam,
