@@ -385,6 +385,7 @@ test('data: the same examples in each format are the same training; bad lines ar
     'llmfinetune: /in/bad.jsonl: 3 bad lines skipped',
   ]);
   t.like(JSON.parse(r.stdout), { sequences: 1, held_out: 0, bad: 3 });
+  t.regex(ok(machine, `${FT} plan /in/bad.jsonl --bad skip 2> /dev/null`), /\n1 sequence of .*\n1 step, 1 to an epoch/);
   for (const file of ['none.json', 'empty.txt'])
     refused(t, machine, `${FT} start /in/${file} x`, 1, 'llmfinetune: No training data loaded');
 });

@@ -336,6 +336,16 @@ test('Ctrl-C while a program runs', async t => {
   t.deepEqual([d.tty.takeInterrupt(), d.tty.takeInterrupt(), d.tty.takeInterrupt()], [true, true, false]);
 });
 
+test('a terminal that says no size has 80 columns and 24 rows', t => {
+  const tty = new Tty({ output: () => {}, interactive: true, columns: 0, rows: 0 });
+  const size = (): number[] => [tty.ioctl(IOCTL.columns, 0), tty.ioctl(IOCTL.rows, 0)];
+  t.deepEqual(size(), [80, 24]);
+  tty.resize(1, 7);
+  t.deepEqual(size(), [2, 7], 'a wide character fits');
+  tty.resize(0, 0);
+  t.deepEqual(size(), [80, 24]);
+});
+
 test('type-ahead is bounded', t => {
   const d = new Desk();
   const much = new Uint8Array(LIMITS.typeAheadBytes + 1000).fill(0x61);

@@ -17,8 +17,8 @@ export interface TtyOptions {
   /** Takes what goes to the terminal. The bytes are the callee's only until it returns. */
   readonly output: (bytes: Uint8Array) => void;
   readonly interactive: boolean;
-  readonly columns?: number; // 80
-  readonly rows?: number; // 24
+  readonly columns?: number; // 80; 0: it does not say
+  readonly rows?: number; // 24; 0: it does not say
   /** Follows what programs are given. */
   readonly heard?: (heard: Heard) => void;
 }
@@ -43,6 +43,12 @@ const bell = '\x07';
 const pasteOn = '\x1b[?2004h';
 const pasteOff = '\x1b[?2004l';
 const columnsMin = 2; // a wide character must fit
+
+/** The size of a screen; a terminal behind a serial line or a bare pseudoterminal says 0 × 0, which is none. */
+const sizeOf = (columns: number, rows: number): readonly [columns: number, rows: number] => [
+  Math.max(columnsMin, columns || 80),
+  Math.max(1, rows || 24),
+];
 
 export class Tty implements TtyDevice {
   readonly interactive: boolean;
@@ -80,8 +86,7 @@ export class Tty implements TtyDevice {
     this.interactive = options.interactive;
     this.#output = options.output;
     this.#heard = options.heard ?? (() => {});
-    this.#columns = Math.max(columnsMin, options.columns ?? 80);
-    this.#rows = Math.max(1, options.rows ?? 24);
+    [this.#columns, this.#rows] = sizeOf(options.columns ?? 0, options.rows ?? 0);
     this.#screen = new LineScreen(this.#columns, this.#rows);
   }
 
@@ -158,8 +163,7 @@ export class Tty implements TtyDevice {
   }
 
   resize(columns: number, rows: number): void {
-    this.#columns = Math.max(columnsMin, columns);
-    this.#rows = Math.max(1, rows);
+    [this.#columns, this.#rows] = sizeOf(columns, rows);
     this.#resized = true;
     if (!this.#shown) return;
     this.#menu = null; // its row is erased with the line's

@@ -97,8 +97,8 @@ function planText(w: Whole): string {
   const held = c.heldOut === 0 ? 'none held out' : `${grouped(c.heldOut)} held out`;
   return [
     `${s.method} on ${w.model.name}: ${pairs}, ${r.matrices} tensors, ${grouped(r.parameters)} parameters\n`,
-    `${grouped(d.sequences)} sequences of ${r.ctx} tokens at most, ${held}; ${grouped(d.tokens)} tokens${d.cut > 0 ? `, ${grouped(d.cut)} cut` : ''}\n`,
-    `${grouped(c.steps)} steps, ${grouped(c.stepsPerEpoch)} to an epoch${keptText(s, r)}\n\n`,
+    `${counted(d.sequences, 'sequence')} of ${r.ctx} tokens at most, ${held}; ${grouped(d.tokens)} tokens${d.cut > 0 ? `, ${grouped(d.cut)} cut` : ''}\n`,
+    `${counted(c.steps, 'step')}, ${grouped(c.stepsPerEpoch)} to an epoch${keptText(s, r)}\n\n`,
     table(
       [['REGION', 'BYTES', ''], ...bytes, ['total', grouped(r.total), `of ${grouped(r.free)} that are free`]],
       [false, true],
@@ -107,6 +107,8 @@ function planText(w: Whole): string {
     ...(r.fits === 0 ? [] : [`\nall of it: ${cyclesText(w.cycles, hz)} of the processor at most\n`]),
   ].join('');
 }
+
+const counted = (n: number, what: string): string => `${grouped(n)} ${what}${n === 1 ? '' : 's'}`;
 
 function planJson(w: Whole): Readonly<Record<string, Json>> {
   const { settings: s, report: r, prepared: d, course: c } = w;

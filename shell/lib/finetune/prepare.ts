@@ -66,7 +66,7 @@ export function* prepareData(
   yield* bar.clear();
   yield* sys.close(fd);
   if (status !== 0) return status;
-  if (!whole) return yield* ctx.fail(`${path}: ${maker.trouble}`);
+  if (!whole) return yield* ctx.fail(`${path}: its sequences were not made: ${maker.trouble}`);
   if (lines.error !== 0) return yield* ctx.failCall(path, lines.error);
   if (reader.error !== '') return yield* ctx.fail(`${path}: ${reader.error}`);
   if (bad > 0) yield* ctx.fail(`${path}: ${bad} bad ${bad === 1 ? 'line' : 'lines'} skipped`);
