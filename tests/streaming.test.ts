@@ -98,7 +98,7 @@ function idle(
   gather: Omit<Gather, 'by'> = GATHER,
   readAt: ReadAt = (_position, _at, bytes) => bytes,
 ): { readonly streams: Streams; readonly processor: Processor; readonly arena: Arena; readonly lay: Layout } {
-  const arena = new Arena(new ArrayBuffer(256 * 1024));
+  const arena = new Arena(new ArrayBuffer(320 * 1024));
   const lay = layFixed(arena);
   const clock = new Clock(arena, lay.clockAt, 1e9);
   const piecesAt = arena.alloc(tiles * PieceRecord.bytes, 32);

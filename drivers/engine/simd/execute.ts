@@ -24,7 +24,18 @@ import { sample, score } from './sample';
 import {
   mul_mat_iq4_xs, mul_mat_q2_k, mul_mat_q3_k, mul_mat_q4_k, mul_mat_q5_k, mul_mat_q6_k, mul_mat_tq1_0, mul_mat_tq2_0,
 } from './superblocks';
-import { execute_training } from './train';
+import { lora_row } from './lora';
+import { accumulate, perturb } from './normals';
+import { adam, sgd, squares } from './optimise';
+import {
+  causal_attention_jvp, gelu_jvp, gelu_mul_jvp, norm_jvp, rms_norm_heads_jvp, silu_mul_jvp,
+} from './tangent';
+import {
+  causal_attention_back_row, causal_attention_row, column_sum, copy_rows, fill_rows, gelu_back_rows, gelu_mul_back_rows, gelu_mul_rows, norm_back,
+  norm_heads_back, rope_back_rows, rows_back, silu_mul_back_rows,
+} from './train';
+import { cross_entropy } from './trainloss';
+import { float_mul_mat, float_mul_mat_back, outer } from './trainproducts';
 import { act_bytes, get_row, quantize, repack_grouped } from './types';
 
 @inline
@@ -139,13 +150,103 @@ function execute(step: usize, op: usize, n: i32, pos: i32, row: i32, to: i32): i
     case Op.LOGITS_SUM:
       logits_sum(step);
       return 0;
+    case Op.LORA:
+      lora_row(step, op, row);
+      return 0;
+    case Op.FLOAT_MUL_MAT:
+      float_mul_mat(op, n);
+      return 0;
+    case Op.FLOAT_MUL_MAT_BACK:
+      float_mul_mat_back(op, n);
+      return 0;
+    case Op.OUTER:
+      outer(op, n);
+      return 0;
+    case Op.COLUMN_SUM:
+      column_sum(op, n);
+      return 0;
+    case Op.RMS_NORM_BACK:
+    case Op.LAYER_NORM_BACK:
+      norm_back(op, n, row, to);
+      return 0;
+    case Op.RMS_NORM_HEADS_BACK:
+      norm_heads_back(op, n);
+      return 0;
+    case Op.ROPE_BACK:
+      return rope_back_rows(op, n);
+    case Op.CAUSAL_ATTENTION:
+      causal_attention_row(op, pos);
+      return 0;
+    case Op.CAUSAL_ATTENTION_BACK:
+      causal_attention_back_row(op, pos);
+      return 0;
+    case Op.SILU_MUL_BACK:
+      silu_mul_back_rows(op, n);
+      return 0;
+    case Op.GELU_BACK:
+      gelu_back_rows(op, n);
+      return 0;
+    case Op.GELU_MUL:
+      gelu_mul_rows(op, n);
+      return 0;
+    case Op.GELU_MUL_BACK:
+      gelu_mul_back_rows(op, n);
+      return 0;
+    case Op.CROSS_ENTROPY:
+    case Op.CROSS_ENTROPY_BACK:
+    case Op.CROSS_ENTROPY_JVP:
+      return cross_entropy(op, row, to);
+    case Op.ROWS_BACK:
+      return rows_back(step, op, n);
+    case Op.COPY:
+      copy_rows(op, n);
+      return 0;
+    case Op.FILL:
+      fill_rows(op, n);
+      return 0;
+    case Op.RMS_NORM_JVP:
+      norm_jvp(op, n, row, to, false);
+      return 0;
+    case Op.LAYER_NORM_JVP:
+      norm_jvp(op, n, row, to, true);
+      return 0;
+    case Op.RMS_NORM_HEADS_JVP:
+      rms_norm_heads_jvp(op, n);
+      return 0;
+    case Op.CAUSAL_ATTENTION_JVP:
+      causal_attention_jvp(op, pos);
+      return 0;
+    case Op.SILU_MUL_JVP:
+      silu_mul_jvp(op, n);
+      return 0;
+    case Op.GELU_JVP:
+      gelu_jvp(op, n);
+      return 0;
+    case Op.GELU_MUL_JVP:
+      gelu_mul_jvp(op, n);
+      return 0;
+    case Op.SQUARES:
+      squares(op);
+      return 0;
+    case Op.ADAM:
+      adam(op);
+      return 0;
+    case Op.SGD:
+      sgd(op);
+      return 0;
+    case Op.PERTURB:
+      perturb(op);
+      return 0;
+    case Op.ACCUMULATE:
+      accumulate(op);
+      return 0;
     default:
-      return execute_streamed(step, op, n, pos, row, to);
+      return execute_streamed(step, op, n, pos, row);
   }
 }
 
 /** Ops of plans whose weights stream: apart, so that what the others cost does not depend on them. */
-function execute_streamed(step: usize, op: usize, n: i32, pos: i32, row: i32, to: i32): i32 {
+function execute_streamed(step: usize, op: usize, n: i32, pos: i32, row: i32): i32 {
   switch (word(op, 0)) {
     case Op.REPACK:
       return repack_tile(op);
@@ -154,7 +255,7 @@ function execute_streamed(step: usize, op: usize, n: i32, pos: i32, row: i32, to
     case Op.ADD_GATHERED:
       return add_gathered(op, pos, row);
     default:
-      return execute_training(step, op, n, pos, row, to);
+      return FAULT_BAD_OP;
   }
 }
 

@@ -1,62 +1,12 @@
-// Training, forwards (dual numbers, Wengert 1964): from the tangents of an op's arguments to that of its result, beside the values themselves. And
-// which function executes an op of forward mode, of low-rank pairs, of optimizers and normals. Products need no op of their own: the tangent of
+// Training, forwards (dual numbers, Wengert 1964): from the tangents of an op's arguments to that of its result, beside the values
+// themselves. Products need no op of their own: the tangent of
 // W · x is that product of x's tangent. The loss along its tangent is in trainloss.ts.
 
-import { CausalAttentionBack, FAULT_BAD_OP, GatedBack, NormBack, NormHeadsBack, Op } from '../ops';
+import { CausalAttentionBack, GatedBack, NormBack, NormHeadsBack, Op } from '../ops';
 import { soft_max } from './attention';
-import { lora_row } from './lora';
 import { gelu_of, gelu_slope4, silu_of, silu_slope4 } from './math';
-import { accumulate, perturb } from './normals';
-import { adam, sgd, squares } from './optimise';
 import { is_for, word } from './record';
 import { dot, madd, put, take } from './vectors';
-
-/** As execute() in execute.ts; an op that nobody knows is a fault. */
-export function execute_tangent(step: usize, op: usize, n: i32, pos: i32, row: i32, to: i32): i32 {
-  switch (word(op, 0)) {
-    case Op.LORA:
-      lora_row(step, op, row);
-      return 0;
-    case Op.RMS_NORM_JVP:
-      norm_jvp(op, n, row, to, false);
-      return 0;
-    case Op.LAYER_NORM_JVP:
-      norm_jvp(op, n, row, to, true);
-      return 0;
-    case Op.RMS_NORM_HEADS_JVP:
-      rms_norm_heads_jvp(op, n);
-      return 0;
-    case Op.CAUSAL_ATTENTION_JVP:
-      causal_attention_jvp(op, pos);
-      return 0;
-    case Op.SILU_MUL_JVP:
-      silu_mul_jvp(op, n);
-      return 0;
-    case Op.GELU_JVP:
-      gelu_jvp(op, n);
-      return 0;
-    case Op.GELU_MUL_JVP:
-      gelu_mul_jvp(op, n);
-      return 0;
-    case Op.SQUARES:
-      squares(op);
-      return 0;
-    case Op.ADAM:
-      adam(op);
-      return 0;
-    case Op.SGD:
-      sgd(op);
-      return 0;
-    case Op.PERTURB:
-      perturb(op);
-      return 0;
-    case Op.ACCUMULATE:
-      accumulate(op);
-      return 0;
-    default:
-      return FAULT_BAD_OP;
-  }
-}
 
 // ── Normalisation ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -106,7 +56,7 @@ function norm_row(x: usize, dx: usize, n: i32, meanX: f64, meanDx: f64, w: usize
 
 /** RMS_NORM_JVP and LAYER_NORM_JVP over n tokens, from row `row` of the pass to row `to` of dst. */
 @inline
-function norm_jvp(op: usize, n: i32, row: i32, to: i32, centred: bool): void {
+export function norm_jvp(op: usize, n: i32, row: i32, to: i32, centred: bool): void {
   const length = word(op, NormBack.n);
   const bytes: usize = length << 2;
   const eps = load<f32>(op, NormBack.eps << 2);
@@ -123,7 +73,7 @@ function norm_jvp(op: usize, n: i32, row: i32, to: i32, centred: bool): void {
 }
 
 /** RMS_NORM_HEADS_JVP over n tokens. */
-function rms_norm_heads_jvp(op: usize, n: i32): void {
+export function rms_norm_heads_jvp(op: usize, n: i32): void {
   const headDim = word(op, NormHeadsBack.headDim);
   const bytes: usize = headDim << 2;
   const step: usize = word(op, NormHeadsBack.stride) << 2;
@@ -203,7 +153,7 @@ function soft_max_jvp(p: usize, x: usize, n: i32): void {
 }
 
 /** CAUSAL_ATTENTION_JVP of this position, which is its row's number too. */
-function causal_attention_jvp(op: usize, pos: i32): void {
+export function causal_attention_jvp(op: usize, pos: i32): void {
   if (!is_for(op, CausalAttentionBack.from, CausalAttentionBack.until, pos)) return;
   const heads = word(op, CausalAttentionBack.heads);
   const headsKv = word(op, CausalAttentionBack.headsKv);
@@ -265,17 +215,17 @@ function gated_jvp(op: usize, n: i32, silu: bool): void {
 }
 
 /** SILU_MUL_JVP over n tokens. */
-function silu_mul_jvp(op: usize, n: i32): void {
+export function silu_mul_jvp(op: usize, n: i32): void {
   gated_jvp(op, n, true);
 }
 
 /** GELU_MUL_JVP over n tokens. */
-function gelu_mul_jvp(op: usize, n: i32): void {
+export function gelu_mul_jvp(op: usize, n: i32): void {
   gated_jvp(op, n, false);
 }
 
 /** GELU_JVP over n tokens. */
-function gelu_jvp(op: usize, n: i32): void {
+export function gelu_jvp(op: usize, n: i32): void {
   const x: usize = word(op, GatedBack.srcAt);
   const dx: usize = word(op, GatedBack.gradAt);
   const dst: usize = word(op, GatedBack.dstAt);

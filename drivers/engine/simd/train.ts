@@ -1,5 +1,5 @@
-// Training, backwards: which function executes an op that reverse-mode training is made of, and over which rows. Ops of forward mode and of
-// parameter vectors follow in tangent.ts: both stay chains of tests, and what the ops of inference cost does not depend on either.
+// Training, backwards: what of an op of reverse-mode training the executor calls: its record is read here, and gone over row by row where the
+// kernels behind it (trainlayers.ts, trainattention.ts) take one row each.
 
 import {
   CausalAttention, CausalAttentionBack, ColumnSum, Copy, Elementwise, FAULT_BAD_OP, Fill, GatedBack, NormBack, NormHeadsBack, Op, ROPE_ADJACENT,
@@ -7,86 +7,41 @@ import {
 } from '../ops';
 import { add } from './layers';
 import { is_for, row_at, word } from './record';
-import { execute_tangent } from './tangent';
 import { causal_attention, causal_attention_back } from './trainattention';
 import { gelu_back, gelu_mul, gelu_mul_back, layer_norm_back, rms_norm_back, rope_back, silu_mul_back } from './trainlayers';
-import { cross_entropy } from './trainloss';
-import { float_mul_mat, float_mul_mat_back, outer } from './trainproducts';
 
-/** As execute() in execute.ts, which asks here last. */
-export function execute_training(step: usize, op: usize, n: i32, pos: i32, row: i32, to: i32): i32 {
-  switch (word(op, 0)) {
-    case Op.FLOAT_MUL_MAT:
-      float_mul_mat(op, n);
-      return 0;
-    case Op.FLOAT_MUL_MAT_BACK:
-      float_mul_mat_back(op, n);
-      return 0;
-    case Op.OUTER:
-      outer(op, n);
-      return 0;
-    case Op.COLUMN_SUM:
-      column_sum(op, n);
-      return 0;
-    case Op.RMS_NORM_BACK:
-    case Op.LAYER_NORM_BACK:
-      norm_back(op, n, row, to);
-      return 0;
-    case Op.RMS_NORM_HEADS_BACK:
-      norm_heads_back(op, n);
-      return 0;
-    case Op.ROPE_BACK:
-      return rope_back_rows(op, n);
-    case Op.CAUSAL_ATTENTION:
-      attention_row(op, pos);
-      return 0;
-    case Op.CAUSAL_ATTENTION_BACK:
-      attention_back_row(op, pos);
-      return 0;
-    default:
-      return execute_elementwise(step, op, n, pos, row, to);
-  }
+export function silu_mul_back_rows(op: usize, n: i32): void {
+  silu_mul_back(
+    word(op, GatedBack.srcAt), word(op, GatedBack.upAt), word(op, GatedBack.gradAt), n * word(op, GatedBack.n), word(op, GatedBack.dstAt),
+    word(op, GatedBack.upGradAt),
+  );
 }
 
-function execute_elementwise(step: usize, op: usize, n: i32, pos: i32, row: i32, to: i32): i32 {
-  switch (word(op, 0)) {
-    case Op.SILU_MUL_BACK:
-      silu_mul_back(
-        word(op, GatedBack.srcAt), word(op, GatedBack.upAt), word(op, GatedBack.gradAt), n * word(op, GatedBack.n), word(op, GatedBack.dstAt),
-        word(op, GatedBack.upGradAt),
-      );
-      return 0;
-    case Op.GELU_BACK:
-      gelu_back(word(op, GatedBack.srcAt), word(op, GatedBack.gradAt), n * word(op, GatedBack.n), word(op, GatedBack.dstAt));
-      return 0;
-    case Op.GELU_MUL:
-      gelu_mul(word(op, Elementwise.srcAt), word(op, Elementwise.upAt), n * word(op, Elementwise.n), word(op, Elementwise.dstAt));
-      return 0;
-    case Op.GELU_MUL_BACK:
-      gelu_mul_back(
-        word(op, GatedBack.srcAt), word(op, GatedBack.upAt), word(op, GatedBack.gradAt), n * word(op, GatedBack.n), word(op, GatedBack.dstAt),
-        word(op, GatedBack.upGradAt),
-      );
-      return 0;
-    case Op.CROSS_ENTROPY:
-    case Op.CROSS_ENTROPY_BACK:
-    case Op.CROSS_ENTROPY_JVP:
-      return cross_entropy(op, row, to);
-    case Op.ROWS_BACK:
-      return rows_back(step, op, n);
-    case Op.COPY:
-      memory.copy(word(op, Copy.dstAt), word(op, Copy.srcAt), (n * word(op, Copy.n)) << 2);
-      return 0;
-    case Op.FILL:
-      fill(word(op, Fill.dstAt), n * word(op, Fill.n), op + (Fill.value << 2));
-      return 0;
-    default:
-      return execute_tangent(step, op, n, pos, row, to);
-  }
+export function gelu_back_rows(op: usize, n: i32): void {
+  gelu_back(word(op, GatedBack.srcAt), word(op, GatedBack.gradAt), n * word(op, GatedBack.n), word(op, GatedBack.dstAt));
+}
+
+export function gelu_mul_rows(op: usize, n: i32): void {
+  gelu_mul(word(op, Elementwise.srcAt), word(op, Elementwise.upAt), n * word(op, Elementwise.n), word(op, Elementwise.dstAt));
+}
+
+export function gelu_mul_back_rows(op: usize, n: i32): void {
+  gelu_mul_back(
+    word(op, GatedBack.srcAt), word(op, GatedBack.upAt), word(op, GatedBack.gradAt), n * word(op, GatedBack.n), word(op, GatedBack.dstAt),
+    word(op, GatedBack.upGradAt),
+  );
+}
+
+export function copy_rows(op: usize, n: i32): void {
+  memory.copy(word(op, Copy.dstAt), word(op, Copy.srcAt), (n * word(op, Copy.n)) << 2);
+}
+
+export function fill_rows(op: usize, n: i32): void {
+  fill(word(op, Fill.dstAt), n * word(op, Fill.n), op + (Fill.value << 2));
 }
 
 /** dst[n] += rows of src, one after the other. */
-function column_sum(op: usize, n: i32): void {
+export function column_sum(op: usize, n: i32): void {
   let x: usize = word(op, ColumnSum.srcAt);
   for (; n > 0; n--) {
     add(word(op, ColumnSum.dstAt), x, word(op, ColumnSum.n));
@@ -95,7 +50,7 @@ function column_sum(op: usize, n: i32): void {
 }
 
 /** Rows of gradients from `to` on; of what was normalised, and of the result, from `row` on. */
-function norm_back(op: usize, n: i32, row: i32, to: i32): void {
+export function norm_back(op: usize, n: i32, row: i32, to: i32): void {
   const length = word(op, NormBack.n);
   const eps = op + (NormBack.eps << 2);
   let g: usize = word(op, NormBack.srcAt) + ((to * length) << 2);
@@ -112,7 +67,7 @@ function norm_back(op: usize, n: i32, row: i32, to: i32): void {
   }
 }
 
-function norm_heads_back(op: usize, n: i32): void {
+export function norm_heads_back(op: usize, n: i32): void {
   const bytes: usize = word(op, NormHeadsBack.headDim) << 2;
   let row: usize = word(op, NormHeadsBack.at);
   let rowX: usize = word(op, NormHeadsBack.xAt);
@@ -132,7 +87,7 @@ function norm_heads_back(op: usize, n: i32): void {
   }
 }
 
-function rope_back_rows(op: usize, n: i32): i32 {
+export function rope_back_rows(op: usize, n: i32): i32 {
   const mode = word(op, Rope.mode);
   if (mode != ROPE_ADJACENT && mode != ROPE_HALVES) return FAULT_BAD_OP;
   const pairs = word(op, Rope.pairs);
@@ -147,7 +102,7 @@ function rope_back_rows(op: usize, n: i32): i32 {
 }
 
 /** Of a sequence row t is position t: so what lies where follows from the position alone, and with it the price. */
-function attention_row(op: usize, pos: i32): void {
+export function causal_attention_row(op: usize, pos: i32): void {
   if (!is_for(op, CausalAttention.from, CausalAttention.until, pos)) return;
   const heads = word(op, CausalAttention.heads);
   const headDim = word(op, CausalAttention.headDim);
@@ -159,7 +114,7 @@ function attention_row(op: usize, pos: i32): void {
   );
 }
 
-function attention_back_row(op: usize, pos: i32): void {
+export function causal_attention_back_row(op: usize, pos: i32): void {
   if (!is_for(op, CausalAttentionBack.from, CausalAttentionBack.until, pos)) return;
   const heads = word(op, CausalAttentionBack.heads);
   const headDim = word(op, CausalAttentionBack.headDim);
@@ -173,7 +128,7 @@ function attention_back_row(op: usize, pos: i32): void {
 }
 
 /** A token or position outside is a fault, and the first row is added to in its stead. */
-function rows_back(step: usize, op: usize, n: i32): i32 {
+export function rows_back(step: usize, op: usize, n: i32): i32 {
   const k = word(op, RowsBack.k);
   const rows = <u32>word(op, RowsBack.rows);
   let record = row_at(step, 0) + select<usize>(ROW_POS, ROW_TOKEN, word(op, RowsBack.byPosition) != 0);
