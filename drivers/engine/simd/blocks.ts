@@ -7,6 +7,7 @@ import {
   ACT_BIAS, ACT_BYTES, ACT_D, ACT_Q16, ACT_Q8, ACT_S, BLOCK, GROUP, Q4_0_BYTES, Q4_1_BYTES, Q8_0_BYTES,
   TYPE_BF16, TYPE_F16, TYPE_F32, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q8_0,
 } from '../ops';
+import { column4 } from './vectors';
 
 /** Where decoded values go: stored, or added to what is there; a NaN as the canonical one. */
 @inline
@@ -189,23 +190,20 @@ export function decode_float(type: i32, from: usize, n: i32, to: usize, add: boo
 /** Four bytes from each of four places `stride` apart. */
 @inline
 function gather_words(p: usize, stride: usize): v128 {
-  let v = v128.load32_zero(p);
-  v = v128.load32_lane(p + stride, v, 1);
-  v = v128.load32_lane(p + 2 * stride, v, 2);
-  return v128.load32_lane(p + 3 * stride, v, 3);
+  return column4(p, stride);
 }
 
 /** Two bytes from each of eight. */
 @inline
 function gather_pairs(p: usize, stride: usize): v128 {
-  let v = v128.load16_lane(p, i32x4.splat(0), 0);
-  v = v128.load16_lane(p + stride, v, 1);
-  v = v128.load16_lane(p + 2 * stride, v, 2);
-  v = v128.load16_lane(p + 3 * stride, v, 3);
-  v = v128.load16_lane(p + 4 * stride, v, 4);
-  v = v128.load16_lane(p + 5 * stride, v, 5);
-  v = v128.load16_lane(p + 6 * stride, v, 6);
-  return v128.load16_lane(p + 7 * stride, v, 7);
+  let v = i16x8.splat(load<i16>(p));
+  v = i16x8.replace_lane(v, 1, load<i16>(p + stride));
+  v = i16x8.replace_lane(v, 2, load<i16>(p + 2 * stride));
+  v = i16x8.replace_lane(v, 3, load<i16>(p + 3 * stride));
+  v = i16x8.replace_lane(v, 4, load<i16>(p + 4 * stride));
+  v = i16x8.replace_lane(v, 5, load<i16>(p + 5 * stride));
+  v = i16x8.replace_lane(v, 6, load<i16>(p + 6 * stride));
+  return i16x8.replace_lane(v, 7, load<i16>(p + 7 * stride));
 }
 
 /**

@@ -33,7 +33,7 @@ function add_products(b: usize, rows: i32, rank: i32, mid: usize, factor: f32, o
     b += 4 * step;
   }
   for (; i < rows; i++) {
-    const old = v128.load32_zero(dst + (i << 2));
+    const old = v128.load32_splat(dst + (i << 2));
     const sum = f32x4.add(old, f32x4.splat(factor * dot(b, mid, rank)));
     v128.store32_lane(dst + (i << 2), v128.bitselect(sum, old, on), 0);
     b += step;

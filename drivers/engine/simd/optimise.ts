@@ -5,39 +5,42 @@
 import {
   Squares, TRAIN_ANCHOR, TRAIN_BETA1, TRAIN_BETA2, TRAIN_CORRECTION1, TRAIN_CORRECTION2, TRAIN_DECAY, TRAIN_EPSILON, TRAIN_RATE, TRAIN_TIMES, Update,
 } from '../ops';
-import { upper } from './math';
 import { word } from './record';
 import { madd, put, take } from './vectors';
 
 // ── Sums of squares ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** sum + (x − y)² of two lanes, each exact until it is added. */
+/** (x − y)², exact until it is added; without an anchor x². */
 @inline
-function add_squares(sum: v128, x: v128, y: v128): v128 {
-  const d = f64x2.sub(f64x2.promote_low_f32x4(x), f64x2.promote_low_f32x4(y));
-  return f64x2.add(sum, f64x2.mul(d, d));
+function square(x: usize, y: usize): f64 {
+  const d = <f64>load<f32>(x) - (y != 0 ? <f64>load<f32>(y) : 0);
+  return d * d;
 }
 
-/** SQUARES: four lanes, added in pairs two apart, then the last n % 4 in order. */
+/** SQUARES: four sums, added in pairs two apart, then the last n % 4 in order. */
 export function squares(op: usize): void {
-  const x: usize = word(op, Squares.srcAt);
-  const y: usize = word(op, Squares.anchorAt);
+  let x: usize = word(op, Squares.srcAt);
+  let y: usize = word(op, Squares.anchorAt);
   const to: usize = word(op, Squares.blockAt) + word(op, Squares.sumAt);
-  const n = word(op, Squares.n);
-  let low = f64x2.splat(0);
-  let high = low;
-  let i = 0;
-  for (; i + 4 <= n; i += 4) {
-    const v = v128.load(x + (i << 2));
-    const w = y != 0 ? v128.load(y + (i << 2)) : f32x4.splat(0);
-    low = add_squares(low, v, w);
-    high = add_squares(high, upper(v), upper(w));
+  const step: usize = y != 0 ? 4 : 0;
+  let n = word(op, Squares.n);
+  let a: f64 = 0;
+  let b: f64 = 0;
+  let c: f64 = 0;
+  let d: f64 = 0;
+  for (; n >= 4; n -= 4) {
+    a += square(x, y);
+    b += square(x + 4, y + step);
+    c += square(x + 8, y + 2 * step);
+    d += square(x + 12, y + 3 * step);
+    x += 16;
+    y += 4 * step;
   }
-  const both = f64x2.add(low, high);
-  let sum = f64x2.extract_lane(both, 0) + f64x2.extract_lane(both, 1);
-  for (; i < n; i++) {
-    const d = <f64>load<f32>(x + (i << 2)) - (y != 0 ? <f64>load<f32>(y + (i << 2)) : 0);
-    sum += d * d;
+  let sum = a + c + (b + d);
+  for (; n > 0; n--) {
+    sum += square(x, y);
+    x += 4;
+    y += step;
   }
   store<f64>(to, load<f64>(to) + sum);
 }

@@ -20,13 +20,15 @@ function maximum(x: usize, n: i32): f32 {
 @inline
 function sum_exp(x: usize, n: i32, top: f32): f64 {
   const m = f32x4.splat(top);
-  let sums = f64x2.splat(0);
+  let even: f64 = 0;
+  let odd: f64 = 0;
   let i = 0;
   for (; i + 4 <= n; i += 4) {
     const e = exp_of(f32x4.sub(v128.load(x + (i << 2)), m));
-    sums = f64x2.add(sums, f64x2.add(f64x2.promote_low_f32x4(e), f64x2.promote_low_f32x4(upper(e))));
+    even += <f64>f32x4.extract_lane(e, 0) + <f64>f32x4.extract_lane(e, 2);
+    odd += <f64>f32x4.extract_lane(e, 1) + <f64>f32x4.extract_lane(e, 3);
   }
-  let sum = f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1);
+  let sum = even + odd;
   for (; i < n; i++) sum += <f64>f32x4.extract_lane(exp_of(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), 0);
   return sum;
 }
@@ -45,13 +47,15 @@ function probabilities(x: usize, n: i32, top: f32, scale: f32): void {
 @inline
 function sum_slopes(x: usize, dx: usize, n: i32, top: f32): f64 {
   const m = f32x4.splat(top);
-  let sums = f64x2.splat(0);
+  let even: f64 = 0;
+  let odd: f64 = 0;
   let i = 0;
   for (; i + 4 <= n; i += 4) {
     const v = f32x4.mul(exp_of(f32x4.sub(v128.load(x + (i << 2)), m)), v128.load(dx + (i << 2)));
-    sums = f64x2.add(sums, f64x2.add(f64x2.promote_low_f32x4(v), f64x2.promote_low_f32x4(upper(v))));
+    even += <f64>f32x4.extract_lane(v, 0) + <f64>f32x4.extract_lane(v, 2);
+    odd += <f64>f32x4.extract_lane(v, 1) + <f64>f32x4.extract_lane(v, 3);
   }
-  let sum = f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1);
+  let sum = even + odd;
   for (; i < n; i++) {
     const v = f32x4.mul(exp_of(f32x4.sub(v128.load32_splat(x + (i << 2)), m)), v128.load32_splat(dx + (i << 2)));
     sum += <f64>f32x4.extract_lane(v, 0);
@@ -71,7 +75,7 @@ export function cross_entropy(op: usize, row: i32, to: i32): i32 {
   const x: usize = word(op, CrossEntropy.at) + first;
   const block: usize = word(op, CrossEntropy.blockAt);
   // By way of a vector: a word would be one that certificates let costs depend on, and bound.
-  const target = <u32>i32x4.extract_lane(v128.load32_zero(word(op, CrossEntropy.targetsAt) + (row << 2)), 0);
+  const target = <u32>i32x4.extract_lane(v128.load32_splat(word(op, CrossEntropy.targetsAt) + (row << 2)), 0);
   const counts = target < <u32>n;
   const chosen: usize = select<u32>(target, 0, counts) << 2;
   const top = maximum(x, n);

@@ -33,10 +33,9 @@ export function sums4(a: v128, b: v128, c: v128, d: v128): v128 {
 /** Of four rows `step` bytes apart the value at `p`. */
 @inline
 export function column4(p: usize, step: usize): v128 {
-  let v = v128.load32_zero(p);
-  v = v128.load32_lane(p + step, v, 1);
-  v = v128.load32_lane(p + 2 * step, v, 2);
-  return v128.load32_lane(p + 3 * step, v, 3);
+  const ab = v128.shuffle<i32>(v128.load32_splat(p), v128.load32_splat(p + step), 0, 4, 1, 5);
+  const cd = v128.shuffle<i32>(v128.load32_splat(p + 2 * step), v128.load32_splat(p + 3 * step), 0, 4, 1, 5);
+  return v128.shuffle<i64>(ab, cd, 0, 2);
 }
 
 /** Σ a · b over n values: four lanes, added as sum4 does, then the last n % 4 in order. */
